@@ -1,0 +1,255 @@
+//! What travels over `control.sock`. Fields are added, never renamed: scripts read them.
+
+use serde::{Deserialize, Serialize};
+
+/// `GET /v1/status`, and `reuse-ctl status --json`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// The app's name.
+    pub app: String,
+    /// How workers are chosen.
+    pub policy: String,
+    /// The controller's process id.
+    pub pid: u32,
+    /// Whole seconds since the controller started.
+    pub uptime_s: u64,
+    /// One per (protocol, address, port).
+    pub groups: Vec<GroupStatus>,
+    /// Connections for which the kernel's own hash decided, because the program could not. Should be 0.
+    pub fallbacks: u64,
+    /// Connections that reached a worker before the program was attached.
+    pub unsteered: u64,
+    /// One row per slot, in slot order.
+    pub workers: Vec<WorkerStatus>,
+}
+
+/// The listeners of all workers on one address.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupStatus {
+    /// `127.0.0.1:8080`, `[::]:8080`.
+    pub addr: String,
+    /// `tcp`.
+    pub protocol: String,
+    /// Handshakes that are not complete yet.
+    pub handshakes: u32,
+    /// Connections that wait in the lot because no worker is published.
+    pub parked: u32,
+    /// What the program decided, by verdict; cumulative.
+    #[serde(default)]
+    pub verdicts: Verdicts,
+    /// Listeners in this group that belong to no worker, as `pid (command)`. Should be empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub strangers: Vec<String>,
+}
+
+/// How often the select program decided what, for one group; cumulative.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verdicts {
+    /// A worker was chosen by the policy.
+    pub chosen: u64,
+    /// The connection was directed to one worker by the controller.
+    pub directed: u64,
+    /// Nobody was published: the connection waits in the lot.
+    pub parked: u64,
+    /// Nobody was published and `--when-empty refuse` is set.
+    pub refused: u64,
+    /// A queued connection or a handshake was moved off a listener that closed.
+    pub migrated: u64,
+    /// The kernel's own hash decided.
+    pub fallback: u64,
+}
+
+/// A slot and what runs in it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct WorkerStatus {
+    /// The slot's number, 0…N-1.
+    pub id: u16,
+    /// The current instance's main process; absent when none runs.
+    pub pid: Option<u32>,
+    /// The state of the current instance, or of the slot when none runs.
+    pub state: WorkerState,
+    /// Whole seconds since the current instance started.
+    pub uptime_s: u64,
+    /// How many instances replaced an earlier one, for whatever reason.
+    pub restarts: u64,
+    /// Established connections, all instances of the slot; includes those still in an accept queue.
+    pub connections: u32,
+    /// Established connections that the server has not accepted yet.
+    pub queue: u32,
+    /// Times the program chose this slot.
+    pub selected_total: u64,
+    /// Connections that completed their handshake on this slot.
+    pub established_total: u64,
+    /// Connections that the server has taken from its queue.
+    pub accepted_total: u64,
+    /// Connections moved here from a listener that closed.
+    pub migrated_in_total: u64,
+    /// Connections moved away when this slot's listener closed.
+    pub migrated_out_total: u64,
+    /// Processor use since the last look, all processes of the slot, in percent of one core.
+    pub cpu_percent: f64,
+    /// Resident memory of all processes of the slot.
+    pub memory_bytes: u64,
+    /// Every live instance of the slot.
+    pub instances: Vec<InstanceStatus>,
+    /// Why the slot is failed or backing off, in one line.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// One process incarnation of a slot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InstanceStatus {
+    /// Its main process.
+    pub pid: u32,
+    /// Its own state.
+    pub state: WorkerState,
+    /// Established connections.
+    pub connections: u32,
+    /// Of these, not accepted yet.
+    pub queue: u32,
+}
+
+/// The states that `status` shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WorkerState {
+    /// Spawned, not ready.
+    Starting,
+    /// Ready and published.
+    Active,
+    /// Withdrawn; connections remain.
+    Draining,
+    /// Withdrawn; nothing is left on it.
+    Drained,
+    /// On its way out.
+    Stopping,
+    /// Crashed; a new instance is about to be spawned.
+    BackingOff,
+    /// Crashed too often; left alone until `restart`.
+    Failed,
+    /// Ended, and not to be replaced.
+    Exited,
+}
+
+/// `POST /v1/workers/{id}/drain`.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DrainRequest {
+    /// How long to wait for connections to end; absent: the app's `--drain-timeout`.
+    pub timeout_ms: Option<u64>,
+    /// Answer as soon as the worker is withdrawn.
+    pub no_wait: bool,
+    /// Drain even the last active worker.
+    pub force: bool,
+}
+
+/// `POST /v1/workers/{id}/restart`.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RestartRequest {
+    /// End the old instance before the new one starts.
+    pub stop_first: bool,
+}
+
+/// `PUT /v1/workers`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ScaleRequest {
+    /// `4`, `+2` or `-1`.
+    pub workers: String,
+}
+
+/// `PUT /v1/policy`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PolicyRequest {
+    /// `hash`, `round-robin`, `least-loaded` or `sticky`.
+    pub policy: String,
+}
+
+/// `POST /v1/stop`.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct StopRequest {
+    /// How long workers may take before they are killed; absent: `--drain-timeout`.
+    pub timeout_ms: Option<u64>,
+}
+
+/// The answer to every request but `status` and `events`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Reply {
+    /// Whether what was asked for is done.
+    pub ok: bool,
+    /// What happened, in one line for a person.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// The slots that were changed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub workers: Vec<u16>,
+    /// Why not, in one line.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// What to do next, in one line.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+    /// Which exit code the CLI gives.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<ErrorKind>,
+    /// The last lines that a worker which failed had written.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub output: Vec<String>,
+}
+
+/// The four ways to fail, as exit codes and as HTTP statuses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ErrorKind {
+    /// It was tried and did not work. Exit 1, HTTP 500 (409 would promise that a retry helps).
+    Failed,
+    /// The request makes no sense. Exit 2, HTTP 400.
+    Usage,
+    /// No such app or worker. Exit 3, HTTP 404.
+    NotFound,
+    /// A deadline passed. Exit 4, HTTP 504.
+    Timeout,
+}
+
+impl ErrorKind {
+    /// The process's exit code.
+    pub const fn exit_code(self) -> u8 {
+        match self {
+            Self::Failed => 1,
+            Self::Usage => 2,
+            Self::NotFound => 3,
+            Self::Timeout => 4,
+        }
+    }
+
+    /// The HTTP status of the answer.
+    pub const fn http_status(self) -> u16 {
+        match self {
+            Self::Failed => 500,
+            Self::Usage => 400,
+            Self::NotFound => 404,
+            Self::Timeout => 504,
+        }
+    }
+}
+
+/// One line of `GET /v1/events` (server-sent, as JSON in `data:`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    /// Milliseconds since the Unix epoch.
+    pub at_ms: u64,
+    /// The slot concerned, if one is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub worker: Option<u16>,
+    /// The main process concerned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pid: Option<u32>,
+    /// A stable word: `spawned`, `active`, `draining`, `drained`, `stopping`, `exited`, `failed`, `backing_off`, `warning`, …
+    pub event: String,
+    /// One line for a person.
+    pub message: String,
+}

@@ -1,0 +1,1 @@
+//! The pure machine: `handle(input, now) -> effects`.

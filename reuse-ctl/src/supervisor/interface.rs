@@ -1,0 +1,321 @@
+//! What goes into the pure core and what comes out of it: data only, no process, socket or clock.
+
+use std::fmt;
+
+use reuse_common::Policy;
+
+use crate::api::types::ErrorKind;
+
+/// Milliseconds on the controller's monotonic clock, from an arbitrary start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Millis(pub u64);
+
+impl Millis {
+    /// This moment plus `ms`, saturating.
+    pub const fn plus(self, ms: u64) -> Self {
+        Self(self.0.saturating_add(ms))
+    }
+
+    /// Milliseconds since `earlier`, 0 if that lies in the future.
+    pub const fn since(self, earlier: Self) -> u64 {
+        self.0.saturating_sub(earlier.0)
+    }
+}
+
+/// A slot's number, 0…255: what a person names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SlotId(pub u16);
+
+impl fmt::Display for SlotId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// One process incarnation; never reused within a controller's life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct InstanceId(pub u32);
+
+/// A request whose sender waits for [`Effect::Reply`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RequestId(pub u64);
+
+/// What the core is told once, at the start.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// How many slots to start, 1…256.
+    pub workers: u16,
+    /// How long a new instance may take to become ready.
+    pub ready_timeout_ms: u64,
+    /// How long connections may take to end: the default of the verb `drain`, and the grace after the stop signal.
+    pub drain_timeout_ms: u64,
+    /// How long a process without connections may take to exit after the stop signal, before it is killed.
+    pub stop_timeout_ms: u64,
+    /// Crash restart: first delay, and the bound it doubles up to.
+    pub backoff_min_ms: u64,
+    /// See `backoff_min_ms`.
+    pub backoff_max_ms: u64,
+    /// So many exits or failed starts in a row, none of them active for `stable_ms`, make a slot failed.
+    pub crash_limit: u32,
+    /// An instance that was active this long proves its slot healthy: the crash count starts anew.
+    pub stable_ms: u64,
+    /// Seed of the backoff jitter.
+    pub seed: u64,
+}
+
+/// Everything that can happen to the core.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Input {
+    /// Spawn every slot. Once, first.
+    Start,
+    /// A person or a script asks for something.
+    Request {
+        /// Echoed in the reply.
+        id: RequestId,
+        /// What is asked.
+        command: Command,
+    },
+    /// The process of an [`Effect::Spawn`] runs.
+    Spawned {
+        /// Which.
+        instance: InstanceId,
+        /// Its main process.
+        pid: u32,
+    },
+    /// The process of an [`Effect::Spawn`] could not be started; nothing of it exists.
+    SpawnFailed {
+        /// Which.
+        instance: InstanceId,
+        /// One line.
+        reason: String,
+    },
+    /// Its listeners are there, in every group that it has to serve: it may be published.
+    Ready {
+        /// Which.
+        instance: InstanceId,
+    },
+    /// It runs, but the last of its listeners is gone: it can't be chosen. `Ready` follows when one comes back.
+    Unready {
+        /// Which.
+        instance: InstanceId,
+        /// One line.
+        reason: String,
+    },
+    /// What the kernel says of the live instances; every instance that has listeners is named.
+    Observed(Vec<(InstanceId, Load)>),
+    /// The main process has ended and nothing of the instance is left (its cgroup was killed and is empty).
+    Exited {
+        /// Which.
+        instance: InstanceId,
+        /// How.
+        exit: Exit,
+    },
+    /// Time passed: [`next_deadline`](super::core::Core::next_deadline) is reached.
+    Tick,
+    /// Ctrl-C or SIGTERM to the controller. The first is `stop`, the second kills.
+    Interrupt,
+}
+
+/// What the kernel says of one instance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Load {
+    /// Established connections, accepted or not.
+    pub connections: u32,
+    /// Of these, not accepted yet.
+    pub queue: u32,
+    /// Handshakes under way in the groups of this instance; whose they are can't be seen.
+    pub handshakes: u32,
+    /// Whether the main process catches (or blocks) the stop signal. If not, the signal is instant death for its connections.
+    pub catches_stop_signal: bool,
+}
+
+/// How a process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// `exit(n)`.
+    Code(i32),
+    /// By a signal.
+    Signal(i32),
+}
+
+impl fmt::Display for Exit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Code(code) => write!(f, "exit code {code}"),
+            Self::Signal(signal) => match nix::sys::signal::Signal::try_from(*signal) {
+                Ok(name) => write!(f, "killed by {name}"),
+                Err(_) => write!(f, "killed by signal {signal}"),
+            },
+        }
+    }
+}
+
+/// What can be asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// Withdraw, then wait until nothing is left.
+    Drain {
+        /// Which slot.
+        slot: SlotId,
+        /// Absent: the configured one.
+        timeout_ms: Option<u64>,
+        /// Reply as soon as it is withdrawn.
+        no_wait: bool,
+        /// Even if it is the last active one.
+        force: bool,
+    },
+    /// Publish again.
+    Undrain {
+        /// Which slot.
+        slot: SlotId,
+    },
+    /// Replace the instance.
+    Restart {
+        /// Which slot.
+        slot: SlotId,
+        /// Old out before new in.
+        stop_first: bool,
+    },
+    /// Restart every slot, one after the other, start-first; stops at the first that fails.
+    Reload {
+        /// Old out before new in, slot by slot.
+        stop_first: bool,
+    },
+    /// Change the number of slots.
+    Scale(ScaleTarget),
+    /// Change the policy.
+    SetPolicy(Policy),
+    /// End everything.
+    Stop {
+        /// The grace; absent: the configured drain timeout.
+        timeout_ms: Option<u64>,
+    },
+}
+
+/// `scale 4`, `scale +2`, `scale -1`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ScaleTarget {
+    /// So many.
+    To(u16),
+    /// So many more.
+    Up(u16),
+    /// So many fewer.
+    Down(u16),
+}
+
+/// What the core wants done. Effects are carried out in order.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Effect {
+    /// Start a process; answered by `Spawned` or `SpawnFailed`.
+    Spawn {
+        /// For which slot.
+        slot: SlotId,
+        /// Under which id.
+        instance: InstanceId,
+    },
+    /// The complete set of what may be chosen, sorted by slot. Said whenever it changes.
+    Publish(Vec<(SlotId, InstanceId)>),
+    /// Send the stop signal.
+    Terminate {
+        /// To which.
+        instance: InstanceId,
+    },
+    /// Kill the whole cgroup.
+    Kill {
+        /// Of which.
+        instance: InstanceId,
+    },
+    /// Steer by this policy from now on.
+    SetPolicy(Policy),
+    /// Answer a request. Exactly one per request.
+    Reply {
+        /// Which.
+        id: RequestId,
+        /// What.
+        outcome: Result<Done, Refusal>,
+    },
+    /// Something worth telling: logged, and sent to `events`.
+    Note(Note),
+    /// Nothing is left; the controller may clean up and exit.
+    Finish {
+        /// Whether it ends because every worker has failed (exit 1) rather than because it was asked to (exit 0).
+        failed: bool,
+    },
+}
+
+/// A request that was carried out.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Done {
+    /// The slots that were changed.
+    pub slots: Vec<SlotId>,
+    /// One line for a person.
+    pub message: String,
+}
+
+/// A request that was not, or not wholly, carried out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// Decides the exit code.
+    pub kind: ErrorKind,
+    /// One line: what is wrong.
+    pub error: String,
+    /// One line: what to do next.
+    pub hint: String,
+    /// The slots that were changed all the same (a reload that stopped half way).
+    pub slots: Vec<SlotId>,
+    /// The instance that failed, if one did: its last output lines and what it listens on are added to the answer.
+    pub culprit: Option<InstanceId>,
+}
+
+/// Something that happened to a worker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Note {
+    /// Which slot, if one is meant.
+    pub slot: Option<SlotId>,
+    /// Which instance, if one is meant.
+    pub instance: Option<InstanceId>,
+    /// The stable word of `events`.
+    pub kind: NoteKind,
+    /// One line for a person.
+    pub message: String,
+}
+
+/// The stable words of `events`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoteKind {
+    /// A process was started.
+    Spawned,
+    /// Published.
+    Active,
+    /// Withdrawn by `drain`.
+    Draining,
+    /// Nothing is left on it.
+    Drained,
+    /// Withdrawn to be ended.
+    Stopping,
+    /// Ended.
+    Exited,
+    /// Will be started again after a delay.
+    BackingOff,
+    /// Will not be started again.
+    Failed,
+    /// The answer to a person's question "what went wrong".
+    Warning,
+}
+
+impl NoteKind {
+    /// The word on the wire.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Spawned => "spawned",
+            Self::Active => "active",
+            Self::Draining => "draining",
+            Self::Drained => "drained",
+            Self::Stopping => "stopping",
+            Self::Exited => "exited",
+            Self::BackingOff => "backing_off",
+            Self::Failed => "failed",
+            Self::Warning => "warning",
+        }
+    }
+}
