@@ -1,0 +1,46 @@
+//! Access to memory that several processors write: map values are shared, so every read and write of a counter goes through here.
+
+/// Reads a word that others may be writing.
+///
+/// # Safety
+/// `cell` must be valid for reads and aligned.
+#[inline(always)]
+pub unsafe fn read<T: Copy>(cell: *const T) -> T {
+    // SAFETY: the caller's promise. Volatile, so that the compiler neither repeats nor merges reads of changing memory.
+    unsafe { core::ptr::read_volatile(cell) }
+}
+
+/// Writes a word that others may be reading.
+///
+/// # Safety
+/// `cell` must be valid for writes and aligned.
+#[inline(always)]
+pub unsafe fn write<T: Copy>(cell: *mut T, value: T) {
+    // SAFETY: the caller's promise.
+    unsafe { core::ptr::write_volatile(cell, value) }
+}
+
+macro_rules! fetch_add {
+    ($name:ident, $int:ty, $atomic:ident) => {
+        /// Adds atomically (wrapping) and returns the value before.
+        ///
+        /// # Safety
+        /// `cell` must be valid for reads and writes, and aligned.
+        #[inline(always)]
+        pub unsafe fn $name(cell: *mut $int, amount: $int) -> $int {
+            // AcqRel: with Relaxed the BPF back end drops the fetch and returns rubbish.
+            #[cfg(target_arch = "bpf")]
+            // SAFETY: the caller's promise.
+            return unsafe {
+                core::intrinsics::atomic_xadd::<$int, $int, { core::intrinsics::AtomicOrdering::AcqRel }>(cell, amount)
+            };
+            #[cfg(not(target_arch = "bpf"))]
+            // SAFETY: the caller's promise.
+            return unsafe { core::sync::atomic::$atomic::from_ptr(cell) }
+                .fetch_add(amount, core::sync::atomic::Ordering::AcqRel);
+        }
+    };
+}
+
+fetch_add!(add_u32, u32, AtomicU32);
+fetch_add!(add_u64, u64, AtomicU64);
