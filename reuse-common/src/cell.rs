@@ -20,6 +20,20 @@ pub unsafe fn write<T: Copy>(cell: *mut T, value: T) {
     unsafe { core::ptr::write_volatile(cell, value) }
 }
 
+/// The same number, of which the compiler knows nothing: keeps it from turning mask arithmetic back into branches, each of which
+/// would double what the verifier has to follow in a loop.
+#[inline(always)]
+pub fn opaque(number: u64) -> u64 {
+    #[cfg(target_arch = "bpf")]
+    let number = {
+        let mut same = number;
+        // SAFETY: copies a register onto itself. (Without an instruction, two line records would name one place, which the kernel refuses.)
+        unsafe { core::arch::asm!("{0} = {0}", inout(reg) same, options(pure, nomem, nostack)) };
+        same
+    };
+    number
+}
+
 macro_rules! fetch_add {
     ($name:ident, $int:ty, $atomic:ident) => {
         /// Adds atomically (wrapping) and returns the value before.

@@ -1,6 +1,7 @@
 //! The four policies: pure functions from what is known of a connection to the place of a seat.
 
 use crate::{
+    cell,
     client::ClientKey,
     limits::FULL_SCAN,
     load::Loads,
@@ -62,9 +63,9 @@ pub fn by_load(membership: &Membership, loads: Loads, epoch: u32, random: u32) -
 
 /// The smaller of two numbers below 2^63, without a branch (see [`Loads::load`]).
 #[inline(always)]
-const fn smaller(a: u64, b: u64) -> u64 {
+fn smaller(a: u64, b: u64) -> u64 {
     let difference = b.wrapping_sub(a);
-    let all_ones_if_less = (difference.cast_signed() >> 63).cast_unsigned();
+    let all_ones_if_less = cell::opaque((difference.cast_signed() >> 63).cast_unsigned());
     a.wrapping_add(difference & all_ones_if_less)
 }
 

@@ -4,7 +4,7 @@
 //! [`choose`] holds the four policies; [`rendezvous`] and [`seats`] the tables that they read and that the controller writes;
 //! [`load`] what the kernel counts per instance; [`client`] who counts as one client.
 #![cfg_attr(target_arch = "bpf", no_std)]
-#![cfg_attr(target_arch = "bpf", feature(core_intrinsics))]
+#![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch, core_intrinsics))]
 #![cfg_attr(
     target_arch = "bpf",
     expect(internal_features, reason = "AtomicU64::fetch_add does not exist on the BPF target")

@@ -1,7 +1,5 @@
 //! What the kernel counts per instance, and the load that `least-loaded` compares.
 
-use core::ptr;
-
 use crate::{cell, limits::MAX_INSTANCES};
 
 /// One cache line per instance. `select` and `track` add to it from every processor; the controller reads it and clears it
@@ -249,10 +247,10 @@ impl Loads {
 impl Pending {
     /// The count if it was made in this epoch or the one before, else 0; branch-free.
     #[inline(always)]
-    const fn if_recent(self, epoch: u32) -> u32 {
+    fn if_recent(self, epoch: u32) -> u32 {
         // Age 0 and 1 become negative, hence a mask of ones; anything older becomes 0.
-        let mask = (epoch.wrapping_sub(self.epoch).wrapping_sub(2).cast_signed() >> 31).cast_unsigned();
-        self.count & mask
+        let age_less_two = epoch.wrapping_sub(self.epoch).wrapping_sub(2).cast_signed();
+        self.count & cell::opaque((age_less_two >> 31).cast_unsigned().into()) as u32
     }
 
     #[inline(always)]
@@ -263,6 +261,8 @@ impl Pending {
 
 #[cfg(test)]
 mod tests {
+    use core::ptr;
+
     use super::*;
 
     fn table() -> Box<LoadTable> {
