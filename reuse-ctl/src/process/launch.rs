@@ -183,9 +183,6 @@ pub enum SpawnError {
     /// A step of the shim failed.
     #[error(transparent)]
     Launch(#[from] LaunchFailure),
-    /// The shim ended without a word.
-    #[error("the launch shim ended early: {0}")]
-    Lost(Exit),
     /// The shim hung and was killed.
     #[error("the launch shim hung for {} s", LAUNCH_PATIENCE.as_secs())]
     Hung,
@@ -277,7 +274,7 @@ impl Launcher {
         let outcome = tokio::time::timeout(LAUNCH_PATIENCE, receiver.read_to_end(&mut words)).await;
         let error = match outcome {
             Ok(Ok(0)) => match ProcessHandle::open(pid) {
-                // The pipe is also closed by a shim that was killed: then the child has ended, or will be seen to by wait().
+                // The pipe is also closed by a shim that was killed; wait() then tells the same as for a killed worker.
                 Ok(handle) => return Ok(Running { pid, child, handle }),
                 Err(source) => SpawnError::Pipe(source),
             },

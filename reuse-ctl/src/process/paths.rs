@@ -309,7 +309,8 @@ impl AppLock {
 impl Drop for AppLock {
     /// Closing the file would do, were it not for a child that was forked a moment ago and has not come to its exec.
     fn drop(&mut self) {
-        drop(fcntl(&self.file, FcntlArg::F_OFD_SETLK(&whole_file(libc::F_UNLCK))));
+        // It can only fail if the file is not open.
+        fcntl(&self.file, FcntlArg::F_OFD_SETLK(&whole_file(libc::F_UNLCK))).ok();
     }
 }
 
