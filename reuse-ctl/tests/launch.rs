@@ -236,7 +236,7 @@ async fn the_queue_of_an_inherited_listener_is_seen_and_the_listener_found_in_a_
     let stage = Stage::new("grandchild");
     enter_own_network();
     // The main process closes its copy, so that only the grandchild has it.
-    let script = "(echo ready; exec sleep 600) & exec 3<&-; wait";
+    let script = "sleep 600 & exec 3<&-; echo ready; wait";
     let listen = vec!["127.0.0.1:8080".parse().expect("address")];
     let running = spawn(&LaunchSpec {
         listen,
