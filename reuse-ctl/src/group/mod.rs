@@ -1,1 +1,4 @@
 //! The group folder.
+
+pub mod diag;
+pub mod discover;

@@ -4,22 +4,17 @@
 //! `unified` one of a hybrid machine, is enough.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::Signal;
-
-use super::handle::ProcessHandle;
+use super::cgroup_tree::{inode, is_gone, kill, pids_below, remove_tree, visit};
 use crate::supervisor::interface::{InstanceId, SlotId};
 
 const SHARED_PARENT: &str = "reuse-ctl";
-/// The kernel gives a cgroup free a moment after its last process was reaped.
-const REMOVE_ATTEMPTS: u32 = 100;
-const REMOVE_PAUSE: Duration = Duration::from_millis(2);
-/// Without `cgroup.kill` (Linux < 5.14) processes may fork faster than they are killed; each round shrinks what is left.
-const KILL_ROUNDS: u32 = 200;
+/// How often another app may remove the shared parent while we make our own.
+const CREATE_ATTEMPTS: u32 = 100;
 
 /// What can go wrong with a cgroup.
 #[derive(Debug, thiserror::Error)]
@@ -56,7 +51,7 @@ pub enum CgroupError {
 }
 
 impl CgroupError {
-    fn io(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+    pub(super) fn io(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |source| Self::Io {
             operation,
@@ -83,7 +78,7 @@ impl CgroupError {
     }
 }
 
-type Result<T> = std::result::Result<T, CgroupError>;
+pub(super) type Result<T> = std::result::Result<T, CgroupError>;
 
 /// Where the cgroup v2 hierarchy is mounted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -138,7 +133,7 @@ impl AppCgroup {
         let mut attempts = 1;
         // Another app that ends may remove the shared parent between the two mkdirs: then both are made anew.
         while let Err(error) = fs::create_dir_all(&path) {
-            if error.kind() != io::ErrorKind::NotFound || attempts == REMOVE_ATTEMPTS {
+            if error.kind() != io::ErrorKind::NotFound || attempts == CREATE_ATTEMPTS {
                 return Err(CgroupError::io("mkdir", &path)(error));
             }
             attempts += 1;
@@ -357,112 +352,6 @@ fn unescape(field: &str) -> String {
         .replace("\\134", "\\")
 }
 
-fn inode(path: &Path) -> Result<u64> {
-    Ok(fs::metadata(path).map_err(CgroupError::io("stat", path))?.ino())
-}
-
-/// A cgroup may be removed at any time: reading one of its files then says ENODEV, opening one ENOENT.
-fn is_gone(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(libc::ENODEV)
-}
-
-/// Calls `each` for `path` and everything below, parents first.
-fn visit(path: &Path, each: &mut dyn FnMut(&Path) -> Result<()>) -> Result<()> {
-    each(path)?;
-    for child in children(path)? {
-        visit(&child, each)?;
-    }
-    Ok(())
-}
-
-fn children(path: &Path) -> Result<Vec<PathBuf>> {
-    let entries = match fs::read_dir(path) {
-        Ok(entries) => entries,
-        Err(error) if is_gone(&error) => return Ok(Vec::new()),
-        Err(error) => return Err(CgroupError::io("read", path)(error)),
-    };
-    let mut found = Vec::new();
-    for entry in entries {
-        match entry.and_then(|entry| Ok((entry.file_type()?.is_dir(), entry.path()))) {
-            Ok((true, child)) => found.push(child),
-            Ok((false, _)) => {}
-            Err(error) if is_gone(&error) => {}
-            Err(error) => return Err(CgroupError::io("read", path)(error)),
-        }
-    }
-    Ok(found)
-}
-
-fn pids_below(path: &Path) -> Result<Vec<u32>> {
-    let mut pids = Vec::new();
-    visit(path, &mut |path| {
-        let file = path.join("cgroup.procs");
-        match fs::read_to_string(&file) {
-            // 0 is a process of another pid namespace: it has no number here.
-            Ok(text) => pids.extend(
-                text.lines()
-                    .filter_map(|line| line.parse::<u32>().ok())
-                    .filter(|pid| *pid != 0),
-            ),
-            Err(error) if is_gone(&error) => {}
-            Err(error) => return Err(CgroupError::io("read", &file)(error)),
-        }
-        Ok(())
-    })?;
-    Ok(pids)
-}
-
-fn kill(path: &Path) -> Result<()> {
-    let file = path.join("cgroup.kill");
-    match OpenOptions::new()
-        .write(true)
-        .open(&file)
-        .and_then(|mut file| file.write_all(b"1"))
-    {
-        Ok(()) => Ok(()),
-        Err(error) if is_gone(&error) => kill_one_by_one(path),
-        Err(error) => Err(CgroupError::io("write", &file)(error)),
-    }
-}
-
-fn kill_one_by_one(path: &Path) -> Result<()> {
-    for _ in 0..KILL_ROUNDS {
-        let pids = pids_below(path)?;
-        if pids.is_empty() {
-            return Ok(());
-        }
-        for pid in pids {
-            // One that is gone, or that is a zombie, needs no killing.
-            if let Ok(process) = ProcessHandle::open(pid) {
-                drop(process.signal(Signal::SIGKILL));
-            }
-        }
-        std::thread::sleep(REMOVE_PAUSE);
-    }
-    Err(CgroupError::Unkillable {
-        path: path.to_owned(),
-        pids: pids_below(path)?,
-    })
-}
-
-fn remove_tree(path: &Path) -> Result<()> {
-    for child in children(path)? {
-        remove_tree(&child)?;
-    }
-    let mut attempts = 1;
-    loop {
-        match fs::remove_dir(path) {
-            Ok(()) => return Ok(()),
-            Err(error) if is_gone(&error) => return Ok(()),
-            Err(error) if error.kind() == io::ErrorKind::ResourceBusy && attempts < REMOVE_ATTEMPTS => {
-                attempts += 1;
-                std::thread::sleep(REMOVE_PAUSE);
-            }
-            Err(error) => return Err(CgroupError::io("rmdir", path)(error)),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -537,7 +426,7 @@ mod tests {
             nested.display()
         );
         let mut child = spawn_into(instance.path(), &script);
-        until("three processes", || instance.pids().expect("readable").len() >= 4).await;
+        until("three processes", || instance.pids().expect("readable").len() == 3).await;
         assert!(!instance.is_empty().expect("readable"));
         assert_eq!(instance.ids().expect("readable").len(), 2);
         assert_eq!(instance.ids().expect("readable")[0], instance.id());
@@ -560,7 +449,7 @@ mod tests {
         let instance = app.0.instance(SlotId(0), InstanceId(0)).expect("made");
         let mut child = spawn_into(instance.path(), "sleep 600 & sleep 600 & wait");
         until("three processes", || instance.pids().expect("readable").len() == 3).await;
-        kill_one_by_one(instance.path()).expect("killed");
+        crate::process::cgroup_tree::kill_one_by_one(instance.path()).expect("killed");
         child.wait().expect("ours");
         instance.wait_empty(Duration::from_secs(5)).await.expect("empty");
     }

@@ -24,6 +24,7 @@ use tokio::process::{Child, Command};
 
 use super::handle::ProcessHandle;
 use super::identity::Identity;
+use super::os_text;
 pub use super::shim::shim_main;
 use crate::supervisor::interface::Exit;
 
@@ -183,9 +184,6 @@ pub enum SpawnError {
     /// A step of the shim failed.
     #[error(transparent)]
     Launch(#[from] LaunchFailure),
-    /// The shim ended without a word.
-    #[error("the launch shim ended early: {0}")]
-    Lost(Exit),
     /// The shim hung and was killed.
     #[error("the launch shim hung for {} s", LAUNCH_PATIENCE.as_secs())]
     Hung,
@@ -277,7 +275,7 @@ impl Launcher {
         let outcome = tokio::time::timeout(LAUNCH_PATIENCE, receiver.read_to_end(&mut words)).await;
         let error = match outcome {
             Ok(Ok(0)) => match ProcessHandle::open(pid) {
-                // The pipe is also closed by a shim that was killed: then the child has ended, or will be seen to by wait().
+                // The pipe is also closed by a shim that was killed; wait() then tells the same as for a killed worker.
                 Ok(handle) => return Ok(Running { pid, child, handle }),
                 Err(source) => SpawnError::Pipe(source),
             },
@@ -307,63 +305,6 @@ pub fn exit_of(status: ExitStatus) -> Exit {
         (Some(code), _) => Exit::Code(code),
         (None, Some(signal)) => Exit::Signal(signal),
         (None, None) => Exit::Code(-1),
-    }
-}
-
-/// Paths and arguments need not be UTF-8: readable where they are, bytes where they are not.
-mod os_text {
-    use std::ffi::{OsStr, OsString};
-    use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
-
-    use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
-    #[derive(Serialize, Deserialize)]
-    #[serde(untagged)]
-    enum Text {
-        Utf8(String),
-        Bytes(Vec<u8>),
-    }
-
-    impl Text {
-        fn of(value: &OsStr) -> Self {
-            value.to_str().map_or_else(
-                || Self::Bytes(value.as_bytes().to_vec()),
-                |text| Self::Utf8(text.to_owned()),
-            )
-        }
-
-        fn into_os(self) -> OsString {
-            match self {
-                Self::Utf8(text) => text.into(),
-                Self::Bytes(bytes) => OsString::from_vec(bytes),
-            }
-        }
-    }
-
-    pub(super) fn serialize<S: Serializer>(value: &impl AsRef<OsStr>, serializer: S) -> Result<S::Ok, S::Error> {
-        Text::of(value.as_ref()).serialize(serializer)
-    }
-
-    pub(super) fn deserialize<'de, T: From<OsString>, D: Deserializer<'de>>(deserializer: D) -> Result<T, D::Error> {
-        Ok(Text::deserialize(deserializer)?.into_os().into())
-    }
-
-    pub(super) mod list {
-        use super::{Deserialize as _, Deserializer, OsStr, OsString, Serializer, Text};
-
-        pub(in super::super) fn serialize<S: Serializer>(
-            values: &[impl AsRef<OsStr>],
-            serializer: S,
-        ) -> Result<S::Ok, S::Error> {
-            serializer.collect_seq(values.iter().map(|value| Text::of(value.as_ref())))
-        }
-
-        pub(in super::super) fn deserialize<'de, T: From<OsString>, D: Deserializer<'de>>(
-            deserializer: D,
-        ) -> Result<Vec<T>, D::Error> {
-            let values = Vec::<Text>::deserialize(deserializer)?;
-            Ok(values.into_iter().map(|value| value.into_os().into()).collect())
-        }
     }
 }
 

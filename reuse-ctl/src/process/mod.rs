@@ -4,13 +4,16 @@
 //! Plain Linux: nothing here knows of BPF.
 
 pub mod cgroup;
+mod cgroup_tree;
 pub mod command;
 pub mod environment;
 pub mod handle;
 pub mod identity;
 pub mod launch;
 pub mod listen;
+mod lock;
 pub mod logs;
+mod os_text;
 pub mod paths;
 pub mod shim;
 pub mod usage;

@@ -7,7 +7,7 @@
 use std::ffi::{CString, OsString};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::fd::{AsFd as _, IntoRawFd as _, OwnedFd, RawFd};
+use std::os::fd::{AsFd as _, OwnedFd, RawFd};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::process::ExitCode;
 
@@ -157,7 +157,7 @@ fn place(listeners: Vec<OwnedFd>) -> io::Result<()> {
         // SAFETY: whatever is at this number is not ours: our descriptors have all been moved above the last of them.
         let placed = unsafe { nix::unistd::dup2_raw(listener, number) }?;
         // It is the worker's from now on.
-        let _: RawFd = placed.into_raw_fd();
+        std::mem::forget(placed);
     }
     Ok(())
 }
