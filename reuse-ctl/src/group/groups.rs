@@ -72,7 +72,12 @@ impl Groups {
         Ok((groups, notices))
     }
 
-    fn open_group(&mut self, addr: SocketAddr, only_v6: bool, first: Option<&OwnedFd>) -> Result<&mut Group, GroupError> {
+    fn open_group(
+        &mut self,
+        addr: SocketAddr,
+        only_v6: bool,
+        first: Option<&OwnedFd>,
+    ) -> Result<&mut Group, GroupError> {
         let program = match self.spare.take() {
             Some(spare) => spare,
             None => GroupProgram::load(&self.app, self.refuse_when_empty)?,
@@ -98,7 +103,10 @@ impl Groups {
     /// # Errors
     /// A map can't be written, or there is no row.
     pub fn register(&mut self, slot: u16, cgroup_id: u64) -> Result<u16, GroupError> {
-        let row = self.registry.allocate(slot, |index| self.app.load_of(index)).ok_or(BpfError::Missing("free row"))?;
+        let row = self
+            .registry
+            .allocate(slot, |index| self.app.load_of(index))
+            .ok_or(BpfError::Missing("free row"))?;
         self.app.register(row, slot, cgroup_id)?;
         Ok(row)
     }
@@ -120,9 +128,13 @@ impl Groups {
     /// # Errors
     /// It can't be a member; the reason is the listener's own (another uid, too many, …).
     pub fn appeared(&mut self, row: u16, pids: &[u32], cookie: u64) -> Result<Appeared, GroupError> {
-        let duplicate = member::duplicate(pids, cookie)
-            .map_err(|error| GroupError::Socket { call: "pidfd_getfd", source: error.source })?;
-        let Some(listener) = duplicate else { return Ok(Appeared::Gone) };
+        let duplicate = member::duplicate(pids, cookie).map_err(|error| GroupError::Socket {
+            call: "pidfd_getfd",
+            source: error.source,
+        })?;
+        let Some(listener) = duplicate else {
+            return Ok(Appeared::Gone);
+        };
         let addr = discover::local_addr(listener.as_fd()).map_err(GroupError::socket("getsockname"))?;
         let addr = without_scope(addr);
         if !self.groups.contains_key(&addr) {
@@ -181,19 +193,31 @@ impl Groups {
     /// expect. While nobody at all is published, addresses are held: a restart is under way.
     fn drop_abandoned(&mut self) {
         let served_elsewhere = self.groups.values().any(Group::is_served);
-        self.groups.retain(|_, group| !group.members().is_empty() || (group.lasting && !served_elsewhere));
+        self.groups
+            .retain(|_, group| !group.members().is_empty() || (group.lasting && !served_elsewhere));
     }
 
     /// The addresses on which the instance in `row` listens.
     pub fn served_by(&self, row: u16) -> BTreeSet<SocketAddr> {
-        self.groups.values().filter(|group| group.listeners_of(row) > 0).map(Group::addr).collect()
+        self.groups
+            .values()
+            .filter(|group| group.listeners_of(row) > 0)
+            .map(Group::addr)
+            .collect()
     }
 
     /// How many connections of the instance have not been accepted, by what the kernel says of all listeners now.
     pub fn queue_of(&self, row: u16, listeners: &[Listener]) -> u32 {
         let find = member::by_cookie(listeners);
-        let members = self.groups.values().flat_map(Group::members).filter(|member| member.instance == row);
-        members.filter_map(|member| find(member.cookie)).map(|listener| listener.queue).sum()
+        let members = self
+            .groups
+            .values()
+            .flat_map(Group::members)
+            .filter(|member| member.instance == row);
+        members
+            .filter_map(|member| find(member.cookie))
+            .map(|listener| listener.queue)
+            .sum()
     }
 
     /// Listeners in our groups that are neither ours nor a lot: their cookies' owners are looked up by the caller.
@@ -235,7 +259,11 @@ impl Groups {
     /// The listener cookies of the instance on this address.
     pub fn cookies_of(&self, row: u16, addr: SocketAddr) -> Vec<u64> {
         let members = self.groups.get(&addr).map(Group::members).unwrap_or_default();
-        members.iter().filter(|member| member.instance == row).map(|member| member.cookie).collect()
+        members
+            .iter()
+            .filter(|member| member.instance == row)
+            .map(|member| member.cookie)
+            .collect()
     }
 
     /// See [`AppPrograms::set_policy`].

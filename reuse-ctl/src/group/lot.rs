@@ -67,7 +67,9 @@ impl Guard {
     pub fn hold(port: u16, uid: u32) -> io::Result<Self> {
         let any = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
         let socket = match bound(any, false, uid) {
-            Err(error) if error.raw_os_error() == Some(libc::EAFNOSUPPORT) => bound(([0, 0, 0, 0], port).into(), false, uid),
+            Err(error) if error.raw_os_error() == Some(libc::EAFNOSUPPORT) => {
+                bound(([0, 0, 0, 0], port).into(), false, uid)
+            }
             other => other,
         }?;
         Ok(Self { _socket: socket })
@@ -76,7 +78,9 @@ impl Guard {
 
 /// A bound SO_REUSEPORT socket that belongs to `uid`.
 fn bound(addr: SocketAddr, only_v6: bool, uid: u32) -> io::Result<Socket> {
-    let socket = as_user(uid, || Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP)))?;
+    let socket = as_user(uid, || {
+        Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))
+    })?;
     if addr.is_ipv6() {
         socket.set_only_v6(only_v6)?;
     }

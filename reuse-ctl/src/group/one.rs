@@ -54,7 +54,14 @@ impl Group {
             program.attach(lot.as_fd())?;
         }
         program.set_member(LOT, 0, lot.as_fd())?;
-        Ok(Self { addr, program, lot, members: Vec::new(), seats: Vec::new(), lasting: first.is_none() })
+        Ok(Self {
+            addr,
+            program,
+            lot,
+            members: Vec::new(),
+            seats: Vec::new(),
+            lasting: first.is_none(),
+        })
     }
 
     pub(super) fn addr(&self) -> SocketAddr {
@@ -84,7 +91,10 @@ impl Group {
     pub(super) fn leave(&mut self, cookie: u64) -> Option<Vec<Member>> {
         let place = self.members.iter().position(|member| member.cookie == cookie)?;
         let gone = self.members.swap_remove(place);
-        let (theirs, others) = self.members.drain(..).partition(|member| member.instance == gone.instance);
+        let (theirs, others) = self
+            .members
+            .drain(..)
+            .partition(|member| member.instance == gone.instance);
         self.members = others;
         for member in &theirs {
             self.take_out(member);
@@ -152,6 +162,10 @@ impl Group {
     }
 
     pub(super) fn view(&self) -> Result<GroupView, GroupError> {
-        Ok(GroupView { addr: self.addr, parked: self.lot.parked(), verdicts: self.program.verdicts()? })
+        Ok(GroupView {
+            addr: self.addr,
+            parked: self.lot.parked(),
+            verdicts: self.program.verdicts()?,
+        })
     }
 }

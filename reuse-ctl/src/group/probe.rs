@@ -33,8 +33,15 @@ impl Probe {
         let socket = Socket::new(Domain::for_address(target), Type::STREAM, Some(Protocol::TCP))?;
         socket.bind(&SocketAddr::new(target.ip(), 0).into())?;
         socket.set_nonblocking(true)?;
-        let local = socket.local_addr()?.as_socket().expect("an inet socket has an inet address");
-        Ok(Self { socket, target, key: key_of(local) })
+        let local = socket
+            .local_addr()?
+            .as_socket()
+            .expect("an inet socket has an inet address");
+        Ok(Self {
+            socket,
+            target,
+            key: key_of(local),
+        })
     }
 
     /// What the program has to be told before [`accepted`](Self::accepted), and to forget afterwards.
@@ -60,7 +67,12 @@ impl Probe {
                 Some(listener) if listener.queue == 0 => break,
                 Some(_) if Instant::now() < deadline => tokio::time::sleep(LOOK_EVERY).await,
                 Some(_) => return Err(late()),
-                None => return Err(io::Error::new(io::ErrorKind::ConnectionReset, "the listener has closed")),
+                None => {
+                    return Err(io::Error::new(
+                        io::ErrorKind::ConnectionReset,
+                        "the listener has closed",
+                    ));
+                }
             }
         }
         drop(stream);
@@ -74,5 +86,8 @@ fn key_of(local: SocketAddr) -> DirectedKey {
         std::net::IpAddr::V6(ip) => ip.octets(),
     };
     let word = |n: usize| u32::from_ne_bytes([octets[n], octets[n + 1], octets[n + 2], octets[n + 3]]);
-    DirectedKey { address: [word(0), word(4), word(8), word(12)], port: local.port().into() }
+    DirectedKey {
+        address: [word(0), word(4), word(8), word(12)],
+        port: local.port().into(),
+    }
 }

@@ -41,7 +41,12 @@ impl Counters {
 
 impl Default for Registry {
     fn default() -> Self {
-        Self { owners: vec![None; MAX_INSTANCES], in_use: vec![false; MAX_INSTANCES], next: 1, earlier: Vec::new() }
+        Self {
+            owners: vec![None; MAX_INSTANCES],
+            in_use: vec![false; MAX_INSTANCES],
+            next: 1,
+            earlier: Vec::new(),
+        }
     }
 }
 
@@ -50,7 +55,9 @@ impl Registry {
     /// instances per slot rules out.
     pub fn allocate(&mut self, slot: u16, row: impl Fn(u16) -> InstanceLoad) -> Option<u16> {
         let candidates = (self.next..MAX_INSTANCES).chain(1..self.next);
-        let index = candidates.into_iter().find(|&index| !self.in_use[index] && row(as_row(index)).is_at_rest())?;
+        let index = candidates
+            .into_iter()
+            .find(|&index| !self.in_use[index] && row(as_row(index)).is_at_rest())?;
         if let Some(owner) = self.owners[index].replace(slot) {
             self.earlier_of(owner).add(&row(as_row(index)));
         }
