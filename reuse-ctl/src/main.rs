@@ -7,7 +7,10 @@ use reuse_ctl::{cli, process::launch};
 
 fn main() -> ExitCode {
     // Before anything else: a worker's start must not depend on the person's environment or on how clap reads its command.
-    if std::env::args_os().nth(1).is_some_and(|verb| verb == launch::LAUNCH_VERB) {
+    if std::env::args_os()
+        .nth(1)
+        .is_some_and(|verb| verb == launch::LAUNCH_VERB)
+    {
         return launch::shim_main();
     }
     let cli::Outcome { result, json } = cli::run(std::env::args_os());

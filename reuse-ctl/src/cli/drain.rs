@@ -105,6 +105,7 @@ fn left_on(worker: &WorkerStatus) -> String {
 mod tests {
     use super::*;
     use crate::api::fake;
+    use crate::process::paths::KnownApp;
 
     #[test]
     fn the_line_says_what_is_left() {
@@ -151,10 +152,10 @@ mod tests {
         let client = crate::api::client::Client::connect(&fake.socket())
             .await
             .expect("it listens");
-        let entry = apps::AppEntry {
+        let entry = KnownApp {
             name: "shop".into(),
             pid: None,
-            is_alive: true,
+            alive: true,
         };
         let ids = [0, 1, 2].into();
         let replies = drain_all(&App { entry, client }, &ids, DrainRequest::default())

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::apps::{self, LOG_FOLDER, RUN_FOLDER};
+use super::apps::{self, LOG_FOLDER};
 use super::{Context, Failure, args, output};
 
 /// How often followed files are looked at.
@@ -45,10 +45,7 @@ pub(super) async fn run(context: &Context, arguments: &args::Logs) -> Result<(),
 /// A named app's logs can be read when it no longer runs.
 fn folder_of(context: &Context) -> Result<PathBuf, Failure> {
     let logs = Path::new(LOG_FOLDER);
-    match (
-        &context.app,
-        apps::choose(&apps::list(Path::new(RUN_FOLDER))?, context.app.as_deref()),
-    ) {
+    match (&context.app, apps::choose(&apps::list()?, context.app.as_deref())) {
         (_, Ok(app)) => Ok(logs.join(app.name)),
         (Some(name), Err(_)) if !name.contains('/') && name != ".." && logs.join(name).is_dir() => Ok(logs.join(name)),
         (Some(_), Err(failure)) => Err(failure),
