@@ -28,18 +28,20 @@ pub(super) async fn run(context: &Context, arguments: &args::Logs) -> Result<(),
     for (id, lines) in files.last_lines(arguments.lines)? {
         show(context, id, several, &lines)?;
     }
+    if !arguments.follow {
+        return Ok(());
+    }
     let mut interrupt = std::pin::pin!(tokio::signal::ctrl_c());
-    while arguments.follow {
+    loop {
         tokio::select! {
             () = tokio::time::sleep(POLL) => {}
-            _ = &mut interrupt => break,
+            _ = &mut interrupt => return Ok(()),
         }
         files.look(&folder, arguments.id)?;
         for (id, lines) in files.new_lines()? {
             show(context, id, several, &lines)?;
         }
     }
-    Ok(())
 }
 
 /// A named app's logs can be read when it no longer runs.
@@ -192,9 +194,12 @@ impl Followed {
             return Ok(bytes);
         }
         let mut file = File::open(&self.path)?;
-        let skipped = std::mem::take(&mut self.is_fresh)
-            .then(|| found.len().saturating_sub(TAIL_BYTES))
-            .unwrap_or_default();
+        let is_fresh = std::mem::take(&mut self.is_fresh);
+        let skipped = if is_fresh {
+            found.len().saturating_sub(TAIL_BYTES)
+        } else {
+            0
+        };
         self.offset = self.offset.max(skipped);
         file.seek(SeekFrom::Start(self.offset))?;
         file.take(TAIL_BYTES).read_to_end(&mut bytes)?;

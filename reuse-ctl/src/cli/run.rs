@@ -253,7 +253,7 @@ mod tests {
         let args::Verb::Run(arguments) = arguments.verb else {
             panic!("{line} is not a run")
         };
-        resolve(arguments)
+        resolve(*arguments)
     }
 
     #[test]
