@@ -32,9 +32,6 @@ use args::{Arguments, Verb};
 pub use failure::Failure;
 use terminal::Terminal;
 
-/// The hidden verb that a worker starts through: it prepares itself and becomes the command.
-pub const LAUNCH_VERB: &str = "__launch";
-
 /// The hidden verb behind `demo`: its server.
 pub const DEMO_SERVER_VERB: &str = "__demo-server";
 
@@ -61,13 +58,6 @@ pub(crate) struct Context {
 /// Does what the arguments (the first is the program's name) ask for.
 pub fn run(arguments: impl Iterator<Item = OsString>) -> Outcome {
     let arguments: Vec<OsString> = arguments.collect();
-    // Before anything else: a worker's start must not depend on the person's environment or on how clap reads its command.
-    if arguments.get(1).is_some_and(|verb| verb == LAUNCH_VERB) {
-        return Outcome {
-            result: launch(),
-            json: false,
-        };
-    }
     if arguments.get(1).is_some_and(|verb| verb == DEMO_SERVER_VERB) {
         return Outcome {
             result: crate::demo::serve(&arguments[2..]),
@@ -120,13 +110,6 @@ async fn ask(context: &Context, verb: Verb) -> Result<(), Failure> {
         Verb::Demo(arguments) => crate::demo::run(context, &arguments).await,
         Verb::Run(_) | Verb::Doctor => unreachable!("these need no runtime"),
     }
-}
-
-fn launch() -> Result<(), Failure> {
-    Err(Failure::failed(
-        "workers can't be launched yet",
-        "this build has no launcher",
-    ))
 }
 
 /// Help and version are asked for and go to the standard output; everything else is a usage error in the house's two lines.

@@ -8,6 +8,7 @@ use super::progress::{Request, watch};
 use super::table::counted;
 use super::{Context, Failure, apps, args, output};
 use crate::api::types::{Status, StopRequest};
+use crate::process::paths::KnownApp;
 
 /// How long a controller that has ended its workers may take to clean up.
 const CLEAN_UP: Duration = Duration::from_secs(10);
@@ -28,7 +29,7 @@ pub(super) async fn run(context: &Context, arguments: &args::Stop) -> Result<(),
     let work = async {
         let reply = request.send(&app).await?;
         if reply.ok {
-            wait_until_gone(&app.entry.name).await?;
+            wait_until_gone(&app.entry).await?;
         }
         Ok(reply)
     };
@@ -42,13 +43,13 @@ pub(super) async fn run(context: &Context, arguments: &args::Stop) -> Result<(),
     output::finish(context, reply)
 }
 
-async fn wait_until_gone(name: &str) -> Result<(), Failure> {
+async fn wait_until_gone(controller: &KnownApp) -> Result<(), Failure> {
     let deadline = Instant::now() + CLEAN_UP;
-    while apps::is_alive(name) {
+    while apps::is_alive(controller)? {
         if Instant::now() > deadline {
-            let seconds = CLEAN_UP.as_secs();
+            let (name, seconds) = (&controller.name, CLEAN_UP.as_secs());
             return Err(Failure::timeout(
-                format!("the workers have ended, but the controller of {name} is still there after {seconds} s"),
+                format!("the workers of {name} have ended, but its controller is still there after {seconds} s"),
                 "its log says why; `reuse-ctl ls` names its pid",
             ));
         }

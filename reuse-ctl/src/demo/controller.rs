@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::net::{Ipv4Addr, TcpListener};
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -35,7 +36,7 @@ const PORTS: std::ops::Range<u16> = 20_000..32_000;
 #[derive(Debug)]
 pub(super) struct Controller {
     child: Child,
-    name: String,
+    socket: PathBuf,
     words: Arc<Mutex<VecDeque<String>>>,
 }
 
@@ -43,6 +44,7 @@ impl Controller {
     /// Starts `reuse-ctl run` with the demo's server on `port`.
     pub(super) fn start(port: u16) -> Result<Self, Failure> {
         let name = format!("demo-{}", std::process::id());
+        let socket = apps::paths_of(&name)?.control_socket();
         let (workers, port) = (WORKERS.to_string(), port.to_string());
         let mut command = Command::new("/proc/self/exe");
         command.args([
@@ -75,7 +77,7 @@ impl Controller {
             tokio::spawn(listen_to(stdout, Arc::clone(&words)));
             tokio::spawn(listen_to(stderr, Arc::clone(&words)));
         }
-        Ok(Self { child, name, words })
+        Ok(Self { child, socket, words })
     }
 
     /// Waits until every worker is active.
@@ -85,7 +87,7 @@ impl Controller {
             if let Ok(Some(_)) = self.child.try_wait() {
                 return Err(self.ended("the demo's controller ended before its workers were active"));
             }
-            if let Ok(client) = Client::connect(&apps::socket_of(&self.name)).await
+            if let Ok(client) = Client::connect(&self.socket).await
                 && client.status().await.is_ok_and(|status| all_active(&status))
             {
                 return Ok(client);
@@ -100,7 +102,7 @@ impl Controller {
 
     /// Ends it: asks, then signals, then kills. Every step is bounded.
     pub(super) async fn end(mut self) -> Result<(), Failure> {
-        if let Ok(client) = Client::connect(&apps::socket_of(&self.name)).await {
+        if let Ok(client) = Client::connect(&self.socket).await {
             let timeout_ms = u64::try_from(GRACE.as_millis()).ok();
             let request = StopRequest { timeout_ms };
             let stop = client.command(hyper::Method::POST, "/v1/stop", &request);
