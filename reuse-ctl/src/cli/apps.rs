@@ -1,16 +1,8 @@
-//! Which app is meant: what runs under `/run/reuse-ctl`, and the way from a name to a client.
-
-use std::path::{Path, PathBuf};
+//! Which app is meant, and the way from its name to a client.
 
 use super::{Context, Failure};
 use crate::api::client::{Client, ClientError};
-use crate::process::paths::{self, KnownApp};
-
-/// One folder per app: `lock` (held by the controller, holds its pid) and `control.sock`.
-pub const RUN_FOLDER: &str = "/run/reuse-ctl";
-
-/// One folder per app: `worker-<id>.log`, and `controller.log` of a detached one.
-pub const LOG_FOLDER: &str = "/var/log/reuse-ctl";
+use crate::process::paths::{AppPaths, KnownApp, list_apps};
 
 const START_ONE: &str = "`sudo reuse-ctl run -- ./server` starts one";
 
@@ -24,23 +16,21 @@ pub(crate) struct App {
 /// The app that the person means, connected.
 pub(crate) async fn connect(context: &Context) -> Result<App, Failure> {
     let entry = choose(&list()?, context.app.as_deref())?;
-    let client = Client::connect(&socket_of(&entry.name))
-        .await
-        .map_err(|error| explain(&entry, error))?;
-    Ok(App { entry, client })
+    let client = Client::connect(&paths_of(&entry.name)?.control_socket()).await;
+    Ok(App {
+        client: client.map_err(|error| explain(&entry, error))?,
+        entry,
+    })
 }
 
-/// Where an app's controller listens.
-pub(crate) fn socket_of(name: &str) -> PathBuf {
-    Path::new(RUN_FOLDER).join(name).join("control.sock")
+/// Where the app of this name keeps its files.
+pub(crate) fn paths_of(name: &str) -> Result<AppPaths, Failure> {
+    AppPaths::new(name).map_err(|error| Failure::usage(error.to_string(), error.hint()))
 }
 
-/// Every app with a folder, alive or not, by name.
-///
-/// # Errors
-/// The folder is there and can't be read.
+/// Every app with a lock file, alive or not, by name.
 pub(crate) fn list() -> Result<Vec<KnownApp>, Failure> {
-    paths::list_apps().map_err(|error| Failure::failed(format!("read {RUN_FOLDER}: {error}"), "try it with sudo"))
+    list_apps().map_err(|error| Failure::failed(format!("look for apps: {error}"), "try it with sudo"))
 }
 
 /// The app that is meant, if its controller was killed: the named one, or the only one there is.
@@ -53,16 +43,16 @@ pub(crate) fn dead_one(wanted: Option<&str>) -> Result<Option<String>, Failure> 
     Ok(meant.filter(|app| !app.alive).map(|app| app.name.clone()))
 }
 
-/// Whether the controller of this app is still there.
-pub(crate) fn is_alive(name: &str) -> bool {
-    list().is_ok_and(|apps| apps.iter().any(|app| app.name == name && app.alive))
+/// Whether this controller is still there; another one of the same name is another one.
+pub(crate) fn is_alive(controller: &KnownApp) -> Result<bool, Failure> {
+    Ok(list()?.iter().any(|app| app == controller && app.alive))
 }
 
 /// The app of this name, or the only one that runs.
 ///
 /// # Errors
 /// None is meant (exit 3), or several could be (exit 2).
-pub fn choose(apps: &[KnownApp], wanted: Option<&str>) -> Result<KnownApp, Failure> {
+pub(crate) fn choose(apps: &[KnownApp], wanted: Option<&str>) -> Result<KnownApp, Failure> {
     let running: Vec<&KnownApp> = apps.iter().filter(|app| app.alive).collect();
     let names = running
         .iter()
@@ -98,7 +88,10 @@ fn controller_gone(app: &KnownApp) -> Failure {
     let pid = app.pid.map_or_else(|| "pid unknown".into(), |pid| format!("pid {pid}"));
     Failure::not_found(
         format!("app {}: its controller ({pid}) is gone", app.name),
-        format!("`sudo reuse-ctl stop --app {}` ends what it left behind", app.name),
+        format!(
+            "`sudo reuse-ctl stop --app {}` ends what it left behind",
+            app.name
+        ),
     )
 }
 
@@ -111,6 +104,9 @@ pub(crate) fn explain(app: &KnownApp, error: ClientError) -> Failure {
             "try again in a moment",
         ),
         ClientError::Refused(_) => controller_gone(app),
+        ClientError::PermissionDenied { owner, .. } if owner == "root" => {
+            Failure::failed(format!("app {name} belongs to root"), "use sudo")
+        }
         ClientError::PermissionDenied { owner, .. } => Failure::failed(
             format!("app {name} belongs to {owner}"),
             format!("use sudo, or ask {owner}"),

@@ -105,7 +105,6 @@ fn left_on(worker: &WorkerStatus) -> String {
 mod tests {
     use super::*;
     use crate::api::fake;
-    use crate::process::paths::KnownApp;
 
     #[test]
     fn the_line_says_what_is_left() {
@@ -152,7 +151,7 @@ mod tests {
         let client = crate::api::client::Client::connect(&fake.socket())
             .await
             .expect("it listens");
-        let entry = KnownApp {
+        let entry = crate::process::paths::KnownApp {
             name: "shop".into(),
             pid: None,
             alive: true,

@@ -52,7 +52,10 @@ struct Row {
 
 impl Row {
     async fn look(entry: KnownApp) -> Self {
-        let ask = async { Client::connect(&apps::socket_of(&entry.name)).await?.status().await };
+        let Ok(paths) = apps::paths_of(&entry.name) else {
+            return Self::silent(&entry, "its name can't be an app's".into());
+        };
+        let ask = async { Client::connect(&paths.control_socket()).await?.status().await };
         match tokio::time::timeout(PATIENCE, ask).await {
             Ok(Ok(status)) => Self::from(&status),
             Ok(Err(error)) => Self::silent(

@@ -9,6 +9,7 @@ use super::table::counted;
 use super::{Context, Failure, apps, args, output};
 use crate::api::types::{Reply, Status, StopRequest};
 use crate::supervisor::leftovers;
+use crate::process::paths::KnownApp;
 
 /// How long a controller that has ended its workers may take to clean up.
 const CLEAN_UP: Duration = Duration::from_secs(10);
@@ -32,7 +33,7 @@ pub(super) async fn run(context: &Context, arguments: &args::Stop) -> Result<(),
     let work = async {
         let reply = request.send(&app).await?;
         if reply.ok {
-            wait_until_gone(&app.entry.name).await?;
+            wait_until_gone(&app.entry).await?;
         }
         Ok(reply)
     };
@@ -50,24 +51,17 @@ pub(super) async fn run(context: &Context, arguments: &args::Stop) -> Result<(),
 async fn clear_away(name: &str) -> Result<Reply, Failure> {
     super::require_root("stop, when the controller was killed,")?;
     let ended = leftovers::clear(name).await?;
-    let message = format!(
-        "the controller of {name} was gone; {} ended",
-        counted(u64::try_from(ended).unwrap_or(u64::MAX), "process")
-    );
-    Ok(Reply {
-        ok: true,
-        message: Some(message),
-        ..Reply::default()
-    })
+    let message = format!("the controller of {name} was gone; {} ended", counted(u64::try_from(ended).unwrap_or(u64::MAX), "process"));
+    Ok(Reply { ok: true, message: Some(message), ..Reply::default() })
 }
 
-async fn wait_until_gone(name: &str) -> Result<(), Failure> {
+async fn wait_until_gone(controller: &KnownApp) -> Result<(), Failure> {
     let deadline = Instant::now() + CLEAN_UP;
-    while apps::is_alive(name) {
+    while apps::is_alive(controller)? {
         if Instant::now() > deadline {
-            let seconds = CLEAN_UP.as_secs();
+            let (name, seconds) = (&controller.name, CLEAN_UP.as_secs());
             return Err(Failure::timeout(
-                format!("the workers have ended, but the controller of {name} is still there after {seconds} s"),
+                format!("the workers of {name} have ended, but its controller is still there after {seconds} s"),
                 "its log says why; `reuse-ctl ls` names its pid",
             ));
         }
