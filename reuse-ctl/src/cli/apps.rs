@@ -78,10 +78,7 @@ fn controller_gone(app: &KnownApp) -> Failure {
     let pid = app.pid.map_or_else(|| "pid unknown".into(), |pid| format!("pid {pid}"));
     Failure::not_found(
         format!("app {}: its controller ({pid}) is gone", app.name),
-        format!(
-            "`sudo reuse-ctl run --name {} -- …` starts it again and clears away what is left",
-            app.name
-        ),
+        format!("`sudo reuse-ctl stop --app {}` ends what it left behind", app.name),
     )
 }
 
@@ -150,7 +147,7 @@ mod tests {
                 Some("old"),
                 ErrorKind::NotFound,
                 "app old: its controller (pid 7) is gone",
-                "`sudo reuse-ctl run --name old -- …` starts it again and clears away what is left",
+                "`sudo reuse-ctl stop --app old` ends what it left behind",
             ),
         ] {
             assert_eq!(
