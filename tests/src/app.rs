@@ -1,5 +1,6 @@
 //! The product, run as a person runs it: `reuse-ctl run … -- server`, in the foreground, with its output in a file.
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
@@ -63,7 +64,7 @@ impl Launch {
     }
 
     /// The command, for a test that starts it in a way of its own.
-    pub fn command(&self, command: &[&str]) -> Command {
+    pub fn command(&self, command: &[impl AsRef<OsStr>]) -> Command {
         let mut run = controller_command();
         run.arg("run")
             .args(["--name", &self.name])
@@ -78,7 +79,7 @@ impl Launch {
     }
 
     /// Starts the controller and does not wait for anything.
-    pub fn start(&self, command: &[&str]) -> App {
+    pub fn start(&self, command: &[impl AsRef<OsStr>]) -> App {
         let scratch = Scratch::new();
         let log = File::create(scratch.path().join("output")).expect("create the controller's output file");
         let mut run = self.command(command);
@@ -102,7 +103,7 @@ impl Launch {
 
     /// Starts the controller and waits until all of its `--workers` are active.
     #[track_caller]
-    pub fn run(&self, command: &[&str]) -> App {
+    pub fn run(&self, command: &[impl AsRef<OsStr>]) -> App {
         let mut app = self.start(command);
         let workers = self.workers();
         app.wait_all_active(workers);
@@ -111,7 +112,7 @@ impl Launch {
 
     /// Starts a controller that is expected to give up by itself.
     #[track_caller]
-    pub fn to_end(&self, command: &[&str], limit: Duration) -> Output {
+    pub fn to_end(&self, command: &[impl AsRef<OsStr>], limit: Duration) -> Output {
         run::to_end(&mut self.command(command), limit)
     }
 
@@ -142,7 +143,7 @@ pub struct App {
 impl App {
     /// Runs `command` with these options of `run`, and waits until all workers are active.
     #[track_caller]
-    pub fn run(options: &[&str], command: &[&str]) -> Self {
+    pub fn run(options: &[&str], command: &[impl AsRef<OsStr>]) -> Self {
         Launch::new(options).run(command)
     }
 

@@ -7,6 +7,7 @@
 
 pub mod app;
 pub mod binaries;
+pub mod commands;
 pub mod control;
 pub mod fault;
 pub mod flood;
@@ -25,4 +26,5 @@ pub mod wait;
 pub mod websocket;
 
 pub use app::{App, Launch};
+pub use commands::{PORT, SERVER};
 pub use namespace::Namespace;
