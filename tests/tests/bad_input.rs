@@ -194,7 +194,13 @@ fn no_cgroup_v2() {
     let launch = Launch::new(&[]);
     let inner = launch.command(&commands::rust(&[]));
     let mut unmounted = Command::new("unshare");
-    unmounted.args(["--mount", "sh", "-c", "umount --lazy --all-targets --types cgroup2 2>/dev/null; for at in $(awk '$3 == \"cgroup2\" {print $2}' /proc/self/mounts); do umount --lazy $at; done; exec \"$@\"", "sh"]);
+    unmounted.args([
+        "--mount",
+        "sh",
+        "-c",
+        "for at in $(awk '$3 == \"cgroup2\" {print $2}' /proc/self/mounts); do umount --lazy $at; done; exec \"$@\"",
+        "sh",
+    ]);
     unmounted.arg(inner.get_program()).args(inner.get_args());
     run::to_end(&mut unmounted, LIMIT)
         .expect_code(1)

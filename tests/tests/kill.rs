@@ -9,6 +9,8 @@ use reuse_tests::load::{Load, Mode};
 use reuse_tests::reconcile::reconcile;
 use reuse_tests::{App, Namespace, PORT, SERVER, commands, kernel, wait};
 
+const CLIENTS: u16 = 64;
+
 #[test]
 fn only_what_the_killed_worker_was_answering_is_lost() {
     let _turn = Heavy::turn();
@@ -18,7 +20,7 @@ fn only_what_the_killed_worker_was_answering_is_lost() {
         &["--workers", "4", "--policy", "round-robin"],
         &commands::bun_reuse_port(&[]),
     );
-    let load = Load::start(SERVER, 64, Mode::NewConnections, Duration::from_secs(60));
+    let load = Load::start(SERVER, CLIENTS, Mode::NewConnections, Duration::from_secs(60));
     load.wait_for(2_000, Duration::from_secs(30));
 
     let victim = app.status().pid_of(1);
@@ -26,12 +28,19 @@ fn only_what_the_killed_worker_was_answering_is_lost() {
     wait::until("the worker is stopped", Duration::from_secs(5), || {
         kernel::is_stopped(victim)
     });
-    wait::until("connections wait in its queue", Duration::from_secs(10), || {
-        kernel::queued(victim, PORT) >= 10
-    });
+    // Sooner or later every client comes to it and waits: then nothing moves any more, and can be counted.
+    let waiting =
+        || usize::try_from(kernel::queued(victim, PORT)).expect("a small number") + kernel::accepted(victim, PORT);
+    wait::until(
+        "every client waits for the stopped worker",
+        Duration::from_secs(10),
+        || waiting() == usize::from(CLIENTS),
+    );
+    let queued = kernel::queued(victim, PORT);
+    assert!(queued >= 10, "{queued} connections wait in its queue");
     let status = app.status();
     let worker = status.worker(1);
-    // A stopped process accepts and closes nothing, so the difference stands still while both grow.
+    assert_eq!(worker.queue, queued, "the product's queue and the kernel's table agree");
     let at_risk = u64::from(worker.connections - worker.queue);
     assert_eq!(
         at_risk,
@@ -54,9 +63,10 @@ fn only_what_the_killed_worker_was_answering_is_lost() {
         report.first_failures
     );
     let status = reconcile(&app, report.connections);
-    assert!(
-        status.worker(1).migrated_out_total >= 10,
-        "the queue was moved: {status:#?}"
+    assert_eq!(
+        status.worker(1).migrated_out_total,
+        u64::from(queued),
+        "the whole queue was moved"
     );
     assert_eq!(status.verdicts().migrated, status.worker(1).migrated_out_total);
     app.stop();
