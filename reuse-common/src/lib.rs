@@ -1,8 +1,35 @@
 //! Types and decisions that the BPF programs and the controller share.
 //!
 //! Everything here is pure: it compiles for the BPF target (without `std`) and is unit- and property-tested on the host.
+//! [`choose`] holds the four policies; [`rendezvous`] and [`seats`] the tables that they read and that the controller writes;
+//! [`load`] what the kernel counts per instance; [`client`] who counts as one client.
 #![cfg_attr(target_arch = "bpf", no_std)]
+#![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch, core_intrinsics))]
+#![cfg_attr(
+    target_arch = "bpf",
+    expect(internal_features, reason = "AtomicU64::fetch_add does not exist on the BPF target")
+)]
 
-pub mod policy_name;
+pub mod cell;
+pub mod choose;
+pub mod client;
+pub mod limits;
+pub mod load;
+pub mod notice;
+pub mod policy;
+pub mod rendezvous;
+pub mod seats;
+pub mod settings;
+pub mod verdict;
 
-pub use policy_name::Policy;
+pub use policy::Policy;
+
+/// Implements `aya::Pod` for types that user space exchanges with maps.
+macro_rules! plain_data {
+    ($($name:ty),+ $(,)?) => {$(
+        // SAFETY: the type is `repr(C)`, made of integers only, and has no implicit padding (asserted beside each type).
+        #[cfg(feature = "user")]
+        unsafe impl aya::Pod for $name {}
+    )+};
+}
+use plain_data;

@@ -1,1 +1,21 @@
-fn main() {}
+//! The kernel side. Each program reads its context, asks `reuse-common` what to do, and does it.
+//!
+//! [`select`] picks a listener for every new connection and for every one that must move; [`track`] counts established
+//! connections per instance and records sticky clients; [`hooks`] makes any server's listener a member of its group.
+#![no_std]
+#![no_main]
+
+mod hooks;
+mod maps;
+mod select;
+mod track;
+
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
+
+#[panic_handler]
+fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
+    // Never linked into a program that the verifier accepts: the decisions have no panicking path.
+    loop {}
+}

@@ -1,3 +1,110 @@
 //! HTTP/JSON on the app's unix socket: the types on the wire, the server in the controller, the client in the CLI.
+//!
+//! The server owns nothing of the app. It turns requests into [`Ask`]s for the supervisor's task and waits for its answers; a
+//! client that goes away drops its end of the answer, and what it asked for goes on.
 
+pub mod client;
+pub mod commands;
+pub mod server;
 pub mod types;
+
+use tokio::sync::{broadcast, mpsc, oneshot};
+
+use crate::supervisor::interface::Command;
+use types::{ErrorKind, Event, Reply, Status};
+
+/// How many asks may wait for the supervisor before further clients wait in turn.
+const ASKS: usize = 64;
+
+/// How many events a slow reader may lag behind before it misses some (and is told how many).
+const EVENTS: usize = 1024;
+
+/// What the API asks of the supervisor. A dropped reply receiver means that the client went away.
+#[derive(Debug)]
+pub enum Ask {
+    /// How things are now.
+    Status(oneshot::Sender<Status>),
+    /// Do something; answered when it is done or refused.
+    Command {
+        /// What.
+        command: Command,
+        /// The one answer.
+        reply: oneshot::Sender<Reply>,
+    },
+}
+
+/// The supervisor as the API sees it.
+#[derive(Debug, Clone)]
+pub struct Handle {
+    asks: mpsc::Sender<Ask>,
+    events: broadcast::Sender<Event>,
+}
+
+/// The supervisor's ends of a [`Handle`].
+#[derive(Debug)]
+pub struct SupervisorEnds {
+    /// What clients ask. Dropping it makes every further request fail with "the app is stopping".
+    pub asks: mpsc::Receiver<Ask>,
+    /// Where the supervisor tells what happens; an error of `send` only means that nobody listens.
+    pub events: broadcast::Sender<Event>,
+}
+
+impl Handle {
+    /// A handle, and what the supervisor keeps of it.
+    pub fn new() -> (Self, SupervisorEnds) {
+        let (asks, asked) = mpsc::channel(ASKS);
+        let (events, _) = broadcast::channel(EVENTS);
+        (
+            Self {
+                asks,
+                events: events.clone(),
+            },
+            SupervisorEnds { asks: asked, events },
+        )
+    }
+
+    /// The app's status; [`Stopping`] when the supervisor is gone.
+    ///
+    /// # Errors
+    /// The supervisor is gone.
+    pub async fn status(&self) -> Result<Status, Stopping> {
+        let (sender, receiver) = oneshot::channel();
+        self.asks.send(Ask::Status(sender)).await.map_err(|_| Stopping)?;
+        receiver.await.map_err(|_| Stopping)
+    }
+
+    /// Has the supervisor carry out `command`, and waits until it has; [`Stopping`] as a reply when it is gone.
+    pub async fn command(&self, command: Command) -> Reply {
+        let (reply, receiver) = oneshot::channel();
+        if self.asks.send(Ask::Command { command, reply }).await.is_err() {
+            return Stopping.into();
+        }
+        receiver.await.unwrap_or_else(|_| Stopping.into())
+    }
+
+    /// What happens from now on.
+    pub fn events(&self) -> broadcast::Receiver<Event> {
+        self.events.subscribe()
+    }
+}
+
+/// Nobody is left to carry out a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the app is stopping")]
+pub struct Stopping;
+
+impl From<Stopping> for Reply {
+    fn from(stopping: Stopping) -> Self {
+        Self {
+            error: Some(stopping.to_string()),
+            hint: Some("`reuse-ctl ls` shows what still runs".into()),
+            kind: Some(ErrorKind::Failed),
+            ..Self::default()
+        }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod fake;
+#[cfg(test)]
+mod tests;

@@ -19,6 +19,9 @@ pub struct Status {
     pub fallbacks: u64,
     /// Connections that reached a worker before the program was attached.
     pub unsteered: u64,
+    /// `--drain-timeout` in milliseconds; absent when the controller does not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drain_timeout_ms: Option<u64>,
     /// One row per slot, in slot order.
     pub workers: Vec<WorkerStatus>,
 }
@@ -149,6 +152,14 @@ pub struct DrainRequest {
 #[serde(default, deny_unknown_fields)]
 pub struct RestartRequest {
     /// End the old instance before the new one starts.
+    pub stop_first: bool,
+}
+
+/// `POST /v1/reload`.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ReloadRequest {
+    /// End each old instance before the new one starts.
     pub stop_first: bool,
 }
 

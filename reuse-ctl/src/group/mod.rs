@@ -1,1 +1,23 @@
-//! The group folder.
+//! The listeners of an app: which there are, whose they are, and which of them may be chosen.
+//!
+//! [`Groups`] owns the BPF side and everything about members; the supervisor's task tells it what appeared, what is gone and what is
+//! published, and asks it what each instance serves. A *group* is made when the first listener on an address appears, or before
+//! any worker for `--listen`; its *lot* keeps it and its program alive and takes connections while nobody is published.
+
+mod error;
+mod groups;
+mod lot;
+mod member;
+mod one;
+mod probe;
+mod registry;
+
+pub mod diag;
+pub mod discover;
+
+pub use error::GroupError;
+pub use groups::{Appeared, Groups, GroupsOptions};
+pub use lot::Guard;
+pub use one::GroupView;
+pub use probe::Probe;
+pub use registry::{Counters, Registry};

@@ -1,0 +1,60 @@
+//! Access to memory that several processors write: map values are shared, so every read and write of a counter goes through here.
+
+/// Reads a word that others may be writing.
+///
+/// # Safety
+/// `cell` must be valid for reads and aligned.
+#[inline(always)]
+pub unsafe fn read<T: Copy>(cell: *const T) -> T {
+    // SAFETY: the caller's promise. Volatile, so that the compiler neither repeats nor merges reads of changing memory.
+    unsafe { core::ptr::read_volatile(cell) }
+}
+
+/// Writes a word that others may be reading.
+///
+/// # Safety
+/// `cell` must be valid for writes and aligned.
+#[inline(always)]
+pub unsafe fn write<T: Copy>(cell: *mut T, value: T) {
+    // SAFETY: the caller's promise.
+    unsafe { core::ptr::write_volatile(cell, value) }
+}
+
+/// The same number, of which the compiler knows nothing: keeps it from turning mask arithmetic back into branches, each of which
+/// would double what the verifier has to follow in a loop.
+#[inline(always)]
+pub fn opaque(number: u64) -> u64 {
+    #[cfg(target_arch = "bpf")]
+    let number = {
+        let mut same = number;
+        // SAFETY: copies a register onto itself. (Without an instruction, two line records would name one place, which the kernel refuses.)
+        unsafe { core::arch::asm!("{0} = {0}", inout(reg) same, options(pure, nomem, nostack)) };
+        same
+    };
+    number
+}
+
+macro_rules! fetch_add {
+    ($name:ident, $int:ty, $atomic:ident) => {
+        /// Adds atomically (wrapping) and returns the value before.
+        ///
+        /// # Safety
+        /// `cell` must be valid for reads and writes, and aligned.
+        #[inline(always)]
+        pub unsafe fn $name(cell: *mut $int, amount: $int) -> $int {
+            // AcqRel: with Relaxed the BPF back end drops the fetch and returns rubbish.
+            #[cfg(target_arch = "bpf")]
+            // SAFETY: the caller's promise.
+            return unsafe {
+                core::intrinsics::atomic_xadd::<$int, $int, { core::intrinsics::AtomicOrdering::AcqRel }>(cell, amount)
+            };
+            #[cfg(not(target_arch = "bpf"))]
+            // SAFETY: the caller's promise.
+            return unsafe { core::sync::atomic::$atomic::from_ptr(cell) }
+                .fetch_add(amount, core::sync::atomic::Ordering::AcqRel);
+        }
+    };
+}
+
+fetch_add!(add_u32, u32, AtomicU32);
+fetch_add!(add_u64, u64, AtomicU64);

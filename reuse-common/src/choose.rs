@@ -1,0 +1,177 @@
+//! The four policies: pure functions from what is known of a connection to the place of a seat.
+
+use crate::{
+    cell,
+    client::ClientKey,
+    limits::FULL_SCAN,
+    load::Loads,
+    rendezvous::{Buckets, mix},
+    seats::Membership,
+};
+
+/// How many other buckets a new client tries when the worker of its own bucket has too many connections.
+const STICKY_ATTEMPTS: u64 = 4;
+
+/// The mean of `sticky`'s bound is taken over at most this many seats, to bound the work for a new client.
+const MEAN_SAMPLE: u32 = 32;
+
+/// `hash`: the owner of the connection's bucket. `hash` is the kernel's hash of the 4-tuple.
+#[inline(always)]
+pub fn by_hash(membership: &Membership, buckets: &Buckets, hash: u32) -> u32 {
+    // The kernel's hash is good in all its bits, but short of keys: mixing costs nothing next to the look-up.
+    let key = mix(hash as u64);
+    owner_or_any(membership, buckets, key)
+}
+
+/// `round-robin`: `turn` counts the connections of the group.
+#[inline(always)]
+pub fn by_turn(membership: &Membership, turn: u64) -> u32 {
+    // A count of 0 can't come here, but the division must be visibly safe.
+    (turn % u64::from(membership.count().max(1))) as u32
+}
+
+/// `least-loaded`: the smallest load of all, or of two random ones above [`FULL_SCAN`]. Ties are broken evenly by `random`.
+#[inline(always)]
+pub fn by_load(membership: &Membership, loads: Loads, epoch: u32, random: u32) -> u32 {
+    let count = membership.count();
+    if count as usize > FULL_SCAN {
+        let draw = mix(random as u64);
+        let first = scale(draw as u32, count);
+        // The second is drawn from the others, so that it is never the first again.
+        let second = scale((draw >> 32) as u32, count - 1);
+        let second = second + u32::from(second >= first);
+        let load_of = |place| loads.load(membership.seat(place).instance(), epoch);
+        return if load_of(second) < load_of(first) {
+            second
+        } else {
+            first
+        };
+    }
+    let mut best = u64::MAX >> 1;
+    let mut draw = mix(random as u64);
+    for place in 0..FULL_SCAN as u32 {
+        if place >= count {
+            break;
+        }
+        draw = draw.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        // load (31 bits) · tie-break (24 bits) · place (8 bits)
+        let load = loads.load(membership.seat(place).instance(), epoch) as u64 & 0x7fff_ffff;
+        best = smaller(best, load << 32 | (draw >> 40) << 8 | place as u64);
+    }
+    best as u32 & 0xff
+}
+
+/// The smaller of two numbers below 2^63, without a branch (see [`Loads::load`]).
+#[inline(always)]
+fn smaller(a: u64, b: u64) -> u64 {
+    let difference = b.wrapping_sub(a);
+    let all_ones_if_less = cell::opaque((difference.cast_signed() >> 63).cast_unsigned());
+    a.wrapping_add(difference & all_ones_if_less)
+}
+
+/// `sticky`: how the seat was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sticky {
+    /// Where the client was before.
+    Kept(u32),
+    /// It is new.
+    New(u32),
+    /// It was on this slot, which is not published any more.
+    Moved(u32, u16),
+}
+
+impl Sticky {
+    /// The place.
+    #[inline(always)]
+    pub const fn place(self) -> u32 {
+        match self {
+            Self::Kept(place) | Self::New(place) | Self::Moved(place, _) => place,
+        }
+    }
+}
+
+/// `sticky`: the recorded slot, else the owner of the client's bucket unless it has too many connections, else another bucket's,
+/// else the least loaded.
+#[inline(always)]
+pub fn by_client(
+    membership: &Membership,
+    buckets: &Buckets,
+    loads: Loads,
+    client: &ClientKey,
+    recorded: Option<u16>,
+    epoch: u32,
+) -> Sticky {
+    if let Some(slot) = recorded
+        && let Some(place) = membership.place_of(slot)
+    {
+        return Sticky::Kept(place);
+    }
+    let place = place_for_new_client(membership, buckets, loads, client, epoch);
+    match recorded {
+        None => Sticky::New(place),
+        Some(slot) => Sticky::Moved(place, slot),
+    }
+}
+
+#[inline(always)]
+fn place_for_new_client(
+    membership: &Membership,
+    buckets: &Buckets,
+    loads: Loads,
+    client: &ClientKey,
+    epoch: u32,
+) -> u32 {
+    let bound = bound(membership, loads);
+    let mut attempt = 0;
+    while attempt < STICKY_ATTEMPTS {
+        let place = owner_or_any(membership, buckets, client.hash(attempt));
+        if loads.established(membership.seat(place).instance()) <= bound {
+            return place;
+        }
+        attempt += 1;
+    }
+    by_load(membership, loads, epoch, client.hash(attempt) as u32)
+}
+
+/// More connections than this (biased) make a worker too full for a new client: the larger of 1.25 × mean and mean + 8.
+#[inline(always)]
+fn bound(membership: &Membership, loads: Loads) -> u32 {
+    let mut sum = 0_u64;
+    let mut seats = 0;
+    while seats < MEAN_SAMPLE && seats < membership.count() {
+        sum += u64::from(loads.established(membership.seat(seats).instance()));
+        seats += 1;
+    }
+    let mean = (sum / u64::from(seats.max(1))) as u32;
+    // The bias is added to every number alike; only the quarter must be taken of the true mean.
+    mean.saturating_add((mean.saturating_sub(Loads::BIAS) / 4).max(8))
+}
+
+/// The place of the key's owner. While the controller switches tables an owner may have no seat: any seat will do then.
+#[inline(always)]
+fn owner_or_any(membership: &Membership, buckets: &Buckets, key: u64) -> u32 {
+    match membership.place_of(buckets.owner(key)) {
+        Some(place) => place,
+        None => scale((key >> 32) as u32, membership.count()),
+    }
+}
+
+/// Maps a random number to 0…count-1.
+#[inline(always)]
+const fn scale(random: u32, count: u32) -> u32 {
+    ((random as u64 * count as u64) >> 32) as u32
+}
+
+/// Which of an instance's listeners.
+#[inline(always)]
+pub const fn listener(hash: u32, listeners: u16) -> u16 {
+    if listeners <= 1 {
+        0
+    } else {
+        scale(hash.rotate_left(16), listeners as u32) as u16
+    }
+}
+
+#[cfg(test)]
+#[path = "choose_tests.rs"]
+mod tests;

@@ -1,0 +1,46 @@
+//! What the programs tell the controller, through the ring buffer.
+
+/// Something happened to a listener of a worker.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Notice {
+    /// A [`NoticeKind`] as a number.
+    pub kind: u32,
+    /// Row of the load table, from the cgroup of the process that bound.
+    pub instance: u32,
+    /// The socket's cookie.
+    pub cookie: u64,
+    /// Local address: IPv6, or IPv4 in the last word with `family` 2; network byte order.
+    pub address: [u32; 4],
+    /// 2 (IPv4) or 10 (IPv6).
+    pub family: u32,
+    /// Local port, host byte order.
+    pub port: u32,
+}
+
+/// What happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoticeKind {
+    /// A process is about to bind.
+    Bind = 1,
+    /// The socket listens now.
+    Listen = 2,
+    /// It listens no more.
+    Close = 3,
+}
+
+impl NoticeKind {
+    /// The kind of this number.
+    pub const fn from_number(number: u32) -> Option<Self> {
+        match number {
+            1 => Some(Self::Bind),
+            2 => Some(Self::Listen),
+            3 => Some(Self::Close),
+            _ => None,
+        }
+    }
+}
+
+const _: () = assert!(size_of::<Notice>() == 40);
+
+crate::plain_data!(Notice);

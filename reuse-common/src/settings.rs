@@ -1,0 +1,95 @@
+//! What the controller tells the programs.
+
+use crate::{client::ClientMask, limits::MAX_PORTS};
+
+/// One per app, read by every program.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settings {
+    /// A [`Policy`](crate::Policy) as a number.
+    pub policy: u32,
+    /// How many directed connections are under way; their table is looked at only while there are some.
+    pub directed: u32,
+    /// What makes a client.
+    pub client_mask: ClientMask,
+    /// When a client is forgotten, in units of [`ClientRecord::ticks`](crate::client::ClientRecord::ticks); 0 is never.
+    pub client_ttl_ticks: u32,
+    /// The depth of an instance's cgroup below the root.
+    pub cgroup_level: u32,
+    /// How many of `ports` are set; 0 means that every port is a service port.
+    pub port_count: u32,
+    /// Service ports, host byte order.
+    pub ports: [u16; MAX_PORTS],
+}
+
+impl Settings {
+    /// Whether a bind to this port (host byte order) concerns us.
+    #[inline(always)]
+    pub fn serves(&self, port: u16) -> bool {
+        let mut found = self.port_count == 0;
+        for (index, &candidate) in self.ports.iter().enumerate() {
+            found |= (index as u32) < self.port_count && candidate == port;
+        }
+        found && port != 0
+    }
+}
+
+/// One per group.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct GroupState {
+    /// Which of the two buffers of membership and buckets is in use.
+    pub active: u32,
+    /// Not 0: refuse connections while nobody is published, instead of parking them.
+    pub refuse_when_empty: u32,
+    /// The round-robin cursor.
+    pub cursor: u64,
+}
+
+/// The local end of a connection that the controller is about to open, as the server's side sees it: the client.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct DirectedKey {
+    /// IPv6, or IPv4 as `::ffff:a.b.c.d`; network byte order.
+    pub address: [u32; 4],
+    /// Host byte order.
+    pub port: u32,
+}
+
+/// What a listener's socket storage holds; its connections inherit it.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Stamp {
+    /// Row of the load table.
+    pub instance: u32,
+    /// 0 until the listener's group is steered: connections made before are counted as unsteered.
+    pub steered: u32,
+}
+
+const _: () = assert!(size_of::<Settings>() == 8 + 20 + 12 + 2 * MAX_PORTS);
+const _: () = assert!(size_of::<GroupState>() == 16 && size_of::<DirectedKey>() == 20 && size_of::<Stamp>() == 8);
+
+crate::plain_data!(Settings, GroupState, DirectedKey, Stamp);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_named_ports_are_served() {
+        let mut settings = Settings {
+            policy: 0,
+            directed: 0,
+            client_mask: ClientMask::new(32, 64),
+            client_ttl_ticks: 0,
+            cgroup_level: 3,
+            port_count: 0,
+            ports: [0; MAX_PORTS],
+        };
+        assert!(settings.serves(1) && settings.serves(65535) && !settings.serves(0));
+        settings.ports[0] = 80;
+        settings.ports[1] = 443;
+        settings.port_count = 2;
+        assert!(settings.serves(80) && settings.serves(443) && !settings.serves(8080) && !settings.serves(0));
+    }
+}

@@ -1,0 +1,50 @@
+//! What one run of the select program decided; each has its own counter per group.
+
+/// The outcome of one run.
+#[repr(u32)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// The policy chose a worker for a new connection.
+    Chosen = 0,
+    /// The controller had directed the connection.
+    Directed = 1,
+    /// Nobody was published: it went to the lot.
+    Parked = 2,
+    /// Nobody was published, and that means refusal.
+    Refused = 3,
+    /// A queued connection or a handshake was moved off a closing listener.
+    Migrated = 4,
+    /// No listener could be selected: the kernel's own hash decides.
+    Fallback = 5,
+}
+
+/// One counter per verdict.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct VerdictCounts {
+    counts: [u64; 8],
+}
+
+impl VerdictCounts {
+    /// How often this was the verdict.
+    pub const fn get(&self, verdict: Verdict) -> u64 {
+        self.counts[verdict as usize & 7]
+    }
+
+    /// The counter of this verdict.
+    #[inline(always)]
+    pub const fn counter(&mut self, verdict: Verdict) -> &mut u64 {
+        &mut self.counts[verdict as usize & 7]
+    }
+
+    /// Adds what another processor counted.
+    pub fn add(&mut self, other: &Self) {
+        for (sum, count) in self.counts.iter_mut().zip(other.counts) {
+            *sum += count;
+        }
+    }
+}
+
+const _: () = assert!(size_of::<VerdictCounts>() == 64);
+
+crate::plain_data!(VerdictCounts);

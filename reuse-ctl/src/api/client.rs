@@ -1,0 +1,234 @@
+//! The client of `control.sock`: one connection per request, so that status can be read while a drain is waited for.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Bytes, Incoming};
+use hyper::{Method, Request, Response};
+use hyper_util::rt::TokioIo;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::net::UnixStream;
+
+use super::types::{Event, Reply, Status};
+
+/// Why a controller could not be asked.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// There is no such socket: no controller, or one that has not come so far yet.
+    #[error("there is no control socket {0}")]
+    NoSocket(PathBuf),
+    /// The socket is there, and nobody behind it: its controller was killed.
+    #[error("nobody answers on {0}")]
+    Refused(PathBuf),
+    /// The socket belongs to somebody else.
+    #[error("{path} belongs to {owner}")]
+    PermissionDenied {
+        /// The socket.
+        path: PathBuf,
+        /// A user's name, or its number.
+        owner: String,
+    },
+    /// The controller answered a question with a refusal.
+    #[error("{}", .0.error.as_deref().unwrap_or("the controller refused"))]
+    Refusal(Box<Reply>),
+    /// The controller went away in the middle, or what answers is not a controller.
+    #[error("{path}: {reason}")]
+    Protocol {
+        /// The socket.
+        path: PathBuf,
+        /// What was wrong.
+        reason: String,
+    },
+}
+
+/// A controller that answers.
+#[derive(Debug, Clone)]
+pub struct Client {
+    path: PathBuf,
+}
+
+impl Client {
+    /// Checks that somebody listens on `path` and lets us in.
+    ///
+    /// # Errors
+    /// Everything but `Refusal`.
+    pub async fn connect(path: &Path) -> Result<Self, ClientError> {
+        open(path).await?;
+        Ok(Self { path: path.to_owned() })
+    }
+
+    /// `GET /v1/status`.
+    ///
+    /// # Errors
+    /// All.
+    pub async fn status(&self) -> Result<Status, ClientError> {
+        let response = self.send(Method::GET, "/v1/status", Bytes::new()).await?;
+        let is_success = response.status().is_success();
+        let body = self.whole(response).await?;
+        if is_success {
+            self.parse(&body)
+        } else {
+            Err(ClientError::Refusal(Box::new(self.parse(&body)?)))
+        }
+    }
+
+    /// Any other request, and its reply, also when that is a refusal.
+    ///
+    /// # Errors
+    /// Everything but `Refusal`.
+    pub async fn command(&self, method: Method, path: &str, body: &impl Serialize) -> Result<Reply, ClientError> {
+        let body = serde_json::to_vec(body).expect("requests are plain data");
+        let response = self.send(method, path, body.into()).await?;
+        let body = self.whole(response).await?;
+        self.parse(&body)
+    }
+
+    /// `GET /v1/events`.
+    ///
+    /// # Errors
+    /// All.
+    pub async fn events(&self) -> Result<EventStream, ClientError> {
+        let response = self.send(Method::GET, "/v1/events", Bytes::new()).await?;
+        if !response.status().is_success() {
+            let body = self.whole(response).await?;
+            return Err(ClientError::Refusal(Box::new(self.parse(&body)?)));
+        }
+        Ok(EventStream {
+            client: self.clone(),
+            body: response.into_body(),
+            buffered: Vec::new(),
+        })
+    }
+
+    async fn send(&self, method: Method, path: &str, body: Bytes) -> Result<Response<Incoming>, ClientError> {
+        let stream = open(&self.path).await?;
+        let failed = |error: hyper::Error| {
+            let reason = if error.is_incomplete_message() {
+                "the controller went away before it answered".into()
+            } else {
+                error.to_string()
+            };
+            self.protocol(reason)
+        };
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(failed)?;
+        // It ends with the response's body; its errors reach us through the sender and the body.
+        tokio::spawn(connection);
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("host", "reuse-ctl")
+            .header("content-type", "application/json")
+            .body(Full::new(body))
+            .map_err(|error| self.protocol(error.to_string()))?;
+        sender.send_request(request).await.map_err(failed)
+    }
+
+    async fn whole(&self, response: Response<Incoming>) -> Result<Bytes, ClientError> {
+        let body = response
+            .into_body()
+            .collect()
+            .await
+            .map_err(|error| self.protocol(error.to_string()))?;
+        Ok(body.to_bytes())
+    }
+
+    fn parse<T: DeserializeOwned>(&self, body: &[u8]) -> Result<T, ClientError> {
+        serde_json::from_slice(body)
+            .map_err(|error| self.protocol(format!("an answer that is not understood: {error}")))
+    }
+
+    fn protocol(&self, reason: String) -> ClientError {
+        ClientError::Protocol {
+            path: self.path.clone(),
+            reason,
+        }
+    }
+}
+
+/// What happens in the app, as it happens.
+#[derive(Debug)]
+pub struct EventStream {
+    client: Client,
+    body: Incoming,
+    buffered: Vec<u8>,
+}
+
+impl EventStream {
+    /// The next event; `None` when the app has ended.
+    ///
+    /// # Errors
+    /// `Protocol` only.
+    pub async fn next(&mut self) -> Option<Result<Event, ClientError>> {
+        loop {
+            if let Some(data) = take_message(&mut self.buffered) {
+                return Some(self.client.parse(&data));
+            }
+            match self.body.frame().await? {
+                Ok(frame) => self.buffered.extend(frame.data_ref().map_or(&[][..], |data| data)),
+                Err(error) => return Some(Err(self.client.protocol(error.to_string()))),
+            }
+        }
+    }
+}
+
+/// The `data:` of the first complete message that has any; comments (keep-alives) are dropped on the way.
+fn take_message(buffered: &mut Vec<u8>) -> Option<Vec<u8>> {
+    loop {
+        let end = buffered.windows(2).position(|pair| pair == b"\n\n")?;
+        let message: Vec<u8> = buffered.drain(..end + 2).collect();
+        let data: Vec<&[u8]> = message
+            .split(|byte| *byte == b'\n')
+            .filter_map(|line| line.strip_prefix(b"data:"))
+            .collect();
+        if !data.is_empty() {
+            return Some(data.join(&b'\n'));
+        }
+    }
+}
+
+async fn open(path: &Path) -> Result<UnixStream, ClientError> {
+    UnixStream::connect(path).await.map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => ClientError::NoSocket(path.to_owned()),
+        io::ErrorKind::ConnectionRefused => ClientError::Refused(path.to_owned()),
+        io::ErrorKind::PermissionDenied => ClientError::PermissionDenied {
+            path: path.to_owned(),
+            owner: owner_of(path),
+        },
+        _ => ClientError::Protocol {
+            path: path.to_owned(),
+            reason: format!("connect: {error}"),
+        },
+    })
+}
+
+/// Who owns the socket, or the first folder above it that can be looked at.
+fn owner_of(path: &Path) -> String {
+    let uid = path
+        .ancestors()
+        .find_map(|place| place.symlink_metadata().ok())
+        .map(|found| std::os::unix::fs::MetadataExt::uid(&found));
+    let Some(uid) = uid else { return "another user".into() };
+    match nix::unistd::User::from_uid(nix::unistd::Uid::from_raw(uid)) {
+        Ok(Some(user)) => user.name,
+        Ok(None) | Err(_) => format!("user {uid}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_are_cut_out_of_the_stream() {
+        let mut buffered = b":\n\ndata: {\"a\":1}\n\ndata: x\ndata: y\n\nevent: z\nda".to_vec();
+        assert_eq!(take_message(&mut buffered).as_deref(), Some(&b" {\"a\":1}"[..]));
+        assert_eq!(take_message(&mut buffered).as_deref(), Some(&b" x\n y"[..]));
+        assert_eq!(take_message(&mut buffered), None);
+        buffered.extend(b"ta: 2\n\n");
+        assert_eq!(take_message(&mut buffered).as_deref(), Some(&b" 2"[..]));
+    }
+}

@@ -1,0 +1,173 @@
+//! A supervisor for tests: it answers from a script and remembers what it was asked. Shared by the tests of `api` and `cli`.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use nix::sys::stat::Mode;
+use nix::unistd::{Gid, Uid};
+use tokio::sync::{broadcast, oneshot};
+
+use super::types::{Event, GroupStatus, InstanceStatus, Reply, Status, Verdicts, WorkerState, WorkerStatus};
+use super::{Ask, Handle, SupervisorEnds, server};
+use crate::supervisor::interface::Command;
+
+/// A folder that goes away with the test.
+pub(crate) struct Folder(pub(crate) PathBuf);
+
+impl Folder {
+    pub(crate) fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("reuse-ctl-test-{}-{name}", std::process::id()));
+        std::fs::create_dir_all(&path).expect("a temporary folder");
+        Self(path)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        std::fs::remove_dir_all(&self.0).expect("the temporary folder is still ours");
+    }
+}
+
+/// A served app.
+pub(crate) struct App {
+    pub(crate) folder: Folder,
+    pub(crate) events: broadcast::Sender<Event>,
+    pub(crate) asked: Arc<Mutex<Vec<Command>>>,
+    pub(crate) shutdown: oneshot::Sender<()>,
+    pub(crate) server: tokio::task::JoinHandle<std::io::Result<()>>,
+    pub(crate) supervisor: tokio::task::JoinHandle<()>,
+}
+
+impl App {
+    /// An app whose supervisor answers every command with what `respond` says.
+    pub(crate) fn start<F>(name: &str, respond: impl Fn(&Command) -> F + Send + 'static) -> Self
+    where
+        F: Future<Output = Reply> + Send + 'static,
+    {
+        let folder = Folder::new(name);
+        let (handle, SupervisorEnds { mut asks, events }) = Handle::new();
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let record = Arc::clone(&asked);
+        let supervisor = tokio::spawn(async move {
+            while let Some(ask) = asks.recv().await {
+                match ask {
+                    Ask::Status(reply) => drop(reply.send(status())),
+                    Ask::Command { command, reply } => {
+                        let answer = respond(&command);
+                        record.lock().expect("no test panicked with it").push(command);
+                        tokio::spawn(async move { drop(reply.send(answer.await)) });
+                    }
+                }
+            }
+        });
+        let listener = bind_private(&folder.0.join("control.sock"));
+        let (shutdown, ended) = oneshot::channel();
+        let server = tokio::spawn(server::serve(listener, handle, async {
+            ended.await.expect("the test ends it");
+        }));
+        Self {
+            folder,
+            events,
+            asked,
+            shutdown,
+            server,
+            supervisor,
+        }
+    }
+
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.folder.0.join("control.sock")
+    }
+
+    pub(crate) fn asked(&self) -> Vec<Command> {
+        self.asked.lock().expect("no test panicked with it").clone()
+    }
+}
+
+pub(crate) fn bind_private(path: &Path) -> tokio::net::UnixListener {
+    server::bind(
+        path,
+        Uid::effective(),
+        Gid::effective(),
+        Mode::from_bits_truncate(0o600),
+    )
+    .expect("a folder of our own")
+}
+
+/// Three workers: one active, one draining, one backing off.
+pub(crate) fn status() -> Status {
+    Status {
+        app: "shop".into(),
+        policy: "sticky".into(),
+        pid: 4711,
+        uptime_s: 3723,
+        groups: vec![
+            GroupStatus {
+                addr: "0.0.0.0:8080".into(),
+                protocol: "tcp".into(),
+                handshakes: 1,
+                parked: 0,
+                verdicts: Verdicts {
+                    chosen: 1000,
+                    ..Verdicts::default()
+                },
+                strangers: vec![],
+            },
+            GroupStatus {
+                addr: "[::]:8443".into(),
+                protocol: "tcp".into(),
+                handshakes: 0,
+                parked: 3,
+                verdicts: Verdicts::default(),
+                strangers: vec![],
+            },
+        ],
+        fallbacks: 0,
+        unsteered: 0,
+        drain_timeout_ms: Some(30_000),
+        workers: vec![
+            worker(0, WorkerState::Active, 750),
+            WorkerStatus {
+                connections: 17,
+                queue: 3,
+                ..worker(1, WorkerState::Draining, 250)
+            },
+            WorkerStatus {
+                pid: None,
+                instances: vec![],
+                uptime_s: 0,
+                connections: 0,
+                restarts: 4,
+                reason: Some("exit code 1, 4 times in a row; next try in 3.2 s".into()),
+                ..worker(2, WorkerState::BackingOff, 0)
+            },
+        ],
+    }
+}
+
+pub(crate) fn worker(id: u16, state: WorkerState, selected_total: u64) -> WorkerStatus {
+    let pid = 5000 + u32::from(id);
+    WorkerStatus {
+        id,
+        pid: Some(pid),
+        state,
+        uptime_s: 3720,
+        restarts: 0,
+        connections: 12,
+        queue: 0,
+        selected_total,
+        established_total: selected_total,
+        accepted_total: selected_total,
+        migrated_in_total: 0,
+        migrated_out_total: 0,
+        cpu_percent: 12.34,
+        memory_bytes: 52_428_800,
+        instances: vec![InstanceStatus {
+            pid,
+            state,
+            connections: 12,
+            queue: 0,
+        }],
+        reason: None,
+    }
+}

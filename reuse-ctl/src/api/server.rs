@@ -1,0 +1,271 @@
+//! The server on `control.sock`. Every answer but the event stream is JSON, also the refusals.
+
+use std::convert::Infallible;
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::fs::FileTypeExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{DefaultBodyLimit, Path as UrlPath, State};
+use axum::http::{Method, StatusCode, Uri};
+use axum::response::sse::{self, Sse};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post, put};
+use nix::sys::stat::Mode;
+use nix::unistd::{Gid, Uid};
+use tokio::net::UnixListener;
+use tokio::sync::{broadcast, mpsc, watch};
+use tokio_stream::wrappers::ReceiverStream;
+
+use super::commands::{self, BadRequest, WorkerVerb};
+use super::types::{ErrorKind, Event, Reply};
+use super::{Handle, Stopping};
+use crate::supervisor::interface::Command;
+
+/// How long answers under way may take once the app ends.
+const LAST_ANSWERS: Duration = Duration::from_secs(1);
+
+/// The longest body that is read.
+const BODY_BYTES: usize = 64 * 1024;
+
+/// Clients that may wait for the first accept.
+const BACKLOG: i32 = 128;
+
+/// Events under way to one reader.
+const EVENT_BUFFER: usize = 64;
+
+/// Why there is no control socket.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// A system call on the way to the socket failed.
+    #[error("{call} {path}: {source}")]
+    Syscall {
+        /// Which call.
+        call: &'static str,
+        /// On which socket.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Something that is not a socket is in its place; it is left alone.
+    #[error("{0} is in the way and is not a socket")]
+    InTheWay(PathBuf),
+}
+
+/// Listens on `path`, owned by `owner_uid`:`owner_gid`, with exactly `mode` (0600, or 0660 for a control group).
+///
+/// A socket that is there already is removed: **the caller must hold the app's lock**, which proves that its controller is
+/// dead. Must be called inside a tokio runtime.
+///
+/// There is no moment at which a stranger could connect: the file is created as 0600 by giving the socket itself that mode
+/// before `bind` (the process's umask, which other threads share, is not touched), and opened up only once its owner is set.
+///
+/// # Errors
+/// The system call that failed, or what is in the way.
+pub fn bind(path: &Path, owner_uid: Uid, owner_gid: Gid, mode: Mode) -> Result<UnixListener, BindError> {
+    let failed = |call: &'static str| {
+        let path = path.to_owned();
+        move |source: io::Error| BindError::Syscall { call, path, source }
+    };
+    remove_stale(path)?;
+    let address = socket2::SockAddr::unix(path).map_err(failed("sockaddr_un"))?;
+    let socket = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None).map_err(failed("socket"))?;
+    nix::sys::stat::fchmod(socket.as_fd(), Mode::from_bits_truncate(0o600))
+        .map_err(io::Error::from)
+        .map_err(failed("fchmod"))?;
+    socket.bind(&address).map_err(failed("bind"))?;
+    std::os::unix::fs::chown(path, Some(owner_uid.as_raw()), Some(owner_gid.as_raw())).map_err(failed("chown"))?;
+    let permissions = std::os::unix::fs::PermissionsExt::from_mode(mode.bits());
+    std::fs::set_permissions(path, permissions).map_err(failed("chmod"))?;
+    socket.listen(BACKLOG).map_err(failed("listen"))?;
+    socket.set_nonblocking(true).map_err(failed("fcntl"))?;
+    UnixListener::from_std(std::os::unix::net::UnixListener::from(std::os::fd::OwnedFd::from(
+        socket,
+    )))
+    .map_err(failed("epoll_ctl"))
+}
+
+fn remove_stale(path: &Path) -> Result<(), BindError> {
+    let failed = |call, source| BindError::Syscall {
+        call,
+        path: path.to_owned(),
+        source,
+    };
+    match path.symlink_metadata() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(failed("stat", error)),
+        Ok(found) if found.file_type().is_socket() => {
+            std::fs::remove_file(path).map_err(|error| failed("unlink", error))
+        }
+        Ok(_) => Err(BindError::InTheWay(path.to_owned())),
+    }
+}
+
+/// Serves until `shutdown` resolves; then takes no further client, ends the event streams, and gives answers that are under
+/// way one more second.
+///
+/// # Errors
+/// None today: a failing accept is retried. The result is there for listeners that can fail.
+pub async fn serve(
+    listener: UnixListener,
+    handle: Handle,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> io::Result<()> {
+    let (close, closing) = watch::channel(false);
+    let mut closed = closing.clone();
+    let server = axum::serve(listener, router(Shared { handle, closing })).with_graceful_shutdown(async move {
+        shutdown.await;
+        close.send_replace(true);
+    });
+    let given_up = async {
+        // An error means that the sender is gone: it sent before it went, or the server ended on its own.
+        drop(closed.wait_for(|closing| *closing).await);
+        tokio::time::sleep(LAST_ANSWERS).await;
+    };
+    tokio::select! {
+        served = server.into_future() => served,
+        () = given_up => {
+            tracing::warn!("an API client did not take its answer within a second");
+            Ok(())
+        }
+    }
+}
+
+#[derive(Debug, Clone)]
+struct Shared {
+    handle: Handle,
+    closing: watch::Receiver<bool>,
+}
+
+type Body = Result<Bytes, BytesRejection>;
+
+fn router(shared: Shared) -> axum::Router {
+    let worker = |verb: WorkerVerb| {
+        post(
+            async move |State(shared): State<Shared>, UrlPath(id): UrlPath<String>, body: Body| {
+                shared.carry_out(body, |body| commands::worker(verb, &id, body)).await
+            },
+        )
+    };
+    let whole = |parse: fn(&[u8]) -> Result<Command, BadRequest>| {
+        async move |State(shared): State<Shared>, body: Body| shared.carry_out(body, parse).await
+    };
+    axum::Router::new()
+        .route("/v1/status", get(status))
+        .route("/v1/events", get(events))
+        .route("/v1/workers/{id}/drain", worker(WorkerVerb::Drain))
+        .route("/v1/workers/{id}/undrain", worker(WorkerVerb::Undrain))
+        .route("/v1/workers/{id}/restart", worker(WorkerVerb::Restart))
+        .route("/v1/reload", post(whole(commands::reload)))
+        .route("/v1/workers", put(whole(commands::scale)))
+        .route("/v1/policy", put(whole(commands::policy)))
+        .route("/v1/stop", post(whole(commands::stop)))
+        .fallback(unknown_path)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(DefaultBodyLimit::max(BODY_BYTES))
+        .with_state(shared)
+}
+
+impl Shared {
+    async fn carry_out(&self, body: Body, parse: impl FnOnce(&[u8]) -> Result<Command, BadRequest>) -> Response {
+        let command = match body {
+            Ok(body) => parse(&body),
+            Err(rejection) => Err(commands::usage(
+                rejection.body_text(),
+                format!("a body has at most {BODY_BYTES} bytes"),
+            )),
+        };
+        let reply = match command {
+            Ok(command) => self.handle.command(command).await,
+            Err(refusal) => refusal.into(),
+        };
+        answer(reply)
+    }
+}
+
+fn answer(reply: Reply) -> Response {
+    let status = match (reply.ok, reply.kind) {
+        (true, _) => StatusCode::OK,
+        (false, kind) => {
+            StatusCode::from_u16(kind.unwrap_or(ErrorKind::Failed).http_status()).expect("a listed status")
+        }
+    };
+    (status, Json(reply)).into_response()
+}
+
+async fn status(State(shared): State<Shared>) -> Response {
+    match shared.handle.status().await {
+        Ok(status) => Json(status).into_response(),
+        Err(stopping) => answer(stopping.into()),
+    }
+}
+
+async fn unknown_path(uri: Uri) -> Response {
+    answer(Reply {
+        error: Some(format!("there is no {}", uri.path())),
+        hint: Some("the paths start with /v1/: status, workers, reload, policy, stop, events".into()),
+        kind: Some(ErrorKind::NotFound),
+        ..Reply::default()
+    })
+}
+
+async fn wrong_method(method: Method, uri: Uri) -> Response {
+    let reply = commands::usage(
+        format!("{} does not take {method}", uri.path()),
+        "GET reads, POST acts, PUT sets the number of workers or the policy".into(),
+    );
+    (StatusCode::METHOD_NOT_ALLOWED, Json(Reply::from(reply))).into_response()
+}
+
+async fn events(State(shared): State<Shared>) -> Response {
+    if *shared.closing.borrow() {
+        return answer(Stopping.into());
+    }
+    let (sender, receiver) = mpsc::channel(EVENT_BUFFER);
+    tokio::spawn(forward(shared.handle.events(), shared.closing, sender));
+    Sse::new(ReceiverStream::new(receiver))
+        .keep_alive(sse::KeepAlive::default())
+        .into_response()
+}
+
+/// Passes events on until the reader is gone or the server closes; what was said before that is still delivered.
+async fn forward(
+    mut events: broadcast::Receiver<Event>,
+    mut closing: watch::Receiver<bool>,
+    reader: mpsc::Sender<Result<sse::Event, Infallible>>,
+) {
+    loop {
+        let event = tokio::select! {
+            biased;
+            () = reader.closed() => return,
+            event = events.recv() => event,
+            _ = closing.wait_for(|closing| *closing) => return,
+        };
+        let event = match event {
+            Ok(event) => event,
+            Err(broadcast::error::RecvError::Lagged(missed)) => missed_some(missed),
+            Err(broadcast::error::RecvError::Closed) => return,
+        };
+        let data = serde_json::to_string(&event).expect("an event is plain data");
+        if reader.send(Ok(sse::Event::default().data(data))).await.is_err() {
+            return;
+        }
+    }
+}
+
+fn missed_some(missed: u64) -> Event {
+    let since_epoch = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap_or_default();
+    Event {
+        at_ms: u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX),
+        worker: None,
+        pid: None,
+        event: "warning".into(),
+        message: format!("this reader was too slow and missed {missed} events"),
+    }
+}

@@ -1,0 +1,311 @@
+//! The programs and maps that an app has once.
+
+use std::{
+    fs::File,
+    io,
+    os::fd::{AsFd, AsRawFd},
+    path::Path,
+};
+
+use aya::{
+    Ebpf, EbpfLoader,
+    maps::{Array, HashMap, MapData, MapError, RingBuf, SkStorage},
+    programs::{CgroupAttachMode, CgroupSock, CgroupSockAddr, SockOps},
+};
+use reuse_common::{
+    Policy,
+    client::{ClientKey, ClientMask, ClientRecord},
+    limits::MAX_PORTS,
+    load::InstanceLoad,
+    notice::Notice,
+    settings::{DirectedKey, Settings, Stamp},
+};
+use tokio::io::unix::AsyncFd;
+
+use super::{BpfError, OBJECT, Pins, in_map, load_map::LoadMap, program, refused, take};
+
+/// What the programs are told at the start.
+#[derive(Debug, Clone)]
+pub struct AppOptions {
+    /// How workers are chosen.
+    pub policy: Policy,
+    /// Which prefix of an address makes a client under `sticky`.
+    pub client_mask: ClientMask,
+    /// Seconds until an idle client is forgotten; 0 is never.
+    pub client_ttl_s: u64,
+    /// How many clients are remembered, at least 1.
+    pub client_capacity: u32,
+    /// Service ports, at most [`MAX_PORTS`]; empty: every port that a worker binds, but 0.
+    pub ports: Vec<u16>,
+    /// Depth of an instance's cgroup below the root.
+    pub cgroup_level: u32,
+    /// Whether programs log rare events.
+    pub verbose: bool,
+}
+
+/// The maps that every loaded copy of the object shares, through their pins.
+const SHARED: [&str; 10] = [
+    "SETTINGS",
+    "LOADS",
+    "CLIENTS",
+    "DIRECTED",
+    "INSTANCES",
+    "LISTENERS",
+    "MIGRATED",
+    "MIGRATIONS",
+    "NOTICES",
+    "STAMPS",
+];
+
+/// `track` and the hooks, attached to the app's cgroup as long as this lives; and the shared maps.
+pub struct AppPrograms {
+    settings: Settings,
+    settings_map: Array<MapData, Settings>,
+    loads: LoadMap,
+    clients: HashMap<MapData, ClientKey, ClientRecord>,
+    directed: HashMap<MapData, DirectedKey, u32>,
+    instances: HashMap<MapData, u64, u32>,
+    listeners: HashMap<MapData, u64, u32>,
+    stamps: SkStorage<MapData, Stamp>,
+    shared: SharedMaps,
+    /// Keeps the programs and their links; detached when dropped.
+    programs: Ebpf,
+}
+
+impl AppPrograms {
+    /// Loads the programs and attaches them to `cgroup` (an open folder of a cgroup v2 hierarchy). Maps are pinned below `pins_folder`.
+    ///
+    /// # Errors
+    /// When the kernel refuses any of it.
+    pub fn load(pins_folder: &Path, cgroup: &File, options: &AppOptions) -> Result<(Self, Notices), BpfError> {
+        let shared = SharedMaps {
+            pins: Pins::create(pins_folder)?,
+            client_capacity: options.client_capacity,
+            verbose: options.verbose,
+        };
+        let mut ebpf = shared.load_object()?;
+        let notices = Notices::new(take(&mut ebpf, "NOTICES")?)?;
+        let mut programs = Self {
+            settings: settings_of(options),
+            settings_map: take(&mut ebpf, "SETTINGS")?,
+            loads: LoadMap::new(&mut ebpf)?,
+            clients: take(&mut ebpf, "CLIENTS")?,
+            directed: take(&mut ebpf, "DIRECTED")?,
+            instances: take(&mut ebpf, "INSTANCES")?,
+            listeners: take(&mut ebpf, "LISTENERS")?,
+            stamps: take(&mut ebpf, "STAMPS")?,
+            shared,
+            programs: ebpf,
+        };
+        programs.write_settings()?;
+        programs.attach(cgroup)?;
+        Ok((programs, notices))
+    }
+
+    fn attach(&mut self, cgroup: &File) -> Result<(), BpfError> {
+        // With links, which all kernels that we run on have, `Single` stands for "no flags", and several programs may be attached.
+        let mode = CgroupAttachMode::Single;
+        let loaded: &mut SockOps = program(&mut self.programs, "track")?;
+        loaded.load().map_err(refused("load", "track"))?;
+        loaded.attach(cgroup, mode).map_err(refused("attach", "track"))?;
+        for name in ["bind4", "bind6"] {
+            let loaded: &mut CgroupSockAddr = program(&mut self.programs, name)?;
+            loaded.load().map_err(refused("load", name))?;
+            loaded.attach(cgroup, mode).map_err(refused("attach", name))?;
+        }
+        let loaded: &mut CgroupSock = program(&mut self.programs, "no_mptcp")?;
+        loaded.load().map_err(refused("load", "no_mptcp"))?;
+        loaded.attach(cgroup, mode).map_err(refused("attach", "no_mptcp"))?;
+        Ok(())
+    }
+
+    /// What a group's copy of `select` needs to share this app's maps.
+    pub(super) fn shared(&self) -> &SharedMaps {
+        &self.shared
+    }
+
+    /// The policy in force.
+    pub fn policy(&self) -> Policy {
+        Policy::ALL
+            .into_iter()
+            .find(|&policy| policy as u32 == self.settings.policy)
+            .unwrap_or(Policy::LeastLoaded)
+    }
+
+    /// Changes the policy for all groups at once.
+    ///
+    /// # Errors
+    /// When the map can't be written.
+    pub fn set_policy(&mut self, policy: Policy) -> Result<(), BpfError> {
+        self.settings.policy = policy as u32;
+        self.write_settings()
+    }
+
+    fn write_settings(&mut self) -> Result<(), BpfError> {
+        self.settings_map.set(0, self.settings, 0).map_err(in_map("SETTINGS"))
+    }
+
+    /// Starts a fresh row for an instance of `slot`, and says that whatever binds in the cgroup of this id belongs to it.
+    ///
+    /// # Errors
+    /// When a map can't be written.
+    pub fn register(&mut self, index: u16, slot: u16, cgroup_id: u64) -> Result<(), BpfError> {
+        self.loads.write(index, InstanceLoad::new(slot));
+        self.instances
+            .insert(cgroup_id, u32::from(index), 0)
+            .map_err(in_map("INSTANCES"))
+    }
+
+    /// Forgets the cgroup; the row stays until its index is registered again, for connections that outlive it by an instant.
+    ///
+    /// # Errors
+    /// When the map can't be written; an id that is not there is fine.
+    pub fn unregister(&mut self, cgroup_id: u64) -> Result<(), BpfError> {
+        match self.instances.remove(&cgroup_id) {
+            Ok(()) | Err(MapError::KeyNotFound) => Ok(()),
+            Err(error) => Err(in_map("INSTANCES")(error)),
+        }
+    }
+
+    /// A copy of an instance's row. Costs no system call.
+    pub fn load_of(&self, index: u16) -> InstanceLoad {
+        self.loads.read(index)
+    }
+
+    /// Marks a listener (through any descriptor of it) as this instance's, and its future connections as steered.
+    ///
+    /// # Errors
+    /// When the socket is gone.
+    pub fn stamp(&mut self, listener: &impl AsFd, cookie: u64, index: u16) -> Result<(), BpfError> {
+        let stamp = Stamp {
+            instance: u32::from(index),
+            steered: 1,
+        };
+        self.stamps
+            .insert(&listener.as_fd().as_raw_fd(), stamp, 0)
+            .map_err(in_map("STAMPS"))?;
+        self.listeners
+            .insert(cookie, u32::from(index), 0)
+            .map_err(in_map("LISTENERS"))
+    }
+
+    /// From now until the same call with `None`, connections from this local end go to the instance.
+    ///
+    /// # Errors
+    /// When a map can't be written.
+    pub fn direct(&mut self, from: DirectedKey, index: Option<u16>) -> Result<(), BpfError> {
+        match index {
+            Some(index) => {
+                self.directed
+                    .insert(from, u32::from(index), 0)
+                    .map_err(in_map("DIRECTED"))?;
+                self.settings.directed += 1;
+            }
+            None => {
+                self.directed.remove(&from).map_err(in_map("DIRECTED"))?;
+                self.settings.directed = self.settings.directed.saturating_sub(1);
+            }
+        }
+        self.write_settings()
+    }
+
+    /// How many clients `sticky` remembers now. Walks the map: not for a hot path.
+    pub fn client_count(&self) -> usize {
+        self.clients.keys().filter_map(Result::ok).count()
+    }
+}
+
+/// What loading another copy of the object takes.
+pub(super) struct SharedMaps {
+    pins: Pins,
+    client_capacity: u32,
+    verbose: bool,
+}
+
+impl SharedMaps {
+    /// Loads the object's maps: shared ones are those that are pinned already, or get pinned now.
+    pub(super) fn load_object(&self) -> Result<Ebpf, BpfError> {
+        let mut loader = EbpfLoader::new();
+        // There is nothing to relocate against the kernel's types; reading them would take longer than all the rest.
+        loader.btf(None);
+        loader.map_max_entries("CLIENTS", self.client_capacity.max(1));
+        let log_level = if self.verbose { aya_log::Level::Debug as u8 } else { 0 };
+        loader.override_global(aya_log::LEVEL, &log_level, false);
+        for map in SHARED {
+            loader.map_pin_path(map, self.pins.path(map));
+        }
+        loader.load(OBJECT).map_err(|source| BpfError::Load {
+            source: Box::new(source),
+        })
+    }
+
+    /// Starts to pass on what the programs of this copy log, where they may log.
+    pub(super) fn follow_logs(&self, ebpf: &mut Ebpf) {
+        if !self.verbose {
+            return;
+        }
+        let logger = match aya_log::EbpfLogger::init(ebpf) {
+            Ok(logger) => logger,
+            Err(error) => return tracing::warn!("the programs' log can't be read: {error}"),
+        };
+        // SAFETY: the logger owns its descriptor and keeps it open as long as it lives.
+        let logger = unsafe { AsyncFd::register_with_interest(logger, tokio::io::Interest::READABLE) };
+        let Ok(mut logger) = logger else { return };
+        tokio::spawn(async move {
+            while let Ok(mut ready) = logger.readable_mut().await {
+                ready.get_inner_mut().flush();
+                ready.clear_ready();
+            }
+        });
+    }
+}
+
+fn settings_of(options: &AppOptions) -> Settings {
+    let mut ports = [0; MAX_PORTS];
+    let count = options.ports.len().min(MAX_PORTS);
+    ports[..count].copy_from_slice(&options.ports[..count]);
+    Settings {
+        policy: options.policy as u32,
+        directed: 0,
+        client_mask: options.client_mask,
+        client_ttl_ticks: ClientRecord::ticks(options.client_ttl_s),
+        cgroup_level: options.cgroup_level,
+        port_count: u32::try_from(count).expect("at most MAX_PORTS"),
+        ports,
+    }
+}
+
+/// What the programs tell about listeners.
+pub struct Notices {
+    ring: AsyncFd<RingBuf<MapData>>,
+}
+
+impl Notices {
+    fn new(ring: RingBuf<MapData>) -> Result<Self, BpfError> {
+        // SAFETY: the ring owns its descriptor and keeps it open as long as it lives.
+        let ring = unsafe { AsyncFd::register_with_interest(ring, tokio::io::Interest::READABLE) }
+            .map_err(|error| in_map("NOTICES")(MapError::IoError(error.into())))?;
+        Ok(Self { ring })
+    }
+
+    /// Waits for notices and returns all that are there. Cancel-safe: nothing is taken before the wait is over.
+    ///
+    /// # Errors
+    /// When the ring can't be waited on any more.
+    pub async fn next(&mut self) -> io::Result<Vec<Notice>> {
+        loop {
+            let mut ready = self.ring.readable_mut().await?;
+            let mut notices = Vec::new();
+            while let Some(item) = ready.get_inner_mut().next() {
+                if item.len() >= size_of::<Notice>() {
+                    // SAFETY: at least that many bytes are there, and any bytes are a notice; the read needs no alignment.
+                    notices.push(unsafe { item.as_ptr().cast::<Notice>().read_unaligned() });
+                }
+            }
+            ready.clear_ready();
+            if !notices.is_empty() {
+                return Ok(notices);
+            }
+        }
+    }
+}

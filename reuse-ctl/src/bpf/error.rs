@@ -1,0 +1,61 @@
+//! What can go wrong with BPF.
+
+use std::{io, path::PathBuf};
+
+use aya::{EbpfError, maps::MapError, programs::ProgramError};
+use thiserror::Error;
+
+/// An error from loading, attaching or talking to the programs.
+#[derive(Debug, Error)]
+pub enum BpfError {
+    /// The object's maps could not be created.
+    #[error("the kernel refused the BPF maps: {}", chain(source))]
+    Load {
+        /// The kernel's or the loader's words.
+        source: Box<EbpfError>,
+    },
+    /// A program was not accepted, or could not be attached.
+    #[error("the kernel refused to {action} the BPF program {program}: {}", chain(source))]
+    Program {
+        /// `load` or `attach`.
+        action: &'static str,
+        /// The program's name.
+        program: &'static str,
+        /// The kernel's words.
+        source: Box<ProgramError>,
+    },
+    /// A map could not be read or written.
+    #[error("the BPF map {map} could not be used: {}", chain(source))]
+    Map {
+        /// The map's name.
+        map: &'static str,
+        /// The kernel's words.
+        source: Box<MapError>,
+    },
+    /// The object lacks a map or program: it does not belong to this binary.
+    #[error("the embedded BPF object has no {0}")]
+    Missing(&'static str),
+    /// The folder for pins could not be made.
+    #[error("{}: {source}", path.display())]
+    Pins {
+        /// Which folder.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// An error with its causes, on one line.
+fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        let inner_text = inner.to_string();
+        if !text.contains(&inner_text) {
+            text = format!("{text}: {inner_text}");
+        }
+        cause = inner.source();
+    }
+    // A verifier's log is hundreds of lines; its first says what was refused.
+    text.lines().next().unwrap_or_default().to_owned()
+}

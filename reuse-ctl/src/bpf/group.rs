@@ -1,0 +1,145 @@
+//! One group's copy of `select`, with its tables.
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+
+use aya::{
+    Ebpf,
+    maps::{Array, MapData, MapError, PerCpuArray, ReusePortSockArray},
+    programs::SkReuseport,
+};
+use reuse_common::{
+    limits::member_index,
+    rendezvous::Buckets,
+    seats::{Membership, Seat},
+    settings::GroupState,
+    verdict::VerdictCounts,
+};
+
+use super::{AppPrograms, BpfError, in_map, program, refused, take};
+
+/// Steers one group. Dropping it does not detach the program: that ends with the group's last listener, or by [`detach`](Self::detach).
+pub struct GroupProgram {
+    state: Array<MapData, GroupState>,
+    membership: Array<MapData, Membership>,
+    buckets: Array<MapData, Buckets>,
+    members: ReusePortSockArray<MapData>,
+    verdicts: PerCpuArray<MapData, VerdictCounts>,
+    active: u32,
+    /// What the buckets of each buffer were made for.
+    bucket_slots: [Vec<u16>; 2],
+    ebpf: Ebpf,
+}
+
+impl GroupProgram {
+    /// Loads a copy of `select` onto the app's maps. Nobody is published yet.
+    ///
+    /// # Errors
+    /// When the kernel refuses it.
+    pub fn load(app: &AppPrograms, refuse_when_empty: bool) -> Result<Self, BpfError> {
+        let mut ebpf = app.shared().load_object()?;
+        app.shared().follow_logs(&mut ebpf);
+        let mut group = Self {
+            state: take(&mut ebpf, "GROUP")?,
+            membership: take(&mut ebpf, "MEMBERSHIP")?,
+            buckets: take(&mut ebpf, "BUCKETS")?,
+            members: take(&mut ebpf, "MEMBERS")?,
+            verdicts: take(&mut ebpf, "VERDICTS")?,
+            active: 0,
+            bucket_slots: [Vec::new(), Vec::new()],
+            ebpf,
+        };
+        let state = GroupState {
+            active: 0,
+            refuse_when_empty: u32::from(refuse_when_empty),
+            cursor: 0,
+        };
+        group.state.set(0, state, 0).map_err(in_map("GROUP"))?;
+        for buffer in 0..2 {
+            group
+                .membership
+                .set(buffer, Membership::EMPTY, 0)
+                .map_err(in_map("MEMBERSHIP"))?;
+        }
+        let select: &mut SkReuseport = program(&mut group.ebpf, "select")?;
+        select.load().map_err(refused("load", "select"))?;
+        Ok(group)
+    }
+
+    /// Puts the program in charge of the group that this listener belongs to.
+    ///
+    /// # Errors
+    /// When the socket is not in a group, or is an MPTCP one.
+    pub fn attach(&mut self, listener: BorrowedFd<'_>) -> Result<(), BpfError> {
+        let select: &mut SkReuseport = program(&mut self.ebpf, "select")?;
+        select.attach(listener).map_err(refused("attach", "select"))
+    }
+
+    /// Leaves the group to the kernel's own hash again.
+    ///
+    /// # Errors
+    /// When no program is attached.
+    pub fn detach(listener: BorrowedFd<'_>) -> Result<(), BpfError> {
+        SkReuseport::detach(listener).map_err(refused("detach", "select"))
+    }
+
+    /// Makes the instance's listener number `nth` selectable. It must be listening and a member of the group; it leaves by itself when
+    /// it closes. Putting the same socket there again is fine.
+    ///
+    /// # Errors
+    /// EINVAL: not listening; EBADFD: of the other address family; EBUSY: in the array under another number.
+    pub fn set_member(&mut self, instance: u16, nth: u16, listener: BorrowedFd<'_>) -> Result<(), BpfError> {
+        self.members
+            .set(member_index(instance, nth), &listener.as_fd().as_raw_fd(), 0)
+            .map_err(in_map("MEMBERS"))
+    }
+
+    /// Takes the listener out of the array, if it is there.
+    ///
+    /// # Errors
+    /// When the map can't be written.
+    pub fn clear_member(&mut self, instance: u16, nth: u16) -> Result<(), BpfError> {
+        match self.members.clear_index(&member_index(instance, nth)) {
+            Err(MapError::SyscallError(error)) if error.io_error.raw_os_error() == Some(libc::ENOENT) => Ok(()),
+            result => result.map_err(in_map("MEMBERS")),
+        }
+    }
+
+    /// From now on exactly these can be chosen. New connections see the old set or the new one, never a mixture: the tables are
+    /// written where no program reads, and then switched to. (A program that has been running since before the last switch
+    /// but one could see a mixture of two valid sets; programs run for less than a microsecond.)
+    ///
+    /// # Errors
+    /// When a map can't be written.
+    pub fn publish(&mut self, seats: &[Seat]) -> Result<(), BpfError> {
+        let next = self.active ^ 1;
+        self.membership
+            .set(next, Membership::new(seats.iter().copied()), 0)
+            .map_err(in_map("MEMBERSHIP"))?;
+        let slots: Vec<u16> = seats.iter().map(Seat::slot).collect();
+        let made_for = &mut self.bucket_slots[next as usize];
+        if !slots.is_empty() && *made_for != slots {
+            let mut buckets = Buckets::EMPTY;
+            buckets.assign(&slots);
+            self.buckets.set(next, buckets, 0).map_err(in_map("BUCKETS"))?;
+            *made_for = slots;
+        }
+        let mut state = self.state.get(&0, 0).map_err(in_map("GROUP"))?;
+        state.active = next;
+        // The cursor may lose the turns of this instant: round-robin is even over a membership, not across changes of it.
+        self.state.set(0, state, 0).map_err(in_map("GROUP"))?;
+        self.active = next;
+        Ok(())
+    }
+
+    /// What the program has decided so far.
+    ///
+    /// # Errors
+    /// When the map can't be read.
+    pub fn verdicts(&self) -> Result<VerdictCounts, BpfError> {
+        let mut sum = VerdictCounts::default();
+        for processor in self.verdicts.get(&0, 0).map_err(in_map("VERDICTS"))?.iter() {
+            sum.add(processor);
+        }
+        Ok(sum)
+    }
+}

@@ -1,0 +1,294 @@
+//! From a listener that the kernel names to a descriptor of it, and to the process that has it.
+
+use std::fs;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd, RawFd};
+
+use crate::process::handle::ProcessHandle;
+
+/// Why a listener could not be got hold of.
+#[derive(Debug, thiserror::Error)]
+#[error("{operation} (process {pid}, descriptor {fd}): {source}")]
+pub struct DiscoverError {
+    /// `pidfd_open`, `pidfd_getfd` or `SO_COOKIE`.
+    pub operation: &'static str,
+    /// Of which process.
+    pub pid: u32,
+    /// On which of its descriptors; -1 where none is meant.
+    pub fd: RawFd,
+    /// How the kernel answered. ENOSYS: Linux before 5.6. EPERM: a security module forbids tracing.
+    pub source: io::Error,
+}
+
+/// Looks among the descriptors of these processes for the socket with this cookie and duplicates it. With the inode (which
+/// inet_diag gives as well) only that one is touched; without it every socket has to be tried.
+///
+/// The duplicate is CLOEXEC. Drop it as soon as possible: as long as it is open, a worker that closes its listener does not
+/// really close it.
+///
+/// # Errors
+/// Something was there but could not be duplicated, for another reason than that it is gone.
+pub fn duplicate_listener(pids: &[u32], cookie: u64, inode: Option<u32>) -> Result<Option<OwnedFd>, DiscoverError> {
+    let mut first_error = None;
+    for &pid in pids {
+        let candidates: Vec<RawFd> = sockets_of(pid)
+            .filter(|(_, found)| inode.is_none_or(|inode| inode == *found))
+            .map(|(fd, _)| fd)
+            .collect();
+        if candidates.is_empty() {
+            continue;
+        }
+        match duplicate_among(pid, &candidates, cookie) {
+            Ok(Some(duplicate)) => return Ok(Some(duplicate)),
+            Ok(None) => {}
+            // Another process may hold the same socket and let us have it.
+            Err(error) => first_error = first_error.or(Some(error)),
+        }
+    }
+    first_error.map_or(Ok(None), Err)
+}
+
+/// The inodes of the sockets that these processes have open: whose a listener is where the kernel does not tell its cgroup.
+pub fn socket_inodes(pids: &[u32]) -> std::collections::HashSet<u32> {
+    pids.iter()
+        .flat_map(|pid| sockets_of(*pid))
+        .map(|(_, inode)| inode)
+        .collect()
+}
+
+/// Which process has the socket with this inode, and its command line: to name the stranger who has the port. Looks through all
+/// of /proc, so for error messages only.
+pub fn owner_of_inode(inode: u32) -> Option<(u32, String)> {
+    let mut pids: Vec<u32> = fs::read_dir("/proc")
+        .ok()?
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .collect();
+    // The parent, which most often made it, before children that inherited it.
+    pids.sort_unstable();
+    let pid = pids
+        .into_iter()
+        .find(|pid| sockets_of(*pid).any(|(_, found)| found == inode))?;
+    Some((pid, command_of(pid)))
+}
+
+/// The command line of a process as a person would type it; its short name where it has none. Empty if it has ended.
+pub fn command_of(pid: u32) -> String {
+    let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let words: Vec<_> = line
+        .split(|byte| *byte == 0)
+        .filter(|word| !word.is_empty())
+        .map(String::from_utf8_lossy)
+        .collect();
+    if words.is_empty() {
+        return fs::read_to_string(format!("/proc/{pid}/comm"))
+            .unwrap_or_default()
+            .trim_end()
+            .to_owned();
+    }
+    words.join(" ")
+}
+
+/// The socket's number for its whole life (SO_COOKIE).
+///
+/// # Errors
+/// ENOTSOCK.
+pub fn cookie_of(socket: BorrowedFd<'_>) -> io::Result<u64> {
+    socket2::SockRef::from(&socket).cookie()
+}
+
+/// Where a TCP socket is bound.
+///
+/// # Errors
+/// ENOTSOCK, or EAFNOSUPPORT if it is no IP socket.
+pub fn local_addr(socket: BorrowedFd<'_>) -> io::Result<SocketAddr> {
+    let address = socket2::SockRef::from(&socket).local_addr()?;
+    address
+        .as_socket()
+        .ok_or_else(|| io::Error::from_raw_os_error(libc::EAFNOSUPPORT))
+}
+
+/// How many connections may wait on a listener. On a listening socket the kernel gives it in `tcpi_sacked` of TCP_INFO.
+///
+/// # Errors
+/// ENOTSOCK, ENOPROTOOPT; EINVAL if it does not listen.
+pub fn listener_backlog(socket: BorrowedFd<'_>) -> io::Result<u32> {
+    Ok(listener_info(socket)?.tcpi_sacked)
+}
+
+/// How many connections wait on a listener. On a listening socket the kernel gives it in `tcpi_unacked` of TCP_INFO.
+///
+/// # Errors
+/// As [`listener_backlog`].
+pub fn listener_queue(socket: BorrowedFd<'_>) -> io::Result<u32> {
+    Ok(listener_info(socket)?.tcpi_unacked)
+}
+
+fn listener_info(socket: BorrowedFd<'_>) -> io::Result<libc::tcp_info> {
+    const TCP_LISTEN: u8 = 10;
+    // SAFETY: integers only, for which zero is valid.
+    let mut info: libc::tcp_info = unsafe { std::mem::zeroed() };
+    let mut length = libc::socklen_t::try_from(size_of_val(&info)).expect("a small struct");
+    // SAFETY: the kernel writes at most `length` bytes, which is the size of `info`.
+    let code = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_INFO,
+            (&raw mut info).cast(),
+            &raw mut length,
+        )
+    };
+    nix::errno::Errno::result(code)?;
+    if info.tcpi_state != TCP_LISTEN {
+        return Err(io::Error::from_raw_os_error(libc::EINVAL));
+    }
+    Ok(info)
+}
+
+fn duplicate_among(pid: u32, candidates: &[RawFd], cookie: u64) -> Result<Option<OwnedFd>, DiscoverError> {
+    let failed = |operation, fd| {
+        move |source| DiscoverError {
+            operation,
+            pid,
+            fd,
+            source,
+        }
+    };
+    let process = match ProcessHandle::open(pid) {
+        Ok(process) => process,
+        Err(error) if is_gone(&error) => return Ok(None),
+        Err(error) => return Err(failed("pidfd_open", -1)(error)),
+    };
+    for &fd in candidates {
+        let duplicate = match process.duplicate_fd(fd) {
+            Ok(duplicate) => duplicate,
+            Err(error) if is_gone(&error) => continue,
+            Err(error) => return Err(failed("pidfd_getfd", fd)(error)),
+        };
+        match cookie_of(duplicate.as_fd()) {
+            Ok(found) if found == cookie => return Ok(Some(duplicate)),
+            // The number may have been reused for something else meanwhile.
+            Ok(_) => {}
+            Err(error) if error.raw_os_error() == Some(libc::ENOTSOCK) => {}
+            Err(error) => return Err(failed("SO_COOKIE", fd)(error)),
+        }
+    }
+    Ok(None)
+}
+
+fn is_gone(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ESRCH | libc::EBADF))
+}
+
+/// Descriptor and inode of every socket of a process; none if it has ended or is hidden from us.
+fn sockets_of(pid: u32) -> impl Iterator<Item = (RawFd, u32)> {
+    fs::read_dir(format!("/proc/{pid}/fd"))
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| {
+            let target = fs::read_link(entry.path()).ok()?;
+            let inode = target
+                .to_str()?
+                .strip_prefix("socket:[")?
+                .strip_suffix(']')?
+                .parse()
+                .ok()?;
+            Some((entry.file_name().to_str()?.parse().ok()?, inode))
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::BufRead as _;
+    use std::net::TcpListener;
+    use std::process::{Child, Command, Stdio};
+
+    /// A shell whose child has a listener that it does not have itself.
+    struct Family {
+        parent: Child,
+        child: u32,
+        port: u16,
+    }
+
+    impl Family {
+        fn new() -> Self {
+            let script = "/usr/bin/python3 -uc '\nimport os,socket,time\ns=socket.create_server((\"127.0.0.1\",0))\n\
+                          decoy=socket.create_server((\"127.0.0.1\",0))\n\
+                          print(os.getpid(),s.getsockname()[1])\ntime.sleep(600)' & wait";
+            let mut parent = Command::new("/bin/sh")
+                .args(["-c", script])
+                .stdout(Stdio::piped())
+                .spawn()
+                .expect("sh runs");
+            let mut line = String::new();
+            io::BufReader::new(parent.stdout.take().expect("piped"))
+                .read_line(&mut line)
+                .expect("says so");
+            let mut words = line.split_whitespace();
+            let child = words.next().and_then(|word| word.parse().ok()).expect("a pid");
+            let port = words.next().and_then(|word| word.parse().ok()).expect("a port");
+            Self { parent, child, port }
+        }
+    }
+
+    impl Drop for Family {
+        fn drop(&mut self) {
+            drop(crate::process::handle::terminate(
+                self.child,
+                nix::sys::signal::Signal::SIGKILL,
+            ));
+            drop(self.parent.wait());
+        }
+    }
+
+    #[test]
+    fn a_grandchilds_listener_is_found_and_its_owner_named() {
+        let family = Family::new();
+        let mut diag = crate::group::diag::Diag::new().expect("inet_diag");
+        let listener = diag
+            .listeners_on(family.port)
+            .expect("a dump")
+            .pop()
+            .expect("it listens");
+        let pids = [family.parent.id(), family.child, u32::MAX];
+        for inode in [Some(listener.inode), None] {
+            let duplicate = duplicate_listener(&pids, listener.cookie, inode)
+                .expect("root may")
+                .expect("it is there");
+            assert_eq!(local_addr(duplicate.as_fd()).expect("bound"), listener.addr);
+            assert_eq!(cookie_of(duplicate.as_fd()).expect("a cookie"), listener.cookie);
+            let flags = nix::fcntl::fcntl(&duplicate, nix::fcntl::FcntlArg::F_GETFD).expect("open");
+            assert_eq!(flags & libc::FD_CLOEXEC, libc::FD_CLOEXEC);
+        }
+        assert!(
+            duplicate_listener(&pids, listener.cookie + 1, Some(listener.inode))
+                .expect("no error")
+                .is_none()
+        );
+        assert!(
+            duplicate_listener(&[family.parent.id()], listener.cookie, None)
+                .expect("no error")
+                .is_none()
+        );
+        assert!(socket_inodes(&pids).contains(&listener.inode));
+        let (pid, command) = owner_of_inode(listener.inode).expect("someone has it");
+        assert_eq!(pid, family.child);
+        assert!(command.starts_with("/usr/bin/python3 -uc"), "{command}");
+        assert_eq!(owner_of_inode(u32::MAX), None);
+    }
+
+    #[test]
+    fn a_connection_is_no_listener() {
+        let server = TcpListener::bind("127.0.0.1:0").expect("bound");
+        let client = std::net::TcpStream::connect(server.local_addr().expect("bound")).expect("connected");
+        assert_eq!(listener_queue(server.as_fd()).expect("TCP_INFO"), 1);
+        assert_eq!(
+            listener_backlog(client.as_fd()).expect_err("connected").raw_os_error(),
+            Some(libc::EINVAL)
+        );
+    }
+}

@@ -1,0 +1,43 @@
+//! What can go wrong with groups.
+
+use std::{io, net::SocketAddr};
+
+use thiserror::Error;
+
+use crate::bpf::BpfError;
+
+/// Why a listener is not, or not wholly, a member.
+#[derive(Debug, Error)]
+pub enum GroupError {
+    /// The controller's own listener could not be made beside the workers'.
+    #[error("{addr}: the controller can't listen beside the workers: {source}")]
+    Lot {
+        /// The group's address.
+        addr: SocketAddr,
+        /// EADDRINUSE: another uid, or a socket without SO_REUSEPORT, has the address.
+        source: io::Error,
+    },
+    /// An instance has more listeners on one address than can be steered.
+    #[error("{addr}: more than 8 listeners of one worker; the further ones get no connection")]
+    TooMany {
+        /// The group's address.
+        addr: SocketAddr,
+    },
+    /// The programs or their maps.
+    #[error(transparent)]
+    Bpf(#[from] BpfError),
+    /// A socket call on a listener failed: most often because it has just been closed.
+    #[error("{call} on a listener: {source}")]
+    Socket {
+        /// Which.
+        call: &'static str,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+impl GroupError {
+    pub(super) fn socket(call: &'static str) -> impl Fn(io::Error) -> Self {
+        move |source| Self::Socket { call, source }
+    }
+}

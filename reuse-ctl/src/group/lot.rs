@@ -1,0 +1,101 @@
+//! The controller's own sockets on the service addresses.
+
+use std::{
+    io,
+    net::{Ipv6Addr, SocketAddr},
+    os::fd::{AsFd, BorrowedFd},
+};
+
+use nix::unistd::{Uid, setfsuid};
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::discover;
+
+/// How many connections may be parked; the kernel lowers it to `net.core.somaxconn`.
+const PARKING_PLACES: i32 = 65_535;
+
+/// A listener beside the workers': it keeps the group and its program alive, holds the port, and takes the connections that come
+/// while nobody is published. Nobody accepts from it: they are moved to workers by closing it for an instant.
+#[derive(Debug)]
+pub(super) struct Lot {
+    socket: Socket,
+    cookie: u64,
+}
+
+impl Lot {
+    /// Listens on `addr` as `uid`: all members of a group have one.
+    pub(super) fn open(addr: SocketAddr, only_v6: bool, uid: u32) -> io::Result<Self> {
+        let socket = bound(addr, only_v6, uid)?;
+        socket.listen(PARKING_PLACES)?;
+        let cookie = discover::cookie_of(socket.as_fd())?;
+        Ok(Self { socket, cookie })
+    }
+
+    pub(super) fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+
+    pub(super) fn cookie(&self) -> u64 {
+        self.cookie
+    }
+
+    /// Connections that are parked now.
+    pub(super) fn parked(&self) -> u32 {
+        discover::listener_queue(self.as_fd()).unwrap_or(0)
+    }
+
+    /// Lets go of every parked connection: the kernel asks the program again for each. The two calls are adjacent, so that the port has a
+    /// lot again at once; afterwards it has to be put into the array again, which it left.
+    pub(super) fn release(&self) -> io::Result<()> {
+        self.socket.shutdown(std::net::Shutdown::Read)?;
+        self.socket.listen(PARKING_PLACES)
+    }
+}
+
+/// Holds a port whose address is not known yet (`--port` says no address) with a bound socket that never listens. Without it an outgoing
+/// connection could take the port as its local one, and every bind would fail for a minute.
+#[derive(Debug)]
+pub struct Guard {
+    _socket: Socket,
+}
+
+impl Guard {
+    /// Binds the port on all addresses, IPv4 included, as `uid`.
+    ///
+    /// # Errors
+    /// EADDRINUSE: somebody else has the port. Without IPv6 it is tried on all IPv4 addresses.
+    pub fn hold(port: u16, uid: u32) -> io::Result<Self> {
+        let any = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
+        let socket = match bound(any, false, uid) {
+            Err(error) if error.raw_os_error() == Some(libc::EAFNOSUPPORT) => {
+                bound(([0, 0, 0, 0], port).into(), false, uid)
+            }
+            other => other,
+        }?;
+        Ok(Self { _socket: socket })
+    }
+}
+
+/// A bound SO_REUSEPORT socket that belongs to `uid`.
+fn bound(addr: SocketAddr, only_v6: bool, uid: u32) -> io::Result<Socket> {
+    let socket = as_user(uid, || {
+        Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))
+    })?;
+    if addr.is_ipv6() {
+        socket.set_only_v6(only_v6)?;
+    }
+    // Workers that set SO_REUSEADDR and workers that do not may both bind beside it.
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&addr.into())?;
+    Ok(socket)
+}
+
+/// Makes a socket while this thread has the file-system uid of the workers: that is what the kernel compares.
+fn as_user<T>(uid: u32, make: impl FnOnce() -> T) -> T {
+    let before = setfsuid(Uid::from_raw(uid));
+    let made = make();
+    setfsuid(before);
+    made
+}

@@ -1,0 +1,126 @@
+//! Which row of the load table belongs to whom, and what every slot has counted in its life.
+
+use reuse_common::{limits::MAX_INSTANCES, load::InstanceLoad};
+
+/// Gives rows to instances. A row that is free again rests as long as possible, and is not reused while a connection still counts in it:
+/// its numbers go on belonging to its last slot.
+#[derive(Debug)]
+pub struct Registry {
+    /// The last slot of each row; row 0 is the lot's.
+    owners: Vec<Option<u16>>,
+    in_use: Vec<bool>,
+    next: usize,
+    /// What slots had counted in rows that were given to others since.
+    earlier: Vec<Counters>,
+}
+
+/// Cumulative numbers of one slot.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Times chosen.
+    pub selected: u64,
+    /// Handshakes completed.
+    pub established: u64,
+    /// Connections moved here.
+    pub migrated_in: u64,
+    /// Connections moved away.
+    pub migrated_out: u64,
+    /// Connections that came before the program steered.
+    pub unsteered: u64,
+}
+
+impl Counters {
+    fn add(&mut self, row: &InstanceLoad) {
+        self.selected += row.selected_total();
+        self.established += row.established_total();
+        self.migrated_in += row.migrated_in_total();
+        self.migrated_out += row.migrated_out_total();
+        self.unsteered += u64::from(row.unsteered_total());
+    }
+}
+
+impl Default for Registry {
+    fn default() -> Self {
+        Self {
+            owners: vec![None; MAX_INSTANCES],
+            in_use: vec![false; MAX_INSTANCES],
+            next: 1,
+            earlier: Vec::new(),
+        }
+    }
+}
+
+impl Registry {
+    /// A row for an instance of `slot`; the caller clears it afterwards. `None` if every row is in use, which a bounded number of
+    /// instances per slot rules out.
+    pub fn allocate(&mut self, slot: u16, row: impl Fn(u16) -> InstanceLoad) -> Option<u16> {
+        let candidates = (self.next..MAX_INSTANCES).chain(1..self.next);
+        let index = candidates
+            .into_iter()
+            .find(|&index| !self.in_use[index] && row(as_row(index)).is_at_rest())?;
+        if let Some(owner) = self.owners[index].replace(slot) {
+            self.earlier_of(owner).add(&row(as_row(index)));
+        }
+        self.in_use[index] = true;
+        self.next = index + 1;
+        Some(as_row(index))
+    }
+
+    /// The instance is gone.
+    pub fn release(&mut self, index: u16) {
+        self.in_use[usize::from(index)] = false;
+    }
+
+    /// What a slot has counted, in all its instances.
+    pub fn counters(&self, slot: u16, row: impl Fn(u16) -> InstanceLoad) -> Counters {
+        let mut sum = self.earlier.get(usize::from(slot)).copied().unwrap_or_default();
+        for (index, owner) in self.owners.iter().enumerate() {
+            if *owner == Some(slot) {
+                sum.add(&row(as_row(index)));
+            }
+        }
+        sum
+    }
+
+    fn earlier_of(&mut self, slot: u16) -> &mut Counters {
+        let place = usize::from(slot);
+        if self.earlier.len() <= place {
+            self.earlier.resize(place + 1, Counters::default());
+        }
+        &mut self.earlier[place]
+    }
+}
+
+fn as_row(index: usize) -> u16 {
+    u16::try_from(index).expect("a row's number is below 1,024")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_rest_and_counters_stay() {
+        let mut registry = Registry::default();
+        let idle = |_| InstanceLoad::default();
+        let first = registry.allocate(0, idle).expect("a row");
+        registry.release(first);
+        let second = registry.allocate(0, idle).expect("a row");
+        assert_ne!(first, second, "a released row rests");
+        for _ in 2..MAX_INSTANCES - 1 {
+            let row = registry.allocate(3, idle).expect("a row");
+            registry.release(row);
+        }
+        assert_eq!(registry.allocate(1, idle), Some(first), "after all others");
+        assert_eq!(registry.owners[0], None, "the lot's row is never given away");
+    }
+
+    #[test]
+    fn all_rows_in_use_is_said() {
+        let mut registry = Registry::default();
+        for _ in 1..MAX_INSTANCES {
+            assert!(registry.allocate(0, |_| InstanceLoad::default()).is_some());
+        }
+        assert_eq!(registry.allocate(0, |_| InstanceLoad::default()), None);
+    }
+}

@@ -1,0 +1,371 @@
+//! Starting a worker, the controller's half: it runs this same program as a shim, which turns itself into the worker.
+//!
+//! ```text
+//! controller ── fork+exec ──► shim (root): cgroup, process group, signals, log, uid, listeners, environment ── exec ──► worker
+//!      ▲                        │
+//!      └── error pipe ──────────┘   one JSON line if a step failed; closed by the exec if none did
+//! ```
+//!
+//! A shim rather than code between fork and exec: after the fork of a threaded program hardly anything may be done.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use serde::{Deserialize, Serialize};
+use tokio::io::AsyncReadExt as _;
+use tokio::net::unix::pipe;
+use tokio::process::{Child, Command};
+
+use super::handle::ProcessHandle;
+use super::identity::Identity;
+use super::os_text;
+pub use super::shim::shim_main;
+use crate::supervisor::interface::Exit;
+
+/// The hidden verb that makes this program a shim.
+pub const LAUNCH_VERB: &str = "__launch";
+/// Carries the [`LaunchSpec`] as JSON.
+pub const LAUNCH_VARIABLE: &str = "REUSE_CTL_LAUNCH";
+
+/// The steps are local and quick; only a hanging network file system could hold the shim up.
+const LAUNCH_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Everything the shim needs to know. As JSON it has to fit into one variable of 128 KiB.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LaunchSpec {
+    /// The app's name.
+    pub app: String,
+    /// The slot's number.
+    pub slot: u16,
+    /// The file to run, absolute.
+    #[serde(with = "os_text")]
+    pub program: PathBuf,
+    /// Its arguments, the first being its name as typed.
+    #[serde(with = "os_text::list")]
+    pub args: Vec<OsString>,
+    /// The working folder.
+    #[serde(with = "os_text")]
+    pub cwd: PathBuf,
+    /// Folders to put in front of PATH.
+    #[serde(with = "os_text::list")]
+    pub path_prefix: Vec<PathBuf>,
+    /// The folder of the instance's cgroup.
+    pub cgroup: PathBuf,
+    /// Where standard output and standard error go.
+    pub log: PathBuf,
+    /// Who it runs as.
+    pub identity: Identity,
+    /// The listeners it inherits, from descriptor 3 up.
+    pub listen: Vec<SocketAddr>,
+}
+
+/// What the shim does, in this order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Step {
+    /// Reading the [`LaunchSpec`].
+    Specification,
+    /// Joining the instance's cgroup.
+    Cgroup,
+    /// A process group of its own, default signals.
+    Signals,
+    /// Opening the log.
+    Log,
+    /// Becoming the workers' user.
+    User,
+    /// Keeping the right to bind low ports.
+    Capabilities,
+    /// Making the inherited listeners.
+    Listen,
+    /// Entering the working folder.
+    Directory,
+    /// Arranging descriptors.
+    Descriptors,
+    /// Running the command.
+    Exec,
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Specification => "reading the launch specification",
+            Self::Cgroup => "joining cgroup",
+            Self::Signals => "resetting signals and process group",
+            Self::Log => "opening log",
+            Self::User => "becoming user",
+            Self::Capabilities => "keeping the right to bind low ports as user",
+            Self::Listen => "listening on",
+            Self::Directory => "entering",
+            Self::Descriptors => "arranging descriptors",
+            Self::Exec => "running",
+        })
+    }
+}
+
+/// A step that failed; what travels through the error pipe.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{step} {object}: {message}")]
+pub struct LaunchFailure {
+    /// Which step.
+    pub step: Step,
+    /// On what: a path, an address, a user.
+    pub object: String,
+    /// The kernel's number, if it was the kernel that refused.
+    pub errno: Option<i32>,
+    /// The kernel's words.
+    pub message: String,
+}
+
+impl LaunchFailure {
+    pub(super) fn new(step: Step, object: impl fmt::Display, error: &io::Error) -> Self {
+        let errno = error.raw_os_error();
+        let message = errno.map_or_else(
+            || error.to_string(),
+            |errno| nix::errno::Errno::from_raw(errno).desc().to_owned(),
+        );
+        Self {
+            step,
+            object: object.to_string(),
+            errno,
+            message,
+        }
+    }
+
+    /// What to do next, in one line.
+    pub fn hint(&self) -> String {
+        match (self.step, self.errno) {
+            (Step::Exec, Some(libc::ENOENT)) => {
+                format!(
+                    "{} is there, but the interpreter in its first line (#!) or its loader is not",
+                    self.object
+                )
+            }
+            (Step::Exec, Some(libc::ENOEXEC)) => {
+                "it is neither a binary of this machine nor begins with #!; name the interpreter".into()
+            }
+            (Step::Exec | Step::Directory, Some(libc::EACCES)) => {
+                format!(
+                    "the workers' user may not reach or run {}; give another one with --user",
+                    self.object
+                )
+            }
+            (Step::Listen, Some(libc::EADDRINUSE)) => "another process has this port: `ss -ltnp` shows which".into(),
+            (Step::Listen, Some(libc::EADDRNOTAVAIL)) => {
+                "this machine has no such address: `ip addr` shows those it has".into()
+            }
+            _ => "see `reuse-ctl doctor`".into(),
+        }
+    }
+}
+
+/// Why no worker runs. Nothing of it is left.
+#[derive(Debug, thiserror::Error)]
+pub enum SpawnError {
+    /// The specification can't be written as JSON.
+    #[error("writing the launch specification: {0}")]
+    Specification(#[from] serde_json::Error),
+    /// The error pipe could not be made or read.
+    #[error("error pipe of the launch shim: {0}")]
+    Pipe(#[source] io::Error),
+    /// The shim itself could not be started.
+    #[error("starting the launch shim {}: {source}", program.display())]
+    Shim {
+        /// Its path.
+        program: PathBuf,
+        /// E2BIG if the arguments are too long.
+        source: io::Error,
+    },
+    /// A step of the shim failed.
+    #[error(transparent)]
+    Launch(#[from] LaunchFailure),
+    /// The shim hung and was killed.
+    #[error("the launch shim hung for {} s", LAUNCH_PATIENCE.as_secs())]
+    Hung,
+}
+
+impl SpawnError {
+    /// What to do next, in one line.
+    pub fn hint(&self) -> String {
+        match self {
+            Self::Launch(failure) => failure.hint(),
+            Self::Shim { source, .. } if source.raw_os_error() == Some(libc::E2BIG) => {
+                "the command's arguments are too long; put them into a file".into()
+            }
+            Self::Hung => "is a network file system among the program, the working folder and the log?".into(),
+            _ => "see `reuse-ctl doctor`".into(),
+        }
+    }
+}
+
+/// A worker that has been started: the exec succeeded.
+#[derive(Debug)]
+pub struct Running {
+    /// Its main process, which leads a process group of this number.
+    pub pid: u32,
+    /// For [`Child::wait`], once; dropping it does not end the process.
+    pub child: Child,
+    /// For signals to the main process only.
+    pub handle: ProcessHandle,
+}
+
+impl Running {
+    /// Sends a signal to the main process. Returns false if it has ended.
+    ///
+    /// # Errors
+    /// EPERM.
+    pub fn signal(&self, signal: Signal) -> io::Result<bool> {
+        self.handle.signal(signal)
+    }
+}
+
+/// How the shim is started.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Launcher {
+    /// A program that calls [`shim_main`].
+    pub program: PathBuf,
+    /// What makes it do so.
+    pub args: Vec<OsString>,
+}
+
+impl Default for Launcher {
+    /// This program itself; also when its file was replaced meanwhile.
+    fn default() -> Self {
+        Self {
+            program: PathBuf::from("/proc/self/exe"),
+            args: vec![LAUNCH_VERB.into()],
+        }
+    }
+}
+
+impl Launcher {
+    /// Starts a worker and returns when its command runs.
+    ///
+    /// # Errors
+    /// See [`SpawnError`]; then there is no process.
+    pub async fn spawn(&self, spec: &LaunchSpec) -> Result<Running, SpawnError> {
+        let json = serde_json::to_string(spec)?;
+        let (sender, mut receiver) = pipe::pipe().map_err(SpawnError::Pipe)?;
+        let sender = sender.into_blocking_fd().map_err(SpawnError::Pipe)?;
+        // The pipe travels as standard input: handing it over at any other number would have it leak into a process that another
+        // thread starts at the same moment.
+        let mut command = Command::new(&self.program);
+        command
+            .args(&self.args)
+            .env(LAUNCH_VARIABLE, json)
+            .stdin(sender)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        let spawned = command.spawn();
+        // The command holds our copy of the write end, without which there would be no end of file.
+        drop(command);
+        let mut child = spawned.map_err(|source| SpawnError::Shim {
+            program: self.program.clone(),
+            source,
+        })?;
+        // Nobody has waited for it yet, so the number and the process are its own.
+        let pid = child.id().expect("not waited for");
+
+        let mut words = Vec::new();
+        let outcome = tokio::time::timeout(LAUNCH_PATIENCE, receiver.read_to_end(&mut words)).await;
+        let error = match outcome {
+            Ok(Ok(0)) => match ProcessHandle::open(pid) {
+                // The pipe is also closed by a shim that was killed; wait() then tells the same as for a killed worker.
+                Ok(handle) => return Ok(Running { pid, child, handle }),
+                Err(source) => SpawnError::Pipe(source),
+            },
+            Ok(Ok(_)) => SpawnError::Launch(serde_json::from_slice(&words)?),
+            Ok(Err(source)) => SpawnError::Pipe(source),
+            Err(_) => SpawnError::Hung,
+        };
+        // It may have ended already, which is what is wanted.
+        drop(child.start_kill());
+        drop(child.wait().await);
+        Err(error)
+    }
+}
+
+/// [`Launcher::spawn`] with this program as the shim.
+///
+/// # Errors
+/// See [`SpawnError`].
+pub async fn spawn(spec: &LaunchSpec) -> Result<Running, SpawnError> {
+    Launcher::default().spawn(spec).await
+}
+
+/// How a process ended, in the supervisor's words.
+pub fn exit_of(status: ExitStatus) -> Exit {
+    use std::os::unix::process::ExitStatusExt as _;
+    match (status.code(), status.signal()) {
+        (Some(code), _) => Exit::Code(code),
+        (None, Some(signal)) => Exit::Signal(signal),
+        (None, None) => Exit::Code(-1),
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::process::identity::Source;
+    use std::os::unix::ffi::OsStringExt as _;
+    use std::os::unix::process::ExitStatusExt as _;
+
+    /// A specification that can be written but not launched; tests change what they look at.
+    pub(in crate::process) fn spec() -> LaunchSpec {
+        LaunchSpec {
+            app: "shop".into(),
+            slot: 2,
+            program: "/bin/true".into(),
+            args: vec!["true".into()],
+            cwd: "/".into(),
+            path_prefix: Vec::new(),
+            cgroup: "/none".into(),
+            log: "/none".into(),
+            identity: Identity {
+                uid: 65534,
+                gid: 65534,
+                groups: vec![65534],
+                name: "nobody".into(),
+                home: "/nonexistent".into(),
+                source: Source::Option,
+            },
+            listen: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn arguments_that_are_not_text_survive() {
+        let odd = OsString::from_vec(vec![b'a', 0xff]);
+        let spec = LaunchSpec {
+            args: vec!["server".into(), odd.clone()],
+            cwd: odd.into(),
+            ..spec()
+        };
+        let json = serde_json::to_string(&spec).expect("written");
+        assert!(json.contains(r#""args":["server",[97,255]]"#), "{json}");
+        assert_eq!(serde_json::from_str::<LaunchSpec>(&json).expect("read"), spec);
+    }
+
+    #[test]
+    fn an_exit_is_a_code_or_a_signal() {
+        assert_eq!(exit_of(ExitStatus::from_raw(3 << 8)), Exit::Code(3));
+        assert_eq!(
+            exit_of(ExitStatus::from_raw(libc::SIGKILL)),
+            Exit::Signal(libc::SIGKILL)
+        );
+    }
+
+    #[test]
+    fn a_failure_names_step_and_object() {
+        let failure = LaunchFailure::new(Step::Exec, "/srv/app", &io::Error::from_raw_os_error(libc::EACCES));
+        assert_eq!(failure.to_string(), "running /srv/app: Permission denied");
+        assert!(failure.hint().contains("--user"));
+        let json = serde_json::to_string(&failure).expect("written");
+        assert_eq!(serde_json::from_str::<LaunchFailure>(&json).expect("read"), failure);
+    }
+}

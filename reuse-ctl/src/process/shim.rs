@@ -1,0 +1,218 @@
+//! Starting a worker, the shim's half: this process arranges everything around itself and then becomes the worker.
+//!
+//! It must have one thread only (user and capabilities are per thread), so it runs before any runtime is started. The order is the
+//! point: the cgroup is joined first, so that whatever is made later (a socket above all) belongs to the instance; the log is opened
+//! as root, whose folder it is in; listeners are made as the workers' user, because all members of a group must have one uid.
+
+use std::ffi::{CString, OsString};
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::fd::{AsFd as _, OwnedFd, RawFd};
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::process::ExitCode;
+
+use caps::{CapSet, Capability, CapsHashSet};
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, fcntl};
+use nix::unistd::{Gid, Pid, Uid};
+
+use super::environment::worker_environment;
+use super::identity::Identity;
+use super::launch::{LAUNCH_VARIABLE, LaunchFailure, LaunchSpec, Step};
+use super::listen::reuseport_listener;
+use super::logs;
+
+const FIRST_INHERITED_FD: RawFd = 3;
+/// What a shell answers when it can't run a command.
+const EXIT_NOT_LAUNCHED: u8 = 127;
+
+/// Becomes the worker that `REUSE_CTL_LAUNCH` describes. Standard input is the error pipe. Returns only if a step failed, and that
+/// has then been said through the pipe.
+pub fn shim_main() -> ExitCode {
+    let Ok(pipe) = above(io::stdin().as_fd(), FIRST_INHERITED_FD) else {
+        return ExitCode::from(EXIT_NOT_LAUNCHED);
+    };
+    let mut pipe = File::from(pipe);
+    let Err(failure) = launch(&mut pipe);
+    let json = serde_json::to_vec(&failure).expect("text and numbers only");
+    // Nobody is left to tell if this fails.
+    drop(pipe.write_all(&json));
+    ExitCode::from(EXIT_NOT_LAUNCHED)
+}
+
+fn launch(pipe: &mut File) -> Result<std::convert::Infallible, LaunchFailure> {
+    let spec = specification().map_err(|error| LaunchFailure::new(Step::Specification, LAUNCH_VARIABLE, &error))?;
+    let failed = |step, object: &dyn std::fmt::Display| {
+        let object = object.to_string();
+        move |error: io::Error| LaunchFailure::new(step, object, &error)
+    };
+    let user = &spec.identity.name;
+
+    join_cgroup(&spec).map_err(failed(Step::Cgroup, &spec.cgroup.display()))?;
+    reset_signals().map_err(failed(Step::Signals, &""))?;
+    redirect_output(&spec).map_err(failed(Step::Log, &spec.log.display()))?;
+    become_user(&spec.identity).map_err(failed(Step::User, user))?;
+    keep_low_ports(&spec.identity).map_err(failed(Step::Capabilities, user))?;
+
+    // Out of the way of the numbers that the listeners get in the end.
+    let after = FIRST_INHERITED_FD + RawFd::try_from(spec.listen.len()).unwrap_or(RawFd::MAX - FIRST_INHERITED_FD);
+    let mut listeners = Vec::new();
+    for address in &spec.listen {
+        let listener = reuseport_listener(*address)
+            .and_then(|listener| above(listener.as_fd(), after))
+            .map_err(failed(Step::Listen, address))?;
+        listeners.push(listener);
+    }
+    std::env::set_current_dir(&spec.cwd).map_err(failed(Step::Directory, &spec.cwd.display()))?;
+
+    *pipe = File::from(above(pipe.as_fd(), after).map_err(failed(Step::Descriptors, &"error pipe"))?);
+    place(listeners).map_err(failed(Step::Descriptors, &"listeners"))?;
+    close_on_exec_from(after).map_err(failed(Step::Descriptors, &"others"))?;
+
+    let environment = worker_environment(std::env::vars_os(), &spec, std::process::id());
+    let error = execute(&spec, environment);
+    Err(LaunchFailure::new(Step::Exec, spec.program.display(), &error))
+}
+
+fn specification() -> io::Result<LaunchSpec> {
+    let json = std::env::var(LAUNCH_VARIABLE).map_err(io::Error::other)?;
+    serde_json::from_str(&json).map_err(io::Error::other)
+}
+
+fn join_cgroup(spec: &LaunchSpec) -> io::Result<()> {
+    // "0" means the writer.
+    OpenOptions::new()
+        .write(true)
+        .open(spec.cgroup.join("cgroup.procs"))?
+        .write_all(b"0")
+}
+
+/// A process group of its own, so that Ctrl-C reaches only the controller; and nothing ignored or blocked: what the controller does
+/// about signals (and Rust's runtime about SIGPIPE) is no business of the worker.
+fn reset_signals() -> io::Result<()> {
+    nix::unistd::setpgid(Pid::from_raw(0), Pid::from_raw(0))?;
+    for signal in 1..=libc::SIGRTMAX() {
+        // SAFETY: SIG_DFL installs no handler. Refused (EINVAL) for SIGKILL, SIGSTOP and the C library's own, which is fine.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
+    nix::sys::signal::SigSet::empty().thread_set_mask()?;
+    Ok(())
+}
+
+fn redirect_output(spec: &LaunchSpec) -> io::Result<()> {
+    let log = logs::open_for_append(&spec.log, spec.identity.uid, spec.identity.gid)?;
+    let null = File::open("/dev/null")?;
+    nix::unistd::dup2_stdin(&null)?;
+    nix::unistd::dup2_stdout(&log)?;
+    nix::unistd::dup2_stderr(&log)?;
+    Ok(())
+}
+
+fn become_user(identity: &Identity) -> io::Result<()> {
+    let (uid, gid) = (Uid::from_raw(identity.uid), Gid::from_raw(identity.gid));
+    if !Uid::effective().is_root() && uid == Uid::effective() {
+        return Ok(());
+    }
+    let groups: Vec<Gid> = identity.groups.iter().copied().map(Gid::from_raw).collect();
+    nix::unistd::setgroups(&groups)?;
+    nix::unistd::setresgid(gid, gid, gid)?;
+    // Without this, leaving uid 0 takes all capabilities away; the exec clears it again.
+    nix::sys::prctl::set_keepcaps(true)?;
+    nix::unistd::setresuid(uid, uid, uid)?;
+    Ok(())
+}
+
+/// Keeps CAP_NET_BIND_SERVICE, in the ambient set too so that it survives the exec, and drops everything else. A container that
+/// does not have it can't give it.
+fn keep_low_ports(identity: &Identity) -> io::Result<()> {
+    if identity.runs_as_root() {
+        return Ok(());
+    }
+    let permitted = caps::read(None, CapSet::Permitted).map_err(io::Error::other)?;
+    let kept: CapsHashSet = permitted
+        .intersection(&CapsHashSet::from([Capability::CAP_NET_BIND_SERVICE]))
+        .copied()
+        .collect();
+    for set in [
+        CapSet::Inheritable,
+        CapSet::Effective,
+        CapSet::Permitted,
+        CapSet::Ambient,
+    ] {
+        caps::set(None, set, &kept).map_err(io::Error::other)?;
+    }
+    Ok(())
+}
+
+/// A duplicate at `lowest` or above that the exec closes.
+fn above(fd: std::os::fd::BorrowedFd<'_>, lowest: RawFd) -> io::Result<OwnedFd> {
+    let duplicate = fcntl(fd, FcntlArg::F_DUPFD_CLOEXEC(lowest))?;
+    // SAFETY: the kernel has just made this descriptor for us.
+    Ok(unsafe { std::os::fd::FromRawFd::from_raw_fd(duplicate) })
+}
+
+/// Puts the listeners at 3, 4, …, to be inherited.
+fn place(listeners: Vec<OwnedFd>) -> io::Result<()> {
+    for (number, listener) in (FIRST_INHERITED_FD..).zip(listeners) {
+        // SAFETY: whatever is at this number is not ours: our descriptors have all been moved above the last of them.
+        let placed = unsafe { nix::unistd::dup2_raw(listener, number) }?;
+        // It is the worker's from now on.
+        std::mem::forget(placed);
+    }
+    Ok(())
+}
+
+/// Nothing else that the controller, or who started it, may have left open reaches the worker.
+fn close_on_exec_from(first: RawFd) -> io::Result<()> {
+    let first_number = libc::c_uint::try_from(first).map_err(io::Error::other)?;
+    // SAFETY: three integers; marking descriptors changes nothing before the exec.
+    let code = unsafe {
+        libc::syscall(
+            libc::SYS_close_range,
+            first_number,
+            libc::c_uint::MAX,
+            libc::CLOSE_RANGE_CLOEXEC,
+        )
+    };
+    match Errno::result(code) {
+        Ok(_) => Ok(()),
+        // Linux < 5.11.
+        Err(Errno::ENOSYS | Errno::EINVAL) => close_on_exec_one_by_one(first),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+fn close_on_exec_one_by_one(first: RawFd) -> io::Result<()> {
+    for entry in std::fs::read_dir("/proc/self/fd")? {
+        let number = entry?.file_name().to_str().and_then(|name| name.parse::<RawFd>().ok());
+        if let Some(number) = number.filter(|number| *number >= first) {
+            // SAFETY: sets a flag on a descriptor; the one of the folder itself may be gone by then, which is EBADF.
+            unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) };
+        }
+    }
+    Ok(())
+}
+
+fn execute(spec: &LaunchSpec, environment: Vec<(OsString, OsString)>) -> io::Error {
+    let text = |value: Vec<u8>| CString::new(value).map_err(|_| io::Error::from_raw_os_error(libc::EINVAL));
+    let prepare = || -> io::Result<(CString, Vec<CString>, Vec<CString>)> {
+        let program = text(spec.program.as_os_str().as_bytes().to_vec())?;
+        let args = spec
+            .args
+            .iter()
+            .map(|arg| text(arg.as_bytes().to_vec()))
+            .collect::<io::Result<_>>()?;
+        let variables = environment
+            .into_iter()
+            .map(|(name, value)| text([name.into_vec(), value.into_vec()].join(&b'=')))
+            .collect::<io::Result<_>>()?;
+        Ok((program, args, variables))
+    };
+    match prepare() {
+        Ok((program, args, variables)) => match nix::unistd::execve(&program, &args, &variables) {
+            Ok(never) => match never {},
+            Err(errno) => errno.into(),
+        },
+        Err(error) => error,
+    }
+}

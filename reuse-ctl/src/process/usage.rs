@@ -1,0 +1,127 @@
+//! What a worker's processes use, and what they do about a signal: read from /proc, because cgroup controllers may not be there.
+
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use procfs::process::{Process, Status};
+
+/// What a set of processes has used so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Usage {
+    /// Processor time in clock ticks, user and system, of the processes that live now.
+    pub cpu_ticks: u64,
+    /// Resident memory in bytes; pages shared between the processes count for each.
+    pub resident_bytes: u64,
+}
+
+/// Adds up what these processes use. Those that have ended count nothing.
+pub fn usage(pids: &[u32]) -> Usage {
+    let page_bytes = procfs::page_size();
+    pids.iter()
+        .filter_map(|pid| process(*pid)?.stat().ok())
+        .fold(Usage::default(), |sum, stat| Usage {
+            cpu_ticks: sum.cpu_ticks + stat.utime + stat.stime,
+            resident_bytes: sum.resident_bytes + stat.rss * page_bytes,
+        })
+}
+
+/// Processor use between two looks, in percent of one core. A process that ended in between can make it too low, never negative.
+pub fn cpu_percent(before: Usage, after: Usage, elapsed: Duration) -> f64 {
+    if elapsed.is_zero() {
+        return 0.0;
+    }
+    let ticks = after.cpu_ticks.saturating_sub(before.cpu_ticks);
+    100.0 * ticks as f64 / procfs::ticks_per_second() as f64 / elapsed.as_secs_f64()
+}
+
+/// Whether the process does anything but die of this signal: it catches it, ignores it, or blocks it in its main thread (as for
+/// signalfd). A process that has ended does not.
+pub fn catches_signal(pid: u32, signal: Signal) -> bool {
+    process(pid)
+        .and_then(|process| process.status().ok())
+        .is_some_and(|status| survives(&status, signal))
+}
+
+fn survives(status: &Status, signal: Signal) -> bool {
+    let bit = 1_u64 << (signal as u32 - 1);
+    (status.sigcgt | status.sigign | status.sigblk) & bit != 0
+}
+
+fn process(pid: u32) -> Option<Process> {
+    Process::new(i32::try_from(pid).ok()?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Read as _;
+    use std::process::{Child, Command, Stdio};
+
+    /// A child that has said that it is where the test wants it.
+    fn python(script: &str) -> Child {
+        let script = format!("import signal,time,os\n{script}\nos.write(1, b'!')\ntime.sleep(600)");
+        let mut child = Command::new("/usr/bin/python3")
+            .args(["-c", &script])
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("python3 runs");
+        let mut said = [0];
+        child
+            .stdout
+            .as_mut()
+            .expect("piped")
+            .read_exact(&mut said)
+            .expect("says so");
+        child
+    }
+
+    fn end(mut child: Child) {
+        child.kill().expect("ours");
+        child.wait().expect("ours");
+    }
+
+    #[test]
+    fn what_a_process_does_about_a_signal() {
+        for (script, expected) in [
+            ("", false),
+            ("signal.signal(signal.SIGTERM, lambda *_: None)", true),
+            ("signal.signal(signal.SIGTERM, signal.SIG_IGN)", true),
+            ("signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])", true),
+            ("signal.signal(signal.SIGUSR1, lambda *_: None)", false),
+        ] {
+            let child = python(script);
+            assert_eq!(catches_signal(child.id(), Signal::SIGTERM), expected, "{script:?}");
+            end(child);
+        }
+        assert!(!catches_signal(u32::MAX, Signal::SIGTERM));
+    }
+
+    #[test]
+    fn work_and_memory_are_seen() {
+        let script =
+            "ballast = b'x' * 50_000_000\nend = time.process_time() + 0.2\nwhile time.process_time() < end: pass";
+        let child = python(script);
+        let used = usage(&[child.id(), u32::MAX]);
+        assert!(
+            used.resident_bytes > 50_000_000 && used.resident_bytes < 200_000_000,
+            "{used:?}"
+        );
+        assert!(used.cpu_ticks >= 15, "{used:?}");
+        end(child);
+    }
+
+    #[test]
+    fn percent_of_one_core() {
+        let before = Usage {
+            cpu_ticks: 100,
+            resident_bytes: 0,
+        };
+        let after = Usage {
+            cpu_ticks: 100 + procfs::ticks_per_second(),
+            resident_bytes: 0,
+        };
+        assert_eq!(cpu_percent(before, after, Duration::from_secs(2)), 50.0);
+        assert_eq!(cpu_percent(after, before, Duration::from_secs(2)), 0.0);
+        assert_eq!(cpu_percent(before, after, Duration::ZERO), 0.0);
+    }
+}

@@ -1,0 +1,12 @@
+//! Scripts, one file a rule, and properties under arbitrary inputs.
+
+mod crash;
+mod drain;
+mod properties;
+mod referee;
+mod reload;
+mod restart;
+mod scale;
+mod start;
+mod stop;
+pub(super) mod world;

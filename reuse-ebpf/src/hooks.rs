@@ -1,0 +1,98 @@
+//! Makes any server's listener a member: SO_REUSEPORT before its bind, its instance's stamp on the socket, and no MPTCP.
+
+use aya_ebpf::{
+    EbpfContext as _,
+    bindings::BPF_ANY,
+    helpers::{bpf_get_current_ancestor_cgroup_id, bpf_get_socket_cookie, bpf_setsockopt},
+    macros::{cgroup_sock, cgroup_sock_addr},
+    programs::{SockAddrContext, SockContext},
+};
+use reuse_common::{
+    notice::{Notice, NoticeKind},
+    settings::Stamp,
+};
+
+use crate::maps::{self, INSTANCES, LISTENERS, STAMPS};
+
+const STREAM: u32 = 1;
+const TCP: u32 = 6;
+const MPTCP: u32 = 262;
+const SOL_SOCKET: i32 = 1;
+const SO_REUSEPORT: i32 = 15;
+
+/// Lets the call go on.
+const ALLOW: i32 = 1;
+/// Fails the call with EPERM.
+const DENY: i32 = 0;
+
+/// An MPTCP listener can't be a member of a group. Servers that ask for one (Go ≥ 1.24) fall back to TCP when they are refused.
+#[cgroup_sock(sock_create)]
+pub(crate) fn no_mptcp(ctx: SockContext) -> i32 {
+    // SAFETY: reads a field of the context.
+    if unsafe { (*ctx.sock).protocol } == MPTCP {
+        DENY
+    } else {
+        ALLOW
+    }
+}
+
+/// A worker binds an IPv4 socket.
+#[cgroup_sock_addr(bind4)]
+pub(crate) fn bind4(ctx: SockAddrContext) -> i32 {
+    // SAFETY: reads a field of the context.
+    joining(&ctx, 2, |ctx| [0, 0, 0, unsafe { (*ctx.sock_addr).user_ip4 }])
+}
+
+/// A worker binds an IPv6 socket.
+#[cgroup_sock_addr(bind6)]
+pub(crate) fn bind6(ctx: SockAddrContext) -> i32 {
+    joining(&ctx, 10, |ctx| {
+        // SAFETY: reads fields of the context.
+        let word = |n: usize| unsafe { (*ctx.sock_addr).user_ip6[n] };
+        [word(0), word(1), word(2), word(3)]
+    })
+}
+
+#[inline(always)]
+fn joining(ctx: &SockAddrContext, family: u32, address: impl Fn(&SockAddrContext) -> [u32; 4]) -> i32 {
+    // SAFETY: reads fields of the context.
+    let (kind, protocol, port) = unsafe {
+        let address = ctx.sock_addr;
+        (
+            (*address).type_,
+            (*address).protocol,
+            u16::from_be((*address).user_port as u16),
+        )
+    };
+    let Some(settings) = maps::settings() else { return ALLOW };
+    if kind != STREAM || protocol != TCP || !settings.serves(port) {
+        return ALLOW;
+    }
+    // SAFETY: no preconditions.
+    let cgroup = unsafe { bpf_get_current_ancestor_cgroup_id(settings.cgroup_level.cast_signed()) };
+    // SAFETY: the value is copied at once.
+    let Some(&instance) = (unsafe { INSTANCES.get(&cgroup) }) else {
+        return ALLOW;
+    };
+    let mut on = 1_i32;
+    // SAFETY: the option's value is a live int. A failure shows as the server's own EADDRINUSE.
+    let _ = unsafe { bpf_setsockopt(ctx.as_ptr(), SOL_SOCKET, SO_REUSEPORT, (&raw mut on).cast(), 4) };
+    // SAFETY: reads a field of the context.
+    let socket = unsafe { (*ctx.sock_addr).__bindgen_anon_1.sk };
+    if socket.is_null() {
+        return ALLOW;
+    }
+    STAMPS.set(socket, Stamp { instance, steered: 0 });
+    // SAFETY: the helper accepts the context.
+    let cookie = unsafe { bpf_get_socket_cookie(ctx.as_ptr()) };
+    let _ = LISTENERS.insert(&cookie, instance, u64::from(BPF_ANY));
+    maps::notify(Notice {
+        kind: NoticeKind::Bind as u32,
+        instance,
+        cookie,
+        address: address(ctx),
+        family,
+        port: port.into(),
+    });
+    ALLOW
+}

@@ -1,0 +1,139 @@
+//! Every map. The first block is shared by all programs of an app (the controller pins them), the second is per group: each group
+//! has its own copy of `select` with its own tables.
+
+use aya_ebpf::{
+    bindings::{
+        BPF_F_CLONE, BPF_F_MMAPABLE, BPF_F_NO_PREALLOC, BPF_SK_STORAGE_GET_F_CREATE,
+        bpf_map_type::BPF_MAP_TYPE_SK_STORAGE,
+    },
+    helpers::bpf_sk_storage_get,
+    macros::{btf_map, map},
+    maps::{Array, HashMap, LruHashMap, PerCpuArray, ReusePortSockArray, RingBuf},
+};
+use reuse_common::{
+    client::{ClientKey, ClientRecord},
+    limits::MAX_MEMBERS,
+    load::{LoadTable, Loads},
+    notice::Notice,
+    rendezvous::Buckets,
+    seats::Membership,
+    settings::{DirectedKey, GroupState, Settings, Stamp},
+    verdict::VerdictCounts,
+};
+
+#[map]
+pub(crate) static SETTINGS: Array<Settings> = Array::with_max_entries(1, 0);
+/// The controller maps it into its memory.
+#[map]
+pub(crate) static LOADS: Array<LoadTable> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+/// The controller sets the capacity.
+#[map]
+pub(crate) static CLIENTS: LruHashMap<ClientKey, ClientRecord> = LruHashMap::with_max_entries(65536, 0);
+#[map]
+pub(crate) static DIRECTED: HashMap<DirectedKey, u32> = HashMap::with_max_entries(1024, 0);
+/// Cgroup id → row of the load table.
+#[map]
+pub(crate) static INSTANCES: HashMap<u64, u32> = HashMap::with_max_entries(2048, 0);
+/// Cookie of a listener → its instance: whose connections move when it closes.
+#[map]
+pub(crate) static LISTENERS: LruHashMap<u64, u32> = LruHashMap::with_max_entries(16384, 0);
+/// Cookie of a connection that moved → the instance it moved to; its inherited stamp names the old one.
+#[map]
+pub(crate) static MIGRATED: LruHashMap<u64, u32> = LruHashMap::with_max_entries(65536, 0);
+/// How many entries `MIGRATED` has had, so that `track` looks there only once something has moved.
+#[map]
+pub(crate) static MIGRATIONS: Array<u64> = Array::with_max_entries(1, 0);
+#[map]
+pub(crate) static NOTICES: RingBuf = RingBuf::with_byte_size(256 * 1024, 0);
+#[btf_map]
+pub(crate) static STAMPS: StampMap = StampMap::new();
+
+#[map]
+pub(crate) static GROUP: Array<GroupState> = Array::with_max_entries(1, 0);
+#[map]
+pub(crate) static MEMBERSHIP: Array<Membership> = Array::with_max_entries(2, 0);
+#[map]
+pub(crate) static BUCKETS: Array<Buckets> = Array::with_max_entries(2, 0);
+#[map]
+pub(crate) static MEMBERS: ReusePortSockArray = ReusePortSockArray::with_max_entries(MAX_MEMBERS as u32, 0);
+#[map]
+pub(crate) static VERDICTS: PerCpuArray<VerdictCounts> = PerCpuArray::with_max_entries(1, 0);
+
+/// The app's settings.
+#[inline(always)]
+pub(crate) fn settings() -> Option<&'static Settings> {
+    SETTINGS.get(0)
+}
+
+/// The live load table.
+#[inline(always)]
+pub(crate) fn loads() -> Option<Loads> {
+    // SAFETY: a map value lives as long as the program.
+    LOADS.get_ptr_mut(0).map(|table| unsafe { Loads::new(table) })
+}
+
+/// Socket storage whose values every accepted connection inherits from its listener. Declared by hand: aya-ebpf's own type has no
+/// way to set `BPF_F_CLONE`.
+#[repr(C)]
+pub(crate) struct StampMap {
+    r#type: *const [i32; BPF_MAP_TYPE_SK_STORAGE as usize],
+    key: *const i32,
+    value: *const Stamp,
+    max_entries: *const [i32; 0],
+    map_flags: *const [i32; (BPF_F_NO_PREALLOC | BPF_F_CLONE) as usize],
+}
+
+// SAFETY: the pointers are never followed; they only describe the map to the loader.
+unsafe impl Sync for StampMap {}
+
+impl StampMap {
+    const fn new() -> Self {
+        Self {
+            r#type: core::ptr::null(),
+            key: core::ptr::null(),
+            value: core::ptr::null(),
+            max_entries: core::ptr::null(),
+            map_flags: core::ptr::null(),
+        }
+    }
+
+    /// The stamp of a socket (a `bpf_sock` pointer that has been tested for null).
+    #[inline(always)]
+    pub(crate) fn get<T>(&self, socket: *mut T) -> Option<Stamp> {
+        // SAFETY: the helper accepts any live socket; what it returns is a valid stamp or null.
+        unsafe {
+            let stamp = bpf_sk_storage_get(self.as_ptr(), socket.cast(), core::ptr::null_mut(), 0).cast::<Stamp>();
+            stamp.as_ref().copied()
+        }
+    }
+
+    /// Sets the stamp of a socket. Fails only without memory.
+    #[inline(always)]
+    pub(crate) fn set<T>(&self, socket: *mut T, mut stamp: Stamp) -> bool {
+        // SAFETY: as for `get`.
+        unsafe {
+            let flags = u64::from(BPF_SK_STORAGE_GET_F_CREATE);
+            let place =
+                bpf_sk_storage_get(self.as_ptr(), socket.cast(), (&raw mut stamp).cast(), flags).cast::<Stamp>();
+            if let Some(place) = place.as_mut() {
+                *place = stamp;
+                return true;
+            }
+            false
+        }
+    }
+
+    #[inline(always)]
+    fn as_ptr(&self) -> *mut core::ffi::c_void {
+        core::ptr::from_ref(self).cast_mut().cast()
+    }
+}
+
+/// Tells the controller. A full ring loses the notice; the controller's own look at the sockets finds the listener later.
+#[inline(always)]
+pub(crate) fn notify(notice: Notice) {
+    if let Some(mut entry) = NOTICES.reserve::<Notice>(0) {
+        entry.write(notice);
+        entry.submit(0);
+    }
+}
