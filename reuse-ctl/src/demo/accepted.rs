@@ -3,10 +3,14 @@
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use socket2::Socket;
+
+/// How long a stop may take to reach every thread.
+const STOP_PATIENCE: Duration = Duration::from_millis(500);
 
 /// Stops the process, asks `condemn` to note the clients of every TCP connection that it has accepted, and kills it.
 ///
@@ -15,6 +19,7 @@ use socket2::Socket;
 pub(super) fn kill_knowing(pid: u32, port: u16, condemn: impl FnOnce(Vec<SocketAddr>)) -> io::Result<()> {
     let process = Pid::from_raw(i32::try_from(pid).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?);
     kill(process, Signal::SIGSTOP)?;
+    wait_until_stopped(pid);
     let clients = accepted_by(pid, port);
     if let Ok(clients) = clients {
         condemn(clients);
@@ -22,6 +27,25 @@ pub(super) fn kill_knowing(pid: u32, port: u16, condemn: impl FnOnce(Vec<SocketA
     // Whatever came before: a stopped worker must not stay.
     kill(process, Signal::SIGKILL)?;
     Ok(())
+}
+
+/// Every thread must have stopped: one that is still on its way to the stop may accept once more. They do so at their next return from
+/// the kernel, which is a matter of microseconds; a thread that hangs in the kernel accepts nothing.
+fn wait_until_stopped(pid: u32) {
+    let deadline = Instant::now() + STOP_PATIENCE;
+    while Instant::now() < deadline && !is_stopped(pid) {
+        std::thread::yield_now();
+    }
+}
+
+fn is_stopped(pid: u32) -> bool {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    // The state is the word behind the name, which is in parentheses.
+    let state = |thread: std::fs::DirEntry| {
+        let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+        stat.rsplit(')').next().and_then(|rest| rest.trim_start().chars().next())
+    };
+    threads.map(state).all(|state| state == Some('T'))
 }
 
 /// The remote ends of the connections to `port` that the process holds.
