@@ -44,6 +44,8 @@
 //! Decisions that are not obvious:
 //! - A slot that a person drained stays withdrawn: if its instance crashes, the next one starts and waits as `drained` until
 //!   `undrain` (or `restart`, which publishes).
+//! - A slot never has more than two instances that are not on their way out: one that serves or starts, and an incoming one. Of
+//!   the outgoing ones there may be several (a failed reload can be tried again at once); each of them is bounded in time.
 //! - A `scale` up that fails is undone as a whole: there are as many workers as before.
 //! - Before `Start` and while stopping, every request but `stop` is refused. After `Finish` nothing is said any more, not even
 //!   to a request: whoever carries out `Finish` closes the door.
@@ -254,6 +256,12 @@ impl Core {
     fn interrupt(&mut self) {
         match &mut self.mode {
             Mode::Stopping { interrupted: true, .. } => {
+                self.cx.note(
+                    NoteKind::Warning,
+                    None,
+                    None,
+                    "interrupted again: every worker is killed".into(),
+                );
                 for slot in &mut self.slots {
                     slot.kill_outgoing(&mut self.cx);
                 }
@@ -266,7 +274,8 @@ impl Core {
 
     fn finish_when_over(&mut self) {
         let failed = match &mut self.mode {
-            Mode::Running if self.jobs.is_empty() && self.slots.iter().all(Slot::has_failed) => true,
+            // A job that is under way has an instance somewhere: there is none to answer.
+            Mode::Running if self.slots.iter().all(Slot::has_failed) => true,
             Mode::Stopping { waiters, .. } if self.slots.iter().all(Slot::has_left) => {
                 let slots: Vec<_> = self.slots.iter().map(Slot::id).collect();
                 for ticket in waiters.drain(..) {

@@ -51,10 +51,6 @@ impl Core {
 }
 
 impl Jobs {
-    pub(super) fn is_empty(&self) -> bool {
-        self.restarts.is_empty() && self.wide.is_none()
-    }
-
     /// What a restart of this slot has to wait for, by name.
     pub(super) fn conflict_with_restart(&self, slot: SlotId) -> Option<String> {
         match &self.wide {

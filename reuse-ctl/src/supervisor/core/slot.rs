@@ -1,6 +1,7 @@
 //! A slot: who sits in it, who is on the way in and who on the way out, and what a crash means.
 
 mod crash;
+mod leave;
 mod queries;
 
 use std::mem;
@@ -153,16 +154,11 @@ impl Slot {
             },
             Seat::Replacing { current, incoming } => match (incoming.overdue(cx), current.overdue(cx)) {
                 (Some(reason), _) => {
-                    cx.tell(Happened::StartFailed {
-                        slot: slot.id,
-                        instance: incoming.id(),
-                        reason,
-                    });
-                    slot.kill(incoming, cx);
+                    slot.dismiss(incoming, reason, cx);
                     Seat::Held(current)
                 }
-                (None, Some(_)) => {
-                    slot.kill(current, cx);
+                (None, Some(reason)) => {
+                    slot.dismiss(current, reason, cx);
                     slot.seat_incoming(incoming)
                 }
                 (None, None) => Seat::Replacing { current, incoming },
@@ -232,39 +228,6 @@ impl Slot {
         replaced
     }
 
-    /// Ends every instance; then [`Slot::has_left`]. Repeated, it can only make that faster.
-    pub(super) fn leave(&mut self, grace_ms: u64, why: Why, cx: &mut Context) {
-        self.outgoing
-            .iter_mut()
-            .for_each(|instance| instance.end(grace_ms, why, cx));
-        self.reseat(|slot, seat| {
-            match seat {
-                Seat::Held(current) => slot.end(current, grace_ms, why, cx),
-                Seat::Replacing { current, incoming } => {
-                    slot.end(current, grace_ms, why, cx);
-                    slot.end(incoming, grace_ms, why, cx);
-                }
-                Seat::Failing { dying, .. } => slot.outgoing.push(dying),
-                Seat::Vacating { .. } | Seat::BackingOff { .. } | Seat::Failed { .. } | Seat::Leaving => {}
-            }
-            Seat::Leaving
-        });
-    }
-
-    /// As [`Slot::leave`], but kills an instance that never got as far as to serve.
-    pub(super) fn abandon(&mut self, grace_ms: u64, why: Why, cx: &mut Context) {
-        if let Seat::Held(current) = &mut self.seat
-            && !current.is_serving()
-        {
-            current.kill(cx);
-        }
-        self.leave(grace_ms, why, cx);
-    }
-
-    pub(super) fn kill_outgoing(&mut self, cx: &mut Context) {
-        self.outgoing.iter_mut().for_each(|instance| instance.kill(cx));
-    }
-
     fn seat_new(&mut self, on_ready: OnReady, cx: &mut Context) -> Seat {
         let instance = Instance::request(self.id, on_ready, cx);
         self.seat_incoming(instance)
@@ -279,16 +242,6 @@ impl Slot {
     fn seat_incoming(&mut self, incoming: Instance) -> Seat {
         self.seated += 1;
         Seat::Held(incoming)
-    }
-
-    fn end(&mut self, mut instance: Instance, grace_ms: u64, why: Why, cx: &mut Context) {
-        instance.end(grace_ms, why, cx);
-        self.outgoing.push(instance);
-    }
-
-    fn kill(&mut self, mut instance: Instance, cx: &mut Context) {
-        instance.kill(cx);
-        self.outgoing.push(instance);
     }
 
     /// The only place where a seat changes into another. `next` gets the present one; while it runs, the seat counts as empty.

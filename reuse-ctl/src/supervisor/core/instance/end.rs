@@ -1,6 +1,7 @@
 //! How an instance is ended, how it departs, and what the passing of time does to it.
 
 use super::{Instance, Phase, Plan, Standing};
+use crate::api::types::WorkerState;
 use crate::supervisor::core::context::Context;
 use crate::supervisor::core::ending::{Ending, Withdrawal};
 use crate::supervisor::core::transitions::phase_may_follow;
@@ -10,6 +11,9 @@ use crate::supervisor::interface::{Effect, NoteKind};
 impl Instance {
     /// Begins to end it as [`Ending`] says. If that is under way, it can only become faster.
     pub(in crate::supervisor::core) fn end(&mut self, grace_ms: u64, why: Why, cx: &mut Context) {
+        if self.state() != WorkerState::Stopping {
+            self.note(NoteKind::Stopping, &format!("is being ended: {why}"), cx);
+        }
         let now = cx.now();
         let (pid, ending) = match &mut self.phase {
             Phase::Requested(plan @ Plan::Start { .. }) => {
@@ -38,7 +42,6 @@ impl Instance {
                 ..
             } => (*pid, Ending::empty(drain.withdrawal(), grace_ms, now)),
         };
-        self.note(NoteKind::Stopping, &format!("is being ended: {why}"), cx);
         let before = self.enter_ending(pid, ending, cx);
         before.give_up_drain(&words::drain_cut_short(self.slot, why), cx);
         self.progress(cx);
@@ -103,8 +106,9 @@ impl Instance {
             Phase::Stopping { pid, ending } => {
                 let pid = *pid;
                 if let Some(next) = ending.next(cx.config(), cx.now()) {
-                    if matches!(next, Ending::Killed) {
-                        self.note(NoteKind::Warning, "did not end in time: it is killed", cx);
+                    match next {
+                        Ending::Killed => self.note(NoteKind::Warning, "did not end in time: it is killed", cx),
+                        _ => self.note(NoteKind::Stopping, "is told to stop", cx),
                     }
                     self.enter_ending(pid, next, cx);
                     self.progress(cx);

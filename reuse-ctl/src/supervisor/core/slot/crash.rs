@@ -40,23 +40,34 @@ impl Slot {
     /// The current instance was to be ready by now.
     pub(super) fn fail(&mut self, mut current: Instance, reason: String, cx: &mut Context) -> Seat {
         let on_ready = current.on_ready();
-        cx.note(
-            NoteKind::Warning,
-            Some(self.id),
-            Some(current.id()),
-            format!("{} {reason}", current.name()),
-        );
-        cx.tell(Happened::StartFailed {
-            slot: self.id,
-            instance: current.id(),
-            reason: reason.clone(),
-        });
-        current.kill(cx);
+        self.kill_overdue(&mut current, reason.clone(), cx);
         Seat::Failing {
             dying: current,
             reason,
             on_ready,
         }
+    }
+
+    /// As [`Slot::fail`] while there is another instance to take the seat: no crash of the slot.
+    pub(super) fn dismiss(&mut self, mut instance: Instance, reason: String, cx: &mut Context) {
+        self.kill_overdue(&mut instance, reason, cx);
+        self.outgoing.push(instance);
+    }
+
+    fn kill_overdue(&self, instance: &mut Instance, reason: String, cx: &mut Context) {
+        let id = instance.id();
+        cx.note(
+            NoteKind::Warning,
+            Some(self.id),
+            Some(id),
+            format!("{} {reason}: it is killed", instance.name()),
+        );
+        cx.tell(Happened::StartFailed {
+            slot: self.id,
+            instance: id,
+            reason,
+        });
+        instance.kill(cx);
     }
 
     pub(super) fn crash(&mut self, reason: String, on_ready: OnReady, cx: &mut Context) -> Seat {

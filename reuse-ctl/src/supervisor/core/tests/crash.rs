@@ -183,3 +183,21 @@ fn nobody_published_is_worth_a_warning() {
     assert_eq!(world.noted(NoteKind::Warning), "no worker is published now");
     assert!(world.said.contains(&Effect::Publish(Vec::new())));
 }
+
+#[test]
+fn an_instance_that_was_stable_and_lost_its_listeners_starts_the_count_anew_too() {
+    let mut world = World::active(2);
+    for _ in 0..4 {
+        world.exit(0, 1);
+        world.pass(delay(&world));
+        world.ready(0);
+    }
+    world.pass(10_000);
+    world.unready(0);
+    world.exit(0, 1);
+    assert_eq!(
+        world.state(0),
+        WorkerState::BackingOff,
+        "the first failure, not the fifth"
+    );
+}

@@ -2,7 +2,7 @@
 
 use super::world::{IDLE, World};
 use crate::api::types::{ErrorKind, WorkerState};
-use crate::supervisor::interface::{Exit, Load, SlotId};
+use crate::supervisor::interface::{Exit, Input, Load, SlotId};
 
 #[test]
 fn the_new_one_is_published_in_place_of_the_old_one_which_then_ends() {
@@ -33,96 +33,6 @@ fn the_new_one_is_published_in_place_of_the_old_one_which_then_ends() {
     world.gone(old, Exit::Code(0));
     assert_eq!(world.done(restart).message, "worker 0 was restarted");
     assert_eq!(world.slot(0).restarts, 1);
-}
-
-#[test]
-fn a_server_that_does_not_catch_the_signal_gets_it_when_its_connections_are_gone() {
-    let mut world = World::active(2);
-    let old = world.current(0);
-    world.restart(0);
-    world.ready(0);
-    let deaf = Load {
-        catches_stop_signal: false,
-        ..IDLE
-    };
-    world.observe(old, Load { connections: 1, ..deaf });
-    assert!(!world.is_terminated(old));
-    world.observe(old, deaf);
-    assert!(world.is_terminated(old));
-}
-
-#[test]
-fn a_queue_that_never_empties_is_waited_for_until_the_grace_is_over() {
-    let mut world = World::active(2);
-    let old = world.current(0);
-    world.restart(0);
-    world.ready(0);
-    world.observe(
-        old,
-        Load {
-            connections: 1,
-            queue: 1,
-            ..IDLE
-        },
-    );
-    world.pass(29_999);
-    assert!(!world.is_terminated(old));
-    world.pass(1);
-    assert!(world.is_terminated(old));
-    world.pass(9_999);
-    assert!(!world.is_killed(old), "it still gets the time to exit");
-    world.pass(1);
-    assert!(world.is_killed(old));
-}
-
-#[test]
-fn connections_may_take_the_grace_after_the_signal() {
-    let mut world = World::active(2);
-    let old = world.current(0);
-    world.restart(0);
-    world.ready(0);
-    world.observe(old, Load { connections: 1, ..IDLE });
-    world.pass(29_999);
-    assert!(world.is_terminated(old) && !world.is_killed(old));
-    world.pass(1);
-    assert!(world.is_killed(old));
-}
-
-#[test]
-fn without_connections_it_may_take_the_stop_timeout_counted_from_when_the_last_one_was_gone() {
-    let mut world = World::active(2);
-    let old = world.current(0);
-    world.restart(0);
-    world.ready(0);
-    world.observe(old, Load { connections: 1, ..IDLE });
-    world.pass(5_000);
-    world.observe(old, IDLE);
-    world.pass(5_000);
-    world.observe(old, IDLE);
-    world.pass(4_999);
-    assert!(!world.is_killed(old));
-    world.pass(1);
-    assert!(world.is_killed(old));
-}
-
-#[test]
-fn handshakes_hold_up_the_signal_for_a_second_at_most() {
-    let mut world = World::active(2);
-    let old = world.current(0);
-    world.restart(0);
-    world.ready(0);
-    world.observe(
-        old,
-        Load {
-            handshakes: 3,
-            connections: 7,
-            ..IDLE
-        },
-    );
-    world.pass(999);
-    assert!(!world.is_terminated(old));
-    world.pass(1);
-    assert!(world.is_terminated(old));
 }
 
 #[test]
@@ -280,4 +190,48 @@ fn one_restart_of_a_worker_at_a_time() {
     world.gone(old, Exit::Code(0));
     let fourth = world.restart(2);
     assert!(world.waits(fourth));
+}
+
+#[test]
+fn an_old_one_that_finds_its_listeners_again_is_not_taken_for_the_new_one() {
+    let mut world = World::active(2);
+    let old = world.current(0);
+    let restart = world.restart(0);
+    world.unready(0);
+    world.send(Input::Ready { instance: old });
+    assert!(world.is_published(old));
+    world.gone(old, Exit::Code(1));
+    assert!(world.waits(restart), "the new one is not ready");
+    world.ready(0);
+    world.done(restart);
+}
+
+#[test]
+fn an_old_one_that_never_listens_again_makes_way() {
+    let mut world = World::active(2);
+    let old = world.current(0);
+    world.unready(0);
+    world.pass(10_000);
+    let restart = world.restart(0);
+    assert!(
+        world.is_terminated(old),
+        "it does not serve: nothing is lost by ending it now"
+    );
+    world.ready(0);
+    world.gone(old, Exit::Code(0));
+    world.done(restart);
+}
+
+#[test]
+fn stop_first_waits_for_the_old_one_and_for_no_other() {
+    let mut world = World::active(1);
+    let old = world.current(0);
+    world.restart(0);
+    let failed = world.newest(0);
+    world.pass(30_000);
+    world.restart_stop_first(0);
+    world.gone(failed, Exit::Signal(9));
+    assert_eq!(world.state(0), WorkerState::Stopping);
+    world.gone(old, Exit::Code(0));
+    assert_eq!(world.state(0), WorkerState::Starting);
 }

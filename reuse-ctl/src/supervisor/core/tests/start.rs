@@ -48,7 +48,7 @@ fn an_instance_that_is_not_ready_in_time_is_killed_and_started_again_when_it_is_
     assert!(world.is_killed(late));
     assert_eq!(
         world.noted(NoteKind::Warning),
-        "worker 0 (pid 400) was not ready within 30 s"
+        "worker 0 (pid 400) was not ready within 30 s: it is killed"
     );
     world.pass(60_000);
     assert_eq!(world.current(0), late, "its exit is awaited");

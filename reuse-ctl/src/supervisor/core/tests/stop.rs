@@ -139,3 +139,29 @@ fn after_the_end_nothing_is_said() {
     world.stop();
     assert!(world.said.is_empty());
 }
+
+#[test]
+fn a_later_stop_never_gives_more_time() {
+    let mut world = World::active(1);
+    let instance = world.current(0);
+    world.stop();
+    world.ask(Command::Stop {
+        timeout_ms: Some(1_000_000),
+    });
+    world.pass(30_000);
+    assert!(world.is_terminated(instance), "what is left was never seen");
+}
+
+#[test]
+fn a_stop_hastens_what_was_ending_already() {
+    let mut world = World::active(1);
+    let old = world.current(0);
+    world.restart(0);
+    world.ready(0);
+    world.observe(old, Load { connections: 1, ..IDLE });
+    world.ask(Command::Stop {
+        timeout_ms: Some(1_000),
+    });
+    world.pass(1_000);
+    assert!(world.is_killed(old));
+}
