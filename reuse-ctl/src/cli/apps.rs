@@ -88,10 +88,7 @@ fn controller_gone(app: &KnownApp) -> Failure {
     let pid = app.pid.map_or_else(|| "pid unknown".into(), |pid| format!("pid {pid}"));
     Failure::not_found(
         format!("app {}: its controller ({pid}) is gone", app.name),
-        format!(
-            "`sudo reuse-ctl stop --app {}` ends what it left behind",
-            app.name
-        ),
+        format!("`sudo reuse-ctl stop --app {}` ends what it left behind", app.name),
     )
 }
 

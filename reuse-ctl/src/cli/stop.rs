@@ -8,8 +8,8 @@ use super::progress::{Request, watch};
 use super::table::counted;
 use super::{Context, Failure, apps, args, output};
 use crate::api::types::{Reply, Status, StopRequest};
-use crate::supervisor::leftovers;
 use crate::process::paths::KnownApp;
+use crate::supervisor::leftovers;
 
 /// How long a controller that has ended its workers may take to clean up.
 const CLEAN_UP: Duration = Duration::from_secs(10);
@@ -51,8 +51,15 @@ pub(super) async fn run(context: &Context, arguments: &args::Stop) -> Result<(),
 async fn clear_away(name: &str) -> Result<Reply, Failure> {
     super::require_root("stop, when the controller was killed,")?;
     let ended = leftovers::clear(name).await?;
-    let message = format!("the controller of {name} was gone; {} ended", counted(u64::try_from(ended).unwrap_or(u64::MAX), "process"));
-    Ok(Reply { ok: true, message: Some(message), ..Reply::default() })
+    let message = format!(
+        "the controller of {name} was gone; {} ended",
+        counted(u64::try_from(ended).unwrap_or(u64::MAX), "process")
+    );
+    Ok(Reply {
+        ok: true,
+        message: Some(message),
+        ..Reply::default()
+    })
 }
 
 async fn wait_until_gone(controller: &KnownApp) -> Result<(), Failure> {

@@ -39,11 +39,16 @@ fn wait_until_stopped(pid: u32) {
 }
 
 fn is_stopped(pid: u32) -> bool {
-    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task"))
+        .into_iter()
+        .flatten()
+        .flatten();
     // The state is the word behind the name, which is in parentheses.
     let state = |thread: std::fs::DirEntry| {
         let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
-        stat.rsplit(')').next().and_then(|rest| rest.trim_start().chars().next())
+        stat.rsplit(')')
+            .next()
+            .and_then(|rest| rest.trim_start().chars().next())
     };
     threads.map(state).all(|state| state == Some('T'))
 }

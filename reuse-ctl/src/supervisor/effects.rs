@@ -100,8 +100,12 @@ impl Task {
         Ok(())
     }
 
-    fn refused(&self, refusal: Refusal) -> Reply {
+    fn refused(&mut self, refusal: Refusal) -> Reply {
         let (mut error, mut output) = (refusal.error, Vec::new());
+        if let Some(culprit) = refusal.culprit {
+            // The answer comes before the culprit is killed: what it listens on can still be seen.
+            self.diagnose(culprit);
+        }
         if let Some((problem, lines)) = refusal.culprit.and_then(|culprit| self.failure_of(culprit)) {
             if let Some(problem) = problem {
                 error = format!("{error}: {problem}");
@@ -126,11 +130,14 @@ impl Task {
             kind,
             mut message,
         } = note;
-        if matches!(
+        let is_bad_news = matches!(
             kind,
             NoteKind::Exited | NoteKind::Failed | NoteKind::BackingOff | NoteKind::Warning
-        ) && let Some((Some(problem), _)) = instance.and_then(|id| self.failure_of(id))
-        {
+        );
+        if let Some(id) = instance.filter(|_| is_bad_news) {
+            self.diagnose(id);
+        }
+        if is_bad_news && let Some((Some(problem), _)) = instance.and_then(|id| self.failure_of(id)) {
             message = format!("{message} ({problem})");
         }
         match kind {
