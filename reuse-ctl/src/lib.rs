@@ -15,6 +15,8 @@ pub mod bpf;
 #[cfg(target_os = "linux")]
 pub mod cli;
 #[cfg(target_os = "linux")]
+pub mod demo;
+#[cfg(target_os = "linux")]
 pub mod group;
 #[cfg(target_os = "linux")]
 pub mod process;

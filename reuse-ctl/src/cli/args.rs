@@ -47,7 +47,7 @@ pub struct Global {
 #[derive(Debug, Subcommand)]
 #[expect(missing_docs, reason = "the types' texts are shown as help")]
 pub enum Verb {
-    Run(Run),
+    Run(Box<Run>),
     Status(Status),
     /// List the apps that run
     Ls,
@@ -61,6 +61,7 @@ pub enum Verb {
     Logs(Logs),
     /// Try what the kernel can do, and say what is lost without it
     Doctor,
+    Demo(Demo),
 }
 
 /// Start a command as a steered group of workers
@@ -249,6 +250,14 @@ pub struct Logs {
     pub lines: usize,
 }
 
+/// See it at work: a small built-in server, a load, and all that can happen to workers
+#[derive(Debug, Clone, Args)]
+pub struct Demo {
+    /// How long the load lasts
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u64).range(4..=600))]
+    pub seconds: u64,
+}
+
 fn worker_id(text: &str) -> Result<u16, &'static str> {
     text.parse().map_err(|_| "a worker is named by its number: 0, 1, …")
 }
@@ -290,6 +299,8 @@ mod tests {
             "reuse-ctl logs --lines 5 --follow",
             "reuse-ctl ls --json",
             "reuse-ctl doctor",
+            "reuse-ctl demo",
+            "reuse-ctl demo --seconds 5 --json",
         ] {
             parsed(line).unwrap_or_else(|error| panic!("{line}: {error}"));
         }
@@ -355,7 +366,41 @@ mod tests {
 
     #[test]
     fn help() {
-        insta::assert_snapshot!(Arguments::command().term_width(100).render_long_help(), @"");
+        insta::assert_snapshot!(Arguments::command().term_width(100).render_help(), @r"
+        Runs many processes of any server on one port; eBPF decides which of them gets a new connection
+
+        Usage: reuse-ctl [OPTIONS] <COMMAND>
+
+        Commands:
+          run      Start a command as a steered group of workers
+          status   Show the workers: state, connections, queue, share
+          ls       List the apps that run
+          drain    Take workers out of the choice, and wait until nothing is left on them
+          undrain  Put drained workers back into the choice
+          restart  Replace workers: the new process is ready before the old one ends
+          reload   Replace every worker, one after the other; stops at the first that fails
+          scale    Change the number of workers
+          policy   Show or change how workers are chosen
+          stop     End the app and everything it made
+          logs     Show what the workers have written
+          doctor   Try what the kernel can do, and say what is lost without it
+          demo     See it at work: a small built-in server, a load, and all that can happen to workers
+
+        Options:
+              --app <NAME>  Which app is meant, when more than one runs [env: REUSE_APP]
+              --json        Answer in JSON, errors too
+          -h, --help        Print help
+          -V, --version     Print version
+
+        Examples:
+          sudo reuse-ctl demo                         see what it does; nothing else is needed
+          sudo reuse-ctl run --workers 4 -- ./server  four processes of any server on one port
+          reuse-ctl status --watch                    who is active, connections, queue, share
+          reuse-ctl drain 2                           returns when nothing is left on worker 2
+          reuse-ctl reload                            replace every worker, losing no connection
+
+        Exit codes: 0 done, 1 failed, 2 usage, 3 no such app or worker, 4 a deadline passed
+        ");
     }
 
     #[test]
@@ -363,6 +408,50 @@ mod tests {
         let mut command = Arguments::command().term_width(100);
         command.build();
         let run = command.find_subcommand_mut("run").expect("a verb");
-        insta::assert_snapshot!(run.render_long_help(), @"");
+        insta::assert_snapshot!(run.render_help(), @r"
+        Start a command as a steered group of workers
+
+        Usage: reuse-ctl run [OPTIONS] -- <CMD>...
+
+        Arguments:
+          <CMD>...  The command and its arguments
+
+        Options:
+              --app <NAME>                 Which app is meant, when more than one runs [env: REUSE_APP]
+              --name <APP>                 The app's name [default: the command's file name]
+              --json                       Answer in JSON, errors too
+              --workers <N|max>            How many workers, 1 to 256, or `max`: one per processor [default:
+                                           1]
+              --policy <POLICY>            hash, round-robin, least-loaded or sticky [default: least-loaded]
+              --port <P>                   A port that the workers serve; may be given several times
+                                           [default: every TCP port that a worker binds]
+              --listen <ADDR:PORT>         Open this listener for the workers and hand it over as descriptor
+                                           3 (LISTEN_FDS); may be given several times
+              --when-empty <WHEN_EMPTY>    What new connections do while no worker is active: wait for one,
+                                           or be refused [default: park] [possible values: park, refuse]
+              --user <USER>                Run the workers as this user [default: the user who called sudo]
+              --drain-timeout <TIME>       How long connections may take to end [default: 30s]
+              --stop-signal <SIGNAL>       Asks a worker to end [default: SIGTERM]
+              --stop-timeout <TIME>        How long a worker without connections may take to end before it
+                                           is killed [default: 10s]
+              --ready-timeout <TIME>       How long a worker may take until it listens [default: 30s]
+              --control-group <GROUP>      Let this group use the control socket, too
+              --sticky-prefix4 <BITS>      sticky: so many leading bits of an IPv4 address are one client
+                                           [default: 32]
+              --sticky-prefix6 <BITS>      sticky: so many leading bits of an IPv6 address are one client
+                                           [default: 64]
+              --sticky-ttl <TIME>          sticky: forget a client that was not seen for so long [default:
+                                           1h]
+              --sticky-capacity <CLIENTS>  sticky: remember so many clients at most [default: 65536]
+          -d, --detach                     Return when all workers are active; the app goes on in the
+                                           background
+          -v, --verbose...                 Log more; twice: also what the kernel program decides
+          -h, --help                       Print help
+
+        Examples:
+          sudo reuse-ctl run --workers 4 -- bun server.ts
+          sudo reuse-ctl run --workers max --policy sticky --port 8080 -d -- node server.js
+          sudo reuse-ctl run --listen 0.0.0.0:443 --user www -- ./server
+        ");
     }
 }

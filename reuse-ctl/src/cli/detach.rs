@@ -4,13 +4,13 @@ use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::os::unix::process::CommandExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use super::apps::{LOG_FOLDER, socket_of};
+use super::apps::paths_of;
 use super::run::RunOptions;
 use super::table::counted;
 use super::{Context, Failure, output};
@@ -112,7 +112,7 @@ async fn ready(child: &mut Child, log: &mut ControllerLog, options: &RunOptions)
 
 /// The app's status, if it is our controller that answers and not another one of the same name.
 async fn status_of(name: &str, controller: u32) -> Option<Status> {
-    let client = Client::connect(&socket_of(name)).await.ok()?;
+    let client = Client::connect(&paths_of(name).ok()?.control_socket()).await.ok()?;
     client.status().await.ok().filter(|status| status.pid == controller)
 }
 
@@ -125,7 +125,7 @@ struct ControllerLog {
 
 impl ControllerLog {
     fn open(name: &str) -> Result<Self, Failure> {
-        let folder = Path::new(LOG_FOLDER).join(name);
+        let folder = paths_of(name)?.log_dir().to_owned();
         let path = folder.join("controller.log");
         let opened = fs::create_dir_all(&folder)
             .and_then(|()| OpenOptions::new().create(true).append(true).read(true).open(&path))

@@ -151,10 +151,10 @@ mod tests {
         let client = crate::api::client::Client::connect(&fake.socket())
             .await
             .expect("it listens");
-        let entry = apps::AppEntry {
+        let entry = crate::process::paths::KnownApp {
             name: "shop".into(),
             pid: None,
-            is_alive: true,
+            alive: true,
         };
         let ids = [0, 1, 2].into();
         let replies = drain_all(&App { entry, client }, &ids, DrainRequest::default())

@@ -1,23 +1,23 @@
 //! `ls`: the apps that run, and what is left of dead ones.
 
-use std::path::Path;
 use std::time::Duration;
 
 use serde::Serialize;
 
-use super::apps::{self, AppEntry, RUN_FOLDER};
+use super::apps;
 use super::table::{Align, Cell, short_duration, table};
 use super::terminal::{Paint, Tone};
 use super::{Context, Failure, output};
 use crate::api::client::Client;
 use crate::api::types::{Status, WorkerState};
+use crate::process::paths::KnownApp;
 
 /// A controller that does not answer so long is listed without its details.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 pub(super) async fn run(context: &Context) -> Result<(), Failure> {
     let mut rows = Vec::new();
-    for entry in apps::list(Path::new(RUN_FOLDER))? {
+    for entry in apps::list()? {
         rows.push(Row::look(entry).await);
     }
     if context.json {
@@ -51,13 +51,16 @@ struct Row {
 }
 
 impl Row {
-    async fn look(entry: AppEntry) -> Self {
-        let ask = async { Client::connect(&apps::socket_of(&entry.name)).await?.status().await };
+    async fn look(entry: KnownApp) -> Self {
+        let Ok(paths) = apps::paths_of(&entry.name) else {
+            return Self::silent(&entry, "its name can't be an app's".into());
+        };
+        let ask = async { Client::connect(&paths.control_socket()).await?.status().await };
         match tokio::time::timeout(PATIENCE, ask).await {
             Ok(Ok(status)) => Self::from(&status),
             Ok(Err(error)) => Self::silent(
                 &entry,
-                if entry.is_alive {
+                if entry.alive {
                     apps::explain(&entry, error).error
                 } else {
                     "its controller is gone".into()
@@ -67,7 +70,7 @@ impl Row {
         }
     }
 
-    fn silent(entry: &AppEntry, error: String) -> Self {
+    fn silent(entry: &KnownApp, error: String) -> Self {
         Self {
             app: entry.name.clone(),
             pid: entry.pid,
@@ -147,10 +150,10 @@ mod tests {
 
     #[test]
     fn apps_and_what_is_left_of_them() {
-        let dead = AppEntry {
+        let dead = KnownApp {
             name: "old-one".into(),
             pid: Some(99),
-            is_alive: false,
+            alive: false,
         };
         let rows = [
             Row::from(&crate::api::fake::status()),

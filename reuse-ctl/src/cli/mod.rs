@@ -10,17 +10,17 @@ mod drain;
 pub mod failure;
 mod logs;
 mod ls;
-mod output;
+pub(crate) mod output;
 mod policy;
 mod progress;
 mod reload;
 mod restart;
 pub mod run;
 mod scale;
-mod status;
+pub(crate) mod status;
 mod stop;
-mod table;
-mod terminal;
+pub(crate) mod table;
+pub(crate) mod terminal;
 mod undrain;
 
 use std::ffi::OsString;
@@ -31,6 +31,9 @@ use clap::error::ErrorKind as ClapErrorKind;
 use args::{Arguments, Verb};
 pub use failure::Failure;
 use terminal::Terminal;
+
+/// The hidden verb behind `demo`: its server.
+pub const DEMO_SERVER_VERB: &str = "__demo-server";
 
 /// What came of it, and how an error is to be shown.
 #[derive(Debug)]
@@ -55,6 +58,12 @@ pub(crate) struct Context {
 /// Does what the arguments (the first is the program's name) ask for.
 pub fn run(arguments: impl Iterator<Item = OsString>) -> Outcome {
     let arguments: Vec<OsString> = arguments.collect();
+    if arguments.get(1).is_some_and(|verb| verb == DEMO_SERVER_VERB) {
+        return Outcome {
+            result: crate::demo::serve(&arguments[2..]),
+            json: false,
+        };
+    }
     let parsed = match Arguments::try_parse_from(&arguments) {
         Ok(parsed) => parsed,
         Err(error) => return not_parsed(&error, &arguments),
@@ -74,7 +83,7 @@ fn dispatch(Arguments { global, verb }: Arguments, raw: &[OsString]) -> Result<(
         terminal: Terminal::current(),
     };
     match verb {
-        Verb::Run(arguments) => run::run(&context, arguments, raw),
+        Verb::Run(arguments) => run::run(&context, *arguments, raw),
         Verb::Doctor => doctor::run(&context),
         asking => {
             let runtime = tokio::runtime::Builder::new_current_thread()
@@ -98,6 +107,7 @@ async fn ask(context: &Context, verb: Verb) -> Result<(), Failure> {
         Verb::Policy(arguments) => policy::run(context, &arguments).await,
         Verb::Stop(arguments) => stop::run(context, &arguments).await,
         Verb::Logs(arguments) => logs::run(context, &arguments).await,
+        Verb::Demo(arguments) => crate::demo::run(context, &arguments).await,
         Verb::Run(_) | Verb::Doctor => unreachable!("these need no runtime"),
     }
 }
@@ -125,7 +135,7 @@ fn whole_ms(time: std::time::Duration) -> u64 {
 }
 
 /// Steering, cgroups and the users of workers need root.
-fn require_root(verb: &str) -> Result<(), Failure> {
+pub(crate) fn require_root(verb: &str) -> Result<(), Failure> {
     if nix::unistd::geteuid().is_root() {
         return Ok(());
     }

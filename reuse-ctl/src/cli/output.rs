@@ -11,7 +11,7 @@ use crate::api::types::Reply;
 ///
 /// # Errors
 /// The output is full or gone in another way.
-pub(super) fn print(text: &str) -> Result<(), Failure> {
+pub(crate) fn print(text: &str) -> Result<(), Failure> {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::failed(
@@ -23,7 +23,7 @@ pub(super) fn print(text: &str) -> Result<(), Failure> {
 }
 
 /// Prints one line of JSON.
-pub(super) fn print_json(value: &impl Serialize) -> Result<(), Failure> {
+pub(crate) fn print_json(value: &impl Serialize) -> Result<(), Failure> {
     let mut line = serde_json::to_string(value).expect("plain data");
     line.push('\n');
     print(&line)
@@ -31,25 +31,25 @@ pub(super) fn print_json(value: &impl Serialize) -> Result<(), Failure> {
 
 /// `{"ok":true,…}` around what is already an object.
 #[derive(Serialize)]
-pub(super) struct Okay<T> {
+pub(crate) struct Okay<T> {
     ok: bool,
     #[serde(flatten)]
     rest: T,
 }
 
 impl<T> Okay<T> {
-    pub(super) fn new(rest: T) -> Self {
+    pub(crate) fn new(rest: T) -> Self {
         Self { ok: true, rest }
     }
 }
 
 /// Shows the reply to one request.
-pub(super) fn finish(context: &Context, reply: Reply) -> Result<(), Failure> {
+pub(crate) fn finish(context: &Context, reply: Reply) -> Result<(), Failure> {
     finish_all(context, vec![reply])
 }
 
 /// Shows the replies to several requests as one: done if all are, else with the worst exit code.
-pub(super) fn finish_all(context: &Context, replies: Vec<Reply>) -> Result<(), Failure> {
+pub(crate) fn finish_all(context: &Context, replies: Vec<Reply>) -> Result<(), Failure> {
     if !context.json {
         for message in replies.iter().filter_map(|reply| reply.message.as_deref()) {
             print(&format!("{message}\n"))?;

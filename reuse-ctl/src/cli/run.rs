@@ -10,11 +10,9 @@ use reuse_common::Policy;
 
 use super::{Context, Failure, args, detach};
 use crate::api::commands::{self, MAX_WORKERS};
+use crate::process::paths::MAX_NAME_LEN;
 
 pub use args::WhenEmpty;
-
-/// The longest name of an app: it is a folder's name and part of a unix socket's path, which has 108 bytes.
-const NAME_BYTES: usize = 64;
 
 /// An app that is to run: everything the person said, checked as far as that goes without looking at the machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -202,16 +200,7 @@ fn signal_named(text: &str) -> Result<Signal, Failure> {
 }
 
 fn checked_name(name: String) -> Result<String, Failure> {
-    let is_fine = !name.is_empty()
-        && name.len() <= NAME_BYTES
-        && name.starts_with(|first: char| first.is_ascii_alphanumeric() || first == '_')
-        && name.chars().all(is_name_character);
-    let hint = format!("use letters, digits, '.', '_' and '-', a letter or digit first, at most {NAME_BYTES}");
-    if is_fine {
-        Ok(name)
-    } else {
-        Err(Failure::usage(format!("\"{name}\" can't be an app's name"), hint))
-    }
+    super::apps::paths_of(&name).map(|_| name)
 }
 
 /// The command's file name, with what a name can't have replaced.
@@ -221,7 +210,7 @@ fn default_name(program: &OsStr) -> Result<String, Failure> {
         .chars()
         .map(|letter| if is_name_character(letter) { letter } else { '-' })
         .collect();
-    let name: String = name.trim_start_matches(['.', '-']).chars().take(NAME_BYTES).collect();
+    let name: String = name.trim_start_matches(['.', '-']).chars().take(MAX_NAME_LEN).collect();
     checked_name(name).map_err(|_| {
         Failure::usage(
             format!("{} gives the app no name", program.display()),
@@ -246,7 +235,7 @@ mod tests {
         let args::Verb::Run(arguments) = arguments.verb else {
             panic!("{line} is not a run")
         };
-        resolve(arguments)
+        resolve(*arguments)
     }
 
     #[test]
@@ -318,8 +307,8 @@ mod tests {
             ("--workers -1", "--workers -1 is not a number of workers"),
             ("--workers many", "--workers many is not a number of workers"),
             ("--policy random", "there is no policy \"random\""),
-            ("--name a/b", "\"a/b\" can't be an app's name"),
-            ("--name ..", "\"..\" can't be an app's name"),
+            ("--name a/b", "the app's name \"a/b\" has a '/' in it"),
+            ("--name ..", "the app's name \"..\" begins with a dot"),
             ("--listen 127.0.0.1:0", "--listen 127.0.0.1:0: port 0 is no port"),
             ("--stop-signal SIGNAL", "--stop-signal SIGNAL is no signal"),
         ] {

@@ -58,7 +58,7 @@ async fn watch(context: &Context, app: &App) -> Result<(), Failure> {
 }
 
 /// The word of `state` for a person.
-pub(super) fn state_name(state: WorkerState) -> &'static str {
+pub(crate) fn state_name(state: WorkerState) -> &'static str {
     match state {
         WorkerState::Starting => "starting",
         WorkerState::Active => "active",
@@ -71,14 +71,18 @@ pub(super) fn state_name(state: WorkerState) -> &'static str {
     }
 }
 
-fn state_cell(state: WorkerState) -> Cell {
-    let tone = match state {
+/// Whether `state` is good news.
+pub(crate) fn state_tone(state: WorkerState) -> Tone {
+    match state {
         WorkerState::Active => Tone::Good,
         WorkerState::Starting | WorkerState::Draining | WorkerState::Drained | WorkerState::Stopping => Tone::Changing,
         WorkerState::BackingOff | WorkerState::Failed => Tone::Bad,
         WorkerState::Exited => Tone::Faint,
-    };
-    Cell::toned(tone, state_name(state))
+    }
+}
+
+fn state_cell(state: WorkerState) -> Cell {
+    Cell::toned(state_tone(state), state_name(state))
 }
 
 /// The whole table, as text.

@@ -7,13 +7,18 @@ use tokio::time::Instant;
 use super::progress::{Request, watch};
 use super::table::counted;
 use super::{Context, Failure, apps, args, output};
-use crate::api::types::{Status, StopRequest};
+use crate::api::types::{Reply, Status, StopRequest};
+use crate::supervisor::leftovers;
+use crate::process::paths::KnownApp;
 
 /// How long a controller that has ended its workers may take to clean up.
 const CLEAN_UP: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(20);
 
 pub(super) async fn run(context: &Context, arguments: &args::Stop) -> Result<(), Failure> {
+    if let Some(name) = apps::dead_one(context.app.as_deref())? {
+        return output::finish(context, clear_away(&name).await?);
+    }
     let app = apps::connect(context).await?;
     let request = Request::post(
         "/v1/stop",
@@ -28,7 +33,7 @@ pub(super) async fn run(context: &Context, arguments: &args::Stop) -> Result<(),
     let work = async {
         let reply = request.send(&app).await?;
         if reply.ok {
-            wait_until_gone(&app.entry.name).await?;
+            wait_until_gone(&app.entry).await?;
         }
         Ok(reply)
     };
@@ -42,13 +47,21 @@ pub(super) async fn run(context: &Context, arguments: &args::Stop) -> Result<(),
     output::finish(context, reply)
 }
 
-async fn wait_until_gone(name: &str) -> Result<(), Failure> {
+/// Ends what the killed controller of an app has left behind.
+async fn clear_away(name: &str) -> Result<Reply, Failure> {
+    super::require_root("stop, when the controller was killed,")?;
+    let ended = leftovers::clear(name).await?;
+    let message = format!("the controller of {name} was gone; {} ended", counted(u64::try_from(ended).unwrap_or(u64::MAX), "process"));
+    Ok(Reply { ok: true, message: Some(message), ..Reply::default() })
+}
+
+async fn wait_until_gone(controller: &KnownApp) -> Result<(), Failure> {
     let deadline = Instant::now() + CLEAN_UP;
-    while apps::is_alive(name) {
+    while apps::is_alive(controller)? {
         if Instant::now() > deadline {
-            let seconds = CLEAN_UP.as_secs();
+            let (name, seconds) = (&controller.name, CLEAN_UP.as_secs());
             return Err(Failure::timeout(
-                format!("the workers have ended, but the controller of {name} is still there after {seconds} s"),
+                format!("the workers of {name} have ended, but its controller is still there after {seconds} s"),
                 "its log says why; `reuse-ctl ls` names its pid",
             ));
         }

@@ -24,8 +24,13 @@ const COLOURS: [u8; 6] = [36, 33, 35, 32, 34, 31];
 
 impl Console {
     pub(super) fn new(detached: bool) -> Self {
-        let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-        Self { colour, detached, followers: HashMap::new() }
+        let colour =
+            std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        Self {
+            colour,
+            detached,
+            followers: HashMap::new(),
+        }
     }
 
     /// One line of the controller's.
@@ -37,7 +42,11 @@ impl Console {
 
     /// One line that should be seen.
     pub(super) fn warn(&self, line: &str) {
-        let (bold, plain) = if self.colour { ("\x1b[1;33m", "\x1b[0m") } else { ("", "") };
+        let (bold, plain) = if self.colour {
+            ("\x1b[1;33m", "\x1b[0m")
+        } else {
+            ("", "")
+        };
         drop(writeln!(std::io::stderr(), "{bold}reuse-ctl{plain}  {line}"));
     }
 

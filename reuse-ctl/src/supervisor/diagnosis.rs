@@ -49,7 +49,13 @@ impl Task {
     /// Finds out, while it can still be seen, why an instance that is being ended, or has just ended, was not ready.
     pub(super) fn diagnose(&mut self, id: InstanceId) {
         let Some(live) = self.live.get(&id) else { return };
-        if live.ready || self.failures.known.get(&id).is_some_and(|failure| failure.problem.is_some()) {
+        if live.was_ready
+            || self
+                .failures
+                .known
+                .get(&id)
+                .is_some_and(|failure| failure.problem.is_some())
+        {
             return;
         }
         let problem = live.problem.clone().or_else(|| self.visible_problem(id));
@@ -62,12 +68,21 @@ impl Task {
     /// The same for what is known already.
     pub(super) fn note_failure(&mut self, id: InstanceId, problem: String) {
         self.last_failure = Some((problem.clone(), Vec::new()));
-        self.failures.remember(id, Failure { problem: Some(problem), output: Vec::new() });
+        self.failures.remember(
+            id,
+            Failure {
+                problem: Some(problem),
+                output: Vec::new(),
+            },
+        );
     }
 
     /// The problem and the last output of an instance that failed.
     pub(super) fn failure_of(&self, id: InstanceId) -> Option<(Option<String>, Vec<String>)> {
-        self.failures.known.get(&id).map(|failure| (failure.problem.clone(), failure.output.clone()))
+        self.failures
+            .known
+            .get(&id)
+            .map(|failure| (failure.problem.clone(), failure.output.clone()))
     }
 
     fn visible_problem(&mut self, id: InstanceId) -> Option<String> {
@@ -78,11 +93,22 @@ impl Task {
         let pids = live.pids();
         if pids.is_empty() {
             // It has ended: did somebody else have its port?
-            return live.binds.iter().find_map(|bind| taken_by(*bind, &listeners, &self.groups.addresses(), self.template.identity.uid));
+            return live
+                .binds
+                .iter()
+                .find_map(|bind| taken_by(*bind, &listeners, &self.groups.addresses(), self.template.identity.uid));
         }
-        let its_own: Vec<SocketAddr> = listeners.iter().filter(is_its_own).map(|listener| listener.addr).collect();
+        let its_own: Vec<SocketAddr> = listeners
+            .iter()
+            .filter(is_its_own)
+            .map(|listener| listener.addr)
+            .collect();
         let wanted = self.missing(id);
-        let wanted = if wanted.is_empty() { String::new() } else { format!(", but not on {}", wanted.join(", ")) };
+        let wanted = if wanted.is_empty() {
+            String::new()
+        } else {
+            format!(", but not on {}", wanted.join(", "))
+        };
         if !its_own.is_empty() {
             let its_own: Vec<String> = its_own.iter().map(ToString::to_string).collect();
             return Some(format!("it listens on {}{wanted}", its_own.join(", ")));
@@ -90,7 +116,10 @@ impl Task {
         Some(match unix_listener(&pids) {
             Some(path) => format!("it listens on the unix socket {path}, and on no TCP port"),
             None if wanted.is_empty() => "it listens on no TCP port".into(),
-            None => format!("it listens on no TCP port{}", wanted.replacen(", but not", "; it should", 1)),
+            None => format!(
+                "it listens on no TCP port{}",
+                wanted.replacen(", but not", "; it should", 1)
+            ),
         })
     }
 }
@@ -101,12 +130,17 @@ pub(super) fn taken_by(wanted: SocketAddr, listeners: &[Listener], ours: &[Socke
         let (a, b) = (listener.addr, wanted);
         a.port() == b.port() && (a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified())
     };
-    let listener = listeners.iter().filter(overlaps).find(|listener| !ours.contains(&listener.addr) || listener.uid != uid);
+    let listener = listeners
+        .iter()
+        .filter(overlaps)
+        .find(|listener| !ours.contains(&listener.addr) || listener.uid != uid);
     if let Some(listener) = listener {
         return Some(format!("{} is in use by {}", listener.addr, owner(listener)));
     }
     let same_port = listeners.iter().any(|listener| overlaps(&listener));
-    same_port.then(|| format!("{wanted} is held for workers of uid {uid}; a worker that binds it as another user is refused"))
+    same_port.then(|| {
+        format!("{wanted} is held for workers of uid {uid}; a worker that binds it as another user is refused")
+    })
 }
 
 /// `process 123 (nginx: master)`.
@@ -124,7 +158,10 @@ fn unix_listener(pids: &[u32]) -> Option<String> {
     // Num RefCount Protocol Flags Type St Inode Path; flag 0x10000 is a listening socket.
     table.lines().skip(1).find_map(|line| {
         let words: Vec<&str> = line.split_whitespace().collect();
-        let listens = words.get(3).and_then(|flags| u32::from_str_radix(flags, 16).ok()).is_some_and(|flags| flags & 0x1_0000 != 0);
+        let listens = words
+            .get(3)
+            .and_then(|flags| u32::from_str_radix(flags, 16).ok())
+            .is_some_and(|flags| flags & 0x1_0000 != 0);
         let inode: u32 = words.get(6)?.parse().ok()?;
         (listens && inodes.contains(&inode)).then(|| words.get(7).copied().unwrap_or("(without a name)").to_owned())
     })

@@ -22,9 +22,13 @@ impl Task {
                 }
             }
             Effect::Publish(published) => {
-                let rows = published.iter().filter_map(|(slot, id)| Some((slot.0, self.live.get(id)?.row))).collect();
+                let rows = published
+                    .iter()
+                    .filter_map(|(slot, id)| Some((slot.0, self.live.get(id)?.row)))
+                    .collect();
                 if let Err(error) = self.groups.publish(rows) {
-                    self.console.warn(&format!("what may be chosen can't be changed: {error}"));
+                    self.console
+                        .warn(&format!("what may be chosen can't be changed: {error}"));
                 }
             }
             Effect::Terminate { instance } => {
@@ -61,7 +65,11 @@ impl Task {
     }
 
     fn spawn(&mut self, slot: SlotId, id: InstanceId) -> Result<(), String> {
-        let cgroup = self.template.cgroup.instance(slot, id).map_err(|error| error.to_string())?;
+        let cgroup = self
+            .template
+            .cgroup
+            .instance(slot, id)
+            .map_err(|error| error.to_string())?;
         let row = self.groups.register(slot.0, cgroup.id()).map_err(|error: GroupError| {
             // Nothing was started in it.
             drop(cgroup.remove());
@@ -82,8 +90,10 @@ impl Task {
             log,
             binds: Vec::new(),
             accepted: Vec::new(),
+            probing: false,
             problem: None,
             ready: false,
+            was_ready: false,
         };
         self.live.insert(id, live);
         live::launch(id, spec, self.happenings.clone());
@@ -110,9 +120,16 @@ impl Task {
     }
 
     fn note(&mut self, note: Note) {
-        let Note { slot, instance, kind, mut message } = note;
-        if matches!(kind, NoteKind::Exited | NoteKind::Failed | NoteKind::BackingOff | NoteKind::Warning)
-            && let Some((Some(problem), _)) = instance.and_then(|id| self.failure_of(id))
+        let Note {
+            slot,
+            instance,
+            kind,
+            mut message,
+        } = note;
+        if matches!(
+            kind,
+            NoteKind::Exited | NoteKind::Failed | NoteKind::BackingOff | NoteKind::Warning
+        ) && let Some((Some(problem), _)) = instance.and_then(|id| self.failure_of(id))
         {
             message = format!("{message} ({problem})");
         }
@@ -122,7 +139,13 @@ impl Task {
             _ => self.console.say(&message),
         }
         let pid = instance.and_then(|id| self.live.get(&id)).and_then(Live::pid);
-        let event = Event { at_ms: 0, worker: slot.map(|slot| slot.0), pid, event: kind.as_str().into(), message };
+        let event = Event {
+            at_ms: 0,
+            worker: slot.map(|slot| slot.0),
+            pid,
+            event: kind.as_str().into(),
+            message,
+        };
         self.tell(event);
     }
 }

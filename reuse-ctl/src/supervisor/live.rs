@@ -1,12 +1,9 @@
 //! What the controller holds of each instance beside the machine's state.
 
-use std::{
-    path::PathBuf,
-    sync::Arc,
-    time::Duration,
-};
+use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use nix::sys::signal::Signal;
+use reuse_common::settings::DirectedKey;
 use tokio::sync::mpsc;
 
 use super::interface::{Exit, InstanceId, SlotId};
@@ -32,7 +29,18 @@ pub(super) enum Happening {
     /// Its main process has ended, and everything else in its cgroup was ended.
     Exited(InstanceId, Exit),
     /// A probe of an inherited listener has come back.
-    Probed(InstanceId, std::net::SocketAddr, std::io::Result<()>),
+    Probed(InstanceId, Probed),
+}
+
+/// What a probe has found.
+#[derive(Debug)]
+pub(super) struct Probed {
+    /// The listener's address.
+    pub(super) addr: SocketAddr,
+    /// Under which the program knows the probe's connection; to be forgotten.
+    pub(super) key: DirectedKey,
+    /// Whether the server has accepted.
+    pub(super) result: io::Result<()>,
 }
 
 /// A process and where it stands in the kernel's tables.
@@ -47,13 +55,17 @@ pub(super) struct Live {
     pub(super) log_start: u64,
     pub(super) log: PathBuf,
     /// What it tried to bind, for the case that it does not succeed.
-    pub(super) binds: Vec<std::net::SocketAddr>,
+    pub(super) binds: Vec<SocketAddr>,
     /// Inherited listeners that it has accepted from.
-    pub(super) accepted: Vec<std::net::SocketAddr>,
+    pub(super) accepted: Vec<SocketAddr>,
+    /// Whether a probe is under way.
+    pub(super) probing: bool,
     /// What is known to be wrong with it, for a person.
     pub(super) problem: Option<String>,
     /// Whether the machine was told that it is ready.
     pub(super) ready: bool,
+    /// Whether it ever was.
+    pub(super) was_ready: bool,
 }
 
 /// How far the process is.
@@ -109,7 +121,12 @@ pub(super) fn launch(id: InstanceId, spec: LaunchSpec, happenings: mpsc::Sender<
 
 /// Waits in the background for the main process to end, then ends what is left of the instance: an orphan's inherited descriptor would go
 /// on swallowing connections.
-pub(super) fn reap(id: InstanceId, mut child: tokio::process::Child, cgroup: Arc<InstanceCgroup>, happenings: mpsc::Sender<Happening>) {
+pub(super) fn reap(
+    id: InstanceId,
+    mut child: tokio::process::Child,
+    cgroup: Arc<InstanceCgroup>,
+    happenings: mpsc::Sender<Happening>,
+) {
     tokio::spawn(async move {
         let exit = match child.wait().await {
             Ok(status) => launch::exit_of(status),
@@ -131,14 +148,19 @@ pub(super) fn reap(id: InstanceId, mut child: tokio::process::Child, cgroup: Arc
 /// Runs a probe in the background.
 pub(super) fn probe(
     id: InstanceId,
-    addr: std::net::SocketAddr,
+    addr: SocketAddr,
     probe: Probe,
     cookie: u64,
     patience: Duration,
     happenings: mpsc::Sender<Happening>,
 ) {
     tokio::spawn(async move {
+        let key = probe.key();
         let result = probe.accepted(cookie, patience).await;
-        drop(happenings.send(Happening::Probed(id, addr, result)).await);
+        drop(
+            happenings
+                .send(Happening::Probed(id, Probed { addr, key, result }))
+                .await,
+        );
     });
 }

@@ -10,6 +10,7 @@ pub mod interface;
 mod console;
 mod diagnosis;
 mod effects;
+pub mod leftovers;
 mod live;
 mod readiness;
 mod setup;

@@ -1,10 +1,10 @@
 //! When an instance is ready: its listeners are there, in every group that it has to serve.
 
-use std::{collections::BTreeSet, io, net::SocketAddr, time::Duration};
+use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
 
 use super::{
     interface::{Input, InstanceId},
-    live,
+    live::{self, Probed},
     task::Task,
 };
 use crate::group::Probe;
@@ -22,7 +22,10 @@ impl Task {
         let served = self.groups.served_by(live.row);
         if live.ready && served.is_empty() {
             self.live.get_mut(&id).expect("looked up above").ready = false;
-            self.feed(Input::Unready { instance: id, reason: "its listener is gone".into() });
+            self.feed(Input::Unready {
+                instance: id,
+                reason: "its listener is gone".into(),
+            });
         } else if !live.ready && !served.is_empty() && self.missing(id).is_empty() {
             self.become_ready(id);
         }
@@ -30,12 +33,20 @@ impl Task {
 
     /// Where the instance should listen and does not, in words.
     pub(super) fn missing(&self, id: InstanceId) -> Vec<String> {
-        let Some(live) = self.live.get(&id) else { return Vec::new() };
+        let Some(live) = self.live.get(&id) else {
+            return Vec::new();
+        };
         let served = self.groups.served_by(live.row);
         let ports = &self.template.ports;
-        let ports = ports.iter().filter(|port| !served.iter().any(|addr| addr.port() == **port)).map(|port| format!("port {port}"));
+        let ports = ports
+            .iter()
+            .filter(|port| !served.iter().any(|addr| addr.port() == **port))
+            .map(|port| format!("port {port}"));
         let others = self.expected(id);
-        let others = others.difference(&served).filter(|addr| !self.template.ports.contains(&addr.port())).map(ToString::to_string);
+        let others = others
+            .difference(&served)
+            .filter(|addr| !self.template.ports.contains(&addr.port()))
+            .map(ToString::to_string);
         ports.chain(others).collect()
     }
 
@@ -43,13 +54,21 @@ impl Task {
     /// those that all published instances have in common.
     fn expected(&self, id: InstanceId) -> BTreeSet<SocketAddr> {
         let mut expected: BTreeSet<SocketAddr> = self.template.listen.iter().copied().collect();
-        let Some(live) = self.live.get(&id) else { return expected };
-        let ready = || self.live.iter().filter(|(other, other_live)| **other != id && other_live.ready);
+        let Some(live) = self.live.get(&id) else {
+            return expected;
+        };
+        let ready = || {
+            self.live
+                .iter()
+                .filter(|(other, other_live)| **other != id && other_live.ready)
+        };
         let predecessor = ready().find(|(_, other)| other.slot == live.slot);
         if let Some((_, predecessor)) = predecessor {
             expected.extend(self.groups.served_by(predecessor.row));
         } else {
-            let common = ready().map(|(_, other)| self.groups.served_by(other.row)).reduce(|a, b| &a & &b);
+            let common = ready()
+                .map(|(_, other)| self.groups.served_by(other.row))
+                .reduce(|a, b| &a & &b);
             expected.extend(common.unwrap_or_default());
         }
         expected
@@ -62,31 +81,46 @@ impl Task {
         match unproved.copied() {
             Some(addr) => self.prove(id, addr),
             None => {
-                live.ready = true;
+                (live.ready, live.was_ready) = (true, true);
                 self.feed(Input::Ready { instance: id });
             }
         }
     }
 
+    /// Has the server behind an inherited listener accept a connection, unless one is under way.
     fn prove(&mut self, id: InstanceId, addr: SocketAddr) {
         let Some(live) = self.live.get_mut(&id) else { return };
-        if !live.probing {
-            live.probing = true;
-            let row = live.row;
-            let Some(&cookie) = self.groups.cookies_of(row, addr).first() else { return };
-            let probe = match Probe::new(addr) {
-                Ok(probe) => probe,
-                Err(error) => return self.on_probed(id, addr, Err(error)),
-            };
-            let key = probe.key();
-            match self.groups.direct(key, Some(row)) {
-                Ok(()) => live::probe(id, addr, probe, cookie, PROBE_PATIENCE, self.happenings.clone()),
-                Err(error) => self.on_probed(id, addr, Err(io::Error::other(error))),
-            }
+        let (row, was_probing) = (live.row, std::mem::replace(&mut live.probing, true));
+        if was_probing {
+            return;
+        }
+        if let Err(problem) = self.start_probe(id, row, addr)
+            && let Some(live) = self.live.get_mut(&id)
+        {
+            live.probing = false;
+            live.problem = Some(problem);
         }
     }
 
-    pub(super) fn on_probed(&mut self, id: InstanceId, addr: SocketAddr, result: io::Result<()>) {
+    fn start_probe(&mut self, id: InstanceId, row: u16, addr: SocketAddr) -> Result<(), String> {
+        let cookie = self
+            .groups
+            .cookies_of(row, addr)
+            .first()
+            .copied()
+            .ok_or("its inherited listener is gone")?;
+        let probe = Probe::new(addr).map_err(|error| error.to_string())?;
+        self.groups
+            .direct(probe.key(), Some(row))
+            .map_err(|error| error.to_string())?;
+        live::probe(id, addr, probe, cookie, PROBE_PATIENCE, self.happenings.clone());
+        Ok(())
+    }
+
+    pub(super) fn on_probed(&mut self, id: InstanceId, Probed { addr, key, result }: Probed) {
+        if let Err(error) = self.groups.direct(key, None) {
+            tracing::warn!("{error}");
+        }
         let Some(live) = self.live.get_mut(&id) else { return };
         live.probing = false;
         match result {
@@ -95,10 +129,11 @@ impl Task {
                 live.problem = None;
                 self.judge(id);
             }
+            // Tried again at the next look, until the start's own deadline ends it.
             Err(error) => {
-                live.problem = Some(format!("it does not accept from the listener on {addr} that it inherited ({error})"));
-                // Tried again until the start's own deadline ends it.
-                self.judge(id);
+                live.problem = Some(format!(
+                    "it does not accept from the listener on {addr} that it inherited ({error})"
+                ));
             }
         }
     }

@@ -46,13 +46,22 @@ impl Task {
         let listeners = self.diag.listeners().unwrap_or_default();
         let groups = self.group_statuses(&listeners);
         let view = self.core.view();
-        let workers: Vec<WorkerStatus> = view.slots.iter().map(|slot| self.worker_status(slot, now, &listeners)).collect();
-        let unsteered = view.slots.iter().map(|slot| self.groups.counters(slot.id.0).unsteered).sum();
+        let workers: Vec<WorkerStatus> = view
+            .slots
+            .iter()
+            .map(|slot| self.worker_status(slot, now, &listeners))
+            .collect();
+        let unsteered = view
+            .slots
+            .iter()
+            .map(|slot| self.groups.counters(slot.id.0).unsteered)
+            .sum();
         Status {
             app: self.template.app.clone(),
             policy: view.policy.name().into(),
             pid: std::process::id(),
             uptime_s: now.0 / 1000,
+            drain_timeout_ms: Some(self.template.drain_timeout_ms),
             fallbacks: groups.iter().map(|group| group.verdicts.fallback).sum(),
             groups,
             unsteered,
@@ -68,12 +77,17 @@ impl Task {
             .map(|view| {
                 let handshakes = self.diag.handshakes(view.addr.port()).unwrap_or_default();
                 // A listener on all addresses has the handshakes of each.
-                let is_its = |local: &std::net::SocketAddr| view.addr.ip().is_unspecified() || local.ip() == view.addr.ip();
+                let is_its =
+                    |local: &std::net::SocketAddr| view.addr.ip().is_unspecified() || local.ip() == view.addr.ip();
                 let get = |verdict| view.verdicts.get(verdict);
                 GroupStatus {
                     addr: view.addr.to_string(),
                     protocol: "tcp".into(),
-                    handshakes: handshakes.iter().filter(|(local, _)| is_its(local)).map(|(_, count)| count).sum(),
+                    handshakes: handshakes
+                        .iter()
+                        .filter(|(local, _)| is_its(local))
+                        .map(|(_, count)| count)
+                        .sum(),
                     parked: view.parked,
                     verdicts: Verdicts {
                         chosen: get(Verdict::Chosen),
@@ -83,7 +97,11 @@ impl Task {
                         migrated: get(Verdict::Migrated),
                         fallback: get(Verdict::Fallback),
                     },
-                    strangers: strangers.iter().filter(|(addr, _)| *addr == view.addr).map(|(_, who)| who.clone()).collect(),
+                    strangers: strangers
+                        .iter()
+                        .filter(|(addr, _)| *addr == view.addr)
+                        .map(|(_, who)| who.clone())
+                        .collect(),
                 }
             })
             .collect()
@@ -104,7 +122,9 @@ impl Task {
         let mut instances = Vec::new();
         let mut pids = Vec::new();
         for instance in &slot.instances {
-            let (Some(live), Some(pid)) = (self.live.get(&instance.id), instance.pid) else { continue };
+            let (Some(live), Some(pid)) = (self.live.get(&instance.id), instance.pid) else {
+                continue;
+            };
             pids.extend(live.pids());
             instances.push(InstanceStatus {
                 pid,

@@ -16,18 +16,22 @@ use tokio::{
 use super::{
     console::Console,
     core::Core,
-    interface::{Command, Effect, Input, InstanceId, Load, Millis, RequestId},
+    diagnosis::{Failures, address_of, owner},
+    interface::{Command, Input, InstanceId, Load, Millis, RequestId},
     live::{self, Happening, Live, Process},
     setup::Template,
     status::UsageMeter,
 };
 use crate::{
     api::{
-        Ask, SupervisorEnds,
+        Ask,
         types::{Event, Reply, WorkerState},
     },
     bpf::Notices,
-    group::{Appeared, Groups, diag::Diag, discover},
+    group::{
+        Appeared, Groups,
+        diag::{Diag, Listener},
+    },
     process::usage,
 };
 
@@ -51,6 +55,7 @@ pub(super) struct Task {
     pub(super) finished: Option<Finished>,
     /// The last reason why a worker failed, and what it had written: what `run` ends with when all have.
     pub(super) last_failure: Option<(String, Vec<String>)>,
+    pub(super) failures: Failures,
     /// Strangers that were told of.
     strangers: Vec<u64>,
     announced: bool,
@@ -92,6 +97,7 @@ impl Task {
             started: now,
             finished: None,
             last_failure: None,
+            failures: Failures::default(),
             strangers: Vec::new(),
             announced: false,
             events,
@@ -140,7 +146,10 @@ impl Task {
     }
 
     fn wake_at(&self) -> Instant {
-        let due = self.core.next_deadline().map(|deadline| self.started + Duration::from_millis(deadline.0));
+        let due = self
+            .core
+            .next_deadline()
+            .map(|deadline| self.started + Duration::from_millis(deadline.0));
         due.map_or(self.next_look, |due| due.min(self.next_look))
     }
 
@@ -171,15 +180,21 @@ impl Task {
     fn look(&mut self) {
         let waiting = self.something_waits();
         self.next_look = Instant::now() + if waiting { LOOK_EVERY } else { IDLE_LOOK_EVERY };
-        if let Err(error) = self.groups.release_parked().map_err(|error| error.to_string()).and_then(|()| {
-            self.groups.prepare().map_err(|error| error.to_string())
-        }) {
+        if let Err(error) = self
+            .groups
+            .release_parked()
+            .map_err(|error| error.to_string())
+            .and_then(|()| self.groups.prepare().map_err(|error| error.to_string()))
+        {
             self.console.warn(&error);
         }
         let listeners = match self.diag.listeners() {
             Ok(listeners) => listeners,
             Err(error) => return self.console.warn(&format!("the sockets can't be listed: {error}")),
         };
+        for id in self.live.keys().copied().collect::<Vec<_>>() {
+            self.judge(id);
+        }
         if waiting {
             let loads = self.loads(&listeners);
             self.feed(Input::Observed(loads));
@@ -188,36 +203,37 @@ impl Task {
                 self.next_look = Instant::now() + LOOK_EVERY;
             }
         }
-        let (known, unknown): (Vec<_>, Vec<_>) = self
-            .groups
-            .strangers(&listeners)
-            .into_iter()
-            .partition(|(_, listener)| self.live.values().any(|live| self.is_of(live, listener.cgroup)));
-        drop(known);
-        for (addr, listener) in unknown {
-            if self.strangers.contains(&listener.cookie) {
+        for (addr, listener) in self.groups.strangers(&listeners) {
+            if self.is_ours(listener) || self.strangers.contains(&listener.cookie) {
                 continue;
             }
             self.strangers.push(listener.cookie);
-            let who = discover::owner_of_inode(listener.inode)
-                .map_or_else(|| "a process that is gone".to_owned(), |(pid, command)| format!("process {pid} ({command})"));
-            self.console.warn(&format!("{who} listens on {addr} as well; it gets no connection while workers are published"));
+            let who = owner(listener);
+            self.console.warn(&format!(
+                "{who} listens on {addr} as well; it gets no connection while workers are published"
+            ));
         }
     }
 
-    fn is_of(&self, live: &Live, cgroup: Option<u64>) -> bool {
-        cgroup.is_none_or(|cgroup| live.cgroup.ids().unwrap_or_default().contains(&cgroup))
+    /// Whether a listener was made by one of the app's processes: it will be a member in a moment, or has just been one.
+    pub(super) fn is_ours(&self, listener: &Listener) -> bool {
+        let Some(cgroup) = listener.cgroup else { return true };
+        self.live
+            .values()
+            .any(|live| live.cgroup.ids().unwrap_or_default().contains(&cgroup))
     }
 
     fn something_waits(&self) -> bool {
         let view = self.core.view();
-        view.slots.iter().flat_map(|slot| &slot.instances).any(|instance| {
-            matches!(instance.state, WorkerState::Draining | WorkerState::Stopping)
-        })
+        view.slots
+            .iter()
+            .flat_map(|slot| &slot.instances)
+            .any(|instance| matches!(instance.state, WorkerState::Draining | WorkerState::Stopping))
+            || (!self.template.listen.is_empty() && self.live.values().any(|live| !live.ready))
     }
 
     /// What the kernel says of every instance that runs.
-    fn loads(&mut self, listeners: &[crate::group::diag::Listener]) -> Vec<(InstanceId, Load)> {
+    fn loads(&mut self, listeners: &[Listener]) -> Vec<(InstanceId, Load)> {
         let mut loads = Vec::with_capacity(self.live.len());
         let mut handshakes = None;
         for (&id, live) in &self.live {
@@ -251,7 +267,14 @@ impl Task {
                 self.next_request += 1;
                 let id = RequestId(self.next_request);
                 self.replies.insert(id, reply);
-                if matches!(command, Command::Drain { .. } | Command::Stop { .. } | Command::Restart { .. } | Command::Reload { .. } | Command::Scale(_)) {
+                if matches!(
+                    command,
+                    Command::Drain { .. }
+                        | Command::Stop { .. }
+                        | Command::Restart { .. }
+                        | Command::Reload { .. }
+                        | Command::Scale(_)
+                ) {
                     self.next_look = Instant::now();
                 }
                 self.feed(Input::Request { id, command });
@@ -278,25 +301,32 @@ impl Task {
             Happening::SpawnFailed(id, error) => {
                 self.note_failure(id, format!("{error}; {}", error.hint()));
                 self.bury(id);
-                self.feed(Input::SpawnFailed { instance: id, reason: error.to_string() });
+                self.feed(Input::SpawnFailed {
+                    instance: id,
+                    reason: error.to_string(),
+                });
             }
             Happening::Exited(id, exit) => {
                 self.diagnose(id);
                 self.bury(id);
                 self.feed(Input::Exited { instance: id, exit });
             }
-            Happening::Probed(id, addr, result) => self.on_probed(id, addr, result),
+            Happening::Probed(id, probed) => self.on_probed(id, probed),
         }
     }
 
     /// A worker's socket is about to be bound, listens, or has closed.
     fn on_notice(&mut self, notice: &Notice) {
-        let owner = self.live.iter().find(|(_, live)| u32::from(live.row) == notice.instance).map(|(&id, _)| id);
+        let owner = self
+            .live
+            .iter()
+            .find(|(_, live)| u32::from(live.row) == notice.instance)
+            .map(|(&id, _)| id);
         let Some(id) = owner else { return };
         match NoticeKind::from_number(notice.kind) {
             Some(NoticeKind::Bind) => {
                 if let Some(live) = self.live.get_mut(&id) {
-                    live.binds.push(super::diagnosis::address_of(notice));
+                    live.binds.push(address_of(notice));
                 }
             }
             Some(NoticeKind::Listen) => {
@@ -312,7 +342,11 @@ impl Task {
                 }
             }
             Some(NoticeKind::Close) => {
-                let pids: HashMap<u16, Arc<_>> = self.live.values().map(|live| (live.row, Arc::clone(&live.cgroup))).collect();
+                let pids: HashMap<u16, Arc<_>> = self
+                    .live
+                    .values()
+                    .map(|live| (live.row, Arc::clone(&live.cgroup)))
+                    .collect();
                 let pids_of = |row: u16| pids.get(&row).and_then(|cgroup| cgroup.pids().ok()).unwrap_or_default();
                 if let Err(error) = self.groups.disappeared(notice.cookie, pids_of) {
                     self.console.warn(&error.to_string());
@@ -362,7 +396,11 @@ fn handshakes_on(diag: &mut Diag, addresses: &[std::net::SocketAddr]) -> u32 {
     let mut ports: Vec<u16> = addresses.iter().map(std::net::SocketAddr::port).collect();
     ports.sort_unstable();
     ports.dedup();
-    ports.iter().filter_map(|&port| diag.handshakes(port).ok()).flat_map(std::collections::HashMap::into_values).sum()
+    ports
+        .iter()
+        .filter_map(|&port| diag.handshakes(port).ok())
+        .flat_map(HashMap::into_values)
+        .sum()
 }
 
 /// The signals that end the controller.
