@@ -215,6 +215,7 @@ impl Client {
                 .push(format!("{:?} {}: {failure}", self.shared.started.elapsed(), self.from));
         }
         // A server that refuses everybody must not turn the clients into a busy loop.
+        #[expect(clippy::disallowed_methods, reason = "the pause of a client, not a wait")]
         thread::sleep(Duration::from_millis(10));
     }
 }

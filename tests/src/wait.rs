@@ -16,6 +16,10 @@ pub fn poll<T>(limit: Duration, mut check: impl FnMut() -> Option<T>) -> Option<
         if Instant::now() >= deadline {
             return None;
         }
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "this is where conditions are waited for, with a deadline"
+        )]
         thread::sleep(INTERVAL);
     }
 }

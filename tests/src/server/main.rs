@@ -64,6 +64,7 @@ fn main() -> anyhow::Result<ExitCode> {
         eprintln!("boom: this version does not work");
         return Ok(ExitCode::from(code));
     }
+    #[expect(clippy::disallowed_methods, reason = "a slow boot is what was asked for")]
     thread::sleep(Duration::from_millis(options.boot_delay_ms));
     if options.never_listen {
         loop {

@@ -124,6 +124,7 @@ fn converse(mut stream: TcpStream, shared: &Shared) -> anyhow::Result<()> {
         let head = String::from_utf8_lossy(&received[..end]).to_ascii_lowercase();
         received.drain(..end + 4);
         if !shared.slow.is_zero() {
+            #[expect(clippy::disallowed_methods, reason = "a slow answer is what was asked for")]
             thread::sleep(shared.slow);
         }
         let last = head.contains("connection: close") || is_set(shared.stop.as_fd())?;
