@@ -10,6 +10,7 @@ compile_error!("reuse-ctl steers connections with Linux eBPF and builds on Linux
 pub mod api;
 pub mod bpf;
 pub mod cli;
+pub mod doctor;
 pub mod group;
 pub mod process;
 pub mod supervisor;
