@@ -3,7 +3,7 @@
 use std::{
     fs::File,
     io,
-    net::{Ipv4Addr, SocketAddr, SocketAddrV4},
+    net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream},
     os::fd::{AsFd as _, OwnedFd},
 };
 
@@ -14,7 +14,7 @@ use super::{
     feature::{BIND_HOOK, Feature, INET_DIAG, MIGRATE, NO_MPTCP, NOTICES, PIDFD_GETFD, SELECT, TRACK},
     resident::Resident,
     scratch::{self, ScratchCgroup},
-    trial::{Programs, Seen, Trial},
+    trial::{PATIENCE, Programs, Seen, Trial},
 };
 use crate::{
     bpf::BpfError,
@@ -26,10 +26,12 @@ pub(super) async fn examine() -> Vec<Check> {
     match Stage::build() {
         Ok((stage, programs)) => stage.examine(programs).await,
         Err(error) => {
-            let why = format!("no listeners on loopback: {error}");
-            let mut checks: Vec<Check> = [PIDFD_GETFD, INET_DIAG].map(|feature| feature.untried(&why)).into();
-            checks.push(BIND_HOOK.tried(Err(why.clone())));
-            checks.extend([NO_MPTCP, SELECT, TRACK, MIGRATE, NOTICES].map(|feature| feature.untried(&why)));
+            let why = format!("no connection on loopback: {error}");
+            let mut checks: Vec<Check> = [PIDFD_GETFD, INET_DIAG, BIND_HOOK, NO_MPTCP]
+                .map(|feature| feature.untried(&why))
+                .into();
+            checks.push(SELECT.tried_with(Err(why.clone()), "ip link set lo up"));
+            checks.extend([TRACK, MIGRATE, NOTICES].map(|feature| feature.untried(&why)));
             checks
         }
     }
@@ -145,13 +147,16 @@ impl Stage {
     }
 }
 
-/// A bound and listening socket on a port of the kernel's choice.
+/// A listening socket on a port of the kernel's choice, to which one can connect.
 fn open_lot() -> io::Result<(Socket, SocketAddrV4)> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
     socket.set_reuse_port(true)?;
     socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())?;
     socket.listen(1)?;
     let addr = socket.local_addr()?.as_socket_ipv4().expect("bound to an IPv4 address");
+    // What fails here is the fault of no program.
+    drop(TcpStream::connect_timeout(&addr.into(), PATIENCE)?);
+    drop(socket.accept()?);
     Ok((socket, addr))
 }
 

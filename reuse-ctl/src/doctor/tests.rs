@@ -111,3 +111,19 @@ fn what_run_needs_is_asked_in_no_time() {
     // A loaded machine may take its time; a probe that loads programs or waits takes longer than this at any rate.
     assert!(took < Duration::from_millis(100), "{took:?}");
 }
+
+#[test]
+fn a_network_without_loopback_is_told_apart() {
+    let checks = in_thread(|| {
+        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).expect("root");
+        examine_here(&[])
+    });
+    let text = render(&checks, false);
+    let select = checks.iter().find(|check| check.name == "select").expect("checked");
+    assert_eq!(
+        (select.outcome, select.remedy.as_str()),
+        (Outcome::Missing, "ip link set lo up"),
+        "{text}"
+    );
+    assert_eq!(checks.len(), 16, "{text}");
+}

@@ -28,7 +28,7 @@ use crate::{
 };
 
 /// How long anything on loopback may take.
-const PATIENCE: Duration = Duration::from_secs(1);
+pub(super) const PATIENCE: Duration = Duration::from_secs(1);
 const LOOK_EVERY: Duration = Duration::from_millis(1);
 
 /// Rows of the two listeners in the load table.
