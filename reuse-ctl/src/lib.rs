@@ -17,6 +17,8 @@ pub mod cli;
 #[cfg(target_os = "linux")]
 pub mod demo;
 #[cfg(target_os = "linux")]
+pub mod doctor;
+#[cfg(target_os = "linux")]
 pub mod group;
 #[cfg(target_os = "linux")]
 pub mod process;

@@ -59,9 +59,16 @@ pub enum Verb {
     Policy(Policy),
     Stop(Stop),
     Logs(Logs),
-    /// Try what the kernel can do, and say what is lost without it
-    Doctor,
+    Doctor(Doctor),
     Demo(Demo),
+}
+
+/// Try what the kernel can do, and say what is lost without it
+#[derive(Debug, Clone, Args)]
+pub struct Doctor {
+    /// Look at this service port too: could an outgoing connection take it?
+    #[arg(long = "port", value_name = "P", value_parser = clap::value_parser!(u16).range(1..))]
+    pub ports: Vec<u16>,
 }
 
 /// Start a command as a steered group of workers

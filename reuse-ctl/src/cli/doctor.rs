@@ -1,10 +1,27 @@
 //! `doctor`: what this kernel can do.
 
-use super::{Context, Failure};
+use super::{Context, Failure, args, output};
+use crate::doctor::{self, Outcome};
 
-pub(super) fn run(_context: &Context) -> Result<(), Failure> {
-    Err(Failure::failed(
-        "doctor is not part of this build",
-        "`reuse-ctl --help` lists the verbs",
-    ))
+pub(super) async fn run(context: &Context, arguments: &args::Doctor) -> Result<(), Failure> {
+    let checks = doctor::examine(&arguments.ports).await;
+    let is_fit = doctor::is_fit(&checks);
+    if !context.json {
+        output::print(&doctor::render(&checks, context.terminal.paint.enabled))?;
+    } else if is_fit {
+        output::print_json(&doctor::to_json(&checks))?;
+    }
+    if is_fit {
+        return Ok(());
+    }
+    let missing = || checks.iter().filter(|check| check.outcome == Outcome::Missing);
+    let names: Vec<_> = missing().map(|check| check.name).collect();
+    let mut failure = Failure::failed(
+        format!("`run` needs what is missing here: {}", names.join(", ")),
+        "`reuse-ctl doctor` says how to get each",
+    );
+    failure.left = missing()
+        .map(|check| format!("{}: {}; {}", check.name, check.detail, check.remedy))
+        .collect();
+    Err(failure)
 }

@@ -84,7 +84,6 @@ fn dispatch(Arguments { global, verb }: Arguments, raw: &[OsString]) -> Result<(
     };
     match verb {
         Verb::Run(arguments) => run::run(&context, *arguments, raw),
-        Verb::Doctor => doctor::run(&context),
         asking => {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
@@ -107,8 +106,9 @@ async fn ask(context: &Context, verb: Verb) -> Result<(), Failure> {
         Verb::Policy(arguments) => policy::run(context, &arguments).await,
         Verb::Stop(arguments) => stop::run(context, &arguments).await,
         Verb::Logs(arguments) => logs::run(context, &arguments).await,
+        Verb::Doctor(arguments) => doctor::run(context, &arguments).await,
         Verb::Demo(arguments) => crate::demo::run(context, &arguments).await,
-        Verb::Run(_) | Verb::Doctor => unreachable!("these need no runtime"),
+        Verb::Run(_) => unreachable!("it makes its own runtime"),
     }
 }
 

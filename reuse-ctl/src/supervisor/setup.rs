@@ -24,6 +24,7 @@ use crate::{
         Failure,
         run::{RunOptions, WhenEmpty},
     },
+    doctor,
     group::{GroupError, Groups, GroupsOptions, Guard, diag::Diag},
     process::{
         cgroup::{AppCgroup, InstanceCgroup},
@@ -160,6 +161,7 @@ struct Prepared {
 }
 
 fn prepare(options: &RunOptions, console: &Console) -> Result<Prepared, Failure> {
+    doctor::required().map_err(|check| Failure::failed(format!("{}: {}", check.name, check.detail), check.remedy))?;
     let cwd = std::env::current_dir()
         .map_err(|error| Failure::failed(format!("the working folder: {error}"), "cd to one that exists"))?;
     let (program, path_prefix) = resolve_command(options, &cwd)?;
