@@ -33,6 +33,8 @@ pub struct Report {
     pub retried: u64,
     /// Connections that were established.
     pub connections: u64,
+    /// The longest time that a request took, answered or not, from connecting to the end.
+    pub slowest: Duration,
     /// Answers by slot.
     pub by_slot: BTreeMap<u16, u64>,
     /// Answers by process.
@@ -72,6 +74,7 @@ impl Report {
         self.answered += other.answered;
         self.retried += other.retried;
         self.connections += other.connections;
+        self.slowest = self.slowest.max(other.slowest);
         self.first_failures.extend(other.first_failures);
         self.first_failures.truncate(20);
         for (failure, count) in other.failed {
@@ -177,7 +180,10 @@ impl Client {
     fn run(mut self) -> Report {
         let mut kept = None;
         while !self.shared.stop.load(Ordering::Relaxed) && self.shared.started.elapsed() < self.shared.limit {
-            match self.request(&mut kept) {
+            let begun = Instant::now();
+            let result = self.request(&mut kept);
+            self.report.slowest = self.report.slowest.max(begun.elapsed());
+            match result {
                 Ok(answer) => self.report.note(&answer),
                 Err(failure) => self.failed(failure),
             }

@@ -22,7 +22,7 @@ pub fn reconcile(app: &App, connections: u64) -> Status {
             Accounts::of(status)
                 == Accounts {
                     decided: expected,
-                    selected: expected + status.verdicts().migrated,
+                    selected: expected,
                     placed: expected,
                     taken: expected,
                     fallbacks: 0,
@@ -30,6 +30,17 @@ pub fn reconcile(app: &App, connections: u64) -> Status {
                 }
         },
     )
+}
+
+/// Waits until no worker has a connection left, as must be once the clients have gone.
+///
+/// # Panics
+/// When that is not so within five seconds.
+#[track_caller]
+pub fn assert_all_ended(app: &App) -> Status {
+    app.wait_status("no connection is left", Duration::from_secs(5), |status| {
+        status.connections().iter().all(|count| *count == 0)
+    })
 }
 
 #[derive(Debug, PartialEq, Eq)]

@@ -35,18 +35,32 @@ impl Output {
         self
     }
 
-    /// Fails unless standard error is one line that says what is wrong (with all of `words`) and one that says what to do next.
+    /// Fails unless the complaint on standard error is one line that says what is wrong (with all of `words`) and one that says what
+    /// to do next. What `run` logs (`reuse-ctl  …`, two spaces) and the workers' own lines (`0| …`) are no complaint.
     #[track_caller]
     pub fn expect_complaint(self, words: &[&str]) -> Self {
-        let lines: Vec<_> = self.stderr.lines().filter(|line| !line.trim().is_empty()).collect();
-        assert_eq!(
-            lines.len(),
-            2,
+        let is_log = |line: &str| {
+            line.starts_with("reuse-ctl  ")
+                || line
+                    .split_once('|')
+                    .is_some_and(|(slot, _)| slot.parse::<u16>().is_ok())
+        };
+        let lines: Vec<_> = self
+            .stderr
+            .lines()
+            .filter(|line| !line.trim().is_empty() && !is_log(line))
+            .collect();
+        assert!(
+            matches!(lines[..], [reason, next] if reason.starts_with("reuse-ctl: ") && next.starts_with("  → ")),
             "one line with the reason, one with what to do next; it wrote:\n{}",
             self.stderr
         );
         for word in words {
-            assert!(self.stderr.contains(word), "{word:?} is missing in:\n{}", self.stderr);
+            assert!(
+                lines.concat().contains(word),
+                "{word:?} is missing in:\n{}",
+                self.stderr
+            );
         }
         self
     }

@@ -87,7 +87,7 @@ fn every_request_works_with_curl() {
     assert_eq!(app.status().policy, "hash");
 
     refused(&curl(&app, "POST", "/v1/workers/9/drain", None), 404);
-    refused(&curl(&app, "POST", "/v1/workers/nine/drain", None), 400);
+    refused(&curl(&app, "POST", "/v1/workers/nine/drain", None), 404);
     refused(&curl(&app, "PUT", "/v1/policy", Some(&json!({"policy": "fair"}))), 400);
     refused(&curl(&app, "PUT", "/v1/workers", Some(&json!({"workers": "0"}))), 400);
     refused(&curl(&app, "PUT", "/v1/workers", Some(&json!({"wrong": "field"}))), 400);

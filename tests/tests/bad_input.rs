@@ -8,7 +8,6 @@ use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 use std::time::Duration;
 
-use nix::sys::signal::Signal;
 use nix::unistd::{Uid, User, chown};
 use reuse_tests::app::controller_command;
 use reuse_tests::http::get;
@@ -262,21 +261,6 @@ fn several_apps_and_none_named() {
 }
 
 #[test]
-fn the_stale_socket_of_a_dead_controller() {
-    let _namespace = Namespace::enter();
-    let mut app = App::run(&["--workers", "1"], &commands::rust(&[]));
-    let name = app.name().to_owned();
-    app.signal(Signal::SIGKILL);
-    app.wait_exit(Duration::from_secs(5));
-    run::to_end(controller_command().args(["status", "--app", &name]), LIMIT)
-        .expect_code(3)
-        .expect_complaint(&[&name]);
-    let again = Launch::new(&["--workers", "1"]).name(&name).run(&commands::rust(&[]));
-    get(SERVER, None).expect("the new one serves");
-    again.stop();
-}
-
-#[test]
 fn a_stale_socket_and_nothing_else() {
     let _namespace = Namespace::enter();
     let launch = Launch::new(&["--workers", "1"]);
@@ -306,7 +290,7 @@ fn a_server_that_exits_at_once() {
         &["--workers", "2"],
         &commands::rust(&["--exit-code", "5"]),
         1,
-        &["exit code 5", "boom"],
+        &["exited with code 5", "boom"],
     );
     assert_port_free(PORT);
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use reuse_tests::heavy::Heavy;
 use reuse_tests::http::{Connection, Failure, get};
 use reuse_tests::load::{Load, Mode};
-use reuse_tests::reconcile::reconcile;
+use reuse_tests::reconcile::{assert_all_ended, reconcile};
 use reuse_tests::{App, Namespace, SERVER, commands};
 
 fn four() -> App {
@@ -123,6 +123,7 @@ fn the_last_active_worker_is_not_drained_without_force() {
     app.ctl(&["undrain", "1"]).expect_code(0);
     assert_eq!(parked.join().expect("the client").expect("an answer").slot, Some(1));
     reconcile(&app, 1);
+    assert_all_ended(&app);
     app.stop();
 }
 
@@ -166,5 +167,6 @@ fn a_drain_under_load_loses_nothing() {
     let report = load.stop();
     report.assert_nothing_failed();
     reconcile(&app, report.connections);
+    assert_all_ended(&app);
     app.stop();
 }

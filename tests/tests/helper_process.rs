@@ -6,7 +6,7 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use reuse_tests::http::get;
-use reuse_tests::reconcile::reconcile;
+use reuse_tests::reconcile::{assert_all_ended, reconcile};
 use reuse_tests::{App, Namespace, PORT, SERVER, commands, kernel, wait};
 
 #[test]
@@ -54,6 +54,7 @@ fn a_helper_does_not_outlive_its_worker_and_its_queue_moves() {
         status.all_active(3)
     });
     let status = reconcile(&app, 12);
+    assert_all_ended(&app);
     assert_eq!(status.worker(1).migrated_out_total, 4);
     app.stop();
 }

@@ -1,5 +1,6 @@
 //! From `run` to nothing left: Ctrl-C, stop, detach, scale, logs, owners.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::os::unix::process::CommandExt as _;
@@ -11,7 +12,6 @@ use nix::unistd::Pid;
 use reuse_tests::app::controller_command;
 use reuse_tests::heavy::Heavy;
 use reuse_tests::http::{Connection, get};
-use reuse_tests::launcher::Launcher;
 use reuse_tests::leftovers::{assert_nothing_left, assert_port_free};
 use reuse_tests::load::{Load, Mode};
 use reuse_tests::reconcile::reconcile;
@@ -128,7 +128,7 @@ fn a_detached_app_that_does_not_start_says_so() {
     let output = launch
         .to_end(&commands::rust(&["--exit-code", "5"]), Duration::from_secs(60))
         .expect_code(1);
-    assert!(output.stderr.contains("exit code 5"), "{}", output.stderr);
+    assert!(output.stderr.contains("exited with code 5"), "{}", output.stderr);
     assert_nothing_left(launch.app_name());
 }
 
@@ -182,10 +182,10 @@ fn the_policy_is_changed_while_it_runs() {
     let _namespace = Namespace::enter();
     let app = App::run(&["--workers", "4"], &commands::rust(&[]));
     app.ctl(&["policy", "sticky"]).expect_code(0);
-    let slots: std::collections::BTreeSet<_> = (0..20).map(|_| get(SERVER, None).expect("an answer").slot).collect();
+    let slots: BTreeSet<_> = (0..20).map(|_| get(SERVER, None).expect("an answer").slot).collect();
     assert_eq!(slots.len(), 1);
     app.ctl(&["policy", "round-robin"]).expect_code(0);
-    let slots: std::collections::BTreeSet<_> = (0..8).map(|_| get(SERVER, None).expect("an answer").slot).collect();
+    let slots: BTreeSet<_> = (0..8).map(|_| get(SERVER, None).expect("an answer").slot).collect();
     assert_eq!(slots.len(), 4);
     let shown = app.ctl(&["policy"]).expect_code(0).stdout;
     assert!(shown.contains("round-robin"), "{shown}");
@@ -194,30 +194,29 @@ fn the_policy_is_changed_while_it_runs() {
 }
 
 #[test]
-fn nothing_is_left_of_a_killed_controller_after_the_next_run() {
+fn the_workers_of_a_killed_controller_serve_on_until_they_are_stopped() {
     let _namespace = Namespace::enter();
-    let launcher = Launcher::new(&commands::rust(&[]).join(" "));
-    let mut app = App::run(&["--workers", "2"], &[launcher.command()]);
-    let workers = app.status().pids();
+    let mut app = App::run(&["--workers", "2", "--policy", "round-robin"], &commands::rust(&[]));
     let name = app.name().to_owned();
     app.signal(Signal::SIGKILL);
     app.wait_exit(Duration::from_secs(5));
-    let again = Launch::new(&["--workers", "2"]).name(&name).run(&[launcher.command()]);
-    let new = again.status().pids();
-    assert!(
-        new.iter().all(|pid| !workers.contains(pid)),
-        "{workers:?}, then {new:?}"
-    );
-    for pid in workers.into_iter().flatten() {
-        assert!(
-            !kernel::is_alive(i32::try_from(pid).expect("a process id")),
-            "worker {pid} of the killed controller still runs"
-        );
-    }
-    let slots: Vec<_> = (0..4).map(|_| get(SERVER, None).expect("an answer").slot).collect();
-    assert_eq!(slots.len(), 4);
-    again.stop();
+    let slots: BTreeSet<_> = (0..4).map(|_| get(SERVER, None).expect("an answer").slot).collect();
+    assert_eq!(slots, BTreeSet::from([Some(0), Some(1)]), "still steered");
+
+    let again = Launch::new(&["--workers", "2"]).name(&name);
+    again
+        .to_end(&commands::rust(&[]), SOON)
+        .expect_code(1)
+        .expect_complaint(&[&name, "stop"]);
+    run::to_end(controller_command().args(["status", "--app", &name]), SOON)
+        .expect_code(3)
+        .expect_complaint(&[&name]);
+    run::to_end(controller_command().args(["stop", "--app", &name]), SOON).expect_code(0);
+    assert_nothing_left(&name);
     assert_port_free(PORT);
+    let again = again.run(&commands::rust(&[]));
+    get(SERVER, None).expect("an answer");
+    again.stop();
 }
 
 #[test]
@@ -279,13 +278,17 @@ fn the_person_behind_sudo_owns_the_app() {
 }
 
 #[test]
-fn workers_of_root_have_only_the_right_to_low_ports() {
+fn workers_of_another_user_have_only_the_right_to_low_ports() {
     let _namespace = Namespace::enter();
+    let scratch = Scratch::new();
+    let server = scratch.path().join("server");
+    fs::copy(binaries::test_server(), &server).expect("copy the server");
     let app = App::run(
-        &["--workers", "1"],
-        &[&binaries::test_server(), "--listen", "127.0.0.1:80"],
+        &["--workers", "1", "--user", "nobody"],
+        &[server.to_str().expect("a plain path"), "--listen", "127.0.0.1:80"],
     );
     let pid = app.status().pid_of(0);
+    assert_eq!(kernel::user_of(pid), Some(65534));
     let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("the worker runs");
     let effective = status
         .lines()

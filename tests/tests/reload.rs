@@ -7,7 +7,7 @@ use std::time::Duration;
 use reuse_tests::heavy::Heavy;
 use reuse_tests::launcher::Launcher;
 use reuse_tests::load::{Load, Mode, Report};
-use reuse_tests::reconcile::reconcile;
+use reuse_tests::reconcile::{assert_all_ended, reconcile};
 use reuse_tests::websocket::{Goodbye, WebSocket};
 use reuse_tests::{App, Namespace, SERVER, commands};
 
@@ -56,6 +56,7 @@ fn reload_under_load(app: &App, mode: Mode, reloads: u64, requests: u64) -> Repo
         report.by_pid.len()
     );
     reconcile(app, report.connections);
+    assert_all_ended(app);
     report
 }
 
@@ -185,6 +186,7 @@ fn bad_deploy(options: &[&str], good: &[String], bad: &str, words: &[&str]) {
     assert_eq!(after.pids(), before.pids(), "the old instances are untouched");
     assert!(after.all_active(3), "{after:#?}");
     reconcile(&app, report.connections);
+    assert_all_ended(&app);
 
     launcher.deploy(&good.join(" "));
     app.ctl(&["reload"]).expect_code(0);
@@ -205,7 +207,7 @@ fn a_version_that_exits_at_once() {
         &[],
         &commands::rust(&[]),
         &commands::rust(&["--exit-code", "3"]).join(" "),
-        &["exit code 3", "boom: this version does not work"],
+        &["exited with code 3", "boom: this version does not work"],
     );
 }
 

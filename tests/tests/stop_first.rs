@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use reuse_tests::heavy::Heavy;
 use reuse_tests::load::{Load, Mode};
-use reuse_tests::reconcile::reconcile;
+use reuse_tests::reconcile::{assert_all_ended, reconcile};
 use reuse_tests::{App, Namespace, SERVER, commands};
 
 #[test]
@@ -31,6 +31,7 @@ fn a_stop_first_restart_of_the_only_worker_parks_and_answers_everybody() {
         report.by_pid
     );
     let status = reconcile(&app, report.connections);
+    assert_all_ended(&app);
     assert_ne!(status.pids(), before);
     assert!(
         status.verdicts().parked >= 32,
@@ -54,5 +55,6 @@ fn a_stop_first_restart_works_with_inherited_listeners_too() {
     let report = load.stop();
     report.assert_nothing_failed();
     reconcile(&app, report.connections);
+    assert_all_ended(&app);
     app.stop();
 }
