@@ -4,13 +4,23 @@
 //! happens to each worker, [`process`] starts and ends processes, [`group`] finds and steers their listeners, [`bpf`] is the
 //! only code that touches BPF objects. ARCHITECTURE.md has the picture.
 
+// The modules and the dependencies are left out elsewhere, so that this line is all that the compiler says.
 #[cfg(not(target_os = "linux"))]
 compile_error!("reuse-ctl steers connections with Linux eBPF and builds on Linux only");
 
+#[cfg(target_os = "linux")]
 pub mod api;
+#[cfg(target_os = "linux")]
 pub mod bpf;
+#[cfg(target_os = "linux")]
 pub mod cli;
+#[cfg(target_os = "linux")]
+pub mod demo;
+#[cfg(target_os = "linux")]
 pub mod doctor;
+#[cfg(target_os = "linux")]
 pub mod group;
+#[cfg(target_os = "linux")]
 pub mod process;
+#[cfg(target_os = "linux")]
 pub mod supervisor;

@@ -78,6 +78,7 @@ impl Drop for Stage {
         self.app.kill().expect("killed");
         let deadline = Instant::now() + PATIENCE;
         while !self.instance.is_empty().expect("readable") && Instant::now() < deadline {
+            #[expect(clippy::disallowed_methods, reason = "it looks at a condition until a deadline")]
             std::thread::sleep(Duration::from_millis(1));
         }
         self.app.remove().expect("removed");

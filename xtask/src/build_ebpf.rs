@@ -23,7 +23,7 @@ const KERNEL_ARCHITECTURE: &str = "x86_64";
 pub(crate) struct Arguments {
     /// Build into a temporary place and fail when the committed object has other bytes.
     #[arg(long)]
-    check: bool,
+    pub(crate) check: bool,
 }
 
 /// Builds the object; puts it at its committed place, or compares it with what is there.

@@ -1,8 +1,13 @@
 //! The project's chores, by name: `cargo xtask TASK`. CI calls the same names, so what passes here passes there.
 
 mod build_ebpf;
+mod ci;
+mod demo;
+mod machine;
+mod outcome;
 mod run;
 mod rust_src;
+mod test;
 mod toolchain;
 
 use anyhow::Result;
@@ -22,6 +27,12 @@ struct Arguments {
 enum Task {
     /// Rebuild the BPF object from its Rust source, setting up the toolchain where it is missing.
     BuildEbpf(build_ebpf::Arguments),
+    /// Run all tests on this machine, setting up what they need. Needs root.
+    Test(test::Arguments),
+    /// Build and run the demo, as root or through sudo.
+    Demo(demo::Arguments),
+    /// Formatting, lints, the committed BPF object, tests: what must pass before a change goes in. Needs root.
+    Ci,
 }
 
 fn main() -> ExitCode {
@@ -38,5 +49,8 @@ fn perform(task: Task) -> Result<()> {
     let workspace = Workspace::locate()?;
     match task {
         Task::BuildEbpf(arguments) => build_ebpf::perform(&workspace, &arguments),
+        Task::Test(arguments) => test::perform(&workspace, &arguments),
+        Task::Demo(arguments) => demo::perform(&workspace, &arguments),
+        Task::Ci => ci::perform(&workspace),
     }
 }

@@ -2,8 +2,15 @@
 
 use anyhow::{Context, Result, bail};
 use std::ffi::{OsStr, OsString};
+use std::io::{BufRead, BufReader, PipeReader, Write};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+
+/// How long a program's output may go on after the program has ended: only what it left running can still write.
+const AFTER_THE_END: Duration = Duration::from_secs(2);
 
 /// The checkout that the chores work on.
 #[derive(Debug)]
@@ -100,6 +107,68 @@ pub(crate) fn output_of(command: &mut Command) -> Result<String> {
     Ok(text.trim_end().to_owned())
 }
 
+/// A program that came to its end, and the lines that it and everything under it wrote.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    pub(crate) status: ExitStatus,
+    pub(crate) lines: Vec<String>,
+}
+
+/// Runs a program to its end, its two outputs on our standard output, and keeps them; a failure of the program is no error here.
+///
+/// # Errors
+/// When it can't be started.
+pub(crate) fn run_and_keep(mut command: Command) -> Result<Kept> {
+    let shown = shown(&command);
+    eprintln!("    $ {shown}");
+    let (reader, writer) = std::io::pipe().context("pipe")?;
+    command.stdout(writer.try_clone().context("duplicate a pipe's end")?);
+    command.stderr(writer);
+    let mut child = command.spawn().with_context(|| format!("could not start `{shown}`"))?;
+    // It holds the pipe's other end, and so would keep it open.
+    drop(command);
+    let (sender, receiver) = mpsc::channel();
+    std::thread::spawn(move || show_and_send(reader, &sender));
+    let status = child.wait().with_context(|| format!("could not wait for `{shown}`"))?;
+    let mut lines = Vec::new();
+    loop {
+        match receiver.recv_timeout(AFTER_THE_END) {
+            Ok(line) => lines.push(line),
+            Err(mpsc::RecvTimeoutError::Disconnected) => break,
+            Err(mpsc::RecvTimeoutError::Timeout) => {
+                step("the program has ended, but something that it started still runs and holds its output");
+                break;
+            }
+        }
+    }
+    Ok(Kept { status, lines })
+}
+
+fn show_and_send(reader: PipeReader, sender: &mpsc::Sender<String>) {
+    let mut reader = BufReader::new(reader);
+    let mut bytes = Vec::new();
+    while reader.read_until(b'\n', &mut bytes).is_ok_and(|length| length > 0) {
+        // A closed standard output is no reason to leave the program without a reader.
+        let mut output = std::io::stdout();
+        drop(output.write_all(&bytes).and_then(|()| output.flush()));
+        let line = String::from_utf8_lossy(&bytes).trim_end().to_owned();
+        if sender.send(line).is_err() {
+            return;
+        }
+        bytes.clear();
+    }
+}
+
+/// Becomes the program.
+///
+/// # Errors
+/// When it can't be started; else this does not return.
+pub(crate) fn exec(command: &mut Command) -> Result<()> {
+    let shown = shown(command);
+    eprintln!("    $ {shown}");
+    Err(command.exec()).with_context(|| format!("could not start `{shown}`"))
+}
+
 fn shown(command: &Command) -> String {
     let words: Vec<OsString> = std::iter::once(command.get_program())
         .chain(command.get_args())
@@ -123,6 +192,25 @@ mod tests {
         ] {
             assert!(!disturbs_a_build(OsStr::new(kept)), "{kept}");
         }
+    }
+
+    #[test]
+    fn both_outputs_are_kept_in_order_and_a_failure_is_told() {
+        let mut command = Command::new("sh");
+        command.args(["-c", "echo one; echo two >&2; echo three; exit 7"]);
+        let kept = run_and_keep(command).expect("sh starts");
+        assert_eq!(kept.lines, ["one", "two", "three"]);
+        assert_eq!(kept.status.code(), Some(7));
+    }
+
+    #[test]
+    fn what_a_program_leaves_running_does_not_hold_us() {
+        let mut command = Command::new("sh");
+        command.args(["-c", "sleep 20 & echo done"]);
+        let started = std::time::Instant::now();
+        let kept = run_and_keep(command).expect("sh starts");
+        assert_eq!(kept.lines, ["done"]);
+        assert!(started.elapsed() < Duration::from_secs(15), "{:?}", started.elapsed());
     }
 
     #[test]

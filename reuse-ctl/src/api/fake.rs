@@ -136,6 +136,7 @@ pub(crate) fn status() -> Status {
                 pid: None,
                 instances: vec![],
                 uptime_s: 0,
+                connections: 0,
                 restarts: 4,
                 reason: Some("exit code 1, 4 times in a row; next try in 3.2 s".into()),
                 ..worker(2, WorkerState::BackingOff, 0)

@@ -1,1 +1,146 @@
-//! The cli folder.
+//! The command line: [`args`] says what may be written, one file per verb says what it does, all by asking over `control.sock`.
+//!
+//! Parsing is pure; which app is meant is resolved afterwards ([`apps`]). Errors go up to `main` as a [`Failure`].
+
+pub mod apps;
+pub mod args;
+mod detach;
+mod doctor;
+mod drain;
+pub mod failure;
+mod logs;
+mod ls;
+pub(crate) mod output;
+mod policy;
+mod progress;
+mod reload;
+mod restart;
+pub mod run;
+mod scale;
+pub(crate) mod status;
+mod stop;
+pub(crate) mod table;
+pub(crate) mod terminal;
+mod undrain;
+
+use std::ffi::OsString;
+
+use clap::Parser as _;
+use clap::error::ErrorKind as ClapErrorKind;
+
+use args::{Arguments, Verb};
+pub use failure::Failure;
+use terminal::Terminal;
+
+/// The hidden verb behind `demo`: its server.
+pub const DEMO_SERVER_VERB: &str = "__demo-server";
+
+/// What came of it, and how an error is to be shown.
+#[derive(Debug)]
+pub struct Outcome {
+    /// Done, or why not.
+    pub result: Result<(), Failure>,
+    /// As JSON on the standard output rather than as text on the error output.
+    pub json: bool,
+}
+
+/// What every verb is given.
+#[derive(Debug)]
+pub(crate) struct Context {
+    /// `--app` or `REUSE_APP`.
+    pub(crate) app: Option<String>,
+    /// `--json`.
+    pub(crate) json: bool,
+    /// Where the output goes.
+    pub(crate) terminal: Terminal,
+}
+
+/// Does what the arguments (the first is the program's name) ask for.
+pub fn run(arguments: impl Iterator<Item = OsString>) -> Outcome {
+    let arguments: Vec<OsString> = arguments.collect();
+    if arguments.get(1).is_some_and(|verb| verb == DEMO_SERVER_VERB) {
+        return Outcome {
+            result: crate::demo::serve(&arguments[2..]),
+            json: false,
+        };
+    }
+    let parsed = match Arguments::try_parse_from(&arguments) {
+        Ok(parsed) => parsed,
+        Err(error) => return not_parsed(&error, &arguments),
+    };
+    let json = parsed.global.json;
+    Outcome {
+        result: dispatch(parsed, &arguments),
+        json,
+    }
+}
+
+fn dispatch(Arguments { global, verb }: Arguments, raw: &[OsString]) -> Result<(), Failure> {
+    let app = global.app.filter(|name| !name.is_empty());
+    let context = Context {
+        app,
+        json: global.json,
+        terminal: Terminal::current(),
+    };
+    match verb {
+        Verb::Run(arguments) => run::run(&context, *arguments, raw),
+        Verb::Doctor => doctor::run(&context),
+        asking => {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .map_err(|error| Failure::failed(format!("epoll_create: {error}"), "see `ulimit -n`"))?;
+            runtime.block_on(ask(&context, asking))
+        }
+    }
+}
+
+async fn ask(context: &Context, verb: Verb) -> Result<(), Failure> {
+    match verb {
+        Verb::Status(arguments) => status::run(context, &arguments).await,
+        Verb::Ls => ls::run(context).await,
+        Verb::Drain(arguments) => drain::run(context, &arguments).await,
+        Verb::Undrain(arguments) => undrain::run(context, &arguments).await,
+        Verb::Restart(arguments) => restart::run(context, &arguments).await,
+        Verb::Reload(arguments) => reload::run(context, &arguments).await,
+        Verb::Scale(arguments) => scale::run(context, &arguments).await,
+        Verb::Policy(arguments) => policy::run(context, &arguments).await,
+        Verb::Stop(arguments) => stop::run(context, &arguments).await,
+        Verb::Logs(arguments) => logs::run(context, &arguments).await,
+        Verb::Demo(arguments) => crate::demo::run(context, &arguments).await,
+        Verb::Run(_) | Verb::Doctor => unreachable!("these need no runtime"),
+    }
+}
+
+/// Help and version are asked for and go to the standard output; everything else is a usage error in the house's two lines.
+fn not_parsed(error: &clap::Error, arguments: &[OsString]) -> Outcome {
+    let json = arguments
+        .iter()
+        .take_while(|argument| *argument != "--")
+        .any(|argument| argument == "--json");
+    let result = match error.kind() {
+        ClapErrorKind::DisplayHelp | ClapErrorKind::DisplayVersion => output::print(&error.render().to_string()),
+        ClapErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => Err(Failure::usage(
+            "no verb is given",
+            "`reuse-ctl --help` lists them; `sudo reuse-ctl demo` shows what it does",
+        )),
+        _ => Err(Failure::from(error)),
+    };
+    Outcome { result, json }
+}
+
+/// Milliseconds for the wire; an absurdly long time is as good as the longest.
+fn whole_ms(time: std::time::Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Steering, cgroups and the users of workers need root.
+pub(crate) fn require_root(verb: &str) -> Result<(), Failure> {
+    if nix::unistd::geteuid().is_root() {
+        return Ok(());
+    }
+    Err(Failure::failed(
+        format!("`{verb}` needs root: it loads eBPF programs and makes cgroups"),
+        format!("`sudo reuse-ctl {verb} …`"),
+    ))
+}

@@ -169,10 +169,15 @@ impl AppCgroup {
         fs::create_dir(&path).map_err(CgroupError::io("mkdir", &path))?;
         let id = inode(&path)?;
         Ok(InstanceCgroup {
-            level: self.hierarchy.hidden_levels + 3,
+            level: self.instance_level(),
             id,
             path,
         })
+    }
+
+    /// How many levels below the root of the hierarchy an instance's cgroup is.
+    pub fn instance_level(&self) -> u32 {
+        self.hierarchy.hidden_levels + 3
     }
 
     /// The directory, open: what a cgroup BPF program is attached to.

@@ -97,6 +97,10 @@ pub(super) fn kill_one_by_one(path: &Path) -> Result<()> {
                 drop(process.signal(Signal::SIGKILL));
             }
         }
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "the kernel tells nobody when a dying process has left its cgroup; the loop is bounded"
+        )]
         std::thread::sleep(REMOVE_PAUSE);
     }
     Err(CgroupError::Unkillable {
@@ -116,6 +120,10 @@ pub(super) fn remove_tree(path: &Path) -> Result<()> {
             Err(error) if is_gone(&error) => return Ok(()),
             Err(error) if error.kind() == io::ErrorKind::ResourceBusy && attempts < REMOVE_ATTEMPTS => {
                 attempts += 1;
+                #[expect(
+                    clippy::disallowed_methods,
+                    reason = "the kernel tells nobody when a dying process has left its cgroup; the loop is bounded"
+                )]
                 std::thread::sleep(REMOVE_PAUSE);
             }
             Err(error) => return Err(CgroupError::io("rmdir", path)(error)),

@@ -1,1 +1,297 @@
-//! The pure machine: `handle(input, now) -> effects`.
+//! The pure machine: [`Core::handle`] turns what happened into what is to be done, with no process, socket or clock inside.
+//!
+//! ```text
+//!             ready                drain           nothing left
+//!  starting ─────────▶ active ⇄ draining ─────────▶ drained
+//!     │  ▲  unready      │  undrain │                  │
+//!     │  ╰───────────────┤          │                  │
+//!     │                  ▼          ▼                  │      every state: the process
+//!     │               emptying ◀────╯                  │      ends ─────▶ gone
+//!     │                  │ queue 0                     │
+//!     ╰────────────▶ terminated ◀──────────────────────╯
+//!                        │ out of time
+//!                        ▼
+//!                      killed
+//! ```
+//!
+//! **An instance** is in one of these phases; nothing else can follow (`transitions.rs`, checked at every change).
+//!
+//! | from | to |
+//! |---|---|
+//! | `requested` | `starting`, `terminated`, `killed`, `gone` |
+//! | `starting` | `active`, `drained`, `terminated`, `killed`, `gone` |
+//! | `active` | `starting`, `draining`, `emptying`, `gone` |
+//! | `draining` | `active`, `starting`, `drained`, `emptying`, `gone` |
+//! | `drained` | `active`, `starting`, `terminated`, `gone` |
+//! | `emptying` | `terminated`, `killed`, `gone` |
+//! | `terminated` | `killed`, `gone` |
+//! | `killed` | `gone` |
+//!
+//! **A slot** has a seat, and beside it the outgoing instances that are on their way out.
+//!
+//! | seat | next seat |
+//! |---|---|
+//! | `held` | `held`, `replacing`, `vacating`, `failing`, `backing off`, `failed`, `leaving` |
+//! | `replacing` | `held`, `leaving` |
+//! | `vacating` | `held`, `leaving` |
+//! | `failing` | `held`, `vacating`, `backing off`, `failed`, `leaving` |
+//! | `backing off` | `held`, `leaving` |
+//! | `failed` | `held`, `leaving` |
+//!
+//! What may be chosen is never stored: it is read off the states after every input, and said when it differs from what was
+//! said last. So no path through the rules can forget to publish or to withdraw.
+//!
+//! Decisions that are not obvious:
+//! - A slot that a person drained stays withdrawn: if its instance crashes, the next one starts and waits as `drained` until
+//!   `undrain` (or `restart`, which publishes).
+//! - A slot never has more than two instances that are not on their way out: one that serves or starts, and an incoming one. Of
+//!   the outgoing ones there may be several (a failed reload can be tried again at once); each of them is bounded in time.
+//! - A `scale` up that fails is undone as a whole: there are as many workers as before.
+//! - Before `Start` and while stopping, every request but `stop` is refused. After `Finish` nothing is said any more, not even
+//!   to a request: whoever carries out `Finish` closes the door.
+
+mod backoff;
+mod commands;
+mod context;
+mod drain;
+mod ending;
+mod instance;
+mod jobs;
+mod slot;
+mod transitions;
+mod view;
+mod words;
+
+#[cfg(test)]
+mod tests;
+
+use reuse_common::Policy;
+
+pub use self::view::{InstanceView, SlotView, View};
+
+use self::context::{Context, Happened, Ticket};
+use self::jobs::Jobs;
+use self::slot::{Departure, Slot};
+use self::words::Why;
+use super::interface::{Config, Done, Effect, Input, InstanceId, Millis, NoteKind, SlotId};
+
+/// Everything the controller knows of its workers, and the rules that change it.
+#[derive(Debug)]
+pub struct Core {
+    policy: Policy,
+    mode: Mode,
+    /// In slot order, without a gap; slots that leave are the last ones.
+    slots: Vec<Slot>,
+    jobs: Jobs,
+    /// What was said with the last [`Effect::Publish`].
+    published: Vec<(SlotId, InstanceId)>,
+    cx: Context,
+}
+
+#[derive(Debug)]
+enum Mode {
+    /// Before [`Input::Start`].
+    Idle,
+    Running,
+    Stopping {
+        waiters: Vec<Ticket>,
+        /// Whether a person pressed Ctrl-C already: the next time kills.
+        interrupted: bool,
+    },
+    Finished,
+}
+
+impl Core {
+    /// A machine at rest: [`Input::Start`] sets it going.
+    pub fn new(config: Config, policy: Policy) -> Self {
+        Self {
+            policy,
+            mode: Mode::Idle,
+            slots: Vec::new(),
+            jobs: Jobs::default(),
+            published: Vec::new(),
+            cx: Context::new(config),
+        }
+    }
+
+    /// What is to be done about `input`, in this order. An input that makes no sense in the present state (an instance that is
+    /// gone, a second `Start`) changes nothing.
+    ///
+    /// The input goes first and what is due at `now` second: something that comes just in time is in time.
+    pub fn handle(&mut self, input: Input, now: Millis) -> Vec<Effect> {
+        if matches!(self.mode, Mode::Finished) {
+            return Vec::new();
+        }
+        self.cx.advance_to(now);
+        self.take(input);
+        self.settle();
+        while self.next_deadline().is_some_and(|deadline| deadline <= self.cx.now()) {
+            for slot in &mut self.slots {
+                slot.elapse(&mut self.cx);
+            }
+            self.settle();
+        }
+        self.publish();
+        self.finish_when_over();
+        self.cx.take_effects()
+    }
+
+    /// When to send [`Input::Tick`], if nothing else happens before. Always later than the last `now`.
+    pub fn next_deadline(&self) -> Option<Millis> {
+        self.slots
+            .iter()
+            .filter_map(|slot| slot.deadline(self.cx.config()))
+            .min()
+    }
+
+    /// What `status` shows.
+    pub fn view(&self) -> View {
+        View {
+            policy: self.policy,
+            stopping: matches!(self.mode, Mode::Stopping { .. } | Mode::Finished),
+            slots: self.slots.iter().map(Slot::view).collect(),
+        }
+    }
+
+    fn take(&mut self, input: Input) {
+        let cx = &mut self.cx;
+        match input {
+            Input::Start => self.start(),
+            Input::Request { id, command } => self.request(Ticket::new(id), command),
+            Input::Spawned { instance, pid } => {
+                if let Some(found) = self.slots.iter_mut().find_map(|slot| slot.instance_mut(instance)) {
+                    found.spawned(pid, cx);
+                }
+            }
+            Input::SpawnFailed { instance, reason } => {
+                for slot in &mut self.slots {
+                    slot.departed(instance, Departure::NeverSpawned(&reason), cx);
+                }
+            }
+            Input::Ready { instance } => {
+                for slot in &mut self.slots {
+                    slot.ready(instance, cx);
+                }
+            }
+            Input::Unready { instance, reason } => {
+                for slot in &mut self.slots {
+                    slot.unready(instance, &reason, cx);
+                }
+            }
+            Input::Observed(loads) => {
+                for (instance, load) in loads {
+                    if let Some(found) = self.slots.iter_mut().find_map(|slot| slot.instance_mut(instance)) {
+                        found.observed(load, cx);
+                    }
+                }
+            }
+            Input::Exited { instance, exit } => {
+                for slot in &mut self.slots {
+                    slot.departed(instance, Departure::Exited(exit), cx);
+                }
+            }
+            Input::Tick => {}
+            Input::Interrupt => self.interrupt(),
+        }
+    }
+
+    fn start(&mut self) {
+        if matches!(self.mode, Mode::Idle) {
+            self.mode = Mode::Running;
+            self.slots = (0..self.cx.config().workers)
+                .map(|id| Slot::start(SlotId(id), &mut self.cx))
+                .collect();
+        }
+    }
+
+    /// Lets the waiting requests hear what happened, which may make more happen, until all is quiet.
+    fn settle(&mut self) {
+        loop {
+            while let Some(happened) = self.cx.next_happened() {
+                self.jobs_hear(&happened);
+            }
+            if !self.remove_vacated_slots() {
+                return;
+            }
+        }
+    }
+
+    /// From the end only, so that a slot's number is its place. While the whole app stops, slots that have left stay to be seen.
+    fn remove_vacated_slots(&mut self) -> bool {
+        let before = self.slots.len();
+        while matches!(self.mode, Mode::Running)
+            && let Some(left) = self.slots.pop_if(|last| last.has_left())
+        {
+            self.cx.tell(Happened::Removed { slot: left.id() });
+        }
+        self.slots.len() < before
+    }
+
+    fn publish(&mut self) {
+        let choosable: Vec<_> = self
+            .slots
+            .iter()
+            .filter_map(|slot| Some((slot.id(), slot.published_instance()?)))
+            .collect();
+        if choosable == self.published {
+            return;
+        }
+        if choosable.is_empty() && matches!(self.mode, Mode::Running) {
+            self.cx
+                .note(NoteKind::Warning, None, None, "no worker is published now".into());
+        }
+        self.published.clone_from(&choosable);
+        self.cx.say(Effect::Publish(choosable));
+    }
+
+    /// Begins to end everything: `stop` and the first Ctrl-C. What is under way is given up.
+    fn stop(&mut self, waiters: Vec<Ticket>, interrupted: bool, grace_ms: u64) {
+        self.mode = Mode::Stopping { waiters, interrupted };
+        self.refuse_all_jobs();
+        for slot in &mut self.slots {
+            slot.leave(grace_ms, Why::Stop, &mut self.cx);
+        }
+    }
+
+    fn interrupt(&mut self) {
+        match &mut self.mode {
+            Mode::Stopping { interrupted: true, .. } => {
+                self.cx.note(
+                    NoteKind::Warning,
+                    None,
+                    None,
+                    "interrupted again: every worker is killed".into(),
+                );
+                for slot in &mut self.slots {
+                    slot.kill_outgoing(&mut self.cx);
+                }
+            }
+            Mode::Stopping { interrupted, .. } => *interrupted = true,
+            Mode::Idle | Mode::Running => self.stop(Vec::new(), true, self.cx.config().drain_timeout_ms),
+            Mode::Finished => {}
+        }
+    }
+
+    fn finish_when_over(&mut self) {
+        let failed = match &mut self.mode {
+            // A job that is under way has an instance somewhere: there is none to answer.
+            Mode::Running if self.slots.iter().all(Slot::has_failed) => true,
+            Mode::Stopping { waiters, .. } if self.slots.iter().all(Slot::has_left) => {
+                let slots: Vec<_> = self.slots.iter().map(Slot::id).collect();
+                for ticket in waiters.drain(..) {
+                    self.cx.answer(
+                        ticket,
+                        Ok(Done {
+                            slots: slots.clone(),
+                            message: "everything has ended".into(),
+                        }),
+                    );
+                }
+                false
+            }
+            _ => return,
+        };
+        self.mode = Mode::Finished;
+        self.cx.say(Effect::Finish { failed });
+    }
+}

@@ -1,0 +1,176 @@
+//! Which app is meant, and the way from its name to a client.
+
+use super::{Context, Failure};
+use crate::api::client::{Client, ClientError};
+use crate::process::paths::{AppPaths, KnownApp, list_apps};
+
+const START_ONE: &str = "`sudo reuse-ctl run -- ./server` starts one";
+
+/// An app whose controller answers.
+#[derive(Debug, Clone)]
+pub(crate) struct App {
+    pub(crate) entry: KnownApp,
+    pub(crate) client: Client,
+}
+
+/// The app that the person means, connected.
+pub(crate) async fn connect(context: &Context) -> Result<App, Failure> {
+    let entry = choose(&list()?, context.app.as_deref())?;
+    let client = Client::connect(&paths_of(&entry.name)?.control_socket()).await;
+    Ok(App {
+        client: client.map_err(|error| explain(&entry, error))?,
+        entry,
+    })
+}
+
+/// Where the app of this name keeps its files.
+pub(crate) fn paths_of(name: &str) -> Result<AppPaths, Failure> {
+    AppPaths::new(name).map_err(|error| Failure::usage(error.to_string(), error.hint()))
+}
+
+/// Every app with a lock file, alive or not, by name.
+pub(crate) fn list() -> Result<Vec<KnownApp>, Failure> {
+    list_apps().map_err(|error| Failure::failed(format!("look for apps: {error}"), "try it with sudo"))
+}
+
+/// The app that is meant, if its controller was killed: the named one, or the only one there is.
+pub(crate) fn dead_one(wanted: Option<&str>) -> Result<Option<String>, Failure> {
+    let apps = list()?;
+    let meant = match wanted {
+        Some(wanted) => apps.iter().find(|app| app.name == wanted),
+        None => apps.first().filter(|_| apps.len() == 1),
+    };
+    Ok(meant.filter(|app| !app.alive).map(|app| app.name.clone()))
+}
+
+/// Whether this controller is still there; another one of the same name is another one.
+pub(crate) fn is_alive(controller: &KnownApp) -> Result<bool, Failure> {
+    Ok(list()?.iter().any(|app| app == controller && app.alive))
+}
+
+/// The app of this name, or the only one that runs.
+///
+/// # Errors
+/// None is meant (exit 3), or several could be (exit 2).
+pub(crate) fn choose(apps: &[KnownApp], wanted: Option<&str>) -> Result<KnownApp, Failure> {
+    let running: Vec<&KnownApp> = apps.iter().filter(|app| app.alive).collect();
+    let names = running
+        .iter()
+        .map(|app| app.name.as_str())
+        .collect::<Vec<_>>()
+        .join(", ");
+    match (wanted, &*running) {
+        (Some(wanted), _) => match apps.iter().find(|app| app.name == wanted) {
+            Some(app) if app.alive => Ok(app.clone()),
+            Some(app) => Err(controller_gone(app)),
+            None if running.is_empty() => Err(Failure::not_found(
+                format!("no app {wanted}: no app is running"),
+                START_ONE,
+            )),
+            None => Err(Failure::not_found(
+                format!("no app {wanted}"),
+                format!("running: {names}"),
+            )),
+        },
+        (None, [app]) => Ok((*app).clone()),
+        (None, []) => match apps {
+            [app] => Err(controller_gone(app)),
+            _ => Err(Failure::not_found("no app is running", START_ONE)),
+        },
+        (None, [first, ..]) => Err(Failure::usage(
+            format!("several apps are running: {names}"),
+            format!("say which: `--app {}`, or set REUSE_APP", first.name),
+        )),
+    }
+}
+
+fn controller_gone(app: &KnownApp) -> Failure {
+    let pid = app.pid.map_or_else(|| "pid unknown".into(), |pid| format!("pid {pid}"));
+    Failure::not_found(
+        format!("app {}: its controller ({pid}) is gone", app.name),
+        format!("`sudo reuse-ctl stop --app {}` ends what it left behind", app.name),
+    )
+}
+
+/// What a person can do about a controller that can't be asked.
+pub(crate) fn explain(app: &KnownApp, error: ClientError) -> Failure {
+    let name = &app.name;
+    match error {
+        ClientError::NoSocket(_) => Failure::failed(
+            format!("app {name} has no control socket yet: it is starting or ending"),
+            "try again in a moment",
+        ),
+        ClientError::Refused(_) => controller_gone(app),
+        ClientError::PermissionDenied { owner, .. } if owner == "root" => {
+            Failure::failed(format!("app {name} belongs to root"), "use sudo")
+        }
+        ClientError::PermissionDenied { owner, .. } => Failure::failed(
+            format!("app {name} belongs to {owner}"),
+            format!("use sudo, or ask {owner}"),
+        ),
+        ClientError::Refusal(reply) => Failure::from(*reply),
+        ClientError::Protocol { reason, .. } => Failure::failed(
+            format!("app {name}: {reason}"),
+            "`reuse-ctl ls` shows whether it still runs",
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::types::ErrorKind;
+
+    fn app(name: &str, alive: bool) -> KnownApp {
+        KnownApp {
+            name: name.into(),
+            pid: Some(7),
+            alive,
+        }
+    }
+
+    #[test]
+    fn the_only_one_or_the_named_one() {
+        let (shop, blog, dead) = (app("shop", true), app("blog", true), app("old", false));
+        let both = [blog.clone(), dead.clone(), shop.clone()];
+        assert_eq!(choose(&[dead.clone(), shop.clone()], None), Ok(shop.clone()));
+        assert_eq!(choose(&both, Some("shop")), Ok(shop));
+        for (apps, wanted, kind, error, hint) in [
+            (&[][..], None, ErrorKind::NotFound, "no app is running", START_ONE),
+            (
+                &[],
+                Some("x"),
+                ErrorKind::NotFound,
+                "no app x: no app is running",
+                START_ONE,
+            ),
+            (&both, Some("x"), ErrorKind::NotFound, "no app x", "running: blog, shop"),
+            (
+                &both,
+                None,
+                ErrorKind::Usage,
+                "several apps are running: blog, shop",
+                "say which: `--app blog`, or set REUSE_APP",
+            ),
+            (
+                &both,
+                Some("old"),
+                ErrorKind::NotFound,
+                "app old: its controller (pid 7) is gone",
+                "`sudo reuse-ctl stop --app old` ends what it left behind",
+            ),
+        ] {
+            assert_eq!(
+                choose(apps, wanted),
+                Err(match kind {
+                    ErrorKind::Usage => Failure::usage(error, hint),
+                    _ => Failure::not_found(error, hint),
+                })
+            );
+        }
+        assert_eq!(
+            choose(std::slice::from_ref(&dead), None).expect_err("it is dead").kind,
+            ErrorKind::NotFound
+        );
+    }
+}

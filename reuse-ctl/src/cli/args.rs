@@ -1,0 +1,457 @@
+//! What may be written on the command line, and nothing else: no file, process or socket is looked at here.
+//!
+//! Names and numbers that need a friendlier refusal than clap's (`--policy`, `--workers`, `scale`) are kept as text and judged
+//! where they are resolved.
+
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use humantime::parse_duration;
+
+const EXAMPLES: &str = "\
+Examples:
+  sudo reuse-ctl demo                         see what it does; nothing else is needed
+  sudo reuse-ctl run --workers 4 -- ./server  four processes of any server on one port
+  reuse-ctl status --watch                    who is active, connections, queue, share
+  reuse-ctl drain 2                           returns when nothing is left on worker 2
+  reuse-ctl reload                            replace every worker, losing no connection
+
+Exit codes: 0 done, 1 failed, 2 usage, 3 no such app or worker, 4 a deadline passed";
+
+/// Runs many processes of any server on one port; eBPF decides which of them gets a new connection
+#[derive(Debug, Parser)]
+#[command(name = "reuse-ctl", version, after_help = EXAMPLES, arg_required_else_help = true)]
+#[command(max_term_width = 100, disable_help_subcommand = true)]
+pub struct Arguments {
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "clap would show it as help")]
+    pub global: Global,
+    #[command(subcommand)]
+    #[expect(missing_docs, reason = "clap would show it as help")]
+    pub verb: Verb,
+}
+
+/// Options of every verb
+#[derive(Debug, Clone, Args)]
+pub struct Global {
+    /// Which app is meant, when more than one runs
+    #[arg(long, global = true, env = "REUSE_APP", hide_env_values = true, value_name = "NAME")]
+    pub app: Option<String>,
+    /// Answer in JSON, errors too
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+#[expect(missing_docs, reason = "the types' texts are shown as help")]
+pub enum Verb {
+    Run(Box<Run>),
+    Status(Status),
+    /// List the apps that run
+    Ls,
+    Drain(Drain),
+    Undrain(Undrain),
+    Restart(Restart),
+    Reload(Reload),
+    Scale(Scale),
+    Policy(Policy),
+    Stop(Stop),
+    Logs(Logs),
+    /// Try what the kernel can do, and say what is lost without it
+    Doctor,
+    Demo(Demo),
+}
+
+/// Start a command as a steered group of workers
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "\
+Examples:
+  sudo reuse-ctl run --workers 4 -- bun server.ts
+  sudo reuse-ctl run --workers max --policy sticky --port 8080 -d -- node server.js
+  sudo reuse-ctl run --listen 0.0.0.0:443 --user www -- ./server")]
+pub struct Run {
+    /// The app's name [default: the command's file name]
+    #[arg(long, value_name = "APP")]
+    pub name: Option<String>,
+    /// How many workers, 1 to 256, or `max`: one per processor
+    #[arg(long, value_name = "N|max", default_value = "1", allow_negative_numbers = true)]
+    pub workers: String,
+    /// hash, round-robin, least-loaded or sticky
+    #[arg(long, default_value = "least-loaded")]
+    pub policy: String,
+    /// A port that the workers serve; may be given several times [default: every TCP port that a worker binds]
+    #[arg(long = "port", value_name = "P", value_parser = clap::value_parser!(u16).range(1..))]
+    pub ports: Vec<u16>,
+    /// Open this listener for the workers and hand it over as descriptor 3 (LISTEN_FDS); may be given several times
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub listen: Vec<SocketAddr>,
+    /// What new connections do while no worker is active: wait for one, or be refused
+    #[arg(long, value_enum, default_value = "park")]
+    pub when_empty: WhenEmpty,
+    /// Run the workers as this user [default: the user who called sudo]
+    #[arg(long)]
+    pub user: Option<String>,
+    /// How long connections may take to end
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = parse_duration)]
+    pub drain_timeout: Duration,
+    /// Asks a worker to end
+    #[arg(long, value_name = "SIGNAL", default_value = "SIGTERM")]
+    pub stop_signal: String,
+    /// How long a worker without connections may take to end before it is killed
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = parse_duration)]
+    pub stop_timeout: Duration,
+    /// How long a worker may take until it listens
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = parse_duration)]
+    pub ready_timeout: Duration,
+    /// Let this group use the control socket, too
+    #[arg(long, value_name = "GROUP")]
+    pub control_group: Option<String>,
+    /// sticky: so many leading bits of an IPv4 address are one client
+    #[arg(long, value_name = "BITS", default_value_t = 32, value_parser = clap::value_parser!(u8).range(1..=32))]
+    pub sticky_prefix4: u8,
+    /// sticky: so many leading bits of an IPv6 address are one client
+    #[arg(long, value_name = "BITS", default_value_t = 64, value_parser = clap::value_parser!(u8).range(1..=128))]
+    pub sticky_prefix6: u8,
+    /// sticky: forget a client that was not seen for so long
+    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = parse_duration)]
+    pub sticky_ttl: Duration,
+    /// sticky: remember so many clients at most
+    #[arg(long, value_name = "CLIENTS", default_value_t = 65_536, value_parser = clap::value_parser!(u32).range(1..=16_777_216))]
+    pub sticky_capacity: u32,
+    /// Return when all workers are active; the app goes on in the background
+    #[arg(short, long)]
+    pub detach: bool,
+    /// Log more; twice: also what the kernel program decides
+    #[arg(short, long, action = ArgAction::Count)]
+    pub verbose: u8,
+    /// Set by `--detach` on the process it leaves in the background
+    #[arg(long, hide = true)]
+    pub detached: bool,
+    /// The command and its arguments
+    #[arg(last = true, required = true, value_name = "CMD")]
+    pub command: Vec<OsString>,
+}
+
+/// What happens to new connections while no worker is active
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum WhenEmpty {
+    #[expect(missing_docs, reason = "clap would show it as help, and make the help twice as long")]
+    Park,
+    #[expect(missing_docs, reason = "as above")]
+    Refuse,
+}
+
+/// Show the workers: state, connections, queue, share
+#[derive(Debug, Clone, Args)]
+pub struct Status {
+    /// Draw it anew every second, until Ctrl-C
+    #[arg(short, long)]
+    pub watch: bool,
+}
+
+/// Take workers out of the choice, and wait until nothing is left on them
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "\
+Examples:
+  reuse-ctl drain 2
+  reuse-ctl drain 0 1 --timeout 5m
+  reuse-ctl drain 2 --no-wait")]
+pub struct Drain {
+    /// The workers' numbers
+    #[arg(required = true, value_name = "ID", value_parser = worker_id)]
+    pub ids: Vec<u16>,
+    /// How long to wait; the workers stay withdrawn after that [default: the app's --drain-timeout]
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    pub timeout: Option<Duration>,
+    /// Return as soon as they are withdrawn
+    #[arg(long)]
+    pub no_wait: bool,
+    /// Drain even the last active worker
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// Put drained workers back into the choice
+#[derive(Debug, Clone, Args)]
+pub struct Undrain {
+    /// The workers' numbers
+    #[arg(required = true, value_name = "ID", value_parser = worker_id)]
+    pub ids: Vec<u16>,
+}
+
+/// Replace workers: the new process is ready before the old one ends
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "\
+Examples:
+  reuse-ctl restart 2
+  reuse-ctl restart --all              the same as reload
+  reuse-ctl restart 0 --stop-first     for servers that can't run twice; connections wait meanwhile")]
+pub struct Restart {
+    /// The workers' numbers
+    #[arg(required_unless_present = "all", conflicts_with = "all", value_name = "ID", value_parser = worker_id)]
+    pub ids: Vec<u16>,
+    /// Every worker, one after the other
+    #[arg(long)]
+    pub all: bool,
+    /// End the old process before the new one starts
+    #[arg(long)]
+    pub stop_first: bool,
+}
+
+/// Replace every worker, one after the other; stops at the first that fails
+#[derive(Debug, Clone, Args)]
+pub struct Reload {
+    /// End each old process before the new one starts
+    #[arg(long)]
+    pub stop_first: bool,
+}
+
+/// Change the number of workers
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "\
+Examples:
+  reuse-ctl scale 8
+  reuse-ctl scale +2
+  reuse-ctl scale -1")]
+pub struct Scale {
+    /// So many, so many more, so many fewer
+    #[arg(value_name = "N|+N|-N", allow_hyphen_values = true)]
+    pub workers: String,
+}
+
+/// Show or change how workers are chosen
+#[derive(Debug, Clone, Args)]
+pub struct Policy {
+    /// hash, round-robin, least-loaded or sticky
+    pub name: Option<String>,
+}
+
+/// End the app and everything it made
+#[derive(Debug, Clone, Args)]
+pub struct Stop {
+    /// How long connections may take to end [default: the app's --drain-timeout]
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    pub timeout: Option<Duration>,
+}
+
+/// Show what the workers have written
+#[derive(Debug, Clone, Args)]
+pub struct Logs {
+    /// Only this worker's
+    #[arg(value_parser = worker_id)]
+    pub id: Option<u16>,
+    /// Go on until Ctrl-C
+    #[arg(short, long)]
+    pub follow: bool,
+    /// So many of the last lines of each worker
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 20)]
+    pub lines: usize,
+}
+
+/// See it at work: a small built-in server, a load, and all that can happen to workers
+#[derive(Debug, Clone, Args)]
+pub struct Demo {
+    /// How long the load lasts
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u64).range(4..=600))]
+    pub seconds: u64,
+}
+
+fn worker_id(text: &str) -> Result<u16, &'static str> {
+    text.parse().map_err(|_| "a worker is named by its number: 0, 1, …")
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    fn parsed(line: &str) -> Result<Arguments, clap::Error> {
+        Arguments::try_parse_from(line.split(' '))
+    }
+
+    #[test]
+    fn clap_finds_no_contradiction() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn lines_that_are_right() {
+        for line in [
+            "reuse-ctl status",
+            "reuse-ctl status --json --watch",
+            "reuse-ctl --json --app shop status",
+            "reuse-ctl drain 2",
+            "reuse-ctl drain 0 1 2 --timeout 30s --no-wait --force --app shop",
+            "reuse-ctl undrain 2",
+            "reuse-ctl restart 1 2 --stop-first",
+            "reuse-ctl restart --all",
+            "reuse-ctl reload --stop-first",
+            "reuse-ctl scale 4",
+            "reuse-ctl scale +2",
+            "reuse-ctl policy",
+            "reuse-ctl policy sticky",
+            "reuse-ctl stop --timeout 1m30s",
+            "reuse-ctl logs",
+            "reuse-ctl logs 2 -f -n 5",
+            "reuse-ctl logs --lines 5 --follow",
+            "reuse-ctl ls --json",
+            "reuse-ctl doctor",
+            "reuse-ctl demo",
+            "reuse-ctl demo --seconds 5 --json",
+        ] {
+            parsed(line).unwrap_or_else(|error| panic!("{line}: {error}"));
+        }
+    }
+
+    #[test]
+    fn lines_that_are_wrong() {
+        for line in [
+            "reuse-ctl",
+            "reuse-ctl drain",
+            "reuse-ctl drain two",
+            "reuse-ctl drain 70000",
+            "reuse-ctl drain 2 --timeout soon",
+            "reuse-ctl restart",
+            "reuse-ctl restart 1 --all",
+            "reuse-ctl scale",
+            "reuse-ctl scale 1 2",
+            "reuse-ctl run --workers 2",
+            "reuse-ctl run ./server",
+            "reuse-ctl start",
+            "reuse-ctl logs -1",
+        ] {
+            let error = parsed(line).expect_err(line);
+            assert_eq!(error.exit_code(), 2, "{line}");
+        }
+    }
+
+    #[test]
+    fn fewer_workers_is_no_option() {
+        for line in [
+            "reuse-ctl scale -1",
+            "reuse-ctl scale --json -1",
+            "reuse-ctl --json scale -1",
+            "reuse-ctl scale -1 --json",
+        ] {
+            let Ok(Arguments {
+                verb: Verb::Scale(scale),
+                global,
+            }) = parsed(line)
+            else {
+                panic!("{line}")
+            };
+            assert_eq!(
+                (scale.workers.as_str(), global.json),
+                ("-1", line.contains("json")),
+                "{line}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_commands_options_stay_its_own() {
+        let Ok(Arguments {
+            verb: Verb::Run(run),
+            global,
+        }) = parsed("reuse-ctl run --workers 2 -- node --json -d -- x")
+        else {
+            panic!("it is a run");
+        };
+        assert_eq!(run.command, ["node", "--json", "-d", "--", "x"]);
+        assert!(!global.json && !run.detach);
+    }
+
+    #[test]
+    fn help() {
+        insta::assert_snapshot!(Arguments::command().term_width(100).render_help(), @r"
+        Runs many processes of any server on one port; eBPF decides which of them gets a new connection
+
+        Usage: reuse-ctl [OPTIONS] <COMMAND>
+
+        Commands:
+          run      Start a command as a steered group of workers
+          status   Show the workers: state, connections, queue, share
+          ls       List the apps that run
+          drain    Take workers out of the choice, and wait until nothing is left on them
+          undrain  Put drained workers back into the choice
+          restart  Replace workers: the new process is ready before the old one ends
+          reload   Replace every worker, one after the other; stops at the first that fails
+          scale    Change the number of workers
+          policy   Show or change how workers are chosen
+          stop     End the app and everything it made
+          logs     Show what the workers have written
+          doctor   Try what the kernel can do, and say what is lost without it
+          demo     See it at work: a small built-in server, a load, and all that can happen to workers
+
+        Options:
+              --app <NAME>  Which app is meant, when more than one runs [env: REUSE_APP]
+              --json        Answer in JSON, errors too
+          -h, --help        Print help
+          -V, --version     Print version
+
+        Examples:
+          sudo reuse-ctl demo                         see what it does; nothing else is needed
+          sudo reuse-ctl run --workers 4 -- ./server  four processes of any server on one port
+          reuse-ctl status --watch                    who is active, connections, queue, share
+          reuse-ctl drain 2                           returns when nothing is left on worker 2
+          reuse-ctl reload                            replace every worker, losing no connection
+
+        Exit codes: 0 done, 1 failed, 2 usage, 3 no such app or worker, 4 a deadline passed
+        ");
+    }
+
+    #[test]
+    fn help_of_run() {
+        let mut command = Arguments::command().term_width(100);
+        command.build();
+        let run = command.find_subcommand_mut("run").expect("a verb");
+        insta::assert_snapshot!(run.render_help(), @r"
+        Start a command as a steered group of workers
+
+        Usage: reuse-ctl run [OPTIONS] -- <CMD>...
+
+        Arguments:
+          <CMD>...  The command and its arguments
+
+        Options:
+              --app <NAME>                 Which app is meant, when more than one runs [env: REUSE_APP]
+              --name <APP>                 The app's name [default: the command's file name]
+              --json                       Answer in JSON, errors too
+              --workers <N|max>            How many workers, 1 to 256, or `max`: one per processor [default:
+                                           1]
+              --policy <POLICY>            hash, round-robin, least-loaded or sticky [default: least-loaded]
+              --port <P>                   A port that the workers serve; may be given several times
+                                           [default: every TCP port that a worker binds]
+              --listen <ADDR:PORT>         Open this listener for the workers and hand it over as descriptor
+                                           3 (LISTEN_FDS); may be given several times
+              --when-empty <WHEN_EMPTY>    What new connections do while no worker is active: wait for one,
+                                           or be refused [default: park] [possible values: park, refuse]
+              --user <USER>                Run the workers as this user [default: the user who called sudo]
+              --drain-timeout <TIME>       How long connections may take to end [default: 30s]
+              --stop-signal <SIGNAL>       Asks a worker to end [default: SIGTERM]
+              --stop-timeout <TIME>        How long a worker without connections may take to end before it
+                                           is killed [default: 10s]
+              --ready-timeout <TIME>       How long a worker may take until it listens [default: 30s]
+              --control-group <GROUP>      Let this group use the control socket, too
+              --sticky-prefix4 <BITS>      sticky: so many leading bits of an IPv4 address are one client
+                                           [default: 32]
+              --sticky-prefix6 <BITS>      sticky: so many leading bits of an IPv6 address are one client
+                                           [default: 64]
+              --sticky-ttl <TIME>          sticky: forget a client that was not seen for so long [default:
+                                           1h]
+              --sticky-capacity <CLIENTS>  sticky: remember so many clients at most [default: 65536]
+          -d, --detach                     Return when all workers are active; the app goes on in the
+                                           background
+          -v, --verbose...                 Log more; twice: also what the kernel program decides
+          -h, --help                       Print help
+
+        Examples:
+          sudo reuse-ctl run --workers 4 -- bun server.ts
+          sudo reuse-ctl run --workers max --policy sticky --port 8080 -d -- node server.js
+          sudo reuse-ctl run --listen 0.0.0.0:443 --user www -- ./server
+        ");
+    }
+}

@@ -1,0 +1,216 @@
+//! `run --detach`: the same command in a session of its own, and the wait until its workers are active.
+
+use std::ffi::OsString;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::os::unix::process::CommandExt as _;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+use super::apps::paths_of;
+use super::run::RunOptions;
+use super::table::counted;
+use super::{Context, Failure, output};
+use crate::api::client::Client;
+use crate::api::types::{ErrorKind, Status, WorkerState};
+
+const POLL: Duration = Duration::from_millis(50);
+/// Beyond the time that one worker may take: the set-up before, and a retry or two.
+const SLACK: Duration = Duration::from_secs(30);
+/// How much of the controller's log is shown when it fails.
+const TAIL_LINES: usize = 20;
+
+pub(super) fn run(context: &Context, options: &RunOptions, raw: &[OsString]) -> Result<(), Failure> {
+    let mut log = ControllerLog::open(&options.name)?;
+    let mut child = spawn(raw, &log)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::failed(format!("epoll_create: {error}"), "see `ulimit -n`"))?;
+    let status = runtime.block_on(ready(&mut child, &mut log, options))?;
+    if context.json {
+        #[derive(Serialize)]
+        struct Started {
+            app: String,
+            pid: u32,
+        }
+        return output::print_json(&output::Okay::new(Started {
+            app: status.app,
+            pid: status.pid,
+        }));
+    }
+    let addresses: Vec<_> = status.groups.iter().map(|group| group.addr.as_str()).collect();
+    let workers = counted(u64::try_from(status.workers.len()).unwrap_or(u64::MAX), "worker");
+    output::print(&format!("{} runs: {workers} on {}\n", status.app, addresses.join(" ")))
+}
+
+/// The same arguments, with `--detached` before the `--` that starts the command.
+fn background_arguments(raw: &[OsString]) -> Vec<OsString> {
+    let command = raw.iter().position(|argument| argument == "--").unwrap_or(raw.len());
+    let (own, command) = raw.split_at(command);
+    own.iter()
+        .skip(1)
+        .cloned()
+        .chain(["--detached".into()])
+        .chain(command.iter().cloned())
+        .collect()
+}
+
+fn spawn(raw: &[OsString], log: &ControllerLog) -> Result<Child, Failure> {
+    let failed = |call: &str, error: io::Error| {
+        Failure::failed(format!("{call}: {error}"), "run it without --detach to see more")
+    };
+    let mut command = Command::new("/proc/self/exe");
+    command.args(background_arguments(raw)).stdin(Stdio::null());
+    command.stdout(log.file.try_clone().map_err(|error| failed("dup", error))?);
+    command.stderr(log.file.try_clone().map_err(|error| failed("dup", error))?);
+    // SAFETY: between fork and exec only setsid(2) is called, which is async-signal-safe and touches no memory.
+    unsafe { command.pre_exec(|| nix::unistd::setsid().map(drop).map_err(io::Error::from)) };
+    command
+        .spawn()
+        .map_err(|error| failed("start the controller in the background", error))
+}
+
+/// Waits until every worker is active.
+async fn ready(child: &mut Child, log: &mut ControllerLog, options: &RunOptions) -> Result<Status, Failure> {
+    let deadline = Instant::now() + options.ready_timeout + SLACK;
+    loop {
+        let exited = child
+            .try_wait()
+            .map_err(|error| Failure::failed(format!("wait: {error}"), "see `reuse-ctl ls`"))?;
+        if let Some(exit) = exited {
+            return Err(log.why_it_ended(exit.code()));
+        }
+        if let Some(status) = status_of(&options.name, child.id()).await {
+            if !status.workers.is_empty() && status.workers.iter().all(|worker| worker.state == WorkerState::Active) {
+                return Ok(status);
+            }
+            if let Some(worker) = status.workers.iter().find(|worker| worker.state == WorkerState::Failed) {
+                let reason = worker.reason.as_deref().unwrap_or("it never got ready");
+                let hint = format!(
+                    "the app goes on with the others: `reuse-ctl --app {0} logs {1}`",
+                    options.name, worker.id
+                );
+                return Err(Failure::failed(format!("worker {}: {reason}", worker.id), hint));
+            }
+        }
+        if Instant::now() > deadline {
+            return Err(Failure::timeout(
+                format!("{} is not ready, and goes on trying in the background", options.name),
+                format!(
+                    "see `reuse-ctl --app {0} status`; `reuse-ctl --app {0} stop` ends it",
+                    options.name
+                ),
+            ));
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+/// The app's status, if it is our controller that answers and not another one of the same name.
+async fn status_of(name: &str, controller: u32) -> Option<Status> {
+    let client = Client::connect(&paths_of(name).ok()?.control_socket()).await.ok()?;
+    client.status().await.ok().filter(|status| status.pid == controller)
+}
+
+/// Where a detached controller writes; `start` is where this one's part begins.
+struct ControllerLog {
+    file: File,
+    path: PathBuf,
+    start: u64,
+}
+
+impl ControllerLog {
+    fn open(name: &str) -> Result<Self, Failure> {
+        let folder = paths_of(name)?.log_dir().to_owned();
+        let path = folder.join("controller.log");
+        let opened = fs::create_dir_all(&folder)
+            .and_then(|()| OpenOptions::new().create(true).append(true).read(true).open(&path))
+            .and_then(|mut file| file.seek(SeekFrom::End(0)).map(|start| (file, start)));
+        let (file, start) = opened.map_err(|error| {
+            Failure::failed(
+                format!("open {}: {error}", path.display()),
+                "make room or mend the folder's permissions",
+            )
+        })?;
+        Ok(Self { file, path, start })
+    }
+
+    fn why_it_ended(&mut self, code: Option<i32>) -> Failure {
+        let mut text = Vec::new();
+        let read = self
+            .file
+            .seek(SeekFrom::Start(self.start))
+            .and_then(|_| self.file.read_to_end(&mut text));
+        let mut failure = last_words(&String::from_utf8_lossy(&text), code);
+        if read.is_err() || failure.hint.is_empty() {
+            failure.hint = format!("see {}", self.path.display());
+        }
+        failure
+    }
+}
+
+/// What the controller said last: its own error and hint if it gave them, else its last lines.
+fn last_words(text: &str, code: Option<i32>) -> Failure {
+    let kind = match code {
+        Some(2) => ErrorKind::Usage,
+        Some(3) => ErrorKind::NotFound,
+        Some(4) => ErrorKind::Timeout,
+        _ => ErrorKind::Failed,
+    };
+    let lines: Vec<&str> = text.lines().collect();
+    let own = lines.iter().rposition(|line| line.starts_with("reuse-ctl: "));
+    let how = code.map_or_else(|| "killed by a signal".into(), |code| format!("exit code {code}"));
+    let mut failure = Failure::failed(
+        format!("the controller ended ({how}) before the workers were active"),
+        "",
+    );
+    failure.kind = kind;
+    if let Some(own) = own {
+        failure.error = lines[own].trim_start_matches("reuse-ctl: ").into();
+        failure.hint = lines
+            .get(own + 1)
+            .and_then(|line| line.strip_prefix("  → "))
+            .unwrap_or_default()
+            .into();
+    }
+    failure.output = lines[lines.len().saturating_sub(TAIL_LINES)..]
+        .iter()
+        .map(|line| (*line).into())
+        .collect();
+    failure
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_keeps_its_own_options() {
+        let raw = ["reuse-ctl", "run", "-d", "--name", "a", "--", "x", "--", "-d"].map(OsString::from);
+        let expected = ["run", "-d", "--name", "a", "--detached", "--", "x", "--", "-d"].map(OsString::from);
+        assert_eq!(background_arguments(&raw), expected);
+    }
+
+    #[test]
+    fn the_controllers_own_words_are_passed_on() {
+        let failure = last_words(
+            "starting\nreuse-ctl: port 80 is taken\n  → stop 4711 (nginx)\n",
+            Some(1),
+        );
+        assert_eq!(
+            (failure.error.as_str(), failure.hint.as_str()),
+            ("port 80 is taken", "stop 4711 (nginx)")
+        );
+        assert_eq!(failure.output.len(), 3);
+        let failure = last_words("", None);
+        assert_eq!(
+            failure.error,
+            "the controller ended (killed by a signal) before the workers were active"
+        );
+        assert_eq!(last_words("x", Some(2)).kind, ErrorKind::Usage);
+    }
+}

@@ -1,0 +1,197 @@
+//! What a verb can fail with: one line that says what is wrong, one that says what to do.
+
+use std::fmt::Write as _;
+
+use serde::Serialize;
+
+use crate::api::commands::BadRequest;
+use crate::api::types::{ErrorKind, Reply};
+
+/// Why a verb did not do what it was asked for. `main` prints it and exits with the kind's code.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// Decides the exit code.
+    pub kind: ErrorKind,
+    /// What is wrong, in one line.
+    pub error: String,
+    /// What to do next, in one line; may be empty.
+    pub hint: String,
+    /// What is left when a deadline has passed, one line each.
+    pub left: Box<[String]>,
+    /// The last lines that a worker which failed had written.
+    pub output: Vec<String>,
+    /// The workers that were changed all the same.
+    pub workers: Vec<u16>,
+}
+
+impl Failure {
+    /// It was tried and did not work: exit 1.
+    pub fn failed(error: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Failed, error, hint)
+    }
+
+    /// The request makes no sense: exit 2.
+    pub fn usage(error: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Usage, error, hint)
+    }
+
+    /// No such app or worker: exit 3.
+    pub fn not_found(error: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self::new(ErrorKind::NotFound, error, hint)
+    }
+
+    /// A deadline passed: exit 4.
+    pub fn timeout(error: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Timeout, error, hint)
+    }
+
+    fn new(kind: ErrorKind, error: impl Into<String>, hint: impl Into<String>) -> Self {
+        let (left, output, workers) = (Box::default(), Vec::new(), Vec::new());
+        Self {
+            kind,
+            error: error.into(),
+            hint: hint.into(),
+            left,
+            output,
+            workers,
+        }
+    }
+
+    /// For a person: the error, what to do next, and what else there is to know; every line is ended.
+    pub fn to_text(&self) -> String {
+        let mut text = format!("reuse-ctl: {}\n", self.error);
+        let mut line = |line: std::fmt::Arguments<'_>| writeln!(text, "{line}").expect("a string takes everything");
+        if !self.hint.is_empty() {
+            line(format_args!("  → {}", self.hint));
+        }
+        for left in &self.left {
+            line(format_args!("  left: {left}"));
+        }
+        if !self.workers.is_empty() {
+            let done: Vec<String> = self.workers.iter().map(u16::to_string).collect();
+            line(format_args!("  done all the same: worker {}", done.join(", ")));
+        }
+        if !self.output.is_empty() {
+            line(format_args!("  the worker's last output:"));
+        }
+        for output in &self.output {
+            line(format_args!("    | {output}"));
+        }
+        text
+    }
+
+    /// For a script: one line of JSON.
+    pub fn to_json(&self) -> String {
+        #[derive(Serialize)]
+        struct Json<'a> {
+            ok: bool,
+            error: &'a str,
+            hint: &'a str,
+            kind: ErrorKind,
+            #[serde(skip_serializing_if = "<[_]>::is_empty")]
+            left: &'a [String],
+            #[serde(skip_serializing_if = "<[_]>::is_empty")]
+            workers: &'a [u16],
+            #[serde(skip_serializing_if = "<[_]>::is_empty")]
+            output: &'a [String],
+        }
+        let Self {
+            kind,
+            error,
+            hint,
+            left,
+            output,
+            workers,
+        } = self;
+        serde_json::to_string(&Json {
+            ok: false,
+            error,
+            hint,
+            kind: *kind,
+            left,
+            workers,
+            output,
+        })
+        .expect("plain data")
+    }
+}
+
+impl From<Reply> for Failure {
+    fn from(reply: Reply) -> Self {
+        Self {
+            kind: reply.kind.unwrap_or(ErrorKind::Failed),
+            error: reply
+                .error
+                .unwrap_or_else(|| "the controller refused without a reason".into()),
+            hint: reply
+                .hint
+                .unwrap_or_else(|| "`reuse-ctl status` shows how things are".into()),
+            left: Box::default(),
+            output: reply.output,
+            workers: reply.workers,
+        }
+    }
+}
+
+impl From<BadRequest> for Failure {
+    fn from(BadRequest { kind, error, hint }: BadRequest) -> Self {
+        Self::new(kind, error, hint)
+    }
+}
+
+/// Clap's many lines in the house's two.
+impl From<&clap::Error> for Failure {
+    fn from(error: &clap::Error) -> Self {
+        let rendered = error.render().to_string();
+        let mut paragraphs = rendered
+            .split("\n\n")
+            .map(|text| text.split_whitespace().collect::<Vec<_>>().join(" "));
+        let message = paragraphs.next().unwrap_or_default();
+        let message = message.strip_prefix("error: ").unwrap_or(&message).to_owned();
+        let (mut tip, mut usage) = (None, None);
+        for paragraph in paragraphs {
+            if let Some(text) = paragraph.strip_prefix("tip: ") {
+                tip = Some(text.to_owned());
+            } else if let Some(text) = paragraph.strip_prefix("Usage: ") {
+                usage = Some(format!("usage: {text}"));
+            }
+        }
+        Self::usage(
+            message,
+            tip.or(usage).unwrap_or_else(|| "see `reuse-ctl --help`".into()),
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_lines_and_what_else_there_is() {
+        let mut failure = Failure::timeout("worker 2 still has connections", "`reuse-ctl undrain 2` takes it back");
+        assert_eq!(
+            failure.to_text(),
+            "reuse-ctl: worker 2 still has connections\n  → `reuse-ctl undrain 2` takes it back\n"
+        );
+        failure.left = Box::new(["worker 2: 3 connections left (1 queued)".into()]);
+        failure.output = vec!["boom".into()];
+        failure.workers = vec![0, 1];
+        insta::assert_snapshot!(failure.to_text(), @r"
+        reuse-ctl: worker 2 still has connections
+          → `reuse-ctl undrain 2` takes it back
+          left: worker 2: 3 connections left (1 queued)
+          done all the same: worker 0, 1
+          the worker's last output:
+            | boom
+        ");
+        insta::assert_snapshot!(failure.to_json(), @r#"{"ok":false,"error":"worker 2 still has connections","hint":"`reuse-ctl undrain 2` takes it back","kind":"timeout","left":["worker 2: 3 connections left (1 queued)"],"workers":[0,1],"output":["boom"]}"#);
+    }
+
+    #[test]
+    fn an_empty_refusal_still_says_something() {
+        let failure = Failure::from(Reply::default());
+        assert_eq!(failure.kind, ErrorKind::Failed);
+        assert!(!failure.error.is_empty() && !failure.hint.is_empty());
+    }
+}

@@ -1,0 +1,169 @@
+//! `ls`: the apps that run, and what is left of dead ones.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::apps;
+use super::table::{Align, Cell, short_duration, table};
+use super::terminal::{Paint, Tone};
+use super::{Context, Failure, output};
+use crate::api::client::Client;
+use crate::api::types::{Status, WorkerState};
+use crate::process::paths::KnownApp;
+
+/// A controller that does not answer so long is listed without its details.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+pub(super) async fn run(context: &Context) -> Result<(), Failure> {
+    let mut rows = Vec::new();
+    for entry in apps::list()? {
+        rows.push(Row::look(entry).await);
+    }
+    if context.json {
+        #[derive(Serialize)]
+        struct Apps {
+            apps: Vec<Row>,
+        }
+        return output::print_json(&output::Okay::new(Apps { apps: rows }));
+    }
+    output::print(&render(&rows, context.terminal.paint))
+}
+
+/// One app, as far as it tells.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+struct Row {
+    app: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pid: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    policy: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    active: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    workers: Option<usize>,
+    addresses: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    uptime_s: Option<u64>,
+    /// Why there are no details.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+}
+
+impl Row {
+    async fn look(entry: KnownApp) -> Self {
+        let Ok(paths) = apps::paths_of(&entry.name) else {
+            return Self::silent(&entry, "its name can't be an app's".into());
+        };
+        let ask = async { Client::connect(&paths.control_socket()).await?.status().await };
+        match tokio::time::timeout(PATIENCE, ask).await {
+            Ok(Ok(status)) => Self::from(&status),
+            Ok(Err(error)) => Self::silent(
+                &entry,
+                if entry.alive {
+                    apps::explain(&entry, error).error
+                } else {
+                    "its controller is gone".into()
+                },
+            ),
+            Err(_) => Self::silent(&entry, "its controller does not answer".into()),
+        }
+    }
+
+    fn silent(entry: &KnownApp, error: String) -> Self {
+        Self {
+            app: entry.name.clone(),
+            pid: entry.pid,
+            error: Some(error),
+            ..Self::default()
+        }
+    }
+}
+
+impl From<&Status> for Row {
+    fn from(status: &Status) -> Self {
+        Self {
+            app: status.app.clone(),
+            pid: Some(status.pid),
+            policy: Some(status.policy.clone()),
+            active: Some(
+                status
+                    .workers
+                    .iter()
+                    .filter(|worker| worker.state == WorkerState::Active)
+                    .count(),
+            ),
+            workers: Some(status.workers.len()),
+            addresses: status.groups.iter().map(|group| group.addr.clone()).collect(),
+            uptime_s: Some(status.uptime_s),
+            error: None,
+        }
+    }
+}
+
+fn render(rows: &[Row], paint: Paint) -> String {
+    if rows.is_empty() {
+        return "no app is running; `sudo reuse-ctl run -- ./server` starts one\n".into();
+    }
+    let header = [
+        ("APP", Align::Left),
+        ("PID", Align::Right),
+        ("POLICY", Align::Left),
+        ("ACTIVE", Align::Right),
+        ("UPTIME", Align::Right),
+        ("ADDRESSES", Align::Left),
+    ];
+    let cells: Vec<[Cell; 6]> = rows
+        .iter()
+        .map(|row| {
+            let active = row.active.zip(row.workers);
+            let tone = if active.is_some_and(|(active, workers)| active == workers) {
+                Tone::Good
+            } else {
+                Tone::Changing
+            };
+            let last = match &row.error {
+                Some(error) => Cell::toned(Tone::Bad, error),
+                None => Cell::new(row.addresses.join(" ")),
+            };
+            [
+                Cell::toned(Tone::Strong, &row.app),
+                Cell::new(row.pid.map(|pid| pid.to_string()).unwrap_or_default()),
+                Cell::new(row.policy.clone().unwrap_or_default()),
+                Cell::toned(
+                    tone,
+                    active
+                        .map(|(active, workers)| format!("{active}/{workers}"))
+                        .unwrap_or_default(),
+                ),
+                Cell::new(row.uptime_s.map(short_duration).unwrap_or_default()),
+                last,
+            ]
+        })
+        .collect();
+    table(header, &cells, paint)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn apps_and_what_is_left_of_them() {
+        let dead = KnownApp {
+            name: "old-one".into(),
+            pid: Some(99),
+            alive: false,
+        };
+        let rows = [
+            Row::from(&crate::api::fake::status()),
+            Row::silent(&dead, "its controller is gone".into()),
+        ];
+        insta::assert_snapshot!(render(&rows, Paint::OFF), @r"
+        APP       PID  POLICY  ACTIVE  UPTIME  ADDRESSES
+        shop     4711  sticky     1/3   1h 2m  0.0.0.0:8080 [::]:8443
+        old-one    99                          its controller is gone
+        ");
+        assert!(render(&[], Paint::OFF).starts_with("no app is running"));
+    }
+}

@@ -1,0 +1,125 @@
+//! The standard output, and the one shape in which every reply is shown.
+
+use std::io::{self, Write as _};
+
+use serde::Serialize;
+
+use super::{Context, Failure};
+use crate::api::types::Reply;
+
+/// Prints `text` as it is. A reader that has gone (`| head`) is no failure.
+///
+/// # Errors
+/// The output is full or gone in another way.
+pub(crate) fn print(text: &str) -> Result<(), Failure> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::failed(
+            format!("write to the standard output: {error}"),
+            "is the disk full?",
+        )),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+/// Prints one line of JSON.
+pub(crate) fn print_json(value: &impl Serialize) -> Result<(), Failure> {
+    let mut line = serde_json::to_string(value).expect("plain data");
+    line.push('\n');
+    print(&line)
+}
+
+/// `{"ok":true,…}` around what is already an object.
+#[derive(Serialize)]
+pub(crate) struct Okay<T> {
+    ok: bool,
+    #[serde(flatten)]
+    rest: T,
+}
+
+impl<T> Okay<T> {
+    pub(crate) fn new(rest: T) -> Self {
+        Self { ok: true, rest }
+    }
+}
+
+/// Shows the reply to one request.
+pub(crate) fn finish(context: &Context, reply: Reply) -> Result<(), Failure> {
+    finish_all(context, vec![reply])
+}
+
+/// Shows the replies to several requests as one: done if all are, else with the worst exit code.
+pub(crate) fn finish_all(context: &Context, replies: Vec<Reply>) -> Result<(), Failure> {
+    if !context.json {
+        for message in replies.iter().filter_map(|reply| reply.message.as_deref()) {
+            print(&format!("{message}\n"))?;
+        }
+    }
+    let reply = merge(replies);
+    match reply.ok {
+        true if context.json => print_json(&reply),
+        true => Ok(()),
+        false => Err(reply.into()),
+    }
+}
+
+/// One reply that stands for all.
+fn merge(replies: Vec<Reply>) -> Reply {
+    let mut merged = Reply {
+        ok: replies.iter().all(|reply| reply.ok),
+        ..Reply::default()
+    };
+    let (mut messages, mut errors) = (Vec::new(), Vec::new());
+    for reply in replies {
+        let is_worse = reply.kind.map(|kind| kind.exit_code()) > merged.kind.map(|kind| kind.exit_code());
+        if is_worse {
+            merged.kind = reply.kind;
+        }
+        if is_worse || merged.hint.is_none() {
+            merged.hint = reply.hint.or(merged.hint);
+        }
+        messages.extend(reply.message);
+        errors.extend(reply.error);
+        merged.workers.extend(reply.workers);
+        merged.output.extend(reply.output);
+    }
+    merged.workers.sort_unstable();
+    merged.workers.dedup();
+    merged.message = (!messages.is_empty()).then(|| messages.join("; "));
+    merged.error = (!errors.is_empty()).then(|| errors.join("; "));
+    merged
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::types::ErrorKind;
+
+    #[test]
+    fn the_worst_reply_decides() {
+        let good = Reply {
+            ok: true,
+            message: Some("worker 1 is drained".into()),
+            workers: vec![1],
+            ..Reply::default()
+        };
+        let bad = |kind, text: &str| Reply {
+            kind: Some(kind),
+            error: Some(text.into()),
+            hint: Some(format!("mend {text}")),
+            ..Reply::default()
+        };
+        let merged = merge(vec![
+            bad(ErrorKind::Failed, "a"),
+            good.clone(),
+            bad(ErrorKind::Timeout, "b"),
+            bad(ErrorKind::NotFound, "c"),
+        ]);
+        assert_eq!(merged.kind, Some(ErrorKind::Timeout));
+        assert_eq!(merged.error.as_deref(), Some("a; b; c"));
+        assert_eq!(merged.hint.as_deref(), Some("mend b"));
+        assert_eq!(merged.workers, [1]);
+        assert!(!merged.ok);
+        assert_eq!(merge(vec![good.clone()]), good);
+    }
+}

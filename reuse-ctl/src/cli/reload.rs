@@ -1,0 +1,18 @@
+//! `reload`: every worker replaced, one after the other.
+
+use super::progress::{Request, changing_line, watch};
+use super::{Context, Failure, apps, args, output, restart};
+use crate::api::types::ReloadRequest;
+
+pub(super) async fn run(context: &Context, arguments: &args::Reload) -> Result<(), Failure> {
+    let app = apps::connect(context).await?;
+    let request = Request::post(
+        "/v1/reload",
+        ReloadRequest {
+            stop_first: arguments.stop_first,
+        },
+    );
+    let line = |status: &_, _| changing_line(status);
+    let reply = watch(context, &app, line, request.send(&app), restart::interrupted).await?;
+    output::finish(context, reply)
+}

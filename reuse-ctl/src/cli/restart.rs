@@ -1,0 +1,47 @@
+//! `restart ID…|--all`: a new process in the place of the old one. One after the other; the first that fails ends it.
+
+use std::collections::BTreeSet;
+
+use super::progress::{Request, changing_line, watch};
+use super::{Context, Failure, apps, args, output, reload};
+use crate::api::types::RestartRequest;
+
+pub(super) async fn run(context: &Context, arguments: &args::Restart) -> Result<(), Failure> {
+    if arguments.all {
+        return reload::run(
+            context,
+            &args::Reload {
+                stop_first: arguments.stop_first,
+            },
+        )
+        .await;
+    }
+    let app = apps::connect(context).await?;
+    let ids: BTreeSet<u16> = arguments.ids.iter().copied().collect();
+    let request = RestartRequest {
+        stop_first: arguments.stop_first,
+    };
+    let work = async {
+        let mut replies = Vec::new();
+        for id in ids {
+            let reply = Request::post(format!("/v1/workers/{id}/restart"), request)
+                .send(&app)
+                .await?;
+            let is_done = reply.ok;
+            replies.push(reply);
+            if !is_done {
+                break;
+            }
+        }
+        Ok(replies)
+    };
+    let replies = watch(context, &app, |status, _| changing_line(status), work, interrupted).await?;
+    output::finish_all(context, replies)
+}
+
+pub(super) fn interrupted() -> Failure {
+    Failure::failed(
+        "no longer waiting; the worker that is being replaced will be, without us",
+        "`reuse-ctl status --watch` shows how far it is",
+    )
+}

@@ -1,0 +1,356 @@
+//! `run`: from the arguments to checked [`RunOptions`], and on to the supervisor, here or in the background.
+
+use std::ffi::{OsStr, OsString};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use reuse_common::Policy;
+
+use super::{Context, Failure, args, detach};
+use crate::api::commands::{self, MAX_WORKERS};
+use crate::process::paths::MAX_NAME_LEN;
+
+pub use args::WhenEmpty;
+
+/// An app that is to run: everything the person said, checked as far as that goes without looking at the machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunOptions {
+    /// The app's name: letters, digits, `.`, `_`, `-`.
+    pub name: String,
+    /// How many slots, 1…256.
+    pub workers: u16,
+    /// How workers are chosen.
+    pub policy: Policy,
+    /// The service ports; empty: every TCP port that a worker binds.
+    pub ports: Vec<u16>,
+    /// The listeners to hand over, with ports other than 0.
+    pub listen: Vec<SocketAddr>,
+    /// What happens to connections while nobody is published.
+    pub when_empty: WhenEmpty,
+    /// Whom the workers run as; absent: the user behind sudo, else the caller.
+    pub user: Option<String>,
+    /// How long connections may take to end.
+    pub drain_timeout: Duration,
+    /// Asks a worker to end.
+    pub stop_signal: Signal,
+    /// How long a worker without connections may take to end.
+    pub stop_timeout: Duration,
+    /// How long a worker may take until it listens.
+    pub ready_timeout: Duration,
+    /// The group that may use the control socket, too.
+    pub control_group: Option<String>,
+    /// The policy `sticky`.
+    pub sticky: StickyOptions,
+    /// 0: what happens to workers; 1: more; 2: also what the kernel program decides.
+    pub verbosity: u8,
+    /// Left in the background by `--detach`.
+    pub detached: bool,
+    /// The command and its arguments; never empty.
+    pub command: Vec<OsString>,
+}
+
+/// What `sticky` remembers of clients.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StickyOptions {
+    /// So many leading bits of an IPv4 address are one client, 1…32.
+    pub prefix4: u8,
+    /// So many leading bits of an IPv6 address are one client, 1…128.
+    pub prefix6: u8,
+    /// A client that was not seen for so long is forgotten.
+    pub ttl: Duration,
+    /// How many clients are remembered at most.
+    pub capacity: u32,
+}
+
+pub(super) fn run(context: &Context, arguments: args::Run, raw: &[OsString]) -> Result<(), Failure> {
+    let own = raw.iter().take_while(|argument| *argument != "--");
+    if own
+        .map(|argument| argument.to_string_lossy())
+        .any(|argument| argument == "--app" || argument.starts_with("--app="))
+    {
+        return Err(Failure::usage(
+            "--app is for apps that run already",
+            "name a new one with `--name APP`",
+        ));
+    }
+    let wants_detach = arguments.detach && !arguments.detached;
+    let options = resolve(arguments)?;
+    super::require_root("run")?;
+    if wants_detach {
+        detach::run(context, &options, raw)
+    } else {
+        crate::supervisor::run(options)
+    }
+}
+
+/// Checks what clap let through.
+///
+/// # Errors
+/// Usage, each with what would have been right.
+pub fn resolve(arguments: args::Run) -> Result<RunOptions, Failure> {
+    let args::Run {
+        name,
+        workers,
+        policy,
+        mut ports,
+        mut listen,
+        when_empty,
+        user,
+        ..
+    } = arguments;
+    let args::Run {
+        drain_timeout,
+        stop_signal,
+        stop_timeout,
+        ready_timeout,
+        control_group,
+        ..
+    } = arguments;
+    let args::Run {
+        sticky_prefix4,
+        sticky_prefix6,
+        sticky_ttl,
+        sticky_capacity,
+        ..
+    } = arguments;
+    let args::Run {
+        verbose,
+        detached,
+        command,
+        ..
+    } = arguments;
+    let name = match name {
+        Some(name) => checked_name(name)?,
+        None => default_name(command.first().map_or(OsStr::new(""), |program| program))?,
+    };
+    if let Some(address) = listen.iter().find(|address| address.port() == 0) {
+        return Err(Failure::usage(
+            format!("--listen {address}: port 0 is no port"),
+            "say the port that clients know",
+        ));
+    }
+    ports.sort_unstable();
+    ports.dedup();
+    listen.sort_unstable();
+    listen.dedup();
+    let sticky = StickyOptions {
+        prefix4: sticky_prefix4,
+        prefix6: sticky_prefix6,
+        ttl: sticky_ttl,
+        capacity: sticky_capacity,
+    };
+    Ok(RunOptions {
+        name,
+        workers: worker_count(&workers)?,
+        policy: commands::policy_named(&policy)?,
+        ports,
+        listen,
+        when_empty,
+        user,
+        drain_timeout,
+        stop_signal: signal_named(&stop_signal)?,
+        stop_timeout,
+        ready_timeout,
+        control_group,
+        sticky,
+        verbosity: verbose,
+        detached,
+        command,
+    })
+}
+
+fn worker_count(text: &str) -> Result<u16, Failure> {
+    if text == "max" {
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        return Ok(u16::try_from(processors).unwrap_or(MAX_WORKERS).min(MAX_WORKERS));
+    }
+    let hint = format!("say a number from 1 to {MAX_WORKERS}, or `max` for one per processor");
+    match text.parse() {
+        Ok(count @ 1..=MAX_WORKERS) => Ok(count),
+        Ok(_) => Err(Failure::usage(format!("--workers {text} is out of range"), hint)),
+        Err(_) => Err(Failure::usage(
+            format!("--workers {text} is not a number of workers"),
+            hint,
+        )),
+    }
+}
+
+/// `SIGTERM`, `TERM`, `term` or `15`.
+fn signal_named(text: &str) -> Result<Signal, Failure> {
+    let upper = text.to_ascii_uppercase();
+    let by_number = text
+        .parse::<i32>()
+        .ok()
+        .and_then(|number| Signal::try_from(number).ok());
+    let by_name = || {
+        if upper.starts_with("SIG") {
+            upper.parse()
+        } else {
+            format!("SIG{upper}").parse()
+        }
+    };
+    by_number.or_else(|| by_name().ok()).ok_or_else(|| {
+        Failure::usage(
+            format!("--stop-signal {text} is no signal"),
+            "say one like SIGTERM, SIGINT or SIGQUIT",
+        )
+    })
+}
+
+fn checked_name(name: String) -> Result<String, Failure> {
+    super::apps::paths_of(&name).map(|_| name)
+}
+
+/// The command's file name, with what a name can't have replaced.
+fn default_name(program: &OsStr) -> Result<String, Failure> {
+    let file = Path::new(program).file_name().unwrap_or_default().to_string_lossy();
+    let name: String = file
+        .chars()
+        .map(|letter| if is_name_character(letter) { letter } else { '-' })
+        .collect();
+    let name: String = name.trim_start_matches(['.', '-']).chars().take(MAX_NAME_LEN).collect();
+    checked_name(name).map_err(|_| {
+        Failure::usage(
+            format!("{} gives the app no name", program.display()),
+            "give it one: `--name APP`",
+        )
+    })
+}
+
+fn is_name_character(letter: char) -> bool {
+    letter.is_ascii_alphanumeric() || matches!(letter, '.' | '_' | '-')
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::api::types::ErrorKind;
+
+    fn resolved(line: &str) -> Result<RunOptions, Failure> {
+        let arguments = args::Arguments::try_parse_from(line.split(' ')).map_err(|error| Failure::from(&error))?;
+        let args::Verb::Run(arguments) = arguments.verb else {
+            panic!("{line} is not a run")
+        };
+        resolve(*arguments)
+    }
+
+    #[test]
+    fn defaults_are_those_of_the_contract() {
+        let options = resolved("reuse-ctl run -- ./bin/server --port 1 -d").expect("right");
+        let expected = RunOptions {
+            name: "server".into(),
+            workers: 1,
+            policy: Policy::LeastLoaded,
+            ports: vec![],
+            listen: vec![],
+            when_empty: WhenEmpty::Park,
+            user: None,
+            drain_timeout: Duration::from_secs(30),
+            stop_signal: Signal::SIGTERM,
+            stop_timeout: Duration::from_secs(10),
+            ready_timeout: Duration::from_secs(30),
+            control_group: None,
+            sticky: StickyOptions {
+                prefix4: 32,
+                prefix6: 64,
+                ttl: Duration::from_secs(3600),
+                capacity: 65_536,
+            },
+            verbosity: 0,
+            detached: false,
+            command: vec!["./bin/server".into(), "--port".into(), "1".into(), "-d".into()],
+        };
+        assert_eq!(options, expected);
+    }
+
+    #[test]
+    fn everything_can_be_said() {
+        let options = resolved(
+            "reuse-ctl run --name my.app_1 --workers 256 --policy sticky --port 81 --port 80 --port 80 --listen [::1]:443 \
+             --when-empty refuse --user www --drain-timeout 2m --stop-signal int --stop-timeout 500ms --ready-timeout 1s \
+             --control-group ops --sticky-prefix4 24 --sticky-prefix6 56 --sticky-ttl 5m --sticky-capacity 10 -vv -- x",
+        )
+        .expect("right");
+        assert_eq!(
+            (options.name.as_str(), options.workers, options.policy),
+            ("my.app_1", 256, Policy::Sticky)
+        );
+        assert_eq!(
+            (options.ports, options.listen),
+            (vec![80, 81], vec!["[::1]:443".parse().expect("an address")])
+        );
+        assert_eq!(
+            (options.when_empty, options.stop_signal),
+            (WhenEmpty::Refuse, Signal::SIGINT)
+        );
+        assert_eq!(
+            (options.drain_timeout, options.stop_timeout),
+            (Duration::from_secs(120), Duration::from_millis(500))
+        );
+        assert_eq!(
+            (options.sticky.prefix4, options.sticky.prefix6, options.sticky.capacity),
+            (24, 56, 10)
+        );
+        assert_eq!((options.verbosity, options.control_group.as_deref()), (2, Some("ops")));
+        assert!(resolved("reuse-ctl run --workers max -- x").expect("right").workers >= 1);
+    }
+
+    #[test]
+    fn nonsense_is_a_usage_error_with_a_way_out() {
+        for (options, error) in [
+            ("--workers 0", "--workers 0 is out of range"),
+            ("--workers 257", "--workers 257 is out of range"),
+            ("--workers -1", "--workers -1 is not a number of workers"),
+            ("--workers many", "--workers many is not a number of workers"),
+            ("--policy random", "there is no policy \"random\""),
+            ("--name a/b", "the app's name \"a/b\" has a '/' in it"),
+            ("--name ..", "the app's name \"..\" begins with a dot"),
+            ("--listen 127.0.0.1:0", "--listen 127.0.0.1:0: port 0 is no port"),
+            ("--stop-signal SIGNAL", "--stop-signal SIGNAL is no signal"),
+        ] {
+            let failure = resolved(&format!("reuse-ctl run {options} -- x")).expect_err(options);
+            assert_eq!((failure.kind, failure.error.as_str()), (ErrorKind::Usage, error));
+            assert!(!failure.hint.is_empty(), "{options}");
+        }
+        for options in [
+            "--port 0",
+            "--port 65536",
+            "--drain-timeout 30",
+            "--sticky-prefix4 33",
+            "--when-empty wait",
+            "--nonsense",
+        ] {
+            let failure = resolved(&format!("reuse-ctl run {options} -- x")).expect_err(options);
+            assert_eq!(failure.kind, ErrorKind::Usage, "{options}");
+            assert!(
+                !failure.error.contains('\n') && !failure.error.is_empty() && !failure.hint.is_empty(),
+                "{failure:?}"
+            );
+        }
+        assert_eq!(
+            resolved("reuse-ctl run --workers 2").expect_err("no command").kind,
+            ErrorKind::Usage
+        );
+    }
+
+    #[test]
+    fn names_come_from_the_command() {
+        for (program, name) in [
+            ("bun", "bun"),
+            ("/usr/bin/python3.11", "python3.11"),
+            ("./.hidden server", "hidden-server"),
+        ] {
+            assert_eq!(default_name(OsStr::new(program)).as_deref(), Ok(name));
+        }
+        for program in ["/", "..", ""] {
+            assert_eq!(
+                default_name(OsStr::new(program)).expect_err(program).kind,
+                ErrorKind::Usage
+            );
+        }
+    }
+}

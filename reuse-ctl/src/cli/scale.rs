@@ -1,0 +1,20 @@
+//! `scale N|+N|-N`.
+
+use super::progress::{Request, changing_line, watch};
+use super::{Context, Failure, apps, args, output, restart};
+use crate::api::commands;
+use crate::api::types::ScaleRequest;
+
+pub(super) async fn run(context: &Context, arguments: &args::Scale) -> Result<(), Failure> {
+    commands::scale_target(&arguments.workers)?;
+    let app = apps::connect(context).await?;
+    let request = Request::put(
+        "/v1/workers",
+        ScaleRequest {
+            workers: arguments.workers.clone(),
+        },
+    );
+    let line = |status: &_, _| changing_line(status);
+    let reply = watch(context, &app, line, request.send(&app), restart::interrupted).await?;
+    output::finish(context, reply)
+}

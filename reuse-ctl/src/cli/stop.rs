@@ -1,0 +1,115 @@
+//! `stop`: ends the app, and returns when its controller is gone too, so that nothing of it is left.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::progress::{Request, watch};
+use super::table::counted;
+use super::{Context, Failure, apps, args, output};
+use crate::api::types::{Reply, Status, StopRequest};
+use crate::process::paths::KnownApp;
+use crate::supervisor::leftovers;
+
+/// How long a controller that has ended its workers may take to clean up.
+const CLEAN_UP: Duration = Duration::from_secs(10);
+const POLL: Duration = Duration::from_millis(20);
+
+pub(super) async fn run(context: &Context, arguments: &args::Stop) -> Result<(), Failure> {
+    if let Some(name) = apps::dead_one(context.app.as_deref())? {
+        return output::finish(context, clear_away(&name).await?);
+    }
+    let app = apps::connect(context).await?;
+    let request = Request::post(
+        "/v1/stop",
+        StopRequest {
+            timeout_ms: arguments.timeout.map(super::whole_ms),
+        },
+    );
+    let line = |status: &Status, elapsed: Duration| {
+        let timeout = arguments.timeout.or(status.drain_timeout_ms.map(Duration::from_millis));
+        stop_line(status, timeout.map(|timeout| timeout.saturating_sub(elapsed)))
+    };
+    let work = async {
+        let reply = request.send(&app).await?;
+        if reply.ok {
+            wait_until_gone(&app.entry).await?;
+        }
+        Ok(reply)
+    };
+    let interrupted = || {
+        Failure::failed(
+            "no longer waiting; the app goes on stopping",
+            "`reuse-ctl ls` shows whether it still runs",
+        )
+    };
+    let reply = watch(context, &app, line, work, interrupted).await?;
+    output::finish(context, reply)
+}
+
+/// Ends what the killed controller of an app has left behind.
+async fn clear_away(name: &str) -> Result<Reply, Failure> {
+    super::require_root("stop, when the controller was killed,")?;
+    let ended = leftovers::clear(name).await?;
+    let message = format!(
+        "the controller of {name} was gone; {} ended",
+        counted(u64::try_from(ended).unwrap_or(u64::MAX), "process")
+    );
+    Ok(Reply {
+        ok: true,
+        message: Some(message),
+        ..Reply::default()
+    })
+}
+
+async fn wait_until_gone(controller: &KnownApp) -> Result<(), Failure> {
+    let deadline = Instant::now() + CLEAN_UP;
+    while apps::is_alive(controller)? {
+        if Instant::now() > deadline {
+            let (name, seconds) = (&controller.name, CLEAN_UP.as_secs());
+            return Err(Failure::timeout(
+                format!("the workers of {name} have ended, but its controller is still there after {seconds} s"),
+                "its log says why; `reuse-ctl ls` names its pid",
+            ));
+        }
+        tokio::time::sleep(POLL).await;
+    }
+    Ok(())
+}
+
+fn stop_line(status: &Status, time_left: Option<Duration>) -> Option<String> {
+    let workers = status.workers.iter().filter(|worker| worker.pid.is_some()).count();
+    let connections: u64 = status.workers.iter().map(|worker| u64::from(worker.connections)).sum();
+    let time = time_left
+        .map(|left| format!(", {:.1} s", left.as_secs_f64()))
+        .unwrap_or_default();
+    (workers > 0).then(|| {
+        let workers = counted(u64::try_from(workers).unwrap_or(u64::MAX), "worker");
+        format!("{workers} to end, {} left{time}", counted(connections, "connection"))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_line_says_what_is_left() {
+        let status = crate::api::fake::status();
+        let left = Some(Duration::from_millis(9_950));
+        assert_eq!(
+            stop_line(&status, left).as_deref(),
+            Some("2 workers to end, 29 connections left, 9.9 s")
+        );
+        assert_eq!(
+            stop_line(
+                &Status {
+                    workers: vec![],
+                    ..status
+                },
+                left
+            ),
+            None
+        );
+    }
+}

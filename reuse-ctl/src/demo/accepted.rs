@@ -1,0 +1,116 @@
+//! Which connections a process has accepted: read from its descriptors, so that what dies with it is known exactly.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use socket2::Socket;
+
+/// How long a stop may take to reach every thread.
+const STOP_PATIENCE: Duration = Duration::from_millis(500);
+
+/// Stops the process, asks `condemn` to note the clients of every TCP connection that it has accepted, and kills it.
+///
+/// It is stopped first because a running process would go on accepting between the look and the kill. What still waits in its
+/// queue is not among them: the kernel moves that to other workers.
+pub(super) fn kill_knowing(pid: u32, port: u16, condemn: impl FnOnce(Vec<SocketAddr>)) -> io::Result<()> {
+    let process = Pid::from_raw(i32::try_from(pid).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?);
+    kill(process, Signal::SIGSTOP)?;
+    wait_until_stopped(pid);
+    let clients = accepted_by(pid, port);
+    if let Ok(clients) = clients {
+        condemn(clients);
+    }
+    // Whatever came before: a stopped worker must not stay.
+    kill(process, Signal::SIGKILL)?;
+    Ok(())
+}
+
+/// Every thread must have stopped: one that is still on its way to the stop may accept once more. They do so at their next return from
+/// the kernel, which is a matter of microseconds; a thread that hangs in the kernel accepts nothing.
+fn wait_until_stopped(pid: u32) {
+    let deadline = Instant::now() + STOP_PATIENCE;
+    while Instant::now() < deadline && !is_stopped(pid) {
+        std::thread::yield_now();
+    }
+}
+
+fn is_stopped(pid: u32) -> bool {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task"))
+        .into_iter()
+        .flatten()
+        .flatten();
+    // The state is the word behind the name, which is in parentheses.
+    let state = |thread: std::fs::DirEntry| {
+        let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+        stat.rsplit(')')
+            .next()
+            .and_then(|rest| rest.trim_start().chars().next())
+    };
+    threads.map(state).all(|state| state == Some('T'))
+}
+
+/// The remote ends of the connections to `port` that the process holds.
+fn accepted_by(pid: u32, port: u16) -> io::Result<Vec<SocketAddr>> {
+    let process = pidfd_open(pid)?;
+    let mut clients = Vec::new();
+    for entry in std::fs::read_dir(format!("/proc/{pid}/fd"))?.flatten() {
+        let is_socket =
+            std::fs::read_link(entry.path()).is_ok_and(|target| target.to_string_lossy().starts_with("socket:"));
+        let number = entry.file_name().to_str().and_then(|name| name.parse().ok());
+        let Some(number) = number.filter(|_| is_socket) else {
+            continue;
+        };
+        let socket = Socket::from(pidfd_getfd(&process, number)?);
+        let is_served = socket
+            .local_addr()
+            .ok()
+            .and_then(|local| local.as_socket())
+            .is_some_and(|local| local.port() == port);
+        if is_served {
+            // A listener has no peer.
+            clients.extend(socket.peer_addr().ok().and_then(|peer| peer.as_socket()));
+        }
+    }
+    Ok(clients)
+}
+
+fn pidfd_open(pid: u32) -> io::Result<OwnedFd> {
+    // SAFETY: pidfd_open(2) takes two integers and touches no memory of ours.
+    owned(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) })
+}
+
+fn pidfd_getfd(process: &OwnedFd, number: i32) -> io::Result<OwnedFd> {
+    // SAFETY: pidfd_getfd(2) takes three integers and touches no memory of ours.
+    owned(unsafe { libc::syscall(libc::SYS_pidfd_getfd, process.as_raw_fd(), number, 0) })
+}
+
+fn owned(result: libc::c_long) -> io::Result<OwnedFd> {
+    match i32::try_from(result) {
+        // SAFETY: the system call has just made this descriptor, and nobody else knows it.
+        Ok(descriptor @ 0..) => Ok(unsafe { OwnedFd::from_raw_fd(descriptor) }),
+        Ok(_) | Err(_) => Err(io::Error::last_os_error()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    #[test]
+    fn accepted_connections_are_told_from_queued_ones() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = listener.local_addr().expect("it is bound");
+        let first = TcpStream::connect(address).expect("it listens");
+        let (_accepted, client) = listener.accept().expect("one waits");
+        let _queued = TcpStream::connect(address).expect("it listens");
+        let found = accepted_by(std::process::id(), address.port()).expect("our own descriptors");
+        assert_eq!(found, [client]);
+        assert_eq!(client, first.local_addr().expect("it is connected"));
+    }
+}

@@ -1,0 +1,185 @@
+//! What the demo does to its app, one after the other, while the load goes on.
+
+use std::time::Duration;
+
+use hyper::Method;
+use serde::Serialize;
+use tokio::time::Instant;
+
+use super::accepted;
+use super::load::{SharedTally, lock};
+use crate::api::client::{Client, ClientError};
+use crate::api::types::{DrainRequest, PolicyRequest, ReloadRequest, Reply, Status, WorkerState};
+use crate::cli::Failure;
+
+/// The worker that is drained.
+const DRAINED: u16 = 2;
+/// The worker that is killed.
+const KILLED: u16 = 1;
+/// How long connections may take to end in a drain: the demo's kept ones live about a second.
+const DRAIN: Duration = Duration::from_secs(15);
+/// How long a killed worker may take to be active again.
+const BACK: Duration = Duration::from_secs(20);
+const POLL: Duration = Duration::from_millis(20);
+
+/// One act.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Act {
+    Steady,
+    Drain,
+    Undrain,
+    Kill,
+    Reload,
+    Sticky,
+}
+
+impl Act {
+    pub(super) const ALL: [Self; 6] = [
+        Self::Steady,
+        Self::Drain,
+        Self::Undrain,
+        Self::Kill,
+        Self::Reload,
+        Self::Sticky,
+    ];
+
+    /// As a person would say or type it.
+    pub(super) fn name(self) -> String {
+        match self {
+            Self::Steady => "steady, least-loaded".into(),
+            Self::Drain => format!("drain {DRAINED}"),
+            Self::Undrain => format!("undrain {DRAINED}"),
+            Self::Kill => format!("kill -9 worker {KILLED}"),
+            Self::Reload => "reload".into(),
+            Self::Sticky => "policy sticky".into(),
+        }
+    }
+
+    /// Its share of the whole time; an act that needs longer takes longer.
+    pub(super) fn duration(self, whole: Duration) -> Duration {
+        let twentieths = match self {
+            Self::Undrain => 2,
+            Self::Drain | Self::Kill => 3,
+            Self::Steady | Self::Reload | Self::Sticky => 4,
+        };
+        whole * twentieths / 20
+    }
+}
+
+/// Where the acts take place.
+#[derive(Debug, Clone)]
+pub(super) struct Stage {
+    pub(super) client: Client,
+    pub(super) port: u16,
+    pub(super) tally: SharedTally,
+}
+
+impl Stage {
+    /// Plays one act, and says in one line what came of it.
+    pub(super) async fn play(&self, act: Act) -> Result<String, Failure> {
+        match act {
+            Act::Steady => Ok("nothing happens".into()),
+            Act::Drain => {
+                let timeout_ms = u64::try_from(DRAIN.as_millis()).ok();
+                let request = DrainRequest {
+                    timeout_ms,
+                    ..DrainRequest::default()
+                };
+                let took = self
+                    .ask(Method::POST, &format!("/v1/workers/{DRAINED}/drain"), &request)
+                    .await?;
+                Ok(format!(
+                    "nothing was left on worker {DRAINED} after {:.1} s",
+                    took.as_secs_f64()
+                ))
+            }
+            Act::Undrain => {
+                self.ask(
+                    Method::POST,
+                    &format!("/v1/workers/{DRAINED}/undrain"),
+                    &serde_json::json!({}),
+                )
+                .await?;
+                Ok(format!("worker {DRAINED} takes connections again"))
+            }
+            Act::Kill => self.kill().await,
+            Act::Reload => {
+                let took = self.ask(Method::POST, "/v1/reload", &ReloadRequest::default()).await?;
+                Ok(format!("every worker replaced in {:.1} s", took.as_secs_f64()))
+            }
+            Act::Sticky => {
+                self.ask(
+                    Method::PUT,
+                    "/v1/policy",
+                    &PolicyRequest {
+                        policy: "sticky".into(),
+                    },
+                )
+                .await?;
+                lock(&self.tally).follow_clients();
+                Ok("every client address keeps its worker".into())
+            }
+        }
+    }
+
+    async fn kill(&self) -> Result<String, Failure> {
+        let before = worker_pid(&self.status().await?, KILLED)
+            .ok_or_else(|| Failure::failed(format!("worker {KILLED} does not run"), "start the demo again"))?;
+        let start = Instant::now();
+        let mut accepted = 0;
+        accepted::kill_knowing(before, self.port, |clients| {
+            accepted = clients.len();
+            lock(&self.tally).condemn(clients);
+        })
+        .map_err(|error| {
+            Failure::failed(
+                format!("kill worker {KILLED} (pid {before}): {error}"),
+                "start the demo again",
+            )
+        })?;
+        while start.elapsed() < BACK {
+            let status = self.status().await?;
+            let worker = status.workers.iter().find(|worker| worker.id == KILLED);
+            if worker.is_some_and(|worker| worker.state == WorkerState::Active && worker.pid != Some(before)) {
+                let took = start.elapsed().as_secs_f64();
+                return Ok(format!(
+                    "it had accepted {accepted} connections; a new one was active after {took:.1} s"
+                ));
+            }
+            tokio::time::sleep(POLL).await;
+        }
+        Err(Failure::timeout(
+            format!(
+                "worker {KILLED} was not active again {} s after it was killed",
+                BACK.as_secs()
+            ),
+            "see what `reuse-ctl status` says in a second terminal",
+        ))
+    }
+
+    /// The time it took.
+    async fn ask(&self, method: Method, path: &str, body: &impl Serialize) -> Result<Duration, Failure> {
+        let start = Instant::now();
+        let reply: Reply = self.client.command(method, path, body).await.map_err(gone)?;
+        if reply.ok {
+            Ok(start.elapsed())
+        } else {
+            Err(reply.into())
+        }
+    }
+
+    pub(super) async fn status(&self) -> Result<Status, Failure> {
+        self.client.status().await.map_err(gone)
+    }
+}
+
+fn worker_pid(status: &Status, id: u16) -> Option<u32> {
+    status.workers.iter().find(|worker| worker.id == id)?.pid
+}
+
+fn gone(error: ClientError) -> Failure {
+    match error {
+        ClientError::Refusal(reply) => Failure::from(*reply),
+        error => Failure::failed(format!("the demo's controller: {error}"), "start the demo again"),
+    }
+}

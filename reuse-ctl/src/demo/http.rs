@@ -1,0 +1,106 @@
+//! One request and its answer, by hand: the demo must know whether a connection broke before a byte of the answer had come.
+
+use std::io;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+/// The most that an answer of the demo's server can be.
+const ANSWER_BYTES: usize = 4096;
+
+/// What the demo's server says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Answer {
+    /// Who answered.
+    pub(super) worker: u16,
+    /// Whether the connection can take another request.
+    pub(super) keeps_open: bool,
+}
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ExchangeError {
+    /// The connection ended before a byte of the answer: on a connection that was used before, a client may ask again.
+    #[error("closed without an answer")]
+    Unanswered,
+    /// The connection ended in the middle of the answer.
+    #[error("cut off within the answer: {0}")]
+    CutOff(io::Error),
+    /// Somebody else answered.
+    #[error("an answer that is not the demo's: {0}")]
+    Strange(String),
+}
+
+/// Asks once over `stream`, and says whether it `keeps_open` it.
+pub(super) async fn exchange(stream: &mut TcpStream, keeps_open: bool) -> Result<Answer, ExchangeError> {
+    let request: &[u8] = if keeps_open {
+        b"GET / HTTP/1.1\r\nhost: demo\r\n\r\n"
+    } else {
+        b"GET / HTTP/1.1\r\nhost: demo\r\nconnection: close\r\n\r\n"
+    };
+    if stream.write_all(request).await.is_err() {
+        return Err(ExchangeError::Unanswered);
+    }
+    let mut received = Vec::with_capacity(512);
+    loop {
+        let read = stream.read_buf(&mut received).await;
+        let ended = match read {
+            Ok(0) => io::ErrorKind::UnexpectedEof.into(),
+            Ok(_) if received.len() > ANSWER_BYTES => return Err(strange(&received)),
+            Ok(_) => match parse(&received) {
+                Parsed::Incomplete => continue,
+                Parsed::Answer(answer) => return Ok(answer),
+                Parsed::Strange => return Err(strange(&received)),
+            },
+            Err(error) => error,
+        };
+        return Err(if received.is_empty() {
+            ExchangeError::Unanswered
+        } else {
+            ExchangeError::CutOff(ended)
+        });
+    }
+}
+
+/// Waits until the other end has closed, so that the port is not held on this side.
+pub(super) async fn until_closed(stream: &mut TcpStream) {
+    let mut rest = [0; 64];
+    // The answer is complete: how the connection ends no longer matters.
+    while matches!(stream.read(&mut rest).await, Ok(1..)) {}
+}
+
+fn strange(received: &[u8]) -> ExchangeError {
+    ExchangeError::Strange(String::from_utf8_lossy(&received[..received.len().min(60)]).into_owned())
+}
+
+enum Parsed {
+    Incomplete,
+    Answer(Answer),
+    Strange,
+}
+
+fn parse(received: &[u8]) -> Parsed {
+    #[derive(serde::Deserialize)]
+    struct Body {
+        worker: u16,
+    }
+    let Some(end) = received.windows(4).position(|four| four == b"\r\n\r\n") else {
+        return Parsed::Incomplete;
+    };
+    let head = String::from_utf8_lossy(&received[..end]).to_ascii_lowercase();
+    let body = &received[end + 4..];
+    let header = |name: &str| head.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+    let Some(length) = header("content-length:").and_then(|length| length.parse::<usize>().ok()) else {
+        return Parsed::Strange;
+    };
+    if body.len() < length {
+        return Parsed::Incomplete;
+    }
+    match serde_json::from_slice(body) {
+        Ok(Body { worker }) if head.starts_with("http/1.1 200") => Parsed::Answer(Answer {
+            worker,
+            keeps_open: header("connection:") != Some("close"),
+        }),
+        Ok(_) | Err(_) => Parsed::Strange,
+    }
+}

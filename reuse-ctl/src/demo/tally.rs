@@ -1,0 +1,236 @@
+//! What became of every request: pure counting, by act, by worker and by client.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::net::SocketAddr;
+
+use serde::Serialize;
+
+/// How one request ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// With an answer.
+    Answered {
+        /// By whom.
+        worker: u16,
+    },
+    /// Without.
+    Failed {
+        /// The client's end of the connection, if there was one.
+        client: Option<SocketAddr>,
+        /// One line.
+        reason: String,
+    },
+}
+
+/// One request of one client.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Sample {
+    /// Which client.
+    pub(super) client: usize,
+    /// How it ended.
+    pub(super) outcome: Outcome,
+    /// It was asked twice: the first time on a kept connection that closed before a byte of the answer.
+    pub(super) was_retried: bool,
+    /// Its connection was made for it, in this act ([`Tally::epoch`] at its start).
+    pub(super) made_in: Option<u64>,
+}
+
+/// The sums of one act.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub(super) struct ActSums {
+    /// What happened in it.
+    pub(super) act: String,
+    /// Requests that ended in it, however.
+    pub(super) requests: u64,
+    /// Of these, asked twice.
+    pub(super) retried: u64,
+    /// Failed because the worker that had accepted the connection was killed.
+    pub(super) died: u64,
+    /// Failed for any other reason. Must be 0.
+    pub(super) lost: u64,
+}
+
+/// All sums.
+#[derive(Debug, Default)]
+pub(super) struct Tally {
+    acts: Vec<ActSums>,
+    answered: BTreeMap<u16, u64>,
+    condemned: HashSet<SocketAddr>,
+    reasons: Vec<String>,
+    epoch: u64,
+    places: HashMap<usize, u16>,
+    moves: u64,
+}
+
+/// Reasons beyond these say nothing new.
+const REASONS: usize = 5;
+
+impl Tally {
+    /// What ends from now on belongs to this act.
+    pub(super) fn begin(&mut self, act: &str) {
+        self.acts.push(ActSums {
+            act: act.into(),
+            ..ActSums::default()
+        });
+        self.condemned.clear();
+        self.follow_clients();
+    }
+
+    /// The connections that end with the worker that is about to be killed: it has accepted them.
+    pub(super) fn condemn(&mut self, clients: impl IntoIterator<Item = SocketAddr>) {
+        self.condemned.extend(clients);
+    }
+
+    /// From now on a client whose new connections go to different workers has moved.
+    pub(super) fn follow_clients(&mut self) {
+        self.epoch += 1;
+        self.places.clear();
+        self.moves = 0;
+    }
+
+    /// Distinguishes connections made before and after [`Self::follow_clients`].
+    pub(super) fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// Counts one request.
+    pub(super) fn record(&mut self, sample: Sample) {
+        let Some(act) = self.acts.last_mut() else { return };
+        act.requests += 1;
+        act.retried += u64::from(sample.was_retried);
+        match sample.outcome {
+            Outcome::Answered { worker } => {
+                *self.answered.entry(worker).or_default() += 1;
+                if sample.made_in == Some(self.epoch) {
+                    let before = self.places.insert(sample.client, worker);
+                    self.moves += u64::from(before.is_some_and(|before| before != worker));
+                }
+            }
+            Outcome::Failed { client, .. } if client.is_some_and(|client| self.condemned.contains(&client)) => {
+                act.died += 1
+            }
+            Outcome::Failed { reason, .. } => {
+                act.lost += 1;
+                if self.reasons.len() < REASONS {
+                    self.reasons.push(reason);
+                }
+            }
+        }
+    }
+
+    /// Every act so far.
+    pub(super) fn acts(&self) -> &[ActSums] {
+        &self.acts
+    }
+
+    /// Requests answered by each worker.
+    pub(super) fn answered(&self) -> &BTreeMap<u16, u64> {
+        &self.answered
+    }
+
+    /// The first reasons of lost requests.
+    pub(super) fn reasons(&self) -> &[String] {
+        &self.reasons
+    }
+
+    /// Clients that made connections since [`Self::follow_clients`], and how often one of them changed its worker.
+    pub(super) fn clients_and_moves(&self) -> (usize, u64) {
+        (self.places.len(), self.moves)
+    }
+
+    /// Everything together.
+    pub(super) fn total(&self) -> ActSums {
+        self.acts.iter().fold(
+            ActSums {
+                act: "all".into(),
+                ..ActSums::default()
+            },
+            |mut total, act| {
+                total.requests += act.requests;
+                total.retried += act.retried;
+                total.died += act.died;
+                total.lost += act.lost;
+                total
+            },
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answered(client: usize, worker: u16, made_in: Option<u64>) -> Sample {
+        Sample {
+            client,
+            outcome: Outcome::Answered { worker },
+            was_retried: false,
+            made_in,
+        }
+    }
+
+    fn failed(port: Option<u16>) -> Sample {
+        let client = port.map(|port| SocketAddr::from(([127, 0, 1, 1], port)));
+        Sample {
+            client: 0,
+            outcome: Outcome::Failed {
+                client,
+                reason: "reset".into(),
+            },
+            was_retried: false,
+            made_in: None,
+        }
+    }
+
+    #[test]
+    fn only_what_the_killed_worker_had_accepted_died_with_it() {
+        let mut tally = Tally::default();
+        tally.record(answered(0, 0, None));
+        tally.begin("steady");
+        tally.record(failed(Some(1)));
+        tally.begin("kill");
+        tally.condemn([SocketAddr::from(([127, 0, 1, 1], 1))]);
+        for sample in [failed(Some(1)), failed(Some(2)), failed(None), answered(0, 3, None)] {
+            tally.record(sample);
+        }
+        tally.begin("after");
+        tally.record(failed(Some(1)));
+        let sums: Vec<_> = tally
+            .acts()
+            .iter()
+            .map(|act| (act.requests, act.died, act.lost))
+            .collect();
+        assert_eq!(sums, [(1, 0, 1), (4, 1, 2), (1, 0, 1)]);
+        assert_eq!(
+            (tally.total().requests, tally.total().died, tally.total().lost),
+            (6, 1, 4)
+        );
+        assert_eq!(
+            tally.answered(),
+            &BTreeMap::from([(3, 1)]),
+            "before the first act nothing counts"
+        );
+    }
+
+    #[test]
+    fn a_client_moves_when_its_new_connections_do() {
+        let mut tally = Tally::default();
+        tally.begin("sticky");
+        let before = Some(tally.epoch());
+        tally.follow_clients();
+        let now = Some(tally.epoch());
+        for sample in [
+            answered(1, 0, now),
+            answered(1, 0, now),
+            answered(2, 3, now),
+            answered(2, 1, None),
+            answered(2, 1, before),
+            answered(2, 3, now),
+        ] {
+            tally.record(sample);
+        }
+        assert_eq!(tally.clients_and_moves(), (2, 0));
+        tally.record(answered(2, 1, now));
+        assert_eq!(tally.clients_and_moves(), (2, 1));
+    }
+}

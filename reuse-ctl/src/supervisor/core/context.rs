@@ -1,0 +1,134 @@
+//! What the rules work with: the configuration, the moment, new ids, chance, and a place for what they decide.
+
+use std::collections::VecDeque;
+
+use super::backoff::Jitter;
+use crate::supervisor::interface::{
+    Config, Done, Effect, InstanceId, Millis, Note, NoteKind, Refusal, RequestId, SlotId,
+};
+
+/// The right to answer one request. It can't be copied and [`Context::answer`] consumes it: no request is answered twice.
+#[derive(Debug)]
+#[must_use = "a request whose ticket is dropped is never answered"]
+pub(super) struct Ticket(RequestId);
+
+impl Ticket {
+    pub(super) fn new(id: RequestId) -> Self {
+        Self(id)
+    }
+}
+
+/// What the waiting requests listen for.
+#[derive(Debug)]
+pub(super) enum Happened {
+    /// An instance that was starting is ready.
+    Up { slot: SlotId, instance: InstanceId },
+    /// An instance that was starting will not get ready. It may still have to die.
+    StartFailed {
+        slot: SlotId,
+        instance: InstanceId,
+        reason: String,
+    },
+    /// Nothing of this instance is left.
+    Gone { instance: InstanceId },
+    /// A slot that was to leave has left.
+    Removed { slot: SlotId },
+}
+
+#[derive(Debug)]
+pub(super) struct Context {
+    config: Config,
+    now: Millis,
+    jitter: Jitter,
+    next_instance: u32,
+    happened: VecDeque<Happened>,
+    effects: Vec<Effect>,
+}
+
+impl Context {
+    pub(super) fn new(config: Config) -> Self {
+        Self {
+            jitter: Jitter::seeded(config.seed),
+            config,
+            now: Millis::default(),
+            next_instance: 0,
+            happened: VecDeque::new(),
+            effects: Vec::new(),
+        }
+    }
+
+    pub(super) fn config(&self) -> &Config {
+        &self.config
+    }
+
+    pub(super) fn now(&self) -> Millis {
+        self.now
+    }
+
+    /// Time never goes back, whatever the caller says.
+    pub(super) fn advance_to(&mut self, now: Millis) {
+        self.now = self.now.max(now);
+    }
+
+    /// The delay before the next start after `crashes` in a row.
+    pub(super) fn backoff_ms(&mut self, crashes: u32) -> u64 {
+        super::backoff::delay_ms(&self.config, crashes, &mut self.jitter)
+    }
+
+    /// Every instance that is spawned from now on has this id or a higher one.
+    pub(super) fn next_instance(&self) -> InstanceId {
+        InstanceId(self.next_instance)
+    }
+
+    pub(super) fn spawn(&mut self, slot: SlotId) -> InstanceId {
+        let instance = self.next_instance();
+        self.next_instance += 1;
+        self.say(Effect::Spawn { slot, instance });
+        instance
+    }
+
+    pub(super) fn answer(&mut self, ticket: Ticket, outcome: Result<Done, Refusal>) {
+        self.say(Effect::Reply { id: ticket.0, outcome });
+    }
+
+    pub(super) fn note(&mut self, kind: NoteKind, slot: Option<SlotId>, instance: Option<InstanceId>, message: String) {
+        self.say(Effect::Note(Note {
+            slot,
+            instance,
+            kind,
+            message,
+        }));
+    }
+
+    pub(super) fn tell(&mut self, happened: Happened) {
+        self.happened.push_back(happened);
+    }
+
+    pub(super) fn next_happened(&mut self) -> Option<Happened> {
+        self.happened.pop_front()
+    }
+
+    pub(super) fn say(&mut self, effect: Effect) {
+        self.effects.push(effect);
+    }
+
+    /// What was decided since the last time, in the order in which it has to be carried out.
+    pub(super) fn take_effects(&mut self) -> Vec<Effect> {
+        let mut effects = std::mem::take(&mut self.effects);
+        effects.sort_by_key(rank);
+        effects
+    }
+}
+
+/// The order of effects within one step; equals stay as they were said.
+///
+/// First what may be chosen: an answer means that it is so already, and no process hears a signal while it can be chosen. Then
+/// the answers, before any process is killed: the answer about one that failed still tells what that one listens on.
+fn rank(effect: &Effect) -> u8 {
+    match effect {
+        Effect::Publish(_) | Effect::SetPolicy(_) => 0,
+        Effect::Note(_) | Effect::Reply { .. } => 1,
+        Effect::Spawn { .. } | Effect::Terminate { .. } | Effect::Kill { .. } => 2,
+        Effect::Finish { .. } => 3,
+    }
+}

@@ -1,0 +1,182 @@
+//! How an instance is emptied, and how it is ended.
+
+use crate::supervisor::interface::{Config, Load, Millis};
+
+/// An unanswered handshake lives for a minute, and whose it is can't be seen: none is waited for longer than this.
+const HANDSHAKE_PATIENCE_MS: u64 = 1000;
+
+/// Since when an instance can't be chosen, and what was seen of it *since then*: what was seen before says nothing, as a
+/// connection may have come in between.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Withdrawal {
+    at: Millis,
+    seen: Option<Load>,
+}
+
+impl Withdrawal {
+    pub(super) fn begin(at: Millis) -> Self {
+        Self { at, seen: None }
+    }
+
+    pub(super) fn observed(&mut self, load: Load) {
+        self.seen = Some(load);
+    }
+
+    pub(super) fn seen(&self) -> Option<Load> {
+        self.seen
+    }
+
+    /// Nothing comes any more and nothing is there: the end of a drain.
+    pub(super) fn is_empty(&self, now: Millis) -> bool {
+        self.is_settled(now) && self.seen.is_some_and(|load| load.connections == 0)
+    }
+
+    /// The stop signal loses nothing: every connection is in the hands of a server that hears the signal, or there is none.
+    fn may_be_signalled(&self, now: Millis) -> bool {
+        self.is_settled(now)
+            && self
+                .seen
+                .is_some_and(|load| load.catches_stop_signal || load.connections == 0)
+    }
+
+    fn is_settled(&self, now: Millis) -> bool {
+        let patient = now.since(self.at) < HANDSHAKE_PATIENCE_MS;
+        self.seen
+            .is_some_and(|load| load.queue == 0 && (load.handshakes == 0 || !patient))
+    }
+
+    /// When `condition` comes true by the mere passing of time, if it does.
+    pub(super) fn due(&self, condition: fn(&Self, Millis) -> bool) -> Option<Millis> {
+        let end = self.at.plus(HANDSHAKE_PATIENCE_MS);
+        condition(self, end).then_some(end)
+    }
+}
+
+/// The three stages of ending an instance.
+///
+/// 1. *Emptying*: it is withdrawn. As soon as its queue is empty (and the handshakes are over, or a second has passed), it gets
+///    the stop signal; a server that does not catch the signal would die of it at once, so for that one the connections must be
+///    gone as well. At most the grace is waited.
+/// 2. *Terminated*: it has got the stop signal and should end by itself. While it has connections it may take the grace, counted
+///    from the signal; if the grace was used up before the signal, then `stop_timeout_ms`. Without connections it may take
+///    `stop_timeout_ms`, counted from the signal or from when the last connection was gone, whichever is later.
+/// 3. *Killed*: out of time.
+///
+/// So at worst it takes the grace, the longer of grace and `stop_timeout_ms`, and `stop_timeout_ms`; and a few milliseconds in
+/// the usual case of a server that closes its connections when told to stop.
+///
+/// An instance that is not named in an observation keeps the load that was seen last: a server that has closed its listener and
+/// still serves its connections is not taken for an idle one.
+#[derive(Debug)]
+pub(super) enum Ending {
+    Emptying {
+        withdrawal: Withdrawal,
+        /// The end of the grace.
+        deadline: Millis,
+        grace_ms: u64,
+    },
+    Terminated {
+        /// Until when connections may remain.
+        connections_until: Millis,
+        /// Since when there is none.
+        idle_since: Option<Millis>,
+    },
+    Killed,
+}
+
+impl Ending {
+    pub(super) fn empty(withdrawal: Withdrawal, grace_ms: u64, now: Millis) -> Self {
+        Self::Emptying {
+            withdrawal,
+            deadline: now.plus(grace_ms),
+            grace_ms,
+        }
+    }
+
+    /// Straight to the signal: an instance that has no connections as far as is known.
+    pub(super) fn terminate(grace_ms: u64, now: Millis) -> Self {
+        Self::Terminated {
+            connections_until: now.plus(grace_ms),
+            idle_since: Some(now),
+        }
+    }
+
+    pub(super) fn observed(&mut self, load: Load, now: Millis) {
+        match self {
+            Self::Emptying { withdrawal, .. } => withdrawal.observed(load),
+            Self::Terminated { idle_since, .. } if load.connections > 0 => *idle_since = None,
+            Self::Terminated { idle_since, .. } => *idle_since = idle_since.or(Some(now)),
+            Self::Killed => {}
+        }
+    }
+
+    /// Shortens the grace to `grace_ms` from now. Never lengthens it.
+    pub(super) fn hasten(&mut self, grace_ms: u64, now: Millis) {
+        let end = now.plus(grace_ms);
+        match self {
+            Self::Emptying {
+                deadline,
+                grace_ms: grace,
+                ..
+            } => {
+                *deadline = end.min(*deadline);
+                *grace = grace_ms.min(*grace);
+            }
+            Self::Terminated { connections_until, .. } => *connections_until = end.min(*connections_until),
+            Self::Killed => {}
+        }
+    }
+
+    /// The next stage, if it is time for it.
+    pub(super) fn next(&self, config: &Config, now: Millis) -> Option<Self> {
+        match self {
+            Self::Emptying {
+                withdrawal,
+                deadline,
+                grace_ms,
+            } => {
+                let out_of_time = *deadline <= now;
+                let still_ms = if out_of_time { config.stop_timeout_ms } else { *grace_ms };
+                let busy = withdrawal.seen.is_some_and(|load| load.connections > 0);
+                (out_of_time || withdrawal.may_be_signalled(now)).then(|| Self::Terminated {
+                    connections_until: now.plus(still_ms),
+                    idle_since: (!busy).then_some(now),
+                })
+            }
+            Self::Terminated { .. } => self
+                .deadline(config)
+                .filter(|kill_at| *kill_at <= now)
+                .map(|_| Self::Killed),
+            Self::Killed => None,
+        }
+    }
+
+    /// When the next stage comes if nothing new is seen.
+    pub(super) fn deadline(&self, config: &Config) -> Option<Millis> {
+        match self {
+            Self::Emptying {
+                withdrawal, deadline, ..
+            } => {
+                let settled = withdrawal.due(Withdrawal::may_be_signalled);
+                Some(settled.map_or(*deadline, |settled| settled.min(*deadline)))
+            }
+            Self::Terminated {
+                idle_since: Some(since),
+                ..
+            } => Some(since.plus(config.stop_timeout_ms)),
+            Self::Terminated {
+                connections_until,
+                idle_since: None,
+            } => Some(*connections_until),
+            Self::Killed => None,
+        }
+    }
+
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Self::Emptying { .. } => "emptying",
+            Self::Terminated { .. } => "terminated",
+            Self::Killed => "killed",
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! What each input, and the passing of time, does to an instance.
+
+use std::mem;
+
+use super::{Instance, OnReady, Phase, Plan, Standing};
+use crate::supervisor::core::context::Context;
+use crate::supervisor::core::drain::{Drain, Waiter};
+use crate::supervisor::core::ending::Ending;
+use crate::supervisor::core::transitions::phase_may_follow;
+use crate::supervisor::core::words;
+use crate::supervisor::interface::{Load, Millis, NoteKind, Refusal};
+
+impl Instance {
+    pub(in crate::supervisor::core) fn spawned(&mut self, pid: u32, cx: &mut Context) {
+        let Phase::Requested(plan) = self.phase else { return };
+        match plan {
+            Plan::Start { deadline, on_ready } => {
+                self.enter(Phase::Starting {
+                    pid,
+                    deadline,
+                    on_ready,
+                    had_listeners: false,
+                });
+                self.note(NoteKind::Spawned, "was started", cx);
+            }
+            Plan::Terminate { grace_ms } => {
+                self.enter_ending(pid, Ending::terminate(grace_ms, cx.now()), cx);
+            }
+            Plan::Kill => {
+                self.enter_ending(pid, Ending::Killed, cx);
+            }
+        }
+    }
+
+    /// Whether a start ended by this.
+    pub(in crate::supervisor::core) fn ready(&mut self, cx: &mut Context) -> bool {
+        match &mut self.phase {
+            Phase::Starting { pid, on_ready, .. } => {
+                let (pid, ready_at) = (*pid, cx.now());
+                match on_ready {
+                    OnReady::Publish => {
+                        self.activate(pid, ready_at, "is active", cx);
+                    }
+                    OnReady::StayWithdrawn => {
+                        self.enter(Phase::Serving {
+                            pid,
+                            ready_at,
+                            standing: Standing::Drained { listening: true },
+                        });
+                        self.note(
+                            NoteKind::Drained,
+                            "is ready and stays withdrawn, as its slot was drained",
+                            cx,
+                        );
+                    }
+                }
+                return true;
+            }
+            Phase::Serving { standing, .. } => standing.set_listening(true),
+            Phase::Requested(_) | Phase::Stopping { .. } => {}
+        }
+        false
+    }
+
+    /// A withdrawn instance is left in peace: it only can't be published again before it listens again.
+    pub(in crate::supervisor::core) fn unready(&mut self, reason: &str, cx: &mut Context) {
+        match &mut self.phase {
+            Phase::Serving {
+                pid,
+                standing: Standing::Active,
+                ..
+            } => {
+                let pid = *pid;
+                self.await_listeners(pid, cx);
+            }
+            Phase::Serving { standing, .. } => standing.set_listening(false),
+            Phase::Requested(_) | Phase::Starting { .. } | Phase::Stopping { .. } => return,
+        }
+        self.note(NoteKind::Warning, &format!("can't be chosen: {reason}"), cx);
+    }
+
+    pub(in crate::supervisor::core) fn observed(&mut self, load: Load, cx: &mut Context) {
+        match &mut self.phase {
+            Phase::Serving {
+                standing: Standing::Draining(drain),
+                ..
+            } => drain.observed(load),
+            Phase::Stopping { ending, .. } => ending.observed(load, cx.now()),
+            Phase::Requested(_) | Phase::Starting { .. } | Phase::Serving { .. } => {}
+        }
+        self.progress(cx);
+    }
+
+    /// Withdraws an active instance, or joins the drain of a draining one. Gives `waiter` back if it is neither.
+    pub(in crate::supervisor::core) fn drain(&mut self, waiter: Option<Waiter>, cx: &mut Context) -> Option<Waiter> {
+        match &mut self.phase {
+            Phase::Serving {
+                pid,
+                ready_at,
+                standing: Standing::Active,
+            } => {
+                let standing = Standing::Draining(Drain::begin(cx.now(), waiter));
+                let next = Phase::Serving {
+                    pid: *pid,
+                    ready_at: *ready_at,
+                    standing,
+                };
+                self.enter(next);
+                self.note(NoteKind::Draining, "is withdrawn: it gets no new connections", cx);
+                None
+            }
+            Phase::Serving {
+                standing: Standing::Draining(drain),
+                ..
+            } => {
+                drain.join(waiter);
+                None
+            }
+            Phase::Requested(_) | Phase::Starting { .. } | Phase::Serving { .. } | Phase::Stopping { .. } => waiter,
+        }
+    }
+
+    pub(in crate::supervisor::core) fn undrain(&mut self, cx: &mut Context) {
+        match &mut self.phase {
+            Phase::Requested(Plan::Start { on_ready, .. }) | Phase::Starting { on_ready, .. } => {
+                *on_ready = OnReady::Publish;
+            }
+            Phase::Serving {
+                standing: Standing::Active,
+                ..
+            }
+            | Phase::Requested(_)
+            | Phase::Stopping { .. } => {}
+            Phase::Serving {
+                pid,
+                ready_at,
+                standing,
+            } => {
+                let (pid, ready_at, listening) = (*pid, *ready_at, standing.is_listening());
+                let undrained = words::undrained_meanwhile(self.slot);
+                let before = if listening {
+                    self.activate(pid, ready_at, "is published again", cx)
+                } else {
+                    self.await_listeners(pid, cx)
+                };
+                before.give_up_drain(&undrained, cx);
+            }
+        }
+    }
+
+    fn activate(&mut self, pid: u32, ready_at: Millis, how: &str, cx: &mut Context) -> Phase {
+        let before = self.enter(Phase::Serving {
+            pid,
+            ready_at,
+            standing: Standing::Active,
+        });
+        self.note(NoteKind::Active, how, cx);
+        before
+    }
+
+    /// It ought to be published, and can't be before it listens again.
+    fn await_listeners(&mut self, pid: u32, cx: &mut Context) -> Phase {
+        let deadline = cx.now().plus(cx.config().ready_timeout_ms);
+        self.enter(Phase::Starting {
+            pid,
+            deadline,
+            on_ready: OnReady::Publish,
+            had_listeners: true,
+        })
+    }
+
+    /// The only place where a phase changes into another. Gives the one that was left.
+    pub(super) fn enter(&mut self, next: Phase) -> Phase {
+        let from = self.phase_name();
+        let before = mem::replace(&mut self.phase, next);
+        debug_assert!(
+            phase_may_follow(from, self.phase_name()),
+            "{from} → {}",
+            self.phase_name()
+        );
+        before
+    }
+
+    pub(super) fn note(&self, kind: NoteKind, what: &str, cx: &mut Context) {
+        cx.note(kind, Some(self.slot), Some(self.id), format!("{} {what}", self.name()));
+    }
+}
+
+impl Phase {
+    /// Answers those who waited for a drain that was left half done.
+    pub(super) fn give_up_drain(self, refusal: &Refusal, cx: &mut Context) {
+        if let Self::Serving {
+            standing: Standing::Draining(drain),
+            ..
+        } = self
+        {
+            drain.fail(refusal, cx);
+        }
+    }
+}
+
+impl Standing {
+    fn is_listening(&self) -> bool {
+        match self {
+            Self::Active => true,
+            Self::Draining(drain) => drain.listening,
+            Self::Drained { listening } => *listening,
+        }
+    }
+
+    /// Only of a withdrawn one: an active instance without listeners is not active.
+    fn set_listening(&mut self, is_listening: bool) {
+        match self {
+            Self::Active => {}
+            Self::Draining(drain) => drain.listening = is_listening,
+            Self::Drained { listening } => *listening = is_listening,
+        }
+    }
+}

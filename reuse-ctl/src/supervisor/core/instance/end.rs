@@ -1,0 +1,129 @@
+//! How an instance is ended, how it departs, and what the passing of time does to it.
+
+use super::{Instance, Phase, Plan, Standing};
+use crate::api::types::WorkerState;
+use crate::supervisor::core::context::Context;
+use crate::supervisor::core::ending::{Ending, Withdrawal};
+use crate::supervisor::core::transitions::phase_may_follow;
+use crate::supervisor::core::words::{self, Why};
+use crate::supervisor::interface::{Effect, NoteKind};
+
+impl Instance {
+    /// Begins to end it as [`Ending`] says. If that is under way, it can only become faster.
+    pub(in crate::supervisor::core) fn end(&mut self, grace_ms: u64, why: Why, cx: &mut Context) {
+        if self.state() != WorkerState::Stopping {
+            self.note(NoteKind::Stopping, &format!("is being ended: {why}"), cx);
+        }
+        let now = cx.now();
+        let (pid, ending) = match &mut self.phase {
+            Phase::Requested(plan @ Plan::Start { .. }) => {
+                *plan = Plan::Terminate { grace_ms };
+                return;
+            }
+            Phase::Requested(Plan::Terminate { .. } | Plan::Kill) => return,
+            Phase::Stopping { ending, .. } => {
+                ending.hasten(grace_ms, now);
+                return;
+            }
+            Phase::Starting { pid, .. }
+            | Phase::Serving {
+                pid,
+                standing: Standing::Drained { .. },
+                ..
+            } => (*pid, Ending::terminate(grace_ms, now)),
+            Phase::Serving {
+                pid,
+                standing: Standing::Active,
+                ..
+            } => (*pid, Ending::empty(Withdrawal::begin(now), grace_ms, now)),
+            Phase::Serving {
+                pid,
+                standing: Standing::Draining(drain),
+                ..
+            } => (*pid, Ending::empty(drain.withdrawal(), grace_ms, now)),
+        };
+        let before = self.enter_ending(pid, ending, cx);
+        before.give_up_drain(&words::drain_cut_short(self.slot, why), cx);
+        self.progress(cx);
+    }
+
+    /// Ends it the hard way, if that is not done yet. Never called for one that serves.
+    pub(in crate::supervisor::core) fn kill(&mut self, cx: &mut Context) {
+        match &mut self.phase {
+            Phase::Requested(plan) => *plan = Plan::Kill,
+            Phase::Stopping {
+                ending: Ending::Killed, ..
+            } => {}
+            Phase::Starting { pid, .. } | Phase::Serving { pid, .. } | Phase::Stopping { pid, .. } => {
+                let pid = *pid;
+                self.enter_ending(pid, Ending::Killed, cx);
+            }
+        }
+    }
+
+    /// It is gone, `how` ever. Nothing is left on it, which is all that those who drain it wait for.
+    pub(in crate::supervisor::core) fn depart(self, how: &str, cx: &mut Context) {
+        debug_assert!(phase_may_follow(self.phase_name(), "gone"), "every instance can end");
+        self.note(NoteKind::Exited, how, cx);
+        if let Phase::Serving {
+            standing: Standing::Draining(drain),
+            ..
+        } = self.phase
+        {
+            drain.succeed(self.slot, &format!("{how}: nothing is left on it"), cx);
+        }
+    }
+
+    /// Does what is due: in a drain and in an ending.
+    pub(in crate::supervisor::core) fn progress(&mut self, cx: &mut Context) {
+        match &mut self.phase {
+            Phase::Serving {
+                pid,
+                ready_at,
+                standing: Standing::Draining(drain),
+            } => {
+                if !drain.is_done(cx.now()) {
+                    return drain.expire_waiters(self.slot, cx);
+                }
+                let standing = Standing::Drained {
+                    listening: drain.listening,
+                };
+                let next = Phase::Serving {
+                    pid: *pid,
+                    ready_at: *ready_at,
+                    standing,
+                };
+                let before = self.enter(next);
+                self.note(NoteKind::Drained, "is drained: nothing is left on it", cx);
+                if let Phase::Serving {
+                    standing: Standing::Draining(drain),
+                    ..
+                } = before
+                {
+                    drain.succeed(self.slot, "is drained: nothing is left on it", cx);
+                }
+            }
+            Phase::Stopping { pid, ending } => {
+                let pid = *pid;
+                if let Some(next) = ending.next(cx.config(), cx.now()) {
+                    match next {
+                        Ending::Killed => self.note(NoteKind::Warning, "did not end in time: it is killed", cx),
+                        _ => self.note(NoteKind::Stopping, "is told to stop", cx),
+                    }
+                    self.enter_ending(pid, next, cx);
+                    self.progress(cx);
+                }
+            }
+            Phase::Requested(_) | Phase::Starting { .. } | Phase::Serving { .. } => {}
+        }
+    }
+
+    pub(super) fn enter_ending(&mut self, pid: u32, ending: Ending, cx: &mut Context) -> Phase {
+        match ending {
+            Ending::Emptying { .. } => {}
+            Ending::Terminated { .. } => cx.say(Effect::Terminate { instance: self.id }),
+            Ending::Killed => cx.say(Effect::Kill { instance: self.id }),
+        }
+        self.enter(Phase::Stopping { pid, ending })
+    }
+}

@@ -1,0 +1,94 @@
+//! Requests that take a while: they listen to what happens to instances and slots until they can be answered.
+
+mod replace;
+mod scale;
+
+use super::Core;
+use super::context::{Happened, Ticket};
+use super::words;
+use crate::supervisor::interface::SlotId;
+use replace::{Reload, Restart};
+use scale::{ScaleDown, ScaleUp, Undoing};
+
+/// What is under way, beside the drains (those wait at their instance) and the stop (that is a mode of the core).
+#[derive(Debug, Default)]
+pub(super) struct Jobs {
+    /// At most one per slot.
+    restarts: Vec<Restart>,
+    wide: Option<Wide>,
+}
+
+/// A job that concerns the app as a whole: one at a time.
+#[derive(Debug)]
+enum Wide {
+    Reload(Reload),
+    ScaleUp(ScaleUp),
+    ScaleDown(ScaleDown),
+    Undoing(Undoing),
+}
+
+impl Core {
+    pub(super) fn jobs_hear(&mut self, happened: &Happened) {
+        self.continue_restarts(happened);
+        self.jobs.wide = match self.jobs.wide.take() {
+            Some(Wide::Reload(reload)) => self.continue_reload(reload.hear(happened)).map(Wide::Reload),
+            Some(Wide::ScaleUp(scale)) => self.continue_scale_up(scale, happened),
+            Some(Wide::ScaleDown(scale)) => self.continue_scale_down(scale.hear(happened)).map(Wide::ScaleDown),
+            Some(Wide::Undoing(undoing)) => undoing.hear(happened).map(Wide::Undoing),
+            None => None,
+        };
+    }
+
+    /// Everything stops: nobody waits for anything else any more.
+    pub(super) fn refuse_all_jobs(&mut self) {
+        let Jobs { restarts, wide } = std::mem::take(&mut self.jobs);
+        let tickets = restarts
+            .into_iter()
+            .map(Restart::into_ticket)
+            .chain(wide.and_then(Wide::into_ticket));
+        tickets.for_each(|ticket| self.cx.answer(ticket, Err(words::stopped_meanwhile())));
+    }
+}
+
+impl Jobs {
+    /// What a restart of this slot has to wait for, by name.
+    pub(super) fn conflict_with_restart(&self, slot: SlotId) -> Option<String> {
+        match &self.wide {
+            Some(reload @ Wide::Reload(_)) => Some(reload.name().to_owned()),
+            _ => self
+                .restarts
+                .iter()
+                .find(|restart| restart.slot() == slot)
+                .map(Restart::name),
+        }
+    }
+
+    /// What a reload has to wait for.
+    pub(super) fn conflict_with_reload(&self) -> Option<String> {
+        self.conflict_with_scale()
+            .or_else(|| self.restarts.first().map(Restart::name))
+    }
+
+    /// What a scale has to wait for. It need not wait for restarts: those of slots that go are refused.
+    pub(super) fn conflict_with_scale(&self) -> Option<String> {
+        self.wide.as_ref().map(|wide| wide.name().to_owned())
+    }
+}
+
+impl Wide {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Reload(_) => "a reload",
+            Self::ScaleUp(_) | Self::ScaleDown(_) | Self::Undoing(_) => "a scale",
+        }
+    }
+
+    fn into_ticket(self) -> Option<Ticket> {
+        match self {
+            Self::Reload(reload) => Some(reload.into_ticket()),
+            Self::ScaleUp(scale) => Some(scale.into_ticket()),
+            Self::ScaleDown(scale) => Some(scale.into_ticket()),
+            Self::Undoing(_) => None,
+        }
+    }
+}

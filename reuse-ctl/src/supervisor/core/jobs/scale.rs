@@ -1,0 +1,146 @@
+//! `scale`: slots are added at the end and removed from the end.
+
+use super::Wide;
+use crate::supervisor::core::Core;
+use crate::supervisor::core::context::{Happened, Ticket};
+use crate::supervisor::core::slot::Slot;
+use crate::supervisor::core::words::{self, Why};
+use crate::supervisor::interface::{Done, InstanceId, SlotId};
+
+#[derive(Debug)]
+pub(super) struct ScaleUp {
+    ticket: Ticket,
+    added: Vec<SlotId>,
+    /// Those of `added` that have not been ready yet.
+    starting: Vec<SlotId>,
+}
+
+#[derive(Debug)]
+pub(super) struct ScaleDown {
+    ticket: Ticket,
+    removed: Vec<SlotId>,
+    /// Those of `removed` that are still there.
+    leaving: Vec<SlotId>,
+}
+
+/// A scale up has failed and was answered; its slots go.
+#[derive(Debug)]
+pub(super) struct Undoing {
+    leaving: Vec<SlotId>,
+}
+
+impl Core {
+    pub(in crate::supervisor::core) fn begin_scale_up(&mut self, ticket: Ticket, wanted: u16) {
+        let added: Vec<_> = (self.workers()..wanted).map(SlotId).collect();
+        self.slots.extend(added.iter().map(|id| Slot::start(*id, &mut self.cx)));
+        self.jobs.wide = Some(Wide::ScaleUp(ScaleUp {
+            ticket,
+            starting: added.clone(),
+            added,
+        }));
+    }
+
+    pub(in crate::supervisor::core) fn begin_scale_down(&mut self, ticket: Ticket, wanted: u16) {
+        let removed: Vec<_> = (wanted..self.workers()).map(SlotId).collect();
+        let grace_ms = self.cx.config().drain_timeout_ms;
+        for slot in &mut self.slots[usize::from(wanted)..] {
+            slot.leave(grace_ms, Why::ScaledDown, &mut self.cx);
+        }
+        self.refuse_restarts_of(&removed);
+        self.jobs.wide = Some(Wide::ScaleDown(ScaleDown {
+            ticket,
+            leaving: removed.clone(),
+            removed,
+        }));
+    }
+
+    pub(super) fn continue_scale_up(&mut self, mut scale: ScaleUp, happened: &Happened) -> Option<Wide> {
+        match happened {
+            Happened::Up { slot, .. } => scale.starting.retain(|waiting| waiting != slot),
+            Happened::StartFailed { slot, instance, reason } if scale.starting.contains(slot) => {
+                return Some(Wide::Undoing(self.undo_scale_up(scale, *slot, *instance, reason)));
+            }
+            Happened::StartFailed { .. } | Happened::Gone { .. } | Happened::Removed { .. } => {}
+        }
+        if !scale.starting.is_empty() {
+            return Some(Wide::ScaleUp(scale));
+        }
+        let message = self.scaled(usize::from(self.workers()) - scale.added.len());
+        self.cx.answer(
+            scale.ticket,
+            Ok(Done {
+                slots: scale.added,
+                message,
+            }),
+        );
+        None
+    }
+
+    pub(super) fn continue_scale_down(&mut self, scale: ScaleDown) -> Option<ScaleDown> {
+        if !scale.leaving.is_empty() {
+            return Some(scale);
+        }
+        let message = self.scaled(usize::from(self.workers()) + scale.removed.len());
+        self.cx.answer(
+            scale.ticket,
+            Ok(Done {
+                slots: scale.removed,
+                message,
+            }),
+        );
+        None
+    }
+
+    /// All or nothing: those that did start go as well, as in a scale down.
+    fn undo_scale_up(&mut self, scale: ScaleUp, slot: SlotId, culprit: InstanceId, reason: &str) -> Undoing {
+        let ScaleUp { ticket, added, .. } = scale;
+        let grace_ms = self.cx.config().drain_timeout_ms;
+        for slot in self.slots.iter_mut().filter(|slot| added.contains(&slot.id())) {
+            slot.abandon(grace_ms, Why::ScaledDown, &mut self.cx);
+        }
+        self.refuse_restarts_of(&added);
+        let mut refusal = words::start_failed(slot, culprit, reason, None);
+        let still = words::count(usize::from(self.workers()), "worker");
+        refusal.error = format!("{}; there are {still}, as before", refusal.error);
+        self.cx.answer(ticket, Err(refusal));
+        Undoing { leaving: added }
+    }
+
+    fn scaled(&self, before: usize) -> String {
+        format!(
+            "scaled from {before} to {}",
+            words::count(usize::from(self.workers()), "worker")
+        )
+    }
+}
+
+impl ScaleUp {
+    pub(super) fn into_ticket(self) -> Ticket {
+        self.ticket
+    }
+}
+
+impl ScaleDown {
+    pub(super) fn hear(mut self, happened: &Happened) -> Self {
+        forget_removed(&mut self.leaving, happened);
+        self
+    }
+
+    pub(super) fn into_ticket(self) -> Ticket {
+        self.ticket
+    }
+}
+
+impl Undoing {
+    /// Nothing, when it is done.
+    pub(super) fn hear(mut self, happened: &Happened) -> Option<Self> {
+        forget_removed(&mut self.leaving, happened);
+        (!self.leaving.is_empty()).then_some(self)
+    }
+}
+
+fn forget_removed(leaving: &mut Vec<SlotId>, happened: &Happened) {
+    if let Happened::Removed { slot } = happened {
+        leaving.retain(|other| other != slot);
+    }
+}

@@ -1,0 +1,259 @@
+//! A slot: who sits in it, who is on the way in and who on the way out, and what a crash means.
+
+mod crash;
+mod leave;
+mod queries;
+
+use std::mem;
+
+use super::context::{Context, Happened};
+use super::drain::Waiter;
+use super::instance::{Instance, OnReady};
+use super::transitions::seat_may_follow;
+use super::words::Why;
+use crate::supervisor::interface::{InstanceId, Millis, SlotId};
+use crash::is_stable;
+
+pub(super) use crash::Departure;
+
+#[derive(Debug)]
+pub(super) struct Slot {
+    id: SlotId,
+    seat: Seat,
+    /// On their way out, each with its own deadlines.
+    outgoing: Vec<Instance>,
+    /// Crashes and failed starts in a row, none of them of an instance that had proved stable.
+    crashes: u32,
+    /// Instances that have sat here.
+    seated: u64,
+}
+
+#[derive(Debug)]
+enum Seat {
+    /// One instance, starting or serving.
+    Held(Instance),
+    /// Start-first: the incoming one takes over when it is ready.
+    Replacing { current: Instance, incoming: Instance },
+    /// Stop-first: the next one is spawned when the old one, an outgoing one, is gone.
+    Vacating { old: InstanceId, on_ready: OnReady },
+    /// The start failed; the process is killed, and when it is gone that counts as a crash.
+    Failing {
+        dying: Instance,
+        reason: String,
+        on_ready: OnReady,
+    },
+    /// The next one is spawned after a delay.
+    BackingOff {
+        until: Millis,
+        reason: String,
+        on_ready: OnReady,
+    },
+    /// It crashed too often; only a person starts it again.
+    Failed { reason: String, on_ready: OnReady },
+    /// To be removed when the outgoing ones are gone.
+    Leaving,
+}
+
+/// Which goes first when an instance is replaced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Order {
+    StartFirst,
+    StopFirst,
+}
+
+impl Order {
+    pub(super) fn from_flag(stop_first: bool) -> Self {
+        if stop_first { Self::StopFirst } else { Self::StartFirst }
+    }
+}
+
+impl Slot {
+    /// A new slot whose first instance starts.
+    pub(super) fn start(id: SlotId, cx: &mut Context) -> Self {
+        let first = Instance::request(id, OnReady::Publish, cx);
+        Self {
+            id,
+            seat: Seat::Held(first),
+            outgoing: Vec::new(),
+            crashes: 0,
+            seated: 1,
+        }
+    }
+
+    pub(super) fn ready(&mut self, id: InstanceId, cx: &mut Context) {
+        if !self.instance_mut(id).is_some_and(|instance| instance.ready(cx)) {
+            return;
+        }
+        cx.tell(Happened::Up {
+            slot: self.id,
+            instance: id,
+        });
+        self.reseat(|slot, seat| match seat {
+            Seat::Replacing { current, incoming } if incoming.id() == id => {
+                slot.end(current, cx.config().drain_timeout_ms, Why::Replaced, cx);
+                slot.seat_incoming(incoming)
+            }
+            other => other,
+        });
+    }
+
+    pub(super) fn unready(&mut self, id: InstanceId, reason: &str, cx: &mut Context) {
+        let Some(instance) = self.instance_mut(id) else { return };
+        let was_stable = is_stable(instance, cx);
+        instance.unready(reason, cx);
+        if was_stable {
+            self.crashes = 0;
+        }
+    }
+
+    pub(super) fn departed(&mut self, id: InstanceId, departure: Departure<'_>, cx: &mut Context) {
+        let Some(instance) = self.instance_mut(id) else { return };
+        if matches!(departure, Departure::NeverSpawned(_)) && !instance.is_requested() {
+            return;
+        }
+        let how = departure.words();
+        self.outgoing
+            .extract_if(.., |outgoing| outgoing.id() == id)
+            .for_each(|gone| gone.depart(&how, cx));
+        self.reseat(|slot, seat| match seat {
+            Seat::Held(current) if current.id() == id => slot.lose(current, departure, cx),
+            Seat::Failing {
+                dying,
+                reason,
+                on_ready,
+            } if dying.id() == id => {
+                dying.depart(&how, cx);
+                slot.crash(reason, on_ready, cx)
+            }
+            Seat::Replacing { current, incoming } if current.id() == id => {
+                current.depart(&how, cx);
+                slot.seat_incoming(incoming)
+            }
+            Seat::Replacing { current, incoming } if incoming.id() == id => {
+                incoming.depart(&how, cx);
+                cx.tell(Happened::StartFailed {
+                    slot: slot.id,
+                    instance: id,
+                    reason: departure.too_early(),
+                });
+                Seat::Held(current)
+            }
+            Seat::Vacating { old, on_ready } if old == id => slot.seat_new(on_ready, cx),
+            other => other,
+        });
+        cx.tell(Happened::Gone { instance: id });
+    }
+
+    /// Does what is due.
+    pub(super) fn elapse(&mut self, cx: &mut Context) {
+        self.instances_mut().for_each(|instance| instance.progress(cx));
+        self.reseat(|slot, seat| match seat {
+            Seat::Held(current) => match current.overdue(cx) {
+                Some(reason) => slot.fail(current, reason, cx),
+                None => Seat::Held(current),
+            },
+            Seat::Replacing { current, incoming } => match (incoming.overdue(cx), current.overdue(cx)) {
+                (Some(reason), _) => {
+                    slot.dismiss(incoming, reason, cx);
+                    Seat::Held(current)
+                }
+                (None, Some(reason)) => {
+                    slot.dismiss(current, reason, cx);
+                    slot.seat_incoming(incoming)
+                }
+                (None, None) => Seat::Replacing { current, incoming },
+            },
+            Seat::BackingOff { until, on_ready, .. } if until <= cx.now() => slot.seat_new(on_ready, cx),
+            other => other,
+        });
+    }
+
+    /// See [`Instance::drain`].
+    pub(super) fn drain(&mut self, waiter: Option<Waiter>, cx: &mut Context) -> Option<Waiter> {
+        match &mut self.seat {
+            Seat::Held(current) => current.drain(waiter, cx),
+            _ => waiter,
+        }
+    }
+
+    /// Publishes the instance again, or the next one when it is ready.
+    pub(super) fn undrain(&mut self, cx: &mut Context) {
+        match &mut self.seat {
+            Seat::Held(current) => current.undrain(cx),
+            Seat::Failing { on_ready, .. } | Seat::BackingOff { on_ready, .. } | Seat::Failed { on_ready, .. } => {
+                *on_ready = OnReady::Publish;
+            }
+            Seat::Replacing { .. } | Seat::Vacating { .. } | Seat::Leaving => {}
+        }
+    }
+
+    /// Begins to replace the instance and gives the one to be replaced, if there is one. An instance that does not serve is not
+    /// worth waiting for: it is ended at once, whichever the order. Must not be called while [`Slot::busy`].
+    pub(super) fn replace(&mut self, order: Order, on_ready: OnReady, cx: &mut Context) -> Option<InstanceId> {
+        let mut replaced = None;
+        self.reseat(|slot, seat| match seat {
+            Seat::Held(current) => {
+                let old = current.id();
+                replaced = Some(old);
+                match order {
+                    Order::StartFirst if current.is_serving() => Seat::Replacing {
+                        current,
+                        incoming: Instance::request(slot.id, on_ready, cx),
+                    },
+                    Order::StartFirst => {
+                        slot.end(current, cx.config().drain_timeout_ms, Why::Replaced, cx);
+                        slot.seat_afresh(on_ready, cx)
+                    }
+                    Order::StopFirst => {
+                        slot.end(current, cx.config().drain_timeout_ms, Why::Replaced, cx);
+                        Seat::Vacating { old, on_ready }
+                    }
+                }
+            }
+            Seat::Failing { dying, .. } => {
+                let old = dying.id();
+                replaced = Some(old);
+                slot.outgoing.push(dying);
+                match order {
+                    Order::StartFirst => slot.seat_afresh(on_ready, cx),
+                    Order::StopFirst => Seat::Vacating { old, on_ready },
+                }
+            }
+            Seat::BackingOff { .. } | Seat::Failed { .. } => slot.seat_afresh(on_ready, cx),
+            busy @ (Seat::Replacing { .. } | Seat::Vacating { .. } | Seat::Leaving) => {
+                debug_assert!(false, "the caller asks `busy` first");
+                busy
+            }
+        });
+        replaced
+    }
+
+    fn seat_new(&mut self, on_ready: OnReady, cx: &mut Context) -> Seat {
+        let instance = Instance::request(self.id, on_ready, cx);
+        self.seat_incoming(instance)
+    }
+
+    /// As [`Slot::seat_new`], because a person wants it: what was before is forgiven.
+    fn seat_afresh(&mut self, on_ready: OnReady, cx: &mut Context) -> Seat {
+        self.crashes = 0;
+        self.seat_new(on_ready, cx)
+    }
+
+    fn seat_incoming(&mut self, incoming: Instance) -> Seat {
+        self.seated += 1;
+        Seat::Held(incoming)
+    }
+
+    /// The only place where a seat changes into another. `next` gets the present one; while it runs, the seat counts as empty.
+    fn reseat(&mut self, next: impl FnOnce(&mut Self, Seat) -> Seat) {
+        let from = self.seat.name();
+        let seat = mem::replace(&mut self.seat, Seat::Leaving);
+        self.seat = next(self, seat);
+        let to = self.seat.name();
+        debug_assert!(
+            from == to || seat_may_follow(from, to),
+            "worker {}: {from} → {to}",
+            self.id
+        );
+    }
+}

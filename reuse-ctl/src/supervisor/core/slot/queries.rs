@@ -1,0 +1,155 @@
+//! What can be read off a slot.
+
+use super::{Seat, Slot};
+use crate::api::types::WorkerState;
+use crate::supervisor::core::instance::{Instance, OnReady};
+use crate::supervisor::core::view::{InstanceView, SlotView};
+use crate::supervisor::core::words;
+use crate::supervisor::interface::{Config, InstanceId, Millis, Refusal, SlotId};
+
+impl Slot {
+    pub(in crate::supervisor::core) fn id(&self) -> SlotId {
+        self.id
+    }
+
+    /// The one instance that may be chosen: there is never a second.
+    pub(in crate::supervisor::core) fn published_instance(&self) -> Option<InstanceId> {
+        self.current()
+            .filter(|current| current.is_published())
+            .map(Instance::id)
+    }
+
+    /// The process that serves here, published or not.
+    pub(in crate::supervisor::core) fn serving_pid(&self) -> Option<u32> {
+        self.current().filter(|current| current.is_serving())?.pid()
+    }
+
+    /// What the next instance has to do when it is ready.
+    pub(in crate::supervisor::core) fn on_ready(&self) -> OnReady {
+        match &self.seat {
+            Seat::Held(instance) | Seat::Replacing { incoming: instance, .. } => instance.on_ready(),
+            Seat::Vacating { on_ready, .. }
+            | Seat::Failing { on_ready, .. }
+            | Seat::BackingOff { on_ready, .. }
+            | Seat::Failed { on_ready, .. } => *on_ready,
+            Seat::Leaving => OnReady::Publish,
+        }
+    }
+
+    /// Why nothing can be asked of this slot at the moment, if so.
+    pub(in crate::supervisor::core) fn busy(&self) -> Option<Refusal> {
+        match &self.seat {
+            Seat::Replacing { .. } | Seat::Vacating { .. } => {
+                Some(words::under_way(format_args!("a restart of worker {}", self.id)))
+            }
+            Seat::Leaving => Some(words::failed(
+                format!("worker {} is being removed", self.id),
+                "`reuse-ctl status` lists the workers",
+            )),
+            Seat::Held(_) | Seat::Failing { .. } | Seat::BackingOff { .. } | Seat::Failed { .. } => None,
+        }
+    }
+
+    pub(in crate::supervisor::core) fn is_leaving(&self) -> bool {
+        matches!(self.seat, Seat::Leaving)
+    }
+
+    /// It was to leave and nothing of it is left.
+    pub(in crate::supervisor::core) fn has_left(&self) -> bool {
+        self.is_leaving() && self.outgoing.is_empty()
+    }
+
+    /// It will not start again by itself and nothing of it is left.
+    pub(in crate::supervisor::core) fn has_failed(&self) -> bool {
+        matches!(self.seat, Seat::Failed { .. }) && self.outgoing.is_empty()
+    }
+
+    /// When something is due if nothing else happens.
+    pub(in crate::supervisor::core) fn deadline(&self, config: &Config) -> Option<Millis> {
+        let restart = match self.seat {
+            Seat::BackingOff { until, .. } => Some(until),
+            _ => None,
+        };
+        self.instances()
+            .filter_map(|instance| instance.deadline(config))
+            .chain(restart)
+            .min()
+    }
+
+    /// The state of the current instance, or of the slot when none runs.
+    pub(in crate::supervisor::core) fn state(&self) -> WorkerState {
+        match &self.seat {
+            Seat::Held(current) | Seat::Replacing { current, .. } => current.state(),
+            Seat::Leaving if self.outgoing.is_empty() => WorkerState::Exited,
+            Seat::Vacating { .. } | Seat::Failing { .. } | Seat::Leaving => WorkerState::Stopping,
+            Seat::BackingOff { .. } => WorkerState::BackingOff,
+            Seat::Failed { .. } => WorkerState::Failed,
+        }
+    }
+
+    pub(in crate::supervisor::core) fn view(&self) -> SlotView {
+        let current = self.current();
+        SlotView {
+            id: self.id,
+            state: self.state(),
+            current: current.map(Instance::id),
+            pid: current.and_then(Instance::pid),
+            started_at: current.map(Instance::requested_at),
+            active_at: current.and_then(Instance::ready_at),
+            restarts: self.seated - 1,
+            reason: match &self.seat {
+                Seat::Failing { reason, .. } | Seat::BackingOff { reason, .. } | Seat::Failed { reason, .. } => {
+                    Some(reason.clone())
+                }
+                Seat::Held(_) | Seat::Replacing { .. } | Seat::Vacating { .. } | Seat::Leaving => None,
+            },
+            instances: self.instances().map(InstanceView::of).collect(),
+        }
+    }
+
+    pub(in crate::supervisor::core) fn instance_mut(&mut self, id: InstanceId) -> Option<&mut Instance> {
+        self.instances_mut().find(|instance| instance.id() == id)
+    }
+
+    fn current(&self) -> Option<&Instance> {
+        match &self.seat {
+            Seat::Held(current) | Seat::Replacing { current, .. } | Seat::Failing { dying: current, .. } => {
+                Some(current)
+            }
+            Seat::Vacating { .. } | Seat::BackingOff { .. } | Seat::Failed { .. } | Seat::Leaving => None,
+        }
+    }
+
+    /// The current one, the incoming one, the outgoing ones.
+    fn instances(&self) -> impl Iterator<Item = &Instance> {
+        let incoming = match &self.seat {
+            Seat::Replacing { incoming, .. } => Some(incoming),
+            _ => None,
+        };
+        self.current().into_iter().chain(incoming).chain(&self.outgoing)
+    }
+
+    pub(super) fn instances_mut(&mut self) -> impl Iterator<Item = &mut Instance> {
+        let (current, incoming) = match &mut self.seat {
+            Seat::Held(current) | Seat::Failing { dying: current, .. } => (Some(current), None),
+            Seat::Replacing { current, incoming } => (Some(current), Some(incoming)),
+            Seat::Vacating { .. } | Seat::BackingOff { .. } | Seat::Failed { .. } | Seat::Leaving => (None, None),
+        };
+        current.into_iter().chain(incoming).chain(&mut self.outgoing)
+    }
+}
+
+impl Seat {
+    /// The word of the transition table.
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Self::Held(_) => "held",
+            Self::Replacing { .. } => "replacing",
+            Self::Vacating { .. } => "vacating",
+            Self::Failing { .. } => "failing",
+            Self::BackingOff { .. } => "backing off",
+            Self::Failed { .. } => "failed",
+            Self::Leaving => "leaving",
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! Whatever happens, in whatever order. The referee watches every step; see there for what must never be.
+
+use proptest::prelude::*;
+
+use super::events::{Event, any_config, drain, ending, event, exit, fate, load, pick, slot};
+use super::world::{World, config};
+use crate::api::types::WorkerState;
+use crate::supervisor::interface::{Command, Config, Effect, Exit, Input, InstanceId};
+
+impl World {
+    fn picked(&self, which: usize) -> InstanceId {
+        let slots = self.core.view().slots;
+        let newest = slots
+            .iter()
+            .flat_map(|slot| &slot.instances)
+            .map(|instance| instance.id.0)
+            .max();
+        InstanceId(
+            newest
+                .unwrap_or(0)
+                .saturating_sub(u32::try_from(which).unwrap_or(u32::MAX)),
+        )
+    }
+
+    fn happen(&mut self, event: &Event) {
+        match event {
+            Event::Ask(command) => {
+                self.ask(command.clone());
+            }
+            Event::Pass(ms) => self.pass(*ms),
+            Event::Spawned(which) => self.send(Input::Spawned {
+                instance: self.picked(*which),
+                pid: 9,
+            }),
+            Event::SpawnFailed(which) => {
+                self.send(Input::SpawnFailed {
+                    instance: self.picked(*which),
+                    reason: "no".into(),
+                });
+            }
+            Event::Ready(which) => self.send(Input::Ready {
+                instance: self.picked(*which),
+            }),
+            Event::Unready(which) => {
+                self.send(Input::Unready {
+                    instance: self.picked(*which),
+                    reason: "closed".into(),
+                });
+            }
+            Event::Exited(which, exit) => self.gone(self.picked(*which), *exit),
+            Event::Observed(loads) => {
+                let loads = loads.iter().map(|(which, load)| (self.picked(*which), *load)).collect();
+                self.send(Input::Observed(loads));
+            }
+            Event::Interrupt => self.send(Input::Interrupt),
+            Event::Start => self.send(Input::Start),
+        }
+    }
+
+    /// The least that the core may count on: what is to be spawned is spawned, what is killed dies, and time passes. Whether
+    /// anything ever gets ready is another question.
+    fn behave(&mut self, gets_ready: bool) {
+        for _ in 0..1000 {
+            let mut idle = true;
+            for (instance, pid, ready, killed) in self.processes() {
+                match (pid, killed) {
+                    (None, _) => self.send(Input::Spawned { instance, pid: 9 }),
+                    (Some(_), true) => self.gone(instance, Exit::Signal(9)),
+                    (Some(_), false) if gets_ready && !ready => self.send(Input::Ready { instance }),
+                    (Some(_), false) => continue,
+                }
+                idle = false;
+            }
+            match self.core.next_deadline() {
+                Some(deadline) => self.pass(deadline.since(self.now)),
+                None if idle => return,
+                None => {}
+            }
+        }
+        panic!("it never comes to rest: {:?}", self.core);
+    }
+
+    fn processes(&self) -> Vec<(InstanceId, Option<u32>, bool, bool)> {
+        let alive = self.referee.alive.iter();
+        alive
+            .map(|(id, process)| (*id, process.pid, process.ready, process.killed))
+            .collect()
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    #[test]
+    fn every_request_is_answered_once_if_the_world_behaves(
+        config in any_config(),
+        spawns in any::<bool>(),
+        gets_ready in any::<bool>(),
+        events in proptest::collection::vec(event(), 0..120),
+    ) {
+        let mut world = World::asleep(config);
+        world.spawns = spawns;
+        world.send(Input::Start);
+        events.iter().for_each(|event| world.happen(event));
+        world.behave(gets_ready);
+        prop_assert!(world.referee.unanswered.is_empty(), "{:?}", world.referee.unanswered);
+    }
+
+    #[test]
+    fn after_a_stop_it_is_over_once_if_the_world_behaves(
+        config in any_config(),
+        started in any::<bool>(),
+        gets_ready in any::<bool>(),
+        before in proptest::collection::vec(event(), 0..60),
+        stop in ending(),
+        after in proptest::collection::vec(prop_oneof![8 => event(), 1 => ending()], 0..30),
+    ) {
+        let mut world = World::asleep(config);
+        if started {
+            world.send(Input::Start);
+        }
+        before.iter().chain([&stop]).chain(&after).for_each(|event| world.happen(event));
+        world.behave(gets_ready);
+        prop_assert!(world.referee.finished.is_some());
+        prop_assert!(world.referee.unanswered.is_empty());
+        world.forget();
+        before.iter().for_each(|event| world.happen(event));
+        prop_assert!(world.said.is_empty());
+    }
+
+    /// Without restarts and the like, what may be chosen can be said in one line: who is ready and not withdrawn.
+    #[test]
+    fn published_is_who_is_ready_and_not_withdrawn(
+        workers in 1..5_u16,
+        events in proptest::collection::vec(prop_oneof![
+            3 => fate(),
+            1 => drain().prop_map(Event::Ask),
+            1 => slot().prop_map(|slot| Event::Ask(Command::Undrain { slot })),
+        ], 0..120),
+    ) {
+        let mut world = World::asleep(Config { workers, crash_limit: u32::MAX, ..config() });
+        world.send(Input::Start);
+        let mut withdrawn = [false; 6];
+        for event in &events {
+            let published = world.published_slots();
+            match event {
+                Event::Ask(Command::Drain { slot, force, .. }) => {
+                    let last = published == [slot.0];
+                    withdrawn[usize::from(slot.0)] |= published.contains(&slot.0) && (*force || !last);
+                }
+                Event::Ask(Command::Undrain { slot }) => withdrawn[usize::from(slot.0)] = false,
+                _ => {}
+            }
+            world.happen(event);
+            let mut expected: Vec<_> = world.referee.alive.iter()
+                .filter(|(_, process)| process.ready && !process.killed)
+                .map(|(id, process)| (process.slot.expect("a spawned one has a slot"), *id))
+                .filter(|(slot, _)| !withdrawn[usize::from(slot.0)])
+                .collect();
+            expected.sort();
+            prop_assert_eq!(&world.referee.published, &expected);
+        }
+    }
+
+    /// As long as nobody crashes or withdraws it, a slot whose instances are replaced start-first is always published.
+    #[test]
+    fn start_first_never_leaves_a_slot_unpublished(
+        stop_at in 0..200_usize,
+        events in proptest::collection::vec(prop_oneof![
+            2 => slot().prop_map(|slot| Event::Ask(Command::Restart { slot, stop_first: false })),
+            1 => Just(Event::Ask(Command::Reload { stop_first: false })),
+            3 => (0..40_000_u64).prop_map(Event::Pass),
+            6 => pick().prop_map(Event::Ready),
+            4 => (pick(), exit()).prop_map(|(which, exit)| Event::Exited(which, exit)),
+            3 => proptest::collection::vec((pick(), load()), 0..5).prop_map(Event::Observed),
+        ], 0..200),
+    ) {
+        let mut world = World::active(3);
+        for event in events.iter().take(stop_at) {
+            if let Event::Exited(which, _) = event && world.is_published(world.picked(*which)) {
+                continue;
+            }
+            world.happen(event);
+            prop_assert_eq!(world.published_slots(), [0, 1, 2]);
+            for slot in world.core.view().slots {
+                let not_on_their_way_out =
+                    slot.instances.iter().filter(|one| one.state != WorkerState::Stopping).count();
+                prop_assert!(not_on_their_way_out <= 2, "one serves, one comes: {:?}", slot);
+            }
+        }
+    }
+
+    #[test]
+    fn a_tick_at_the_deadline_moves_the_deadline_or_says_something(
+        config in any_config(),
+        events in proptest::collection::vec(event(), 0..60),
+    ) {
+        let mut world = World::asleep(config);
+        world.send(Input::Start);
+        events.iter().for_each(|event| world.happen(event));
+        for _ in 0..50 {
+            let Some(deadline) = world.core.next_deadline() else { break };
+            world.now = world.now.max(deadline);
+            world.send(Input::Tick);
+            prop_assert!(world.core.next_deadline().is_none_or(|next| next > deadline));
+        }
+    }
+
+    #[test]
+    fn the_same_inputs_have_the_same_effects(
+        config in any_config(),
+        events in proptest::collection::vec(event(), 0..60),
+    ) {
+        let run = || -> Vec<Effect> {
+            let mut world = World::asleep(config.clone());
+            world.send(Input::Start);
+            events.iter().for_each(|event| world.happen(event));
+            world.said
+        };
+        prop_assert_eq!(run(), run());
+    }
+}

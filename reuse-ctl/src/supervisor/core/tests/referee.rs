@@ -1,0 +1,165 @@
+//! Watches everything that goes into a core and comes out of it, and panics at the first thing that must never be.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::supervisor::core::Core;
+use crate::supervisor::interface::{Effect, Input, InstanceId, Millis, RequestId, SlotId};
+
+/// What the referee knows of a process, from the inputs and effects alone.
+#[derive(Debug, Default)]
+pub(super) struct Process {
+    pub(super) slot: Option<SlotId>,
+    pub(super) pid: Option<u32>,
+    pub(super) ready: bool,
+    pub(super) terminated: bool,
+    pub(super) killed: bool,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Referee {
+    /// Every instance of which something is, or may be, left.
+    pub(super) alive: BTreeMap<InstanceId, Process>,
+    pub(super) published: Vec<(SlotId, InstanceId)>,
+    pub(super) unanswered: BTreeSet<RequestId>,
+    pub(super) finished: Option<bool>,
+    spawned: BTreeSet<InstanceId>,
+}
+
+impl Referee {
+    pub(super) fn hear(&mut self, input: &Input) {
+        match input {
+            Input::Request { id, .. } if self.finished.is_none() => assert!(self.unanswered.insert(*id)),
+            Input::Spawned { instance, pid } => {
+                if let Some(process) = self.alive.get_mut(instance) {
+                    process.pid.get_or_insert(*pid);
+                }
+            }
+            Input::SpawnFailed { instance, .. } if self.alive.get(instance).is_some_and(|one| one.pid.is_none()) => {
+                self.alive.remove(instance);
+            }
+            Input::Exited { instance, .. } => {
+                self.alive.remove(instance);
+            }
+            Input::Ready { instance } => self.set_ready(*instance, true),
+            Input::Unready { instance, .. } => self.set_ready(*instance, false),
+            _ => {}
+        }
+    }
+
+    pub(super) fn see(&mut self, effects: &[Effect], core: &Core, now: Millis) {
+        if !effects.is_empty() {
+            assert_eq!(self.finished, None, "nothing is said after Finish: {effects:?}");
+        }
+        assert!(effects.is_sorted_by_key(group), "out of order: {effects:?}");
+        for effect in effects {
+            match effect {
+                Effect::Spawn { slot, instance } => {
+                    assert!(self.spawned.insert(*instance), "{instance:?} is spawned twice");
+                    self.alive.insert(
+                        *instance,
+                        Process {
+                            slot: Some(*slot),
+                            ..Process::default()
+                        },
+                    );
+                }
+                Effect::Publish(set) => self.see_publish(set),
+                Effect::Terminate { instance } => {
+                    let process = self.signalled(*instance);
+                    assert!(
+                        !process.killed && !process.terminated,
+                        "{instance:?} hears the stop signal again"
+                    );
+                    process.terminated = true;
+                }
+                Effect::Kill { instance } => {
+                    let process = self.signalled(*instance);
+                    assert!(!process.killed, "{instance:?} is killed twice");
+                    process.killed = true;
+                }
+                Effect::Reply { id, .. } => assert!(self.unanswered.remove(id), "{id:?} is answered twice, or unasked"),
+                Effect::Finish { failed } => {
+                    assert!(self.alive.is_empty(), "finished, and left {:?}", self.alive);
+                    assert!(
+                        self.unanswered.is_empty(),
+                        "finished, and never answered {:?}",
+                        self.unanswered
+                    );
+                    self.finished = Some(*failed);
+                }
+                Effect::SetPolicy(_) | Effect::Note(_) => {}
+            }
+        }
+        for (_, instance) in &self.published {
+            let process = self
+                .alive
+                .get(instance)
+                .unwrap_or_else(|| panic!("{instance:?} is published and gone"));
+            assert!(process.ready, "{instance:?} is published and not ready");
+            assert!(
+                !process.terminated && !process.killed,
+                "{instance:?} is published and being ended"
+            );
+        }
+        if let Some(deadline) = core.next_deadline() {
+            assert!(deadline > now, "{deadline:?} is due already at {now:?}");
+        }
+        let live = core
+            .view()
+            .slots
+            .iter()
+            .flat_map(|slot| slot.instances.clone())
+            .map(|one| one.id)
+            .collect();
+        assert_eq!(
+            self.alive.keys().copied().collect::<BTreeSet<_>>(),
+            live,
+            "the core lost count"
+        );
+    }
+
+    fn see_publish(&mut self, set: &[(SlotId, InstanceId)]) {
+        assert_ne!(self.published, set, "published again without a change");
+        assert!(
+            set.is_sorted_by(|one, next| one.0 < next.0),
+            "unsorted, or two of a slot: {set:?}"
+        );
+        for (slot, instance) in set {
+            let process = self
+                .alive
+                .get(instance)
+                .unwrap_or_else(|| panic!("{instance:?} does not live"));
+            assert_eq!(process.slot, Some(*slot));
+        }
+        self.published = set.to_vec();
+    }
+
+    /// A process that may be sent a signal.
+    fn signalled(&mut self, instance: InstanceId) -> &mut Process {
+        assert!(
+            self.published.iter().all(|(_, published)| *published != instance),
+            "{instance:?} is published"
+        );
+        let process = self
+            .alive
+            .get_mut(&instance)
+            .unwrap_or_else(|| panic!("{instance:?} does not live"));
+        assert!(process.pid.is_some(), "{instance:?} has no process yet");
+        process
+    }
+
+    fn set_ready(&mut self, instance: InstanceId, ready: bool) {
+        if let Some(process) = self.alive.get_mut(&instance) {
+            process.ready = ready && process.pid.is_some();
+        }
+    }
+}
+
+fn group(effect: &Effect) -> u8 {
+    match effect {
+        Effect::Publish(_) | Effect::SetPolicy(_) => 1,
+        Effect::Note(_) | Effect::Reply { .. } => 2,
+        Effect::Spawn { .. } | Effect::Terminate { .. } | Effect::Kill { .. } => 3,
+        Effect::Finish { .. } => 4,
+    }
+}

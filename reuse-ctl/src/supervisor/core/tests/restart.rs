@@ -1,0 +1,237 @@
+//! `restart`: start-first, stop-first, and what goes wrong.
+
+use super::world::{IDLE, World};
+use crate::api::types::{ErrorKind, WorkerState};
+use crate::supervisor::interface::{Exit, Input, Load, SlotId};
+
+#[test]
+fn the_new_one_is_published_in_place_of_the_old_one_which_then_ends() {
+    let mut world = World::active(2);
+    let old = world.current(0);
+    let restart = world.restart(0);
+    assert!(world.is_published(old), "the old one serves until the new one is ready");
+    world.ready(0);
+    let new = world.current(0);
+    assert_eq!(
+        world.published_sets(),
+        [[(SlotId(0), new), (SlotId(1), world.current(1))]],
+        "in one go"
+    );
+    assert!(!world.is_terminated(old), "its queue may not be empty");
+    world.observe(
+        old,
+        Load {
+            connections: 2,
+            queue: 1,
+            ..IDLE
+        },
+    );
+    assert!(!world.is_terminated(old));
+    world.observe(old, Load { connections: 2, ..IDLE });
+    assert!(world.is_terminated(old), "its server knows of every connection");
+    assert!(world.waits(restart));
+    world.gone(old, Exit::Code(0));
+    assert_eq!(world.done(restart).message, "worker 0 was restarted");
+    assert_eq!(world.slot(0).restarts, 1);
+}
+
+#[test]
+fn a_new_one_that_exits_costs_nothing() {
+    let mut world = World::active(1);
+    let old = world.current(0);
+    let restart = world.restart(0);
+    let new = world.newest(0);
+    world.exit_newest(0, 3);
+    let refusal = world.refused(restart, ErrorKind::Failed);
+    assert_eq!(
+        refusal.error,
+        "the new instance of worker 0 exited with code 3 before it was ready"
+    );
+    assert!(
+        refusal
+            .hint
+            .starts_with("the old instance (pid 400) goes on, untouched")
+    );
+    assert_eq!(refusal.culprit, Some(new));
+    assert!(world.published_sets().is_empty(), "the old one was never touched");
+    assert_eq!(
+        (world.current(0), world.state(0), world.slot(0).restarts),
+        (old, WorkerState::Active, 0)
+    );
+}
+
+#[test]
+fn a_new_one_that_is_not_ready_in_time_is_killed_after_the_answer() {
+    let mut world = World::active(1);
+    let restart = world.restart(0);
+    let new = world.newest(0);
+    world.pass(30_000);
+    assert_eq!(
+        world.refused(restart, ErrorKind::Failed).error,
+        "the new instance of worker 0 was not ready within 30 s"
+    );
+    assert!(world.is_killed(new));
+    world.gone(new, Exit::Signal(9));
+    assert_eq!(world.state(0), WorkerState::Active);
+    assert!(world.published_sets().is_empty());
+}
+
+#[test]
+fn if_the_old_one_crashes_meanwhile_the_new_one_is_its_successor() {
+    let mut world = World::active(2);
+    let restart = world.restart(0);
+    let new = world.newest(0);
+    world.exit(0, 1);
+    assert_eq!((world.current(0), world.state(0)), (new, WorkerState::Starting));
+    world.ready(0);
+    world.done(restart);
+    assert_eq!(world.published_slots(), [0, 1]);
+}
+
+#[test]
+fn if_both_crash_the_slot_backs_off() {
+    let mut world = World::active(2);
+    let restart = world.restart(0);
+    world.exit(0, 1);
+    world.exit(0, 1);
+    world.refused(restart, ErrorKind::Failed);
+    assert_eq!(world.state(0), WorkerState::BackingOff);
+}
+
+#[test]
+fn a_failed_worker_starts_at_once_and_its_count_anew() {
+    let mut world = World::active(2);
+    world.crash_for_good(0);
+    let restart = world.restart(0);
+    assert_eq!(world.state(0), WorkerState::Starting);
+    world.exit(0, 1);
+    world.refused(restart, ErrorKind::Failed);
+    assert_eq!(world.state(0), WorkerState::BackingOff, "one failure, not six");
+    let again = world.restart(0);
+    world.ready(0);
+    world.done(again);
+}
+
+#[test]
+fn a_worker_that_is_starting_is_replaced_at_once() {
+    let mut world = World::starting(1);
+    let stuck = world.current(0);
+    let restart = world.restart(0);
+    assert!(world.is_terminated(stuck));
+    world.ready(0);
+    assert!(world.waits(restart), "the stuck one is not gone yet");
+    world.pass(10_000);
+    assert!(world.is_killed(stuck));
+    world.gone(stuck, Exit::Signal(9));
+    world.done(restart);
+}
+
+#[test]
+fn stop_first_ends_the_old_one_before_the_new_one_starts() {
+    let mut world = World::active(1);
+    let old = world.current(0);
+    let restart = world.restart_stop_first(0);
+    assert!(world.published_slots().is_empty(), "new connections wait in the lot");
+    assert_eq!(world.slot(0).instances.len(), 1);
+    world.observe(old, IDLE);
+    world.gone(old, Exit::Code(0));
+    assert_eq!(world.state(0), WorkerState::Starting);
+    assert!(world.waits(restart));
+    world.ready(0);
+    world.done(restart);
+    assert_eq!(world.published_slots(), [0]);
+}
+
+#[test]
+fn stop_first_with_a_new_one_that_fails_backs_off() {
+    let mut world = World::active(2);
+    let old = world.current(0);
+    let restart = world.restart_stop_first(0);
+    world.gone(old, Exit::Code(0));
+    world.exit(0, 1);
+    assert!(
+        !world.refused(restart, ErrorKind::Failed).hint.contains("untouched"),
+        "the old one is gone"
+    );
+    assert_eq!(world.state(0), WorkerState::BackingOff);
+}
+
+#[test]
+fn a_drained_worker_is_published_again_by_a_restart() {
+    let mut world = World::active(2);
+    let drain = world.drain(0);
+    world.restart(0);
+    world.ready(0);
+    assert_eq!(world.published_slots(), [0, 1]);
+    assert_eq!(
+        world.refused(drain, ErrorKind::Failed).error,
+        "worker 0 was not drained: it is replaced"
+    );
+}
+
+#[test]
+fn one_restart_of_a_worker_at_a_time() {
+    let mut world = World::active(3);
+    let old = world.current(2);
+    world.restart(2);
+    let second = world.restart(2);
+    assert_eq!(
+        world.refused(second, ErrorKind::Failed).error,
+        "a restart of worker 2 is under way"
+    );
+    let (drain, undrain) = (world.drain(2), world.undrain(2));
+    world.refused(drain, ErrorKind::Failed);
+    world.refused(undrain, ErrorKind::Failed);
+    world.ready(2);
+    let third = world.restart(2);
+    world.refused(third, ErrorKind::Failed);
+    let elsewhere = world.restart(1);
+    assert!(world.waits(elsewhere));
+    world.gone(old, Exit::Code(0));
+    let fourth = world.restart(2);
+    assert!(world.waits(fourth));
+}
+
+#[test]
+fn an_old_one_that_finds_its_listeners_again_is_not_taken_for_the_new_one() {
+    let mut world = World::active(2);
+    let old = world.current(0);
+    let restart = world.restart(0);
+    world.unready(0);
+    world.send(Input::Ready { instance: old });
+    assert!(world.is_published(old));
+    world.gone(old, Exit::Code(1));
+    assert!(world.waits(restart), "the new one is not ready");
+    world.ready(0);
+    world.done(restart);
+}
+
+#[test]
+fn an_old_one_that_never_listens_again_makes_way() {
+    let mut world = World::active(2);
+    let old = world.current(0);
+    world.unready(0);
+    world.pass(10_000);
+    let restart = world.restart(0);
+    assert!(
+        world.is_terminated(old),
+        "it does not serve: nothing is lost by ending it now"
+    );
+    world.ready(0);
+    world.gone(old, Exit::Code(0));
+    world.done(restart);
+}
+
+#[test]
+fn stop_first_waits_for_the_old_one_and_for_no_other() {
+    let mut world = World::active(1);
+    let old = world.current(0);
+    world.restart(0);
+    let failed = world.newest(0);
+    world.pass(30_000);
+    world.restart_stop_first(0);
+    world.gone(failed, Exit::Signal(9));
+    assert_eq!(world.state(0), WorkerState::Stopping);
+    world.gone(old, Exit::Code(0));
+    assert_eq!(world.state(0), WorkerState::Starting);
+}

@@ -1,0 +1,208 @@
+//! A world for the core to live in: scripts say what happens, the world spawns what it is told to and remembers the rest.
+
+use std::collections::BTreeMap;
+
+use reuse_common::Policy;
+
+use super::referee::Referee;
+use crate::supervisor::core::Core;
+use crate::supervisor::interface::{
+    Command, Config, Done, Effect, Exit, Input, InstanceId, Load, Millis, Refusal, RequestId, ScaleTarget, SlotId,
+};
+
+/// What a server with nothing to do looks like.
+pub(in crate::supervisor::core) const IDLE: Load = Load {
+    connections: 0,
+    queue: 0,
+    handshakes: 0,
+    catches_stop_signal: true,
+};
+
+pub(in crate::supervisor::core) fn config() -> Config {
+    Config {
+        workers: 4,
+        ready_timeout_ms: 30_000,
+        drain_timeout_ms: 30_000,
+        stop_timeout_ms: 10_000,
+        backoff_min_ms: 500,
+        backoff_max_ms: 30_000,
+        crash_limit: 5,
+        stable_ms: 10_000,
+        seed: 1,
+    }
+}
+
+/// The answer to a request, once it is there.
+pub(super) type Outcome = Result<Done, Refusal>;
+
+pub(super) struct World {
+    pub(super) core: Core,
+    pub(super) now: Millis,
+    pub(super) referee: Referee,
+    /// Every effect since the last [`World::forget`].
+    pub(super) said: Vec<Effect>,
+    /// Whether a `Spawn` is answered at once.
+    pub(super) spawns: bool,
+    pub(super) replies: BTreeMap<RequestId, Outcome>,
+    next_request: u64,
+}
+
+impl World {
+    /// Not even started.
+    pub(super) fn asleep(config: Config) -> Self {
+        Self {
+            core: Core::new(config, Policy::LeastLoaded),
+            now: Millis(1_000_000),
+            referee: Referee::default(),
+            said: Vec::new(),
+            spawns: true,
+            replies: BTreeMap::new(),
+            next_request: 0,
+        }
+    }
+
+    /// Every worker is spawned, none is ready.
+    pub(super) fn starting(workers: u16) -> Self {
+        let mut world = Self::asleep(Config { workers, ..config() });
+        world.send(Input::Start);
+        world
+    }
+
+    /// Every worker is active.
+    pub(super) fn active(workers: u16) -> Self {
+        let mut world = Self::starting(workers);
+        (0..workers).for_each(|slot| world.ready(slot));
+        world.forget();
+        world
+    }
+
+    pub(super) fn send(&mut self, input: Input) {
+        self.referee.hear(&input);
+        let effects = self.core.handle(input, self.now);
+        self.referee.see(&effects, &self.core, self.now);
+        self.said.extend_from_slice(&effects);
+        for effect in effects {
+            match effect {
+                Effect::Reply { id, outcome } => assert!(self.replies.insert(id, outcome).is_none()),
+                Effect::Spawn { instance, .. } if self.spawns => {
+                    self.send(Input::Spawned {
+                        instance,
+                        pid: pid_of(instance),
+                    });
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Time passes, and the clock of the controller rings whenever the core has asked for it.
+    pub(super) fn pass(&mut self, ms: u64) {
+        let end = self.now.plus(ms);
+        while let Some(deadline) = self.core.next_deadline().filter(|deadline| *deadline <= end) {
+            self.now = deadline;
+            self.send(Input::Tick);
+        }
+        self.now = end;
+    }
+
+    /// The newest instance of the slot gets ready.
+    pub(super) fn ready(&mut self, slot: u16) {
+        let instance = self.newest(slot);
+        self.send(Input::Ready { instance });
+    }
+
+    pub(super) fn unready(&mut self, slot: u16) {
+        let instance = self.current(slot);
+        self.send(Input::Unready {
+            instance,
+            reason: "its listener was closed".into(),
+        });
+    }
+
+    /// The current instance of the slot exits.
+    pub(super) fn exit(&mut self, slot: u16, code: i32) {
+        let instance = self.current(slot);
+        self.gone(instance, Exit::Code(code));
+    }
+
+    /// The newest instance of the slot exits.
+    pub(super) fn exit_newest(&mut self, slot: u16, code: i32) {
+        let instance = self.newest(slot);
+        self.gone(instance, Exit::Code(code));
+    }
+
+    pub(super) fn gone(&mut self, instance: InstanceId, exit: Exit) {
+        self.send(Input::Exited { instance, exit });
+    }
+
+    pub(super) fn observe(&mut self, instance: InstanceId, load: Load) {
+        self.send(Input::Observed(vec![(instance, load)]));
+    }
+
+    /// `connections` of which `queue` are not accepted yet are seen on the current instance of the slot.
+    pub(super) fn observe_slot(&mut self, slot: u16, connections: u32, queue: u32) {
+        let instance = self.current(slot);
+        self.observe(
+            instance,
+            Load {
+                connections,
+                queue,
+                ..IDLE
+            },
+        );
+    }
+
+    pub(super) fn ask(&mut self, command: Command) -> RequestId {
+        let id = RequestId(self.next_request);
+        self.next_request += 1;
+        self.send(Input::Request { id, command });
+        id
+    }
+
+    pub(super) fn drain(&mut self, slot: u16) -> RequestId {
+        self.ask(Command::Drain {
+            slot: SlotId(slot),
+            timeout_ms: None,
+            no_wait: false,
+            force: false,
+        })
+    }
+
+    pub(super) fn undrain(&mut self, slot: u16) -> RequestId {
+        self.ask(Command::Undrain { slot: SlotId(slot) })
+    }
+
+    pub(super) fn restart(&mut self, slot: u16) -> RequestId {
+        self.ask(Command::Restart {
+            slot: SlotId(slot),
+            stop_first: false,
+        })
+    }
+
+    pub(super) fn restart_stop_first(&mut self, slot: u16) -> RequestId {
+        self.ask(Command::Restart {
+            slot: SlotId(slot),
+            stop_first: true,
+        })
+    }
+
+    pub(super) fn reload(&mut self) -> RequestId {
+        self.ask(Command::Reload { stop_first: false })
+    }
+
+    pub(super) fn scale(&mut self, workers: u16) -> RequestId {
+        self.ask(Command::Scale(ScaleTarget::To(workers)))
+    }
+
+    pub(super) fn stop(&mut self) -> RequestId {
+        self.ask(Command::Stop { timeout_ms: None })
+    }
+
+    pub(super) fn forget(&mut self) {
+        self.said.clear();
+    }
+}
+
+pub(super) fn pid_of(instance: InstanceId) -> u32 {
+    400 + instance.0
+}

@@ -1,0 +1,62 @@
+//! What `status` is made of.
+
+use reuse_common::Policy;
+
+use super::instance::Instance;
+use crate::api::types::WorkerState;
+use crate::supervisor::interface::{InstanceId, Millis, SlotId};
+
+/// The whole app at one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct View {
+    /// How workers are chosen.
+    pub policy: Policy,
+    /// Whether everything is being ended, or has ended.
+    pub stopping: bool,
+    /// In slot order.
+    pub slots: Vec<SlotView>,
+}
+
+/// One slot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SlotView {
+    /// Its number.
+    pub id: SlotId,
+    /// The state of the current instance, or of the slot when none runs.
+    pub state: WorkerState,
+    /// The current instance, if there is one.
+    pub current: Option<InstanceId>,
+    /// Its main process, when it is known.
+    pub pid: Option<u32>,
+    /// When its start was asked for.
+    pub started_at: Option<Millis>,
+    /// Since when it has been ready without a break, whether it is published or withdrawn.
+    pub active_at: Option<Millis>,
+    /// Instances that took the place of an earlier one, for whatever reason.
+    pub restarts: u64,
+    /// Why it is failed, backing off or about to be, to follow the worker's name: "exited with code 1".
+    pub reason: Option<String>,
+    /// The current one, the incoming one, the outgoing ones.
+    pub instances: Vec<InstanceView>,
+}
+
+/// One instance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct InstanceView {
+    /// Which.
+    pub id: InstanceId,
+    /// Its main process; absent until it is known.
+    pub pid: Option<u32>,
+    /// Its own state.
+    pub state: WorkerState,
+}
+
+impl InstanceView {
+    pub(super) fn of(instance: &Instance) -> Self {
+        Self {
+            id: instance.id(),
+            pid: instance.pid(),
+            state: instance.state(),
+        }
+    }
+}

@@ -1,0 +1,235 @@
+//! What people read: one friendly line each.
+
+use std::fmt;
+
+use crate::api::types::ErrorKind;
+use crate::supervisor::interface::{Exit, InstanceId, Load, Refusal, SlotId};
+
+/// Why an instance is ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Why {
+    /// By another instance of its slot.
+    Replaced,
+    /// Its slot goes.
+    ScaledDown,
+    /// The app stops.
+    Stop,
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Replaced => "it is replaced",
+            Self::ScaledDown => "its slot is removed",
+            Self::Stop => "the app stops",
+        })
+    }
+}
+
+/// "worker 2 (pid 411)", or "worker 2" when there is no process yet.
+pub(super) fn worker(slot: SlotId, pid: Option<u32>) -> String {
+    pid.map_or_else(|| format!("worker {slot}"), |pid| format!("worker {slot} (pid {pid})"))
+}
+
+/// "30 s", "0.4 s".
+pub(super) fn seconds(ms: u64) -> String {
+    let tenths = ms.saturating_add(50) / 100;
+    match tenths % 10 {
+        0 => format!("{} s", tenths / 10),
+        tenth => format!("{}.{tenth} s", tenths / 10),
+    }
+}
+
+/// "exited with code 1", to follow a worker's name.
+pub(super) fn exited(exit: Exit) -> String {
+    match exit {
+        Exit::Code(code) => format!("exited with code {code}"),
+        Exit::Signal(_) => format!("was {exit}"),
+    }
+}
+
+/// "3 connections are left (1 not accepted yet)".
+pub(super) fn left(seen: Option<Load>) -> String {
+    let Some(load) = seen else {
+        return "what is left could not be seen yet".into();
+    };
+    match (load.connections, load.queue) {
+        (0, 0) => format!("{} left", are(load.handshakes, "handshake")),
+        (0, queue) => format!("{} left in the queue", are(queue, "connection")),
+        (connections, 0) => format!("{} left", are(connections, "connection")),
+        (connections, queue) => format!("{} left ({queue} not accepted yet)", are(connections, "connection")),
+    }
+}
+
+/// "1 worker", "4 workers".
+pub(super) fn count(number: usize, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
+}
+
+pub(super) fn there_are(workers: u16) -> String {
+    if workers == 1 {
+        "there is 1 worker already".into()
+    } else {
+        format!("there are {workers} workers already")
+    }
+}
+
+/// "0, 2, 3".
+pub(super) fn list(slots: &[SlotId]) -> String {
+    slots.iter().map(SlotId::to_string).collect::<Vec<_>>().join(", ")
+}
+
+fn are(number: u32, noun: &str) -> String {
+    if number == 1 {
+        format!("1 {noun} is")
+    } else {
+        format!("{number} {noun}s are")
+    }
+}
+
+pub(super) fn refusal(kind: ErrorKind, error: impl Into<String>, hint: impl Into<String>) -> Refusal {
+    Refusal {
+        kind,
+        error: error.into(),
+        hint: hint.into(),
+        slots: Vec::new(),
+        culprit: None,
+    }
+}
+
+pub(super) fn failed(error: impl Into<String>, hint: impl Into<String>) -> Refusal {
+    refusal(ErrorKind::Failed, error, hint)
+}
+
+pub(super) fn no_such_worker(slot: SlotId, workers: usize) -> Refusal {
+    let there_are = match workers {
+        0 => "has no workers".to_owned(),
+        1 => "has only worker 0".to_owned(),
+        _ => format!("has workers 0…{}", workers - 1),
+    };
+    refusal(
+        ErrorKind::NotFound,
+        format!("no worker {slot}; this app {there_are}"),
+        "`reuse-ctl status` lists them",
+    )
+}
+
+pub(super) fn drain_timed_out(slot: SlotId, seen: Option<Load>) -> Refusal {
+    refusal(
+        ErrorKind::Timeout,
+        format!("worker {slot}: {}", left(seen)),
+        format!(
+            "it stays withdrawn: `reuse-ctl undrain {slot}` publishes it again, `reuse-ctl restart {slot}` replaces it"
+        ),
+    )
+}
+
+pub(super) fn last_active(slot: SlotId) -> Refusal {
+    failed(
+        format!("worker {slot} is the last active one: nobody would serve new connections"),
+        "`reuse-ctl scale +1` adds a worker; --force drains it all the same, and new connections wait until one is active",
+    )
+}
+
+pub(super) fn stopping() -> Refusal {
+    failed("the app is stopping", "start it again with `reuse-ctl run`")
+}
+
+pub(super) fn stopped_meanwhile() -> Refusal {
+    failed("the app was stopped meanwhile", "start it again with `reuse-ctl run`")
+}
+
+pub(super) fn under_way(what: impl fmt::Display) -> Refusal {
+    failed(
+        format!("{what} is under way"),
+        "try again when it is done; `reuse-ctl status` shows how far it is",
+    )
+}
+
+pub(super) fn undrained_meanwhile(slot: SlotId) -> Refusal {
+    failed(
+        format!("worker {slot} was undrained meanwhile"),
+        format!("`reuse-ctl drain {slot}` withdraws it again"),
+    )
+}
+
+pub(super) fn drain_cut_short(slot: SlotId, why: Why) -> Refusal {
+    match why {
+        Why::Stop => stopped_meanwhile(),
+        Why::Replaced | Why::ScaledDown => failed(
+            format!("worker {slot} was not drained: {why}"),
+            "its connections get the usual grace to end",
+        ),
+    }
+}
+
+pub(super) fn removed_meanwhile(slot: SlotId) -> Refusal {
+    failed(
+        format!("worker {slot} was removed meanwhile"),
+        "`reuse-ctl status` lists the workers that are left",
+    )
+}
+
+/// A start that failed. `survivor` is the process that goes on in the old one's place, if one does.
+pub(super) fn start_failed(slot: SlotId, culprit: InstanceId, reason: &str, survivor: Option<u32>) -> Refusal {
+    let hint = match survivor {
+        Some(pid) => format!(
+            "the old instance (pid {pid}) goes on, untouched; `reuse-ctl logs {slot}` shows what the new one wrote"
+        ),
+        None => format!("`reuse-ctl logs {slot}` shows what it wrote"),
+    };
+    Refusal {
+        culprit: Some(culprit),
+        ..failed(format!("the new instance of worker {slot} {reason}"), hint)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seconds_are_whole_or_have_one_digit() {
+        assert_eq!(seconds(0), "0 s");
+        assert_eq!(seconds(380), "0.4 s");
+        assert_eq!(seconds(980), "1 s");
+        assert_eq!(seconds(30_000), "30 s");
+        assert_eq!(seconds(61_500), "61.5 s");
+        assert!(seconds(u64::MAX).ends_with(" s"), "no overflow");
+    }
+
+    #[test]
+    fn what_is_left_is_counted_in_plain_words() {
+        let load = |connections, queue, handshakes| {
+            Some(Load {
+                connections,
+                queue,
+                handshakes,
+                ..Load::default()
+            })
+        };
+        assert_eq!(left(load(3, 1, 0)), "3 connections are left (1 not accepted yet)");
+        assert_eq!(left(load(1, 0, 9)), "1 connection is left");
+        assert_eq!(left(load(0, 0, 2)), "2 handshakes are left");
+        assert_eq!(left(load(0, 2, 0)), "2 connections are left in the queue");
+        assert_eq!(left(None), "what is left could not be seen yet");
+    }
+
+    #[test]
+    fn an_exit_follows_a_name() {
+        assert_eq!(exited(Exit::Code(1)), "exited with code 1");
+        assert_eq!(exited(Exit::Signal(9)), "was killed by SIGKILL");
+    }
+
+    #[test]
+    fn an_unknown_worker_is_answered_with_the_known_ones() {
+        assert_eq!(
+            no_such_worker(SlotId(9), 4).error,
+            "no worker 9; this app has workers 0…3"
+        );
+        assert_eq!(
+            no_such_worker(SlotId(9), 1).error,
+            "no worker 9; this app has only worker 0"
+        );
+    }
+}

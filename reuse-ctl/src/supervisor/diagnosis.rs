@@ -1,0 +1,181 @@
+//! Why a worker does not serve, in a person's words.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+};
+
+use reuse_common::notice::Notice;
+
+use super::{interface::InstanceId, task::Task};
+use crate::{
+    group::{diag::Listener, discover},
+    process::logs,
+};
+
+/// Lines of a failed worker's output that are shown.
+const OUTPUT_LINES: usize = 10;
+
+/// So many failures are remembered after their instance is gone, for answers that are still to be given.
+const REMEMBERED: usize = 64;
+
+/// What was wrong with instances that failed, by instance.
+#[derive(Debug, Default)]
+pub(super) struct Failures {
+    known: HashMap<InstanceId, Failure>,
+    order: VecDeque<InstanceId>,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Failure {
+    problem: Option<String>,
+    output: Vec<String>,
+}
+
+impl Failures {
+    fn remember(&mut self, id: InstanceId, failure: Failure) {
+        if self.known.insert(id, failure).is_none() {
+            self.order.push_back(id);
+        }
+        if self.order.len() > REMEMBERED
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.known.remove(&oldest);
+        }
+    }
+}
+
+impl Task {
+    /// Finds out, while it can still be seen, why an instance that is being ended, or has just ended, was not ready.
+    pub(super) fn diagnose(&mut self, id: InstanceId) {
+        let Some(live) = self.live.get(&id) else { return };
+        if live.was_ready
+            || self
+                .failures
+                .known
+                .get(&id)
+                .is_some_and(|failure| failure.problem.is_some())
+        {
+            return;
+        }
+        let problem = live.problem.clone().or_else(|| self.visible_problem(id));
+        let Some(live) = self.live.get(&id) else { return };
+        let output = logs::tail_since(&live.log, live.log_start, OUTPUT_LINES).unwrap_or_default();
+        self.last_failure = Some((problem.clone().unwrap_or_default(), output.clone()));
+        self.failures.remember(id, Failure { problem, output });
+    }
+
+    /// The same for what is known already.
+    pub(super) fn note_failure(&mut self, id: InstanceId, problem: String) {
+        self.last_failure = Some((problem.clone(), Vec::new()));
+        self.failures.remember(
+            id,
+            Failure {
+                problem: Some(problem),
+                output: Vec::new(),
+            },
+        );
+    }
+
+    /// The problem and the last output of an instance that failed.
+    pub(super) fn failure_of(&self, id: InstanceId) -> Option<(Option<String>, Vec<String>)> {
+        self.failures
+            .known
+            .get(&id)
+            .map(|failure| (failure.problem.clone(), failure.output.clone()))
+    }
+
+    fn visible_problem(&mut self, id: InstanceId) -> Option<String> {
+        let listeners = self.diag.listeners().ok()?;
+        let live = self.live.get(&id)?;
+        let cgroups = live.cgroup.ids().unwrap_or_default();
+        let is_its_own = |listener: &&Listener| listener.cgroup.is_some_and(|cgroup| cgroups.contains(&cgroup));
+        let pids = live.pids();
+        if pids.is_empty() {
+            // It has ended: did somebody else have its port?
+            return live
+                .binds
+                .iter()
+                .find_map(|bind| taken_by(*bind, &listeners, &self.groups.addresses(), self.template.identity.uid));
+        }
+        let its_own: Vec<SocketAddr> = listeners
+            .iter()
+            .filter(is_its_own)
+            .map(|listener| listener.addr)
+            .collect();
+        let wanted = self.missing(id);
+        let wanted = if wanted.is_empty() {
+            String::new()
+        } else {
+            format!(", but not on {}", wanted.join(", "))
+        };
+        if !its_own.is_empty() {
+            let its_own: Vec<String> = its_own.iter().map(ToString::to_string).collect();
+            return Some(format!("it listens on {}{wanted}", its_own.join(", ")));
+        }
+        Some(match unix_listener(&pids) {
+            Some(path) => format!("it listens on the unix socket {path}, and on no TCP port"),
+            None if wanted.is_empty() => "it listens on no TCP port".into(),
+            None => format!(
+                "it listens on no TCP port{}",
+                wanted.replacen(", but not", "; it should", 1)
+            ),
+        })
+    }
+}
+
+/// Who has the address that a worker wanted to bind.
+pub(super) fn taken_by(wanted: SocketAddr, listeners: &[Listener], ours: &[SocketAddr], uid: u32) -> Option<String> {
+    let overlaps = |listener: &&Listener| {
+        let (a, b) = (listener.addr, wanted);
+        a.port() == b.port() && (a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified())
+    };
+    let listener = listeners
+        .iter()
+        .filter(overlaps)
+        .find(|listener| !ours.contains(&listener.addr) || listener.uid != uid);
+    if let Some(listener) = listener {
+        return Some(format!("{} is in use by {}", listener.addr, owner(listener)));
+    }
+    let same_port = listeners.iter().any(|listener| overlaps(&listener));
+    same_port.then(|| {
+        format!("{wanted} is held for workers of uid {uid}; a worker that binds it as another user is refused")
+    })
+}
+
+/// `process 123 (nginx: master)`.
+pub(super) fn owner(listener: &Listener) -> String {
+    match discover::owner_of_inode(listener.inode) {
+        Some((pid, command)) => format!("process {pid} ({command})"),
+        None => format!("a process of uid {}", listener.uid),
+    }
+}
+
+/// A unix socket on which one of these processes listens.
+fn unix_listener(pids: &[u32]) -> Option<String> {
+    let inodes = discover::socket_inodes(pids);
+    let table = std::fs::read_to_string(format!("/proc/{}/net/unix", pids.first()?)).ok()?;
+    // Num RefCount Protocol Flags Type St Inode Path; flag 0x10000 is a listening socket.
+    table.lines().skip(1).find_map(|line| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let listens = words
+            .get(3)
+            .and_then(|flags| u32::from_str_radix(flags, 16).ok())
+            .is_some_and(|flags| flags & 0x1_0000 != 0);
+        let inode: u32 = words.get(6)?.parse().ok()?;
+        (listens && inodes.contains(&inode)).then(|| words.get(7).copied().unwrap_or("(without a name)").to_owned())
+    })
+}
+
+/// The address of a notice.
+pub(super) fn address_of(notice: &Notice) -> SocketAddr {
+    let port = u16::try_from(notice.port).unwrap_or(0);
+    if notice.family == 2 {
+        return (Ipv4Addr::from(notice.address[3].to_ne_bytes()), port).into();
+    }
+    let mut octets = [0; 16];
+    for (bytes, word) in octets.chunks_exact_mut(4).zip(notice.address) {
+        bytes.copy_from_slice(&word.to_ne_bytes());
+    }
+    (Ipv6Addr::from(octets), port).into()
+}

@@ -1,0 +1,162 @@
+//! Carries out what the machine says.
+
+use std::sync::Arc;
+
+use super::{
+    interface::{Effect, Input, InstanceId, Note, NoteKind, Refusal, SlotId},
+    live::{self, Live, Process},
+    task::{Finished, Task},
+};
+use crate::{
+    api::types::{Event, Reply},
+    group::GroupError,
+    process::logs,
+};
+
+impl Task {
+    pub(super) fn carry_out(&mut self, effect: Effect) {
+        match effect {
+            Effect::Spawn { slot, instance } => {
+                if let Err(reason) = self.spawn(slot, instance) {
+                    self.inputs.push_back(Input::SpawnFailed { instance, reason });
+                }
+            }
+            Effect::Publish(published) => {
+                let rows = published
+                    .iter()
+                    .filter_map(|(slot, id)| Some((slot.0, self.live.get(id)?.row)))
+                    .collect();
+                if let Err(error) = self.groups.publish(rows) {
+                    self.console
+                        .warn(&format!("what may be chosen can't be changed: {error}"));
+                }
+            }
+            Effect::Terminate { instance } => {
+                if let Some(live) = self.live.get(&instance) {
+                    live.terminate(self.template.stop_signal);
+                }
+            }
+            Effect::Kill { instance } => {
+                self.diagnose(instance);
+                if let Some(live) = self.live.get(&instance) {
+                    live.kill();
+                }
+            }
+            Effect::SetPolicy(policy) => {
+                if let Err(error) = self.groups.set_policy(policy) {
+                    self.console.warn(&format!("the policy can't be changed: {error}"));
+                }
+            }
+            Effect::Reply { id, outcome } => {
+                let reply = match outcome {
+                    Ok(done) => Reply {
+                        ok: true,
+                        message: Some(done.message),
+                        workers: numbers(&done.slots),
+                        ..Reply::default()
+                    },
+                    Err(refusal) => self.refused(refusal),
+                };
+                self.reply(id, reply);
+            }
+            Effect::Note(note) => self.note(note),
+            Effect::Finish { failed } => self.finished = Some(Finished { failed }),
+        }
+    }
+
+    fn spawn(&mut self, slot: SlotId, id: InstanceId) -> Result<(), String> {
+        let cgroup = self
+            .template
+            .cgroup
+            .instance(slot, id)
+            .map_err(|error| error.to_string())?;
+        let row = self.groups.register(slot.0, cgroup.id()).map_err(|error: GroupError| {
+            // Nothing was started in it.
+            drop(cgroup.remove());
+            error.to_string()
+        })?;
+        let spec = self.template.launch_spec(slot, &cgroup);
+        let log = spec.log.clone();
+        if let Err(error) = logs::bound(&log) {
+            tracing::warn!("{}: {error}", log.display());
+        }
+        self.console.follow(slot, log.clone());
+        let live = Live {
+            slot,
+            row,
+            cgroup: Arc::new(cgroup),
+            process: Process::Launching,
+            log_start: logs::len(&log),
+            log,
+            binds: Vec::new(),
+            accepted: Vec::new(),
+            probing: false,
+            problem: None,
+            ready: false,
+            was_ready: false,
+        };
+        self.live.insert(id, live);
+        live::launch(id, spec, self.happenings.clone());
+        Ok(())
+    }
+
+    fn refused(&mut self, refusal: Refusal) -> Reply {
+        let (mut error, mut output) = (refusal.error, Vec::new());
+        if let Some(culprit) = refusal.culprit {
+            // The answer comes before the culprit is killed: what it listens on can still be seen.
+            self.diagnose(culprit);
+        }
+        if let Some((problem, lines)) = refusal.culprit.and_then(|culprit| self.failure_of(culprit)) {
+            if let Some(problem) = problem {
+                error = format!("{error}: {problem}");
+            }
+            output = lines;
+        }
+        Reply {
+            ok: false,
+            error: Some(error),
+            hint: Some(refusal.hint),
+            kind: Some(refusal.kind),
+            workers: numbers(&refusal.slots),
+            output,
+            ..Reply::default()
+        }
+    }
+
+    fn note(&mut self, note: Note) {
+        let Note {
+            slot,
+            instance,
+            kind,
+            mut message,
+        } = note;
+        let is_bad_news = matches!(
+            kind,
+            NoteKind::Exited | NoteKind::Failed | NoteKind::BackingOff | NoteKind::Warning
+        );
+        if let Some(id) = instance.filter(|_| is_bad_news) {
+            self.diagnose(id);
+        }
+        if is_bad_news && let Some((Some(problem), _)) = instance.and_then(|id| self.failure_of(id)) {
+            message = format!("{message} ({problem})");
+        }
+        match kind {
+            NoteKind::Failed | NoteKind::Warning | NoteKind::BackingOff => self.console.warn(&message),
+            NoteKind::Spawned if self.template.quiet() => {}
+            _ => self.console.say(&message),
+        }
+        let pid = instance.and_then(|id| self.live.get(&id)).and_then(Live::pid);
+        let event = Event {
+            at_ms: 0,
+            worker: slot.map(|slot| slot.0),
+            pid,
+            event: kind.as_str().into(),
+            message,
+        };
+        self.tell(event);
+    }
+}
+
+fn numbers(slots: &[SlotId]) -> Vec<u16> {
+    slots.iter().map(|slot| slot.0).collect()
+}

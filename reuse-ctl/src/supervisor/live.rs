@@ -1,0 +1,166 @@
+//! What the controller holds of each instance beside the machine's state.
+
+use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use nix::sys::signal::Signal;
+use reuse_common::settings::DirectedKey;
+use tokio::sync::mpsc;
+
+use super::interface::{Exit, InstanceId, SlotId};
+use crate::{
+    group::Probe,
+    process::{
+        cgroup::InstanceCgroup,
+        handle::ProcessHandle,
+        launch::{self, LaunchSpec, Running, SpawnError},
+    },
+};
+
+/// How long the kernel may take to end a killed cgroup. It is a matter of milliseconds, unless a process hangs in the kernel.
+const REAP_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Something that a background task of an instance has to tell.
+#[derive(Debug)]
+pub(super) enum Happening {
+    /// Its command runs.
+    Spawned(InstanceId, Running),
+    /// It could not be started.
+    SpawnFailed(InstanceId, SpawnError),
+    /// Its main process has ended, and everything else in its cgroup was ended.
+    Exited(InstanceId, Exit),
+    /// A probe of an inherited listener has come back.
+    Probed(InstanceId, Probed),
+}
+
+/// What a probe has found.
+#[derive(Debug)]
+pub(super) struct Probed {
+    /// The listener's address.
+    pub(super) addr: SocketAddr,
+    /// Under which the program knows the probe's connection; to be forgotten.
+    pub(super) key: DirectedKey,
+    /// Whether the server has accepted.
+    pub(super) result: io::Result<()>,
+}
+
+/// A process and where it stands in the kernel's tables.
+#[derive(Debug)]
+pub(super) struct Live {
+    pub(super) slot: SlotId,
+    /// Row of the load table.
+    pub(super) row: u16,
+    pub(super) cgroup: Arc<InstanceCgroup>,
+    pub(super) process: Process,
+    /// Where its part of the slot's log begins.
+    pub(super) log_start: u64,
+    pub(super) log: PathBuf,
+    /// What it tried to bind, for the case that it does not succeed.
+    pub(super) binds: Vec<SocketAddr>,
+    /// Inherited listeners that it has accepted from.
+    pub(super) accepted: Vec<SocketAddr>,
+    /// Whether a probe is under way.
+    pub(super) probing: bool,
+    /// What is known to be wrong with it, for a person.
+    pub(super) problem: Option<String>,
+    /// Whether the machine was told that it is ready.
+    pub(super) ready: bool,
+    /// Whether it ever was.
+    pub(super) was_ready: bool,
+}
+
+/// How far the process is.
+#[derive(Debug)]
+pub(super) enum Process {
+    /// The shim prepares it.
+    Launching,
+    /// It runs.
+    Running(ProcessHandle),
+}
+
+impl Live {
+    pub(super) fn pid(&self) -> Option<u32> {
+        match &self.process {
+            Process::Launching => None,
+            Process::Running(handle) => Some(handle.pid()),
+        }
+    }
+
+    /// Every process of the instance, grandchildren included.
+    pub(super) fn pids(&self) -> Vec<u32> {
+        self.cgroup.pids().unwrap_or_default()
+    }
+
+    /// Sends the stop signal to the main process.
+    pub(super) fn terminate(&self, signal: Signal) {
+        if let Process::Running(handle) = &self.process
+            && let Err(error) = handle.signal(signal)
+        {
+            tracing::warn!("{signal} to {}: {error}", handle.pid());
+        }
+    }
+
+    /// Ends every process of the instance; its exit is told as usual.
+    pub(super) fn kill(&self) {
+        if let Err(error) = self.cgroup.kill() {
+            tracing::warn!("{error}");
+        }
+    }
+}
+
+/// Starts the process in the background.
+pub(super) fn launch(id: InstanceId, spec: LaunchSpec, happenings: mpsc::Sender<Happening>) {
+    tokio::spawn(async move {
+        let happening = match launch::spawn(&spec).await {
+            Ok(running) => Happening::Spawned(id, running),
+            Err(error) => Happening::SpawnFailed(id, error),
+        };
+        // The receiver lives as long as any instance does.
+        drop(happenings.send(happening).await);
+    });
+}
+
+/// Waits in the background for the main process to end, then ends what is left of the instance: an orphan's inherited descriptor would go
+/// on swallowing connections.
+pub(super) fn reap(
+    id: InstanceId,
+    mut child: tokio::process::Child,
+    cgroup: Arc<InstanceCgroup>,
+    happenings: mpsc::Sender<Happening>,
+) {
+    tokio::spawn(async move {
+        let exit = match child.wait().await {
+            Ok(status) => launch::exit_of(status),
+            Err(error) => {
+                tracing::warn!("waiting for a worker: {error}");
+                Exit::Code(-1)
+            }
+        };
+        if let Err(error) = cgroup.kill() {
+            tracing::warn!("{error}");
+        }
+        if let Err(error) = cgroup.wait_empty(REAP_PATIENCE).await {
+            tracing::warn!("{error}");
+        }
+        drop(happenings.send(Happening::Exited(id, exit)).await);
+    });
+}
+
+/// Runs a probe in the background.
+pub(super) fn probe(
+    id: InstanceId,
+    addr: SocketAddr,
+    probe: Probe,
+    cookie: u64,
+    patience: Duration,
+    happenings: mpsc::Sender<Happening>,
+) {
+    tokio::spawn(async move {
+        let key = probe.key();
+        let result = probe.accepted(cookie, patience).await;
+        drop(
+            happenings
+                .send(Happening::Probed(id, Probed { addr, key, result }))
+                .await,
+        );
+    });
+}

@@ -1,0 +1,140 @@
+//! When an instance is ready: its listeners are there, in every group that it has to serve.
+
+use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
+
+use super::{
+    interface::{Input, InstanceId},
+    live::{self, Probed},
+    task::Task,
+};
+use crate::group::Probe;
+
+/// How long one probe of an inherited listener waits for the server to accept. The start's deadline bounds all of them together.
+const PROBE_PATIENCE: Duration = Duration::from_secs(2);
+
+impl Task {
+    /// Tells the machine when an instance has become ready, or has lost its last listener.
+    pub(super) fn judge(&mut self, id: InstanceId) {
+        let Some(live) = self.live.get(&id) else { return };
+        if live.pid().is_none() {
+            return;
+        }
+        let served = self.groups.served_by(live.row);
+        if live.ready && served.is_empty() {
+            self.live.get_mut(&id).expect("looked up above").ready = false;
+            self.feed(Input::Unready {
+                instance: id,
+                reason: "its listener is gone".into(),
+            });
+        } else if !live.ready && !served.is_empty() && self.missing(id).is_empty() {
+            self.become_ready(id);
+        }
+    }
+
+    /// Where the instance should listen and does not, in words.
+    pub(super) fn missing(&self, id: InstanceId) -> Vec<String> {
+        let Some(live) = self.live.get(&id) else {
+            return Vec::new();
+        };
+        let served = self.groups.served_by(live.row);
+        let ports = &self.template.ports;
+        let ports = ports
+            .iter()
+            .filter(|port| !served.iter().any(|addr| addr.port() == **port))
+            .map(|port| format!("port {port}"));
+        let others = self.expected(id);
+        let others = others
+            .difference(&served)
+            .filter(|addr| !self.template.ports.contains(&addr.port()))
+            .map(ToString::to_string);
+        ports.chain(others).collect()
+    }
+
+    /// The addresses that the instance has to serve: those of `--listen`, those of the instance that it replaces, or else
+    /// those that all published instances have in common.
+    fn expected(&self, id: InstanceId) -> BTreeSet<SocketAddr> {
+        let mut expected: BTreeSet<SocketAddr> = self.template.listen.iter().copied().collect();
+        let Some(live) = self.live.get(&id) else {
+            return expected;
+        };
+        let ready = || {
+            self.live
+                .iter()
+                .filter(|(other, other_live)| **other != id && other_live.ready)
+        };
+        let predecessor = ready().find(|(_, other)| other.slot == live.slot);
+        if let Some((_, predecessor)) = predecessor {
+            expected.extend(self.groups.served_by(predecessor.row));
+        } else {
+            let common = ready()
+                .map(|(_, other)| self.groups.served_by(other.row))
+                .reduce(|a, b| &a & &b);
+            expected.extend(common.unwrap_or_default());
+        }
+        expected
+    }
+
+    fn become_ready(&mut self, id: InstanceId) {
+        let Some(live) = self.live.get_mut(&id) else { return };
+        // An inherited listener listens before its server runs: only an accepted connection shows that somebody serves it.
+        let unproved = self.template.listen.iter().find(|addr| !live.accepted.contains(addr));
+        match unproved.copied() {
+            Some(addr) => self.prove(id, addr),
+            None => {
+                (live.ready, live.was_ready) = (true, true);
+                self.feed(Input::Ready { instance: id });
+            }
+        }
+    }
+
+    /// Has the server behind an inherited listener accept a connection, unless one is under way.
+    fn prove(&mut self, id: InstanceId, addr: SocketAddr) {
+        let Some(live) = self.live.get_mut(&id) else { return };
+        let (row, was_probing) = (live.row, std::mem::replace(&mut live.probing, true));
+        if was_probing {
+            return;
+        }
+        if let Err(problem) = self.start_probe(id, row, addr)
+            && let Some(live) = self.live.get_mut(&id)
+        {
+            live.probing = false;
+            live.problem = Some(problem);
+        }
+    }
+
+    fn start_probe(&mut self, id: InstanceId, row: u16, addr: SocketAddr) -> Result<(), String> {
+        let cookie = self
+            .groups
+            .cookies_of(row, addr)
+            .first()
+            .copied()
+            .ok_or("its inherited listener is gone")?;
+        let probe = Probe::new(addr).map_err(|error| error.to_string())?;
+        self.groups
+            .direct(probe.key(), Some(row))
+            .map_err(|error| error.to_string())?;
+        live::probe(id, addr, probe, cookie, PROBE_PATIENCE, self.happenings.clone());
+        Ok(())
+    }
+
+    pub(super) fn on_probed(&mut self, id: InstanceId, Probed { addr, key, result }: Probed) {
+        if let Err(error) = self.groups.direct(key, None) {
+            tracing::warn!("{error}");
+        }
+        let Some(live) = self.live.get_mut(&id) else { return };
+        live.probing = false;
+        match result {
+            Ok(()) => {
+                live.accepted.push(addr);
+                live.problem = None;
+                self.judge(id);
+            }
+            // Tried again at the next look, until the start's own deadline ends it.
+            Err(error) => {
+                live.problem = Some(format!(
+                    "it does not accept from the listener on {addr} that it inherited ({error})"
+                ));
+            }
+        }
+    }
+}

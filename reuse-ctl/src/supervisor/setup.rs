@@ -1,0 +1,370 @@
+//! `run`: makes what an app needs before its first worker, and takes it away again whatever happens in between.
+
+use std::{ffi::OsString, net::SocketAddr, path::PathBuf, time::Duration};
+
+use nix::{
+    sys::{signal::Signal, stat::Mode},
+    unistd::{Gid, Uid},
+};
+use reuse_common::client::ClientMask;
+use tokio::{net::UnixListener, sync::oneshot};
+
+use super::{
+    console::Console,
+    core::Core,
+    diagnosis,
+    interface::{Config, SlotId},
+    leftovers,
+    task::{Signals, Task},
+};
+use crate::{
+    api::{Handle, server},
+    bpf::{AppOptions, BpfError, Notices},
+    cli::{
+        Failure,
+        run::{RunOptions, WhenEmpty},
+    },
+    group::{GroupError, Groups, GroupsOptions, Guard, diag::Diag},
+    process::{
+        cgroup::{AppCgroup, InstanceCgroup},
+        command::{self, Search},
+        identity::{self, Identity},
+        launch::LaunchSpec,
+        paths::{AppLock, AppPaths},
+    },
+};
+
+/// The first delay after a crash, and what it doubles up to.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(30));
+
+/// So many crashes in a row make a worker failed.
+const CRASH_LIMIT: u32 = 5;
+
+/// A worker that was active for so long has proved itself.
+const STABLE: Duration = Duration::from_secs(10);
+
+/// What every worker is started from.
+#[derive(Debug)]
+pub(super) struct Template {
+    pub(super) app: String,
+    pub(super) cgroup: AppCgroup,
+    pub(super) identity: Identity,
+    pub(super) ports: Vec<u16>,
+    pub(super) listen: Vec<SocketAddr>,
+    pub(super) stop_signal: Signal,
+    pub(super) drain_timeout_ms: u64,
+    paths: AppPaths,
+    program: PathBuf,
+    args: Vec<OsString>,
+    cwd: PathBuf,
+    path_prefix: Vec<PathBuf>,
+    verbosity: u8,
+}
+
+impl Template {
+    /// How the shim makes one.
+    pub(super) fn launch_spec(&self, slot: SlotId, cgroup: &InstanceCgroup) -> LaunchSpec {
+        LaunchSpec {
+            app: self.app.clone(),
+            slot: slot.0,
+            program: self.program.clone(),
+            args: self.args.clone(),
+            cwd: self.cwd.clone(),
+            path_prefix: self.path_prefix.clone(),
+            cgroup: cgroup.path().to_owned(),
+            log: self.paths.log_file(slot),
+            identity: self.identity.clone(),
+            listen: self.listen.clone(),
+        }
+    }
+
+    /// Whether a person wants only what matters.
+    pub(super) fn quiet(&self) -> bool {
+        self.verbosity == 0
+    }
+}
+
+/// Runs an app in this process until it is stopped.
+///
+/// # Errors
+/// It could not be started, or every worker has failed. Nothing is left behind in either case.
+pub fn run(options: RunOptions) -> Result<(), Failure> {
+    start_logging(options.verbosity);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::failed(format!("epoll_create: {error}"), "see `ulimit -n`"))?;
+    runtime.block_on(run_app(options))
+}
+
+async fn run_app(options: RunOptions) -> Result<(), Failure> {
+    let signals = Signals::new().map_err(|error| Failure::failed(format!("sigaction: {error}"), ""))?;
+    let console = Console::new(options.detached);
+    let (handle, ends) = Handle::new();
+    let prepared = prepare(&options, &console)?;
+    let Prepared {
+        control,
+        groups,
+        notices,
+        diag,
+        template,
+        guards,
+        traces,
+    } = prepared;
+
+    let (close, closing) = oneshot::channel::<()>();
+    let api = tokio::spawn(server::serve(control, handle, async {
+        drop(closing.await);
+    }));
+    let core = Core::new(machine_config(&options), options.policy);
+    let (mut task, happened) = Task::new(core, template, groups, diag, console, ends.events);
+    let finished = task.run(ends.asks, notices, happened, signals).await;
+
+    let last_failure = task.last_failure.take();
+    // Last answers first; then the program and its maps, the port guards, and what is left on disk.
+    drop(close);
+    drop(api.await);
+    drop(task);
+    drop(guards);
+    drop(traces);
+    if finished.failed {
+        let (problem, output) = last_failure.unwrap_or_default();
+        let problem = if problem.is_empty() {
+            String::new()
+        } else {
+            format!(": {problem}")
+        };
+        let mut failure = Failure::failed(
+            format!("every worker has failed{problem}"),
+            format!(
+                "see `reuse-ctl logs --app {0}`, or the files in /var/log/reuse-ctl/{0}",
+                options.name
+            ),
+        );
+        failure.output = output;
+        return Err(failure);
+    }
+    Ok(())
+}
+
+/// Everything that is there before the first worker.
+struct Prepared {
+    control: UnixListener,
+    groups: Groups,
+    notices: Notices,
+    diag: Diag,
+    template: Template,
+    guards: Vec<Guard>,
+    traces: Traces,
+}
+
+fn prepare(options: &RunOptions, console: &Console) -> Result<Prepared, Failure> {
+    let cwd = std::env::current_dir()
+        .map_err(|error| Failure::failed(format!("the working folder: {error}"), "cd to one that exists"))?;
+    let (program, path_prefix) = resolve_command(options, &cwd)?;
+    let identity =
+        Identity::resolve(options.user.as_deref()).map_err(|error| Failure::failed(error.to_string(), error.hint()))?;
+    if identity.runs_as_root() {
+        console.warn("workers run as root: say --user, or start with sudo from your own account");
+    }
+    let mode_and_group = control_access(options)?;
+    let paths = AppPaths::new(&options.name).map_err(|error| Failure::usage(error.to_string(), error.hint()))?;
+    let lock = paths
+        .lock()
+        .map_err(|error| Failure::failed(error.to_string(), error.hint()))?;
+    let mut traces = Traces {
+        cgroup: None,
+        lock: Some(lock),
+    };
+    leftovers::refuse(&options.name)?;
+
+    let mut diag = Diag::new().map_err(|error| Failure::failed(error.to_string(), "see `reuse-ctl doctor`"))?;
+    let guards = guard_ports(&options.ports, identity.uid, &mut diag)?;
+    let cgroup = AppCgroup::create(&options.name).map_err(|error| Failure::failed(error.to_string(), error.hint()))?;
+    traces.cgroup = Some(cgroup.clone());
+    let opened = cgroup
+        .open()
+        .map_err(|error| Failure::failed(format!("{}: {error}", cgroup.path().display()), ""))?;
+    let (groups, notices) = Groups::open(
+        paths.pin_dir(),
+        &opened,
+        &groups_options(options, &cgroup, identity.uid),
+    )
+    .map_err(|error| cannot_steer(&error, identity.uid, &mut diag))?;
+    let (mode, uid, gid) = mode_and_group;
+    let control = server::bind(&paths.control_socket(), uid, gid, mode)
+        .map_err(|error| Failure::failed(error.to_string(), "see whether /run is writable"))?;
+    let template = Template {
+        app: options.name.clone(),
+        cgroup,
+        identity,
+        ports: options.ports.clone(),
+        listen: options.listen.clone(),
+        stop_signal: options.stop_signal,
+        drain_timeout_ms: milliseconds(options.drain_timeout),
+        paths,
+        program,
+        args: options.command.clone(),
+        cwd,
+        path_prefix,
+        verbosity: options.verbosity,
+    };
+    Ok(Prepared {
+        control,
+        groups,
+        notices,
+        diag,
+        template,
+        guards,
+        traces,
+    })
+}
+
+/// What would be left on disk; removed when dropped, in the right order.
+struct Traces {
+    cgroup: Option<AppCgroup>,
+    lock: Option<AppLock>,
+}
+
+impl Drop for Traces {
+    fn drop(&mut self) {
+        if let Some(cgroup) = self.cgroup.take()
+            && let Err(error) = cgroup.kill().and_then(|()| cgroup.remove())
+        {
+            tracing::warn!("{error}");
+        }
+        if let Some(lock) = self.lock.take()
+            && let Err(error) = lock.remove()
+        {
+            tracing::warn!("{error}");
+        }
+    }
+}
+
+fn resolve_command(options: &RunOptions, cwd: &std::path::Path) -> Result<(PathBuf, Vec<PathBuf>), Failure> {
+    let path = std::env::var_os("PATH");
+    let home = identity::caller_home();
+    let search = Search {
+        cwd,
+        path: path.as_deref(),
+        home: home.as_deref(),
+    };
+    let command = options
+        .command
+        .first()
+        .ok_or_else(|| Failure::usage("no command", "reuse-ctl run -- ./server"))?;
+    let resolved =
+        command::resolve(command, &search).map_err(|error| Failure::failed(error.to_string(), error.hint()))?;
+    Ok((resolved.program, resolved.path_prefix.into_iter().collect()))
+}
+
+fn control_access(options: &RunOptions) -> Result<(Mode, Uid, Gid), Failure> {
+    let owner = identity::owner();
+    let uid = Uid::from_raw(owner.uid);
+    let Some(group) = &options.control_group else {
+        return Ok((Mode::from_bits_truncate(0o600), uid, Gid::from_raw(owner.gid)));
+    };
+    let gid = identity::group_id(group)
+        .ok_or_else(|| Failure::failed(format!("there is no group {group}"), "see `getent group`"))?;
+    Ok((Mode::from_bits_truncate(0o660), uid, Gid::from_raw(gid)))
+}
+
+fn guard_ports(ports: &[u16], uid: u32, diag: &mut Diag) -> Result<Vec<Guard>, Failure> {
+    let guard = |&port: &u16| {
+        Guard::hold(port, uid).map_err(|error| {
+            let any = SocketAddr::from(([0, 0, 0, 0], port));
+            address_taken(any, &error, uid, diag)
+        })
+    };
+    ports.iter().map(guard).collect()
+}
+
+fn address_taken(addr: SocketAddr, error: &std::io::Error, uid: u32, diag: &mut Diag) -> Failure {
+    let listeners = diag.listeners_on(addr.port()).unwrap_or_default();
+    match diagnosis::taken_by(addr, &listeners, &[], uid) {
+        Some(who) => Failure::failed(who, "end it, or serve on another port"),
+        None => Failure::failed(
+            format!("port {}: {error}", addr.port()),
+            "an outgoing connection may have it as its local port: see `ss -tan`, and `reuse-ctl doctor` for how to reserve it",
+        ),
+    }
+}
+
+fn cannot_steer(error: &GroupError, uid: u32, diag: &mut Diag) -> Failure {
+    match error {
+        GroupError::Lot { addr, source } => address_taken(*addr, source, uid, diag),
+        GroupError::Bpf(BpfError::Pins { .. }) => Failure::failed(error.to_string(), "mount -t bpf bpf /sys/fs/bpf"),
+        _ => Failure::failed(
+            error.to_string(),
+            "`reuse-ctl doctor` tries every feature and says what is missing",
+        ),
+    }
+}
+
+fn groups_options(options: &RunOptions, cgroup: &AppCgroup, uid: u32) -> GroupsOptions {
+    let sticky = options.sticky;
+    GroupsOptions {
+        programs: AppOptions {
+            policy: options.policy,
+            client_mask: ClientMask::new(sticky.prefix4.into(), sticky.prefix6.into()),
+            client_ttl_s: sticky.ttl.as_secs(),
+            client_capacity: sticky.capacity,
+            ports: service_ports(options),
+            cgroup_level: cgroup.instance_level(),
+            verbose: options.verbosity > 0,
+        },
+        uid,
+        refuse_when_empty: options.when_empty == WhenEmpty::Refuse,
+        listen: options.listen.clone(),
+    }
+}
+
+/// With `--port` only these are ours, and those of `--listen`; else every port that a worker binds.
+fn service_ports(options: &RunOptions) -> Vec<u16> {
+    if options.ports.is_empty() {
+        return Vec::new();
+    }
+    options
+        .ports
+        .iter()
+        .copied()
+        .chain(options.listen.iter().map(SocketAddr::port))
+        .collect()
+}
+
+fn machine_config(options: &RunOptions) -> Config {
+    let ms = milliseconds;
+    Config {
+        workers: options.workers,
+        ready_timeout_ms: ms(options.ready_timeout),
+        drain_timeout_ms: ms(options.drain_timeout),
+        stop_timeout_ms: ms(options.stop_timeout),
+        backoff_min_ms: ms(BACKOFF.0),
+        backoff_max_ms: ms(BACKOFF.1),
+        crash_limit: CRASH_LIMIT,
+        stable_ms: ms(STABLE),
+        seed: fastrand::u64(..),
+    }
+}
+
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The controller's diagnostics, and with `-v` what the programs log.
+fn start_logging(verbosity: u8) {
+    let level = match verbosity {
+        0 => "warn",
+        1 => "warn,reuse=debug,select=debug,reuse_ctl=info",
+        _ => "debug",
+    };
+    let filter = tracing_subscriber::EnvFilter::try_from_env("REUSE_LOG").unwrap_or_else(|_| level.into());
+    // It is there already when this is called a second time, as in a test.
+    drop(
+        tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .with_writer(std::io::stderr)
+            .try_init(),
+    );
+}

@@ -1,0 +1,135 @@
+//! Where the programs are that the tests run.
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use nix::fcntl::{Flock, FlockArg};
+
+/// `$REUSE_CTL_BIN`, else the release build, else the debug build.
+///
+/// # Panics
+/// When there is none.
+pub fn reuse_ctl() -> PathBuf {
+    if let Some(path) = env::var_os("REUSE_CTL_BIN") {
+        return path.into();
+    }
+    let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace().join("target"), PathBuf::from);
+    ["release", "debug"]
+        .iter()
+        .map(|profile| target.join(profile).join("reuse-ctl"))
+        .find(|path| path.exists())
+        .expect("reuse-ctl is built (cargo build --release), or REUSE_CTL_BIN names it")
+}
+
+/// The Rust server of this package, built by cargo together with the tests.
+pub fn test_server() -> String {
+    let own = env::current_exe().expect("the test's own path");
+    let path = own
+        .ancestors()
+        .skip(1)
+        .take(2)
+        .map(|folder| folder.join("reuse-test-server"))
+        .find(|path| path.exists());
+    text(&path.expect("cargo builds reuse-test-server beside the tests"))
+}
+
+/// The system's Node (20 or later), the most plain server that there is.
+pub fn node() -> String {
+    on_path("node")
+}
+
+/// Node 24 from npm.
+pub fn node24() -> String {
+    text(&runtimes().join(format!("node-linux-{}/bin/node", npm_architecture())))
+}
+
+/// Bun from npm: the real binary, not npm's JavaScript wrapper.
+pub fn bun() -> String {
+    let architecture = if npm_architecture() == "arm64" {
+        "aarch64"
+    } else {
+        "x64"
+    };
+    text(&runtimes().join(format!("@oven/bun-linux-{architecture}/bin/bun")))
+}
+
+/// The real Python interpreter, not a version manager's shell script.
+pub fn python() -> String {
+    static PATH: OnceLock<String> = OnceLock::new();
+    PATH.get_or_init(|| {
+        let output = Command::new("python3")
+            .args(["-c", "import sys; print(sys.executable)"])
+            .output()
+            .expect("run python3");
+        String::from_utf8(output.stdout)
+            .expect("a plain path")
+            .trim()
+            .to_owned()
+    })
+    .clone()
+}
+
+/// A server script of `tests/servers`.
+pub fn script(name: &str) -> String {
+    let path = servers().join(name);
+    assert!(path.exists(), "{} is missing", path.display());
+    text(&path)
+}
+
+/// `tests/servers/node_modules`, installed from the lock file when it is not there or older than the lock file.
+fn runtimes() -> PathBuf {
+    let modules = servers().join("node_modules");
+    let lock_file = servers().join("package-lock.json");
+    let changed = |path: &Path| path.metadata().and_then(|metadata| metadata.modified()).ok();
+    let lock = std::fs::File::open(&lock_file).expect("tests/servers/package-lock.json");
+    let _guard = Flock::lock(lock, FlockArg::LockExclusive)
+        .map_err(|(_, errno)| errno)
+        .expect("flock");
+    if changed(&modules.join(".package-lock.json")) < changed(&lock_file) {
+        let output = Command::new("npm")
+            .arg("ci")
+            .current_dir(servers())
+            .output()
+            .expect("run npm");
+        assert!(
+            output.status.success(),
+            "npm ci in tests/servers: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+    modules
+}
+
+fn npm_architecture() -> &'static str {
+    match env::consts::ARCH {
+        "aarch64" => "arm64",
+        _ => "x64",
+    }
+}
+
+fn servers() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("servers")
+}
+
+fn workspace() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("this package is a folder of the workspace")
+        .to_owned()
+}
+
+fn on_path(name: &str) -> String {
+    let path = env::var_os("PATH").expect("PATH is set");
+    text(
+        &env::split_paths(&path)
+            .map(|folder| folder.join(name))
+            .find(|file| file.exists())
+            .unwrap_or_else(|| panic!("{name} is not installed")),
+    )
+}
+
+fn text(path: &Path) -> String {
+    path.to_str().expect("a plain path").to_owned()
+}

@@ -1,0 +1,92 @@
+//! The command lines of the real servers. All of them listen on [`PORT`]: each test has its ports for itself.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::Path;
+
+use crate::binaries::{bun, node, node24, python, script, test_server};
+
+/// Where the servers listen: below the range that outgoing connections take their ports from.
+pub const PORT: u16 = 8080;
+
+/// Where the clients connect to.
+pub const SERVER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), PORT);
+
+/// The Rust server on [`SERVER`], with these options.
+pub fn rust(options: &[&str]) -> Vec<String> {
+    let mut command = words(&[&test_server(), "--listen", &SERVER.to_string()]);
+    command.extend(words(options));
+    command
+}
+
+/// The Rust server on descriptor 3.
+pub fn rust_inherited() -> Vec<String> {
+    words(&[&test_server(), "--inherited"])
+}
+
+/// `Bun.serve` with `reusePort: true`, ended cleanly by SIGTERM.
+pub fn bun_reuse_port(options: &[&str]) -> Vec<String> {
+    let mut command = words(&[&bun(), &script("bun-server.js"), &PORT.to_string(), "reuse-port"]);
+    command.extend(words(options));
+    command
+}
+
+/// `Bun.serve` without the option.
+pub fn bun_plain() -> Vec<String> {
+    words(&[&bun(), &script("bun-plain.js"), &PORT.to_string()])
+}
+
+/// A plain Node 20 `http` server without a signal handler.
+pub fn node_plain() -> Vec<String> {
+    words(&[&node(), &script("node-http.js"), &PORT.to_string()])
+}
+
+/// The same on `::`, Node's default.
+pub fn node_dual_stack() -> Vec<String> {
+    words(&[&node(), &script("node-http.js"), &PORT.to_string(), "", "graceful"])
+}
+
+/// A Node 24 `http` server that closes on SIGTERM.
+pub fn node_graceful() -> Vec<String> {
+    words(&[
+        &node24(),
+        &script("node-http.js"),
+        &PORT.to_string(),
+        "127.0.0.1",
+        "graceful",
+    ])
+}
+
+/// A Node 24 server with package `ws`.
+pub fn node_websocket() -> Vec<String> {
+    words(&[&node24(), &script("node-websocket.js"), &PORT.to_string()])
+}
+
+/// `python3 -m http.server`, serving a folder.
+pub fn python_http_server(folder: &Path) -> Vec<String> {
+    words(&[
+        &python(),
+        "-m",
+        "http.server",
+        &PORT.to_string(),
+        "--bind",
+        "127.0.0.1",
+        "--directory",
+        folder.to_str().expect("a plain path"),
+    ])
+}
+
+/// An asyncio server.
+pub fn python_asyncio(options: &[&str]) -> Vec<String> {
+    let mut command = words(&[&python(), &script("asyncio_server.py"), &PORT.to_string()]);
+    command.extend(words(options));
+    command
+}
+
+/// Listens with MPTCP when it may.
+pub fn mptcp_listener() -> Vec<String> {
+    words(&[&python(), &script("mptcp_listener.py"), &PORT.to_string()])
+}
+
+fn words(texts: &[&str]) -> Vec<String> {
+    texts.iter().map(|text| (*text).to_owned()).collect()
+}

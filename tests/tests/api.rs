@@ -1,0 +1,195 @@
+//! The control socket is plain HTTP: `curl --unix-socket` is a client.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use reuse_tests::http::get;
+use reuse_tests::{App, Namespace, SERVER, commands, run};
+use serde_json::{Value, json};
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// The HTTP status and the JSON of the answer.
+#[track_caller]
+fn curl(app: &App, method: &str, path: &str, body: Option<&Value>) -> (u16, Value) {
+    let mut command = Command::new("curl");
+    command
+        .args(["--silent", "--show-error", "--unix-socket"])
+        .arg(app.socket())
+        .args(["--request", method, "--write-out", "\n%{http_code}"]);
+    if let Some(body) = body {
+        command.args([
+            "--header",
+            "Content-Type: application/json",
+            "--data",
+            &body.to_string(),
+        ]);
+    }
+    command.arg(format!("http://localhost{path}"));
+    let output = run::to_end(&mut command, LIMIT).expect_code(0).stdout;
+    let (body, code) = output.trim_end().rsplit_once('\n').expect("a body and a code");
+    (
+        code.parse().expect("a code"),
+        serde_json::from_str(body).unwrap_or_else(|error| panic!("{method} {path}: {error} in {body}")),
+    )
+}
+
+#[track_caller]
+fn done(answer: &(u16, Value)) {
+    assert_eq!((answer.0, &answer.1["ok"]), (200, &json!(true)), "{answer:?}");
+}
+
+#[track_caller]
+fn refused(answer: &(u16, Value), code: u16) {
+    assert_eq!((answer.0, &answer.1["ok"]), (code, &json!(false)), "{answer:?}");
+    assert!(
+        answer.1["error"].is_string() && answer.1["hint"].is_string(),
+        "{answer:?}"
+    );
+}
+
+#[test]
+fn every_request_works_with_curl() {
+    let _namespace = Namespace::enter();
+    let app = App::run(&["--workers", "2", "--policy", "round-robin"], &commands::rust(&[]));
+    get(SERVER, None).expect("an answer");
+
+    let (code, status) = curl(&app, "GET", "/v1/status", None);
+    assert_eq!(code, 200);
+    assert_eq!(
+        (&status["app"], &status["policy"]),
+        (&json!(app.name()), &json!("round-robin"))
+    );
+    assert_eq!(status["workers"].as_array().map(Vec::len), Some(2));
+    assert_eq!(status["groups"][0]["addr"], json!("127.0.0.1:8080"));
+
+    done(&curl(&app, "POST", "/v1/workers/1/drain", None));
+    assert_eq!(app.status().states(), ["active", "drained"]);
+    done(&curl(
+        &app,
+        "POST",
+        "/v1/workers/1/drain",
+        Some(&json!({"no_wait": true, "timeout_ms": 1000})),
+    ));
+    done(&curl(&app, "POST", "/v1/workers/1/undrain", None));
+    done(&curl(
+        &app,
+        "POST",
+        "/v1/workers/0/restart",
+        Some(&json!({"stop_first": true})),
+    ));
+    done(&curl(&app, "POST", "/v1/reload", None));
+    done(&curl(&app, "PUT", "/v1/workers", Some(&json!({"workers": "+1"}))));
+    assert!(app.status().all_active(3));
+    done(&curl(&app, "PUT", "/v1/policy", Some(&json!({"policy": "hash"}))));
+    assert_eq!(app.status().policy, "hash");
+
+    refused(&curl(&app, "POST", "/v1/workers/9/drain", None), 404);
+    refused(&curl(&app, "POST", "/v1/workers/nine/drain", None), 400);
+    refused(&curl(&app, "PUT", "/v1/policy", Some(&json!({"policy": "fair"}))), 400);
+    refused(&curl(&app, "PUT", "/v1/workers", Some(&json!({"workers": "0"}))), 400);
+    refused(&curl(&app, "PUT", "/v1/workers", Some(&json!({"wrong": "field"}))), 400);
+    refused(&curl(&app, "GET", "/v1/nothing", None), 404);
+    done(&curl(&app, "POST", "/v1/stop", None));
+    let mut app = app;
+    app.wait_exit(Duration::from_secs(20));
+    reuse_tests::leftovers::assert_nothing_left(app.name());
+}
+
+#[test]
+fn a_drain_that_runs_out_of_time_is_a_gateway_timeout() {
+    let _namespace = Namespace::enter();
+    let app = App::run(&["--workers", "2", "--policy", "round-robin"], &commands::rust(&[]));
+    let mut held = reuse_tests::http::Connection::open(SERVER, None).expect("connect");
+    let slot = held
+        .get(false)
+        .expect("an answer")
+        .slot
+        .expect("the server names its slot");
+    refused(
+        &curl(
+            &app,
+            "POST",
+            &format!("/v1/workers/{slot}/drain"),
+            Some(&json!({"timeout_ms": 300})),
+        ),
+        504,
+    );
+    drop(held);
+    app.stop();
+}
+
+#[test]
+fn events_are_streamed() {
+    let _namespace = Namespace::enter();
+    let app = App::run(&["--workers", "2"], &commands::rust(&[]));
+    let scratch = reuse_tests::scratch::Scratch::new();
+    let file = scratch.path().join("events");
+    let output = fs::File::create(&file).expect("create a file");
+    let mut curl = Command::new("curl")
+        .args(["--silent", "--no-buffer", "--unix-socket"])
+        .arg(app.socket())
+        .arg("http://localhost/v1/events")
+        .stdout(output)
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("start curl");
+    let events = || -> Vec<Value> {
+        fs::read_to_string(&file)
+            .unwrap_or_default()
+            .lines()
+            .filter_map(|line| serde_json::from_str(line.strip_prefix("data:")?.trim()).ok())
+            .collect()
+    };
+    // The stream may not be open yet when a first event happens: restart until one is seen.
+    reuse_tests::wait::until("an event is seen", LIMIT, || {
+        app.ctl(&["restart", "1"]).expect_code(0);
+        events()
+            .iter()
+            .any(|event| event["event"] == "active" && event["worker"] == 1)
+    });
+    let seen = events();
+    assert!(
+        seen.iter()
+            .all(|event| event["at_ms"].is_u64() && event["message"].is_string()),
+        "{seen:?}"
+    );
+    curl.kill().expect("kill a child of ours");
+    curl.wait().expect("wait for a child of ours");
+    app.stop();
+}
+
+#[test]
+fn the_socket_is_the_owners_alone_unless_a_group_is_named() {
+    let _namespace = Namespace::enter();
+    let alone = App::run(&["--workers", "1"], &commands::rust(&[]));
+    let metadata = fs::metadata(alone.socket()).expect("the control socket");
+    assert_eq!((metadata.uid(), metadata.permissions().mode() & 0o777), (0, 0o600));
+    alone.stop();
+    let shared = App::run(&["--workers", "1", "--control-group", "nogroup"], &commands::rust(&[]));
+    let metadata = fs::metadata(shared.socket()).expect("the control socket");
+    assert_eq!((metadata.gid(), metadata.permissions().mode() & 0o777), (65534, 0o660));
+    shared.stop();
+}
+
+#[test]
+fn verbs_answer_in_json_when_asked() {
+    let _namespace = Namespace::enter();
+    let app = App::run(&["--workers", "2"], &commands::rust(&[]));
+    let json = |arguments: &[&str], code| -> Value {
+        let output = app.ctl(&[arguments, &["--json"]].concat()).expect_code(code);
+        serde_json::from_str(&output.stdout)
+            .unwrap_or_else(|error| panic!("{arguments:?}: {error} in {:?}", output.stdout))
+    };
+    assert_eq!(json(&["drain", "0"], 0)["ok"], json!(true));
+    assert_eq!(json(&["undrain", "0"], 0)["ok"], json!(true));
+    assert_eq!(json(&["restart", "0"], 0)["ok"], json!(true));
+    assert_eq!(json(&["policy", "hash"], 0)["ok"], json!(true));
+    let refusal = json(&["drain", "7"], 3);
+    assert_eq!(refusal["ok"], json!(false));
+    assert!(refusal["error"].is_string());
+    assert_eq!(json(&["status"], 0)["app"], json!(app.name()));
+    app.stop();
+}

@@ -1,0 +1,58 @@
+//! Stop-first: nobody is there for two seconds, and nobody is refused.
+
+use std::time::Duration;
+
+use reuse_tests::heavy::Heavy;
+use reuse_tests::load::{Load, Mode};
+use reuse_tests::reconcile::reconcile;
+use reuse_tests::{App, Namespace, SERVER, commands};
+
+#[test]
+fn a_stop_first_restart_of_the_only_worker_parks_and_answers_everybody() {
+    let _turn = Heavy::turn();
+    let _namespace = Namespace::enter();
+    let app = App::run(&["--workers", "1"], &commands::rust(&["--boot-delay-ms", "2000"]));
+    let load = Load::start(SERVER, 64, Mode::NewConnections, Duration::from_secs(60));
+    load.wait_for(1_000, Duration::from_secs(20));
+    let before = app.status().pids();
+    let output = app.ctl(&["restart", "0", "--stop-first"]).expect_code(0);
+    assert!(
+        output.took >= Duration::from_secs(2),
+        "the new one takes two seconds to boot; the restart took {:?}",
+        output.took
+    );
+    load.wait_for(1_000, Duration::from_secs(20));
+    let report = load.stop();
+    report.assert_nothing_failed();
+    assert_eq!(
+        report.by_pid.len(),
+        2,
+        "the old and the new one answered: {:?}",
+        report.by_pid
+    );
+    let status = reconcile(&app, report.connections);
+    assert_ne!(status.pids(), before);
+    assert!(
+        status.verdicts().parked >= 32,
+        "the clients waited in the lot: {:?}",
+        status.verdicts()
+    );
+    app.stop();
+}
+
+#[test]
+fn a_stop_first_restart_works_with_inherited_listeners_too() {
+    let _turn = Heavy::turn();
+    let _namespace = Namespace::enter();
+    let mut command = commands::rust_inherited();
+    command.extend(["--boot-delay-ms".to_owned(), "500".to_owned()]);
+    let app = App::run(&["--workers", "1", "--listen", &SERVER.to_string()], &command);
+    let load = Load::start(SERVER, 16, Mode::NewConnections, Duration::from_secs(60));
+    load.wait_for(500, Duration::from_secs(20));
+    app.ctl(&["restart", "0", "--stop-first"]).expect_code(0);
+    load.wait_for(500, Duration::from_secs(20));
+    let report = load.stop();
+    report.assert_nothing_failed();
+    reconcile(&app, report.connections);
+    app.stop();
+}

@@ -1,0 +1,193 @@
+//! Sets up what the tests and the demo need on this machine; what is there is not touched.
+
+use crate::run::{Workspace, run, step};
+use anyhow::{Context, Result, bail};
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::SystemTime;
+
+/// Where pinned BPF objects live.
+const BPF_FILESYSTEM: &str = "/sys/fs/bpf";
+
+/// The programs that the tests run, and the Debian packages that bring each.
+const PROGRAMS: [(&str, &[&str]); 7] = [
+    ("cc", &["gcc", "libc6-dev"]),
+    ("curl", &["curl"]),
+    ("ip", &["iproute2"]),
+    ("node", &["nodejs"]),
+    ("npm", &["npm"]),
+    ("python3", &["python3"]),
+    ("unshare", &["util-linux"]),
+];
+
+/// Says whether this process may do everything.
+///
+/// # Errors
+/// When there is no /proc.
+pub(crate) fn is_root() -> Result<bool> {
+    // The owner of a process's own folder is its effective user.
+    let folder = fs::metadata("/proc/self").context("could not read /proc/self (this needs Linux)")?;
+    Ok(folder.uid() == 0)
+}
+
+/// Refuses to go on without root; `task` is what was called.
+///
+/// # Errors
+/// Says how to call it.
+pub(crate) fn require_root(task: &str) -> Result<()> {
+    if is_root()? {
+        return Ok(());
+    }
+    bail!(
+        "`cargo xtask {task}` needs root: its tests load BPF programs, make cgroups and network namespaces\n\
+         run `sudo -E env PATH=$PATH cargo xtask {task}`"
+    );
+}
+
+/// Installs, with apt, those programs that the tests run and that this machine lacks.
+///
+/// # Errors
+/// Names what is missing where there is no apt.
+pub(crate) fn install_programs() -> Result<()> {
+    let missing: Vec<_> = PROGRAMS
+        .into_iter()
+        .filter(|(program, _)| !is_on_path(program))
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let programs: Vec<&str> = missing.iter().map(|(program, _)| *program).collect();
+    if !is_on_path("apt-get") {
+        bail!(
+            "the tests run {}, which this machine lacks, and it has no apt-get: install them with its own package manager",
+            programs.join(", ")
+        );
+    }
+    step(&format!("installing {}", programs.join(", ")));
+    run(Command::new("apt-get").args(["-qq", "update"]))?;
+    run(Command::new("apt-get")
+        .args(["-qq", "-y", "--no-install-recommends", "install"])
+        .args(missing.iter().flat_map(|(_, packages)| *packages))
+        .env("DEBIAN_FRONTEND", "noninteractive"))
+}
+
+fn is_on_path(program: &str) -> bool {
+    std::env::var_os("PATH")
+        .is_some_and(|path| std::env::split_paths(&path).any(|folder| folder.join(program).is_file()))
+}
+
+/// Installs the server runtimes of `tests/servers` when they are not there or older than its lock file.
+///
+/// # Errors
+/// When npm fails.
+pub(crate) fn install_runtimes(workspace: &Workspace) -> Result<()> {
+    let folder = workspace.root.join("tests/servers");
+    let lock = folder.join("package-lock.json");
+    // npm writes this one last.
+    let installed = folder.join("node_modules/.package-lock.json");
+    if is_current(modified(&installed), modified(&lock)) {
+        return Ok(());
+    }
+    step("installing the server runtimes of tests/servers");
+    run(Command::new("npm").arg("ci").current_dir(&folder))
+}
+
+fn is_current(installed: Option<SystemTime>, wanted: Option<SystemTime>) -> bool {
+    match (installed, wanted) {
+        (_, None) => true,
+        (None, Some(_)) => false,
+        (Some(installed), Some(wanted)) => installed >= wanted,
+    }
+}
+
+fn modified(path: &Path) -> Option<SystemTime> {
+    path.metadata().and_then(|metadata| metadata.modified()).ok()
+}
+
+/// Mounts the BPF file system where it is not mounted; asks sudo where this process may not.
+///
+/// # Errors
+/// When mount fails.
+pub(crate) fn mount_bpf_filesystem() -> Result<()> {
+    let mounts = fs::read_to_string("/proc/self/mounts").context("could not read /proc/self/mounts")?;
+    if is_bpf_mounted(&mounts) {
+        return Ok(());
+    }
+    step(&format!("mounting {BPF_FILESYSTEM}"));
+    run(as_root("mount")?.args(["-t", "bpf", "-o", "mode=700", "bpf", BPF_FILESYSTEM]))
+}
+
+/// Reads rows of `/proc/self/mounts`: source, place, type, options.
+fn is_bpf_mounted(mounts: &str) -> bool {
+    mounts.lines().any(|row| {
+        let mut words = row.split(' ').skip(1);
+        words.next() == Some(BPF_FILESYSTEM) && words.next() == Some("bpf")
+    })
+}
+
+/// The program, through sudo when this process is not root.
+///
+/// # Errors
+/// When there is neither root nor sudo.
+pub(crate) fn as_root(program: &str) -> Result<Command> {
+    if is_root()? {
+        return Ok(Command::new(program));
+    }
+    if !is_on_path("sudo") {
+        bail!("`{program}` needs root, and there is no sudo: run this as root");
+    }
+    let mut command = Command::new("sudo");
+    command.arg(program);
+    Ok(command)
+}
+
+/// Under sudo, gives back to the person what was built as root, so that their own `cargo build` still works.
+///
+/// # Errors
+/// When chown fails.
+pub(crate) fn give_back(workspace: &Workspace) -> Result<()> {
+    let (Some(user), Some(group)) = (std::env::var_os("SUDO_UID"), std::env::var_os("SUDO_GID")) else {
+        return Ok(());
+    };
+    let built: Vec<PathBuf> = ["target", "tests/servers/node_modules"]
+        .iter()
+        .map(|folder| workspace.root.join(folder))
+        .filter(|folder| folder.exists())
+        .collect();
+    let mut owner = user;
+    owner.push(":");
+    owner.push(group);
+    run(Command::new("chown")
+        .args(["--recursive", "--no-dereference", "--from=0"])
+        .arg(owner)
+        .args(built))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn only_a_bpf_file_system_at_its_place_counts() {
+        assert!(is_bpf_mounted(
+            "proc /proc proc rw 0 0\nbpf /sys/fs/bpf bpf rw,mode=700 0 0"
+        ));
+        assert!(!is_bpf_mounted("none /sys/fs/bpf tmpfs rw 0 0"));
+        assert!(!is_bpf_mounted("bpf /sys/fs/bpf2 bpf rw 0 0"));
+        assert!(!is_bpf_mounted(""));
+    }
+
+    #[test]
+    fn runtimes_are_installed_when_absent_or_older_than_the_lock_file() {
+        let older = SystemTime::UNIX_EPOCH;
+        let newer = older + Duration::from_secs(1);
+        assert!(!is_current(None, Some(older)));
+        assert!(!is_current(Some(older), Some(newer)));
+        assert!(is_current(Some(newer), Some(older)));
+        assert!(is_current(Some(older), Some(older)));
+        assert!(is_current(None, None), "no lock file: nothing to install");
+    }
+}
