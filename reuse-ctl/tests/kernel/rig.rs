@@ -252,6 +252,10 @@ pub(crate) fn reset(stream: &TcpStream) {
 }
 
 /// Waits for what happens elsewhere: on another processor, or in the part of the kernel that handles packets.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "looks again at a condition with a deadline; the runtime has no other task"
+)]
 pub(crate) fn until(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !condition() {
