@@ -58,7 +58,10 @@ impl Task {
         {
             return;
         }
-        let problem = live.problem.clone().or_else(|| self.visible_problem(id));
+        let problem = match live.problem.clone() {
+            Some(known) => Some(known + &self.instead_of_inherited(id)),
+            None => self.visible_problem(id),
+        };
         let Some(live) = self.live.get(&id) else { return };
         let output = logs::tail_since(&live.log, live.log_start, OUTPUT_LINES).unwrap_or_default();
         self.last_failure = Some((problem.clone().unwrap_or_default(), output.clone()));
@@ -83,6 +86,25 @@ impl Task {
             .known
             .get(&id)
             .map(|failure| (failure.problem.clone(), failure.output.clone()))
+    }
+
+    /// What a server that ignores its inherited listeners does instead, as far as it can be seen.
+    fn instead_of_inherited(&mut self, id: InstanceId) -> String {
+        let (Ok(listeners), Some(live)) = (self.diag.listeners(), self.live.get(&id)) else {
+            return String::new();
+        };
+        let cgroups = live.cgroup.ids().unwrap_or_default();
+        let own = listeners
+            .iter()
+            .filter(|listener| listener.cgroup.is_some_and(|cgroup| cgroups.contains(&cgroup)))
+            .filter(|listener| !self.template.listen.contains(&listener.addr))
+            .map(|listener| listener.addr.to_string())
+            .collect::<Vec<_>>()
+            .join(", ");
+        if own.is_empty() || self.template.listen.is_empty() {
+            return String::new();
+        }
+        format!("; it opened {own} instead (Bun's HTTP servers do that: start those without --listen)")
     }
 
     fn visible_problem(&mut self, id: InstanceId) -> Option<String> {
