@@ -9,7 +9,11 @@ use reuse_common::notice::Notice;
 
 use super::{interface::InstanceId, task::Task};
 use crate::{
-    group::{diag::Listener, discover},
+    group::{
+        GroupError,
+        diag::{Diag, Listener},
+        discover,
+    },
     process::logs,
 };
 
@@ -163,6 +167,22 @@ pub(super) fn taken_by(wanted: SocketAddr, listeners: &[Listener], ours: &[Socke
     same_port.then(|| {
         format!("{wanted} is held for workers of uid {uid}; a worker that binds it as another user is refused")
     })
+}
+
+/// Why a listener that is there can't be a member.
+pub(super) fn unsteerable(error: &GroupError, cookie: u64, diag: &mut Diag, uid: u32) -> String {
+    if let GroupError::Lot { addr, .. } = error
+        && let Ok(listeners) = diag.listeners_on(addr.port())
+        && let Some(listener) = listeners.iter().find(|listener| listener.cookie == cookie)
+        && listener.uid != uid
+    {
+        return format!(
+            "it listens on {addr} as uid {}, but workers run as uid {uid}, and all listeners of a port must have one: \
+             say --user {0}, or keep the server from changing its user",
+            listener.uid
+        );
+    }
+    error.to_string()
 }
 
 /// `process 123 (nginx: master)`.
