@@ -16,4 +16,5 @@ pub mod logs;
 mod os_text;
 pub mod paths;
 pub mod shim;
+pub mod socket;
 pub mod usage;
