@@ -13,10 +13,6 @@ use crate::process::{cgroup::Hierarchy, paths::Paths};
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Waits until no doctor of this process has a cgroup or a folder for pins; other tests may run one at the moment.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "looks again at a condition with a deadline; no task is here to stop"
-)]
 fn nothing_is_left() {
     let deadline = Instant::now() + PATIENCE;
     while !left_behind().is_empty() {
