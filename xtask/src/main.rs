@@ -1,5 +1,6 @@
 //! The project's chores, by name: `cargo xtask TASK`. CI calls the same names, so what passes here passes there.
 
+mod bench;
 mod build_ebpf;
 mod ci;
 mod demo;
@@ -31,6 +32,8 @@ enum Task {
     Test(test::Arguments),
     /// Build and run the demo, as root or through sudo.
     Demo(demo::Arguments),
+    /// Measure what steering costs: the connection rate and nanoseconds per selection. Needs root.
+    Bench(bench::Arguments),
     /// Formatting, lints, the committed BPF object, tests: what must pass before a change goes in. Needs root.
     Ci,
 }
@@ -51,6 +54,7 @@ fn perform(task: Task) -> Result<()> {
         Task::BuildEbpf(arguments) => build_ebpf::perform(&workspace, &arguments),
         Task::Test(arguments) => test::perform(&workspace, &arguments),
         Task::Demo(arguments) => demo::perform(&workspace, &arguments),
+        Task::Bench(arguments) => bench::perform(&workspace, &arguments),
         Task::Ci => ci::perform(&workspace),
     }
 }

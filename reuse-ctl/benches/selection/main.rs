@@ -1,0 +1,184 @@
+//! Nanoseconds per selection, by the kernel's own run-time statistics, against a program that does nothing in the same run.
+//!
+//! Prints its samples as one JSON object; `cargo xtask bench` makes the report of it. The connections are real ones, over the loopback
+//! device of a network namespace: between two selections the processor does everything that a connection costs, so the program finds
+//! its data as cold as it would in service. A loop of nothing but selections would flatter it.
+
+mod bed;
+mod clients;
+mod runtime;
+
+use anyhow::{Context as _, ensure};
+use bed::{Bed, Group};
+use clap::Parser;
+use clients::Clients;
+use nix::sched::{CloneFlags, unshare};
+use reuse_common::{Policy, verdict::Verdict};
+use serde_json::json;
+
+/// Sizes of the groups: a small app, the most that least-loaded scans, and far more.
+const WORKERS: [u16; 3] = [4, 16, 64];
+
+/// Connections before those that are measured, so that no case pays for the one before it.
+const WARM_UP: usize = 50;
+
+#[derive(Debug, Parser)]
+struct Options {
+    /// How often each case is measured
+    #[arg(long, default_value_t = 25)]
+    rounds: usize,
+    /// Connections per case and round
+    #[arg(long, default_value_t = 700)]
+    connections: usize,
+    /// Given by `cargo bench`
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+/// What is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Case {
+    /// A program of two instructions.
+    Empty,
+    Hash,
+    RoundRobin,
+    LeastLoaded,
+    /// The client is recorded.
+    StickyHit,
+    /// The client has never been seen.
+    StickyNew,
+}
+
+impl Case {
+    const ALL: [Self; 6] = [
+        Self::Empty,
+        Self::Hash,
+        Self::RoundRobin,
+        Self::LeastLoaded,
+        Self::StickyHit,
+        Self::StickyNew,
+    ];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Empty => "empty",
+            Self::Hash => "hash",
+            Self::RoundRobin => "round-robin",
+            Self::LeastLoaded => "least-loaded",
+            Self::StickyHit => "sticky, known client",
+            Self::StickyNew => "sticky, new client",
+        }
+    }
+
+    fn policy(self) -> Option<Policy> {
+        match self {
+            Self::Empty => None,
+            Self::Hash => Some(Policy::Hash),
+            Self::RoundRobin => Some(Policy::RoundRobin),
+            Self::LeastLoaded => Some(Policy::LeastLoaded),
+            Self::StickyHit | Self::StickyNew => Some(Policy::Sticky),
+        }
+    }
+}
+
+/// One case in one group, and nanoseconds per run in each round.
+struct Cell {
+    case: Case,
+    group: usize,
+    ns: Vec<f64>,
+}
+
+fn main() -> anyhow::Result<()> {
+    let options = Options::parse();
+    unshare(CloneFlags::CLONE_NEWNET).context("unshare(CLONE_NEWNET): this needs root")?;
+    bed::loopback_up()?;
+    // The ring buffer of notices registers itself with a runtime, although nobody reads it here.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .build()
+        .context("a runtime")?;
+    let _context = runtime.enter();
+
+    let mut bed = Bed::new(&WORKERS)?;
+    let mut clients = Clients::default();
+    let _enabled = aya::sys::enable_stats(aya::sys::Stats::RunTime).context("BPF_ENABLE_STATS")?;
+    record_clients(&mut bed, &clients)?;
+
+    let mut cells: Vec<Cell> = (0..WORKERS.len())
+        .flat_map(|group| Case::ALL.map(|case| (group, case)))
+        .map(|(group, case)| Cell {
+            case,
+            group,
+            ns: Vec::new(),
+        })
+        .collect();
+    for round in 0..options.rounds {
+        // Every round starts elsewhere, so that no case always follows the same other one's round.
+        for step in 0..cells.len() {
+            let nth = (step + round * 7) % cells.len();
+            let cell = &mut cells[nth];
+            cell.ns
+                .push(measure(&mut bed, cell, &mut clients, options.connections)?);
+        }
+    }
+    let cells: Vec<_> = cells
+        .iter()
+        .map(|cell| json!({"workers": WORKERS[cell.group], "case": cell.case.name(), "ns": cell.ns}))
+        .collect();
+    println!(
+        "{}",
+        json!({"rounds": options.rounds, "connections": options.connections, "cells": cells})
+    );
+    bed.end()
+}
+
+/// Makes every client of [`Clients::known`] one that `sticky` remembers.
+fn record_clients(bed: &mut Bed, clients: &Clients) -> anyhow::Result<()> {
+    bed.app.set_policy(Policy::Sticky)?;
+    for (nth, group) in bed.steered.iter().enumerate() {
+        group.connect(clients.known(nth))?;
+    }
+    let (recorded, expected) = (bed.app.client_count(), WORKERS.len() * clients::KNOWN);
+    ensure!(
+        recorded == expected,
+        "{recorded} clients are recorded, {expected} connected"
+    );
+    Ok(())
+}
+
+/// Nanoseconds per run of the group's program, averaged over `connections`.
+fn measure(bed: &mut Bed, cell: &Cell, clients: &mut Clients, connections: usize) -> anyhow::Result<f64> {
+    if let Some(policy) = cell.case.policy() {
+        bed.app.set_policy(policy)?;
+    }
+    let group: &Group = match cell.case {
+        Case::Empty => &bed.empty[cell.group],
+        _ => &bed.steered[cell.group],
+    };
+    let addresses = |clients: &mut Clients, count| match cell.case {
+        Case::StickyNew => clients.unknown(count),
+        _ => clients.known(cell.group).into_iter().cycle().take(count).collect(),
+    };
+    group.connect(addresses(clients, WARM_UP))?;
+    let addresses = addresses(clients, connections);
+    let chosen_before = group.chosen()?;
+    let before = group.runs.read()?;
+    group.connect(addresses)?;
+    let after = group.runs.read()?;
+    let runs = after.count - before.count;
+    ensure!(
+        runs == connections as u64,
+        "{} runs for {connections} connections under {}",
+        runs,
+        cell.case.name()
+    );
+    if let (Some(before), Some(after)) = (chosen_before, group.chosen()?) {
+        ensure!(
+            after - before == runs,
+            "the program chose {} times in {runs} runs: {:?} is not the only verdict",
+            after - before,
+            Verdict::Chosen
+        );
+    }
+    Ok((after.total_ns - before.total_ns) as f64 / runs as f64)
+}

@@ -1,0 +1,240 @@
+//! The same server, steered and not, in interleaved pairs of short rounds.
+//!
+//! Each pair is a round against four servers that share their port by plain `SO_REUSEPORT` and a round against four under
+//! `reuse-ctl run`; every other pair runs in the other order. Only the ratio within a pair counts, so that a machine that others use
+//! too disturbs both of its sides alike. The control, plain against plain, shows what the method itself adds.
+
+use std::env;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use nix::time::{ClockId, clock_getcpuclockid, clock_gettime};
+use nix::unistd::Pid;
+use reuse_tests::{App, Namespace, kernel, wait};
+
+use crate::programs::{Programs, Statistics};
+use crate::traffic::{self, Round};
+
+const WORKERS: usize = 4;
+const PLAIN: SocketAddr = loopback(8080);
+const CONTROL: SocketAddr = loopback(8081);
+const STEERED: SocketAddr = loopback(8082);
+const POLICIES: [&str; 4] = ["hash", "round-robin", "least-loaded", "sticky"];
+
+/// What was measured under one policy.
+#[derive(Debug)]
+pub(crate) struct Rate {
+    /// `control` is plain against plain.
+    pub(crate) policy: &'static str,
+    /// Connections per second, of each plain round.
+    pub(crate) plain: Vec<f64>,
+    /// Connections per second, of each steered round.
+    pub(crate) steered: Vec<f64>,
+    /// Rate steered over rate plain, of each pair.
+    pub(crate) ratio: Vec<f64>,
+    /// CPU time per connection (client, servers, controller) steered over plain, of each pair.
+    pub(crate) cpu_ratio: Vec<f64>,
+    /// CPU time per connection in microseconds, of each plain round.
+    pub(crate) plain_cpu_us: Vec<f64>,
+    /// What the programs used, and in how many connections; not for the control.
+    pub(crate) programs: Option<(Programs, u64)>,
+    /// Share of one core that the controller used.
+    pub(crate) controller_cpu: Option<f64>,
+}
+
+/// Measures every policy, in a network namespace of its own.
+///
+/// # Errors
+/// When a connection fails, or the counters do not show that the program chose for every one.
+pub(crate) fn measure(pairs: usize, length: Duration) -> anyhow::Result<Vec<Rate>> {
+    let _namespace = Namespace::enter();
+    let plain = Plain::start(PLAIN)?;
+    let control = Plain::start(CONTROL)?;
+    let mut rates = vec![compare("control", pairs, length, &plain, &control.side())?];
+    drop(control);
+    for policy in POLICIES {
+        rates.push(steered(policy, pairs, length, &plain)?);
+    }
+    Ok(rates)
+}
+
+fn steered(policy: &'static str, pairs: usize, length: Duration, plain: &Plain) -> anyhow::Result<Rate> {
+    let workers = WORKERS.to_string();
+    let app = App::run(&["--workers", &workers, "--policy", policy], &server_command(STEERED)?);
+    let before = app.status();
+    let controller = before.pid;
+    let mut side = Side {
+        address: STEERED,
+        processes: before.pids().into_iter().flatten().collect(),
+    };
+    ensure!(side.processes.len() == WORKERS, "workers: {:?}", side.processes);
+    side.processes.push(controller);
+    let idle = cpu_seconds(controller)?;
+    let mut rate = compare(policy, pairs, length, plain, &side)?;
+    let seconds = 2.0 * length.as_secs_f64() * (pairs + 1) as f64;
+    rate.controller_cpu = Some((cpu_seconds(controller)? - idle) / seconds);
+
+    let enabled = Statistics::enable()?;
+    let programs = Programs::of(controller)?;
+    let round = traffic::run(STEERED, length)?;
+    let used = Programs::of(controller)?.since(programs);
+    drop(enabled);
+    ensure!(
+        used.select.runs >= round.connections,
+        "the program ran {} times for {} connections",
+        used.select.runs,
+        round.connections
+    );
+    rate.programs = Some((used, round.connections));
+
+    let status = app.status();
+    ensure!(status.fallbacks == 0, "{} fallbacks under {policy}", status.fallbacks);
+    let established: u64 = status.workers.iter().map(|worker| worker.established_total).sum();
+    let chosen = status.verdicts().chosen;
+    ensure!(
+        chosen == established,
+        "{policy}: {chosen} chosen, {established} established"
+    );
+    app.stop();
+    Ok(rate)
+}
+
+/// Runs the pairs.
+fn compare(policy: &'static str, pairs: usize, length: Duration, plain: &Plain, other: &Side) -> anyhow::Result<Rate> {
+    eprintln!("    connection rate, {policy}: {pairs} pairs of {length:?}");
+    let mut rate = Rate {
+        policy,
+        plain: Vec::new(),
+        steered: Vec::new(),
+        ratio: Vec::new(),
+        cpu_ratio: Vec::new(),
+        plain_cpu_us: Vec::new(),
+        programs: None,
+        controller_cpu: None,
+    };
+    let plain = plain.side();
+    // Both sides warm up.
+    plain.round(length / 2)?;
+    other.round(length / 2)?;
+    for pair in 0..pairs {
+        let (base, steered) = if pair % 2 == 0 {
+            let base = plain.round(length)?;
+            (base, other.round(length)?)
+        } else {
+            let steered = other.round(length)?;
+            (plain.round(length)?, steered)
+        };
+        rate.plain.push(base.per_second);
+        rate.steered.push(steered.per_second);
+        rate.ratio.push(steered.per_second / base.per_second);
+        rate.cpu_ratio.push(steered.cpu_us / base.cpu_us);
+        rate.plain_cpu_us.push(base.cpu_us);
+    }
+    Ok(rate)
+}
+
+/// One side of a pair.
+struct Side {
+    address: SocketAddr,
+    /// Whose CPU time counts, besides this process's.
+    processes: Vec<u32>,
+}
+
+/// What a round of one side gave.
+struct Measured {
+    per_second: f64,
+    /// CPU time per connection.
+    cpu_us: f64,
+}
+
+impl Side {
+    fn round(&self, length: Duration) -> anyhow::Result<Measured> {
+        let before = self.cpu_seconds()?;
+        let Round { connections, seconds } = traffic::run(self.address, length)?;
+        let used = self.cpu_seconds()? - before;
+        Ok(Measured {
+            per_second: connections as f64 / seconds,
+            cpu_us: used * 1e6 / connections as f64,
+        })
+    }
+
+    fn cpu_seconds(&self) -> anyhow::Result<f64> {
+        let mut sum = cpu_seconds(std::process::id())?;
+        for &pid in &self.processes {
+            sum += cpu_seconds(pid)?;
+        }
+        Ok(sum)
+    }
+}
+
+/// CPU time of a process, with that of threads that have ended.
+fn cpu_seconds(pid: u32) -> anyhow::Result<f64> {
+    let clock: ClockId = clock_getcpuclockid(Pid::from_raw(i32::try_from(pid).context("a process id")?))
+        .with_context(|| format!("clock_getcpuclockid({pid})"))?;
+    let time = clock_gettime(clock).context("clock_gettime")?;
+    Ok(Duration::from(time).as_secs_f64())
+}
+
+/// Servers that nobody steers.
+struct Plain {
+    address: SocketAddr,
+    servers: Vec<Child>,
+}
+
+impl Plain {
+    fn start(address: SocketAddr) -> anyhow::Result<Self> {
+        let command = server_command(address)?;
+        let mut plain = Self {
+            address,
+            servers: Vec::new(),
+        };
+        for _ in 0..WORKERS {
+            let server = Command::new(&command[0])
+                .args(&command[1..])
+                .stdin(Stdio::null())
+                .stdout(Stdio::null())
+                .spawn()
+                .with_context(|| format!("start {}", command[0]))?;
+            plain.servers.push(server);
+        }
+        wait::until("the plain servers listen", Duration::from_secs(20), || {
+            kernel::listeners(address.port()).len() == WORKERS
+        });
+        Ok(plain)
+    }
+
+    fn side(&self) -> Side {
+        Side {
+            address: self.address,
+            processes: self.servers.iter().map(Child::id).collect(),
+        }
+    }
+}
+
+impl Drop for Plain {
+    fn drop(&mut self) {
+        for server in &mut self.servers {
+            // Ended already: then the measurement has failed, and says so itself.
+            drop(server.kill());
+            drop(server.wait());
+        }
+    }
+}
+
+/// This program again, as the server.
+fn server_command(address: SocketAddr) -> anyhow::Result<Vec<String>> {
+    let own = env::current_exe().context("own path")?;
+    let own = own.to_str().context("own path is UTF-8")?;
+    Ok(vec![
+        own.to_owned(),
+        "server".to_owned(),
+        "--listen".to_owned(),
+        address.to_string(),
+    ])
+}
+
+const fn loopback(port: u16) -> SocketAddr {
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port)
+}

@@ -1,0 +1,172 @@
+//! The report, as Markdown.
+
+use std::fmt::{self, Formatter};
+
+use crate::machine::Machine;
+use crate::pairs::Rate;
+use crate::predictions::{self, CASES, RATIO_TARGET, RATIO_TOLERANCE, TIME_TOLERANCE};
+use crate::programs::Used;
+use crate::selection::Selection;
+use crate::spread::Spread;
+
+/// Everything that was measured.
+pub(crate) struct Report {
+    pub(crate) revision: String,
+    pub(crate) date: String,
+    pub(crate) machine: Machine,
+    pub(crate) rates: Vec<Rate>,
+    pub(crate) selection: Selection,
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        writeln!(f, "# What steering costs\n")?;
+        writeln!(
+            f,
+            "Written by `cargo xtask bench` on {} at commit {}. Numbers are medians, with quartiles in brackets. Predictions were written \
+             down before the first run (`tests/src/bench/predictions.rs`); targets are what a later version is to reach.\n",
+            self.date, self.revision
+        )?;
+        write!(f, "{}", self.machine)?;
+        self.write_rates(f)?;
+        self.write_selections(f)?;
+        self.write_programs(f)
+    }
+}
+
+impl Report {
+    fn write_rates(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let pairs = self.rates.first().map_or(0, |rate| rate.ratio.len());
+        writeln!(f, "\n## Connection rate against plain `SO_REUSEPORT`\n")?;
+        writeln!(
+            f,
+            "The same server, four processes: started by hand, and under `reuse-ctl run`. {pairs} pairs of rounds per policy, every other \
+             pair in the other order; the ratio is taken within each pair. A connection is connect, one byte, one byte, close; the server \
+             does nothing else, so this is the case in which steering weighs most. *Control* is plain against a second plain group: what \
+             the method itself adds. CPU is that of client, servers and controller together.\n"
+        )?;
+        writeln!(
+            f,
+            "| policy | plain, connections/s | steered ÷ plain | predicted | | target ≥ {RATIO_TARGET} | CPU per connection, steered ÷ plain | \
+             controller's CPU |"
+        )?;
+        writeln!(f, "|---|---|---|---|---|---|---|---|")?;
+        for rate in &self.rates {
+            let ratio = Spread::of(&rate.ratio);
+            let predicted = predictions::rate_ratio(rate.policy);
+            let hit = predicted.is_some_and(|predicted| (ratio.median - predicted).abs() <= RATIO_TOLERANCE);
+            writeln!(
+                f,
+                "| {} | {} | {} | {} | {} | {} | {} | {} |",
+                rate.policy,
+                Spread::of(&rate.plain).shown(0),
+                ratio.shown(3),
+                predicted.map_or_else(|| "–".to_owned(), |predicted| format!("{predicted:.2}")),
+                verdict(hit),
+                target(ratio.median >= RATIO_TARGET),
+                Spread::of(&rate.cpu_ratio).shown(3),
+                rate.controller_cpu
+                    .map_or_else(|| "–".to_owned(), |share| format!("{:.1} %", 100.0 * share)),
+            )?;
+        }
+        let cpu: Vec<f64> = self.rates.iter().flat_map(|rate| rate.plain_cpu_us.clone()).collect();
+        writeln!(
+            f,
+            "\nA plain connection took {} µs of CPU. A prediction is missed when the median is off by more than {RATIO_TOLERANCE}.",
+            Spread::of(&cpu).shown(1)
+        )
+    }
+
+    fn write_selections(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let Selection {
+            rounds, connections, ..
+        } = self.selection;
+        writeln!(f, "\n## Nanoseconds per selection\n")?;
+        writeln!(
+            f,
+            "The kernel's run-time statistics of `select`, {rounds} rounds of {connections} real connections per case, the cases taking \
+             turns. *Above empty* is less a program of two instructions in a group of the same size in the same round. Between two selections the \
+             processor does all that a connection costs, so code and data are as cold as in service.\n"
+        )?;
+        writeln!(
+            f,
+            "| workers | case | ns per run | above empty, ns | predicted | | target | |"
+        )?;
+        writeln!(f, "|---|---|---|---|---|---|---|---|")?;
+        for workers in self.selection.sizes() {
+            let Some(empty) = self.selection.empty_ns(workers) else {
+                continue;
+            };
+            writeln!(
+                f,
+                "| {workers} | empty program | {} | | | | | |",
+                Spread::of(empty).shown(0)
+            )?;
+            for case in CASES {
+                if let Some(ns) = self.selection.ns(case, workers) {
+                    selection_row(f, workers, case, ns, empty)?;
+                }
+            }
+        }
+        writeln!(
+            f,
+            "\nA prediction is missed when the median is off by more than {:.0} % of it.",
+            100.0 * TIME_TOLERANCE
+        )
+    }
+
+    fn write_programs(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        writeln!(f, "\n## All program time of a connection\n")?;
+        writeln!(
+            f,
+            "One round per policy under `reuse-ctl run` with the kernel's statistics on. `track` runs at every event of a connection's socket. \
+             Times include what the statistics themselves add to each run, which is most of the empty program's time above.\n"
+        )?;
+        writeln!(
+            f,
+            "| policy | `select`: runs, ns per connection | `track`: runs, ns per connection |"
+        )?;
+        writeln!(f, "|---|---|---|")?;
+        for rate in &self.rates {
+            if let Some((programs, connections)) = &rate.programs {
+                let shown = |used: Used| {
+                    let per = |number: u64| number as f64 / *connections as f64;
+                    format!("{:.2}, {:.0}", per(used.runs), per(used.ns))
+                };
+                writeln!(
+                    f,
+                    "| {} | {} | {} |",
+                    rate.policy,
+                    shown(programs.select),
+                    shown(programs.track)
+                )?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn selection_row(f: &mut Formatter<'_>, workers: u16, case: &str, ns: &[f64], empty: &[f64]) -> fmt::Result {
+    let above = Spread::of_differences(ns, empty);
+    let predicted = predictions::selection_ns(case, workers);
+    let hit = predicted.is_some_and(|predicted| (above.median - predicted).abs() <= TIME_TOLERANCE * predicted);
+    let aim = predictions::selection_target_ns(case, workers);
+    writeln!(
+        f,
+        "| {workers} | {case} | {} | {} | {} | {} | {} | {} |",
+        Spread::of(ns).shown(0),
+        above.shown(0),
+        predicted.map_or_else(|| "–".to_owned(), |predicted| format!("{predicted:.0}")),
+        verdict(hit),
+        aim.map_or_else(|| "–".to_owned(), |aim| format!("≤ {aim:.0}")),
+        aim.map_or("", |aim| target(above.median <= aim)),
+    )
+}
+
+fn verdict(hit: bool) -> &'static str {
+    if hit { "as predicted" } else { "**prediction missed**" }
+}
+
+fn target(reached: bool) -> &'static str {
+    if reached { "reached" } else { "**not reached**" }
+}
