@@ -17,6 +17,7 @@ fn nothing_is_left() {
     let deadline = Instant::now() + PATIENCE;
     while !left_behind().is_empty() {
         assert!(Instant::now() < deadline, "{:?}", left_behind());
+        #[expect(clippy::disallowed_methods, reason = "between two looks of a bounded wait")]
         thread::sleep(Duration::from_millis(5));
     }
 }

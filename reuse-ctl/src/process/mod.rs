@@ -5,6 +5,7 @@
 
 pub mod cgroup;
 mod cgroup_tree;
+mod clone;
 pub mod command;
 pub mod environment;
 pub mod handle;

@@ -11,6 +11,8 @@ use std::{
 
 use socket2::{Domain, Socket};
 
+use super::clone::{Side, clone_into};
+
 /// Makes a TCP socket in `cgroup` (its open folder) as `uid`. It is close-on-exec.
 ///
 /// # Errors
@@ -18,26 +20,15 @@ use socket2::{Domain, Socket};
 pub fn tcp_socket_in(cgroup: &File, uid: u32, domain: Domain) -> io::Result<Socket> {
     // The child can't tell us a number: it puts its socket in the place of this descriptor.
     let place = OwnedFd::from(File::open("/dev/null")?);
-    let arguments = CloneArguments {
-        flags: CLONE_INTO_CGROUP | (libc::CLONE_FILES as u64),
-        exit_signal: libc::SIGCHLD as u64,
-        cgroup: u64::try_from(cgroup.as_raw_fd()).expect("an open descriptor"),
-        ..CloneArguments::default()
-    };
-    // SAFETY: without CLONE_VM the child is a copy of this process, as after fork(2). In it only system calls are made until it ends, since
-    // another thread may have held any lock at the moment of the copy.
-    let child = unsafe { libc::syscall(libc::SYS_clone3, &raw const arguments, size_of::<CloneArguments>()) };
-    match child {
+    // SAFETY: the child makes only system calls, and ends.
+    match unsafe { clone_into(cgroup, true) }? {
         // SAFETY: this is the child.
-        0 => unsafe { make_and_exit(place.as_raw_fd(), uid, domain) },
-        1.. => {
-            let errno = exit_code(child)?;
-            if errno != 0 {
-                return Err(io::Error::from_raw_os_error(errno));
-            }
-            Ok(Socket::from(place))
-        }
-        _ => Err(io::Error::last_os_error()),
+        Side::Child => unsafe { make_and_exit(place.as_raw_fd(), uid, domain) },
+        Side::Parent(child) => match child.wait_here()?.code() {
+            Some(0) => Ok(Socket::from(place)),
+            Some(errno) => Err(io::Error::from_raw_os_error(errno)),
+            None => Err(io::Error::other("the child that makes sockets was killed")),
+        },
     }
 }
 
@@ -59,50 +50,6 @@ unsafe fn make_and_exit(place: RawFd, uid: u32, domain: Domain) -> ! {
         libc::_exit(errno)
     }
 }
-
-/// Waits for the child, which ends at once.
-fn exit_code(child: libc::c_long) -> io::Result<i32> {
-    let pid = libc::pid_t::try_from(child).expect("a process id");
-    let mut status = 0;
-    loop {
-        // SAFETY: writes to a local; the child is ours, and nobody else waits for it.
-        let waited = unsafe { libc::waitpid(pid, &raw mut status, 0) };
-        if waited == pid {
-            break;
-        }
-        let error = io::Error::last_os_error();
-        if error.kind() != io::ErrorKind::Interrupted {
-            return Err(error);
-        }
-    }
-    if libc::WIFEXITED(status) {
-        Ok(libc::WEXITSTATUS(status))
-    } else {
-        Ok(libc::EINTR)
-    }
-}
-
-/// linux/sched.h; libc's own does not fit into its type.
-const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
-
-/// `struct clone_args` of linux/sched.h as of 5.7.
-#[repr(C, align(8))]
-#[derive(Default)]
-struct CloneArguments {
-    flags: u64,
-    pidfd: u64,
-    child_tid: u64,
-    parent_tid: u64,
-    exit_signal: u64,
-    stack: u64,
-    stack_size: u64,
-    tls: u64,
-    set_tid: u64,
-    set_tid_size: u64,
-    cgroup: u64,
-}
-
-const _: () = assert!(size_of::<CloneArguments>() == 88);
 
 #[cfg(test)]
 mod tests {
