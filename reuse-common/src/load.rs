@@ -107,7 +107,7 @@ pub struct LoadTable {
 crate::plain_data!(LoadTable);
 
 impl LoadTable {
-    /// All rows zero.
+    /// Every row, the lot's first.
     pub fn rows(&self) -> &[InstanceLoad; MAX_INSTANCES] {
         &self.rows
     }

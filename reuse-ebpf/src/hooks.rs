@@ -2,7 +2,6 @@
 
 use aya_ebpf::{
     EbpfContext as _,
-    bindings::BPF_ANY,
     helpers::{bpf_get_current_ancestor_cgroup_id, bpf_get_socket_cookie, bpf_setsockopt},
     macros::{cgroup_sock, cgroup_sock_addr},
     programs::{SockAddrContext, SockContext},
@@ -12,7 +11,7 @@ use reuse_common::{
     settings::Stamp,
 };
 
-use crate::maps::{self, INSTANCES, LISTENERS, STAMPS};
+use crate::maps::{self, INSTANCES, STAMPS};
 
 const STREAM: u32 = 1;
 const TCP: u32 = 6;
@@ -85,7 +84,6 @@ fn joining(ctx: &SockAddrContext, family: u32, address: impl Fn(&SockAddrContext
     STAMPS.set(socket, Stamp { instance, steered: 0 });
     // SAFETY: the helper accepts the context.
     let cookie = unsafe { bpf_get_socket_cookie(ctx.as_ptr()) };
-    let _ = LISTENERS.insert(&cookie, instance, u64::from(BPF_ANY));
     maps::notify(Notice {
         kind: NoticeKind::Bind as u32,
         instance,

@@ -96,7 +96,10 @@ fn try_select(ctx: &SkReuseportContext) -> Verdict {
         Some(seat) => connection.migrated_to(ctx, seat.instance()),
         // Nobody is published, or all that were tried have closed in this moment.
         // SAFETY: the field's address is in bounds and aligned.
-        None if unsafe { cell::read(&raw const (*group).refuse_when_empty) } != 0 => Verdict::Refused,
+        // Only a new connection is refused: one that was established already waits for whoever comes.
+        None if migrating.is_null() && unsafe { cell::read(&raw const (*group).refuse_when_empty) } != 0 => {
+            Verdict::Refused
+        }
         None if !pick(ctx, LOT, 1) => Verdict::Fallback,
         None if migrating.is_null() => Verdict::Parked,
         None => connection.migrated_to(ctx, LOT),

@@ -21,7 +21,7 @@ use reuse_common::{
     settings::{DirectedKey, Settings, Stamp},
 };
 
-use crate::maps::{self, CLIENTS, DIRECTED, MIGRATED, MIGRATIONS, STAMPS};
+use crate::maps::{self, CLIENTS, DIRECTED, LISTENERS, MIGRATED, MIGRATIONS, STAMPS};
 
 const IPV4: u32 = 2;
 const ESTABLISHED: u32 = 1;
@@ -36,6 +36,7 @@ pub(crate) fn track(ctx: SockOpsContext) -> u32 {
         BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB => watch_states(&ctx),
         BPF_SOCK_OPS_TCP_LISTEN_CB => {
             watch_states(&ctx);
+            register(&ctx);
             tell(&ctx, NoticeKind::Listen);
         }
         BPF_SOCK_OPS_STATE_CB => changed(&ctx, ctx.arg(0), ctx.arg(1)),
@@ -47,6 +48,17 @@ pub(crate) fn track(ctx: SockOpsContext) -> u32 {
 #[inline(always)]
 fn watch_states(ctx: &SockOpsContext) {
     let _ = ctx.set_cb_flags((ctx.cb_flags() | BPF_SOCK_OPS_STATE_CB_FLAG).cast_signed());
+}
+
+/// Remembers whose the listener is: `select` needs it when the listener has closed. Not at the bind, since sockets that only bind would
+/// push listeners out of the table.
+#[inline(always)]
+fn register(ctx: &SockOpsContext) {
+    if let Some(stamp) = stamp(ctx) {
+        // SAFETY: the helper accepts the context.
+        let cookie = unsafe { bpf_get_socket_cookie(ctx.as_ptr()) };
+        let _ = LISTENERS.insert(&cookie, stamp.instance, u64::from(BPF_ANY));
+    }
 }
 
 #[inline(always)]

@@ -202,11 +202,19 @@ impl AppPrograms {
                 self.settings.directed += 1;
             }
             None => {
-                self.directed.remove(&from).map_err(in_map("DIRECTED"))?;
                 self.settings.directed = self.settings.directed.saturating_sub(1);
+                match self.directed.remove(&from) {
+                    Ok(()) | Err(MapError::KeyNotFound) => {}
+                    Err(error) => return Err(in_map("DIRECTED")(error)),
+                }
             }
         }
         self.write_settings()
+    }
+
+    /// Whether the listener of this cookie is one of the app's, on a service port.
+    pub fn knows_listener(&self, cookie: u64) -> bool {
+        self.listeners.get(&cookie, 0).is_ok()
     }
 
     /// How many clients `sticky` remembers now. Walks the map: not for a hot path.

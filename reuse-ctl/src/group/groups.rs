@@ -6,6 +6,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     os::fd::{AsFd, OwnedFd},
     path::Path,
+    time::Duration,
 };
 
 use reuse_common::{Policy, load::InstanceLoad, settings::DirectedKey};
@@ -85,8 +86,7 @@ impl Groups {
             Some(spare) => spare,
             None => GroupProgram::load(&self.app, self.refuse_when_empty)?,
         };
-        let group = Group::open(addr, only_v6, &self.cgroup, self.uid, program, first)?;
-        group.stamp_lot(&mut self.app)?;
+        let group = Group::open(addr, only_v6, &self.cgroup, self.uid, &mut self.app, program, first)?;
         Ok(self.groups.entry(addr).or_insert(group))
     }
 
@@ -110,20 +110,29 @@ impl Groups {
             .registry
             .allocate(slot, |index| self.app.load_of(index))
             .ok_or(BpfError::Missing("free row"))?;
-        self.app.register(row, slot, cgroup_id)?;
-        Ok(row)
+        match self.app.register(row, slot, cgroup_id) {
+            Ok(()) => Ok(row),
+            Err(error) => {
+                self.registry.release(row);
+                Err(error.into())
+            }
+        }
     }
 
     /// The instance has ended, nothing of it is left.
     pub fn unregister(&mut self, row: u16, cgroup_id: u64) {
+        // Its seats go with its members, before the machine says so: nobody may take the group for served.
+        self.published.retain(|&(_, published)| published != row);
         for group in self.groups.values_mut() {
             group.forget(row);
+            if let Err(error) = group.publish(&self.published) {
+                tracing::warn!("{}: {error}", group.addr());
+            }
         }
         if let Err(error) = self.app.unregister(cgroup_id) {
             tracing::warn!("{error}");
         }
         self.registry.release(row);
-        self.drop_abandoned();
     }
 
     /// A listener of the instance in `row`, one of `pids`, listens now.
@@ -158,46 +167,60 @@ impl Groups {
     /// A map can't be written.
     pub fn disappeared(&mut self, cookie: u64, pids_of: impl Fn(u16) -> Vec<u32>) -> Result<(), GroupError> {
         for group in self.groups.values_mut() {
-            let Some(siblings) = group.leave(cookie) else { continue };
-            for sibling in siblings {
-                // Their numbers must be without a gap: they join again from 0.
-                if let Ok(Some(listener)) = member::duplicate(&pids_of(sibling.instance), sibling.cookie) {
-                    group.join(sibling.instance, sibling.cookie, &listener)?;
-                }
+            if !group.members().iter().any(|member| member.cookie == cookie) {
+                continue;
             }
+            let gap = group.leave(cookie);
+            // Fewer first: the last number is selectable no more from here on.
             group.publish(&self.published)?;
+            if let Some(gap) = gap
+                && let Ok(Some(listener)) = member::duplicate(&pids_of(gap.last.instance), gap.last.cookie)
+            {
+                group.renumber(&gap, &listener)?;
+            }
         }
-        self.drop_abandoned();
         Ok(())
     }
 
     /// From now on exactly these (slot, row) may be chosen, in every group in which they have a listener.
     ///
     /// # Errors
-    /// A map can't be written.
+    /// The first map that can't be written; the other groups are published all the same.
     pub fn publish(&mut self, published: Vec<(u16, u16)>) -> Result<(), GroupError> {
         self.published = published;
-        for group in self.groups.values_mut() {
-            group.publish(&self.published)?;
-        }
-        self.drop_abandoned();
-        Ok(())
+        let published = &self.published;
+        first_error(self.groups.values_mut().map(|group| group.publish(published)))
     }
 
-    /// Moves connections that are parked although somebody is published (see `release_parked` of a group).
+    /// What takes time to be seen: connections that are parked although somebody is published (see `release_parked` of a group), and
+    /// addresses on which nobody has listened for `hold` while the app is served elsewhere. Those are given up, so that clients are
+    /// refused there as they expect. While nobody at all is published, addresses are held: a restart is under way.
     ///
     /// # Errors
     /// A socket call or a map failed.
-    pub fn release_parked(&mut self) -> Result<(), GroupError> {
-        self.groups.values_mut().try_for_each(Group::release_parked)
-    }
-
-    /// An address on which nobody listens any more, while the app is served elsewhere, is given up: clients are refused there as they
-    /// expect. While nobody at all is published, addresses are held: a restart is under way.
-    fn drop_abandoned(&mut self) {
+    pub fn tend(&mut self, hold: Duration) -> Result<(), GroupError> {
         let served_elsewhere = self.groups.values().any(Group::is_served);
         self.groups
-            .retain(|_, group| !group.members().is_empty() || (group.lasting && !served_elsewhere));
+            .retain(|_, group| !group.is_abandoned(served_elsewhere, hold));
+        first_error(self.groups.values_mut().map(Group::release_parked))
+    }
+
+    /// Members whose listener is not among these: it has closed, or these were listed in the instant before it listened.
+    pub fn unseen<'a>(&'a self, listeners: &'a [Listener]) -> impl Iterator<Item = u64> + 'a {
+        let members = self
+            .groups
+            .values()
+            .flat_map(Group::members)
+            .map(|member| member.cookie);
+        members.filter(|cookie| !listeners.iter().any(|listener| listener.cookie == *cookie))
+    }
+
+    /// Whether this listener is on an address that a worker serves, or may come to serve, and is no member yet.
+    pub fn is_missed(&self, listener: &Listener) -> bool {
+        self.app.knows_listener(listener.cookie)
+            && !self.groups.values().any(|group| {
+                group.is_lot(listener.cookie) || group.members().iter().any(|member| member.cookie == listener.cookie)
+            })
     }
 
     /// The addresses on which the instance in `row` listens.
@@ -284,6 +307,11 @@ impl Groups {
     pub fn direct(&mut self, from: DirectedKey, row: Option<u16>) -> Result<(), BpfError> {
         self.app.direct(from, row)
     }
+}
+
+/// Does everything, and returns the first error.
+fn first_error(results: impl Iterator<Item = Result<(), GroupError>>) -> Result<(), GroupError> {
+    results.fold(Ok(()), Result::and)
 }
 
 /// Where a connection to a listener on `addr` can be made from this machine.

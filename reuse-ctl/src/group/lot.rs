@@ -9,8 +9,8 @@ use std::{
 
 use socket2::{Domain, Socket};
 
-use super::discover;
-use crate::process::socket::tcp_socket_in;
+use super::{GroupError, discover};
+use crate::{bpf::BpfError, process::socket::tcp_socket_in};
 
 /// How many connections may be parked; the kernel lowers it to `net.core.somaxconn`.
 const PARKING_PLACES: i32 = 65_535;
@@ -25,10 +25,20 @@ pub(super) struct Lot {
 
 impl Lot {
     /// Listens on `addr` in the app's cgroup, so that `track` counts what is parked, and as `uid`: all members of a group have one.
-    pub(super) fn open(addr: SocketAddr, only_v6: bool, cgroup: &File, uid: u32) -> io::Result<Self> {
-        let socket = bound(addr, only_v6, cgroup, uid)?;
-        socket.listen(PARKING_PLACES)?;
-        let cookie = discover::cookie_of(socket.as_fd())?;
+    ///
+    /// `stamp` is called with the bound socket and its cookie before it listens: a connection that came in between would inherit nothing.
+    pub(super) fn open(
+        addr: SocketAddr,
+        only_v6: bool,
+        cgroup: &File,
+        uid: u32,
+        stamp: impl FnOnce(&Socket, u64) -> Result<(), BpfError>,
+    ) -> Result<Self, GroupError> {
+        let failed = |source| GroupError::Lot { addr, source };
+        let socket = bound(addr, only_v6, cgroup, uid).map_err(failed)?;
+        let cookie = discover::cookie_of(socket.as_fd()).map_err(failed)?;
+        stamp(&socket, cookie)?;
+        socket.listen(PARKING_PLACES).map_err(failed)?;
         Ok(Self { socket, cookie })
     }
 
@@ -40,6 +50,11 @@ impl Lot {
         self.cookie
     }
 
+    /// Whether it listens: if it could not listen again after a release, it has to be tried again.
+    pub(super) fn is_listening(&self) -> bool {
+        self.socket.is_listener().unwrap_or(false)
+    }
+
     /// Connections that are parked now.
     pub(super) fn parked(&self) -> u32 {
         discover::listener_queue(self.as_fd()).unwrap_or(0)
@@ -48,7 +63,9 @@ impl Lot {
     /// Lets go of every parked connection: the kernel asks the program again for each. The two calls are adjacent, so that the port has a
     /// lot again at once; afterwards it has to be put into the array again, which it left.
     pub(super) fn release(&self) -> io::Result<()> {
-        self.socket.shutdown(std::net::Shutdown::Read)?;
+        if self.is_listening() {
+            self.socket.shutdown(std::net::Shutdown::Read)?;
+        }
         self.socket.listen(PARKING_PLACES)
     }
 }

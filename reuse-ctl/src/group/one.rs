@@ -4,6 +4,7 @@ use std::{
     fs::File,
     net::SocketAddr,
     os::fd::{AsFd, OwnedFd},
+    time::{Duration, Instant},
 };
 
 use reuse_common::{
@@ -22,8 +23,16 @@ pub(super) struct Group {
     lot: Lot,
     members: Vec<Member>,
     seats: Vec<Seat>,
+    /// Since when nobody has listened here while the app is served elsewhere.
+    abandoned_since: Option<Instant>,
     /// Connections to this address are expected even while no worker listens (`--listen`, or it was served once).
-    pub(super) lasting: bool,
+    lasting: bool,
+}
+
+/// A number without a listener, and the member that has to take it.
+pub(super) struct Gap {
+    nth: u16,
+    pub(super) last: Member,
 }
 
 /// A group as `status` shows it.
@@ -44,6 +53,7 @@ impl Group {
         only_v6: bool,
         cgroup: &File,
         uid: u32,
+        app: &mut AppPrograms,
         mut program: GroupProgram,
         first: Option<&OwnedFd>,
     ) -> Result<Self, GroupError> {
@@ -51,7 +61,9 @@ impl Group {
         if let Some(first) = first {
             program.attach(first.as_fd())?;
         }
-        let lot = Lot::open(addr, only_v6, cgroup, uid).map_err(|source| GroupError::Lot { addr, source })?;
+        let lot = Lot::open(addr, only_v6, cgroup, uid, |socket, cookie| {
+            app.stamp(socket, cookie, LOT)
+        })?;
         if first.is_none() {
             program.attach(lot.as_fd())?;
         }
@@ -62,17 +74,13 @@ impl Group {
             lot,
             members: Vec::new(),
             seats: Vec::new(),
+            abandoned_since: None,
             lasting: first.is_none(),
         })
     }
 
     pub(super) fn addr(&self) -> SocketAddr {
         self.addr
-    }
-
-    /// Whether the program can be asked of this group's address through the lot: stamps it like any listener.
-    pub(super) fn stamp_lot(&self, app: &mut AppPrograms) -> Result<(), GroupError> {
-        Ok(app.stamp(&self.lot.as_fd(), self.lot.cookie(), LOT)?)
     }
 
     /// Makes a listener a member; it can't be chosen before its instance is published.
@@ -89,20 +97,33 @@ impl Group {
         Ok(())
     }
 
-    /// A listener has closed. Returns its instance's remaining members, which have to be numbered anew, if it was not the last one.
-    pub(super) fn leave(&mut self, cookie: u64) -> Option<Vec<Member>> {
+    /// A listener has closed. Its instance's listeners must be numbered without a gap: if another one has to take its number, that one is
+    /// returned, still selectable under its old number until it is [`renumbered`](Self::renumber).
+    pub(super) fn leave(&mut self, cookie: u64) -> Option<Gap> {
         let place = self.members.iter().position(|member| member.cookie == cookie)?;
         let gone = self.members.swap_remove(place);
-        let (theirs, others) = self
-            .members
-            .drain(..)
-            .partition(|member| member.instance == gone.instance);
-        self.members = others;
-        for member in &theirs {
-            self.take_out(member);
-        }
         self.take_out(&gone);
-        Some(theirs)
+        let last = self
+            .members
+            .iter()
+            .filter(|member| member.instance == gone.instance)
+            .max_by_key(|member| member.nth);
+        last.filter(|last| last.nth > gone.nth).map(|last| Gap {
+            nth: gone.nth,
+            last: last.clone(),
+        })
+    }
+
+    /// Moves a member to the number that has become free; `listener` is a duplicate of it.
+    pub(super) fn renumber(&mut self, gap: &Gap, listener: &OwnedFd) -> Result<(), GroupError> {
+        let Some(member) = self.members.iter_mut().find(|member| member.cookie == gap.last.cookie) else {
+            return Ok(());
+        };
+        // A socket can be in the array only once.
+        self.program.clear_member(member.instance, member.nth)?;
+        self.program.set_member(member.instance, gap.nth, listener.as_fd())?;
+        member.nth = gap.nth;
+        Ok(())
     }
 
     /// Forgets everything of an instance that has ended.
@@ -146,12 +167,24 @@ impl Group {
     /// Moves parked connections to workers, if any is published. Called again while time passes: a handshake that began while
     /// nobody was published ends in the lot even after somebody is.
     pub(super) fn release_parked(&mut self) -> Result<(), GroupError> {
-        if self.seats.is_empty() || self.lot.parked() == 0 {
+        let is_lame = !self.lot.is_listening();
+        if !is_lame && (self.seats.is_empty() || self.lot.parked() == 0) {
             return Ok(());
         }
         self.lot.release().map_err(GroupError::socket("shutdown and listen"))?;
         self.program.set_member(LOT, 0, self.lot.as_fd())?;
         Ok(())
+    }
+
+    /// Whether nobody has listened here for `hold`, while the app is served elsewhere. A group that no worker was ever published in is
+    /// abandoned at once.
+    pub(super) fn is_abandoned(&mut self, served_elsewhere: bool, hold: Duration) -> bool {
+        if !self.members.is_empty() || (self.lasting && !served_elsewhere) {
+            self.abandoned_since = None;
+            return false;
+        }
+        let since = *self.abandoned_since.get_or_insert_with(Instant::now);
+        !self.lasting || since.elapsed() >= hold
     }
 
     /// Whether anybody can be chosen here.

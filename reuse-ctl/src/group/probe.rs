@@ -60,7 +60,8 @@ impl Probe {
         let late = || io::Error::new(io::ErrorKind::TimedOut, "nobody accepted the connection");
         let stream = tokio::time::timeout(patience, connecting).await.map_err(|_| late())??;
         let mut diag = Diag::new().map_err(io::Error::other)?;
-        // The server's side of the handshake is complete, and in the queue, when the client's is: both are on this machine.
+        // The client's side of the handshake is complete an instant before the server's: a look in between would find an empty queue.
+        tokio::time::sleep(LOOK_EVERY).await;
         loop {
             let listeners = diag.listeners_on(port).map_err(io::Error::other)?;
             match listeners.iter().find(|listener| listener.cookie == cookie) {

@@ -6,7 +6,7 @@
 use std::{
     fs::File,
     io,
-    os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd},
+    os::fd::{AsFd as _, AsRawFd as _, FromRawFd as _, OwnedFd, RawFd},
     os::unix::process::ExitStatusExt as _,
     process::ExitStatus,
 };
@@ -94,9 +94,9 @@ impl Child {
     /// # Errors
     /// As [`Self::try_wait`].
     pub async fn wait(&mut self) -> io::Result<ExitStatus> {
-        let pidfd = self.pidfd.try_clone()?;
-        // SAFETY: the descriptor is owned and stays open as long as the registration.
-        let ended = unsafe { AsyncFd::register_with_interest(pidfd, Interest::READABLE) }.map_err(io::Error::from)?;
+        // SAFETY: the descriptor is borrowed from `self`, and stays open as long as the registration.
+        let ended = unsafe { AsyncFd::register_with_interest(self.pidfd.as_fd(), Interest::READABLE) };
+        let ended = ended.map_err(io::Error::from)?;
         loop {
             if let Some(status) = self.try_wait()? {
                 return Ok(status);

@@ -1,8 +1,8 @@
 //! Starting a worker, the shim's half: this process arranges everything around itself and then becomes the worker.
 //!
-//! It must have one thread only (user and capabilities are per thread), so it runs before any runtime is started. The order is the
-//! point: the cgroup is joined first, so that whatever is made later (a socket above all) belongs to the instance; the log is opened
-//! as root, whose folder it is in; listeners are made as the workers' user, because all members of a group must have one uid.
+//! It must have one thread only (user and capabilities are per thread), so it runs before any runtime is started. It was cloned into the
+//! instance's cgroup. The log is opened as root, whose folder it is in; listeners are made as the workers' user, because all members
+//! of a group must have one uid.
 
 use std::ffi::{CString, OsString};
 use std::fs::File;

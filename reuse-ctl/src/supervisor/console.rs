@@ -4,6 +4,12 @@ use std::{
     collections::HashMap,
     io::{IsTerminal as _, Write as _},
     path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+        mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, channel, sync_channel},
+    },
+    time::Duration,
 };
 
 use tokio::task::JoinHandle;
@@ -12,12 +18,24 @@ use super::interface::SlotId;
 use crate::process::logs::{self, Follower};
 
 /// Writes the controller's own lines, and the workers' output behind their numbers. In the background it writes only its own.
+///
+/// A thread does the writing, and lines are dropped (and counted) when it does not keep up: a terminal that was stopped with Ctrl-S, or a
+/// slow reader of a pipe, must not stop the controller.
 #[derive(Debug)]
 pub(super) struct Console {
     colour: bool,
     detached: bool,
+    lines: Lines,
+    /// Ends when everything was written.
+    written: Receiver<()>,
     followers: HashMap<SlotId, JoinHandle<()>>,
 }
+
+/// So many lines may wait to be written.
+const WAITING: usize = 4096;
+
+/// How long the last lines may take when the controller ends.
+const LAST_LINES: Duration = Duration::from_secs(1);
 
 /// Colours that can be told apart on dark and light grounds.
 const COLOURS: [u8; 6] = [36, 33, 35, 32, 34, 31];
@@ -26,28 +44,33 @@ impl Console {
     pub(super) fn new(detached: bool) -> Self {
         let colour =
             std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        let (lines, written) = Lines::start();
         Self {
             colour,
             detached,
+            lines,
+            written,
             followers: HashMap::new(),
         }
     }
 
     /// One line of the controller's.
     pub(super) fn say(&self, line: &str) {
-        let (dim, plain) = if self.colour { ("\x1b[2m", "\x1b[0m") } else { ("", "") };
-        // Nobody is left to tell when the terminal is gone.
-        drop(writeln!(std::io::stderr(), "{dim}reuse-ctl{plain}  {line}"));
+        self.own("2", line);
     }
 
     /// One line that should be seen.
     pub(super) fn warn(&self, line: &str) {
-        let (bold, plain) = if self.colour {
-            ("\x1b[1;33m", "\x1b[0m")
+        self.own("1;33", line);
+    }
+
+    fn own(&self, colour: &str, line: &str) {
+        let line = if self.colour {
+            format!("\x1b[{colour}mreuse-ctl\x1b[0m  {line}")
         } else {
-            ("", "")
+            format!("reuse-ctl  {line}")
         };
-        drop(writeln!(std::io::stderr(), "{bold}reuse-ctl{plain}  {line}"));
+        self.lines.send(Line::Own(line));
     }
 
     /// Shows what the slot's workers write from now on.
@@ -61,11 +84,11 @@ impl Console {
             format!("{slot}| ")
         };
         let mut follower = Follower::new(&log, logs::len(&log));
+        let out = self.lines.clone();
         let task = tokio::spawn(async move {
             while let Ok(lines) = follower.next().await {
-                let mut out = std::io::stdout().lock();
                 for line in lines {
-                    drop(writeln!(out, "{prefix}{line}"));
+                    out.send(Line::Workers(format!("{prefix}{line}")));
                 }
             }
         });
@@ -77,6 +100,69 @@ impl Drop for Console {
     fn drop(&mut self) {
         for follower in self.followers.values() {
             follower.abort();
+        }
+        self.lines.send(Line::Last);
+        // Disconnected or late: nobody is left to tell.
+        let (Ok(()) | Err(RecvTimeoutError::Disconnected | RecvTimeoutError::Timeout)) =
+            self.written.recv_timeout(LAST_LINES);
+    }
+}
+
+/// A line on its way to the terminal.
+#[derive(Debug)]
+enum Line {
+    /// The controller's, to the error output.
+    Own(String),
+    /// A worker's, to the standard output.
+    Workers(String),
+    /// Nothing comes after it.
+    Last,
+}
+
+/// The way to the writing thread.
+#[derive(Debug, Clone)]
+struct Lines {
+    sender: SyncSender<Line>,
+    dropped: Arc<AtomicU64>,
+}
+
+impl Lines {
+    fn start() -> (Self, Receiver<()>) {
+        let (sender, receiver) = sync_channel(WAITING);
+        let (done, written) = channel();
+        let dropped = Arc::new(AtomicU64::new(0));
+        let lost = Arc::clone(&dropped);
+        std::thread::spawn(move || {
+            write_lines(&receiver, &lost);
+            drop(done);
+        });
+        (Self { sender, dropped }, written)
+    }
+
+    fn send(&self, line: Line) {
+        match self.sender.try_send(line) {
+            Ok(()) | Err(TrySendError::Disconnected(_)) => {}
+            Err(TrySendError::Full(_)) => {
+                self.dropped.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+fn write_lines(lines: &Receiver<Line>, dropped: &AtomicU64) {
+    while let Ok(line) = lines.recv() {
+        // Nobody is left to tell when the terminal is gone.
+        match line {
+            Line::Own(line) => drop(writeln!(std::io::stderr(), "{line}")),
+            Line::Workers(line) => drop(writeln!(std::io::stdout(), "{line}")),
+            Line::Last => return,
+        }
+        let lost = dropped.swap(0, Ordering::Relaxed);
+        if lost > 0 {
+            drop(writeln!(
+                std::io::stderr(),
+                "reuse-ctl  {lost} lines were not shown: the terminal did not keep up"
+            ));
         }
     }
 }

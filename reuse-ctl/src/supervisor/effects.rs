@@ -77,9 +77,6 @@ impl Task {
         })?;
         let spec = self.template.launch_spec(slot, &cgroup);
         let log = spec.log.clone();
-        if let Err(error) = logs::bound(&log) {
-            tracing::warn!("{}: {error}", log.display());
-        }
         self.console.follow(slot, log.clone());
         let live = Live {
             slot,

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{HashMap, VecDeque},
+    path::PathBuf,
     sync::Arc,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
@@ -32,11 +33,17 @@ use crate::{
         Appeared, Groups,
         diag::{Diag, Listener},
     },
-    process::usage,
+    process::{logs, usage},
 };
 
 /// How often loads are looked at while something waits for them.
 const LOOK_EVERY: Duration = Duration::from_millis(25);
+
+/// How often logs are looked at.
+const BOUND_LOGS_EVERY: Duration = Duration::from_secs(10);
+
+/// So many addresses that an instance tried to bind are kept, for the case that it fails.
+const REMEMBERED_BINDS: usize = 16;
 
 /// How often the sockets are looked at when nothing waits: parked connections, strangers.
 const IDLE_LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -58,6 +65,9 @@ pub(super) struct Task {
     pub(super) failures: Failures,
     /// Strangers that were told of.
     strangers: Vec<u64>,
+    /// Members that the last list of listeners did not have.
+    unseen: Vec<u64>,
+    logs_bounded: Instant,
     announced: bool,
     pub(super) events: broadcast::Sender<Event>,
     replies: HashMap<RequestId, oneshot::Sender<Reply>>,
@@ -99,6 +109,8 @@ impl Task {
             last_failure: None,
             failures: Failures::default(),
             strangers: Vec::new(),
+            unseen: Vec::new(),
+            logs_bounded: now,
             announced: false,
             events,
             replies: HashMap::new(),
@@ -118,6 +130,7 @@ impl Task {
         mut signals: Signals,
     ) -> Finished {
         self.feed(Input::Start);
+        let mut blind = false;
         loop {
             if let Some(finished) = self.finished {
                 return finished;
@@ -125,14 +138,15 @@ impl Task {
             let wake = self.wake_at();
             tokio::select! {
                 biased;
-                () = signals.any() => self.feed(Input::Interrupt),
+                asked = signals.any() => self.on_signal(asked),
                 Some(happening) = happened.recv() => self.on_happening(happening),
-                seen = notices.next() => match seen {
+                seen = notices.next(), if !blind => match seen {
                     Ok(seen) => seen.iter().for_each(|notice| self.on_notice(notice)),
                     Err(error) => {
                         // Without notices nothing new can be steered: better to end than to go on blind.
+                        blind = true;
                         self.console.warn(&format!("the kernel's notices can't be read any more ({error}): stopping"));
-                        self.feed(Input::Interrupt);
+                        self.on_signal(Asked::ToStop);
                     }
                 },
                 Some(ask) = asks.recv() => self.on_ask(ask),
@@ -167,6 +181,13 @@ impl Task {
         self.announce();
     }
 
+    fn on_signal(&mut self, asked: Asked) {
+        match asked {
+            Asked::ToStop if self.core.view().stopping => {}
+            Asked::ToStop | Asked::ByHand => self.feed(Input::Interrupt),
+        }
+    }
+
     fn on_time(&mut self) {
         if self.next_look <= Instant::now() {
             self.look();
@@ -180,18 +201,16 @@ impl Task {
     fn look(&mut self) {
         let waiting = self.something_waits();
         self.next_look = Instant::now() + if waiting { LOOK_EVERY } else { IDLE_LOOK_EVERY };
-        if let Err(error) = self
-            .groups
-            .release_parked()
-            .map_err(|error| error.to_string())
-            .and_then(|()| self.groups.prepare().map_err(|error| error.to_string()))
-        {
-            self.console.warn(&error);
+        let tended = self.groups.tend(self.template.ready_timeout);
+        if let Err(error) = tended.and_then(|()| Ok(self.groups.prepare()?)) {
+            self.console.warn(&error.to_string());
         }
+        self.bound_logs();
         let listeners = match self.diag.listeners() {
             Ok(listeners) => listeners,
             Err(error) => return self.console.warn(&format!("the sockets can't be listed: {error}")),
         };
+        self.reconcile(&listeners);
         for id in self.live.keys().copied().collect::<Vec<_>>() {
             self.judge(id);
         }
@@ -213,6 +232,46 @@ impl Task {
                 "{who} listens on {addr} as well; it gets no connection while workers are published"
             ));
         }
+    }
+
+    /// Makes up for notices that were lost, or came while a descriptor was on its way to another number or process.
+    fn reconcile(&mut self, listeners: &[Listener]) {
+        for listener in listeners
+            .iter()
+            .filter(|listener| self.groups.is_missed(listener))
+            .collect::<Vec<_>>()
+        {
+            let owner = self.live.iter().find(|(_, live)| {
+                listener
+                    .cgroup
+                    .is_some_and(|cgroup| live.cgroup.ids().unwrap_or_default().contains(&cgroup))
+            });
+            if let Some((&id, _)) = owner {
+                self.on_listen(id, listener.cookie);
+            }
+        }
+        // Twice unseen: the first list may be older than the listener.
+        let unseen: Vec<u64> = self.groups.unseen(listeners).collect();
+        let before = std::mem::replace(&mut self.unseen, unseen.clone());
+        for cookie in unseen.into_iter().filter(|cookie| before.contains(cookie)) {
+            self.on_close(cookie);
+        }
+    }
+
+    /// Cuts logs that have grown too long, now and then and beside the work.
+    fn bound_logs(&mut self) {
+        if self.logs_bounded.elapsed() < BOUND_LOGS_EVERY {
+            return;
+        }
+        self.logs_bounded = Instant::now();
+        let logs: Vec<PathBuf> = self.live.values().map(|live| live.log.clone()).collect();
+        tokio::task::spawn_blocking(move || {
+            for log in logs {
+                if let Err(error) = logs::bound(&log) {
+                    tracing::warn!("{}: {error}", log.display());
+                }
+            }
+        });
     }
 
     /// Whether a listener was made by one of the app's processes: it will be a member in a moment, or has just been one.
@@ -326,39 +385,49 @@ impl Task {
         match NoticeKind::from_number(notice.kind) {
             Some(NoticeKind::Bind) => {
                 if let Some(live) = self.live.get_mut(&id) {
-                    live.binds.push(address_of(notice));
-                }
-            }
-            Some(NoticeKind::Listen) => {
-                let Some(live) = self.live.get_mut(&id) else { return };
-                match self.groups.appeared(live.row, &live.pids(), notice.cookie) {
-                    Ok(Appeared::Member(_)) => self.judge(id),
-                    Ok(Appeared::Gone) => {}
-                    Err(error) => {
-                        // It can't be steered, so it must not serve: to go on would hide connections from everybody.
-                        live.problem = Some(unsteerable(
-                            &error,
-                            notice.cookie,
-                            &mut self.diag,
-                            self.template.identity.uid,
-                        ));
-                        live.kill();
+                    let bind = address_of(notice);
+                    if live.binds.len() < REMEMBERED_BINDS && !live.binds.contains(&bind) {
+                        live.binds.push(bind);
                     }
                 }
             }
+            Some(NoticeKind::Listen) => self.on_listen(id, notice.cookie),
             Some(NoticeKind::Close) => {
-                let pids: HashMap<u16, Arc<_>> = self
-                    .live
-                    .values()
-                    .map(|live| (live.row, Arc::clone(&live.cgroup)))
-                    .collect();
-                let pids_of = |row: u16| pids.get(&row).and_then(|cgroup| cgroup.pids().ok()).unwrap_or_default();
-                if let Err(error) = self.groups.disappeared(notice.cookie, pids_of) {
-                    self.console.warn(&error.to_string());
-                }
+                self.on_close(notice.cookie);
                 self.judge(id);
             }
             None => tracing::warn!("a notice of unknown kind {}", notice.kind),
+        }
+    }
+
+    fn on_listen(&mut self, id: InstanceId, cookie: u64) {
+        let Some(live) = self.live.get_mut(&id) else { return };
+        match self.groups.appeared(live.row, &live.pids(), cookie) {
+            Ok(Appeared::Member(_)) => self.judge(id),
+            // Closed again, or on its way to another descriptor: the next look finds it if it is still there.
+            Ok(Appeared::Gone) => self.next_look = self.next_look.min(Instant::now() + LOOK_EVERY),
+            Err(error) => {
+                // It can't be steered, so it must not serve: to go on would hide connections from everybody.
+                live.problem = Some(unsteerable(&error, cookie, &mut self.diag, self.template.identity.uid));
+                live.kill();
+            }
+        }
+    }
+
+    fn on_close(&mut self, cookie: u64) {
+        let cgroups: HashMap<u16, Arc<_>> = self
+            .live
+            .values()
+            .map(|live| (live.row, Arc::clone(&live.cgroup)))
+            .collect();
+        let pids_of = |row: u16| {
+            cgroups
+                .get(&row)
+                .and_then(|cgroup| cgroup.pids().ok())
+                .unwrap_or_default()
+        };
+        if let Err(error) = self.groups.disappeared(cookie, pids_of) {
+            self.console.warn(&error.to_string());
         }
     }
 
@@ -425,11 +494,20 @@ impl Signals {
     }
 
     /// Waits for any of them.
-    async fn any(&mut self) {
+    async fn any(&mut self) -> Asked {
         tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-            _ = self.hangup.recv() => {}
+            _ = self.interrupt.recv() => Asked::ByHand,
+            _ = self.terminate.recv() => Asked::ToStop,
+            _ = self.hangup.recv() => Asked::ToStop,
         }
     }
+}
+
+/// What a signal asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Asked {
+    /// Ctrl-C: once to stop, once more to kill.
+    ByHand,
+    /// To stop, however often it comes: a closing terminal and a service manager send several signals.
+    ToStop,
 }
