@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    net::{Ipv4Addr, SocketAddr, TcpListener},
+    net::{Ipv4Addr, SocketAddr},
     os::fd::{AsFd as _, AsRawFd as _, OwnedFd},
     path::{Path, PathBuf},
     process::Command,
@@ -16,9 +16,12 @@ use reuse_ctl::{
     process::cgroup::AppCgroup,
     supervisor::interface::{InstanceId, SlotId},
 };
-use socket2::{Domain, SockRef, Socket, Type};
+use socket2::{Domain, Socket, Type};
 
-use crate::runtime::{self, Runs};
+use crate::{
+    clients,
+    runtime::{self, Runs},
+};
 
 /// So many connections are open at once: enough for loads to differ, and fewer than any accept queue holds.
 const BATCH: usize = 32;
@@ -29,15 +32,13 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Everything that is measured.
 pub(crate) struct Bed {
     pub(crate) app: AppPrograms,
-    /// One per size, under our program.
-    pub(crate) steered: Vec<Group>,
-    /// One per size, under the program that does nothing.
-    pub(crate) empty: Vec<Group>,
+    groups: Vec<Group>,
     cgroup: AppCgroup,
 }
 
 impl Bed {
-    /// Groups of these sizes. All groups of our program share one app, as the ports of one server would.
+    /// Groups of these sizes, of each traffic, under each program. All groups of our program share one app, as the ports of one
+    /// server would.
     pub(crate) fn new(sizes: &[u16]) -> anyhow::Result<Self> {
         let name = format!("bench-{}", std::process::id());
         let cgroup = AppCgroup::create(&name)?;
@@ -61,88 +62,130 @@ impl Bed {
         let inside = Inside::enter(&cgroup)?;
         let mut bed = Self {
             app,
-            steered: Vec::new(),
-            empty: Vec::new(),
+            groups: Vec::new(),
             cgroup,
         };
         for &size in sizes {
-            let group = Group::steered(&mut bed.app, size)?;
-            bed.steered.push(group);
-            bed.empty.push(Group::empty(size)?);
+            for traffic in Traffic::ALL {
+                let group = Group::steered(&mut bed.app, size, traffic)?;
+                bed.groups.push(group);
+                bed.groups.push(Group::empty(size, traffic)?);
+            }
         }
         inside.leave()?;
         Ok(bed)
     }
 
+    /// The group of this size and traffic, under our program or under the one that does nothing.
+    pub(crate) fn group(&self, size: u16, traffic: Traffic, is_empty: bool) -> &Group {
+        self.groups
+            .iter()
+            .find(|group| {
+                group.size == size
+                    && group.traffic == traffic
+                    && matches!(group.program, Program::Empty { .. }) == is_empty
+            })
+            .expect("there is one of each")
+    }
+
     /// Leaves nothing behind.
     pub(crate) fn end(self) -> anyhow::Result<()> {
-        let Self {
-            app,
-            steered,
-            empty,
-            cgroup,
-        } = self;
-        drop((steered, empty, app));
+        let Self { app, groups, cgroup } = self;
+        drop((groups, app));
         cgroup.remove().context("remove the bench's cgroup")
     }
 }
 
-/// One group of listeners, all of them ours.
+/// What makes the program run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Traffic {
+    /// TCP: the work of a whole connection lies between two runs.
+    Connections,
+    /// UDP: as little as possible lies between two runs. Not a product's case yet, but it tells work from waiting for memory.
+    Datagrams,
+}
+
+impl Traffic {
+    pub(crate) const ALL: [Self; 2] = [Self::Connections, Self::Datagrams];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Connections => "connections",
+            Self::Datagrams => "datagrams",
+        }
+    }
+}
+
+/// One group of sockets, all of them ours.
 pub(crate) struct Group {
     pub(crate) runs: Runs,
+    size: u16,
+    traffic: Traffic,
     address: SocketAddr,
-    listeners: Vec<TcpListener>,
+    members: Vec<Socket>,
     program: Program,
 }
 
-#[expect(clippy::large_enum_variant, reason = "there are six of them")]
+#[expect(clippy::large_enum_variant, reason = "there are twelve of them")]
 enum Program {
     Steered(GroupProgram),
     Empty { _fd: OwnedFd },
 }
 
 impl Group {
-    fn steered(app: &mut AppPrograms, size: u16) -> anyhow::Result<Self> {
+    fn steered(app: &mut AppPrograms, size: u16, traffic: Traffic) -> anyhow::Result<Self> {
         let before = runtime::selection_programs()?;
         let mut program = GroupProgram::load(app, false)?;
         let loaded: Vec<i32> = runtime::selection_programs()?.difference(&before).copied().collect();
         let [fd] = loaded[..] else {
             anyhow::bail!("loading one program opened descriptors {loaded:?}");
         };
-        let (address, listeners) = listeners(size)?;
-        for (index, listener) in (LOT..).zip(&listeners) {
-            app.stamp(listener, SockRef::from(listener).cookie()?, index)?;
-            program.set_member(index, 0, listener.as_fd())?;
+        let (address, members) = members(size, traffic)?;
+        for (index, member) in (LOT..).zip(&members) {
+            app.stamp(member, member.cookie()?, index)?;
+            program.set_member(index, 0, member.as_fd())?;
         }
-        program.attach(listeners[0].as_fd())?;
+        program.attach(members[0].as_fd())?;
         let seats: Vec<Seat> = (1..=size).map(|index| Seat::new(index - 1, index, 1)).collect();
         program.publish(&seats)?;
         Ok(Self {
             runs: Runs::of(fd),
+            size,
+            traffic,
             address,
-            listeners,
+            members,
             program: Program::Steered(program),
         })
     }
 
-    fn empty(size: u16) -> anyhow::Result<Self> {
+    fn empty(size: u16, traffic: Traffic) -> anyhow::Result<Self> {
         let program = runtime::load_empty()?;
-        let (address, listeners) = listeners(size)?;
-        runtime::attach(listeners[0].as_fd(), &program)?;
+        let (address, members) = members(size, traffic)?;
+        runtime::attach(members[0].as_fd(), &program)?;
         Ok(Self {
             runs: Runs::of(program.as_raw_fd()),
+            size,
+            traffic,
             address,
-            listeners,
+            members,
             program: Program::Empty { _fd: program },
         })
     }
 
-    /// One connection from each of these clients, accepted and closed. Ended by reset: nothing waits in TIME_WAIT.
-    pub(crate) fn connect(&self, clients: Vec<Ipv4Addr>) -> anyhow::Result<()> {
+    /// One connection, or datagram, from each of these clients.
+    pub(crate) fn send(&self, clients: &[Ipv4Addr]) -> anyhow::Result<()> {
+        match self.traffic {
+            Traffic::Connections => self.connect(clients),
+            Traffic::Datagrams => clients::datagrams(clients, self.address),
+        }
+    }
+
+    /// Every connection is accepted and closed. Ended by reset: nothing waits in TIME_WAIT.
+    fn connect(&self, clients: &[Ipv4Addr]) -> anyhow::Result<()> {
         for batch in clients.chunks(BATCH) {
             let open = batch
                 .iter()
-                .map(|&client| open(client, self.address))
+                .map(|&client| clients::connection(client, self.address))
                 .collect::<anyhow::Result<Vec<Socket>>>()?;
             let accepted = self.accept(open.len())?;
             drop((open, accepted));
@@ -168,9 +211,9 @@ impl Group {
                 "{} of {count} connections arrived",
                 accepted.len()
             );
-            for listener in &self.listeners {
+            for listener in &self.members {
                 while let Ok((stream, _)) = listener.accept() {
-                    accepted.push(stream.into());
+                    accepted.push(stream);
                 }
             }
         }
@@ -178,31 +221,32 @@ impl Group {
     }
 }
 
-/// The lot and `size` workers.
-fn listeners(size: u16) -> anyhow::Result<(SocketAddr, Vec<TcpListener>)> {
+/// The lot's and those of `size` workers.
+fn members(size: u16, traffic: Traffic) -> anyhow::Result<(SocketAddr, Vec<Socket>)> {
     let mut address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    let mut listeners = Vec::new();
+    let mut members = Vec::new();
     for _ in 0..=size {
-        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).context("socket")?;
+        let kind = match traffic {
+            Traffic::Connections => Type::STREAM,
+            Traffic::Datagrams => Type::DGRAM,
+        };
+        let socket = Socket::new(Domain::IPV4, kind, None).context("socket")?;
         socket.set_reuse_port(true).context("SO_REUSEPORT")?;
         socket.bind(&address.into()).context("bind")?;
-        socket.listen(1024).context("listen")?;
+        match traffic {
+            Traffic::Connections => socket.listen(1024).context("listen")?,
+            // Nobody reads them: a full buffer drops, after the selection.
+            Traffic::Datagrams => socket.set_recv_buffer_size(1).context("SO_RCVBUF")?,
+        }
         socket.set_nonblocking(true).context("O_NONBLOCK")?;
-        let listener = TcpListener::from(socket);
-        address = listener.local_addr().context("getsockname")?;
-        listeners.push(listener);
+        address = socket
+            .local_addr()
+            .context("getsockname")?
+            .as_socket()
+            .context("an address")?;
+        members.push(socket);
     }
-    Ok((address, listeners))
-}
-
-fn open(from: Ipv4Addr, to: SocketAddr) -> anyhow::Result<Socket> {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).context("socket")?;
-    socket.set_linger(Some(Duration::ZERO)).context("SO_LINGER")?;
-    socket.bind(&SocketAddr::from((from, 0)).into()).context("bind")?;
-    socket
-        .connect(&to.into())
-        .with_context(|| format!("connect from {from} to {to}"))?;
-    Ok(socket)
+    Ok((address, members))
 }
 
 /// This process is in an instance's cgroup.
