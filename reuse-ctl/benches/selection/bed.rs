@@ -20,7 +20,7 @@ use socket2::{Domain, Socket, Type};
 
 use crate::{
     clients,
-    runtime::{self, Runs},
+    runtime::{self, Runs, Used},
 };
 
 /// So many connections are open at once: enough for loads to differ, and fewer than any accept queue holds.
@@ -69,7 +69,8 @@ impl Bed {
             for traffic in Traffic::ALL {
                 let group = Group::steered(&mut bed.app, size, traffic)?;
                 bed.groups.push(group);
-                bed.groups.push(Group::empty(size, traffic)?);
+                let group = Group::empty(&mut bed.app, size, traffic, true)?;
+                bed.groups.push(group);
             }
         }
         inside.leave()?;
@@ -81,9 +82,7 @@ impl Bed {
         self.groups
             .iter()
             .find(|group| {
-                group.size == size
-                    && group.traffic == traffic
-                    && matches!(group.program, Program::Empty { .. }) == is_empty
+                group.size == size && group.traffic == traffic && matches!(group.program, Program::Empty(_)) == is_empty
             })
             .expect("there is one of each")
     }
@@ -118,18 +117,20 @@ impl Traffic {
 
 /// One group of sockets, all of them ours.
 pub(crate) struct Group {
-    pub(crate) runs: Runs,
     size: u16,
     traffic: Traffic,
     address: SocketAddr,
     members: Vec<Socket>,
+    runs: Option<Runs>,
     program: Program,
 }
 
-#[expect(clippy::large_enum_variant, reason = "there are twelve of them")]
+#[expect(clippy::large_enum_variant, reason = "there are a dozen of them")]
 enum Program {
     Steered(GroupProgram),
-    Empty { _fd: OwnedFd },
+    /// Does nothing.
+    Empty(OwnedFd),
+    None,
 }
 
 impl Group {
@@ -141,35 +142,58 @@ impl Group {
             anyhow::bail!("loading one program opened descriptors {loaded:?}");
         };
         let (address, members) = members(size, traffic)?;
+        stamp(app, &members)?;
         for (index, member) in (LOT..).zip(&members) {
-            app.stamp(member, member.cookie()?, index)?;
             program.set_member(index, 0, member.as_fd())?;
         }
         program.attach(members[0].as_fd())?;
         let seats: Vec<Seat> = (1..=size).map(|index| Seat::new(index - 1, index, 1)).collect();
         program.publish(&seats)?;
         Ok(Self {
-            runs: Runs::of(fd),
             size,
             traffic,
             address,
             members,
+            runs: Some(Runs::of(fd)),
             program: Program::Steered(program),
         })
     }
 
-    fn empty(size: u16, traffic: Traffic) -> anyhow::Result<Self> {
+    /// Under the program that does nothing; with stamps, if wanted, so that only the program differs.
+    pub(crate) fn empty(app: &mut AppPrograms, size: u16, traffic: Traffic, stamped: bool) -> anyhow::Result<Self> {
         let program = runtime::load_empty()?;
         let (address, members) = members(size, traffic)?;
+        if stamped {
+            stamp(app, &members)?;
+        }
         runtime::attach(members[0].as_fd(), &program)?;
         Ok(Self {
-            runs: Runs::of(program.as_raw_fd()),
             size,
             traffic,
             address,
             members,
-            program: Program::Empty { _fd: program },
+            runs: Some(Runs::of(program.as_raw_fd())),
+            program: Program::Empty(program),
         })
+    }
+
+    /// Left to the kernel's hash.
+    pub(crate) fn unsteered(size: u16) -> anyhow::Result<Self> {
+        let traffic = Traffic::Connections;
+        let (address, members) = members(size, traffic)?;
+        Ok(Self {
+            size,
+            traffic,
+            address,
+            members,
+            runs: None,
+            program: Program::None,
+        })
+    }
+
+    /// What the group's program has used so far.
+    pub(crate) fn used(&self) -> anyhow::Result<Used> {
+        self.runs.as_ref().context("the group has a program")?.read()
     }
 
     /// One connection, or datagram, from each of these clients.
@@ -193,11 +217,11 @@ impl Group {
         Ok(())
     }
 
-    /// How often our program has chosen a worker; `None` for the empty one.
+    /// How often our program has chosen a worker; `None` for any other.
     pub(crate) fn chosen(&self) -> anyhow::Result<Option<u64>> {
         match &self.program {
             Program::Steered(program) => Ok(Some(program.verdicts()?.get(Verdict::Chosen))),
-            Program::Empty { .. } => Ok(None),
+            Program::Empty(_) | Program::None => Ok(None),
         }
     }
 
@@ -219,6 +243,14 @@ impl Group {
         }
         Ok(accepted)
     }
+}
+
+/// Marks the members as those of the lot and of instances 1, 2, …
+fn stamp(app: &mut AppPrograms, members: &[Socket]) -> anyhow::Result<()> {
+    for (index, member) in (LOT..).zip(members) {
+        app.stamp(member, member.cookie()?, index)?;
+    }
+    Ok(())
 }
 
 /// The lot's and those of `size` workers.

@@ -7,6 +7,7 @@
 
 mod bed;
 mod clients;
+mod ladder;
 mod runtime;
 
 use std::net::Ipv4Addr;
@@ -15,7 +16,10 @@ use anyhow::{Context as _, ensure};
 use bed::{Bed, Traffic};
 use clap::Parser;
 use clients::Clients;
-use nix::sched::{CloneFlags, unshare};
+use nix::{
+    sched::{CloneFlags, CpuSet, sched_getaffinity, sched_setaffinity, unshare},
+    unistd::Pid,
+};
 use reuse_common::{Policy, verdict::Verdict};
 use serde_json::json;
 
@@ -73,13 +77,13 @@ impl Case {
         }
     }
 
-    fn policy(self) -> Option<Policy> {
+    fn policy(self) -> Policy {
         match self {
-            Self::Empty => None,
-            Self::Hash => Some(Policy::Hash),
-            Self::RoundRobin => Some(Policy::RoundRobin),
-            Self::LeastLoaded => Some(Policy::LeastLoaded),
-            Self::StickyHit | Self::StickyNew => Some(Policy::Sticky),
+            // Any but sticky, so that `track` records nobody.
+            Self::Empty | Self::Hash => Policy::Hash,
+            Self::RoundRobin => Policy::RoundRobin,
+            Self::LeastLoaded => Policy::LeastLoaded,
+            Self::StickyHit | Self::StickyNew => Policy::Sticky,
         }
     }
 }
@@ -96,6 +100,7 @@ fn main() -> anyhow::Result<()> {
     let options = Options::parse();
     unshare(CloneFlags::CLONE_NEWNET).context("unshare(CLONE_NEWNET): this needs root")?;
     bed::loopback_up()?;
+    pin()?;
     // The ring buffer of notices registers itself with a runtime, although nobody reads it here.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
@@ -105,8 +110,9 @@ fn main() -> anyhow::Result<()> {
 
     let mut bed = Bed::new(&WORKERS)?;
     let mut clients = Clients::default();
-    let _enabled = aya::sys::enable_stats(aya::sys::Stats::RunTime).context("BPF_ENABLE_STATS")?;
     record_clients(&mut bed)?;
+    let steps = ladder::measure(&mut bed, 2 * options.rounds, options.connections)?;
+    let _enabled = aya::sys::enable_stats(aya::sys::Stats::RunTime).context("BPF_ENABLE_STATS")?;
 
     let mut cells = Vec::new();
     for traffic in Traffic::ALL {
@@ -133,11 +139,30 @@ fn main() -> anyhow::Result<()> {
             json!({"traffic": cell.traffic.name(), "workers": cell.workers, "case": cell.case.name(), "ns": cell.ns})
         })
         .collect();
-    println!(
-        "{}",
-        json!({"rounds": options.rounds, "connections": options.connections, "cells": cells})
-    );
+    let steps: Vec<_> = steps
+        .iter()
+        .map(|step| json!({"adds": step.adds, "ns": step.ns}))
+        .collect();
+    let samples = json!({
+        "rounds": options.rounds,
+        "connections": options.connections,
+        "steps": steps,
+        "cells": cells,
+    });
+    println!("{samples}");
     bed.end()
+}
+
+/// Stays on one core: a program that moves finds its data on the other.
+fn pin() -> anyhow::Result<()> {
+    let allowed = sched_getaffinity(Pid::from_raw(0)).context("sched_getaffinity")?;
+    let last = (0..CpuSet::count())
+        .rev()
+        .find(|&core| allowed.is_set(core) == Ok(true));
+    let mut one = CpuSet::new();
+    one.set(last.context("no core is allowed")?)
+        .context("a core's number")?;
+    sched_setaffinity(Pid::from_raw(0), &one).context("sched_setaffinity")
 }
 
 /// Makes every client of [`Clients::known`] one that `sticky` remembers.
@@ -157,9 +182,7 @@ fn record_clients(bed: &mut Bed) -> anyhow::Result<()> {
 
 /// Nanoseconds per run of the group's program, averaged over `connections`.
 fn measure(bed: &mut Bed, cell: &Cell, clients: &mut Clients, connections: usize) -> anyhow::Result<f64> {
-    if let Some(policy) = cell.case.policy() {
-        bed.app.set_policy(policy)?;
-    }
+    bed.app.set_policy(cell.case.policy())?;
     let group = bed.group(cell.workers, cell.traffic, cell.case == Case::Empty);
     let addresses = |clients: &mut Clients, count| -> Vec<Ipv4Addr> {
         match cell.case {
@@ -170,9 +193,9 @@ fn measure(bed: &mut Bed, cell: &Cell, clients: &mut Clients, connections: usize
     group.send(&addresses(clients, WARM_UP))?;
     let addresses = addresses(clients, connections);
     let chosen_before = group.chosen()?;
-    let before = group.runs.read()?;
+    let before = group.used()?;
     group.send(&addresses)?;
-    let after = group.runs.read()?;
+    let after = group.used()?;
     let runs = after.count - before.count;
     ensure!(
         runs == connections as u64,

@@ -23,6 +23,9 @@ const CONTROL: SocketAddr = loopback(8081);
 const STEERED: SocketAddr = loopback(8082);
 const POLICIES: [&str; 4] = ["hash", "round-robin", "least-loaded", "sticky"];
 
+/// Before each side's first round.
+const WARM_UP: Duration = Duration::from_secs(1);
+
 /// What was measured under one policy.
 #[derive(Debug)]
 pub(crate) struct Rate {
@@ -75,7 +78,7 @@ fn steered(policy: &'static str, pairs: usize, length: Duration, plain: &Plain) 
 
     let enabled = Statistics::enable()?;
     let programs = Programs::of(controller)?;
-    let round = traffic::run(STEERED, length)?;
+    let round = traffic::run(STEERED, WARM_UP)?;
     let used = Programs::of(controller)?.since(programs);
     drop(enabled);
     ensure!(
@@ -112,9 +115,9 @@ fn compare(policy: &'static str, pairs: usize, length: Duration, plain: &Plain, 
         controller_idle: Vec::new(),
     };
     let plain = plain.side();
-    // Both sides warm up.
-    plain.round(length / 2, None)?;
-    other.round(length / 2, None)?;
+    // Long enough for the controller to be done with the start.
+    plain.round(WARM_UP, None)?;
+    other.round(WARM_UP, None)?;
     for pair in 0..pairs {
         let (base, steered) = if pair % 2 == 0 {
             let base = plain.round(length, other.controller)?;

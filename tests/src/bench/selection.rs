@@ -9,7 +9,17 @@ pub(crate) struct Selection {
     pub(crate) rounds: usize,
     /// Per case and round.
     pub(crate) connections: usize,
+    /// What a connection costs, one part of the steering after the other.
+    pub(crate) steps: Vec<Step>,
     cells: Vec<Cell>,
+}
+
+/// The step before, and one thing more.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Step {
+    pub(crate) adds: String,
+    /// CPU time per connection, the mean of each round.
+    pub(crate) ns: Vec<f64>,
 }
 
 /// One case in a group of one size.
@@ -59,7 +69,7 @@ mod tests {
 
     #[test]
     fn samples_are_found_by_case_and_size() {
-        let text = r#"{"rounds":2,"connections":9,"cells":[{"traffic":"connections","workers":4,"case":"empty","ns":[30,31]},
+        let text = r#"{"rounds":2,"connections":9,"steps":[{"adds":"nothing","ns":[9000]}],"cells":[{"traffic":"connections","workers":4,"case":"empty","ns":[30,31]},
             {"traffic":"connections","workers":4,"case":"hash","ns":[80,81]},{"traffic":"datagrams","workers":16,"case":"hash","ns":[90,91]}]}"#;
         let selection = Selection::parse(text).expect("it parses");
         assert_eq!(selection.sizes(), [4, 16]);
