@@ -10,8 +10,9 @@ use reuse_common::Policy;
 
 use crate::{
     WARM_UP,
-    bed::{Bed, Group, Traffic},
+    bed::Bed,
     clients::Clients,
+    group::{Group, Traffic},
 };
 
 /// The size of every group here.
@@ -31,11 +32,11 @@ pub(crate) fn measure(bed: &mut Bed, rounds: usize, connections: usize) -> anyho
     let with_stamps = Group::empty(&mut bed.app, WORKERS, Traffic::Connections, true)?;
     let mut steps = [
         "plain SO_REUSEPORT",
-        "an empty program",
-        "stamps that connections inherit",
-        "`track`",
-        "`select`, round-robin",
-        "`select` and `track`, sticky instead",
+        "+ an empty program",
+        "+ stamps that connections inherit",
+        "+ `track`",
+        "+ `select`, round-robin",
+        "the same with sticky",
     ]
     .map(|adds| Step { adds, ns: Vec::new() });
     let clients = Clients::known(WORKERS);

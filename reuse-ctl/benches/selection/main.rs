@@ -7,15 +7,17 @@
 
 mod bed;
 mod clients;
+mod group;
 mod ladder;
 mod runtime;
 
 use std::net::Ipv4Addr;
 
 use anyhow::{Context as _, ensure};
-use bed::{Bed, Traffic};
+use bed::Bed;
 use clap::Parser;
 use clients::Clients;
+use group::Traffic;
 use nix::{
     sched::{CloneFlags, CpuSet, sched_getaffinity, sched_setaffinity, unshare},
     unistd::Pid,
@@ -28,6 +30,9 @@ const WORKERS: [u16; 3] = [4, 16, 64];
 
 /// Connections before those that are measured, so that no case pays for the one before it.
 const WARM_UP: usize = 50;
+
+/// The ladder's rounds, for each of the others: its differences are small against what they are differences of.
+const LADDER_ROUNDS: usize = 4;
 
 #[derive(Debug, Parser)]
 struct Options {
@@ -111,7 +116,7 @@ fn main() -> anyhow::Result<()> {
     let mut bed = Bed::new(&WORKERS)?;
     let mut clients = Clients::default();
     record_clients(&mut bed)?;
-    let steps = ladder::measure(&mut bed, 2 * options.rounds, options.connections)?;
+    let steps = ladder::measure(&mut bed, LADDER_ROUNDS * options.rounds, options.connections)?;
     let _enabled = aya::sys::enable_stats(aya::sys::Stats::RunTime).context("BPF_ENABLE_STATS")?;
 
     let mut cells = Vec::new();

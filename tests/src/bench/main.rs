@@ -39,7 +39,7 @@ enum Arguments {
         #[arg(long, default_value = "unknown")]
         date: String,
         /// Pairs of rounds per policy
-        #[arg(long, default_value_t = 60)]
+        #[arg(long, default_value_t = 100)]
         pairs: usize,
         /// Length of a round
         #[arg(long, default_value_t = 120)]

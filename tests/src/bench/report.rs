@@ -6,7 +6,7 @@ use crate::machine::Machine;
 use crate::pairs::Rate;
 use crate::predictions::{self, CASES, RATIO_TARGET, RATIO_TOLERANCE, TIME_TOLERANCE};
 use crate::programs::Used;
-use crate::selection::Selection;
+use crate::selection::{Selection, Step};
 use crate::spread::Spread;
 
 /// Everything that was measured.
@@ -88,18 +88,19 @@ impl Report {
             "CPU time of connect, accept and close with nothing in between, client and server in one process, four workers. Each step has what the \
              step before has, and one thing more; the difference is taken within each round. The kernel's statistics are off here.\n"
         )?;
-        writeln!(f, "| | ns per connection | more than the step before, ns |")?;
-        writeln!(f, "|---|---|---|")?;
+        writeln!(f, "| | ns per connection | more than the step before, ns | 95 % |")?;
+        writeln!(f, "|---|---|---|---|")?;
         for (nth, step) in self.selection.steps.iter().enumerate() {
-            let before = nth.checked_sub(1).map(|before| &self.selection.steps[before].ns);
-            writeln!(
-                f,
-                "| {}{} | {} | {} |",
-                if nth == 0 { "" } else { "+ " },
-                step.adds,
-                Spread::of(&step.ns).shown(0),
-                before.map_or_else(String::new, |before| Spread::of_differences(&step.ns, before).shown(0)),
-            )?;
+            let Step { adds, ns } = step;
+            write!(f, "| {adds} | {} |", Spread::of(ns).shown(0))?;
+            match nth.checked_sub(1) {
+                None => writeln!(f, " | |")?,
+                Some(before) => {
+                    let more = Spread::of_differences(ns, &self.selection.steps[before].ns);
+                    let (low, high) = more.confidence;
+                    writeln!(f, " {} | {low:.0} … {high:.0} |", more.shown(0))?;
+                }
+            }
         }
         Ok(())
     }
