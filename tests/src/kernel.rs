@@ -60,6 +60,30 @@ pub fn accepted(pid: i32, port: u16) -> usize {
         .count()
 }
 
+/// How many times, at most, the program may have run for something that did not become a connection of its own, in the calling
+/// thread's network namespace since it was made: a SYN sent again, the last packet of a handshake by SYN cookie, and a stray packet of
+/// a connection that is gone, which the kernel looks up among the listeners before it answers with a reset.
+pub fn selections_without_connection() -> u64 {
+    let sum = |table: &str, names: &[&str]| -> u64 {
+        counters(table)
+            .iter()
+            .filter(|(name, _)| names.contains(&name.as_str()))
+            .map(|(_, value)| value)
+            .sum()
+    };
+    sum("netstat", &["TCPSynRetrans", "SyncookiesRecv", "SyncookiesFailed"]) + sum("snmp", &["OutRsts"])
+}
+
+/// `/proc/net/snmp` or `netstat`: pairs of lines, names above values.
+fn counters(table: &str) -> Vec<(String, u64)> {
+    let text = fs::read_to_string(format!("/proc/thread-self/net/{table}")).expect("the kernel's counters");
+    let lines: Vec<Vec<&str>> = text.lines().map(|line| line.split(' ').collect()).collect();
+    let pairs = lines.chunks(2).flat_map(|pair| pair[0].iter().zip(&pair[1]));
+    pairs
+        .filter_map(|(name, value)| Some(((*name).to_owned(), value.parse().ok()?)))
+        .collect()
+}
+
 /// The processes that hold a listener on a port.
 pub fn listening_processes(port: u16) -> BTreeSet<i32> {
     let wanted: HashSet<u64> = listeners(port).iter().map(|socket| socket.inode).collect();

@@ -59,8 +59,11 @@ pub fn clear(app: &str) {
     let cgroup = cgroup(app);
     if cgroup.exists() {
         drop(fs::write(cgroup.join("cgroup.kill"), "1"));
-        wait::poll(Duration::from_secs(5), || processes(&cgroup).is_empty().then_some(()));
-        remove_cgroup(&cgroup);
+        // A cgroup can't be removed before the last of its processes is wholly gone.
+        wait::poll(Duration::from_secs(5), || {
+            remove_cgroup(&cgroup);
+            (!cgroup.exists()).then_some(())
+        });
     }
     for folder in [run_folder(app), pin_folder(app)] {
         if folder.exists() {

@@ -102,6 +102,7 @@ struct Shared {
     mode: Mode,
     started: Instant,
     limit: Duration,
+    pause: Duration,
     stop: AtomicBool,
     finished: AtomicU64,
 }
@@ -112,11 +113,21 @@ impl Load {
     /// # Panics
     /// When a thread can't be started.
     pub fn start(to: SocketAddr, clients: u16, mode: Mode, limit: Duration) -> Self {
+        Self::start_with_pause(to, clients, mode, limit, Duration::ZERO)
+    }
+
+    /// As [`Load::start`]; every client pauses so long after each answer, as people and programs do. Without a pause 64 clients take
+    /// all the processor time that there is, and the servers' boot time is what is measured.
+    ///
+    /// # Panics
+    /// When a thread can't be started.
+    pub fn start_with_pause(to: SocketAddr, clients: u16, mode: Mode, limit: Duration, pause: Duration) -> Self {
         let shared = Arc::new(Shared {
             to,
             mode,
             started: Instant::now(),
             limit,
+            pause,
             stop: AtomicBool::new(false),
             finished: AtomicU64::new(0),
         });
@@ -188,6 +199,10 @@ impl Client {
                 Err(failure) => self.failed(failure),
             }
             self.shared.finished.fetch_add(1, Ordering::Relaxed);
+            if !self.shared.pause.is_zero() {
+                #[expect(clippy::disallowed_methods, reason = "a client that thinks, not a wait")]
+                thread::sleep(self.shared.pause);
+            }
         }
         self.report
     }

@@ -28,11 +28,14 @@ fn the_doctor_finds_this_machine_healthy() {
     for probe in [
         "select",
         "migrate",
-        "sock_ops",
+        "track",
         "BTF",
         "cgroup",
         "pidfd_getfd",
         "tcp_migrate_req",
+        "bind hook",
+        "service port",
+        "root",
     ] {
         assert!(
             output.stdout.contains(probe),

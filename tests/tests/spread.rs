@@ -98,8 +98,8 @@ fn least_loaded_spreads_short_connections_within_ten_percent() {
     let _turn = Heavy::turn();
     let _namespace = Namespace::enter();
     let app = App::run(&["--workers", "4", "--policy", "least-loaded"], &commands::rust(&[]));
-    let load = Load::start(SERVER, 8, Mode::NewConnections, Duration::from_secs(60));
-    load.wait_for(8_000, Duration::from_secs(50));
+    let load = Load::start(SERVER, 64, Mode::NewConnections, Duration::from_secs(60));
+    load.wait_for(40_000, Duration::from_secs(50));
     let report = load.stop();
     report.assert_nothing_failed();
     let status = reconcile(&app, report.connections);

@@ -15,7 +15,7 @@ use super::run::RunOptions;
 use super::table::counted;
 use super::{Context, Failure, output};
 use crate::api::client::Client;
-use crate::api::types::{ErrorKind, Status, WorkerState};
+use crate::api::types::{ErrorKind, Status, WorkerState, WorkerStatus};
 
 const POLL: Duration = Duration::from_millis(50);
 /// Beyond the time that one worker may take: the set-up before, and a retry or two.
@@ -88,7 +88,13 @@ async fn ready(child: &mut Child, log: &mut ControllerLog, options: &RunOptions)
             if !status.workers.is_empty() && status.workers.iter().all(|worker| worker.state == WorkerState::Active) {
                 return Ok(status);
             }
-            if let Some(worker) = status.workers.iter().find(|worker| worker.state == WorkerState::Failed) {
+            // When all have failed the controller ends by itself, having cleaned up: that is waited for above.
+            let is_settled = |worker: &WorkerStatus| matches!(worker.state, WorkerState::Active | WorkerState::Failed);
+            let some_serve = status.workers.iter().any(|worker| worker.state == WorkerState::Active);
+            if some_serve
+                && status.workers.iter().all(is_settled)
+                && let Some(worker) = status.workers.iter().find(|worker| worker.state == WorkerState::Failed)
+            {
                 let reason = worker.reason.as_deref().unwrap_or("it never got ready");
                 let hint = format!(
                     "the app goes on with the others: `reuse-ctl --app {0} logs {1}`",

@@ -53,7 +53,11 @@ async fn clear_away(name: &str) -> Result<Reply, Failure> {
     let ended = leftovers::clear(name).await?;
     let message = format!(
         "the controller of {name} was gone; {} ended",
-        counted(u64::try_from(ended).unwrap_or(u64::MAX), "process")
+        if ended == 1 {
+            "1 process".into()
+        } else {
+            format!("{ended} processes")
+        }
     );
     Ok(Reply {
         ok: true,

@@ -36,6 +36,8 @@ pub struct Groups {
     published: Vec<(u16, u16)>,
     /// Loaded beforehand, so that the first listener of a cold start is steered as soon as it is seen.
     spare: Option<GroupProgram>,
+    /// The app's, open: where lots are made.
+    cgroup: File,
     uid: u32,
     refuse_when_empty: bool,
 }
@@ -54,8 +56,8 @@ impl Groups {
     ///
     /// # Errors
     /// The kernel refuses a program, or an address is taken.
-    pub fn open(pins: &Path, cgroup: &File, options: &GroupsOptions) -> Result<(Self, Notices), GroupError> {
-        let (app, notices) = AppPrograms::load(pins, cgroup, &options.programs)?;
+    pub fn open(pins: &Path, cgroup: File, options: &GroupsOptions) -> Result<(Self, Notices), GroupError> {
+        let (app, notices) = AppPrograms::load(pins, &cgroup, &options.programs)?;
         let spare = Some(GroupProgram::load(&app, options.refuse_when_empty)?);
         let mut groups = Self {
             app,
@@ -63,6 +65,7 @@ impl Groups {
             registry: Registry::default(),
             published: Vec::new(),
             spare,
+            cgroup,
             uid: options.uid,
             refuse_when_empty: options.refuse_when_empty,
         };
@@ -82,7 +85,7 @@ impl Groups {
             Some(spare) => spare,
             None => GroupProgram::load(&self.app, self.refuse_when_empty)?,
         };
-        let group = Group::open(addr, only_v6, self.uid, program, first)?;
+        let group = Group::open(addr, only_v6, &self.cgroup, self.uid, program, first)?;
         group.stamp_lot(&mut self.app)?;
         Ok(self.groups.entry(addr).or_insert(group))
     }

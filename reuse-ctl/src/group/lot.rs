@@ -1,15 +1,16 @@
 //! The controller's own sockets on the service addresses.
 
 use std::{
+    fs::File,
     io,
     net::{Ipv6Addr, SocketAddr},
     os::fd::{AsFd, BorrowedFd},
 };
 
-use nix::unistd::{Uid, setfsuid};
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Socket};
 
 use super::discover;
+use crate::process::socket::tcp_socket_in;
 
 /// How many connections may be parked; the kernel lowers it to `net.core.somaxconn`.
 const PARKING_PLACES: i32 = 65_535;
@@ -23,9 +24,9 @@ pub(super) struct Lot {
 }
 
 impl Lot {
-    /// Listens on `addr` as `uid`: all members of a group have one.
-    pub(super) fn open(addr: SocketAddr, only_v6: bool, uid: u32) -> io::Result<Self> {
-        let socket = bound(addr, only_v6, uid)?;
+    /// Listens on `addr` in the app's cgroup, so that `track` counts what is parked, and as `uid`: all members of a group have one.
+    pub(super) fn open(addr: SocketAddr, only_v6: bool, cgroup: &File, uid: u32) -> io::Result<Self> {
+        let socket = bound(addr, only_v6, cgroup, uid)?;
         socket.listen(PARKING_PLACES)?;
         let cookie = discover::cookie_of(socket.as_fd())?;
         Ok(Self { socket, cookie })
@@ -64,11 +65,11 @@ impl Guard {
     ///
     /// # Errors
     /// EADDRINUSE: somebody else has the port. Without IPv6 it is tried on all IPv4 addresses.
-    pub fn hold(port: u16, uid: u32) -> io::Result<Self> {
+    pub fn hold(port: u16, cgroup: &File, uid: u32) -> io::Result<Self> {
         let any = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
-        let socket = match bound(any, false, uid) {
+        let socket = match bound(any, false, cgroup, uid) {
             Err(error) if error.raw_os_error() == Some(libc::EAFNOSUPPORT) => {
-                bound(([0, 0, 0, 0], port).into(), false, uid)
+                bound(([0, 0, 0, 0], port).into(), false, cgroup, uid)
             }
             other => other,
         }?;
@@ -76,11 +77,9 @@ impl Guard {
     }
 }
 
-/// A bound SO_REUSEPORT socket that belongs to `uid`.
-fn bound(addr: SocketAddr, only_v6: bool, uid: u32) -> io::Result<Socket> {
-    let socket = as_user(uid, || {
-        Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))
-    })?;
+/// A bound SO_REUSEPORT socket in `cgroup` that belongs to `uid`, as the workers' do.
+fn bound(addr: SocketAddr, only_v6: bool, cgroup: &File, uid: u32) -> io::Result<Socket> {
+    let socket = tcp_socket_in(cgroup, uid, Domain::for_address(addr))?;
     if addr.is_ipv6() {
         socket.set_only_v6(only_v6)?;
     }
@@ -90,12 +89,4 @@ fn bound(addr: SocketAddr, only_v6: bool, uid: u32) -> io::Result<Socket> {
     socket.set_nonblocking(true)?;
     socket.bind(&addr.into())?;
     Ok(socket)
-}
-
-/// Makes a socket while this thread has the file-system uid of the workers: that is what the kernel compares.
-fn as_user<T>(uid: u32, make: impl FnOnce() -> T) -> T {
-    let before = setfsuid(Uid::from_raw(uid));
-    let made = make();
-    setfsuid(before);
-    made
 }

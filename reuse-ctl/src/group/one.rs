@@ -1,6 +1,7 @@
 //! One group.
 
 use std::{
+    fs::File,
     net::SocketAddr,
     os::fd::{AsFd, OwnedFd},
 };
@@ -41,6 +42,7 @@ impl Group {
     pub(super) fn open(
         addr: SocketAddr,
         only_v6: bool,
+        cgroup: &File,
         uid: u32,
         mut program: GroupProgram,
         first: Option<&OwnedFd>,
@@ -49,7 +51,7 @@ impl Group {
         if let Some(first) = first {
             program.attach(first.as_fd())?;
         }
-        let lot = Lot::open(addr, only_v6, uid).map_err(|source| GroupError::Lot { addr, source })?;
+        let lot = Lot::open(addr, only_v6, cgroup, uid).map_err(|source| GroupError::Lot { addr, source })?;
         if first.is_none() {
             program.attach(lot.as_fd())?;
         }

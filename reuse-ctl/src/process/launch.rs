@@ -1,28 +1,32 @@
 //! Starting a worker, the controller's half: it runs this same program as a shim, which turns itself into the worker.
 //!
 //! ```text
-//! controller ── fork+exec ──► shim (root): cgroup, process group, signals, log, uid, listeners, environment ── exec ──► worker
+//! controller ── clone into its cgroup, exec ──► shim (root): process group, signals, log, uid, listeners, environment ── exec ──► worker
 //!      ▲                        │
 //!      └── error pipe ──────────┘   one JSON line if a step failed; closed by the exec if none did
 //! ```
 //!
 //! A shim rather than code between fork and exec: after the fork of a threaded program hardly anything may be done.
 
-use std::ffi::OsString;
+use std::ffi::{CString, OsString};
 use std::fmt;
+use std::fs::{File, OpenOptions};
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
-use std::process::{ExitStatus, Stdio};
+use std::os::fd::{AsRawFd as _, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::unix::pipe;
-use tokio::process::{Child, Command};
 
-use super::handle::ProcessHandle;
+pub use super::clone::Child;
+use super::clone::{Side, clone_into};
+use super::handle::{ProcessHandle, terminate};
 use super::identity::Identity;
 use super::os_text;
 pub use super::shim::shim_main;
@@ -71,8 +75,6 @@ pub struct LaunchSpec {
 pub enum Step {
     /// Reading the [`LaunchSpec`].
     Specification,
-    /// Joining the instance's cgroup.
-    Cgroup,
     /// A process group of its own, default signals.
     Signals,
     /// Opening the log.
@@ -95,7 +97,6 @@ impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Specification => "reading the launch specification",
-            Self::Cgroup => "joining cgroup",
             Self::Signals => "resetting signals and process group",
             Self::Log => "opening log",
             Self::User => "becoming user",
@@ -254,22 +255,8 @@ impl Launcher {
         let sender = sender.into_blocking_fd().map_err(SpawnError::Pipe)?;
         // The pipe travels as standard input: handing it over at any other number would have it leak into a process that another
         // thread starts at the same moment.
-        let mut command = Command::new(&self.program);
-        command
-            .args(&self.args)
-            .env(LAUNCH_VARIABLE, json)
-            .stdin(sender)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null());
-        let spawned = command.spawn();
-        // The command holds our copy of the write end, without which there would be no end of file.
-        drop(command);
-        let mut child = spawned.map_err(|source| SpawnError::Shim {
-            program: self.program.clone(),
-            source,
-        })?;
-        // Nobody has waited for it yet, so the number and the process are its own.
-        let pid = child.id().expect("not waited for");
+        let mut child = self.start(&spec.cgroup, json, sender)?;
+        let pid = child.id();
 
         let mut words = Vec::new();
         let outcome = tokio::time::timeout(LAUNCH_PATIENCE, receiver.read_to_end(&mut words)).await;
@@ -279,14 +266,104 @@ impl Launcher {
                 Ok(handle) => return Ok(Running { pid, child, handle }),
                 Err(source) => SpawnError::Pipe(source),
             },
+            // The shim itself could not be executed: only its errno is there.
+            Ok(Ok(ERRNO_BYTES)) => SpawnError::Shim {
+                program: self.program.clone(),
+                source: io::Error::from_raw_os_error(i32::from_ne_bytes(words[..].try_into().expect("its length"))),
+            },
             Ok(Ok(_)) => SpawnError::Launch(serde_json::from_slice(&words)?),
             Ok(Err(source)) => SpawnError::Pipe(source),
             Err(_) => SpawnError::Hung,
         };
         // It may have ended already, which is what is wanted.
-        drop(child.start_kill());
+        drop(terminate(pid, Signal::SIGKILL));
         drop(child.wait().await);
         Err(error)
+    }
+
+    /// Starts the shim in its cgroup, with the error pipe as its standard input: any other number could leak into a process that
+    /// another thread starts at the same moment.
+    fn start(&self, cgroup: &Path, json: String, pipe: OwnedFd) -> Result<Child, SpawnError> {
+        let failed = |source| SpawnError::Shim {
+            program: self.program.clone(),
+            source,
+        };
+        let image = Image::new(&self.program, &self.args, json).map_err(failed)?;
+        let folder = File::open(cgroup).map_err(failed)?;
+        let null = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open("/dev/null")
+            .map_err(failed)?;
+        // SAFETY: the child makes only system calls, on what was prepared above, and executes the shim or ends.
+        match unsafe { clone_into(&folder, false) }.map_err(failed)? {
+            // SAFETY: this is the child.
+            Side::Child => unsafe { image.execute(pipe.as_raw_fd(), null.as_raw_fd()) },
+            Side::Parent(child) => Ok(child),
+        }
+    }
+}
+
+/// What comes through the pipe when the shim could not be executed. A failure that it tells itself is JSON, and longer.
+const ERRNO_BYTES: usize = size_of::<i32>();
+
+/// What execve(2) wants, made before the clone: afterwards nothing may be allocated.
+struct Image {
+    program: CString,
+    /// Keep what the pointers point to.
+    _arguments: Vec<CString>,
+    _environment: Vec<CString>,
+    argument_pointers: Vec<*const libc::c_char>,
+    environment_pointers: Vec<*const libc::c_char>,
+}
+
+impl Image {
+    fn new(program: &Path, arguments: &[OsString], json: String) -> io::Result<Self> {
+        let text = |bytes: Vec<u8>| CString::new(bytes).map_err(io::Error::from);
+        let program = text(program.as_os_str().as_bytes().to_vec())?;
+        let mut all = vec![program.clone()];
+        for argument in arguments {
+            all.push(text(argument.as_bytes().to_vec())?);
+        }
+        let mut environment = vec![text(format!("{LAUNCH_VARIABLE}={json}").into_bytes())?];
+        for (name, value) in std::env::vars_os().filter(|(name, _)| name != LAUNCH_VARIABLE) {
+            environment.push(text([name.as_bytes(), b"=", value.as_bytes()].concat())?);
+        }
+        let pointers = |texts: &[CString]| {
+            texts
+                .iter()
+                .map(|text| text.as_ptr())
+                .chain([std::ptr::null()])
+                .collect()
+        };
+        Ok(Self {
+            program,
+            argument_pointers: pointers(&all),
+            environment_pointers: pointers(&environment),
+            _arguments: all,
+            _environment: environment,
+        })
+    }
+
+    /// Becomes the shim, with `pipe` as standard input and nothing as output; else writes its errno there and ends.
+    ///
+    /// # Safety
+    /// Only in a child that nothing else runs in.
+    unsafe fn execute(&self, pipe: RawFd, null: RawFd) -> ! {
+        // SAFETY: open descriptors, and arrays that end with a null pointer.
+        unsafe {
+            libc::dup2(pipe, libc::STDIN_FILENO);
+            libc::dup2(null, libc::STDOUT_FILENO);
+            libc::dup2(null, libc::STDERR_FILENO);
+            libc::execve(
+                self.program.as_ptr(),
+                self.argument_pointers.as_ptr(),
+                self.environment_pointers.as_ptr(),
+            );
+            let errno = (*libc::__errno_location()).to_ne_bytes();
+            libc::write(libc::STDIN_FILENO, errno.as_ptr().cast(), errno.len());
+            libc::_exit(127)
+        }
     }
 }
 

@@ -5,6 +5,7 @@
 
 pub mod cgroup;
 mod cgroup_tree;
+mod clone;
 pub mod command;
 pub mod environment;
 pub mod handle;
@@ -16,4 +17,5 @@ pub mod logs;
 mod os_text;
 pub mod paths;
 pub mod shim;
+pub mod socket;
 pub mod usage;

@@ -73,7 +73,8 @@ impl Paths {
         Ok(AppPaths {
             name: name.to_owned(),
             run: self.run.join(name),
-            pins: self.pins.join(name),
+            // A BPF file system takes no dot in a name, and an app's name has no `@`.
+            pins: self.pins.join(name.replace('.', "@")),
             logs: self.logs.join(name),
         })
     }

@@ -5,7 +5,7 @@
 //! as root, whose folder it is in; listeners are made as the workers' user, because all members of a group must have one uid.
 
 use std::ffi::{CString, OsString};
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd, RawFd};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
@@ -48,7 +48,6 @@ fn launch(pipe: &mut File) -> Result<std::convert::Infallible, LaunchFailure> {
     };
     let user = &spec.identity.name;
 
-    join_cgroup(&spec).map_err(failed(Step::Cgroup, &spec.cgroup.display()))?;
     reset_signals().map_err(failed(Step::Signals, &""))?;
     redirect_output(&spec).map_err(failed(Step::Log, &spec.log.display()))?;
     become_user(&spec.identity).map_err(failed(Step::User, user))?;
@@ -77,14 +76,6 @@ fn launch(pipe: &mut File) -> Result<std::convert::Infallible, LaunchFailure> {
 fn specification() -> io::Result<LaunchSpec> {
     let json = std::env::var(LAUNCH_VARIABLE).map_err(io::Error::other)?;
     serde_json::from_str(&json).map_err(io::Error::other)
-}
-
-fn join_cgroup(spec: &LaunchSpec) -> io::Result<()> {
-    // "0" means the writer.
-    OpenOptions::new()
-        .write(true)
-        .open(spec.cgroup.join("cgroup.procs"))?
-        .write_all(b"0")
 }
 
 /// A process group of its own, so that Ctrl-C reaches only the controller; and nothing ignored or blocked: what the controller does

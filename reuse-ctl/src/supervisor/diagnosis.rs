@@ -9,7 +9,11 @@ use reuse_common::notice::Notice;
 
 use super::{interface::InstanceId, task::Task};
 use crate::{
-    group::{diag::Listener, discover},
+    group::{
+        GroupError,
+        diag::{Diag, Listener},
+        discover,
+    },
     process::logs,
 };
 
@@ -58,7 +62,10 @@ impl Task {
         {
             return;
         }
-        let problem = live.problem.clone().or_else(|| self.visible_problem(id));
+        let problem = match live.problem.clone() {
+            Some(known) => Some(known + &self.instead_of_inherited(id)),
+            None => self.visible_problem(id),
+        };
         let Some(live) = self.live.get(&id) else { return };
         let output = logs::tail_since(&live.log, live.log_start, OUTPUT_LINES).unwrap_or_default();
         self.last_failure = Some((problem.clone().unwrap_or_default(), output.clone()));
@@ -83,6 +90,25 @@ impl Task {
             .known
             .get(&id)
             .map(|failure| (failure.problem.clone(), failure.output.clone()))
+    }
+
+    /// What a server that ignores its inherited listeners does instead, as far as it can be seen.
+    fn instead_of_inherited(&mut self, id: InstanceId) -> String {
+        let (Ok(listeners), Some(live)) = (self.diag.listeners(), self.live.get(&id)) else {
+            return String::new();
+        };
+        let cgroups = live.cgroup.ids().unwrap_or_default();
+        let own = listeners
+            .iter()
+            .filter(|listener| listener.cgroup.is_some_and(|cgroup| cgroups.contains(&cgroup)))
+            .filter(|listener| !self.template.listen.contains(&listener.addr))
+            .map(|listener| listener.addr.to_string())
+            .collect::<Vec<_>>()
+            .join(", ");
+        if own.is_empty() || self.template.listen.is_empty() {
+            return String::new();
+        }
+        format!("; it opened {own} instead (Bun's HTTP servers do that: start those without --listen)")
     }
 
     fn visible_problem(&mut self, id: InstanceId) -> Option<String> {
@@ -141,6 +167,22 @@ pub(super) fn taken_by(wanted: SocketAddr, listeners: &[Listener], ours: &[Socke
     same_port.then(|| {
         format!("{wanted} is held for workers of uid {uid}; a worker that binds it as another user is refused")
     })
+}
+
+/// Why a listener that is there can't be a member.
+pub(super) fn unsteerable(error: &GroupError, cookie: u64, diag: &mut Diag, uid: u32) -> String {
+    if let GroupError::Lot { addr, .. } = error
+        && let Ok(listeners) = diag.listeners_on(addr.port())
+        && let Some(listener) = listeners.iter().find(|listener| listener.cookie == cookie)
+        && listener.uid != uid
+    {
+        return format!(
+            "it listens on {addr} as uid {}, but workers run as uid {uid}, and all listeners of a port must have one: \
+             say --user {0}, or keep the server from changing its user",
+            listener.uid
+        );
+    }
+    error.to_string()
 }
 
 /// `process 123 (nginx: master)`.

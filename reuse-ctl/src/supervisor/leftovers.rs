@@ -7,7 +7,7 @@ use crate::{
     cli::Failure,
     process::{
         cgroup::{AppCgroup, CgroupError},
-        paths::AppPaths,
+        paths::{AppPaths, list_apps},
     },
 };
 
@@ -16,7 +16,14 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 /// Refuses to start beside such workers: a second set would share their port unseen.
+///
+/// Asked before the app's lock is taken, so that their controller's files stay as they are for `stop`.
 pub(super) fn refuse(app: &str) -> Result<(), Failure> {
+    let known = list_apps().unwrap_or_default();
+    if known.iter().any(|known| known.name == app && known.alive) {
+        // Not leftovers; the lock will say that the name is taken.
+        return Ok(());
+    }
     let pids = AppCgroup::leftovers(app).map_err(failed)?;
     if pids.is_empty() {
         return Ok(());

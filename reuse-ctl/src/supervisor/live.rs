@@ -12,7 +12,7 @@ use crate::{
     process::{
         cgroup::InstanceCgroup,
         handle::ProcessHandle,
-        launch::{self, LaunchSpec, Running, SpawnError},
+        launch::{self, Child, LaunchSpec, Running, SpawnError},
     },
 };
 
@@ -121,12 +121,7 @@ pub(super) fn launch(id: InstanceId, spec: LaunchSpec, happenings: mpsc::Sender<
 
 /// Waits in the background for the main process to end, then ends what is left of the instance: an orphan's inherited descriptor would go
 /// on swallowing connections.
-pub(super) fn reap(
-    id: InstanceId,
-    mut child: tokio::process::Child,
-    cgroup: Arc<InstanceCgroup>,
-    happenings: mpsc::Sender<Happening>,
-) {
+pub(super) fn reap(id: InstanceId, mut child: Child, cgroup: Arc<InstanceCgroup>, happenings: mpsc::Sender<Happening>) {
     tokio::spawn(async move {
         let exit = match child.wait().await {
             Ok(status) => launch::exit_of(status),

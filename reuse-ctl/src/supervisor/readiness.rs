@@ -94,6 +94,9 @@ impl Task {
         if was_probing {
             return;
         }
+        live.problem = Some(format!(
+            "it does not accept from the listener on {addr} that it inherited"
+        ));
         if let Err(problem) = self.start_probe(id, row, addr)
             && let Some(live) = self.live.get_mut(&id)
         {
@@ -130,11 +133,7 @@ impl Task {
                 self.judge(id);
             }
             // Tried again at the next look, until the start's own deadline ends it.
-            Err(error) => {
-                live.problem = Some(format!(
-                    "it does not accept from the listener on {addr} that it inherited ({error})"
-                ));
-            }
+            Err(error) => tracing::debug!(%addr, %error, "not accepted yet"),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! `run`: makes what an app needs before its first worker, and takes it away again whatever happens in between.
 
-use std::{ffi::OsString, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{ffi::OsString, fs::File, net::SocketAddr, path::PathBuf, time::Duration};
 
 use nix::{
     sys::{signal::Signal, stat::Mode},
@@ -172,6 +172,7 @@ fn prepare(options: &RunOptions, console: &Console) -> Result<Prepared, Failure>
     }
     let mode_and_group = control_access(options)?;
     let paths = AppPaths::new(&options.name).map_err(|error| Failure::usage(error.to_string(), error.hint()))?;
+    leftovers::refuse(&options.name)?;
     let lock = paths
         .lock()
         .map_err(|error| Failure::failed(error.to_string(), error.hint()))?;
@@ -179,21 +180,15 @@ fn prepare(options: &RunOptions, console: &Console) -> Result<Prepared, Failure>
         cgroup: None,
         lock: Some(lock),
     };
-    leftovers::refuse(&options.name)?;
-
     let mut diag = Diag::new().map_err(|error| Failure::failed(error.to_string(), "see `reuse-ctl doctor`"))?;
-    let guards = guard_ports(&options.ports, identity.uid, &mut diag)?;
     let cgroup = AppCgroup::create(&options.name).map_err(|error| Failure::failed(error.to_string(), error.hint()))?;
     traces.cgroup = Some(cgroup.clone());
     let opened = cgroup
         .open()
         .map_err(|error| Failure::failed(format!("{}: {error}", cgroup.path().display()), ""))?;
-    let (groups, notices) = Groups::open(
-        paths.pin_dir(),
-        &opened,
-        &groups_options(options, &cgroup, identity.uid),
-    )
-    .map_err(|error| cannot_steer(&error, identity.uid, &mut diag))?;
+    let guards = guard_ports(&options.ports, &opened, identity.uid, &mut diag)?;
+    let (groups, notices) = Groups::open(paths.pin_dir(), opened, &groups_options(options, &cgroup, identity.uid))
+        .map_err(|error| cannot_steer(&error, identity.uid, &mut diag))?;
     let (mode, uid, gid) = mode_and_group;
     let control = server::bind(&paths.control_socket(), uid, gid, mode)
         .map_err(|error| Failure::failed(error.to_string(), "see whether /run is writable"))?;
@@ -272,9 +267,9 @@ fn control_access(options: &RunOptions) -> Result<(Mode, Uid, Gid), Failure> {
     Ok((Mode::from_bits_truncate(0o660), uid, Gid::from_raw(gid)))
 }
 
-fn guard_ports(ports: &[u16], uid: u32, diag: &mut Diag) -> Result<Vec<Guard>, Failure> {
+fn guard_ports(ports: &[u16], cgroup: &File, uid: u32, diag: &mut Diag) -> Result<Vec<Guard>, Failure> {
     let guard = |&port: &u16| {
-        Guard::hold(port, uid).map_err(|error| {
+        Guard::hold(port, cgroup, uid).map_err(|error| {
             let any = SocketAddr::from(([0, 0, 0, 0], port));
             address_taken(any, &error, uid, diag)
         })

@@ -16,7 +16,7 @@ use tokio::{
 use super::{
     console::Console,
     core::Core,
-    diagnosis::{Failures, address_of, owner},
+    diagnosis::{Failures, address_of, owner, unsteerable},
     interface::{Command, Input, InstanceId, Load, Millis, RequestId},
     live::{self, Happening, Live, Process},
     setup::Template,
@@ -336,7 +336,12 @@ impl Task {
                     Ok(Appeared::Gone) => {}
                     Err(error) => {
                         // It can't be steered, so it must not serve: to go on would hide connections from everybody.
-                        live.problem = Some(error.to_string());
+                        live.problem = Some(unsteerable(
+                            &error,
+                            notice.cookie,
+                            &mut self.diag,
+                            self.template.identity.uid,
+                        ));
                         live.kill();
                     }
                 }

@@ -1,0 +1,339 @@
+//! An app's programs, groups with workers, and clients.
+//!
+//! The programs are attached to a cgroup into which this whole process moves while any test runs: `track` sees only sockets that
+//! were made in its cgroup. Tests do not see each other's: socket storage and maps belong to one app.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    net::{IpAddr, SocketAddr, TcpListener, TcpStream},
+    os::fd::AsFd as _,
+    path::PathBuf,
+    process::Command,
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use nix::sched::{CloneFlags, unshare};
+use reuse_common::{
+    Policy,
+    client::ClientMask,
+    limits::LOT,
+    load::InstanceLoad,
+    seats::Seat,
+    verdict::{Verdict, VerdictCounts},
+};
+use reuse_ctl::{
+    bpf::{AppOptions, AppPrograms, GroupProgram},
+    group::discover::cookie_of,
+    process::cgroup::AppCgroup,
+};
+use socket2::{Domain, SockRef, Socket, Type};
+
+/// How long anything may take here.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+/// As many clients as `sticky` remembers in these tests.
+pub(crate) const CLIENT_CAPACITY: u32 = 1024;
+const BACKLOG: i32 = 1024;
+
+/// One app on a network of its own.
+pub(crate) struct Rig {
+    pub(crate) app: AppPrograms,
+    slots: Vec<u16>,
+    _stay: Stay,
+}
+
+impl Rig {
+    /// Must be called in the test's own thread, which changes its network, within a runtime.
+    pub(crate) fn new(policy: Policy) -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        unshare(CloneFlags::CLONE_NEWNET).expect("root");
+        ip("link set lo up");
+        let stay = Stay::begin();
+        let pins = format!(
+            "/sys/fs/bpf/reuse-ctl/kernel-test-{}-{}",
+            std::process::id(),
+            NEXT.fetch_add(1, Ordering::Relaxed)
+        );
+        let options = AppOptions {
+            policy,
+            client_mask: ClientMask::new(32, 64),
+            client_ttl_s: 60,
+            client_capacity: CLIENT_CAPACITY,
+            ports: vec![],
+            // Nothing is registered by the id of a real cgroup: the bind hook leaves all sockets of these tests alone.
+            cgroup_level: 2,
+            verbose: false,
+        };
+        let cgroup = stay.cgroup().open().expect("open");
+        let (app, _notices) =
+            AppPrograms::load(pins.as_ref(), &cgroup, &options).unwrap_or_else(|error| panic!("{error}"));
+        Self {
+            app,
+            slots: Vec::new(),
+            _stay: stay,
+        }
+    }
+
+    /// A new group with its lot, and a worker for each slot from 0 on; nobody is published.
+    pub(crate) fn group(&mut self, addr: &str, workers: u16) -> Group {
+        self.group_that(addr, workers, false)
+    }
+
+    pub(crate) fn group_that(&mut self, addr: &str, workers: u16, refuse_when_empty: bool) -> Group {
+        let addr: SocketAddr = addr.parse().expect("an address");
+        let mut program = GroupProgram::load(&self.app, refuse_when_empty).unwrap_or_else(|error| panic!("{error}"));
+        let lot = listener(addr);
+        program.attach(lot.as_fd()).expect("attached");
+        program.set_member(LOT, 0, lot.as_fd()).expect("a member");
+        self.stamp(&lot, LOT);
+        let mut group = Group {
+            program,
+            addr,
+            lot,
+            workers: BTreeMap::new(),
+        };
+        for slot in 0..workers {
+            self.add_worker(&mut group, slot);
+        }
+        group
+    }
+
+    /// A worker with a listener in the group; its row is one above its slot.
+    pub(crate) fn add_worker(&mut self, group: &mut Group, slot: u16) {
+        if !self.slots.contains(&slot) {
+            self.app
+                .register(row(slot), slot, u64::MAX - u64::from(slot))
+                .expect("registered");
+            self.slots.push(slot);
+        }
+        let worker = listener(group.addr);
+        group
+            .program
+            .set_member(row(slot), 0, worker.as_fd())
+            .expect("a member");
+        self.stamp(&worker, row(slot));
+        group.workers.insert(slot, worker);
+    }
+
+    fn stamp(&mut self, listener: &TcpListener, row: u16) {
+        let cookie = cookie_of(listener.as_fd()).expect("a cookie");
+        self.app.stamp(listener, cookie, row).expect("stamped");
+    }
+
+    pub(crate) fn load_of(&self, slot: u16) -> InstanceLoad {
+        self.app.load_of(row(slot))
+    }
+
+    /// One number of every slot's row, by slot.
+    pub(crate) fn each<T>(&self, number: impl Fn(InstanceLoad) -> T) -> Vec<T> {
+        let mut slots = self.slots.clone();
+        slots.sort_unstable();
+        slots.into_iter().map(|slot| number(self.load_of(slot))).collect()
+    }
+
+    /// Makes one connection and says which slot was chosen for it, by the counters.
+    pub(crate) fn chosen<T>(&self, connect: impl FnOnce() -> T) -> (u16, T) {
+        let before = self.each(|load| load.selected_total());
+        let connection = connect();
+        let after = self.each(|load| load.selected_total());
+        let risen: Vec<(usize, u64)> = after
+            .iter()
+            .zip(before)
+            .map(|(after, before)| after - before)
+            .enumerate()
+            .filter(|(_, by)| *by > 0)
+            .collect();
+        let &[(place, 1)] = risen.as_slice() else {
+            panic!("one connection, but the counters rose by {risen:?}");
+        };
+        (u16::try_from(place).expect("few slots"), connection)
+    }
+
+    /// Everything has been closed: nothing may be left in the sums.
+    pub(crate) fn comes_to_rest(&self) {
+        until("all counters of connections are 0", || {
+            self.app.load_of(LOT).established() == 0 && self.each(|load| load.established()).iter().all(|&n| n == 0)
+        });
+    }
+}
+
+/// The row of a slot's only instance.
+pub(crate) const fn row(slot: u16) -> u16 {
+    slot + 1
+}
+
+/// Listeners on one address, steered.
+pub(crate) struct Group {
+    pub(crate) program: GroupProgram,
+    pub(crate) addr: SocketAddr,
+    pub(crate) lot: TcpListener,
+    pub(crate) workers: BTreeMap<u16, TcpListener>,
+}
+
+impl Group {
+    pub(crate) fn publish(&mut self, slots: impl IntoIterator<Item = u16>) {
+        let seats: Vec<Seat> = slots.into_iter().map(|slot| Seat::new(slot, row(slot), 1)).collect();
+        self.program.publish(&seats).expect("published");
+    }
+
+    pub(crate) fn verdicts(&self) -> VerdictCounts {
+        self.program.verdicts().expect("readable")
+    }
+
+    pub(crate) fn verdict(&self, verdict: Verdict) -> u64 {
+        self.verdicts().get(verdict)
+    }
+
+    /// Where clients connect to.
+    pub(crate) fn target(&self) -> SocketAddr {
+        match self.addr.ip() {
+            IpAddr::V6(ip) if ip.is_unspecified() => SocketAddr::new("::1".parse().expect("address"), self.addr.port()),
+            _ => self.addr,
+        }
+    }
+
+    pub(crate) fn connect(&self) -> TcpStream {
+        connect(self.target())
+    }
+
+    /// From this client address; on a `::` listener by the address family of the client.
+    pub(crate) fn connect_from(&self, client: IpAddr) -> TcpStream {
+        let ip = match (client, self.target().ip()) {
+            (IpAddr::V4(_), IpAddr::V6(_)) => "127.0.0.1".parse().expect("address"),
+            (_, target) => target,
+        };
+        connect_bound(SocketAddr::new(client, 0), SocketAddr::new(ip, self.addr.port()))
+    }
+
+    /// Accepts what waits on every worker and the lot.
+    pub(crate) fn accept_all(&self) -> Vec<TcpStream> {
+        self.workers.values().chain([&self.lot]).flat_map(accept_all).collect()
+    }
+}
+
+/// Accepts what waits on a listener.
+pub(crate) fn accept_all(listener: &TcpListener) -> Vec<TcpStream> {
+    std::iter::from_fn(|| match listener.accept() {
+        Ok((stream, _)) => Some(stream),
+        Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => None,
+        Err(error) => panic!("accept: {error}"),
+    })
+    .collect()
+}
+
+pub(crate) fn connect(addr: SocketAddr) -> TcpStream {
+    TcpStream::connect_timeout(&addr, PATIENCE).unwrap_or_else(|error| panic!("connecting to {addr}: {error}"))
+}
+
+/// From this address and port; the port may have been used a moment ago.
+pub(crate) fn connect_bound(from: SocketAddr, addr: SocketAddr) -> TcpStream {
+    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, None).expect("socket");
+    socket.set_reuse_address(true).expect("set");
+    if from.is_ipv6() {
+        // The address need not be an interface's: it is enough that it is routed to this machine.
+        socket.set_freebind_v6(true).expect("set");
+    }
+    socket
+        .bind(&from.into())
+        .unwrap_or_else(|error| panic!("{from}: {error}"));
+    socket
+        .connect_timeout(&addr.into(), PATIENCE)
+        .unwrap_or_else(|error| panic!("from {from} to {addr}: {error}"));
+    socket.into()
+}
+
+/// Closes with a reset: both ends are gone at once, and the port is free.
+pub(crate) fn reset(stream: &TcpStream) {
+    SockRef::from(stream).set_linger(Some(Duration::ZERO)).expect("set");
+}
+
+/// Waits for what happens elsewhere: on another processor, or in the part of the kernel that handles packets.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "looks again at a condition with a deadline; the runtime has no other task"
+)]
+pub(crate) fn until(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !condition() {
+        assert!(Instant::now() < deadline, "waited {PATIENCE:?} until {what}");
+        std::thread::sleep(Duration::from_micros(200));
+    }
+}
+
+/// Runs `ip` in the network of this thread.
+pub(crate) fn ip(args: &str) {
+    let status = Command::new("ip").args(args.split(' ')).status().expect("ip runs");
+    assert!(status.success(), "ip {args}");
+}
+
+fn listener(addr: SocketAddr) -> TcpListener {
+    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, None).expect("socket");
+    if addr.is_ipv6() {
+        socket.set_only_v6(false).expect("set");
+    }
+    socket.set_reuse_port(true).expect("set");
+    socket.set_nonblocking(true).expect("set");
+    socket.bind(&addr.into()).expect("bound");
+    socket.listen(BACKLOG).expect("listens");
+    socket.into()
+}
+
+/// While one of these lives, this process is in a cgroup of its own; the last one takes it back and removes the cgroup.
+struct Stay(());
+
+struct Home {
+    cgroup: AppCgroup,
+    before: PathBuf,
+    guests: usize,
+}
+
+static HOME: Mutex<Option<Home>> = Mutex::new(None);
+
+impl Stay {
+    fn begin() -> Self {
+        let home = &mut *Self::home();
+        let home = home.get_or_insert_with(|| {
+            let cgroup = AppCgroup::create(&format!("kernel-test-{}", std::process::id())).expect("root and cgroup v2");
+            let own = fs::read_to_string("/proc/self/cgroup").expect("readable");
+            let own = own
+                .lines()
+                .find_map(|line| line.strip_prefix("0::/"))
+                .expect("cgroup v2");
+            let before = cgroup.hierarchy().mount().join(own);
+            // 0 is whoever writes it.
+            fs::write(cgroup.path().join("cgroup.procs"), "0").expect("moved");
+            Home {
+                cgroup,
+                before,
+                guests: 0,
+            }
+        });
+        home.guests += 1;
+        Self(())
+    }
+
+    fn home() -> MutexGuard<'static, Option<Home>> {
+        HOME.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn cgroup(&self) -> AppCgroup {
+        Self::home().as_ref().expect("somebody stays").cgroup.clone()
+    }
+}
+
+impl Drop for Stay {
+    fn drop(&mut self) {
+        let home = &mut *Self::home();
+        let Some(open) = home else { return };
+        open.guests -= 1;
+        if open.guests == 0 {
+            fs::write(open.before.join("cgroup.procs"), "0").expect("moved back");
+            open.cgroup.remove().expect("empty");
+            *home = None;
+        }
+    }
+}

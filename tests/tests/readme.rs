@@ -1,0 +1,125 @@
+//! The README's examples, as they stand there.
+
+use std::collections::BTreeSet;
+use std::env;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use reuse_tests::http::get;
+use reuse_tests::scratch::Scratch;
+use reuse_tests::{Launch, Namespace, SERVER, binaries, run};
+
+/// A fenced block: what follows the fence, and the lines.
+struct Block {
+    language: String,
+    text: String,
+}
+
+impl Block {
+    /// `server.ts` when the first line is the comment `// server.ts`.
+    fn file_name(&self) -> Option<&str> {
+        self.text.lines().next()?.strip_prefix("// ")
+    }
+
+    /// The options and the command of `sudo reuse-ctl run OPTIONS -- COMMAND`, when that is the whole block.
+    fn run_line(&self) -> Option<(Vec<&str>, Vec<&str>)> {
+        let line = self
+            .text
+            .trim()
+            .strip_prefix("sudo reuse-ctl run ")
+            .filter(|_| self.language == "sh")?;
+        let (options, command) = line.split_once("-- ")?;
+        Some((
+            options.split_whitespace().collect(),
+            command.split_whitespace().collect(),
+        ))
+    }
+}
+
+#[test]
+fn every_example_of_the_readme_runs_and_reloads() {
+    let scratch = Scratch::new();
+    let blocks = blocks();
+    let files: Vec<_> = blocks
+        .iter()
+        .filter_map(|block| Some((block.file_name()?, &block.text)))
+        .collect();
+    assert_eq!(
+        files.iter().map(|(name, _)| *name).collect::<Vec<_>>(),
+        ["server.ts", "server.js", "server.rs"]
+    );
+    for (name, text) in files {
+        scratch.write(name, text);
+    }
+    compile(scratch.path());
+
+    let runs: Vec<_> = blocks.iter().filter_map(Block::run_line).collect();
+    assert_eq!(
+        runs.iter().map(|(_, command)| command[0]).collect::<Vec<_>>(),
+        ["bun", "node", "python3", "./server"]
+    );
+    for (options, command) in runs {
+        let _namespace = Namespace::enter();
+        let app = Launch::new(&options)
+            .directory(scratch.path())
+            .env("PATH", &path_with_bun())
+            .run(&command);
+        let answers: BTreeSet<_> = (0..40)
+            .map(|_| {
+                get(SERVER, None)
+                    .unwrap_or_else(|failure| panic!("{command:?}: {failure}"))
+                    .body
+            })
+            .collect();
+        let hello = answers
+            .iter()
+            .filter(|body| body.starts_with("hello from worker "))
+            .count();
+        match command[0] {
+            "python3" => assert!(
+                answers.iter().all(|body| body.contains("server.rs")),
+                "Python lists the folder: {answers:?}"
+            ),
+            // One client is always on one worker.
+            "node" => assert_eq!(hello, 1, "{answers:?}"),
+            _ => assert_eq!(hello, 4, "{answers:?}"),
+        }
+        app.ctl(&["reload"]).expect_code(0);
+        get(SERVER, None).expect("an answer after the reload");
+        assert_eq!(app.status().fallbacks, 0);
+        app.stop();
+    }
+}
+
+fn blocks() -> Vec<Block> {
+    let readme = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("a folder of the workspace")
+        .join("README.md");
+    let text = fs::read_to_string(readme).expect("README.md");
+    // Outside and inside of fences alternate.
+    let fenced = text.split("```").skip(1).step_by(2);
+    fenced
+        .filter_map(|block| block.split_once('\n'))
+        .map(|(language, text)| Block {
+            language: language.to_owned(),
+            text: text.to_owned(),
+        })
+        .collect()
+}
+
+fn compile(folder: &Path) {
+    let mut rustc = Command::new("rustc");
+    rustc
+        .args(["--edition=2024", "-o", "server", "server.rs"])
+        .current_dir(folder);
+    run::to_end(&mut rustc, Duration::from_secs(120)).expect_code(0);
+}
+
+fn path_with_bun() -> String {
+    let bun = binaries::bun();
+    let folder = Path::new(&bun).parent().expect("a file in a folder");
+    format!("{}:{}", folder.display(), env::var("PATH").expect("PATH is set"))
+}
