@@ -3,7 +3,7 @@
 //! CPU time of this process, which is client and server at once, and in whose context the kernel does the rest. The statistics must
 //! be off: they cost as much as what is looked for.
 
-use std::fs;
+use std::io;
 
 use anyhow::Context as _;
 use reuse_common::Policy;
@@ -15,6 +15,9 @@ use crate::{
     group::{Group, Traffic},
 };
 
+/// Per step and round: a few milliseconds, shorter than the machine's moods.
+const CONNECTIONS: usize = 128;
+
 /// The size of every group here.
 const WORKERS: u16 = 4;
 
@@ -25,7 +28,7 @@ pub(crate) struct Step {
 }
 
 /// Climbs the ladder `rounds` times.
-pub(crate) fn measure(bed: &mut Bed, rounds: usize, connections: usize) -> anyhow::Result<Vec<Step>> {
+pub(crate) fn measure(bed: &mut Bed, rounds: usize) -> anyhow::Result<Vec<Step>> {
     // Outside of the app's cgroup, where `track` does not see them.
     let unsteered = Group::unsteered(WORKERS)?;
     let with_program = Group::empty(&mut bed.app, WORKERS, Traffic::Connections, false)?;
@@ -40,7 +43,7 @@ pub(crate) fn measure(bed: &mut Bed, rounds: usize, connections: usize) -> anyho
     ]
     .map(|adds| Step { adds, ns: Vec::new() });
     let clients = Clients::known(WORKERS);
-    let clients: Vec<_> = clients.into_iter().cycle().take(connections).collect();
+    let clients: Vec<_> = clients.into_iter().cycle().take(CONNECTIONS).collect();
     for _ in 0..rounds {
         for (nth, step) in steps.iter_mut().enumerate() {
             bed.app
@@ -52,19 +55,21 @@ pub(crate) fn measure(bed: &mut Bed, rounds: usize, connections: usize) -> anyho
                 3 => bed.group(WORKERS, Traffic::Connections, true),
                 _ => bed.group(WORKERS, Traffic::Connections, false),
             };
-            group.send(&clients[..WARM_UP.min(connections)])?;
+            group.send(&clients[..WARM_UP])?;
             let before = cpu_ns()?;
             group.send(&clients)?;
-            step.ns.push((cpu_ns()? - before) as f64 / connections as f64);
+            step.ns.push((cpu_ns()? - before) / CONNECTIONS as f64);
         }
     }
     Ok(steps.into())
 }
 
-/// Nanoseconds that this thread, the only one, has been on a core.
-fn cpu_ns() -> anyhow::Result<u64> {
-    let path = "/proc/self/schedstat";
-    let text = fs::read_to_string(path).with_context(|| format!("read {path}"))?;
-    let first = text.split(' ').next().unwrap_or_default();
-    first.parse().with_context(|| format!("{path} starts with a number"))
+/// CPU time of this process so far. (`/proc/self/schedstat` is as old as the last tick: useless for spans of milliseconds.)
+fn cpu_ns() -> anyhow::Result<f64> {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the kernel writes one timespec.
+    if unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &raw mut time) } != 0 {
+        return Err(io::Error::last_os_error()).context("clock_gettime");
+    }
+    Ok(time.tv_sec as f64 * 1e9 + time.tv_nsec as f64)
 }

@@ -32,7 +32,7 @@ const WORKERS: [u16; 3] = [4, 16, 64];
 const WARM_UP: usize = 50;
 
 /// The ladder's rounds, for each of the others: its differences are small against what they are differences of.
-const LADDER_ROUNDS: usize = 4;
+const LADDER_ROUNDS: usize = 20;
 
 #[derive(Debug, Parser)]
 struct Options {
@@ -116,7 +116,7 @@ fn main() -> anyhow::Result<()> {
     let mut bed = Bed::new(&WORKERS)?;
     let mut clients = Clients::default();
     record_clients(&mut bed)?;
-    let steps = ladder::measure(&mut bed, LADDER_ROUNDS * options.rounds, options.connections)?;
+    let steps = ladder::measure(&mut bed, LADDER_ROUNDS * options.rounds)?;
     let _enabled = aya::sys::enable_stats(aya::sys::Stats::RunTime).context("BPF_ENABLE_STATS")?;
 
     let mut cells = Vec::new();
