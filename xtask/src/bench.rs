@@ -14,7 +14,7 @@ const REPORT: &str = "docs/benchmarks/steering.md";
 /// How thoroughly to measure.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
-    /// A minute instead of four, and the report is printed only.
+    /// A minute instead of three, and the report is printed only.
     #[arg(long)]
     quick: bool,
 }
@@ -60,7 +60,7 @@ fn build_and_measure(workspace: &Workspace, quick: bool) -> Result<()> {
     fs::write(&samples_file, samples).with_context(|| format!("write {}", samples_file.display()))?;
 
     step("connection rates");
-    let (pairs, round_ms) = if quick { ("5", "250") } else { ("18", "500") };
+    let (pairs, round_ms) = if quick { ("15", "100") } else { ("100", "120") };
     let mut report = Command::new(target.join("release/reuse-bench"));
     report
         .arg("report")

@@ -1,43 +1,31 @@
-//! The groups that are measured: real listeners, the real programs, no servers.
+//! What is measured on: one app, its programs on a cgroup, and groups of listeners without servers.
 
 use std::{
     fs,
-    net::{Ipv4Addr, SocketAddr, TcpListener},
-    os::fd::{AsFd as _, AsRawFd as _, OwnedFd},
     path::{Path, PathBuf},
     process::Command,
-    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, ensure};
-use reuse_common::{Policy, client::ClientMask, limits::LOT, seats::Seat, verdict::Verdict};
+use reuse_common::{Policy, client::ClientMask};
 use reuse_ctl::{
-    bpf::{AppOptions, AppPrograms, GroupProgram},
+    bpf::{AppOptions, AppPrograms},
     process::cgroup::AppCgroup,
     supervisor::interface::{InstanceId, SlotId},
 };
-use socket2::{Domain, SockRef, Socket, Type};
 
-use crate::runtime::{self, Runs};
-
-/// So many connections are open at once: enough for loads to differ, and fewer than any accept queue holds.
-const BATCH: usize = 32;
-
-/// How long a connection may take to reach its accept queue.
-const PATIENCE: Duration = Duration::from_secs(5);
+use crate::group::{Group, Traffic};
 
 /// Everything that is measured.
 pub(crate) struct Bed {
     pub(crate) app: AppPrograms,
-    /// One per size, under our program.
-    pub(crate) steered: Vec<Group>,
-    /// One per size, under the program that does nothing.
-    pub(crate) empty: Vec<Group>,
+    groups: Vec<Group>,
     cgroup: AppCgroup,
 }
 
 impl Bed {
-    /// Groups of these sizes. All groups of our program share one app, as the ports of one server would.
+    /// Groups of these sizes, of each traffic, under each program. All groups of our program share one app, as the ports of one
+    /// server would.
     pub(crate) fn new(sizes: &[u16]) -> anyhow::Result<Self> {
         let name = format!("bench-{}", std::process::id());
         let cgroup = AppCgroup::create(&name)?;
@@ -61,148 +49,35 @@ impl Bed {
         let inside = Inside::enter(&cgroup)?;
         let mut bed = Self {
             app,
-            steered: Vec::new(),
-            empty: Vec::new(),
+            groups: Vec::new(),
             cgroup,
         };
         for &size in sizes {
-            let group = Group::steered(&mut bed.app, size)?;
-            bed.steered.push(group);
-            bed.empty.push(Group::empty(size)?);
+            for traffic in Traffic::ALL {
+                let group = Group::steered(&mut bed.app, size, traffic)?;
+                bed.groups.push(group);
+                let group = Group::empty(&mut bed.app, size, traffic, true)?;
+                bed.groups.push(group);
+            }
         }
         inside.leave()?;
         Ok(bed)
     }
 
+    /// The group of this size and traffic, under our program or under the one that does nothing.
+    pub(crate) fn group(&self, size: u16, traffic: Traffic, is_empty: bool) -> &Group {
+        self.groups
+            .iter()
+            .find(|group| group.size == size && group.traffic == traffic && group.is_empty() == is_empty)
+            .expect("there is one of each")
+    }
+
     /// Leaves nothing behind.
     pub(crate) fn end(self) -> anyhow::Result<()> {
-        let Self {
-            app,
-            steered,
-            empty,
-            cgroup,
-        } = self;
-        drop((steered, empty, app));
+        let Self { app, groups, cgroup } = self;
+        drop((groups, app));
         cgroup.remove().context("remove the bench's cgroup")
     }
-}
-
-/// One group of listeners, all of them ours.
-pub(crate) struct Group {
-    pub(crate) runs: Runs,
-    address: SocketAddr,
-    listeners: Vec<TcpListener>,
-    program: Program,
-}
-
-#[expect(clippy::large_enum_variant, reason = "there are six of them")]
-enum Program {
-    Steered(GroupProgram),
-    Empty { _fd: OwnedFd },
-}
-
-impl Group {
-    fn steered(app: &mut AppPrograms, size: u16) -> anyhow::Result<Self> {
-        let before = runtime::selection_programs()?;
-        let mut program = GroupProgram::load(app, false)?;
-        let loaded: Vec<i32> = runtime::selection_programs()?.difference(&before).copied().collect();
-        let [fd] = loaded[..] else {
-            anyhow::bail!("loading one program opened descriptors {loaded:?}");
-        };
-        let (address, listeners) = listeners(size)?;
-        for (index, listener) in (LOT..).zip(&listeners) {
-            app.stamp(listener, SockRef::from(listener).cookie()?, index)?;
-            program.set_member(index, 0, listener.as_fd())?;
-        }
-        program.attach(listeners[0].as_fd())?;
-        let seats: Vec<Seat> = (1..=size).map(|index| Seat::new(index - 1, index, 1)).collect();
-        program.publish(&seats)?;
-        Ok(Self {
-            runs: Runs::of(fd),
-            address,
-            listeners,
-            program: Program::Steered(program),
-        })
-    }
-
-    fn empty(size: u16) -> anyhow::Result<Self> {
-        let program = runtime::load_empty()?;
-        let (address, listeners) = listeners(size)?;
-        runtime::attach(listeners[0].as_fd(), &program)?;
-        Ok(Self {
-            runs: Runs::of(program.as_raw_fd()),
-            address,
-            listeners,
-            program: Program::Empty { _fd: program },
-        })
-    }
-
-    /// One connection from each of these clients, accepted and closed. Ended by reset: nothing waits in TIME_WAIT.
-    pub(crate) fn connect(&self, clients: Vec<Ipv4Addr>) -> anyhow::Result<()> {
-        for batch in clients.chunks(BATCH) {
-            let open = batch
-                .iter()
-                .map(|&client| open(client, self.address))
-                .collect::<anyhow::Result<Vec<Socket>>>()?;
-            let accepted = self.accept(open.len())?;
-            drop((open, accepted));
-        }
-        Ok(())
-    }
-
-    /// How often our program has chosen a worker; `None` for the empty one.
-    pub(crate) fn chosen(&self) -> anyhow::Result<Option<u64>> {
-        match &self.program {
-            Program::Steered(program) => Ok(Some(program.verdicts()?.get(Verdict::Chosen))),
-            Program::Empty { .. } => Ok(None),
-        }
-    }
-
-    fn accept(&self, count: usize) -> anyhow::Result<Vec<Socket>> {
-        let mut accepted = Vec::with_capacity(count);
-        let deadline = Instant::now() + PATIENCE;
-        // Over loopback a connection is in its queue when connect returns, unless the kernel had put the work off.
-        while accepted.len() < count {
-            ensure!(
-                Instant::now() < deadline,
-                "{} of {count} connections arrived",
-                accepted.len()
-            );
-            for listener in &self.listeners {
-                while let Ok((stream, _)) = listener.accept() {
-                    accepted.push(stream.into());
-                }
-            }
-        }
-        Ok(accepted)
-    }
-}
-
-/// The lot and `size` workers.
-fn listeners(size: u16) -> anyhow::Result<(SocketAddr, Vec<TcpListener>)> {
-    let mut address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    let mut listeners = Vec::new();
-    for _ in 0..=size {
-        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).context("socket")?;
-        socket.set_reuse_port(true).context("SO_REUSEPORT")?;
-        socket.bind(&address.into()).context("bind")?;
-        socket.listen(1024).context("listen")?;
-        socket.set_nonblocking(true).context("O_NONBLOCK")?;
-        let listener = TcpListener::from(socket);
-        address = listener.local_addr().context("getsockname")?;
-        listeners.push(listener);
-    }
-    Ok((address, listeners))
-}
-
-fn open(from: Ipv4Addr, to: SocketAddr) -> anyhow::Result<Socket> {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).context("socket")?;
-    socket.set_linger(Some(Duration::ZERO)).context("SO_LINGER")?;
-    socket.bind(&SocketAddr::from((from, 0)).into()).context("bind")?;
-    socket
-        .connect(&to.into())
-        .with_context(|| format!("connect from {from} to {to}"))?;
-    Ok(socket)
 }
 
 /// This process is in an instance's cgroup.

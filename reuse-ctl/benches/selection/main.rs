@@ -2,17 +2,26 @@
 //!
 //! Prints its samples as one JSON object; `cargo xtask bench` makes the report of it. The connections are real ones, over the loopback
 //! device of a network namespace: between two selections the processor does everything that a connection costs, so the program finds
-//! its data as cold as it would in service. A loop of nothing but selections would flatter it.
+//! its data as cold as it would in service. The same with UDP datagrams, between which lies little, shows how much of the time is
+//! waiting for memory.
 
 mod bed;
 mod clients;
+mod group;
+mod ladder;
 mod runtime;
 
+use std::net::Ipv4Addr;
+
 use anyhow::{Context as _, ensure};
-use bed::{Bed, Group};
+use bed::Bed;
 use clap::Parser;
 use clients::Clients;
-use nix::sched::{CloneFlags, unshare};
+use group::Traffic;
+use nix::{
+    sched::{CloneFlags, CpuSet, sched_getaffinity, sched_setaffinity, unshare},
+    unistd::Pid,
+};
 use reuse_common::{Policy, verdict::Verdict};
 use serde_json::json;
 
@@ -21,6 +30,9 @@ const WORKERS: [u16; 3] = [4, 16, 64];
 
 /// Connections before those that are measured, so that no case pays for the one before it.
 const WARM_UP: usize = 50;
+
+/// The ladder's rounds, for each of the others: its differences are small against what they are differences of.
+const LADDER_ROUNDS: usize = 20;
 
 #[derive(Debug, Parser)]
 struct Options {
@@ -70,21 +82,22 @@ impl Case {
         }
     }
 
-    fn policy(self) -> Option<Policy> {
+    fn policy(self) -> Policy {
         match self {
-            Self::Empty => None,
-            Self::Hash => Some(Policy::Hash),
-            Self::RoundRobin => Some(Policy::RoundRobin),
-            Self::LeastLoaded => Some(Policy::LeastLoaded),
-            Self::StickyHit | Self::StickyNew => Some(Policy::Sticky),
+            // Any but sticky, so that `track` records nobody.
+            Self::Empty | Self::Hash => Policy::Hash,
+            Self::RoundRobin => Policy::RoundRobin,
+            Self::LeastLoaded => Policy::LeastLoaded,
+            Self::StickyHit | Self::StickyNew => Policy::Sticky,
         }
     }
 }
 
-/// One case in one group, and nanoseconds per run in each round.
+/// What is measured where, and nanoseconds per run in each round.
 struct Cell {
+    workers: u16,
+    traffic: Traffic,
     case: Case,
-    group: usize,
     ns: Vec<f64>,
 }
 
@@ -92,6 +105,7 @@ fn main() -> anyhow::Result<()> {
     let options = Options::parse();
     unshare(CloneFlags::CLONE_NEWNET).context("unshare(CLONE_NEWNET): this needs root")?;
     bed::loopback_up()?;
+    pin()?;
     // The ring buffer of notices registers itself with a runtime, although nobody reads it here.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
@@ -101,42 +115,67 @@ fn main() -> anyhow::Result<()> {
 
     let mut bed = Bed::new(&WORKERS)?;
     let mut clients = Clients::default();
+    record_clients(&mut bed)?;
+    let steps = ladder::measure(&mut bed, LADDER_ROUNDS * options.rounds)?;
     let _enabled = aya::sys::enable_stats(aya::sys::Stats::RunTime).context("BPF_ENABLE_STATS")?;
-    record_clients(&mut bed, &clients)?;
 
-    let mut cells: Vec<Cell> = (0..WORKERS.len())
-        .flat_map(|group| Case::ALL.map(|case| (group, case)))
-        .map(|(group, case)| Cell {
-            case,
-            group,
-            ns: Vec::new(),
-        })
-        .collect();
+    let mut cells = Vec::new();
+    for traffic in Traffic::ALL {
+        for workers in WORKERS {
+            cells.extend(Case::ALL.map(|case| Cell {
+                workers,
+                traffic,
+                case,
+                ns: Vec::new(),
+            }));
+        }
+    }
     for round in 0..options.rounds {
-        // Every round starts elsewhere, so that no case always follows the same other one's round.
+        // Every round starts elsewhere, so that what a cell finds does not always come from the same round's beginning.
         for step in 0..cells.len() {
             let nth = (step + round * 7) % cells.len();
-            let cell = &mut cells[nth];
-            cell.ns
-                .push(measure(&mut bed, cell, &mut clients, options.connections)?);
+            let ns = measure(&mut bed, &cells[nth], &mut clients, options.connections)?;
+            cells[nth].ns.push(ns);
         }
     }
     let cells: Vec<_> = cells
         .iter()
-        .map(|cell| json!({"workers": WORKERS[cell.group], "case": cell.case.name(), "ns": cell.ns}))
+        .map(|cell| {
+            json!({"traffic": cell.traffic.name(), "workers": cell.workers, "case": cell.case.name(), "ns": cell.ns})
+        })
         .collect();
-    println!(
-        "{}",
-        json!({"rounds": options.rounds, "connections": options.connections, "cells": cells})
-    );
+    let steps: Vec<_> = steps
+        .iter()
+        .map(|step| json!({"adds": step.adds, "ns": step.ns}))
+        .collect();
+    let samples = json!({
+        "rounds": options.rounds,
+        "connections": options.connections,
+        "steps": steps,
+        "cells": cells,
+    });
+    println!("{samples}");
     bed.end()
 }
 
+/// Stays on one core: a program that moves finds its data on the other.
+fn pin() -> anyhow::Result<()> {
+    let allowed = sched_getaffinity(Pid::from_raw(0)).context("sched_getaffinity")?;
+    let last = (0..CpuSet::count())
+        .rev()
+        .find(|&core| allowed.is_set(core) == Ok(true));
+    let mut one = CpuSet::new();
+    one.set(last.context("no core is allowed")?)
+        .context("a core's number")?;
+    sched_setaffinity(Pid::from_raw(0), &one).context("sched_setaffinity")
+}
+
 /// Makes every client of [`Clients::known`] one that `sticky` remembers.
-fn record_clients(bed: &mut Bed, clients: &Clients) -> anyhow::Result<()> {
+fn record_clients(bed: &mut Bed) -> anyhow::Result<()> {
     bed.app.set_policy(Policy::Sticky)?;
-    for (nth, group) in bed.steered.iter().enumerate() {
-        group.connect(clients.known(nth))?;
+    for workers in WORKERS {
+        bed.group(workers, Traffic::Connections, false)
+            .send(&Clients::known(workers))?;
     }
     let (recorded, expected) = (bed.app.client_count(), WORKERS.len() * clients::KNOWN);
     ensure!(
@@ -148,28 +187,25 @@ fn record_clients(bed: &mut Bed, clients: &Clients) -> anyhow::Result<()> {
 
 /// Nanoseconds per run of the group's program, averaged over `connections`.
 fn measure(bed: &mut Bed, cell: &Cell, clients: &mut Clients, connections: usize) -> anyhow::Result<f64> {
-    if let Some(policy) = cell.case.policy() {
-        bed.app.set_policy(policy)?;
-    }
-    let group: &Group = match cell.case {
-        Case::Empty => &bed.empty[cell.group],
-        _ => &bed.steered[cell.group],
+    bed.app.set_policy(cell.case.policy())?;
+    let group = bed.group(cell.workers, cell.traffic, cell.case == Case::Empty);
+    let addresses = |clients: &mut Clients, count| -> Vec<Ipv4Addr> {
+        match cell.case {
+            Case::StickyNew => clients.unknown(count),
+            _ => Clients::known(cell.workers).into_iter().cycle().take(count).collect(),
+        }
     };
-    let addresses = |clients: &mut Clients, count| match cell.case {
-        Case::StickyNew => clients.unknown(count),
-        _ => clients.known(cell.group).into_iter().cycle().take(count).collect(),
-    };
-    group.connect(addresses(clients, WARM_UP))?;
+    group.send(&addresses(clients, WARM_UP))?;
     let addresses = addresses(clients, connections);
     let chosen_before = group.chosen()?;
-    let before = group.runs.read()?;
-    group.connect(addresses)?;
-    let after = group.runs.read()?;
+    let before = group.used()?;
+    group.send(&addresses)?;
+    let after = group.used()?;
     let runs = after.count - before.count;
     ensure!(
         runs == connections as u64,
-        "{} runs for {connections} connections under {}",
-        runs,
+        "{runs} runs for {connections} {} under {}",
+        cell.traffic.name(),
         cell.case.name()
     );
     if let (Some(before), Some(after)) = (chosen_before, group.chosen()?) {

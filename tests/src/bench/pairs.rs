@@ -23,6 +23,9 @@ const CONTROL: SocketAddr = loopback(8081);
 const STEERED: SocketAddr = loopback(8082);
 const POLICIES: [&str; 4] = ["hash", "round-robin", "least-loaded", "sticky"];
 
+/// Before each side's first round.
+const WARM_UP: Duration = Duration::from_secs(1);
+
 /// What was measured under one policy.
 #[derive(Debug)]
 pub(crate) struct Rate {
@@ -30,8 +33,6 @@ pub(crate) struct Rate {
     pub(crate) policy: &'static str,
     /// Connections per second, of each plain round.
     pub(crate) plain: Vec<f64>,
-    /// Connections per second, of each steered round.
-    pub(crate) steered: Vec<f64>,
     /// Rate steered over rate plain, of each pair.
     pub(crate) ratio: Vec<f64>,
     /// CPU time per connection (client, servers, controller) steered over plain, of each pair.
@@ -40,8 +41,10 @@ pub(crate) struct Rate {
     pub(crate) plain_cpu_us: Vec<f64>,
     /// What the programs used, and in how many connections; not for the control.
     pub(crate) programs: Option<(Programs, u64)>,
-    /// Share of one core that the controller used.
-    pub(crate) controller_cpu: Option<f64>,
+    /// Share of a core that the controller uses while its servers are busy, of each steered round; not for the control.
+    pub(crate) controller_busy: Vec<f64>,
+    /// The same while they are idle, of each plain round.
+    pub(crate) controller_idle: Vec<f64>,
 }
 
 /// Measures every policy, in a network namespace of its own.
@@ -65,20 +68,17 @@ fn steered(policy: &'static str, pairs: usize, length: Duration, plain: &Plain) 
     let app = App::run(&["--workers", &workers, "--policy", policy], &server_command(STEERED)?);
     let before = app.status();
     let controller = before.pid;
-    let mut side = Side {
+    let side = Side {
         address: STEERED,
         processes: before.pids().into_iter().flatten().collect(),
+        controller: Some(controller),
     };
     ensure!(side.processes.len() == WORKERS, "workers: {:?}", side.processes);
-    side.processes.push(controller);
-    let idle = cpu_seconds(controller)?;
     let mut rate = compare(policy, pairs, length, plain, &side)?;
-    let seconds = 2.0 * length.as_secs_f64() * (pairs + 1) as f64;
-    rate.controller_cpu = Some((cpu_seconds(controller)? - idle) / seconds);
 
     let enabled = Statistics::enable()?;
     let programs = Programs::of(controller)?;
-    let round = traffic::run(STEERED, length)?;
+    let round = traffic::run(STEERED, WARM_UP)?;
     let used = Programs::of(controller)?.since(programs);
     drop(enabled);
     ensure!(
@@ -107,30 +107,34 @@ fn compare(policy: &'static str, pairs: usize, length: Duration, plain: &Plain, 
     let mut rate = Rate {
         policy,
         plain: Vec::new(),
-        steered: Vec::new(),
         ratio: Vec::new(),
         cpu_ratio: Vec::new(),
         plain_cpu_us: Vec::new(),
         programs: None,
-        controller_cpu: None,
+        controller_busy: Vec::new(),
+        controller_idle: Vec::new(),
     };
     let plain = plain.side();
-    // Both sides warm up.
-    plain.round(length / 2)?;
-    other.round(length / 2)?;
+    // Long enough for the controller to be done with the start.
+    plain.round(WARM_UP, None)?;
+    other.round(WARM_UP, None)?;
     for pair in 0..pairs {
         let (base, steered) = if pair % 2 == 0 {
-            let base = plain.round(length)?;
-            (base, other.round(length)?)
+            let base = plain.round(length, other.controller)?;
+            (base, other.round(length, other.controller)?)
         } else {
-            let steered = other.round(length)?;
-            (plain.round(length)?, steered)
+            let steered = other.round(length, other.controller)?;
+            (plain.round(length, other.controller)?, steered)
         };
         rate.plain.push(base.per_second);
-        rate.steered.push(steered.per_second);
         rate.ratio.push(steered.per_second / base.per_second);
-        rate.cpu_ratio.push(steered.cpu_us / base.cpu_us);
+        rate.cpu_ratio
+            .push((steered.cpu_us + steered.controller_us) / base.cpu_us);
         rate.plain_cpu_us.push(base.cpu_us);
+        if other.controller.is_some() {
+            rate.controller_busy.push(steered.controller_share);
+            rate.controller_idle.push(base.controller_share);
+        }
     }
     Ok(rate)
 }
@@ -138,25 +142,36 @@ fn compare(policy: &'static str, pairs: usize, length: Duration, plain: &Plain, 
 /// One side of a pair.
 struct Side {
     address: SocketAddr,
-    /// Whose CPU time counts, besides this process's.
+    /// The servers: their CPU time counts, besides this process's.
     processes: Vec<u32>,
+    /// Its counts too.
+    controller: Option<u32>,
 }
 
 /// What a round of one side gave.
 struct Measured {
     per_second: f64,
-    /// CPU time per connection.
+    /// CPU time per connection of client and servers.
     cpu_us: f64,
+    /// CPU time per connection of the controller.
+    controller_us: f64,
+    /// Share of a core that the controller used.
+    controller_share: f64,
 }
 
 impl Side {
-    fn round(&self, length: Duration) -> anyhow::Result<Measured> {
-        let before = self.cpu_seconds()?;
+    /// A round of this side; the controller is watched also while its servers are idle.
+    fn round(&self, length: Duration, controller: Option<u32>) -> anyhow::Result<Measured> {
+        let controller_seconds = || controller.map_or(Ok(0.0), cpu_seconds);
+        let before = (self.cpu_seconds()?, controller_seconds()?);
         let Round { connections, seconds } = traffic::run(self.address, length)?;
-        let used = self.cpu_seconds()? - before;
+        let used = self.cpu_seconds()? - before.0;
+        let controller_used = controller_seconds()? - before.1;
         Ok(Measured {
             per_second: connections as f64 / seconds,
             cpu_us: used * 1e6 / connections as f64,
+            controller_us: controller_used * 1e6 / connections as f64,
+            controller_share: controller_used / seconds,
         })
     }
 
@@ -209,6 +224,7 @@ impl Plain {
         Side {
             address: self.address,
             processes: self.servers.iter().map(Child::id).collect(),
+            controller: None,
         }
     }
 }

@@ -1,0 +1,217 @@
+//! One group: real sockets under the program, under one that does nothing, or under none.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    os::fd::{AsFd as _, AsRawFd as _, OwnedFd},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, ensure};
+use reuse_common::{limits::LOT, seats::Seat, verdict::Verdict};
+use reuse_ctl::bpf::{AppPrograms, GroupProgram};
+use socket2::{Domain, Socket, Type};
+
+use crate::{
+    clients,
+    runtime::{self, Runs, Used},
+};
+
+/// So many connections are open at once: enough for loads to differ, and fewer than any accept queue holds.
+const BATCH: usize = 32;
+
+/// How long a connection may take to reach its accept queue.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What makes the program run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Traffic {
+    /// TCP: the work of a whole connection lies between two runs.
+    Connections,
+    /// UDP: as little as possible lies between two runs. Not a product's case yet, but it tells work from waiting for memory.
+    Datagrams,
+}
+
+impl Traffic {
+    pub(crate) const ALL: [Self; 2] = [Self::Connections, Self::Datagrams];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Connections => "connections",
+            Self::Datagrams => "datagrams",
+        }
+    }
+}
+
+/// One group of sockets, all of them ours.
+pub(crate) struct Group {
+    pub(crate) size: u16,
+    pub(crate) traffic: Traffic,
+    address: SocketAddr,
+    members: Vec<Socket>,
+    runs: Option<Runs>,
+    program: Program,
+}
+
+#[expect(clippy::large_enum_variant, reason = "there are a dozen of them")]
+enum Program {
+    Steered(GroupProgram),
+    /// Does nothing.
+    Empty {
+        _open: OwnedFd,
+    },
+    None,
+}
+
+impl Group {
+    /// Under our program, with every worker published.
+    pub(crate) fn steered(app: &mut AppPrograms, size: u16, traffic: Traffic) -> anyhow::Result<Self> {
+        let before = runtime::selection_programs()?;
+        let mut program = GroupProgram::load(app, false)?;
+        let loaded: Vec<i32> = runtime::selection_programs()?.difference(&before).copied().collect();
+        let [fd] = loaded[..] else {
+            anyhow::bail!("loading one program opened descriptors {loaded:?}");
+        };
+        let (address, members) = members(size, traffic)?;
+        stamp(app, &members)?;
+        for (index, member) in (LOT..).zip(&members) {
+            program.set_member(index, 0, member.as_fd())?;
+        }
+        program.attach(members[0].as_fd())?;
+        let seats: Vec<Seat> = (1..=size).map(|index| Seat::new(index - 1, index, 1)).collect();
+        program.publish(&seats)?;
+        Ok(Self {
+            size,
+            traffic,
+            address,
+            members,
+            runs: Some(Runs::of(fd)),
+            program: Program::Steered(program),
+        })
+    }
+
+    /// Under the program that does nothing; with stamps, if wanted, so that only the program differs.
+    pub(crate) fn empty(app: &mut AppPrograms, size: u16, traffic: Traffic, stamped: bool) -> anyhow::Result<Self> {
+        let program = runtime::load_empty()?;
+        let (address, members) = members(size, traffic)?;
+        if stamped {
+            stamp(app, &members)?;
+        }
+        runtime::attach(members[0].as_fd(), &program)?;
+        Ok(Self {
+            size,
+            traffic,
+            address,
+            members,
+            runs: Some(Runs::of(program.as_raw_fd())),
+            program: Program::Empty { _open: program },
+        })
+    }
+
+    /// Left to the kernel's hash.
+    pub(crate) fn unsteered(size: u16) -> anyhow::Result<Self> {
+        let traffic = Traffic::Connections;
+        let (address, members) = members(size, traffic)?;
+        Ok(Self {
+            size,
+            traffic,
+            address,
+            members,
+            runs: None,
+            program: Program::None,
+        })
+    }
+
+    /// Whether it is under the program that does nothing.
+    pub(crate) fn is_empty(&self) -> bool {
+        matches!(self.program, Program::Empty { .. })
+    }
+
+    /// What the group's program has used so far.
+    pub(crate) fn used(&self) -> anyhow::Result<Used> {
+        self.runs.as_ref().context("the group has a program")?.read()
+    }
+
+    /// One connection, or datagram, from each of these clients.
+    pub(crate) fn send(&self, clients: &[Ipv4Addr]) -> anyhow::Result<()> {
+        match self.traffic {
+            Traffic::Connections => self.connect(clients),
+            Traffic::Datagrams => clients::datagrams(clients, self.address),
+        }
+    }
+
+    /// Every connection is accepted and closed. Ended by reset: nothing waits in TIME_WAIT.
+    fn connect(&self, clients: &[Ipv4Addr]) -> anyhow::Result<()> {
+        for batch in clients.chunks(BATCH) {
+            let open = batch
+                .iter()
+                .map(|&client| clients::connection(client, self.address))
+                .collect::<anyhow::Result<Vec<Socket>>>()?;
+            let accepted = self.accept(open.len())?;
+            drop((open, accepted));
+        }
+        Ok(())
+    }
+
+    /// How often our program has chosen a worker; `None` for any other.
+    pub(crate) fn chosen(&self) -> anyhow::Result<Option<u64>> {
+        match &self.program {
+            Program::Steered(program) => Ok(Some(program.verdicts()?.get(Verdict::Chosen))),
+            Program::Empty { .. } | Program::None => Ok(None),
+        }
+    }
+
+    fn accept(&self, count: usize) -> anyhow::Result<Vec<Socket>> {
+        let mut accepted = Vec::with_capacity(count);
+        let deadline = Instant::now() + PATIENCE;
+        // Over loopback a connection is in its queue when connect returns, unless the kernel had put the work off.
+        while accepted.len() < count {
+            ensure!(
+                Instant::now() < deadline,
+                "{} of {count} connections arrived",
+                accepted.len()
+            );
+            for listener in &self.members {
+                while let Ok((stream, _)) = listener.accept() {
+                    accepted.push(stream);
+                }
+            }
+        }
+        Ok(accepted)
+    }
+}
+
+/// Marks the members as those of the lot and of instances 1, 2, …
+fn stamp(app: &mut AppPrograms, members: &[Socket]) -> anyhow::Result<()> {
+    for (index, member) in (LOT..).zip(members) {
+        app.stamp(member, member.cookie()?, index)?;
+    }
+    Ok(())
+}
+
+/// The lot's and those of `size` workers.
+fn members(size: u16, traffic: Traffic) -> anyhow::Result<(SocketAddr, Vec<Socket>)> {
+    let mut address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    let mut members = Vec::new();
+    for _ in 0..=size {
+        let kind = match traffic {
+            Traffic::Connections => Type::STREAM,
+            Traffic::Datagrams => Type::DGRAM,
+        };
+        let socket = Socket::new(Domain::IPV4, kind, None).context("socket")?;
+        socket.set_reuse_port(true).context("SO_REUSEPORT")?;
+        socket.bind(&address.into()).context("bind")?;
+        match traffic {
+            Traffic::Connections => socket.listen(1024).context("listen")?,
+            // Nobody reads them: a full buffer drops, after the selection.
+            Traffic::Datagrams => socket.set_recv_buffer_size(1).context("SO_RCVBUF")?,
+        }
+        socket.set_nonblocking(true).context("O_NONBLOCK")?;
+        address = socket
+            .local_addr()
+            .context("getsockname")?
+            .as_socket()
+            .context("an address")?;
+        members.push(socket);
+    }
+    Ok((address, members))
+}
