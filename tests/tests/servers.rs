@@ -106,6 +106,26 @@ fn two_ports_are_two_groups() {
     app.stop();
 }
 
+/// When the only worker of two ports dies, its listeners close one after the other: neither port may be given up for that.
+#[test]
+fn both_ports_are_held_while_the_only_worker_is_started_again() {
+    let _namespace = Namespace::enter();
+    let app = App::run(&["--workers", "1"], &commands::rust(&["--listen", "127.0.0.1:8081"]));
+    let second = "127.0.0.1:8081".parse().expect("an address");
+    for crash in 1..=3 {
+        let before = app.status().pids();
+        let pid = before[0].expect("an active worker has a process");
+        kill(Pid::from_raw(pid.cast_signed()), Signal::SIGKILL).expect("kill the worker");
+        get(second, None).expect("an answer on the second port");
+        get(SERVER, None).expect("an answer on the first port");
+        let status = app.wait_status("the worker is active again", Duration::from_secs(20), |status| {
+            status.all_active(1) && status.pids() != before
+        });
+        assert_eq!(status.groups.len(), 2, "after crash {crash}: {status:#?}");
+    }
+    app.stop();
+}
+
 #[test]
 fn a_port_that_the_kernel_chooses_is_left_alone() {
     let _namespace = Namespace::enter();
