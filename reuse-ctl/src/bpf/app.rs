@@ -124,14 +124,6 @@ impl AppPrograms {
         &self.shared
     }
 
-    /// The policy in force.
-    pub fn policy(&self) -> Policy {
-        Policy::ALL
-            .into_iter()
-            .find(|&policy| policy as u32 == self.settings.policy)
-            .unwrap_or(Policy::LeastLoaded)
-    }
-
     /// Changes the policy for all groups at once.
     ///
     /// # Errors

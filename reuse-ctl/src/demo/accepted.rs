@@ -2,12 +2,13 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use socket2::Socket;
+
+use crate::process::handle::ProcessHandle;
 
 /// How long a stop may take to reach every thread.
 const STOP_PATIENCE: Duration = Duration::from_millis(500);
@@ -55,7 +56,7 @@ fn is_stopped(pid: u32) -> bool {
 
 /// The remote ends of the connections to `port` that the process holds.
 fn accepted_by(pid: u32, port: u16) -> io::Result<Vec<SocketAddr>> {
-    let process = pidfd_open(pid)?;
+    let process = ProcessHandle::open(pid)?;
     let mut clients = Vec::new();
     for entry in std::fs::read_dir(format!("/proc/{pid}/fd"))?.flatten() {
         let is_socket =
@@ -64,7 +65,7 @@ fn accepted_by(pid: u32, port: u16) -> io::Result<Vec<SocketAddr>> {
         let Some(number) = number.filter(|_| is_socket) else {
             continue;
         };
-        let socket = Socket::from(pidfd_getfd(&process, number)?);
+        let socket = Socket::from(process.duplicate_fd(number)?);
         let is_served = socket
             .local_addr()
             .ok()
@@ -76,24 +77,6 @@ fn accepted_by(pid: u32, port: u16) -> io::Result<Vec<SocketAddr>> {
         }
     }
     Ok(clients)
-}
-
-fn pidfd_open(pid: u32) -> io::Result<OwnedFd> {
-    // SAFETY: pidfd_open(2) takes two integers and touches no memory of ours.
-    owned(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) })
-}
-
-fn pidfd_getfd(process: &OwnedFd, number: i32) -> io::Result<OwnedFd> {
-    // SAFETY: pidfd_getfd(2) takes three integers and touches no memory of ours.
-    owned(unsafe { libc::syscall(libc::SYS_pidfd_getfd, process.as_raw_fd(), number, 0) })
-}
-
-fn owned(result: libc::c_long) -> io::Result<OwnedFd> {
-    match i32::try_from(result) {
-        // SAFETY: the system call has just made this descriptor, and nobody else knows it.
-        Ok(descriptor @ 0..) => Ok(unsafe { OwnedFd::from_raw_fd(descriptor) }),
-        Ok(_) | Err(_) => Err(io::Error::last_os_error()),
-    }
 }
 
 #[cfg(test)]

@@ -97,10 +97,9 @@ impl Task {
         let (Ok(listeners), Some(live)) = (self.diag.listeners(), self.live.get(&id)) else {
             return String::new();
         };
-        let cgroups = live.cgroup.ids().unwrap_or_default();
         let own = listeners
             .iter()
-            .filter(|listener| listener.cgroup.is_some_and(|cgroup| cgroups.contains(&cgroup)))
+            .filter(|listener| live.has_made(listener))
             .filter(|listener| !self.template.listen.contains(&listener.addr))
             .map(|listener| listener.addr.to_string())
             .collect::<Vec<_>>()
@@ -114,8 +113,6 @@ impl Task {
     fn visible_problem(&mut self, id: InstanceId) -> Option<String> {
         let listeners = self.diag.listeners().ok()?;
         let live = self.live.get(&id)?;
-        let cgroups = live.cgroup.ids().unwrap_or_default();
-        let is_its_own = |listener: &&Listener| listener.cgroup.is_some_and(|cgroup| cgroups.contains(&cgroup));
         let pids = live.pids();
         if pids.is_empty() {
             // It has ended: did somebody else have its port?
@@ -126,7 +123,7 @@ impl Task {
         }
         let its_own: Vec<SocketAddr> = listeners
             .iter()
-            .filter(is_its_own)
+            .filter(|listener| live.has_made(listener))
             .map(|listener| listener.addr)
             .collect();
         let wanted = self.missing(id);

@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 
 use super::interface::{Exit, InstanceId, SlotId};
 use crate::{
-    group::Probe,
+    group::{Probe, diag::Listener},
     process::{
         cgroup::InstanceCgroup,
         handle::ProcessHandle,
@@ -88,6 +88,13 @@ impl Live {
     /// Every process of the instance, grandchildren included.
     pub(super) fn pids(&self) -> Vec<u32> {
         self.cgroup.pids().unwrap_or_default()
+    }
+
+    /// Whether the listener was made by one of its processes. Not, where the kernel does not tell the listener's cgroup.
+    pub(super) fn has_made(&self, listener: &Listener) -> bool {
+        listener
+            .cgroup
+            .is_some_and(|cgroup| self.cgroup.ids().unwrap_or_default().contains(&cgroup))
     }
 
     /// Sends the stop signal to the main process.

@@ -210,17 +210,18 @@ impl Task {
             Ok(listeners) => listeners,
             Err(error) => return self.console.warn(&format!("the sockets can't be listed: {error}")),
         };
-        self.reconcile(&listeners);
-        for id in self.live.keys().copied().collect::<Vec<_>>() {
-            self.judge(id);
-        }
         if waiting {
+            // Before anything that may withdraw an instance: for it, this list of queues would be too old.
             let loads = self.loads(&listeners);
             self.feed(Input::Observed(loads));
             // What it led to may be waited for in turn.
             if self.something_waits() {
                 self.next_look = Instant::now() + LOOK_EVERY;
             }
+        }
+        self.reconcile(&listeners);
+        for id in self.live.keys().copied().collect::<Vec<_>>() {
+            self.judge(id);
         }
         for (addr, listener) in self.groups.strangers(&listeners) {
             if self.is_ours(listener) || self.strangers.contains(&listener.cookie) {
@@ -241,11 +242,7 @@ impl Task {
             .filter(|listener| self.groups.is_missed(listener))
             .collect::<Vec<_>>()
         {
-            let owner = self.live.iter().find(|(_, live)| {
-                listener
-                    .cgroup
-                    .is_some_and(|cgroup| live.cgroup.ids().unwrap_or_default().contains(&cgroup))
-            });
+            let owner = self.live.iter().find(|(_, live)| live.has_made(listener));
             if let Some((&id, _)) = owner {
                 self.on_listen(id, listener.cookie);
             }
@@ -276,10 +273,7 @@ impl Task {
 
     /// Whether a listener was made by one of the app's processes: it will be a member in a moment, or has just been one.
     pub(super) fn is_ours(&self, listener: &Listener) -> bool {
-        let Some(cgroup) = listener.cgroup else { return true };
-        self.live
-            .values()
-            .any(|live| live.cgroup.ids().unwrap_or_default().contains(&cgroup))
+        listener.cgroup.is_none() || self.live.values().any(|live| live.has_made(listener))
     }
 
     fn something_waits(&self) -> bool {
