@@ -10,7 +10,7 @@ pub enum Verdict {
     Directed = 1,
     /// Nobody was published: it went to the lot.
     Parked = 2,
-    /// Nobody was published, and that means refusal.
+    /// Nobody was published, and that means refusal; or the worker that the controller had directed it to has closed.
     Refused = 3,
     /// A queued connection or a handshake was moved off a closing listener.
     Migrated = 4,

@@ -67,8 +67,11 @@ fn try_select(ctx: &SkReuseportContext) -> Verdict {
     if migrating.is_null()
         && settings.directed > 0
         && let Some(instance) = directed_to(ctx)
-        && pick(ctx, instance, 1)
     {
+        // Its target, or nobody: who asks for one worker must not be answered by another.
+        if !pick(ctx, instance, 1) {
+            return Verdict::Refused;
+        }
         loads.selected(instance);
         loads.directed(instance);
         return Verdict::Directed;

@@ -54,22 +54,19 @@ async fn it_reaches_its_worker_even_one_that_is_not_published_and_nobody_elses_d
     rig.comes_to_rest();
 }
 
-/// To a worker that has closed its listener: it must not hang, nor be lost to the kernel's hash.
+/// To a worker that has closed its listener: nobody else may answer for it.
 #[tokio::test]
-async fn it_is_steered_as_any_other_when_its_worker_is_gone() {
+async fn it_is_refused_when_its_worker_is_gone() {
     let mut rig = Rig::new(Policy::LeastLoaded);
     let mut group = rig.group("127.0.0.1:8080", 2);
     group.publish([0]);
     drop(group.workers.remove(&1));
     let probe = Probe::new(group.addr).expect("a local end");
     rig.app.direct(probe.key(), Some(row(1))).expect("directed");
-    let error = probe
-        .accepted(1, PATIENCE)
-        .await
-        .expect_err("no listener has this cookie");
-    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+    let error = probe.accepted(1, PATIENCE).await.expect_err("its worker is gone");
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused);
     assert_eq!(
-        [Verdict::Directed, Verdict::Chosen, Verdict::Fallback].map(|verdict| group.verdict(verdict)),
-        [0, 1, 0]
+        [Verdict::Directed, Verdict::Chosen, Verdict::Refused, Verdict::Fallback].map(|verdict| group.verdict(verdict)),
+        [0, 0, 1, 0]
     );
 }
