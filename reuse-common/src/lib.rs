@@ -20,9 +20,11 @@ pub mod policy;
 pub mod rendezvous;
 pub mod seats;
 pub mod settings;
+pub mod share;
 pub mod verdict;
 
 pub use policy::Policy;
+pub use share::Share;
 
 /// Implements `aya::Pod` for types that user space exchanges with maps.
 macro_rules! plain_data {

@@ -27,6 +27,8 @@ pub enum NoticeKind {
     Listen = 2,
     /// It listens no more.
     Close = 3,
+    /// A connection came while the controller slept: told once each time it asks to be woken.
+    Traffic = 4,
 }
 
 impl NoticeKind {
@@ -36,6 +38,7 @@ impl NoticeKind {
             1 => Some(Self::Bind),
             2 => Some(Self::Listen),
             3 => Some(Self::Close),
+            4 => Some(Self::Traffic),
             _ => None,
         }
     }

@@ -52,6 +52,7 @@ impl App {
             while let Some(ask) = asks.recv().await {
                 match ask {
                     Ask::Status(reply) => drop(reply.send(status())),
+                    Ask::Canary { .. } | Ask::Get { .. } => {}
                     Ask::Command { command, reply } => {
                         let answer = respond(&command);
                         record.lock().expect("no test panicked with it").push(command);
@@ -168,6 +169,10 @@ pub(crate) fn worker(id: u16, state: WorkerState, selected_total: u64) -> Worker
             connections: 12,
             queue: 0,
         }],
+        published: state == WorkerState::Active,
+        fault: None,
+        weight: None,
+        canary: false,
         reason: None,
     }
 }

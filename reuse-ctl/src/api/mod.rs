@@ -10,8 +10,10 @@ pub mod types;
 
 use tokio::sync::{broadcast, mpsc, oneshot};
 
-use crate::supervisor::interface::Command;
-use types::{ErrorKind, Event, Reply, Status};
+use reuse_common::Share;
+
+use crate::supervisor::interface::{Command, SlotId};
+use types::{CanaryRequest, ErrorKind, Event, GetRequest, Got, Reply, Status};
 
 /// How many asks may wait for the supervisor before further clients wait in turn.
 const ASKS: usize = 64;
@@ -30,6 +32,24 @@ pub enum Ask {
         command: Command,
         /// The one answer.
         reply: oneshot::Sender<Reply>,
+    },
+    /// Start a canary: the command is looked up, then it is a command like any other.
+    Canary {
+        /// Its share.
+        share: Share,
+        /// The rest of what was asked.
+        request: CanaryRequest,
+        /// The one answer.
+        reply: oneshot::Sender<Reply>,
+    },
+    /// Ask one worker over HTTP.
+    Get {
+        /// Which.
+        slot: SlotId,
+        /// What.
+        request: GetRequest,
+        /// What it answered, or why nothing came.
+        reply: oneshot::Sender<Result<Got, Reply>>,
     },
 }
 

@@ -95,9 +95,44 @@ pub struct WorkerStatus {
     pub memory_bytes: u64,
     /// Every live instance of the slot.
     pub instances: Vec<InstanceStatus>,
+    /// Whether new connections may be steered to it now.
+    #[serde(default)]
+    pub published: bool,
+    /// What is wrong with the current instance, if something is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fault: Option<FaultStatus>,
+    /// Its fixed share of new connections (`10%`), if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weight: Option<String>,
+    /// Whether it runs a canary's command.
+    #[serde(default)]
+    pub canary: bool,
     /// Why the slot is failed or backing off, in one line.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+}
+
+/// An active worker that does not serve as it should.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FaultStatus {
+    /// Which fault.
+    pub kind: FaultKind,
+    /// Milliseconds since it was noticed.
+    pub for_ms: u64,
+    /// Whether it is withdrawn for that; not when too many others are, or when it is the last one.
+    pub withdrawn: bool,
+    /// In one line, to follow the worker's name: `accepted nothing for 60 ms with 4 connections in its queue`.
+    pub reason: String,
+}
+
+/// The faults.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FaultKind {
+    /// Its queue is not empty and it accepts nothing.
+    Hung,
+    /// It fails its health checks.
+    Unhealthy,
 }
 
 /// One process incarnation of a slot.
@@ -177,6 +212,52 @@ pub struct ScaleRequest {
 pub struct PolicyRequest {
     /// `hash`, `round-robin`, `least-loaded` or `sticky`.
     pub policy: String,
+}
+
+/// `PUT /v1/workers/{id}/weight`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WeightRequest {
+    /// `10%`, or `auto`: what the others leave, shared with them.
+    pub weight: String,
+}
+
+/// `POST /v1/canary`. `POST /v1/canary/promote` and `POST /v1/canary/abort` take no body.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CanaryRequest {
+    /// `5%`.
+    pub weight: String,
+    /// The command and its arguments.
+    pub command: Vec<String>,
+    /// Its working folder; absent: that of `run`.
+    #[serde(default)]
+    pub cwd: Option<std::path::PathBuf>,
+}
+
+/// `POST /v1/workers/{id}/get`: one HTTP/1.1 GET to that worker alone.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GetRequest {
+    /// `/debug?x=1`.
+    pub path: String,
+    /// Which of its addresses; absent: the first.
+    #[serde(default)]
+    pub addr: Option<std::net::SocketAddr>,
+    /// How long it may take in all; absent: 10,000.
+    #[serde(default)]
+    pub timeout_ms: Option<u64>,
+}
+
+/// What the worker answered. The controller passes it on as it is: status, content type and body.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Got {
+    /// The HTTP status, 100…999.
+    pub status: u16,
+    /// Its `content-type`, if it is text.
+    pub content_type: Option<String>,
+    /// At most 16 MiB.
+    pub body: Vec<u8>,
 }
 
 /// `POST /v1/stop`.

@@ -112,6 +112,33 @@ pub struct Run {
     /// How long a worker may take until it listens
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = parse_duration)]
     pub ready_timeout: Duration,
+    /// Withdraw a worker that has connections in its queue and accepts none for so long (or longer, if that is normal for it); 0s: never
+    #[arg(long, value_name = "TIME", default_value = "50ms", value_parser = parse_duration)]
+    pub hung_after: Duration,
+    /// Move what is queued on a hung worker to others after so long
+    #[arg(long, value_name = "TIME", default_value = "20ms", value_parser = parse_duration)]
+    pub rescue_after: Duration,
+    /// Replace a worker that has been hung for so long [default: never]
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    pub replace_hung_after: Option<Duration>,
+    /// Withdraw at most so many percent of the workers for faults at once; never the last
+    #[arg(long, value_name = "PERCENT", default_value_t = 50, value_parser = clap::value_parser!(u8).range(0..=100))]
+    pub max_hung: u8,
+    /// Check each worker: `tcp` that it accepts, `/path` that it answers GET with a status below 400 [default: no checks]
+    #[arg(long, value_name = "tcp|/PATH")]
+    pub health: Option<String>,
+    /// The time between two checks of a worker
+    #[arg(long, value_name = "TIME", default_value = "2s", value_parser = parse_duration)]
+    pub health_interval: Duration,
+    /// How long a check may take
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = parse_duration)]
+    pub health_timeout: Duration,
+    /// So many failed checks in a row make a worker unhealthy: it is withdrawn and replaced
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub health_fails: u32,
+    /// So many passed checks in a row make it healthy again
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub health_passes: u32,
     /// Let this group use the control socket, too
     #[arg(long, value_name = "GROUP")]
     pub control_group: Option<String>,

@@ -11,6 +11,7 @@ use reuse_common::Policy;
 use super::{Context, Failure, args, detach};
 use crate::api::commands::{self, MAX_WORKERS};
 use crate::process::paths::MAX_NAME_LEN;
+use crate::supervisor::interface::{HealthRules, HungRules};
 
 pub use args::WhenEmpty;
 
@@ -39,6 +40,10 @@ pub struct RunOptions {
     pub stop_timeout: Duration,
     /// How long a worker may take until it listens.
     pub ready_timeout: Duration,
+    /// What is done about hung workers.
+    pub hung: HungRules,
+    /// How workers are checked; absent: not at all.
+    pub health: Option<HealthOptions>,
     /// The group that may use the control socket, too.
     pub control_group: Option<String>,
     /// The policy `sticky`.
@@ -49,6 +54,28 @@ pub struct RunOptions {
     pub detached: bool,
     /// The command and its arguments; never empty.
     pub command: Vec<OsString>,
+}
+
+/// How the health of workers is checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HealthOptions {
+    /// What is asked.
+    pub check: HealthCheck,
+    /// Between two checks of one worker, 10 ms or more.
+    pub interval: Duration,
+    /// How long one may take.
+    pub timeout: Duration,
+    /// How many decide.
+    pub rules: HealthRules,
+}
+
+/// `--health`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HealthCheck {
+    /// It accepts a connection.
+    Tcp,
+    /// It answers GET of this path with a status below 400.
+    Http(String),
 }
 
 /// What `sticky` remembers of clients.
@@ -63,6 +90,9 @@ pub struct StickyOptions {
     /// How many clients are remembered at most.
     pub capacity: u32,
 }
+
+/// More checks than a hundred per second and worker would be a load, not a check.
+const MIN_HEALTH_INTERVAL: Duration = Duration::from_millis(10);
 
 pub(super) fn run(context: &Context, arguments: args::Run, raw: &[OsString]) -> Result<(), Failure> {
     let own = raw.iter().take_while(|argument| *argument != "--");
@@ -90,6 +120,13 @@ pub(super) fn run(context: &Context, arguments: args::Run, raw: &[OsString]) -> 
 /// # Errors
 /// Usage, each with what would have been right.
 pub fn resolve(arguments: args::Run) -> Result<RunOptions, Failure> {
+    let hung = HungRules {
+        hung_after_ms: milliseconds(arguments.hung_after),
+        rescue_after_ms: milliseconds(arguments.rescue_after),
+        replace_after_ms: arguments.replace_hung_after.map(milliseconds),
+        at_most_percent: arguments.max_hung,
+    };
+    let health = health_options(&arguments)?;
     let args::Run {
         name,
         workers,
@@ -153,12 +190,51 @@ pub fn resolve(arguments: args::Run) -> Result<RunOptions, Failure> {
         stop_signal: signal_named(&stop_signal)?,
         stop_timeout,
         ready_timeout,
+        hung,
+        health,
         control_group,
         sticky,
         verbosity: verbose,
         detached,
         command,
     })
+}
+
+fn health_options(arguments: &args::Run) -> Result<Option<HealthOptions>, Failure> {
+    let Some(health) = &arguments.health else {
+        return Ok(None);
+    };
+    let check = match health.as_str() {
+        "tcp" => HealthCheck::Tcp,
+        path if path.starts_with('/') && path.bytes().all(|byte| byte.is_ascii_graphic()) => {
+            HealthCheck::Http(path.to_owned())
+        }
+        other => {
+            return Err(Failure::usage(
+                format!("--health {other} is no check"),
+                "say `tcp`, or a path like /health",
+            ));
+        }
+    };
+    if arguments.health_interval < MIN_HEALTH_INTERVAL || arguments.health_timeout.is_zero() {
+        return Err(Failure::usage(
+            "--health-interval is at least 10ms, and --health-timeout more than nothing",
+            "say `--health-interval 2s --health-timeout 1s`",
+        ));
+    }
+    Ok(Some(HealthOptions {
+        check,
+        interval: arguments.health_interval,
+        timeout: arguments.health_timeout,
+        rules: HealthRules {
+            fails: arguments.health_fails,
+            passes: arguments.health_passes,
+        },
+    }))
+}
+
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn worker_count(text: &str) -> Result<u16, Failure> {
@@ -253,6 +329,13 @@ mod tests {
             stop_signal: Signal::SIGTERM,
             stop_timeout: Duration::from_secs(10),
             ready_timeout: Duration::from_secs(30),
+            hung: HungRules {
+                hung_after_ms: 50,
+                rescue_after_ms: 20,
+                replace_after_ms: None,
+                at_most_percent: 50,
+            },
+            health: None,
             control_group: None,
             sticky: StickyOptions {
                 prefix4: 32,

@@ -67,13 +67,13 @@ mod tests;
 
 use reuse_common::Policy;
 
-pub use self::view::{InstanceView, SlotView, View};
+pub use self::view::{FaultView, InstanceView, SlotView, View};
 
 use self::context::{Context, Happened, Ticket};
 use self::jobs::Jobs;
 use self::slot::{Departure, Slot};
 use self::words::Why;
-use super::interface::{Config, Done, Effect, Input, InstanceId, Millis, NoteKind, SlotId};
+use super::interface::{Config, Done, Effect, Input, Millis, NoteKind, Seated, SlotId};
 
 /// Everything the controller knows of its workers, and the rules that change it.
 #[derive(Debug)]
@@ -84,7 +84,7 @@ pub struct Core {
     slots: Vec<Slot>,
     jobs: Jobs,
     /// What was said with the last [`Effect::Publish`].
-    published: Vec<(SlotId, InstanceId)>,
+    published: Vec<Seated>,
     cx: Context,
 }
 
@@ -190,7 +190,7 @@ impl Core {
                     slot.departed(instance, Departure::Exited(exit), cx);
                 }
             }
-            Input::Tick => {}
+            Input::Watched(_) | Input::Checked { .. } | Input::Tick => {}
             Input::Interrupt => self.interrupt(),
         }
     }
@@ -231,7 +231,13 @@ impl Core {
         let choosable: Vec<_> = self
             .slots
             .iter()
-            .filter_map(|slot| Some((slot.id(), slot.published_instance()?)))
+            .filter_map(|slot| {
+                Some(Seated {
+                    slot: slot.id(),
+                    instance: slot.published_instance()?,
+                    share: None,
+                })
+            })
             .collect();
         if choosable == self.published {
             return;

@@ -16,7 +16,7 @@ use crate::{
 impl Task {
     pub(super) fn carry_out(&mut self, effect: Effect) {
         match effect {
-            Effect::Spawn { slot, instance } => {
+            Effect::Spawn { slot, instance, .. } => {
                 if let Err(reason) = self.spawn(slot, instance) {
                     self.inputs.push_back(Input::SpawnFailed { instance, reason });
                 }
@@ -24,7 +24,7 @@ impl Task {
             Effect::Publish(published) => {
                 let rows = published
                     .iter()
-                    .filter_map(|(slot, id)| Some((slot.0, self.live.get(id)?.row)))
+                    .filter_map(|seated| Some((seated.slot.0, self.live.get(&seated.instance)?.row)))
                     .collect();
                 if let Err(error) = self.groups.publish(rows) {
                     self.console
@@ -60,6 +60,7 @@ impl Task {
                 self.reply(id, reply);
             }
             Effect::Note(note) => self.note(note),
+            Effect::Rescue { .. } | Effect::Nudge { .. } | Effect::StopNudging { .. } => {}
             Effect::Finish { failed } => self.finished = Some(Finished { failed }),
         }
     }

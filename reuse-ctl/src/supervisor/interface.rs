@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use reuse_common::Policy;
+use reuse_common::{Policy, Share};
 
 use crate::api::types::ErrorKind;
 
@@ -61,6 +61,32 @@ pub struct Config {
     pub stable_ms: u64,
     /// Seed of the backoff jitter.
     pub seed: u64,
+    /// When a worker is called hung, and what is done about it.
+    pub hung: HungRules,
+    /// When a worker is called unhealthy; absent: no health checks.
+    pub health: Option<HealthRules>,
+}
+
+/// What is done about a worker whose queue is not empty while it accepts nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HungRules {
+    /// It is called hung after so long, or longer if that is normal for it; 0: never.
+    pub hung_after_ms: u64,
+    /// So long after it was called hung (or unhealthy), what is queued on it is moved to others.
+    pub rescue_after_ms: u64,
+    /// So long after it was called hung, it is replaced; absent: never.
+    pub replace_after_ms: Option<u64>,
+    /// At most so many percent of the active workers (rounded down, and never all) are withdrawn for a fault at once, 0…100.
+    pub at_most_percent: u8,
+}
+
+/// How many checks in a row decide.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HealthRules {
+    /// So many failures make a worker unhealthy: it is withdrawn, rescued and replaced.
+    pub fails: u32,
+    /// So many successes make it healthy again.
+    pub passes: u32,
 }
 
 /// Everything that can happen to the core.
@@ -103,6 +129,16 @@ pub enum Input {
     },
     /// What the kernel says of the live instances; every instance that has listeners is named.
     Observed(Vec<(InstanceId, Load)>),
+    /// The accept queues of the live instances; every instance that has listeners is named. Comes every few milliseconds while there
+    /// is traffic, and at least as often as [`Effect::Nudge`] asks.
+    Watched(Vec<(InstanceId, Backlog)>),
+    /// A health check of this instance has come back. Only of instances that are ready and not on their way out.
+    Checked {
+        /// Which.
+        instance: InstanceId,
+        /// Else what is wrong, to follow "its health check failed: ".
+        outcome: Result<(), String>,
+    },
     /// The main process has ended and nothing of the instance is left (its cgroup was killed and is empty).
     Exited {
         /// Which.
@@ -127,6 +163,18 @@ pub struct Load {
     pub handshakes: u32,
     /// Whether the main process catches (or blocks) the stop signal. If not, the signal is instant death for its connections.
     pub catches_stop_signal: bool,
+}
+
+/// What an instance has taken from its accept queues, and what it has not. The count of the accepted is known only within bounds, because
+/// queues and counters can't be read at the same instant; both bounds hold for the instant in which the queue was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Backlog {
+    /// Established connections that wait for accept().
+    pub queue: u32,
+    /// Connections accepted so far: at least.
+    pub accepted_at_least: u64,
+    /// At most.
+    pub accepted_at_most: u64,
 }
 
 /// How a process ended.
@@ -185,11 +233,44 @@ pub enum Command {
     Scale(ScaleTarget),
     /// Change the policy.
     SetPolicy(Policy),
+    /// Give a slot a fixed share of new connections, or (absent) let it share the rest with the others again.
+    Weigh {
+        /// Which slot.
+        slot: SlotId,
+        /// How much.
+        share: Option<Share>,
+    },
+    /// Start one more slot, the last, on another version of the command, with a fixed share.
+    Canary {
+        /// How much it gets.
+        share: Share,
+        /// What it runs.
+        version: VersionId,
+    },
+    /// Roll the canary's version to all slots, then remove the canary's.
+    Promote,
+    /// Remove the canary, and bring slots that a failed promotion has changed back to the app's version.
+    Abort,
     /// End everything.
     Stop {
         /// The grace; absent: the configured drain timeout.
         timeout_ms: Option<u64>,
     },
+}
+
+/// A command that workers are started from. 0 is that of `run`; each canary brings the next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct VersionId(pub u32);
+
+/// A published slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Seated {
+    /// Which.
+    pub slot: SlotId,
+    /// The instance that stands for it.
+    pub instance: InstanceId,
+    /// Its fixed share, if it has one.
+    pub share: Option<Share>,
 }
 
 /// `scale 4`, `scale +2`, `scale -1`.
@@ -212,9 +293,27 @@ pub enum Effect {
         slot: SlotId,
         /// Under which id.
         instance: InstanceId,
+        /// From which command.
+        version: VersionId,
     },
     /// The complete set of what may be chosen, sorted by slot. Said whenever it changes.
-    Publish(Vec<(SlotId, InstanceId)>),
+    Publish(Vec<Seated>),
+    /// Move what is queued on the instance to others: it is withdrawn, and somebody else is published.
+    Rescue {
+        /// From which.
+        instance: InstanceId,
+    },
+    /// Open a connection of the controller's own to the instance, and keep it: when the instance accepts it, it lives again, and the next
+    /// `Watched` shows it. Until [`Effect::StopNudging`], or the instance's end.
+    Nudge {
+        /// To which.
+        instance: InstanceId,
+    },
+    /// Close that connection.
+    StopNudging {
+        /// Which.
+        instance: InstanceId,
+    },
     /// Send the stop signal.
     Terminate {
         /// To which.
@@ -299,6 +398,14 @@ pub enum NoteKind {
     BackingOff,
     /// Will not be started again.
     Failed,
+    /// Has stopped accepting; withdrawn if that is allowed.
+    Hung,
+    /// Fails its health checks; withdrawn if that is allowed.
+    Unhealthy,
+    /// Accepts again, or passes its checks again.
+    Recovered,
+    /// A share, a canary or its end.
+    Weighed,
     /// The answer to a person's question "what went wrong".
     Warning,
 }
@@ -315,6 +422,10 @@ impl NoteKind {
             Self::Exited => "exited",
             Self::BackingOff => "backing_off",
             Self::Failed => "failed",
+            Self::Hung => "hung",
+            Self::Unhealthy => "unhealthy",
+            Self::Recovered => "recovered",
+            Self::Weighed => "weighed",
             Self::Warning => "warning",
         }
     }

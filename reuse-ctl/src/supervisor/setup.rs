@@ -344,6 +344,8 @@ fn machine_config(options: &RunOptions) -> Config {
         crash_limit: CRASH_LIMIT,
         stable_ms: ms(STABLE),
         seed: fastrand::u64(..),
+        hung: options.hung,
+        health: options.health.as_ref().map(|health| health.rules),
     }
 }
 

@@ -13,7 +13,7 @@ use super::{
     task::Task,
 };
 use crate::{
-    api::types::{GroupStatus, InstanceStatus, Status, Verdicts, WorkerStatus},
+    api::types::{FaultStatus, GroupStatus, InstanceStatus, Status, Verdicts, WorkerStatus},
     group::{diag::Listener, discover},
     process::usage::{self, Usage},
 };
@@ -153,6 +153,15 @@ impl Task {
             cpu_percent: self.meter.measure(slot.id, usage),
             memory_bytes: usage.resident_bytes,
             instances,
+            published: slot.published,
+            fault: slot.fault.as_ref().map(|fault| FaultStatus {
+                kind: fault.kind,
+                for_ms: now.since(fault.since),
+                withdrawn: fault.withdrawn,
+                reason: fault.reason.clone(),
+            }),
+            weight: slot.share.map(|share| share.to_string()),
+            canary: slot.canary,
             reason: slot.reason.clone(),
         }
     }

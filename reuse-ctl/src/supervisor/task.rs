@@ -316,6 +316,7 @@ impl Task {
                 // The client has gone away; so be it, here and below.
                 drop(reply.send(status));
             }
+            Ask::Canary { .. } | Ask::Get { .. } => {}
             Ask::Command { command, reply } => {
                 self.next_request += 1;
                 let id = RequestId(self.next_request);
@@ -390,6 +391,7 @@ impl Task {
                 self.on_close(notice.cookie);
                 self.judge(id);
             }
+            Some(NoticeKind::Traffic) => {}
             None => tracing::warn!("a notice of unknown kind {}", notice.kind),
         }
     }

@@ -54,6 +54,9 @@ impl Core {
                 Ok(AlreadyDone(format!("the policy is {} already", policy.name())))
             }
             Command::SetPolicy(_) | Command::Stop { .. } => Ok(Accepted),
+            Command::Weigh { .. } | Command::Canary { .. } | Command::Promote | Command::Abort => {
+                Err(words::failed("not yet", "wait"))
+            }
         }
     }
 
@@ -166,6 +169,7 @@ impl Core {
                 );
             }
             Command::Stop { timeout_ms } => self.join_stop(ticket, timeout_ms),
+            Command::Weigh { .. } | Command::Canary { .. } | Command::Promote | Command::Abort => {}
         }
     }
 

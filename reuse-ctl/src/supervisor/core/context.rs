@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use super::backoff::Jitter;
 use crate::supervisor::interface::{
-    Config, Done, Effect, InstanceId, Millis, Note, NoteKind, Refusal, RequestId, SlotId,
+    Config, Done, Effect, InstanceId, Millis, Note, NoteKind, Refusal, RequestId, SlotId, VersionId,
 };
 
 /// The right to answer one request. It can't be copied and [`Context::answer`] consumes it: no request is answered twice.
@@ -83,7 +83,11 @@ impl Context {
     pub(super) fn spawn(&mut self, slot: SlotId) -> InstanceId {
         let instance = self.next_instance();
         self.next_instance += 1;
-        self.say(Effect::Spawn { slot, instance });
+        self.say(Effect::Spawn {
+            slot,
+            instance,
+            version: VersionId::default(),
+        });
         instance
     }
 
@@ -128,7 +132,12 @@ fn rank(effect: &Effect) -> u8 {
     match effect {
         Effect::Publish(_) | Effect::SetPolicy(_) => 0,
         Effect::Note(_) | Effect::Reply { .. } => 1,
-        Effect::Spawn { .. } | Effect::Terminate { .. } | Effect::Kill { .. } => 2,
+        Effect::Spawn { .. }
+        | Effect::Terminate { .. }
+        | Effect::Kill { .. }
+        | Effect::Rescue { .. }
+        | Effect::Nudge { .. }
+        | Effect::StopNudging { .. } => 2,
         Effect::Finish { .. } => 3,
     }
 }

@@ -1,10 +1,10 @@
 //! What `status` is made of.
 
-use reuse_common::Policy;
+use reuse_common::{Policy, Share};
 
 use super::instance::Instance;
-use crate::api::types::WorkerState;
-use crate::supervisor::interface::{InstanceId, Millis, SlotId};
+use crate::api::types::{FaultKind, WorkerState};
+use crate::supervisor::interface::{InstanceId, Millis, SlotId, VersionId};
 
 /// The whole app at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,8 +36,31 @@ pub struct SlotView {
     pub restarts: u64,
     /// Why it is failed, backing off or about to be, to follow the worker's name: "exited with code 1".
     pub reason: Option<String>,
+    /// Whether it may be chosen.
+    pub published: bool,
+    /// What is wrong with the current instance.
+    pub fault: Option<FaultView>,
+    /// Its fixed share of new connections.
+    pub share: Option<Share>,
+    /// What its next instance is started from.
+    pub version: VersionId,
+    /// Whether it is a canary's.
+    pub canary: bool,
     /// The current one, the incoming one, the outgoing ones.
     pub instances: Vec<InstanceView>,
+}
+
+/// A fault of an active instance.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FaultView {
+    /// Which.
+    pub kind: FaultKind,
+    /// When it was noticed.
+    pub since: Millis,
+    /// Whether the instance is withdrawn for it.
+    pub withdrawn: bool,
+    /// In one line, to follow the worker's name.
+    pub reason: String,
 }
 
 /// One instance.

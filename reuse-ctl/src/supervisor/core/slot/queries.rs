@@ -5,7 +5,7 @@ use crate::api::types::WorkerState;
 use crate::supervisor::core::instance::{Instance, OnReady};
 use crate::supervisor::core::view::{InstanceView, SlotView};
 use crate::supervisor::core::words;
-use crate::supervisor::interface::{Config, InstanceId, Millis, Refusal, SlotId};
+use crate::supervisor::interface::{Config, InstanceId, Millis, Refusal, SlotId, VersionId};
 
 impl Slot {
     pub(in crate::supervisor::core) fn id(&self) -> SlotId {
@@ -103,6 +103,11 @@ impl Slot {
                 }
                 Seat::Held(_) | Seat::Replacing { .. } | Seat::Vacating { .. } | Seat::Leaving => None,
             },
+            published: self.published_instance().is_some(),
+            fault: None,
+            share: None,
+            version: VersionId::default(),
+            canary: false,
             instances: self.instances().map(InstanceView::of).collect(),
         }
     }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::supervisor::core::Core;
-use crate::supervisor::interface::{Effect, Input, InstanceId, Millis, RequestId, SlotId};
+use crate::supervisor::interface::{Effect, Input, InstanceId, Millis, RequestId, Seated, SlotId};
 
 /// What the referee knows of a process, from the inputs and effects alone.
 #[derive(Debug, Default)]
@@ -19,7 +19,7 @@ pub(super) struct Process {
 pub(super) struct Referee {
     /// Every instance of which something is, or may be, left.
     pub(super) alive: BTreeMap<InstanceId, Process>,
-    pub(super) published: Vec<(SlotId, InstanceId)>,
+    pub(super) published: Vec<Seated>,
     pub(super) unanswered: BTreeSet<RequestId>,
     pub(super) finished: Option<bool>,
     spawned: BTreeSet<InstanceId>,
@@ -53,7 +53,7 @@ impl Referee {
         assert!(effects.is_sorted_by_key(group), "out of order: {effects:?}");
         for effect in effects {
             match effect {
-                Effect::Spawn { slot, instance } => {
+                Effect::Spawn { slot, instance, .. } => {
                     assert!(self.spawned.insert(*instance), "{instance:?} is spawned twice");
                     self.alive.insert(
                         *instance,
@@ -87,10 +87,14 @@ impl Referee {
                     );
                     self.finished = Some(*failed);
                 }
-                Effect::SetPolicy(_) | Effect::Note(_) => {}
+                Effect::SetPolicy(_)
+                | Effect::Note(_)
+                | Effect::Rescue { .. }
+                | Effect::Nudge { .. }
+                | Effect::StopNudging { .. } => {}
             }
         }
-        for (_, instance) in &self.published {
+        for Seated { instance, .. } in &self.published {
             let process = self
                 .alive
                 .get(instance)
@@ -118,13 +122,13 @@ impl Referee {
         );
     }
 
-    fn see_publish(&mut self, set: &[(SlotId, InstanceId)]) {
+    fn see_publish(&mut self, set: &[Seated]) {
         assert_ne!(self.published, set, "published again without a change");
         assert!(
-            set.is_sorted_by(|one, next| one.0 < next.0),
+            set.is_sorted_by(|one, next| one.slot < next.slot),
             "unsorted, or two of a slot: {set:?}"
         );
-        for (slot, instance) in set {
+        for Seated { slot, instance, .. } in set {
             let process = self
                 .alive
                 .get(instance)
@@ -137,7 +141,7 @@ impl Referee {
     /// A process that may be sent a signal.
     fn signalled(&mut self, instance: InstanceId) -> &mut Process {
         assert!(
-            self.published.iter().all(|(_, published)| *published != instance),
+            self.published.iter().all(|published| published.instance != instance),
             "{instance:?} is published"
         );
         let process = self
@@ -159,7 +163,12 @@ fn group(effect: &Effect) -> u8 {
     match effect {
         Effect::Publish(_) | Effect::SetPolicy(_) => 1,
         Effect::Note(_) | Effect::Reply { .. } => 2,
-        Effect::Spawn { .. } | Effect::Terminate { .. } | Effect::Kill { .. } => 3,
+        Effect::Spawn { .. }
+        | Effect::Terminate { .. }
+        | Effect::Kill { .. }
+        | Effect::Rescue { .. }
+        | Effect::Nudge { .. }
+        | Effect::StopNudging { .. } => 3,
         Effect::Finish { .. } => 4,
     }
 }

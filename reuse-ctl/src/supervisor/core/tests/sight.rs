@@ -35,14 +35,11 @@ impl World {
     }
 
     pub(super) fn published_slots(&self) -> Vec<u16> {
-        self.referee.published.iter().map(|(slot, _)| slot.0).collect()
+        self.referee.published.iter().map(|seated| seated.slot.0).collect()
     }
 
     pub(super) fn is_published(&self, instance: InstanceId) -> bool {
-        self.referee
-            .published
-            .iter()
-            .any(|(_, published)| *published == instance)
+        self.referee.published.iter().any(|seated| seated.instance == instance)
     }
 
     pub(super) fn is_terminated(&self, instance: InstanceId) -> bool {
@@ -94,9 +91,9 @@ impl World {
         &note.unwrap_or_else(|| panic!("no {kind:?} in {:?}", self.said)).message
     }
 
-    pub(super) fn published_sets(&self) -> Vec<&[(SlotId, InstanceId)]> {
+    pub(super) fn published_sets(&self) -> Vec<Vec<(SlotId, InstanceId)>> {
         let sets = self.said.iter().filter_map(|effect| match effect {
-            Effect::Publish(set) => Some(set.as_slice()),
+            Effect::Publish(set) => Some(set.iter().map(|seated| (seated.slot, seated.instance)).collect()),
             _ => None,
         });
         sets.collect()

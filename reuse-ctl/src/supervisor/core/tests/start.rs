@@ -198,6 +198,6 @@ fn what_may_be_chosen_is_said_before_anything_else() {
     world.restart(0);
     world.forget();
     world.ready(0);
-    assert!(matches!(&world.said[0], Effect::Publish(set) if set.len() == 2 && set[0].0 == SlotId(0)));
+    assert!(matches!(&world.said[0], Effect::Publish(set) if set.len() == 2 && set[0].slot == SlotId(0)));
     assert!(!world.is_published(old));
 }

@@ -7,7 +7,8 @@ use reuse_common::Policy;
 use super::referee::Referee;
 use crate::supervisor::core::Core;
 use crate::supervisor::interface::{
-    Command, Config, Done, Effect, Exit, Input, InstanceId, Load, Millis, Refusal, RequestId, ScaleTarget, SlotId,
+    Command, Config, Done, Effect, Exit, HungRules, Input, InstanceId, Load, Millis, Refusal, RequestId, ScaleTarget,
+    SlotId,
 };
 
 /// What a server with nothing to do looks like.
@@ -29,6 +30,13 @@ pub(in crate::supervisor::core) fn config() -> Config {
         crash_limit: 5,
         stable_ms: 10_000,
         seed: 1,
+        hung: HungRules {
+            hung_after_ms: 50,
+            rescue_after_ms: 20,
+            replace_after_ms: None,
+            at_most_percent: 50,
+        },
+        health: None,
     }
 }
 
