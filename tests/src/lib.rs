@@ -18,6 +18,7 @@ pub mod launcher;
 pub mod leftovers;
 pub mod load;
 pub mod namespace;
+pub mod plot;
 pub mod reconcile;
 pub mod run;
 pub mod scratch;
