@@ -96,7 +96,7 @@ impl fmt::Display for Machine {
         let stolen = (self.after.stolen - self.before.stolen) as f64;
         writeln!(
             f,
-            "- load average {:.1} before the connection rates, {:.1} after; {:.1} % of the time stolen by the hypervisor",
+            "- load average {:.1} before the measurement, {:.1} after; {:.1} % of the time stolen by the hypervisor",
             self.before.load,
             self.after.load,
             100.0 * stolen / ticks

@@ -23,7 +23,7 @@ impl fmt::Display for Report {
         writeln!(f, "# What steering costs\n")?;
         writeln!(
             f,
-            "Written by `cargo xtask bench` on {} at commit {}. Numbers are medians, with quartiles in brackets. Predictions were written \
+            "Written by `cargo xtask bench steering` on {} at commit {}. Numbers are medians, with quartiles in brackets. Predictions were written \
              down before the first run (`tests/src/bench/predictions.rs`); targets are what a later version is to reach.\n",
             self.date, self.revision
         )?;
