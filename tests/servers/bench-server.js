@@ -41,6 +41,8 @@ if (globalThis.Bun) {
   process.send?.("ready");
 } else {
   const server = require("node:http").createServer((request, response) => {
+    // nginx speaks HTTP/1.0 to its servers, to which Node does not say it by itself.
+    response.setHeader("Content-Length", body.length);
     const later = work(...parse(request.url));
     if (later) later.then(() => response.end(body));
     else response.end(body);

@@ -17,10 +17,12 @@ const WIDTH: u32 = 960;
 const HEIGHT: u32 = 440;
 const LEGEND_WIDTH: u32 = 210;
 const LEGEND_ROW: i32 = 21;
+const DASH: i32 = 8;
+const DASH_GAP: i32 = 4;
 const BAR: f64 = 8.0;
 const BAR_GAP: f64 = 10.0;
 
-/// Told apart by most colour-blind people too (Okabe and Ito), the darker ones first; after eight it begins again, with thinner lines.
+/// Told apart by most colour-blind people too (Okabe and Ito), the darker ones first; after eight it begins again, with dashes.
 const COLOURS: [RGBColor; 8] = [
     RGBColor(0, 114, 178),
     RGBColor(213, 94, 0),
@@ -190,7 +192,11 @@ impl LinePlot {
         }
         for (nth, line) in self.lines.iter().enumerate() {
             let placed = line.points.iter().map(|point| (x.place(point.0), y.place(point.1)));
-            chart.draw_series(LineSeries::new(placed, stroke(nth)))?;
+            if nth < COLOURS.len() {
+                chart.draw_series(LineSeries::new(placed, stroke(nth)))?;
+            } else {
+                chart.draw_series(DashedLineSeries::new(placed, DASH, DASH_GAP, stroke(nth)))?;
+            }
         }
         for (nth, line) in self.lines.iter().enumerate() {
             draw_legend(&legend, nth, &line.name)?;
@@ -414,8 +420,7 @@ fn number(value: f64) -> String {
 }
 
 fn stroke(nth: usize) -> ShapeStyle {
-    let width = if nth < COLOURS.len() { 2 } else { 1 };
-    COLOURS[nth % COLOURS.len()].stroke_width(width)
+    COLOURS[nth % COLOURS.len()].stroke_width(2)
 }
 
 fn draw_legend(
@@ -424,7 +429,14 @@ fn draw_legend(
     name: &str,
 ) -> Result<(), Box<dyn std::error::Error>> {
     let row = 50 + LEGEND_ROW * i32::try_from(nth)?;
-    area.draw(&PathElement::new(vec![(4, row), (24, row)], stroke(nth)))?;
+    let ends: &[(i32, i32)] = if nth < COLOURS.len() {
+        &[(4, 24)]
+    } else {
+        &[(4, 12), (16, 24)]
+    };
+    for (from, to) in ends {
+        area.draw(&PathElement::new(vec![(*from, row), (*to, row)], stroke(nth)))?;
+    }
     let anchor = Pos::new(HPos::Left, VPos::Center);
     let style = ("sans-serif", 13).into_font().color(&BLACK).pos(anchor);
     area.draw_text(name, &style, (30, row))?;

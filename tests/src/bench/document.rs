@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use clap::Args;
 
-use crate::machine::{Machine, Moment};
+use crate::machine::Machine;
 
 /// What every scenario is told.
 #[derive(Debug, Clone, Args)]
@@ -41,7 +41,7 @@ pub(crate) struct Target {
 pub(crate) struct Document {
     scenario: &'static str,
     title: &'static str,
-    before: Moment,
+    machine: Machine,
     pub(crate) text: String,
     pub(crate) targets: Vec<Target>,
 }
@@ -56,7 +56,7 @@ impl Document {
         Ok(Self {
             scenario,
             title,
-            before: Moment::now()?,
+            machine: Machine::describe()?,
             text: String::new(),
             targets: Vec::new(),
         })
@@ -87,11 +87,11 @@ impl Document {
         let Self {
             scenario,
             title,
-            before,
+            machine,
             text,
             targets,
         } = self;
-        let machine = Machine::describe(before)?;
+        let machine = machine.measured()?;
         let quick = if setting.quick { " --quick" } else { "" };
         let mut report = format!(
             "# {title}\n\nWritten by `cargo xtask bench {scenario}{quick}` on {} at commit {}. Predictions were written down before the first \
@@ -99,11 +99,7 @@ impl Document {
             setting.date, setting.revision
         );
         if !targets.is_empty() {
-            write!(report, "{TARGETS}\n\n{TARGETS_HEAD}").context("format")?;
-            for target in &targets {
-                let Target { what, aim, measured, .. } = target;
-                writeln!(report, "| {what} | {aim} | {measured} | {} |", target.verdict()).context("format")?;
-            }
+            report.push_str(&self::targets(&targets));
             report.push('\n');
         }
         report.push_str(&text);
@@ -114,10 +110,18 @@ impl Document {
     }
 }
 
-impl Target {
-    fn verdict(&self) -> &'static str {
-        reached(self.reached)
-    }
+/// The section about them.
+pub(crate) fn targets(targets: &[Target]) -> String {
+    let rows = targets.iter().map(|target| {
+        let Target {
+            what, aim, measured, ..
+        } = target;
+        format!("| {what} | {aim} | {measured} | {} |\n", reached(target.reached))
+    });
+    [format!("{TARGETS}\n\n{TARGETS_HEAD}")]
+        .into_iter()
+        .chain(rows)
+        .collect()
 }
 
 /// How a target is told.
@@ -143,8 +147,14 @@ pub(crate) fn write(path: &Path, text: &str) -> anyhow::Result<()> {
 
 /// The reports in the order of the index, and what each is about.
 const REPORTS: [(&str, &str); 5] = [
-    ("steering", "what the program in the kernel costs: connection rate and nanoseconds per selection"),
-    ("mixed", "latency and spread with short and long requests, against everything else that people use"),
+    (
+        "steering",
+        "what the program in the kernel costs: connection rate and nanoseconds per selection",
+    ),
+    (
+        "mixed",
+        "latency and spread with short and long requests, against everything else that people use",
+    ),
     ("hung", "one of four workers stopped for ten seconds"),
     ("reload", "failures and latency while all workers are replaced"),
     ("idle", "what the controller takes when nothing happens"),
@@ -161,7 +171,11 @@ pub(crate) fn index(folder: &Path) -> anyhow::Result<()> {
         let Ok(report) = fs::read_to_string(folder.join(format!("{scenario}.md"))) else {
             continue;
         };
-        writeln!(list, "- [{scenario}]({scenario}.md): {about}. `cargo xtask bench {scenario}`").context("format")?;
+        writeln!(
+            list,
+            "- [{scenario}]({scenario}.md): {about}. `cargo xtask bench {scenario}`"
+        )
+        .context("format")?;
         targets.push_str(&targets_of(&report));
     }
     let text = format!(
@@ -183,7 +197,9 @@ pub(crate) fn index(folder: &Path) -> anyhow::Result<()> {
 
 /// The rows of a report's table of targets.
 fn targets_of(report: &str) -> String {
-    let rows = report.split_once(&format!("{TARGETS}\n\n{TARGETS_HEAD}")).map(|(_, rows)| rows);
+    let rows = report
+        .split_once(&format!("{TARGETS}\n\n{TARGETS_HEAD}"))
+        .map(|(_, rows)| rows);
     rows.unwrap_or_default()
         .lines()
         .take_while(|line| line.starts_with('|'))
@@ -197,8 +213,13 @@ mod tests {
 
     #[test]
     fn the_index_finds_the_targets_of_a_report() {
-        let report = format!("# A\n\n{TARGETS}\n\n{TARGETS_HEAD}| a | b | c | reached |\n| d | e | f | undecided |\n\n| no | target |\n");
-        assert_eq!(targets_of(&report), "| a | b | c | reached |\n| d | e | f | undecided |\n");
+        let report = format!(
+            "# A\n\n{TARGETS}\n\n{TARGETS_HEAD}| a | b | c | reached |\n| d | e | f | undecided |\n\n| no | target |\n"
+        );
+        assert_eq!(
+            targets_of(&report),
+            "| a | b | c | reached |\n| d | e | f | undecided |\n"
+        );
         assert_eq!(targets_of("# B\n"), "");
     }
 

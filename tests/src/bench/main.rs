@@ -47,6 +47,9 @@ enum Arguments {
         /// What a worker does for a request
         #[arg(long, value_enum, default_value = "block")]
         work: Work,
+        /// Only least-loaded and the peers whose name contains this
+        #[arg(long, default_value = "")]
+        only: String,
         #[command(flatten)]
         setting: Setting,
     },
@@ -75,7 +78,7 @@ enum Arguments {
 fn main() -> anyhow::Result<()> {
     match Arguments::parse() {
         Arguments::Steering { selection, setting } => steering(&selection, setting),
-        Arguments::Mixed { work, setting } => scenario::mixed::measure(&setting, work),
+        Arguments::Mixed { work, only, setting } => scenario::mixed::measure(&setting, work, &only),
         Arguments::Hung(setting) => scenario::hung::measure(&setting),
         Arguments::Reload(setting) => scenario::reload::measure(&setting),
         Arguments::Idle(setting) => scenario::idle::measure(&setting),
@@ -89,11 +92,11 @@ fn steering(selection: &Path, setting: Setting) -> anyhow::Result<()> {
     let (pairs, round_ms) = if setting.quick { (15, 100) } else { (100, 120) };
     let samples = fs::read_to_string(selection).with_context(|| format!("read {}", selection.display()))?;
     let selection = selection::Selection::parse(&samples)?;
-    let before = machine::Moment::now()?;
+    let machine = machine::Machine::describe()?;
     pin()?;
     let rates = pairs::measure(pairs, Duration::from_millis(round_ms))?;
     let report = report::Report {
-        machine: machine::Machine::describe(before)?,
+        machine: machine.measured()?,
         revision: setting.revision,
         date: setting.date,
         rates,

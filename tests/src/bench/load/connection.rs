@@ -49,8 +49,7 @@ impl Connection {
 
     /// Goes as far as it goes without waiting; says how it ended, once it has.
     pub(crate) fn proceed(&mut self, path: &str) -> Option<Outcome> {
-        self.try_proceed(path)
-            .unwrap_or_else(|error| Some(outcome_of(&error)))
+        self.try_proceed(path).unwrap_or_else(|error| Some(outcome_of(&error)))
     }
 
     fn try_proceed(&mut self, path: &str) -> io::Result<Option<Outcome>> {
@@ -158,7 +157,10 @@ mod tests {
         assert_eq!(answer(&whole[..whole.len() - 1], true), None);
         assert_eq!(answer(b"HTTP/1.1 200 OK\r\n", true), None);
         let endless = b"HTTP/1.1 200 OK\r\n\r\n2 4711\n";
-        assert_eq!((answer(endless, false), answer(endless, true)), (None, Some(Outcome::Answered(4711))));
+        assert_eq!(
+            (answer(endless, false), answer(endless, true)),
+            (None, Some(Outcome::Answered(4711)))
+        );
     }
 
     #[test]

@@ -62,8 +62,11 @@ struct Generator<'a> {
 impl<'a> Generator<'a> {
     fn new(plan: &'a Plan) -> anyhow::Result<Self> {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).context("epoll_create1")?;
-        let timer = TimerFd::new(ClockId::CLOCK_MONOTONIC, TimerFlags::TFD_CLOEXEC | TimerFlags::TFD_NONBLOCK)
-            .context("timerfd_create")?;
+        let timer = TimerFd::new(
+            ClockId::CLOCK_MONOTONIC,
+            TimerFlags::TFD_CLOEXEC | TimerFlags::TFD_NONBLOCK,
+        )
+        .context("timerfd_create")?;
         epoll
             .add(&timer, EpollEvent::new(EpollFlags::EPOLLIN, TIMER))
             .context("epoll_ctl")?;
@@ -141,7 +144,10 @@ impl<'a> Generator<'a> {
     }
 
     fn set_timer(&self) -> anyhow::Result<()> {
-        let next = self.requests.get(self.sent).map(|request| self.plan.start_ns + request.at_ns);
+        let next = self
+            .requests
+            .get(self.sent)
+            .map(|request| self.plan.start_ns + request.at_ns);
         let deadline = self.deadlines.front().map(|&number| self.deadline_ns(number));
         let Some(at) = next.into_iter().chain(deadline).min() else {
             return Ok(());

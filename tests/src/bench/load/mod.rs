@@ -30,7 +30,9 @@ impl Load {
     pub(crate) fn start(plan: &Plan) -> anyhow::Result<Self> {
         let mut command = Command::new(env::current_exe().context("own path")?);
         command.arg("load").stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut child = process::bound_to_us(&mut command).spawn().context("start the generator")?;
+        let mut child = process::bound_to_us(&mut command)
+            .spawn()
+            .context("start the generator")?;
         let mut stdin = child.stdin.take().context("its standard input")?;
         stdin
             .write_all(&serde_json::to_vec(plan).context("the plan")?)
@@ -50,7 +52,10 @@ impl Load {
     /// # Errors
     /// When the generator failed.
     pub(crate) fn finish(self) -> anyhow::Result<Vec<Sample>> {
-        let output = self.reader.join().map_err(|_| anyhow!("the generator's reader panicked"))??;
+        let output = self
+            .reader
+            .join()
+            .map_err(|_| anyhow!("the generator's reader panicked"))??;
         serde_json::from_slice(&output).context("the generator's samples")
     }
 

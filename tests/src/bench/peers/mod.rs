@@ -107,13 +107,28 @@ impl Kind {
             Self::Steered(policy) => steered(policy, node24()),
             Self::SteeredBun => steered("least-loaded", bun()),
             Self::NodeCluster => {
-                let command = [node24(), script("bench-cluster.js"), WORKERS.to_string(), port.to_string()];
+                let command = [
+                    node24(),
+                    script("bench-cluster.js"),
+                    WORKERS.to_string(),
+                    port.to_string(),
+                ];
                 Running::Servers(vec![Server::start(&command, &log)?])
             }
             Self::Pm2Cluster => Running::Pm2(Pm2::cluster(port, scratch)?),
             Self::Pm2Bun => Running::Pm2(Pm2::fork_with_bun(port, scratch)?),
-            Self::Nginx => proxy(port, scratch, &["nginx", "-c"], &configuration::nginx(port, scratch.path()))?,
-            Self::Haproxy => proxy(port, scratch, &["haproxy", "-W", "-f"], &configuration::haproxy(port, ""))?,
+            Self::Nginx => proxy(
+                port,
+                scratch,
+                &["nginx", "-c"],
+                &configuration::nginx(port, scratch.path()),
+            )?,
+            Self::Haproxy => proxy(
+                port,
+                scratch,
+                &["haproxy", "-W", "-f"],
+                &configuration::haproxy(port, ""),
+            )?,
             Self::HaproxyOne => {
                 let text = configuration::haproxy(port, " maxconn 1");
                 proxy(port, scratch, &["haproxy", "-W", "-f"], &text)?
@@ -180,7 +195,12 @@ impl Peer {
 
 /// The command line of one worker.
 pub(crate) fn server(runtime: String, port: u16) -> [String; 4] {
-    [runtime, script("bench-server.js"), port.to_string(), "reuse-port".to_owned()]
+    [
+        runtime,
+        script("bench-server.js"),
+        port.to_string(),
+        "reuse-port".to_owned(),
+    ]
 }
 
 /// A Node server on each port; returns when all of them listen.

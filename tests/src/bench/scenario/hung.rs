@@ -63,9 +63,23 @@ struct Waiting {
 pub(crate) fn measure(setting: &Setting) -> anyhow::Result<()> {
     let mut document = Document::begin("hung", "One of four workers stopped for ten seconds")?;
     let (rounds, times) = if setting.quick {
-        (1, Timetable { before_s: 1.0, stop_s: 3.0, after_s: 1.0 })
+        (
+            1,
+            Timetable {
+                before_s: 1.0,
+                stop_s: 3.0,
+                after_s: 1.0,
+            },
+        )
     } else {
-        (2, Timetable { before_s: 2.0, stop_s: 10.0, after_s: 3.0 })
+        (
+            2,
+            Timetable {
+                before_s: 2.0,
+                stop_s: 10.0,
+                after_s: 3.0,
+            },
+        )
     };
     let _namespace = Namespace::enter();
     let peers = (0..)
@@ -169,7 +183,11 @@ fn of(runs: &[Run], kind: Kind, stop: bool) -> Vec<&Run> {
 }
 
 fn write(document: &mut Document, setting: &Setting, times: Timetable, runs: &[Run]) -> anyhow::Result<()> {
-    let Timetable { before_s, stop_s, after_s } = times;
+    let Timetable {
+        before_s,
+        stop_s,
+        after_s,
+    } = times;
     document.paragraph(&format!(
         "Four Node workers, {RATE} requests a second of 1 ms each, every one on a connection of its own. After {before_s} s one worker is stopped \
          (SIGSTOP), after {stop_s} s more it goes on (SIGCONT), after another {after_s} s the run ends. The same arrivals for everybody. \
@@ -188,7 +206,20 @@ fn write(document: &mut Document, setting: &Setting, times: Timetable, runs: &[R
         }
     }
     document.table(
-        &["", "stop", "runs", "waited: early", "late", "late, %", "predicted, %", "", "p50, ms", "p99, ms", "longest, ms", "failed"],
+        &[
+            "",
+            "stop",
+            "runs",
+            "waited: early",
+            "late",
+            "late, %",
+            "predicted, %",
+            "",
+            "p50, ms",
+            "p99, ms",
+            "longest, ms",
+            "failed",
+        ],
         &rows,
     );
     document.paragraph(&generator_note(runs.iter().flat_map(|run| &run.samples)));
@@ -210,7 +241,11 @@ fn row(kind: Kind, stop: bool, runs: &[&Run]) -> Vec<String> {
         kind.name().to_owned(),
         if stop { "yes" } else { "no" }.to_owned(),
         runs.len().to_string(),
-        if stop { sum(|waiting| waiting.early).to_string() } else { dash() },
+        if stop {
+            sum(|waiting| waiting.early).to_string()
+        } else {
+            dash()
+        },
         late.to_string(),
         format!("{percent:.1}"),
         predicted.map_or_else(dash, |percent| format!("{percent}")),
@@ -253,7 +288,12 @@ fn targets(document: &mut Document, runs: &[Run]) {
             late.to_string(),
             late == HUNG_TARGET,
         );
-        target("failures", HUNG_TARGET.to_string(), failed.to_string(), failed == HUNG_TARGET);
+        target(
+            "failures",
+            HUNG_TARGET.to_string(),
+            failed.to_string(),
+            failed == HUNG_TARGET,
+        );
         target(
             "p99 of the whole run over that without a stop, in each round",
             format!("≤ {HUNG_P99_RATIO_TARGET}"),
@@ -264,7 +304,8 @@ fn targets(document: &mut Document, runs: &[Run]) {
 }
 
 fn plot(setting: &Setting, times: Timetable, runs: &[Run]) -> anyhow::Result<()> {
-    let longest = |samples: &[&Sample]| samples.iter().map(|sample| sample.latency_us).max().unwrap_or(0) as f64 / 1000.0;
+    let longest =
+        |samples: &[&Sample]| samples.iter().map(|sample| sample.latency_us).max().unwrap_or(0) as f64 / 1000.0;
     LinePlot {
         title: "Longest wait of the requests sent in each 100 ms, first round".to_owned(),
         x: Axis::new("when the request was to be sent, s", Scale::Linear),

@@ -115,9 +115,8 @@ fn write(document: &mut Document, seconds: u32, measured: &[Measured]) {
 
 fn row(one: &Measured) -> Vec<String> {
     let predicted = idle(one.workers);
-    let hit = predicted.is_some_and(|(percent, megabytes)| {
-        one.mean_percent() <= 2.0 * percent && one.resident_mb <= 1.25 * megabytes
-    });
+    let hit = predicted
+        .is_some_and(|(percent, megabytes)| one.mean_percent() <= 2.0 * percent && one.resident_mb <= 1.25 * megabytes);
     vec![
         one.workers.to_string(),
         format!("{:.2}", one.mean_percent()),
@@ -125,7 +124,10 @@ fn row(one: &Measured) -> Vec<String> {
         format!("{:.1}", one.resident_mb),
         format!("{:.1}", one.private_mb),
         format!("{:.1}", one.wakings),
-        predicted.map_or_else(|| "–".to_owned(), |(percent, megabytes)| format!("{percent}, {megabytes}")),
+        predicted.map_or_else(
+            || "–".to_owned(),
+            |(percent, megabytes)| format!("{percent}, {megabytes}"),
+        ),
         foretold(hit).to_owned(),
     ]
 }

@@ -5,7 +5,7 @@ use reuse_tests::plot::{Axis, BarGroup, BarPlot, LinePlot, Scale};
 
 use crate::clock;
 use crate::document::{Document, Setting, Target, foretold};
-use crate::latency::{Latencies, answers_by_worker};
+use crate::latency::{Latencies, answers_by_worker, lateness_ms};
 use crate::load::Load;
 use crate::load::plan::{Class, Plan};
 use crate::load::sample::Sample;
@@ -34,6 +34,17 @@ const KINDS: [Kind; 13] = [
 
 /// Better than each of these is the target.
 const TO_BEAT: [Kind; 4] = [Kind::Plain, Kind::NodeCluster, Kind::Pm2Cluster, Kind::Haproxy];
+
+/// A generator that is later than this, at its 99th percentile, shows that the machine stood still: the round says nothing about its peer.
+const LATE_MS: f64 = 20.0;
+const REPEATS: u32 = 2;
+
+const EXPLANATION: &str = "Peers are of two kinds. Most choose a worker when a connection *arrives*: by hash, in turn, or by the connections that \
+     each has. With some, connections wait together until a worker is *free*: gunicorn's workers accept from one listener, HAProxy with `maxconn 1` keeps \
+     them, and so does Node's cluster, in PM2 too, whose primary hands a worker the next connection only after it has taken the one before (which the \
+     prediction overlooked). A choice on arrival can't know which of two workers with one connection each has the long request, so where work \
+     is this uneven and workers do one thing at a time, one queue for all is better than any steering; what it costs is a process through which everything goes, \
+     or a listener that can't be drained by worker.";
 
 const SHORT_MS: f64 = 1.0;
 const LONG_MS: f64 = 100.0;
@@ -69,12 +80,16 @@ impl Measured {
 ///
 /// # Errors
 /// When a peer does not start or a file can't be written; a failed request is a number in the report.
-pub(crate) fn measure(setting: &Setting, work: Work) -> anyhow::Result<()> {
+pub(crate) fn measure(setting: &Setting, work: Work, only: &str) -> anyhow::Result<()> {
     let mut document = Document::begin("mixed", "Short and long requests at 70 % load")?;
     let (rounds, seconds) = if setting.quick { (2, 2.0) } else { (6, 5.0) };
     let _namespace = Namespace::enter();
     let mut measured = (0..)
-        .zip(KINDS)
+        .zip(
+            KINDS
+                .into_iter()
+                .filter(|kind| *kind == REFERENCE || kind.name().contains(only)),
+        )
         .map(|(place, kind)| {
             Ok(Measured {
                 peer: kind.start(place)?,
@@ -82,6 +97,7 @@ pub(crate) fn measure(setting: &Setting, work: Work) -> anyhow::Result<()> {
             })
         })
         .collect::<anyhow::Result<Vec<_>>>()?;
+    let mut repeated = 0;
     for round in 0..rounds {
         // Another one begins each time, and the neighbours stay together no longer than two rounds.
         let first = usize::try_from(round)? * 5 % measured.len();
@@ -89,14 +105,21 @@ pub(crate) fn measure(setting: &Setting, work: Work) -> anyhow::Result<()> {
             let at = (first + nth) % measured.len();
             let one = &mut measured[at];
             eprintln!("    round {round}: {}", one.peer.kind.name());
-            let samples = Load::run(&plan(&one.peer, work, round, seconds))?;
+            let mut samples = Load::run(&plan(&one.peer, work, round, seconds))?;
+            for _ in 0..REPEATS {
+                if lateness_ms(&samples).1 <= LATE_MS {
+                    break;
+                }
+                repeated += 1;
+                samples = Load::run(&plan(&one.peer, work, round, seconds))?;
+            }
             one.rounds.push(samples);
         }
     }
     for one in &measured {
         check_counters(&one.peer)?;
     }
-    write(&mut document, setting, work, &measured)?;
+    write(&mut document, setting, work, &measured, repeated)?;
     document.finish(setting)
 }
 
@@ -127,7 +150,13 @@ fn rate() -> f64 {
     LOAD * WORKERS as f64 * 1000.0 / mean_ms
 }
 
-fn write(document: &mut Document, setting: &Setting, work: Work, measured: &[Measured]) -> anyhow::Result<()> {
+fn write(
+    document: &mut Document,
+    setting: &Setting,
+    work: Work,
+    measured: &[Measured],
+    repeated: u32,
+) -> anyhow::Result<()> {
     let reference = measured
         .iter()
         .find(|one| one.peer.kind == REFERENCE)
@@ -142,7 +171,12 @@ fn write(document: &mut Document, setting: &Setting, work: Work, measured: &[Mea
     for one in measured {
         let name = one.peer.kind.name();
         let all = Latencies::of(one.all());
-        let ratios: Vec<f64> = one.p99_ms().iter().zip(&reference).map(|(p99, base)| p99 / base).collect();
+        let ratios: Vec<f64> = one
+            .p99_ms()
+            .iter()
+            .zip(&reference)
+            .map(|(p99, base)| p99 / base)
+            .collect();
         let ratio = Spread::of(&ratios);
         let (low, high) = ratio.confidence;
         let predicted = mixed_p99_ms(name);
@@ -182,14 +216,28 @@ fn write(document: &mut Document, setting: &Setting, work: Work, measured: &[Mea
     ));
     let ratio_head = format!("p99 ÷ that of {}", REFERENCE.name());
     document.table(
-        &["", "p50", "p90", "p99", "p99.9", "p99 per round", &ratio_head, "95 %", "predicted p99", "", "failed"],
+        &[
+            "",
+            "p50",
+            "p90",
+            "p99",
+            "p99.9",
+            "p99 per round",
+            &ratio_head,
+            "95 %",
+            "predicted p99",
+            "",
+            "failed",
+        ],
         &rows,
     );
     document.paragraph(&format!(
-        "A prediction is missed when it is off by more than {:.0} %. {}",
+        "A prediction is missed when it is off by more than {:.0} %. {} A round in which its 99 % was above {LATE_MS} ms was repeated, at most \
+         {REPEATS} times ({repeated} repetitions in this run): then the machine had stood still.",
         100.0 * P99_TOLERANCE,
         generator_note(measured.iter().flat_map(Measured::all))
     ));
+    document.paragraph(EXPLANATION);
     document.paragraph("![Latency percentiles](mixed-latency.svg)");
     document.paragraph("## Share of the requests per worker");
     document.paragraph("A quarter each would be even; one bar per worker, the busiest first. Requests are not load: who has a long one should get fewer.");
@@ -219,7 +267,10 @@ fn plots(setting: &Setting, measured: &[Measured]) -> anyhow::Result<()> {
                 let sum: usize = counts.iter().sum();
                 BarGroup {
                     name: one.peer.kind.name().to_owned(),
-                    values: counts.iter().map(|&count| 100.0 * count as f64 / sum.max(1) as f64).collect(),
+                    values: counts
+                        .iter()
+                        .map(|&count| 100.0 * count as f64 / sum.max(1) as f64)
+                        .collect(),
                 }
             })
             .collect(),

@@ -8,8 +8,8 @@ pub(crate) mod reload;
 use anyhow::ensure;
 use reuse_tests::plot::Line;
 
-use crate::load::sample::Sample;
 use crate::latency::lateness_ms;
+use crate::load::sample::Sample;
 use crate::peers::{Peer, Running};
 
 /// From how many addresses the requests come.

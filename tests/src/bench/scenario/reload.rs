@@ -114,8 +114,10 @@ fn reload(peer: &mut Peer) -> anyhow::Result<()> {
             for server in servers {
                 server.end()?;
                 *server = Server::start(&peers::server(node24(), port), &log)?;
-                wait::poll(LISTEN_LIMIT, || (kernel::listeners(port).len() == WORKERS).then_some(()))
-                    .context("the new process does not listen")?;
+                wait::poll(LISTEN_LIMIT, || {
+                    (kernel::listeners(port).len() == WORKERS).then_some(())
+                })
+                .context("the new process does not listen")?;
             }
         }
     }
@@ -144,7 +146,11 @@ fn write(document: &mut Document, setting: &Setting, before_s: f64, runs: &[Run]
         rows.push(vec![
             kind.name().to_owned(),
             reloads.to_string(),
-            if kind == Kind::Gunicorn { "–".to_owned() } else { Spread::of(&took).shown(1) },
+            if kind == Kind::Gunicorn {
+                "–".to_owned()
+            } else {
+                Spread::of(&took).shown(1)
+            },
             all.requests.to_string(),
             all.failures_shown(),
             format!("{each:.1}"),
