@@ -192,3 +192,69 @@ impl<'a> Generator<'a> {
         self.plan.start_ns + self.requests[number].at_ns + self.plan.patience_ms * 1_000_000
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::net::{SocketAddr, TcpListener};
+    use std::thread;
+
+    use super::*;
+    use crate::load::plan::Class;
+
+    fn plan(target: SocketAddr) -> Plan {
+        Plan {
+            target,
+            start_ns: clock::now_ns() + 20_000_000,
+            seconds: 1.0,
+            rate: 200.0,
+            seed: 3,
+            mix: vec![Class::new("/", 1.0)],
+            clients: 10,
+            patience_ms: 2000,
+        }
+    }
+
+    /// Answers one request after the other; after `answers` it does nothing for `stall`, once.
+    fn serve(listener: &TcpListener, requests: usize, answers: usize, stall: Duration) {
+        for nth in 0..requests {
+            if nth == answers {
+                #[expect(clippy::disallowed_methods, reason = "a server that stalls")]
+                thread::sleep(stall);
+            }
+            let (mut stream, _) = listener.accept().expect("accept");
+            let length = stream.read(&mut [0; 512]).expect("a request");
+            assert!(length > 0);
+            stream
+                .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n- 7\n")
+                .expect("send");
+        }
+    }
+
+    #[test]
+    fn who_was_to_be_sent_during_a_stall_waited_for_its_end() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
+        let plan = plan(listener.local_addr().expect("bound"));
+        let requests = plan.requests().len();
+        let server = thread::spawn(move || serve(&listener, requests, 50, Duration::from_millis(400)));
+        let samples = Generator::new(&plan).expect("a generator").run().expect("a run");
+        server.join().expect("the server ends");
+        assert_eq!(samples.len(), requests);
+        assert!(samples.iter().all(|sample| sample.outcome == Outcome::Answered(7)));
+        // 80 requests in 400 ms: a client that waits with its server would have seen one.
+        let waited = samples.iter().filter(|sample| sample.latency_us > 40_000).count();
+        assert!((40..160).contains(&waited), "{waited} waited for more than 40 ms");
+        let longest = samples.iter().map(|sample| sample.latency_us).max();
+        assert!(longest > Some(350_000), "{longest:?}");
+    }
+
+    #[test]
+    fn nobody_listening_is_a_refusal_each() {
+        let nobody = TcpListener::bind("127.0.0.1:0").expect("bind");
+        let plan = plan(nobody.local_addr().expect("bound"));
+        drop(nobody);
+        let samples = Generator::new(&plan).expect("a generator").run().expect("a run");
+        assert_eq!(samples.len(), plan.requests().len());
+        assert!(samples.iter().all(|sample| sample.outcome == Outcome::Refused));
+    }
+}

@@ -19,11 +19,14 @@ use crate::spread::Spread;
 
 const REFERENCE: Kind = Kind::Steered("least-loaded");
 
-/// These are also measured without a stop, twice as often.
+/// These are also measured without a stop.
 const PAIRED: [Kind; 3] = [Kind::Plain, REFERENCE, Kind::Steered("hash")];
 
-/// These once a run, with the stop.
+/// These only with it.
 const BESIDE: [Kind; 2] = [Kind::NodeCluster, Kind::Haproxy];
+
+/// These in every round, the others in the first: a quarter of an hour is what all scenarios together may take.
+const EVERY_ROUND: [Kind; 2] = [Kind::Plain, REFERENCE];
 
 const RATE: f64 = 400.0;
 
@@ -91,13 +94,14 @@ pub(crate) fn measure(setting: &Setting) -> anyhow::Result<()> {
         let first = usize::try_from(round)?;
         for nth in 0..peers.len() {
             let peer = &peers[(first + nth) % peers.len()];
-            if PAIRED.contains(&peer.kind) {
-                // Every other round begins with the other one.
-                for stop in [round % 2 == 0, round % 2 != 0] {
+            if round > 0 && !EVERY_ROUND.contains(&peer.kind) {
+                continue;
+            }
+            // Every other round begins with the other one.
+            for stop in [round % 2 == 0, round % 2 != 0] {
+                if stop || PAIRED.contains(&peer.kind) {
                     runs.push(run(peer, round, times, stop)?);
                 }
-            } else if round == 0 {
-                runs.push(run(peer, round, times, true)?);
             }
         }
     }

@@ -82,7 +82,7 @@ impl Measured {
 /// When a peer does not start or a file can't be written; a failed request is a number in the report.
 pub(crate) fn measure(setting: &Setting, work: Work, only: &str) -> anyhow::Result<()> {
     let mut document = Document::begin("mixed", "Short and long requests at 70 % load")?;
-    let (rounds, seconds) = if setting.quick { (2, 2.0) } else { (6, 5.0) };
+    let (rounds, seconds) = if setting.quick { (2, 2.0) } else { (5, 5.0) };
     let _namespace = Namespace::enter();
     let mut measured = (0..)
         .zip(

@@ -44,7 +44,7 @@ struct Run {
 /// When a peer does not start, a reload fails, or a file can't be written; a failed request is a number in the report.
 pub(crate) fn measure(setting: &Setting) -> anyhow::Result<()> {
     let mut document = Document::begin("reload", "All workers replaced under load")?;
-    let (rounds, before_s, seconds) = if setting.quick { (1, 1.0, 8.0) } else { (4, 1.0, 9.0) };
+    let (rounds, before_s, seconds) = if setting.quick { (1, 1.0, 8.0) } else { (3, 1.0, 9.0) };
     let _namespace = Namespace::enter();
     let mut peers = (0..)
         .zip(KINDS)
