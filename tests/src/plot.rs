@@ -3,14 +3,18 @@
 //! An SVG names its font and carries its text, so no font of this machine is read, and the same numbers give the same bytes. Every
 //! plot is as wide as the text of a rendered Markdown page and has a white ground of its own, so that it can be read on a dark page.
 
+mod axis;
+
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use plotters::coord::Shift;
-use plotters::coord::ranged1d::{KeyPointHint, NoDefaultFormatting, ValueFormatter};
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
+
+pub use axis::{Axis, Scale};
+use axis::{Range, pixels};
 
 /// Pixels.
 const WIDTH: u32 = 960;
@@ -59,36 +63,6 @@ pub enum PlotError {
         /// Why.
         source: io::Error,
     },
-}
-
-/// How an axis is divided.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Scale {
-    /// Evenly; from 0 when no value is below.
-    Linear,
-    /// Each decade as long as the next. A value that is not above 0 is drawn at the lower end.
-    Log,
-    /// For shares from 0 to 1, below 1: as far from 90 % to 99 % as from 99 % to 99.9 %.
-    Percentile,
-}
-
-/// An axis; the label names the unit.
-#[derive(Debug, Clone)]
-pub struct Axis {
-    /// What is along it, with its unit.
-    pub label: String,
-    /// How it is divided.
-    pub scale: Scale,
-}
-
-impl Axis {
-    /// An axis with this label and scale.
-    pub fn new(label: &str, scale: Scale) -> Self {
-        Self {
-            label: label.to_owned(),
-            scale,
-        }
-    }
 }
 
 /// One named series.
@@ -233,13 +207,7 @@ impl BarPlot {
 
     fn draw(&self, svg: &mut String, x: &Range) -> Result<(), Box<dyn std::error::Error>> {
         let length = |group: &BarGroup| BAR * group.values.len() as f64;
-        let rows = Range {
-            scale: Scale::Linear,
-            // The first group is at the top.
-            low: self.groups.iter().map(|group| length(group) + BAR_GAP).sum(),
-            high: 0.0,
-            ticks: Vec::new(),
-        };
+        let rows = Range::downwards(self.groups.iter().map(|group| length(group) + BAR_GAP).sum());
         // The title, the axis and the margins.
         let height = pixels(rows.low).unsigned_abs() + 100;
         let root = SVGBackend::with_string(svg, (WIDTH, height)).into_drawing_area();
@@ -283,142 +251,6 @@ impl BarPlot {
     }
 }
 
-/// An axis as it is drawn: places are the values, or their logarithms.
-#[derive(Debug, Clone)]
-struct Range {
-    scale: Scale,
-    low: f64,
-    high: f64,
-    /// Places with a label and a line.
-    ticks: Vec<f64>,
-}
-
-impl Range {
-    /// `None` without a value, or with one that is not finite.
-    fn of(values: &[f64], scale: Scale) -> Option<Self> {
-        if values.is_empty() || values.iter().any(|value| !value.is_finite()) {
-            return None;
-        }
-        let drawable = values.iter().filter(|value| scale != Scale::Log || **value > 0.0);
-        let (least, most) = drawable.fold((f64::INFINITY, f64::NEG_INFINITY), |(least, most), value| {
-            (least.min(*value), most.max(*value))
-        });
-        Some(match scale {
-            Scale::Linear => Self::linear(least.min(0.0), most),
-            // All of them 0: one decade, and the line at its foot.
-            Scale::Log if least > most => Self::decades(0.0, 1.0, scale),
-            Scale::Log => Self::decades(least.log10().floor(), most.log10().ceil(), scale),
-            Scale::Percentile => Self::decades(0.0, nines(most), scale),
-        })
-    }
-
-    fn linear(low: f64, most: f64) -> Self {
-        let span = (most - low).max(f64::MIN_POSITIVE);
-        // Four to ten steps of 1, 2 or 5 times a power of ten.
-        let decade = 10_f64.powf((span / 4.0).log10().floor());
-        let step = [5.0, 2.0, 1.0]
-            .into_iter()
-            .map(|times| times * decade)
-            .find(|step| span / step >= 4.0)
-            .unwrap_or(decade);
-        let first = (low / step).floor();
-        let count = ((most / step).ceil() - first).max(1.0);
-        Self {
-            scale: Scale::Linear,
-            low: first * step,
-            high: (first + count) * step,
-            ticks: (0_i32..)
-                .map(f64::from)
-                .take_while(|nth| *nth <= count)
-                .map(|nth| (first + nth) * step)
-                .collect(),
-        }
-    }
-
-    fn decades(low: f64, high: f64, scale: Scale) -> Self {
-        let high = high.max(low + 1.0);
-        let mut ticks: Vec<f64> = (0_i32..)
-            .map(|nth| low + f64::from(nth))
-            // A hair: 0.999 has not quite three nines.
-            .take_while(|tick| *tick <= high + 1e-6)
-            .collect();
-        match scale {
-            // Few decades: 2 and 5 between them.
-            Scale::Log if high - low <= 3.0 => {
-                let between = |tick: &f64| [2_f64, 5.0].map(|times| tick + times.log10());
-                ticks.extend(ticks.clone().iter().flat_map(between).filter(|tick| *tick < high));
-            }
-            Scale::Percentile => ticks.push(nines(0.5)),
-            _ => {}
-        }
-        Self {
-            scale,
-            low,
-            high,
-            ticks,
-        }
-    }
-
-    fn place(&self, value: f64) -> f64 {
-        match self.scale {
-            Scale::Linear => value,
-            Scale::Log if value <= 0.0 => self.low,
-            Scale::Log => value.log10(),
-            Scale::Percentile => nines(value),
-        }
-    }
-
-    /// A place's value as text.
-    fn name(&self, place: f64) -> String {
-        match self.scale {
-            Scale::Linear => number(place),
-            Scale::Log => number(10_f64.powf(place)),
-            Scale::Percentile => format!("{} %", number(100.0 - 100.0 * 10_f64.powf(-place))),
-        }
-    }
-}
-
-impl Ranged for Range {
-    type FormatOption = NoDefaultFormatting;
-    type ValueType = f64;
-
-    fn map(&self, place: &f64, (from, to): (i32, i32)) -> i32 {
-        let share = (place - self.low) / (self.high - self.low);
-        from + pixels(share * f64::from(to - from))
-    }
-
-    fn key_points<Hint: KeyPointHint>(&self, _: Hint) -> Vec<f64> {
-        self.ticks.clone()
-    }
-
-    fn range(&self) -> std::ops::Range<f64> {
-        self.low..self.high
-    }
-}
-
-impl ValueFormatter<f64> for Range {
-    fn format_ext(&self, place: &f64) -> String {
-        self.name(*place)
-    }
-}
-
-fn pixels(length: f64) -> i32 {
-    // A float that does not fit becomes the nearest integer that does.
-    length.round() as i32
-}
-
-/// 0.9 is one, 0.99 are two.
-fn nines(share: f64) -> f64 {
-    -(1.0 - share).max(1e-9).log10()
-}
-
-/// As short as it can be said.
-fn number(value: f64) -> String {
-    let text = format!("{value:.5}");
-    let text = text.trim_end_matches('0').trim_end_matches('.');
-    if text == "-0" { "0".to_owned() } else { text.to_owned() }
-}
-
 fn stroke(nth: usize) -> ShapeStyle {
     COLOURS[nth % COLOURS.len()].stroke_width(2)
 }
@@ -459,30 +291,6 @@ fn write(path: &Path, svg: &str) -> Result<(), PlotError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn names(range: &Range) -> Vec<String> {
-        range.ticks.iter().map(|tick| range.name(*tick)).collect()
-    }
-
-    #[test]
-    fn ticks_are_round_numbers() {
-        let linear = Range::of(&[3.0, 41.0], Scale::Linear).expect("two values");
-        assert_eq!(names(&linear), ["0", "10", "20", "30", "40", "50"]);
-        let shares = Range::of(&[0.24, 0.31], Scale::Linear).expect("two values");
-        assert_eq!(names(&shares)[..3], ["0", "0.05", "0.1"]);
-        let log = Range::of(&[0.3, 4000.0], Scale::Log).expect("two values");
-        assert_eq!(names(&log), ["0.1", "1", "10", "100", "1000", "10000"]);
-        let percentile = Range::of(&[0.0, 0.999], Scale::Percentile).expect("two values");
-        assert_eq!(names(&percentile), ["0 %", "90 %", "99 %", "99.9 %", "50 %"]);
-    }
-
-    #[test]
-    fn zero_has_a_place_on_a_logarithmic_axis() {
-        let range = Range::of(&[0.0, 5.0, 50.0], Scale::Log).expect("values");
-        assert_eq!((range.low, range.place(0.0)), (0.0, 0.0));
-        let only_zero = Range::of(&[0.0], Scale::Log).expect("a value");
-        assert_eq!((only_zero.low, only_zero.high), (0.0, 1.0));
-    }
 
     #[test]
     fn a_plot_carries_its_words_and_a_line_per_series() {
