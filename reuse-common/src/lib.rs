@@ -17,6 +17,7 @@ pub mod limits;
 pub mod load;
 pub mod notice;
 pub mod policy;
+pub mod portion;
 pub mod rendezvous;
 pub mod seats;
 pub mod settings;

@@ -8,4 +8,5 @@ mod empty;
 mod flood;
 mod migration;
 mod rig;
+mod shares;
 mod sticky;

@@ -19,7 +19,7 @@ use std::{
 
 use nix::sched::{CloneFlags, unshare};
 use reuse_common::{
-    Policy,
+    Policy, Share,
     client::ClientMask,
     limits::LOT,
     load::InstanceLoad,
@@ -176,7 +176,15 @@ pub(crate) struct Group {
 
 impl Group {
     pub(crate) fn publish(&mut self, slots: impl IntoIterator<Item = u16>) {
-        let seats: Vec<Seat> = slots.into_iter().map(|slot| Seat::new(slot, row(slot), 1)).collect();
+        self.publish_shares(slots.into_iter().map(|slot| (slot, None)));
+    }
+
+    /// Slots with a fixed share, and without.
+    pub(crate) fn publish_shares(&mut self, slots: impl IntoIterator<Item = (u16, Option<Share>)>) {
+        let seats: Vec<Seat> = slots
+            .into_iter()
+            .map(|(slot, share)| Seat::new(slot, row(slot), 1).with_share(share))
+            .collect();
         self.program.publish(&seats).expect("published");
     }
 
