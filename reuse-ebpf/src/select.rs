@@ -54,9 +54,10 @@ pub(crate) fn select(ctx: SkReuseportContext) -> u32 {
 
 #[inline(always)]
 fn try_select(ctx: &SkReuseportContext) -> Verdict {
-    let (Some(settings), Some(loads), Some(group)) = (maps::settings(), maps::loads(), GROUP.get_ptr_mut(0)) else {
+    let (Some(app), Some(group)) = (maps::app(), GROUP.get_ptr_mut(0)) else {
         return Verdict::Fallback;
     };
+    let (settings, loads) = (app.settings(), app.loads());
     // SAFETY: the field's address is in bounds and aligned.
     let active = unsafe { cell::read(&raw const (*group).active) } & 1;
     let (Some(membership), Some(buckets)) = (MEMBERSHIP.get(active), BUCKETS.get(active)) else {
