@@ -1,11 +1,15 @@
 //! From a request's path and body to the supervisor's [`Command`]: pure, and the only place that judges bodies.
 
-use reuse_common::Policy;
+use std::path::Path;
+
+use reuse_common::{Policy, Share};
 use serde::de::DeserializeOwned;
 
 use super::types::{
-    DrainRequest, ErrorKind, PolicyRequest, ReloadRequest, Reply, RestartRequest, ScaleRequest, StopRequest,
+    CanaryRequest, DrainRequest, ErrorKind, GetRequest, PolicyRequest, ReloadRequest, Reply, RestartRequest,
+    ScaleRequest, StopRequest, WeightRequest,
 };
+use super::weight::{canary_share, weight_of};
 use crate::supervisor::interface::{Command, ScaleTarget, SlotId};
 
 /// The most slots that an app may have.
@@ -43,11 +47,13 @@ pub enum WorkerVerb {
     Undrain,
     /// `POST /v1/workers/{id}/restart`
     Restart,
+    /// `PUT /v1/workers/{id}/weight`
+    Weigh,
 }
 
-/// `POST /v1/workers/{id}/{verb}`. A worker that can't exist is "not found", like one that does not.
+/// `POST /v1/workers/{id}/{verb}`, and `PUT …/weight`. A worker that can't exist is "not found", like one that does not.
 pub fn worker(verb: WorkerVerb, id: &str, body: &[u8]) -> Result<Command, BadRequest> {
-    let slot = id.parse().map(SlotId).map_err(|_| no_such_worker(id))?;
+    let slot = slot_named(id)?;
     Ok(match verb {
         WorkerVerb::Drain => {
             let DrainRequest {
@@ -70,7 +76,74 @@ pub fn worker(verb: WorkerVerb, id: &str, body: &[u8]) -> Result<Command, BadReq
             let RestartRequest { stop_first } = optional(body)?;
             Command::Restart { slot, stop_first }
         }
+        WorkerVerb::Weigh => {
+            let WeightRequest { weight } = required(body, r#"{"weight":"10%"}"#)?;
+            let share = weight_of(&weight)?;
+            Command::Weigh { slot, share }
+        }
     })
+}
+
+/// `POST /v1/workers/{id}/get`.
+pub fn get(id: &str, body: &[u8]) -> Result<(SlotId, GetRequest), BadRequest> {
+    let slot = slot_named(id)?;
+    let request: GetRequest = required(body, r#"{"path":"/debug"}"#)?;
+    check_path(&request.path)?;
+    Ok((slot, request))
+}
+
+/// `POST /v1/canary`.
+pub fn canary(body: &[u8]) -> Result<(Share, CanaryRequest), BadRequest> {
+    let request: CanaryRequest = required(body, r#"{"weight":"5%","command":["./server-v2"]}"#)?;
+    let share = canary_share(&request.weight)?;
+    if request.command.is_empty() {
+        return Err(usage(
+            "a canary needs a command".into(),
+            r#"name it and its arguments: "command":["./server-v2"]"#.into(),
+        ));
+    }
+    if request.command.iter().any(|word| word.contains('\0')) {
+        return Err(usage(
+            "the canary's command has a NUL character in it".into(),
+            "no program can be given that".into(),
+        ));
+    }
+    if let Some(cwd) = request.cwd.as_deref().filter(|cwd| !Path::is_absolute(cwd)) {
+        return Err(usage(
+            format!("the working folder {} is not an absolute path", cwd.display()),
+            "the controller has another working folder than you: say the whole path".into(),
+        ));
+    }
+    Ok((share, request))
+}
+
+/// `POST /v1/canary/promote`.
+pub fn promote(body: &[u8]) -> Result<Command, BadRequest> {
+    optional::<Nothing>(body)?;
+    Ok(Command::Promote)
+}
+
+/// `POST /v1/canary/abort`.
+pub fn abort(body: &[u8]) -> Result<Command, BadRequest> {
+    optional::<Nothing>(body)?;
+    Ok(Command::Abort)
+}
+
+/// Whether `path` can stand in the first line of a request as it is: it begins with a slash and has no space in it.
+pub fn check_path(path: &str) -> Result<(), BadRequest> {
+    if !path.starts_with('/') {
+        return Err(usage(
+            format!("the path \"{path}\" has no slash at its beginning"),
+            format!("did you mean /{path}?"),
+        ));
+    }
+    if !path.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(usage(
+            format!("the path {path:?} has a character that a URL can't have"),
+            "write it with a percent sign: a space is %20".into(),
+        ));
+    }
+    Ok(())
 }
 
 /// `POST /v1/reload`.
@@ -145,6 +218,10 @@ pub fn usage(error: String, hint: String) -> BadRequest {
         error,
         hint,
     }
+}
+
+fn slot_named(id: &str) -> Result<SlotId, BadRequest> {
+    id.parse().map(SlotId).map_err(|_| no_such_worker(id))
 }
 
 fn no_such_worker(id: &str) -> BadRequest {
@@ -235,6 +312,77 @@ mod tests {
         assert_eq!(stop(b""), Ok(Command::Stop { timeout_ms: None }));
         assert_eq!(scale(b"").expect_err("a count is needed").kind, ErrorKind::Usage);
         assert_eq!(policy(b"").expect_err("a name is needed").kind, ErrorKind::Usage);
+    }
+
+    #[test]
+    fn weights_and_canaries() {
+        let share = canary_share("5%").expect("right");
+        let weigh = |body: &str| worker(WorkerVerb::Weigh, "3", body.as_bytes());
+        assert_eq!(
+            weigh(r#"{"weight":"5%"}"#),
+            Ok(Command::Weigh {
+                slot: SlotId(3),
+                share: Some(share)
+            })
+        );
+        assert_eq!(
+            weigh(r#"{"weight":"auto"}"#),
+            Ok(Command::Weigh {
+                slot: SlotId(3),
+                share: None
+            })
+        );
+        for body in ["", "{}", r#"{"weight":"10"}"#, r#"{"weight":10}"#, r#"{"weight":"0%"}"#] {
+            assert_eq!(weigh(body).expect_err(body).kind, ErrorKind::Usage, "{body}");
+        }
+        let request = CanaryRequest {
+            weight: "5%".into(),
+            command: vec!["./server-v2".into(), "-x".into()],
+            cwd: Some("/srv".into()),
+        };
+        let body = serde_json::to_vec(&request).expect("plain data");
+        assert_eq!(canary(&body), Ok((share, request)));
+        for body in [
+            r#"{"weight":"5%","command":[]}"#,
+            r#"{"weight":"auto","command":["x"]}"#,
+            r#"{"command":["x"]}"#,
+            r#"{"weight":"5%","command":["x"],"cwd":"here"}"#,
+            r#"{"weight":"5%","command":["a\u0000b"]}"#,
+        ] {
+            assert_eq!(
+                canary(body.as_bytes()).expect_err(body).kind,
+                ErrorKind::Usage,
+                "{body}"
+            );
+        }
+        assert_eq!((promote(b""), abort(b"{}")), (Ok(Command::Promote), Ok(Command::Abort)));
+        assert!(promote(br#"{"weight":"5%"}"#).is_err());
+    }
+
+    #[test]
+    fn paths_of_requests() {
+        let right = get("2", br#"{"path":"/debug?x=1","addr":"127.0.0.1:80","timeout_ms":5}"#);
+        let (slot, request) = right.expect("right");
+        assert_eq!(
+            (slot, request.addr, request.timeout_ms),
+            (SlotId(2), "127.0.0.1:80".parse().ok(), Some(5))
+        );
+        for (path, hint) in [
+            ("debug", "did you mean /debug?"),
+            ("/a b", "write it with a percent sign: a space is %20"),
+            ("/\r\nX: y", "write it with a percent sign: a space is %20"),
+            ("/ä", "write it with a percent sign: a space is %20"),
+        ] {
+            assert_eq!(check_path(path).expect_err(path).hint, hint);
+        }
+        assert_eq!(
+            get("2", br#"{"path":"x"}"#).expect_err("no slash").kind,
+            ErrorKind::Usage
+        );
+        assert_eq!(
+            get("x", br#"{"path":"/"}"#).expect_err("no id").kind,
+            ErrorKind::NotFound
+        );
     }
 
     #[test]

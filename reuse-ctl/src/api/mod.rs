@@ -7,6 +7,7 @@ pub mod client;
 pub mod commands;
 pub mod server;
 pub mod types;
+pub mod weight;
 
 use tokio::sync::{broadcast, mpsc, oneshot};
 
@@ -100,6 +101,29 @@ impl Handle {
             return Stopping.into();
         }
         receiver.await.unwrap_or_else(|_| Stopping.into())
+    }
+
+    /// Has the supervisor start a canary, and waits until it is active or given up.
+    pub async fn canary(&self, share: Share, request: CanaryRequest) -> Reply {
+        let (reply, receiver) = oneshot::channel();
+        let ask = Ask::Canary { share, request, reply };
+        if self.asks.send(ask).await.is_err() {
+            return Stopping.into();
+        }
+        receiver.await.unwrap_or_else(|_| Stopping.into())
+    }
+
+    /// Has the supervisor ask one worker, and waits for its answer.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub async fn get(&self, slot: SlotId, request: GetRequest) -> Result<Got, Reply> {
+        let (reply, receiver) = oneshot::channel();
+        let ask = Ask::Get { slot, request, reply };
+        if self.asks.send(ask).await.is_err() {
+            return Err(Stopping.into());
+        }
+        receiver.await.unwrap_or_else(|_| Err(Stopping.into()))
     }
 
     /// What happens from now on.
