@@ -6,6 +6,7 @@
 pub mod client;
 pub mod commands;
 pub mod server;
+mod socket;
 pub mod types;
 pub mod weight;
 
@@ -117,6 +118,7 @@ impl Handle {
     ///
     /// # Errors
     /// Why there is none.
+    #[expect(clippy::result_large_err, reason = "one per request of a person")]
     pub async fn get(&self, slot: SlotId, request: GetRequest) -> Result<Got, Reply> {
         let (reply, receiver) = oneshot::channel();
         let ask = Ask::Get { slot, request, reply };

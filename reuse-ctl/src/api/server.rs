@@ -2,9 +2,7 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::os::fd::AsFd;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
 use axum::Json;
@@ -17,13 +15,13 @@ use axum::response::sse::{self, Sse};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodFilter, get, on, post, put};
 use axum::serve::IncomingStream;
-use nix::sys::stat::Mode;
-use nix::unistd::{Gid, Uid};
+use nix::unistd::Uid;
 use tokio::net::UnixListener;
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::commands::{self, BadRequest, WorkerVerb};
+pub use super::socket::{BindError, bind};
 use super::types::{ErrorKind, Event, Got, Reply, WORKER_HEADER};
 use super::{Handle, Stopping};
 use crate::supervisor::interface::{Command, SlotId};
@@ -34,78 +32,8 @@ const LAST_ANSWERS: Duration = Duration::from_secs(1);
 /// The longest body that is read.
 const BODY_BYTES: usize = 64 * 1024;
 
-/// Clients that may wait for the first accept.
-const BACKLOG: i32 = 128;
-
 /// Events under way to one reader.
 const EVENT_BUFFER: usize = 64;
-
-/// Why there is no control socket.
-#[derive(Debug, thiserror::Error)]
-pub enum BindError {
-    /// A system call on the way to the socket failed.
-    #[error("{call} {path}: {source}")]
-    Syscall {
-        /// Which call.
-        call: &'static str,
-        /// On which socket.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// Something that is not a socket is in its place; it is left alone.
-    #[error("{0} is in the way and is not a socket")]
-    InTheWay(PathBuf),
-}
-
-/// Listens on `path`, owned by `owner_uid`:`owner_gid`, with exactly `mode` (0600, or 0660 for a control group).
-///
-/// A socket that is there already is removed: **the caller must hold the app's lock**, which proves that its controller is
-/// dead. Must be called inside a tokio runtime.
-///
-/// There is no moment at which a stranger could connect: the file is created as 0600 by giving the socket itself that mode
-/// before `bind` (the process's umask, which other threads share, is not touched), and opened up only once its owner is set.
-///
-/// # Errors
-/// The system call that failed, or what is in the way.
-pub fn bind(path: &Path, owner_uid: Uid, owner_gid: Gid, mode: Mode) -> Result<UnixListener, BindError> {
-    let failed = |call: &'static str| {
-        let path = path.to_owned();
-        move |source: io::Error| BindError::Syscall { call, path, source }
-    };
-    remove_stale(path)?;
-    let address = socket2::SockAddr::unix(path).map_err(failed("sockaddr_un"))?;
-    let socket = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None).map_err(failed("socket"))?;
-    nix::sys::stat::fchmod(socket.as_fd(), Mode::from_bits_truncate(0o600))
-        .map_err(io::Error::from)
-        .map_err(failed("fchmod"))?;
-    socket.bind(&address).map_err(failed("bind"))?;
-    std::os::unix::fs::chown(path, Some(owner_uid.as_raw()), Some(owner_gid.as_raw())).map_err(failed("chown"))?;
-    let permissions = std::os::unix::fs::PermissionsExt::from_mode(mode.bits());
-    std::fs::set_permissions(path, permissions).map_err(failed("chmod"))?;
-    socket.listen(BACKLOG).map_err(failed("listen"))?;
-    socket.set_nonblocking(true).map_err(failed("fcntl"))?;
-    UnixListener::from_std(std::os::unix::net::UnixListener::from(std::os::fd::OwnedFd::from(
-        socket,
-    )))
-    .map_err(failed("epoll_ctl"))
-}
-
-fn remove_stale(path: &Path) -> Result<(), BindError> {
-    let failed = |call, source| BindError::Syscall {
-        call,
-        path: path.to_owned(),
-        source,
-    };
-    match path.symlink_metadata() {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(failed("stat", error)),
-        Ok(found) if found.file_type().is_socket() => {
-            std::fs::remove_file(path).map_err(|error| failed("unlink", error))
-        }
-        Ok(_) => Err(BindError::InTheWay(path.to_owned())),
-    }
-}
 
 /// Serves until `shutdown` resolves; then takes no further client, ends the event streams, and gives answers that are under
 /// way one more second.
