@@ -1,4 +1,4 @@
-//! The server on `control.sock`. Every answer but the event stream is JSON, also the refusals.
+//! The server on `control.sock`. Every answer is JSON, also the refusals, but for the event stream and what a worker said to `get`.
 
 use std::convert::Infallible;
 use std::io;
