@@ -1,6 +1,6 @@
 //! Who may be chosen in one group: written by the controller into the buffer that is not in use, then switched to.
 
-use crate::limits::MAX_SLOTS;
+use crate::{limits::MAX_SLOTS, share::Share};
 
 /// One published slot: which instance stands for it, and with how many listeners in this group.
 #[repr(C)]
@@ -21,6 +21,16 @@ impl Seat {
             listeners,
             reserved: 0,
         }
+    }
+
+    /// The same seat with this share.
+    #[must_use]
+    pub const fn with_share(mut self, share: Option<Share>) -> Self {
+        self.reserved = match share {
+            Some(share) => share.hundredths_of_a_percent(),
+            None => 0,
+        };
+        self
     }
 
     /// Row of the load table.

@@ -164,6 +164,14 @@ impl AppPrograms {
         self.loads.read(index)
     }
 
+    /// What waits for accept() on the instance, seen from outside.
+    // A stand-in: the table has no place for it yet.
+    pub fn set_queue(&mut self, _row: u16, _queue: u32) {}
+
+    /// The next connection that is established sends one notice of traffic.
+    // A stand-in: nobody sends it yet.
+    pub fn ask_for_wake(&mut self) {}
+
     /// Marks a listener (through any descriptor of it) as this instance's, and its future connections as steered.
     ///
     /// # Errors

@@ -7,5 +7,6 @@ mod directed;
 mod empty;
 mod flood;
 mod migration;
+mod rescue;
 mod rig;
 mod sticky;
