@@ -84,11 +84,13 @@ impl Group {
     }
 
     /// Makes a listener a member; it can't be chosen before its instance is published. One that is a member already may have closed and
-    /// opened again meanwhile, and is put where it was.
+    /// opened again meanwhile: if so, it is put where it was.
     pub(super) fn join(&mut self, instance: u16, cookie: u64, listener: &OwnedFd) -> Result<(), GroupError> {
         if let Some(member) = self.members.iter().find(|member| member.cookie == cookie) {
-            self.program.set_member(member.instance, member.nth, listener.as_fd())?;
-            return Ok(());
+            return match self.program.set_member(member.instance, member.nth, listener.as_fd()) {
+                Err(error) if !error.is_busy() => Err(error.into()),
+                Ok(()) | Err(_) => Ok(()),
+            };
         }
         let nth = self.listeners_of(instance);
         if usize::from(nth) >= LISTENERS_PER_INSTANCE {
