@@ -64,6 +64,20 @@ pub struct Worker {
     pub memory_bytes: u64,
     pub instances: Vec<Instance>,
     pub reason: Option<String>,
+    /// Absent in what older controllers say.
+    #[serde(default)]
+    pub published: bool,
+    pub fault: Option<Fault>,
+}
+
+/// What is wrong with a worker.
+#[derive(Debug, Clone, Deserialize)]
+#[expect(missing_docs, reason = "see Status")]
+pub struct Fault {
+    pub kind: String,
+    pub for_ms: u64,
+    pub withdrawn: bool,
+    pub reason: String,
 }
 
 /// One process incarnation.
@@ -119,6 +133,18 @@ impl Status {
                 .workers
                 .iter()
                 .all(|worker| worker.state == "active" && worker.instances.len() == 1)
+    }
+
+    /// The slots that have a fault.
+    pub fn faulty(&self) -> Vec<u16> {
+        let faulty = self.workers.iter().filter(|worker| worker.fault.is_some());
+        faulty.map(|worker| worker.id).collect()
+    }
+
+    /// The slots that are published.
+    pub fn published(&self) -> Vec<u16> {
+        let published = self.workers.iter().filter(|worker| worker.published);
+        published.map(|worker| worker.id).collect()
     }
 
     /// Established connections per slot, in slot order.
