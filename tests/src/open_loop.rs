@@ -186,9 +186,12 @@ async fn requests(to: SocketAddr, started: Instant, interval: Duration, stop: &A
     let addresses = ipv4_clients(ADDRESSES);
     let mut under_way = JoinSet::new();
     let mut number = 0;
-    while !stop.load(Ordering::Relaxed) {
+    loop {
         let intended = interval * number;
         tokio::time::sleep_until((started + intended).into()).await;
+        if stop.load(Ordering::Relaxed) {
+            break;
+        }
         let from = SocketAddr::new(addresses[number as usize % addresses.len()].into(), 0);
         under_way.spawn(one(to, from, started, intended));
         number += 1;
