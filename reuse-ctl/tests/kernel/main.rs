@@ -7,5 +7,8 @@ mod directed;
 mod empty;
 mod flood;
 mod migration;
+mod queue;
 mod rig;
+mod shares;
 mod sticky;
+mod wake;
