@@ -149,6 +149,12 @@ impl Status {
             .collect()
     }
 
+    /// The slots that have a fault.
+    pub fn faulty(&self) -> Vec<u16> {
+        let faulty = self.workers.iter().filter(|worker| worker.fault.is_some());
+        faulty.map(|worker| worker.id).collect()
+    }
+
     /// Established connections per slot, in slot order.
     pub fn connections(&self) -> Vec<u32> {
         self.workers.iter().map(|worker| worker.connections).collect()
