@@ -1,7 +1,8 @@
 //! Moving what is queued on an instance to others: its listeners are closed and opened again, in adjacent system calls on duplicates. When a
 //! listener closes, the kernel asks the program for each connection in its queue who shall have it, and only published ones are chosen.
 //!
-//! The server does not notice, unless it looks at the listener (`poll`, `accept`) within these microseconds: then it sees a hang-up.
+//! The server must stand still meanwhile (`process/freeze.rs`): if it looks at the listener within these microseconds it sees a hang-up, and
+//! some servers do not survive that.
 
 use std::{
     io,
