@@ -55,8 +55,11 @@ mod commands;
 mod context;
 mod drain;
 mod ending;
+mod fault;
+mod faults;
 mod instance;
 mod jobs;
+mod shares;
 mod slot;
 mod transitions;
 mod view;
@@ -65,7 +68,7 @@ mod words;
 #[cfg(test)]
 mod tests;
 
-use reuse_common::Policy;
+use reuse_common::{Policy, stall::Norm};
 
 pub use self::view::{FaultView, InstanceView, SlotView, View};
 
@@ -73,18 +76,23 @@ use self::context::{Context, Happened, Ticket};
 use self::jobs::Jobs;
 use self::slot::{Departure, Slot};
 use self::words::Why;
-use super::interface::{Config, Done, Effect, Input, Millis, NoteKind, Seated, SlotId};
+use super::interface::{Config, Done, Effect, Input, Millis, NoteKind, Seated, SlotId, VersionId};
 
 /// Everything the controller knows of its workers, and the rules that change it.
 #[derive(Debug)]
 pub struct Core {
     policy: Policy,
     mode: Mode,
+    /// What slots run that are neither a canary's nor on their way to or from its version.
+    version: VersionId,
     /// In slot order, without a gap; slots that leave are the last ones.
     slots: Vec<Slot>,
     jobs: Jobs,
     /// What was said with the last [`Effect::Publish`].
     published: Vec<Seated>,
+    norm: Norm,
+    /// Whether every active instance is faulty, and people were told so.
+    all_faulty: bool,
     cx: Context,
 }
 
@@ -107,9 +115,12 @@ impl Core {
         Self {
             policy,
             mode: Mode::Idle,
+            version: VersionId::default(),
             slots: Vec::new(),
             jobs: Jobs::default(),
             published: Vec::new(),
+            norm: Norm::new(config.hung.hung_after_ms),
+            all_faulty: false,
             cx: Context::new(config),
         }
     }
@@ -124,12 +135,12 @@ impl Core {
         }
         self.cx.advance_to(now);
         self.take(input);
-        self.settle();
+        self.come_to_rest();
         while self.next_deadline().is_some_and(|deadline| deadline <= self.cx.now()) {
             for slot in &mut self.slots {
                 slot.elapse(&mut self.cx);
             }
-            self.settle();
+            self.come_to_rest();
         }
         self.publish();
         self.finish_when_over();
@@ -141,6 +152,7 @@ impl Core {
         self.slots
             .iter()
             .filter_map(|slot| slot.deadline(self.cx.config()))
+            .chain(self.next_relief().map(|(due, _)| due))
             .min()
     }
 
@@ -190,7 +202,9 @@ impl Core {
                     slot.departed(instance, Departure::Exited(exit), cx);
                 }
             }
-            Input::Watched(_) | Input::Checked { .. } | Input::Tick => {}
+            Input::Watched(backlogs) => self.watched(backlogs),
+            Input::Checked { instance, outcome } => self.checked(instance, &outcome),
+            Input::Tick => {}
             Input::Interrupt => self.interrupt(),
         }
     }
@@ -199,9 +213,14 @@ impl Core {
         if matches!(self.mode, Mode::Idle) {
             self.mode = Mode::Running;
             self.slots = (0..self.cx.config().workers)
-                .map(|id| Slot::start(SlotId(id), &mut self.cx))
+                .map(|id| Slot::start(SlotId(id), self.version, &mut self.cx))
                 .collect();
         }
+    }
+
+    fn come_to_rest(&mut self) {
+        self.settle();
+        self.tend_faults();
     }
 
     /// Lets the waiting requests hear what happened, which may make more happen, until all is quiet.
@@ -235,7 +254,7 @@ impl Core {
                 Some(Seated {
                     slot: slot.id(),
                     instance: slot.published_instance()?,
-                    share: None,
+                    share: slot.share(),
                 })
             })
             .collect();

@@ -8,6 +8,7 @@ mod empty;
 mod flood;
 mod migration;
 mod queue;
+mod rescue;
 mod rig;
 mod shares;
 mod sticky;
