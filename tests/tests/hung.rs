@@ -21,6 +21,9 @@ const NOTICED: Duration = Duration::from_millis(100);
 /// How long the controller may take to see anything, on a busy machine, where the contract names no time.
 const SEEN: Duration = Duration::from_secs(3);
 
+/// A connection of the controller's own waits in the queue of a hung worker, to be seen when it accepts again.
+const NUDGE: u32 = 1;
+
 fn is_withdrawn(status: &Status, slot: u16) -> bool {
     let worker = status.worker(slot);
     let hung = worker
@@ -54,8 +57,10 @@ fn stop_for(time: Duration, app: &App, slot: u16, clients: &OpenLoop) -> Span {
     let status = app.status();
     assert!(is_withdrawn(&status, slot), "it stays withdrawn: {status:#?}");
     assert_eq!(status.faulty(), [slot], "and nobody else is blamed: {status:#?}");
-    // One is the controller's own, which shows when the worker accepts again.
-    assert!(status.worker(slot).queue <= 1, "what was queued on it was moved: {status:#?}");
+    assert!(
+        status.worker(slot).queue <= NUDGE,
+        "what was queued on it was moved: {status:#?}"
+    );
     let until = clients.now();
     stopped.resume();
     let status = app.wait_status("it is published again", SEEN, |status| {
@@ -168,7 +173,7 @@ fn what_is_queued_with_half_a_body_is_answered_by_others() {
     let queued = kernel::queued(pid, PORT);
     assert!(queued >= 8, "{queued} of {CLIENTS} are queued on it, and not moved yet");
     wait::until("they are rescued", Duration::from_secs(2) + SEEN, || {
-        kernel::queued(pid, PORT) == 0
+        kernel::queued(pid, PORT) <= NUDGE
     });
     for (number, mut client) in clients.into_iter().enumerate() {
         client.send(&BODY[500..]).expect("send the other half");
@@ -181,7 +186,8 @@ fn what_is_queued_with_half_a_body_is_answered_by_others() {
     stopped.resume();
     let status = app.wait_status("it is published again", SEEN, |status| all_is_well(status, 4));
     assert_eq!(status.pid_of(1), pid, "the same process");
-    assert_eq!(status.worker(1).migrated_out_total, u64::from(queued));
+    let moved = status.worker(1).migrated_out_total;
+    assert!(moved >= u64::from(queued - NUDGE), "{moved} of {queued} were moved");
     let clients = OpenLoop::start(SERVER, RATE);
     clients.run_for(Duration::from_secs(2));
     let run = clients.stop();

@@ -204,6 +204,7 @@ fn is_left_alone(command: &[String], time: Duration) {
     assert!(queued >= 30, "it is overloaded: {queued} connections are under way");
     // Also while it works off what has piled up.
     let run = clients.stop();
+    println!("the slowest took {:?}", run.percentile(100.0));
     run.assert_nothing_failed();
     let status = app.status();
     assert!(status.faulty().is_empty() && status.all_active(4), "{status:#?}");
