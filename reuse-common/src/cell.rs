@@ -58,3 +58,17 @@ macro_rules! fetch_add {
 
 fetch_add!(add_u32, u32, AtomicU32);
 fetch_add!(add_u64, u64, AtomicU64);
+
+/// Writes atomically and returns the value before. No other access of this thread moves across it.
+///
+/// # Safety
+/// `cell` must be valid for reads and writes, and aligned.
+#[inline(always)]
+pub unsafe fn exchange_u32(cell: *mut u32, value: u32) -> u32 {
+    #[cfg(target_arch = "bpf")]
+    // SAFETY: the caller's promise.
+    return unsafe { core::intrinsics::atomic_xchg::<u32, { core::intrinsics::AtomicOrdering::SeqCst }>(cell, value) };
+    #[cfg(not(target_arch = "bpf"))]
+    // SAFETY: the caller's promise.
+    return unsafe { core::sync::atomic::AtomicU32::from_ptr(cell) }.swap(value, core::sync::atomic::Ordering::SeqCst);
+}

@@ -23,17 +23,29 @@ pub fn by_hash(membership: &Membership, buckets: &Buckets, hash: u32) -> u32 {
     owner_or_any(membership, buckets, key)
 }
 
-/// `round-robin`: `turn` counts the connections of the group.
+/// 2^32 over the golden ratio: its multiples, modulo 2^32, spread evenly however many are taken.
+const GOLDEN: u32 = 0x9e37_79b9;
+
+/// `round-robin` and `least-loaded`, before the policy: the seat with a fixed share whose turn it is, or `None` for the policy's choice
+/// among the free seats. `draw` counts the connections of the group while it has such seats. Of any row of connections a seat gets its
+/// share but for one or two.
+#[inline(always)]
+pub fn by_share(membership: &Membership, draw: u64) -> Option<u32> {
+    // From 1 on, lest the very first one go to what may be a canary.
+    membership.shared_place((draw as u32).wrapping_add(1).wrapping_mul(GOLDEN))
+}
+
+/// `round-robin`: `turn` counts the connections of the group's free seats.
 #[inline(always)]
 pub fn by_turn(membership: &Membership, turn: u64) -> u32 {
     // A count of 0 can't come here, but the division must be visibly safe.
-    (turn % u64::from(membership.count().max(1))) as u32
+    (turn % u64::from(membership.free().max(1))) as u32
 }
 
-/// `least-loaded`: the smallest load of all, or of two random ones above [`FULL_SCAN`]. Ties are broken evenly by `random`.
+/// `least-loaded`: the smallest load of all free seats, or of two random ones above [`FULL_SCAN`]. Ties are broken evenly by `random`.
 #[inline(always)]
 pub fn by_load(membership: &Membership, loads: Loads, epoch: u32, random: u32) -> u32 {
-    let count = membership.count();
+    let count = membership.free();
     if count as usize > FULL_SCAN {
         let draw = mix(random as u64);
         let first = scale(draw as u32, count);
@@ -91,7 +103,7 @@ impl Sticky {
 }
 
 /// `sticky`: the recorded slot, else the owner of the client's bucket unless it has too many connections, else another bucket's,
-/// else the least loaded.
+/// else the least loaded. What a slot with a fixed share gets is decided by the first bucket alone.
 #[inline(always)]
 pub fn by_client(
     membership: &Membership,
@@ -125,7 +137,9 @@ fn place_for_new_client(
     let mut attempt = 0;
     while attempt < STICKY_ATTEMPTS {
         let place = owner_or_any(membership, buckets, client.hash(attempt));
-        if loads.established(membership.seat(place).instance()) <= bound {
+        let is_shared = place >= membership.free();
+        let may_take = !is_shared && loads.established(membership.seat(place).instance()) <= bound;
+        if may_take || (is_shared && attempt == 0) {
             return place;
         }
         attempt += 1;
@@ -133,12 +147,12 @@ fn place_for_new_client(
     by_load(membership, loads, epoch, client.hash(attempt) as u32)
 }
 
-/// More connections than this (biased) make a worker too full for a new client: the larger of 1.25 × mean and mean + 8.
+/// More connections than this (biased) make a worker too full for a new client: the larger of 1.25 × mean and mean + 8 of the free seats.
 #[inline(always)]
 fn bound(membership: &Membership, loads: Loads) -> u32 {
     let mut sum = 0_u64;
     let mut seats = 0;
-    while seats < MEAN_SAMPLE && seats < membership.count() {
+    while seats < MEAN_SAMPLE && seats < membership.free() {
         sum += u64::from(loads.established(membership.seat(seats).instance()));
         seats += 1;
     }

@@ -6,6 +6,7 @@ use crate::{
     limits::MAX_INSTANCES,
     load::{InstanceLoad, LoadTable},
     seats::Seat,
+    share::Share,
 };
 
 /// A group whose slot `n` is held by instance `n + 1`.
@@ -17,7 +18,11 @@ struct Group {
 
 impl Group {
     fn new(slots: impl IntoIterator<Item = u16>) -> Self {
-        let slots: Vec<u16> = slots.into_iter().collect();
+        Self::with_shares(slots.into_iter().map(|slot| (slot, None)))
+    }
+
+    fn with_shares(slots: impl IntoIterator<Item = (u16, Option<Share>)>) -> Self {
+        let slots: Vec<(u16, Option<Share>)> = slots.into_iter().collect();
         let mut buckets = Box::new(Buckets::EMPTY);
         buckets.assign(&slots);
         // SAFETY: a table of integers may be all zeroes.
@@ -25,7 +30,11 @@ impl Group {
         assert_eq!(table.rows().len(), MAX_INSTANCES);
         assert_eq!(table.rows()[1], InstanceLoad::default());
         Self {
-            membership: Membership::new(slots.iter().map(|&slot| Seat::new(slot, slot + 1, 1))),
+            membership: Membership::new(
+                slots
+                    .iter()
+                    .map(|&(slot, share)| Seat::new(slot, slot + 1, 1).with_share(share)),
+            ),
             buckets,
             table,
         }
@@ -149,12 +158,102 @@ fn new_clients_spread_evenly() {
     assert!(counts.iter().all(|&count| (880..1120).contains(&count)), "{counts:?}");
 }
 
+fn percent(percent: u16) -> Option<Share> {
+    Share::from_hundredths_of_a_percent(percent * 100)
+}
+
+#[test]
+fn shares_are_exact_and_the_rest_is_round_robin() {
+    let group = Group::with_shares([(0, None), (1, percent(5)), (2, None), (3, percent(20)), (4, None)]);
+    let mut counts = [0u32; 5];
+    let mut turn = 0;
+    for draw in 0..20_000 {
+        let place = by_share(&group.membership, draw).unwrap_or_else(|| {
+            turn += 1;
+            by_turn(&group.membership, turn)
+        });
+        counts[group.slot(place) as usize] += 1;
+    }
+    for (slot, expected) in [(0, 5_000), (1, 1_000), (2, 5_000), (3, 4_000), (4, 5_000)] {
+        assert!(counts[slot].abs_diff(expected) <= 2, "{counts:?}");
+    }
+    // Any hundred in a row have their five.
+    for start in [0, 777, 12_345, u64::from(u32::MAX) - 50] {
+        let hits = (start..start + 100).filter(|&draw| by_share(&group.membership, draw) == Some(3));
+        assert!((3..=7).contains(&hits.count()), "from {start} on");
+    }
+}
+
+#[test]
+fn least_loaded_leaves_shares_alone() {
+    let mut group = Group::with_shares([(0, percent(10)), (1, None), (2, None)]);
+    let loads = group.loads();
+    for _ in 0..9 {
+        loads.entered(2, 9, true);
+        loads.entered(3, 9, true);
+    }
+    let chosen: Vec<u16> = (0..100)
+        .map(|random| group.slot(by_load(&group.membership, loads, 9, random)))
+        .collect();
+    assert!(
+        chosen.iter().all(|&slot| slot != 0),
+        "the idle canary gets no more than its share"
+    );
+}
+
+/// However loaded the others are: the canary's 5 % of new clients are decided by their first bucket.
+#[test]
+fn sticky_honours_shares_under_load() {
+    for crowded in [None, Some(0), Some(3)] {
+        let mut group = Group::with_shares([(0, None), (1, None), (2, None), (3, percent(5))]);
+        let loads = group.loads();
+        if let Some(slot) = crowded {
+            for _ in 0..100 {
+                loads.entered(slot + 1, 9, true);
+            }
+        }
+        let mut counts = [0u32; 4];
+        for number in 0..20_000u32 {
+            let key = client((0x7f00_0000 + number).to_be());
+            let sticky = by_client(&group.membership, &group.buckets, loads, &key, None, 9);
+            counts[group.slot(sticky.place()) as usize] += 1;
+        }
+        assert!((900..=1100).contains(&counts[3]), "{crowded:?}: {counts:?}");
+        if crowded == Some(0) {
+            assert_eq!(counts[0], 0, "{counts:?}");
+        }
+    }
+}
+
+#[test]
+fn shares_alone_fill_the_whole() {
+    let mut group = Group::with_shares([(4, percent(1)), (9, percent(3))]);
+    let loads = group.loads();
+    let counts = |place: &dyn Fn(u32) -> u32| {
+        let nines = (0..10_000).filter(|&n| group.slot(place(n)) == 9).count();
+        (7_350..=7_650).contains(&nines)
+    };
+    assert!(counts(
+        &|n| by_share(&group.membership, n.into()).expect("all are shared")
+    ));
+    assert!(counts(&|n| by_hash(&group.membership, &group.buckets, n)));
+    assert!(counts(&|n| by_client(
+        &group.membership,
+        &group.buckets,
+        loads,
+        &client(n),
+        None,
+        9
+    )
+    .place()));
+}
+
 proptest! {
     #[test]
     fn every_policy_names_a_seat(slots in prop::collection::btree_set(0u16..256, 1..256), stale in prop::collection::vec(0u16..256, 1..8), hash: u32, turn: u64, recorded in prop::option::of(0u16..300), loaded in prop::collection::vec(1u16..257, 0..400)) {
         let mut group = Group::new(slots.iter().copied());
         // The buckets of an earlier membership: what a reader may see between the two writes of a switch.
-        group.buckets.assign(&stale);
+        group.buckets.assign(&stale.iter().map(|&slot| (slot, None)).collect::<Vec<_>>());
         let loads = group.loads();
         for instance in loaded {
             loads.entered(instance, 9, true);

@@ -2,7 +2,8 @@
 //!
 //! Everything here is pure: it compiles for the BPF target (without `std`) and is unit- and property-tested on the host.
 //! [`choose`] holds the four policies; [`rendezvous`] and [`seats`] the tables that they read and that the controller writes;
-//! [`load`] what the kernel counts per instance; [`client`] who counts as one client.
+//! [`load`] what the kernel counts per instance; [`client`] who counts as one client. [`stall`] says who is hung, [`withhold`] who is
+//! withdrawn for a fault: only the controller and the simulator ask them.
 #![cfg_attr(target_arch = "bpf", no_std)]
 #![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch, core_intrinsics))]
 #![cfg_attr(
@@ -10,6 +11,7 @@
     expect(internal_features, reason = "AtomicU64::fetch_add does not exist on the BPF target")
 )]
 
+pub mod app;
 pub mod cell;
 pub mod choose;
 pub mod client;
@@ -17,11 +19,16 @@ pub mod limits;
 pub mod load;
 pub mod notice;
 pub mod policy;
+pub mod portion;
 pub mod rendezvous;
 pub mod seats;
 pub mod settings;
 pub mod share;
+#[cfg(not(target_arch = "bpf"))]
+pub mod stall;
 pub mod verdict;
+#[cfg(not(target_arch = "bpf"))]
+pub mod withhold;
 
 pub use policy::Policy;
 pub use share::Share;

@@ -10,7 +10,9 @@ pub struct InstanceLoad {
     /// Connections in ESTABLISHED or CLOSE_WAIT now. May be off by one for an instant while a connection migrates.
     established: u32,
     /// The slot that the instance stands for.
-    slot: u32,
+    slot: u16,
+    /// Connections that wait in its accept queues, as the controller saw them last; more than 65,535 are shown as that many.
+    queue: u16,
     /// Selections that have not become connections yet, by the epoch in which they were made.
     pending: [Pending; 2],
     selected_total: u64,
@@ -32,6 +34,11 @@ struct Pending {
 /// Selections are forgotten after one to two epochs of 2^28 ns (0.27 s), so that SYNs which never complete do not count for ever.
 const EPOCH_SHIFT: u32 = 28;
 
+/// How many established connections one that waits to be accepted counts for, beside itself: it is one of `established` already.
+/// With 1 it counts twice, as a connection that the worker has, and as one that it has fallen behind with. A worker that keeps up has
+/// an empty queue almost always, and one that has stopped is overtaken twice as soon.
+pub const QUEUE_WEIGHT: u32 = 1;
+
 /// Added to a load so that a counter which is off by a few below zero still compares as small.
 const BIAS: u32 = 1 << 20;
 
@@ -45,7 +52,7 @@ impl InstanceLoad {
     /// A fresh row for an instance of `slot`.
     pub fn new(slot: u16) -> Self {
         Self {
-            slot: slot.into(),
+            slot,
             ..Self::default()
         }
     }
@@ -53,6 +60,11 @@ impl InstanceLoad {
     /// Connections now; an instant's undershoot is shown as 0.
     pub fn established(&self) -> u32 {
         u32::try_from(self.established.cast_signed()).unwrap_or(0)
+    }
+
+    /// Connections that the server has not accepted yet, at most 65,535: what the controller wrote last.
+    pub fn queue(&self) -> u16 {
+        self.queue
     }
 
     /// Times that the program chose this instance.
@@ -92,6 +104,7 @@ impl InstanceLoad {
 }
 
 const _: () = assert!(size_of::<InstanceLoad>() == 64 && align_of::<InstanceLoad>() == 64);
+const _: () = assert!(core::mem::offset_of!(InstanceLoad, queue) == 6);
 const _: () = assert!(core::mem::offset_of!(InstanceLoad, selected_total) == 24);
 const _: () = assert!(core::mem::offset_of!(InstanceLoad, directed_total) == 60);
 
@@ -146,28 +159,51 @@ impl Loads {
     /// The bias that [`established`](Self::established) and [`load`](Self::load) carry.
     pub const BIAS: u32 = BIAS;
 
-    /// Connections plus recent selections that are not connections yet (biased). Without a branch: the verifier follows a scan over
-    /// sixteen of these, and every branch would double its work.
+    /// Connections, plus recent selections that are not connections yet, plus the queue by its weight (biased). Without a branch: the
+    /// verifier follows a scan over sixteen of these, and every branch would double its work.
     #[inline(always)]
     pub fn load(&self, instance: u16, epoch: u32) -> u32 {
         let row = self.row(instance);
         // SAFETY: `row` points into the table.
-        let pending: [Pending; 2] = unsafe {
-            [
-                cell::read(&raw const (*row).pending[0]),
-                cell::read(&raw const (*row).pending[1]),
-            ]
+        let (pending, queue): ([Pending; 2], u16) = unsafe {
+            (
+                [
+                    cell::read(&raw const (*row).pending[0]),
+                    cell::read(&raw const (*row).pending[1]),
+                ],
+                cell::read(&raw const (*row).queue),
+            )
         };
         self.established(instance)
             .wrapping_add(pending[0].if_recent(epoch))
             .wrapping_add(pending[1].if_recent(epoch))
+            .wrapping_add(u32::from(queue) * QUEUE_WEIGHT)
     }
 
     /// The slot of an instance.
     #[inline(always)]
     pub fn slot(&self, instance: u16) -> u16 {
         // SAFETY: `row` points into the table.
-        unsafe { cell::read(&raw const (*self.row(instance)).slot) as u16 }
+        unsafe { cell::read(&raw const (*self.row(instance)).slot) }
+    }
+
+    /// A copy of a row.
+    pub fn copy(&self, instance: u16) -> InstanceLoad {
+        // SAFETY: `row` points into the table.
+        unsafe { cell::read(self.row(instance)) }
+    }
+
+    /// Begins a row anew. Nobody may be counting in it.
+    pub fn reset(&self, instance: u16, row: InstanceLoad) {
+        // SAFETY: `row` points into the table.
+        unsafe { cell::write(self.row(instance), row) };
+    }
+
+    /// So many connections wait to be accepted by this instance.
+    pub fn set_queue(&self, instance: u16, connections: u32) {
+        let queue = u16::try_from(connections).unwrap_or(u16::MAX);
+        // SAFETY: `row` points into the table; nobody but the controller writes this number.
+        unsafe { cell::write(&raw mut (*self.row(instance)).queue, queue) };
     }
 
     /// The program chose this instance for a new connection.
@@ -303,6 +339,24 @@ mod tests {
             "an undershoot compares as small"
         );
         assert_eq!(table.rows()[5].established(), 0);
+    }
+
+    #[test]
+    fn what_waits_counts_twice_until_the_row_begins_anew() {
+        let mut table = table();
+        // SAFETY: the table outlives the view.
+        let loads = unsafe { Loads::new(&raw mut *table) };
+        loads.reset(5, InstanceLoad::new(300));
+        loads.entered(5, 100, true);
+        loads.set_queue(5, 1);
+        assert_eq!(loads.load(5, 100) - Loads::BIAS, 1 + QUEUE_WEIGHT);
+        assert_eq!(loads.established(5) - Loads::BIAS, 1);
+        assert_eq!((loads.slot(5), loads.copy(5).queue()), (300, 1));
+        loads.set_queue(5, 1_000_000);
+        assert_eq!(loads.copy(5).queue(), u16::MAX);
+        assert!(loads.load(5, 100) & 0x8000_0000 == 0, "31 bits are compared");
+        loads.reset(5, InstanceLoad::new(2));
+        assert_eq!((loads.copy(5).queue(), loads.load(5, 100)), (0, Loads::BIAS));
     }
 
     #[test]

@@ -1,12 +1,12 @@
 //! What the programs tell the controller, through the ring buffer.
 
-/// Something happened to a listener of a worker.
+/// Something happened to a listener of a worker, or to one of its connections.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Notice {
     /// A [`NoticeKind`] as a number.
     pub kind: u32,
-    /// Row of the load table, from the cgroup of the process that bound.
+    /// Row of the load table: for a bind, from the cgroup of the process that binds; else of the socket's stamp (0 is the lot's).
     pub instance: u32,
     /// The socket's cookie.
     pub cookie: u64,

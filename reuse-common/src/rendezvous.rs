@@ -3,9 +3,17 @@
 //! A key belongs to a bucket, and a bucket to the published slot that scores highest for it. Taking a slot away leaves every other
 //! slot's score as it is, so no bucket of another slot moves: the exact property of rendezvous hashing, at the price of one
 //! table look-up in the kernel, however many workers there are. The controller fills the table when membership changes
-//! (256 slots: a few milliseconds); weights, which need logarithms, can be added there without a change in the kernel.
+//! (256 slots: a few milliseconds).
+//!
+//! A slot with a fixed share gets exactly that many buckets, those that score highest for it; the others divide the rest as if there
+//! were no more. A share that grows only takes buckets, and one that shrinks only gives some back.
 
 use crate::limits::MAX_SLOTS;
+#[cfg(not(target_arch = "bpf"))]
+use crate::{
+    portion::{MAX_SHARES, Scale},
+    share::Share,
+};
 
 /// Number of buckets; with 256 slots each owns 64 of them, so shares differ by about an eighth from the granularity alone.
 pub const BUCKETS: usize = 1 << 14;
@@ -27,17 +35,58 @@ impl Buckets {
         self.slots[key as usize & (BUCKETS - 1)] as u16
     }
 
-    /// Gives every bucket to the highest-scoring of `slots`. Without slots nothing changes.
-    pub fn assign(&mut self, slots: &[u16]) {
-        for (bucket, owner) in self.slots.iter_mut().enumerate() {
-            if let Some(&best) = slots.iter().max_by_key(|&&slot| score(bucket as u64, slot)) {
-                *owner = (best as usize & (MAX_SLOTS - 1)) as u8;
+    /// Divides the buckets among these slots. Without slots nothing changes.
+    ///
+    /// Of the slots with a share, the first [`MAX_SHARES`] in the order of their numbers get so many buckets, in that order: of those
+    /// that are not taken yet, the ones that score highest for the slot. How shares are made to fit is told at [`Scale`]. The
+    /// other buckets go each to the highest-scoring slot without a share (of all slots, where every one has a share and rounding has
+    /// left a bucket over).
+    #[cfg(not(target_arch = "bpf"))]
+    pub fn assign(&mut self, slots: &[(u16, Option<Share>)]) {
+        let mut shared: Vec<(u16, Share)> = slots.iter().filter_map(|&(slot, share)| Some((slot, share?))).collect();
+        shared.sort_unstable();
+        shared.truncate(MAX_SHARES);
+        let is_free = |slot: u16| shared.iter().all(|&(other, _)| other != slot);
+        let mut rest: Vec<u16> = slots
+            .iter()
+            .map(|&(slot, _)| slot)
+            .filter(|&slot| is_free(slot))
+            .collect();
+        let any_free = !rest.is_empty();
+        if !any_free {
+            rest = shared.iter().map(|&(slot, _)| slot).collect();
+        }
+
+        let sum = shared
+            .iter()
+            .map(|(_, share)| u64::from(share.hundredths_of_a_percent()))
+            .sum();
+        let scale = Scale::new(sum, any_free);
+        let mut untaken: Vec<u16> = (0..BUCKETS as u16).collect();
+        for &(slot, share) in &shared {
+            let wanted = scale.part(share.hundredths_of_a_percent().into(), BUCKETS as u64) as usize;
+            // Rounding never takes the last bucket from those without a share.
+            let wanted = wanted.min(untaken.len() - usize::from(any_free));
+            untaken.sort_unstable_by_key(|&bucket| core::cmp::Reverse(score(bucket.into(), slot)));
+            for bucket in untaken.drain(..wanted) {
+                self.slots[bucket as usize] = owner_byte(slot);
+            }
+        }
+        for bucket in untaken {
+            if let Some(&best) = rest.iter().max_by_key(|&&slot| score(bucket.into(), slot)) {
+                self.slots[bucket as usize] = owner_byte(best);
             }
         }
     }
 }
 
+#[cfg(not(target_arch = "bpf"))]
+const fn owner_byte(slot: u16) -> u8 {
+    (slot as usize & (MAX_SLOTS - 1)) as u8
+}
+
 /// How strongly a slot claims a bucket. The slot is part of the result, so that no two slots score alike.
+#[cfg(not(target_arch = "bpf"))]
 const fn score(bucket: u64, slot: u16) -> u64 {
     (mix(bucket << 16 | slot as u64) & !0xff) | (slot as u64 & 0xff)
 }
@@ -55,6 +104,7 @@ const _: () = assert!(
     size_of::<Buckets>() == BUCKETS && MAX_SLOTS <= 256,
     "a slot fits into a byte"
 );
+const _: () = assert!(BUCKETS <= 1 << 16, "a bucket's number fits into two bytes");
 
 crate::plain_data!(Buckets);
 
@@ -66,40 +116,113 @@ mod tests {
 
     use super::*;
 
-    fn assigned(slots: &[u16]) -> Box<Buckets> {
+    fn assigned(slots: &[(u16, Option<Share>)]) -> Box<Buckets> {
         let mut buckets = Box::new(Buckets::EMPTY);
         buckets.assign(slots);
         buckets
+    }
+
+    fn free(slots: impl IntoIterator<Item = u16>) -> Vec<(u16, Option<Share>)> {
+        slots.into_iter().map(|slot| (slot, None)).collect()
+    }
+
+    fn share(hundredths: u16) -> Option<Share> {
+        Share::from_hundredths_of_a_percent(hundredths)
+    }
+
+    fn count(buckets: &Buckets, slot: u16) -> usize {
+        (0..BUCKETS as u64).filter(|&key| buckets.owner(key) == slot).count()
+    }
+
+    /// Slots, some with a share (0 is none).
+    fn some_slots(size: core::ops::Range<usize>) -> impl Strategy<Value = Vec<(u16, Option<Share>)>> {
+        let share_of = prop_oneof![2 => Just(0), 1 => 1u16..2500];
+        prop::collection::btree_map(0u16..256, share_of, size).prop_map(|slots| {
+            slots
+                .into_iter()
+                .map(|(slot, hundredths)| (slot, share(hundredths)))
+                .collect()
+        })
     }
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(48))]
 
         #[test]
-        fn taking_a_slot_away_moves_only_its_own_buckets(slots in prop::collection::btree_set(0u16..256, 2..24), nth in any::<prop::sample::Index>()) {
-            let all: Vec<u16> = slots.iter().copied().collect();
-            let gone = all[nth.index(all.len())];
-            let rest: Vec<u16> = all.iter().copied().filter(|&slot| slot != gone).collect();
-            let (before, after) = (assigned(&all), assigned(&rest));
+        fn taking_a_slot_away_moves_only_its_own_buckets(slots in some_slots(3..24), nth in any::<prop::sample::Index>()) {
+            let free: Vec<u16> = slots.iter().filter(|(_, share)| share.is_none()).map(|&(slot, _)| slot).collect();
+            prop_assume!(free.len() >= 2);
+            let gone = free[nth.index(free.len())];
+            let rest: Vec<_> = slots.iter().copied().filter(|&(slot, _)| slot != gone).collect();
+            let (before, after) = (assigned(&slots), assigned(&rest));
             for key in 0..BUCKETS as u64 {
                 if before.owner(key) == gone {
-                    prop_assert!(rest.contains(&after.owner(key)));
+                    prop_assert!(free.contains(&after.owner(key)) && after.owner(key) != gone);
                 } else {
                     prop_assert_eq!(before.owner(key), after.owner(key));
                 }
             }
         }
+
+        #[test]
+        fn a_share_that_grows_only_takes(slots in some_slots(2..16), nth in any::<prop::sample::Index>(), more in 1u16..2500) {
+            let free = slots.iter().filter(|(_, share)| share.is_none()).count();
+            let shared: Vec<usize> = (0..slots.len()).filter(|&nth| slots[nth].1.is_some()).collect();
+            prop_assume!(free > 0 && !shared.is_empty());
+            let grows = shared[nth.index(shared.len())];
+            let mut larger = slots.clone();
+            larger[grows].1 = share(slots[grows].1.map_or(0, Share::hundredths_of_a_percent) + more);
+            let sum: u16 = larger.iter().filter_map(|(_, share)| *share).map(Share::hundredths_of_a_percent).sum();
+            prop_assume!(sum < Share::WHOLE);
+            let (before, after) = (assigned(&slots), assigned(&larger));
+            for key in (0..BUCKETS as u64).filter(|&key| before.owner(key) == slots[grows].0) {
+                prop_assert_eq!(after.owner(key), slots[grows].0);
+            }
+        }
+
+        #[test]
+        fn shares_are_exact_and_nobody_goes_without(slots in some_slots(1..40)) {
+            let buckets = assigned(&slots);
+            let sum: u16 = slots.iter().filter_map(|(_, share)| *share).map(Share::hundredths_of_a_percent).sum();
+            let any_free = slots.iter().any(|(_, share)| share.is_none());
+            for &(slot, share) in &slots {
+                let owned = count(&buckets, slot);
+                match share {
+                    Some(share) if any_free && sum < Share::WHOLE - 100 => {
+                        let exact = f64::from(share.hundredths_of_a_percent()) / 10_000.0 * BUCKETS as f64;
+                        prop_assert!((owned as f64 - exact).abs() <= 0.5, "{owned} instead of {exact}");
+                    }
+                    _ if any_free && sum < Share::WHOLE / 2 => prop_assert!(owned > 0),
+                    _ => {}
+                }
+            }
+            prop_assert!(!any_free || slots.iter().any(|&(slot, share)| share.is_none() && count(&buckets, slot) > 0));
+        }
+    }
+
+    #[test]
+    fn shares_of_all_fill_the_table() {
+        let buckets = assigned(&[(0, share(100)), (1, share(100)), (2, share(100))]);
+        let counts = [0, 1, 2].map(|slot| count(&buckets, slot));
+        assert_eq!(counts.iter().sum::<usize>(), BUCKETS);
+        assert!(
+            counts.iter().all(|count| count.abs_diff(BUCKETS / 3) <= 1),
+            "{counts:?}"
+        );
+        assert_eq!(count(&assigned(&[(7, share(1))]), 7), BUCKETS);
     }
 
     #[test]
     fn the_order_of_the_slots_does_not_matter() {
-        assert!(assigned(&[0, 1, 2, 7]) == assigned(&[7, 2, 0, 1]));
+        assert!(assigned(&free([0, 1, 2, 7])) == assigned(&free([7, 2, 0, 1])));
+        let (two, seven) = ((2, share(700)), (7, share(3000)));
+        assert!(assigned(&[(0, None), two, seven]) == assigned(&[seven, (0, None), two]));
     }
 
     #[test]
     fn shares_are_even_within_four_standard_deviations() {
         for slots in [2usize, 4, 8, 64, 256] {
-            let buckets = assigned(&(0..slots as u16).collect::<Vec<_>>());
+            let buckets = assigned(&free(0..slots as u16));
             let mut counts = vec![0u32; slots];
             for key in 0..BUCKETS as u64 {
                 counts[buckets.owner(key) as usize] += 1;

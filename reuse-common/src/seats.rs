@@ -1,26 +1,39 @@
 //! Who may be chosen in one group: written by the controller into the buffer that is not in use, then switched to.
 
-use crate::limits::MAX_SLOTS;
+#[cfg(not(target_arch = "bpf"))]
+use crate::portion::Scale;
+use crate::{cell, limits::MAX_SLOTS, portion::MAX_SHARES, share::Share};
 
-/// One published slot: which instance stands for it, and with how many listeners in this group.
+/// One published slot: which instance stands for it, with how many listeners in this group, and its fixed share if it has one.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Seat {
     instance: u16,
     slot: u16,
     listeners: u16,
-    reserved: u16,
+    /// Hundredths of a percent; 0 is none.
+    share: u16,
 }
 
 impl Seat {
-    /// A seat for `slot`, held by `instance` with `listeners` (1…8) members of the group.
+    /// A seat for `slot`, held by `instance` with `listeners` (1…8) members of the group; without a share of its own.
     pub const fn new(slot: u16, instance: u16, listeners: u16) -> Self {
         Self {
             instance,
             slot,
             listeners,
-            reserved: 0,
+            share: 0,
         }
+    }
+
+    /// The same seat with this share.
+    #[must_use]
+    pub const fn with_share(mut self, share: Option<Share>) -> Self {
+        self.share = match share {
+            Some(share) => share.hundredths_of_a_percent(),
+            None => 0,
+        };
+        self
     }
 
     /// Row of the load table.
@@ -40,33 +53,44 @@ impl Seat {
     pub const fn listeners(&self) -> u16 {
         self.listeners
     }
+
+    /// Its fixed share of new connections.
+    pub const fn share(&self) -> Option<Share> {
+        Share::from_hundredths_of_a_percent(self.share)
+    }
 }
 
 /// Says that a slot has no seat.
 pub const NO_SEAT: u16 = u16::MAX;
 
-/// The published slots of one group.
+/// The published slots of one group: first those that divide connections by the policy (*free* seats), then those with a fixed share.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Membership {
     count: u32,
-    reserved: u32,
+    free: u32,
     seats: [Seat; MAX_SLOTS],
     seat_of_slot: [u16; MAX_SLOTS],
+    /// The last draw that falls to each seat with a share, ascending; unused ones repeat the last used.
+    last_draws: [u32; MAX_SHARES],
 }
 
 impl Membership {
     /// Nobody.
     pub const EMPTY: Self = Self {
         count: 0,
-        reserved: 0,
+        free: 0,
         seats: [Seat::new(0, 0, 0); MAX_SLOTS],
         seat_of_slot: [NO_SEAT; MAX_SLOTS],
+        last_draws: [0; MAX_SHARES],
     };
 
-    /// These seats, at most one per slot and at most [`MAX_SLOTS`]; further ones are left out.
+    /// These seats, at most one per slot and at most [`MAX_SLOTS`]; further ones are left out. Of those with a share, the first
+    /// [`MAX_SHARES`] keep it; how shares are made to fit is told at [`Scale`].
+    #[cfg(not(target_arch = "bpf"))]
     pub fn new(seats: impl IntoIterator<Item = Seat>) -> Self {
         let mut membership = Self::EMPTY;
+        let mut shared = Vec::new();
         for seat in seats {
             let Some(entry) = membership.seat_of_slot.get_mut(seat.slot as usize) else {
                 continue;
@@ -74,17 +98,75 @@ impl Membership {
             if *entry != NO_SEAT {
                 continue;
             }
-            *entry = membership.count as u16;
-            membership.seats[membership.count as usize] = seat;
-            membership.count += 1;
+            // Its place is known when all are.
+            *entry = 0;
+            if seat.share == 0 || shared.len() == MAX_SHARES {
+                membership.take_place(seat.with_share(None));
+            } else {
+                shared.push(seat);
+            }
         }
+        membership.free = membership.count;
+        let sum = shared.iter().map(|seat| u64::from(seat.share)).sum();
+        let scale = Scale::new(sum, membership.free > 0);
+        let mut end = 0;
+        let mut last_draws = [0; MAX_SHARES];
+        for (nth, last_draw) in last_draws.iter_mut().enumerate() {
+            if let Some(&seat) = shared.get(nth) {
+                membership.take_place(seat);
+                end += u64::from(seat.share);
+            }
+            *last_draw = scale.part(end, 1 << 32).saturating_sub(1) as u32;
+        }
+        membership.last_draws = last_draws;
         membership
+    }
+
+    #[cfg(not(target_arch = "bpf"))]
+    fn take_place(&mut self, seat: Seat) {
+        self.seat_of_slot[seat.slot as usize] = self.count as u16;
+        self.seats[self.count as usize] = seat;
+        self.count += 1;
     }
 
     /// How many seats there are.
     #[inline(always)]
     pub const fn count(&self) -> u32 {
         self.count
+    }
+
+    /// How many of them, the first ones, have no share of their own.
+    #[inline(always)]
+    pub const fn free(&self) -> u32 {
+        self.free
+    }
+
+    /// Whether any seat has a share.
+    #[inline(always)]
+    pub const fn has_shares(&self) -> bool {
+        self.free != self.count
+    }
+
+    /// The place of the seat with a share that this draw falls to, of evenly spread draws; `None`: it falls to the free seats, of which
+    /// there is one then. Only while some seat [has a share](Self::has_shares).
+    #[inline(always)]
+    pub fn shared_place(&self, draw: u32) -> Option<u32> {
+        // How many of the ascending numbers are below the draw: a search by halves, without a branch (see `cell::opaque`).
+        let mut below = 0;
+        let mut step = MAX_SHARES / 2;
+        while step > 0 {
+            below += step & self.mask_if_below(below + step - 1, draw);
+            step /= 2;
+        }
+        below += 1 & self.mask_if_below(below, draw);
+        (below < MAX_SHARES).then_some(self.free + below as u32)
+    }
+
+    /// All ones if the seat's last draw is below this one, else 0.
+    #[inline(always)]
+    fn mask_if_below(&self, nth: usize, draw: u32) -> usize {
+        let difference = u64::from(self.last_draws[nth & (MAX_SHARES - 1)]).wrapping_sub(u64::from(draw));
+        (cell::opaque(difference).cast_signed() >> 63).cast_unsigned() as usize
     }
 
     /// The seat at this place; a place beyond [`count`](Self::count) holds a seat without listeners.
@@ -100,20 +182,26 @@ impl Membership {
         if place == NO_SEAT { None } else { Some(place as u32) }
     }
 
-    /// The seats, in the order in which they were given.
+    /// The seats: free ones first, else in the order in which they were given.
     pub fn seats(&self) -> &[Seat] {
         &self.seats[..self.count as usize]
     }
 }
 
 const _: () = assert!(size_of::<Seat>() == 8);
-const _: () = assert!(size_of::<Membership>() == 8 + MAX_SLOTS * 8 + MAX_SLOTS * 2);
+const _: () = assert!(size_of::<Membership>() == 8 + MAX_SLOTS * 8 + MAX_SLOTS * 2 + MAX_SHARES * 4);
 
 crate::plain_data!(Seat, Membership);
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    fn percent(percent: u16) -> Option<Share> {
+        Share::from_hundredths_of_a_percent(percent * 100)
+    }
 
     #[test]
     fn every_slot_has_at_most_one_seat() {
@@ -128,5 +216,58 @@ mod tests {
         assert_eq!(membership.seat(0).instance(), 10);
         assert_eq!(membership.place_of(0), Some(1));
         assert_eq!(membership.place_of(1), None);
+        assert!(!membership.has_shares());
+    }
+
+    #[test]
+    fn seats_with_a_share_come_last() {
+        let membership = Membership::new([
+            Seat::new(0, 10, 1).with_share(percent(25)),
+            Seat::new(1, 11, 1),
+            Seat::new(2, 12, 1).with_share(percent(50)),
+            Seat::new(3, 13, 1),
+        ]);
+        let slots: Vec<u16> = membership.seats().iter().map(Seat::slot).collect();
+        assert_eq!((slots, membership.free()), (vec![1, 3, 0, 2], 2));
+        assert_eq!(membership.place_of(0), Some(2));
+        let quarter = 1 << 30;
+        for (draw, place) in [
+            (0, Some(2)),
+            (quarter - 1, Some(2)),
+            (quarter, Some(3)),
+            (3 * quarter - 1, Some(3)),
+            (3 * quarter, None),
+            (u32::MAX, None),
+        ] {
+            assert_eq!(membership.shared_place(draw), place, "{draw}");
+        }
+    }
+
+    #[test]
+    fn a_share_too_many_is_none() {
+        let seats = (0..40).map(|slot| Seat::new(slot, slot + 1, 1).with_share(percent(1)));
+        let membership = Membership::new(seats);
+        assert_eq!((membership.count(), membership.free()), (40, 8));
+        assert_eq!(membership.shared_place(0), Some(8));
+        assert_eq!(membership.shared_place(u32::MAX), None);
+        assert_eq!(membership.seat(0).slot(), 32);
+        assert_eq!(membership.seat(0).share(), None);
+    }
+
+    proptest! {
+        #[test]
+        fn a_draw_falls_to_the_first_that_reaches_it(shares in prop::collection::vec(0u16..5000, 1..60), draw: u32) {
+            let seats = shares.iter().enumerate().map(|(slot, &share)| {
+                Seat::new(slot as u16, slot as u16 + 1, 1).with_share(Share::from_hundredths_of_a_percent(share))
+            });
+            let membership = Membership::new(seats);
+            prop_assume!(membership.has_shares());
+            let shared = (membership.count() - membership.free()) as usize;
+            let expected = membership.last_draws[..shared].iter().position(|&last| draw <= last);
+            prop_assert_eq!(membership.shared_place(draw), expected.map(|nth| membership.free() + nth as u32));
+            if membership.free() == 0 {
+                prop_assert_eq!(membership.last_draws[shared - 1], u32::MAX);
+            }
+        }
     }
 }

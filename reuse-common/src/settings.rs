@@ -44,6 +44,8 @@ pub struct GroupState {
     pub refuse_when_empty: u32,
     /// The round-robin cursor.
     pub cursor: u64,
+    /// Counts connections while seats with a fixed share are published.
+    pub draws: u64,
 }
 
 /// The local end of a connection that the controller is about to open, as the server's side sees it: the client.
@@ -67,7 +69,7 @@ pub struct Stamp {
 }
 
 const _: () = assert!(size_of::<Settings>() == 8 + 20 + 12 + 2 * MAX_PORTS);
-const _: () = assert!(size_of::<GroupState>() == 16 && size_of::<DirectedKey>() == 20 && size_of::<Stamp>() == 8);
+const _: () = assert!(size_of::<GroupState>() == 24 && size_of::<DirectedKey>() == 20 && size_of::<Stamp>() == 8);
 
 crate::plain_data!(Settings, GroupState, DirectedKey, Stamp);
 

@@ -63,7 +63,8 @@ fn joining(ctx: &SockAddrContext, family: u32, address: impl Fn(&SockAddrContext
             u16::from_be((*address).user_port as u16),
         )
     };
-    let Some(settings) = maps::settings() else { return ALLOW };
+    let Some(app) = maps::app() else { return ALLOW };
+    let settings = app.settings();
     if kind != STREAM || protocol != TCP || !settings.serves(port) {
         return ALLOW;
     }

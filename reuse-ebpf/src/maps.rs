@@ -11,21 +11,19 @@ use aya_ebpf::{
     maps::{Array, HashMap, LruHashMap, PerCpuArray, ReusePortSockArray, RingBuf},
 };
 use reuse_common::{
+    app::{App, AppTable},
     client::{ClientKey, ClientRecord},
     limits::MAX_MEMBERS,
-    load::{LoadTable, Loads},
     notice::Notice,
     rendezvous::Buckets,
     seats::Membership,
-    settings::{DirectedKey, GroupState, Settings, Stamp},
+    settings::{DirectedKey, GroupState, Stamp},
     verdict::VerdictCounts,
 };
 
-#[map]
-pub(crate) static SETTINGS: Array<Settings> = Array::with_max_entries(1, 0);
 /// The controller maps it into its memory.
 #[map]
-pub(crate) static LOADS: Array<LoadTable> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+pub(crate) static APP: Array<AppTable> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 /// The controller sets the capacity.
 #[map]
 pub(crate) static CLIENTS: LruHashMap<ClientKey, ClientRecord> = LruHashMap::with_max_entries(65536, 0);
@@ -59,17 +57,11 @@ pub(crate) static MEMBERS: ReusePortSockArray = ReusePortSockArray::with_max_ent
 #[map]
 pub(crate) static VERDICTS: PerCpuArray<VerdictCounts> = PerCpuArray::with_max_entries(1, 0);
 
-/// The app's settings.
+/// The app's settings and its live load table.
 #[inline(always)]
-pub(crate) fn settings() -> Option<&'static Settings> {
-    SETTINGS.get(0)
-}
-
-/// The live load table.
-#[inline(always)]
-pub(crate) fn loads() -> Option<Loads> {
+pub(crate) fn app() -> Option<App> {
     // SAFETY: a map value lives as long as the program.
-    LOADS.get_ptr_mut(0).map(|table| unsafe { Loads::new(table) })
+    APP.get_ptr_mut(0).map(|table| unsafe { App::new(table) })
 }
 
 /// Socket storage whose values every accepted connection inherits from its listener. Declared by hand: aya-ebpf's own type has no

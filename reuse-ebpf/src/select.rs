@@ -54,9 +54,10 @@ pub(crate) fn select(ctx: SkReuseportContext) -> u32 {
 
 #[inline(always)]
 fn try_select(ctx: &SkReuseportContext) -> Verdict {
-    let (Some(settings), Some(loads), Some(group)) = (maps::settings(), maps::loads(), GROUP.get_ptr_mut(0)) else {
+    let (Some(app), Some(group)) = (maps::app(), GROUP.get_ptr_mut(0)) else {
         return Verdict::Fallback;
     };
+    let (settings, loads) = (app.settings(), app.loads());
     // SAFETY: the field's address is in bounds and aligned.
     let active = unsafe { cell::read(&raw const (*group).active) } & 1;
     let (Some(membership), Some(buckets)) = (MEMBERSHIP.get(active), BUCKETS.get(active)) else {
@@ -135,16 +136,30 @@ impl Connection<'_> {
         }
         Some(match self.settings.policy {
             POLICY_HASH => choose::by_hash(self.membership, self.buckets, ctx.hash()),
-            POLICY_ROUND_ROBIN => {
-                // SAFETY: the field's address is in bounds and aligned.
-                choose::by_turn(self.membership, unsafe {
-                    cell::add_u64(&raw mut (*self.group).cursor, 1)
-                })
-            }
             POLICY_STICKY => self.by_client(ctx)?,
-            // POLICY_LEAST_LOADED; the controller writes no other number.
-            _ => choose::by_load(self.membership, self.loads, epoch(self.now_ns), random()),
+            policy => match self.by_share() {
+                Some(place) => place,
+                None if policy == POLICY_ROUND_ROBIN => {
+                    // SAFETY: the field's address is in bounds and aligned.
+                    choose::by_turn(self.membership, unsafe {
+                        cell::add_u64(&raw mut (*self.group).cursor, 1)
+                    })
+                }
+                // POLICY_LEAST_LOADED; the controller writes no other number.
+                None => choose::by_load(self.membership, self.loads, epoch(self.now_ns), random()),
+            },
         })
+    }
+
+    /// A seat with a fixed share, if there are any and it is its turn.
+    #[inline(always)]
+    fn by_share(&self) -> Option<u32> {
+        if !self.membership.has_shares() {
+            return None;
+        }
+        // SAFETY: the field's address is in bounds and aligned.
+        let draw = unsafe { cell::add_u64(&raw mut (*self.group).draws, 1) };
+        choose::by_share(self.membership, draw)
     }
 
     #[inline(always)]

@@ -13,7 +13,9 @@ use aya_ebpf::{
     programs::SockOpsContext,
 };
 use reuse_common::{
-    Policy, cell,
+    Policy,
+    app::App,
+    cell,
     client::{ClientKey, ClientRecord},
     limits::LOT,
     load::{Loads, epoch},
@@ -67,23 +69,28 @@ fn changed(ctx: &SockOpsContext, old: u32, new: u32) {
     if old == LISTEN {
         tell(ctx, NoticeKind::Close);
     } else if counted(old) != counted(new)
-        && let (Some(settings), Some(loads), Some(stamp)) = (maps::settings(), maps::loads(), stamp(ctx))
+        && let (Some(app), Some(stamp)) = (maps::app(), stamp(ctx))
     {
         if counted(new) {
-            entered(ctx, settings, loads, stamp);
+            entered(ctx, app, stamp);
         } else {
-            left(ctx, settings, loads, stamp);
+            left(ctx, app.settings(), app.loads(), stamp);
         }
     }
 }
 
 #[inline(always)]
-fn entered(ctx: &SockOpsContext, settings: &Settings, loads: Loads, stamp: Stamp) {
+fn entered(ctx: &SockOpsContext, app: App, stamp: Stamp) {
+    let loads = app.loads();
     // SAFETY: no preconditions.
     let now_ns = unsafe { bpf_ktime_get_coarse_ns() };
     let instance = stamp.instance as u16;
     loads.entered(instance, epoch(now_ns), stamp.steered != 0);
-    remember(ctx, settings, loads, instance, now_ns);
+    remember(ctx, app.settings(), loads, instance, now_ns);
+    // After the count: a controller that asks in this moment either sees the connection or is told of it.
+    if app.take_wake() {
+        tell(ctx, NoticeKind::Traffic);
+    }
 }
 
 #[inline(always)]
@@ -186,7 +193,7 @@ fn stamp(ctx: &SockOpsContext) -> Option<Stamp> {
     if socket.is_null() { None } else { STAMPS.get(socket) }
 }
 
-/// Says that a stamped listener appeared or disappeared.
+/// Says what happened to a stamped socket.
 #[inline(always)]
 fn tell(ctx: &SockOpsContext, kind: NoticeKind) {
     let Some(stamp) = stamp(ctx) else { return };

@@ -2,18 +2,19 @@
 
     python3 asyncio_server.py PORT [reuse-port]
 
-Answers "SLOT PID" and keeps connections alive; on SIGTERM it stops listening, ends idle connections and exits.
+Answers "SLOT PID" and keeps connections alive; GET /block?ms=N blocks the event loop for N ms, then answers. On SIGTERM it stops
+listening, ends idle connections and exits.
 """
 
 import asyncio
 import os
 import signal
 import sys
+import time
 
 BODY = f"{os.environ.get('REUSE_WORKER_ID', '-')} {os.getpid()}\n".encode()
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(BODY), BODY)
-
-
+BLOCK = b"GET /block?ms="
 FIRST_REQUEST_S = 2
 
 
@@ -28,6 +29,8 @@ async def main(port: int, reuse_port: bool) -> None:
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")
                 idle.discard(writer)
+                if head.startswith(BLOCK):
+                    time.sleep(int(head[len(BLOCK) :].split()[0]) / 1000)
                 writer.write(ANSWER)
                 await writer.drain()
                 if stop.is_set() or b"connection: close" in head.lower():

@@ -35,6 +35,37 @@ pub fn test_server() -> String {
     text(&path.expect("cargo builds reuse-test-server beside the tests"))
 }
 
+/// The tokio server of this package, built by cargo together with the tests.
+pub fn tokio_server() -> String {
+    test_server().replace("reuse-test-server", "reuse-tokio-server")
+}
+
+/// nginx, from the system's packages.
+pub fn nginx() -> String {
+    on_path("nginx")
+}
+
+/// gunicorn, from the system's packages.
+pub fn gunicorn() -> String {
+    on_path("gunicorn")
+}
+
+/// A Go server built from `tests/servers/go_server.go` into `folder`, where Go is installed: it is not needed for the tests.
+pub fn go_server(folder: &Path) -> Option<String> {
+    let program = folder.join("go_server");
+    let output = Command::new("go")
+        .args(["build", "-o", &text(&program), &script("go_server.go")])
+        .env("GOCACHE", folder.join("cache"))
+        .output()
+        .ok()?;
+    assert!(
+        output.status.success(),
+        "go build: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Some(text(&program))
+}
+
 /// The system's Node (20 or later), the most plain server that there is.
 pub fn node() -> String {
     on_path("node")

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 
-use crate::binaries::{bun, node, node24, python, script, test_server};
+use crate::binaries::{bun, nginx, node, node24, python, script, test_server};
 
 /// Where the servers listen: below the range that outgoing connections take their ports from.
 pub const PORT: u16 = 8080;
@@ -80,6 +80,36 @@ pub fn python_asyncio(options: &[&str]) -> Vec<String> {
     let mut command = words(&[&python(), &script("asyncio_server.py"), &PORT.to_string()]);
     command.extend(words(options));
     command
+}
+
+/// A Node 24 server that can be made to hang; the script says how.
+pub fn node_faults(options: &[&str]) -> Vec<String> {
+    let mut command = words(&[&node24(), &script("node-faults.js"), &PORT.to_string(), "graceful"]);
+    command.extend(words(options));
+    command
+}
+
+/// A Bun server that can be made to hang.
+pub fn bun_faults() -> Vec<String> {
+    words(&[&bun(), &script("bun-faults.js"), &PORT.to_string(), "reuse-port"])
+}
+
+/// Python's `http.server`, answering "SLOT PID", one request at a time.
+pub fn python_slow(options: &[&str]) -> Vec<String> {
+    let mut command = words(&[&python(), &script("http_server.py"), &PORT.to_string()]);
+    command.extend(words(options));
+    command
+}
+
+/// nginx with one worker process; each instance writes into a folder of its own within `folder`.
+pub fn nginx_one(folder: &Path) -> Vec<String> {
+    let folder = folder.to_str().expect("a plain path");
+    let line = format!(
+        "prefix={folder}/$REUSE_WORKER_ID-$$; mkdir -p $prefix && exec {} -p $prefix -c {}",
+        nginx(),
+        script("nginx.conf")
+    );
+    words(&["/bin/sh", "-c", &line])
 }
 
 /// Listens with MPTCP when it may.

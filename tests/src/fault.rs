@@ -1,11 +1,16 @@
-//! Faults that a test makes: a kernel without BPF, a socket that is taken away.
+//! Faults that a test makes: a kernel without BPF, a socket that is taken away, a process that is stopped.
 
 use std::io;
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
+use std::time::Duration;
 
+use nix::sys::signal::{Signal, kill};
 use nix::sys::socket::{Shutdown, shutdown};
+use nix::unistd::Pid;
+
+use crate::{kernel, wait};
 
 /// Makes `command` live on a kernel whose `bpf` system call knows nothing, as a kernel that is too old does: it answers EINVAL.
 pub fn without_bpf(command: &mut Command) -> &mut Command {
@@ -18,12 +23,55 @@ pub fn without_bpf(command: &mut Command) -> &mut Command {
 /// # Errors
 /// Of `pidfd_open`, `pidfd_getfd` or `shutdown`.
 pub fn shut_down_socket_of(pid: i32, descriptor: i32) -> io::Result<()> {
+    shutdown(duplicate(pid, descriptor)?.as_raw_fd(), Shutdown::Read)?;
+    Ok(())
+}
+
+/// A process that is stopped (SIGSTOP), until this is dropped.
+#[derive(Debug)]
+pub struct Stopped {
+    pid: Pid,
+}
+
+impl Stopped {
+    /// Stops it, and returns once it is: the signal is sent at once, but acted upon a little later.
+    ///
+    /// # Panics
+    /// When it can't be signalled, or does not stop.
+    #[track_caller]
+    pub fn new(pid: i32) -> Self {
+        let stopped = Self {
+            pid: Pid::from_raw(pid),
+        };
+        kill(stopped.pid, Signal::SIGSTOP).expect("stop the process");
+        wait::until("the process is stopped", Duration::from_secs(5), || {
+            kernel::is_stopped(pid)
+        });
+        stopped
+    }
+
+    /// Lets it go on.
+    pub fn resume(self) {
+        drop(self);
+    }
+}
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        // It may have been killed meanwhile.
+        kill(self.pid, Signal::SIGCONT).ok();
+    }
+}
+
+/// A duplicate of `descriptor` of another process.
+///
+/// # Errors
+/// Of `pidfd_open` or `pidfd_getfd`.
+pub fn duplicate(pid: i32, descriptor: i32) -> io::Result<OwnedFd> {
     // SAFETY: pidfd_open takes two integers; its result is checked before it is used as a descriptor of ours.
     let process = unsafe { owned(libc::syscall(libc::SYS_pidfd_open, pid, 0)) }?;
     // SAFETY: pidfd_getfd takes three integers; its result is checked before it is used as a descriptor of ours.
-    let duplicate = unsafe { owned(libc::syscall(libc::SYS_pidfd_getfd, process.as_raw_fd(), descriptor, 0)) }?;
-    shutdown(duplicate.as_raw_fd(), Shutdown::Read)?;
-    Ok(())
+    unsafe { owned(libc::syscall(libc::SYS_pidfd_getfd, process.as_raw_fd(), descriptor, 0)) }
 }
 
 /// # Safety

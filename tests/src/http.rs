@@ -84,6 +84,21 @@ impl Connection {
         Ok(Self { stream, answered: 0 })
     }
 
+    /// One that is established already, and may have carried a part of a request.
+    pub fn of(stream: TcpStream) -> Self {
+        Self { stream, answered: 0 }
+    }
+
+    /// Sends anything.
+    ///
+    /// # Errors
+    /// [`Failure::Send`].
+    pub fn send(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        self.stream
+            .write_all(bytes)
+            .map_err(|error| Failure::Send(error.kind()))
+    }
+
     /// Whether it has carried an answer before.
     pub fn is_reused(&self) -> bool {
         self.answered > 0
@@ -106,9 +121,7 @@ impl Connection {
         } else {
             b"GET / HTTP/1.1\r\nHost: test\r\n\r\n"
         };
-        self.stream
-            .write_all(request)
-            .map_err(|error| Failure::Send(error.kind()))?;
+        self.send(request)?;
         let answer = self.read_answer()?;
         self.answered += 1;
         Ok(answer)
@@ -131,39 +144,58 @@ impl Connection {
         socket.set_linger(Some(Duration::ZERO)).expect("SO_LINGER");
     }
 
-    fn read_answer(&mut self) -> Result<Answer, Failure> {
+    /// Waits for the answer to what was sent.
+    ///
+    /// # Errors
+    /// See [`Failure`].
+    pub fn read_answer(&mut self) -> Result<Answer, Failure> {
         let mut received = Vec::with_capacity(512);
         let mut chunk = [0; 4096];
-        let mut head = None;
         loop {
             let count = match self.stream.read(&mut chunk) {
                 Ok(count) => count,
                 Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
                     return Err(Failure::TimedOut);
                 }
-                Err(error) if received.is_empty() => return Err(Failure::Closed(Some(error.kind()))),
-                Err(_) => return Err(Failure::CutOff),
+                Err(error) => return Err(broken(&received, error.kind())),
             };
             received.extend_from_slice(&chunk[..count]);
-            if head.is_none() {
-                head = received
-                    .windows(4)
-                    .position(|window| window == b"\r\n\r\n")
-                    .map(|at| Head::parse(&received[..at], at + 4))
-                    .transpose()?;
-            }
-            let complete = head
-                .as_ref()
-                .and_then(|head| head.length.map(|length| received.len() >= head.size + length))
-                .unwrap_or(false);
-            match (&head, count) {
-                (Some(head), _) if complete => return head.answer(&received),
-                (Some(head), 0) if head.length.is_none() => return head.answer(&received),
-                (_, 0) if received.is_empty() => return Err(Failure::Closed(None)),
-                (_, 0) => return Err(Failure::CutOff),
-                _ => {}
+            if let Some(answer) = parse(&received, count == 0)? {
+                return Ok(answer);
             }
         }
+    }
+}
+
+/// The answer in what was received so far, and nothing more comes if it has `ended`; `None` when it is not complete.
+///
+/// # Errors
+/// [`Failure::Malformed`], [`Failure::Closed`], [`Failure::CutOff`].
+pub fn parse(received: &[u8], ended: bool) -> Result<Option<Answer>, Failure> {
+    let head = received
+        .windows(4)
+        .position(|window| window == b"\r\n\r\n")
+        .map(|at| Head::parse(&received[..at], at + 4))
+        .transpose()?;
+    match head {
+        Some(head) => match head.length {
+            Some(length) if received.len() >= head.size + length => head.answer(received).map(Some),
+            None if ended => head.answer(received).map(Some),
+            _ if ended => Err(Failure::CutOff),
+            _ => Ok(None),
+        },
+        None if ended && received.is_empty() => Err(Failure::Closed(None)),
+        None if ended => Err(Failure::CutOff),
+        None => Ok(None),
+    }
+}
+
+/// The failure that an error is after these bytes of an answer.
+pub fn broken(received: &[u8], error: io::ErrorKind) -> Failure {
+    if received.is_empty() {
+        Failure::Closed(Some(error))
+    } else {
+        Failure::CutOff
     }
 }
 
@@ -173,6 +205,16 @@ impl Connection {
 /// See [`Failure`].
 pub fn get(to: SocketAddr, from: Option<IpAddr>) -> Result<Answer, Failure> {
     Connection::open(to, from.map(|address| SocketAddr::new(address, 0)))?.get(true)
+}
+
+/// One request for `path` on a connection of its own.
+///
+/// # Errors
+/// See [`Failure`].
+pub fn get_path(to: SocketAddr, path: &str) -> Result<Answer, Failure> {
+    let mut connection = Connection::open(to, None)?;
+    connection.send(format!("GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n").as_bytes())?;
+    connection.read_answer()
 }
 
 /// Opens a connection, with timeouts set. The local port is chosen at connect, not at bind: many connections of one address to one server.

@@ -107,6 +107,19 @@ pub fn is_stopped(pid: i32) -> bool {
     stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'))
 }
 
+/// The processes that a process has started itself, and that live.
+pub fn children(pid: i32) -> Vec<i32> {
+    let processes = fs::read_dir("/proc")
+        .expect("read /proc")
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok());
+    let parent = |child: i32| -> Option<i32> {
+        let stat = fs::read_to_string(format!("/proc/{child}/stat")).ok()?;
+        let (_, rest) = stat.rsplit_once(") ")?;
+        rest.split(' ').nth(1)?.parse().ok()
+    };
+    processes.filter(|child| parent(*child) == Some(pid)).collect()
+}
+
 /// The real user id of a process.
 pub fn user_of(pid: i32) -> Option<u32> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;

@@ -91,7 +91,7 @@ fn below(cgroup: &Path) -> Vec<PathBuf> {
 }
 
 /// Where cgroup v2 is mounted: alone, or beside version 1.
-fn cgroup_root() -> PathBuf {
+pub fn cgroup_root() -> PathBuf {
     let mounts = fs::read_to_string("/proc/self/mounts").expect("read /proc/self/mounts");
     let mount = mounts
         .lines()

@@ -63,7 +63,21 @@ pub struct Worker {
     pub cpu_percent: f64,
     pub memory_bytes: u64,
     pub instances: Vec<Instance>,
+    pub published: bool,
+    pub fault: Option<Fault>,
+    pub weight: Option<String>,
+    pub canary: bool,
     pub reason: Option<String>,
+}
+
+/// What is wrong with an active worker.
+#[derive(Debug, Clone, Deserialize)]
+#[expect(missing_docs, reason = "see Status")]
+pub struct Fault {
+    pub kind: String,
+    pub for_ms: u64,
+    pub withdrawn: bool,
+    pub reason: String,
 }
 
 /// One process incarnation.
@@ -119,6 +133,26 @@ impl Status {
                 .workers
                 .iter()
                 .all(|worker| worker.state == "active" && worker.instances.len() == 1)
+    }
+
+    /// The slots that new connections may be steered to.
+    pub fn published(&self) -> Vec<u16> {
+        let published = self.workers.iter().filter(|worker| worker.published);
+        published.map(|worker| worker.id).collect()
+    }
+
+    /// The fault of every slot, in slot order: `hung`, `unhealthy`.
+    pub fn faults(&self) -> Vec<Option<&str>> {
+        self.workers
+            .iter()
+            .map(|worker| worker.fault.as_ref().map(|fault| fault.kind.as_str()))
+            .collect()
+    }
+
+    /// The slots that have a fault.
+    pub fn faulty(&self) -> Vec<u16> {
+        let faulty = self.workers.iter().filter(|worker| worker.fault.is_some());
+        faulty.map(|worker| worker.id).collect()
     }
 
     /// Established connections per slot, in slot order.

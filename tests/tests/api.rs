@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -14,7 +15,11 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// The HTTP status and the JSON of the answer.
 #[track_caller]
 fn curl(app: &App, method: &str, path: &str, body: Option<&Value>) -> (u16, Value) {
-    let mut command = Command::new("curl");
+    curl_with(Command::new("curl"), app, method, path, body)
+}
+
+#[track_caller]
+fn curl_with(mut command: Command, app: &App, method: &str, path: &str, body: Option<&Value>) -> (u16, Value) {
     command
         .args(["--silent", "--show-error", "--unix-socket"])
         .arg(app.socket())
@@ -86,7 +91,30 @@ fn every_request_works_with_curl() {
     done(&curl(&app, "PUT", "/v1/policy", Some(&json!({"policy": "hash"}))));
     assert_eq!(app.status().policy, "hash");
 
+    let weight = |weight: &str| curl(&app, "PUT", "/v1/workers/1/weight", Some(&json!({ "weight": weight })));
+    done(&weight("12.5%"));
+    assert_eq!(app.status().worker(1).weight.as_deref(), Some("12.5%"));
+    done(&weight("auto"));
+    assert_eq!(app.status().worker(1).weight, None);
+    refused(&weight("12.5"), 400);
+
+    let canary = json!({"weight": "5%", "command": commands::rust(&["--label", "canary"])});
+    done(&curl(&app, "POST", "/v1/canary", Some(&canary)));
+    assert!(app.status().worker(3).canary);
+    done(&curl(&app, "POST", "/v1/canary/abort", None));
+    assert!(app.status().all_active(3));
+    refused(&curl(&app, "POST", "/v1/canary/promote", None), 500);
+    refused(&curl(&app, "POST", "/v1/canary", Some(&json!({"weight": "5%"}))), 400);
+
     refused(&curl(&app, "POST", "/v1/workers/9/drain", None), 404);
+    refused(
+        &curl(&app, "PUT", "/v1/workers/9/weight", Some(&json!({"weight": "5%"}))),
+        404,
+    );
+    refused(
+        &curl(&app, "POST", "/v1/workers/9/get", Some(&json!({"path": "/"}))),
+        404,
+    );
     refused(&curl(&app, "POST", "/v1/workers/nine/drain", None), 404);
     refused(&curl(&app, "PUT", "/v1/policy", Some(&json!({"policy": "fair"}))), 400);
     refused(&curl(&app, "PUT", "/v1/workers", Some(&json!({"workers": "0"}))), 400);
@@ -96,6 +124,69 @@ fn every_request_works_with_curl() {
     let mut app = app;
     app.wait_exit(Duration::from_secs(20));
     reuse_tests::leftovers::assert_nothing_left(app.name());
+}
+
+#[test]
+fn a_workers_own_answer_is_told_from_a_refusal_by_its_header() {
+    let _namespace = Namespace::enter();
+    let scratch = reuse_tests::scratch::Scratch::new();
+    scratch.write("there.txt", "it is there\n");
+    let app = App::run(&["--workers", "2"], &commands::python_http_server(scratch.path()));
+    let get = |worker: &str, path: &str| {
+        let mut command = Command::new("curl");
+        command.args(["--silent", "--show-error", "--include", "--unix-socket"]);
+        command
+            .arg(app.socket())
+            .args(["--data", &json!({ "path": path }).to_string()]);
+        command.arg(format!("http://localhost/v1/workers/{worker}/get"));
+        let output = run::to_end(&mut command, LIMIT).expect_code(0).stdout;
+        let (head, body) = output.split_once("\r\n\r\n").expect("a head and a body");
+        (head.to_lowercase(), body.to_owned())
+    };
+    let (head, body) = get("1", "/there.txt");
+    assert!(
+        head.starts_with("http/1.1 200 ") && head.contains("\r\nreuse-worker: 1"),
+        "{head}"
+    );
+    assert!(head.contains("\r\ncontent-type: text/plain"), "{head}");
+    assert_eq!(body, "it is there\n");
+    let (head, body) = get("0", "/nowhere.txt");
+    assert!(
+        head.starts_with("http/1.1 404 ") && head.contains("\r\nreuse-worker: 0"),
+        "{head}"
+    );
+    assert!(body.contains("File not found"), "{body}");
+    let (head, _) = get("9", "/there.txt");
+    assert!(
+        head.starts_with("http/1.1 404 ") && !head.contains("reuse-worker"),
+        "{head}"
+    );
+    app.stop();
+}
+
+#[test]
+fn who_may_drive_an_app_may_not_start_commands() {
+    let _namespace = Namespace::enter();
+    let app = App::run(&["--workers", "2", "--control-group", "nogroup"], &commands::rust(&[]));
+    let member = || {
+        let mut command = Command::new("curl");
+        command.uid(65534).gid(65534);
+        command
+    };
+    done(&curl_with(member(), &app, "POST", "/v1/workers/1/drain", None));
+    done(&curl_with(member(), &app, "POST", "/v1/workers/1/undrain", None));
+    let scratch = reuse_tests::scratch::Scratch::new();
+    let file = scratch.path().join("a-member-was-here");
+    let canary = json!({"weight": "5%", "command": ["/bin/touch", &file]});
+    let answer = curl_with(member(), &app, "POST", "/v1/canary", Some(&canary));
+    refused(&answer, 500);
+    assert_eq!(answer.1["kind"], json!("failed"), "{answer:?}");
+    assert!(
+        answer.1.to_string().contains("only root and the app's owner"),
+        "{answer:?}"
+    );
+    assert!(!file.exists() && app.status().all_active(2), "nothing was started");
+    app.stop();
 }
 
 #[test]
@@ -187,6 +278,14 @@ fn verbs_answer_in_json_when_asked() {
     assert_eq!(json(&["undrain", "0"], 0)["ok"], json!(true));
     assert_eq!(json(&["restart", "0"], 0)["ok"], json!(true));
     assert_eq!(json(&["policy", "hash"], 0)["ok"], json!(true));
+    assert_eq!(json(&["weight", "0", "5%"], 0)["ok"], json!(true));
+    assert_eq!(json(&["weight", "0", "auto"], 0)["ok"], json!(true));
+    assert_eq!(json(&["weight", "0", "5"], 2)["kind"], json!("usage"));
+    assert_eq!(json(&["abort"], 1)["kind"], json!("failed"));
+    let got = json(&["get", "1", "/"], 0);
+    let body = got["body"].as_str().expect("a text");
+    assert!(body.starts_with("1 "), "{got}");
+    assert_eq!((&got["ok"], &got["status"]), (&json!(true), &json!(200)));
     let refusal = json(&["drain", "7"], 3);
     assert_eq!(refusal["ok"], json!(false));
     assert!(refusal["error"].is_string());

@@ -55,10 +55,15 @@ fn an_unknown_worker() {
         &["undrain", "9"],
         &["restart", "9"],
         &["logs", "9"],
+        &["weight", "9", "5%"],
+        &["weight", "9", "auto"],
+        &["get", "9", "/"],
     ] {
         app.ctl(verb).expect_code(3).expect_complaint(&["9"]);
     }
     app.ctl(&["drain", "two"]).expect_code(2);
+    app.ctl(&["weight", "two", "5%"]).expect_code(2);
+    app.ctl(&["get", "two", "/"]).expect_code(2);
     assert!(app.status().all_active(2), "nothing happened to the others");
     app.stop();
 }
@@ -73,6 +78,10 @@ fn an_unknown_app() {
         &["reload"],
         &["scale", "3"],
         &["policy"],
+        &["weight", "0", "5%"],
+        &["promote"],
+        &["abort"],
+        &["get", "0", "/"],
         &["stop"],
         &["logs"],
     ] {
@@ -99,6 +108,109 @@ fn an_unknown_policy() {
     app.ctl(&["policy", "fair"]).expect_code(2);
     assert_eq!(app.status().policy, "least-loaded");
     app.stop();
+}
+
+#[test]
+fn a_weight_that_is_none() {
+    let _namespace = Namespace::enter();
+    let app = App::run(&["--workers", "2"], &commands::rust(&[]));
+    for (weight, complaint) in [
+        ("0%", &["0%", "drain"][..]),
+        ("100%", &["100%", "drain"]),
+        ("-5%", &["-5%", "10%"]),
+        ("10", &["percent", "10%"]),
+        ("abc", &["abc", "auto"]),
+        ("0.001%", &["hundredth", "0.25%"]),
+        ("", &["weight"]),
+    ] {
+        app.ctl(&["weight", "0", weight])
+            .expect_code(2)
+            .expect_complaint(complaint);
+    }
+    assert!(
+        app.status().workers.iter().all(|worker| worker.weight.is_none()),
+        "nothing happened"
+    );
+    app.stop();
+}
+
+#[test]
+fn a_canary_that_is_none() {
+    let _namespace = Namespace::enter();
+    let app = App::run(&["--workers", "2"], &commands::rust(&[]));
+    let canary = |arguments: &[&str]| {
+        let mut command = controller_command();
+        run::to_end(command.args(["canary", "--app", app.name()]).args(arguments), LIMIT)
+    };
+    for arguments in [
+        &["--weight", "5%"][..],
+        &["--weight", "5%", "--"],
+        &["--", "/bin/sleep"],
+        &["--weight", "auto", "--", "/bin/sleep"],
+        &["--weight", "0%", "--", "/bin/sleep"],
+        &["--weight", "100%", "--", "/bin/sleep"],
+        &["--weight", "-5%", "--", "/bin/sleep"],
+        &["--weight", "5", "--", "/bin/sleep"],
+    ] {
+        canary(arguments).expect_code(2).expect_complaint(&[]);
+    }
+    canary(&["--weight", "5%", "--", "no-such-server-anywhere"])
+        .expect_code(1)
+        .expect_complaint(&["no-such-server-anywhere"]);
+    canary(&["--weight", "5%", "--cwd", "/no/such/folder", "--", "./server"])
+        .expect_code(1)
+        .expect_complaint(&["/no/such/folder"]);
+    assert!(app.status().all_active(2), "nothing happened");
+    app.stop();
+}
+
+#[test]
+fn no_canary_to_promote_or_abort() {
+    let _namespace = Namespace::enter();
+    let app = App::run(&["--workers", "2"], &commands::rust(&[]));
+    let pids = app.status().pids();
+    for verb in ["promote", "abort"] {
+        app.ctl(&[verb]).expect_code(1).expect_complaint(&["canary"]);
+    }
+    assert_eq!(app.status().pids(), pids, "nothing happened");
+    app.stop();
+}
+
+#[test]
+fn a_path_that_is_none() {
+    let _namespace = Namespace::enter();
+    let app = App::run(&["--workers", "2"], &commands::rust(&[]));
+    for (path, complaint) in [
+        ("debug", &["slash", "/debug"][..]),
+        ("", &["slash"]),
+        ("/a b", &["%20"]),
+        ("/\r\nHost: x", &["%20"]),
+    ] {
+        app.ctl(&["get", "1", path]).expect_code(2).expect_complaint(complaint);
+    }
+    assert_eq!(app.status().verdicts().directed, 0, "nobody was asked");
+    app.stop();
+}
+
+#[test]
+fn rules_about_faults_that_are_none() {
+    let _namespace = Namespace::enter();
+    for (options, complaint) in [
+        (["--health", "nonsense"], &["nonsense", "tcp", "/health"][..]),
+        (["--health", ""], &["tcp"]),
+        (["--max-hung", "101"], &["101"]),
+        (["--hung-after", "50"], &["hung-after"]),
+        (["--health-fails", "0"], &["health-fails"]),
+        (["--health-passes", "many"], &["many"]),
+    ] {
+        run_is_refused(&options, &commands::rust(&[]), 2, complaint);
+    }
+    run_is_refused(
+        &["--health", "tcp", "--health-interval", "1ms"],
+        &commands::rust(&[]),
+        2,
+        &["10ms"],
+    );
 }
 
 #[test]

@@ -49,8 +49,8 @@ fn the_doctor_finds_this_machine_healthy() {
 #[test]
 fn every_verb_explains_itself() {
     for verb in [
-        "run", "status", "ls", "drain", "undrain", "restart", "reload", "scale", "policy", "stop", "logs", "doctor",
-        "demo",
+        "run", "status", "ls", "drain", "undrain", "restart", "reload", "scale", "policy", "weight", "canary",
+        "promote", "abort", "get", "stop", "logs", "doctor", "demo",
     ] {
         let output = run::to_end(controller_command().args([verb, "--help"]), Duration::from_secs(10)).expect_code(0);
         assert!(output.stdout.contains("Usage"), "{verb}: {}", output.stdout);

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use reuse_tests::app::controller_command;
 use reuse_tests::http::get;
 use reuse_tests::scratch::Scratch;
 use reuse_tests::{Launch, Namespace, SERVER, binaries, run};
@@ -21,6 +22,15 @@ impl Block {
     /// `server.ts` when the first line is the comment `// server.ts`.
     fn file_name(&self) -> Option<&str> {
         self.text.lines().next()?.strip_prefix("// ")
+    }
+
+    /// The verbs of a block of `reuse-ctl …   # why`.
+    fn verbs(&self) -> Vec<Vec<&str>> {
+        let lines = self.text.lines().map(|line| line.split('#').next().unwrap_or_default());
+        lines
+            .filter_map(|line| line.strip_prefix("reuse-ctl "))
+            .map(|line| line.split_whitespace().collect())
+            .collect()
     }
 
     /// The options and the command of `sudo reuse-ctl run OPTIONS -- COMMAND`, when that is the whole block.
@@ -91,6 +101,43 @@ fn every_example_of_the_readme_runs_and_reloads() {
         assert_eq!(app.status().fallbacks, 0);
         app.stop();
     }
+}
+
+#[test]
+fn the_canary_of_the_readme_is_promoted() {
+    let _namespace = Namespace::enter();
+    let scratch = Scratch::new();
+    let blocks = blocks();
+    let server = blocks.iter().find(|block| block.file_name() == Some("server.js"));
+    let server = &server.expect("the example in Node").text;
+    scratch.write("server.js", server);
+    scratch.write("server-v2.js", &server.replace("hello", "hello again"));
+    let app = Launch::new(&["--workers", "4"])
+        .directory(scratch.path())
+        .run(&["node", "server.js"]);
+
+    let mut verbs = blocks.iter().map(Block::verbs);
+    let verbs = verbs
+        .find(|verbs| verbs.first().is_some_and(|words| words[0] == "canary"))
+        .expect("the example of a canary");
+    assert_eq!(
+        verbs.iter().map(|words| words[0]).collect::<Vec<_>>(),
+        ["canary", "get", "promote"]
+    );
+    for words in verbs {
+        let mut verb = controller_command();
+        verb.args([words[0], "--app", app.name()]).args(&words[1..]);
+        let output = run::to_end(verb.current_dir(scratch.path()), Duration::from_secs(60)).expect_code(0);
+        if words[0] == "get" {
+            assert_eq!(output.stdout, "hello again from worker 4\n");
+        }
+    }
+    assert!(app.status().all_active(4));
+    for _ in 0..8 {
+        let answer = get(SERVER, None).expect("an answer");
+        assert!(answer.body.starts_with("hello again from worker "), "{}", answer.body);
+    }
+    app.stop();
 }
 
 fn blocks() -> Vec<Block> {

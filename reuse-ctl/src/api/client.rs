@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
-use super::types::{Event, Reply, Status};
+use super::types::{Event, GetRequest, Got, Reply, Status, WORKER_HEADER};
 
 /// Why a controller could not be asked.
 #[derive(Debug, thiserror::Error)]
@@ -83,6 +83,26 @@ impl Client {
         let response = self.send(method, path, body.into()).await?;
         let body = self.whole(response).await?;
         self.parse(&body)
+    }
+
+    /// `POST /v1/workers/{id}/get`: what the worker answered, whatever its status.
+    ///
+    /// # Errors
+    /// All; `Refusal` when the controller has no answer of the worker's.
+    pub async fn get(&self, id: u16, request: &GetRequest) -> Result<Got, ClientError> {
+        let body = serde_json::to_vec(request).expect("requests are plain data");
+        let path = format!("/v1/workers/{id}/get");
+        let response = self.send(Method::POST, &path, body.into()).await?;
+        if !response.headers().contains_key(WORKER_HEADER) {
+            let body = self.whole(response).await?;
+            return Err(ClientError::Refusal(Box::new(self.parse(&body)?)));
+        }
+        let content_type = response.headers().get("content-type");
+        Ok(Got {
+            status: response.status().as_u16(),
+            content_type: content_type.and_then(|text| Some(text.to_str().ok()?.to_owned())),
+            body: self.whole(response).await?.to_vec(),
+        })
     }
 
     /// `GET /v1/events`.

@@ -1,11 +1,15 @@
 //! From a request's path and body to the supervisor's [`Command`]: pure, and the only place that judges bodies.
 
-use reuse_common::Policy;
+use std::path::Path;
+
+use reuse_common::{Policy, Share};
 use serde::de::DeserializeOwned;
 
 use super::types::{
-    DrainRequest, ErrorKind, PolicyRequest, ReloadRequest, Reply, RestartRequest, ScaleRequest, StopRequest,
+    CanaryRequest, DrainRequest, ErrorKind, GetRequest, PolicyRequest, ReloadRequest, Reply, RestartRequest,
+    ScaleRequest, StopRequest, WeightRequest,
 };
+use super::weight::{canary_share, weight_of};
 use crate::supervisor::interface::{Command, ScaleTarget, SlotId};
 
 /// The most slots that an app may have.
@@ -43,11 +47,13 @@ pub enum WorkerVerb {
     Undrain,
     /// `POST /v1/workers/{id}/restart`
     Restart,
+    /// `PUT /v1/workers/{id}/weight`
+    Weigh,
 }
 
-/// `POST /v1/workers/{id}/{verb}`. A worker that can't exist is "not found", like one that does not.
+/// `POST /v1/workers/{id}/{verb}`, and `PUT …/weight`. A worker that can't exist is "not found", like one that does not.
 pub fn worker(verb: WorkerVerb, id: &str, body: &[u8]) -> Result<Command, BadRequest> {
-    let slot = id.parse().map(SlotId).map_err(|_| no_such_worker(id))?;
+    let slot = slot_named(id)?;
     Ok(match verb {
         WorkerVerb::Drain => {
             let DrainRequest {
@@ -70,7 +76,74 @@ pub fn worker(verb: WorkerVerb, id: &str, body: &[u8]) -> Result<Command, BadReq
             let RestartRequest { stop_first } = optional(body)?;
             Command::Restart { slot, stop_first }
         }
+        WorkerVerb::Weigh => {
+            let WeightRequest { weight } = required(body, r#"{"weight":"10%"}"#)?;
+            let share = weight_of(&weight)?;
+            Command::Weigh { slot, share }
+        }
     })
+}
+
+/// `POST /v1/workers/{id}/get`.
+pub fn get(id: &str, body: &[u8]) -> Result<(SlotId, GetRequest), BadRequest> {
+    let slot = slot_named(id)?;
+    let request: GetRequest = required(body, r#"{"path":"/debug"}"#)?;
+    check_path(&request.path)?;
+    Ok((slot, request))
+}
+
+/// `POST /v1/canary`.
+pub fn canary(body: &[u8]) -> Result<(Share, CanaryRequest), BadRequest> {
+    let request: CanaryRequest = required(body, r#"{"weight":"5%","command":["./server-v2"]}"#)?;
+    let share = canary_share(&request.weight)?;
+    if request.command.is_empty() {
+        return Err(usage(
+            "a canary needs a command".into(),
+            r#"name it and its arguments: "command":["./server-v2"]"#.into(),
+        ));
+    }
+    if request.command.iter().any(|word| word.contains('\0')) {
+        return Err(usage(
+            "the canary's command has a NUL character in it".into(),
+            "no program can be given that".into(),
+        ));
+    }
+    if let Some(cwd) = request.cwd.as_deref().filter(|cwd| !Path::is_absolute(cwd)) {
+        return Err(usage(
+            format!("the working folder {} is not an absolute path", cwd.display()),
+            "the controller has another working folder than you: say the whole path".into(),
+        ));
+    }
+    Ok((share, request))
+}
+
+/// `POST /v1/canary/promote`.
+pub fn promote(body: &[u8]) -> Result<Command, BadRequest> {
+    optional::<Nothing>(body)?;
+    Ok(Command::Promote)
+}
+
+/// `POST /v1/canary/abort`.
+pub fn abort(body: &[u8]) -> Result<Command, BadRequest> {
+    optional::<Nothing>(body)?;
+    Ok(Command::Abort)
+}
+
+/// Whether `path` can stand in the first line of a request as it is: it begins with a slash and has no space in it.
+pub fn check_path(path: &str) -> Result<(), BadRequest> {
+    if !path.starts_with('/') {
+        return Err(usage(
+            format!("the path \"{path}\" has no slash at its beginning"),
+            format!("did you mean /{path}?"),
+        ));
+    }
+    if !path.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(usage(
+            format!("the path {path:?} has a character that a URL can't have"),
+            "write it with a percent sign: a space is %20".into(),
+        ));
+    }
+    Ok(())
 }
 
 /// `POST /v1/reload`.
@@ -147,6 +220,10 @@ pub fn usage(error: String, hint: String) -> BadRequest {
     }
 }
 
+fn slot_named(id: &str) -> Result<SlotId, BadRequest> {
+    id.parse().map(SlotId).map_err(|_| no_such_worker(id))
+}
+
 fn no_such_worker(id: &str) -> BadRequest {
     BadRequest {
         kind: ErrorKind::NotFound,
@@ -194,87 +271,5 @@ fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, BadRequest> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn scale_targets() {
-        for (text, target) in [
-            ("4", ScaleTarget::To(4)),
-            ("256", ScaleTarget::To(256)),
-            ("+2", ScaleTarget::Up(2)),
-            ("-1", ScaleTarget::Down(1)),
-            ("-0", ScaleTarget::Down(0)),
-        ] {
-            assert_eq!(scale_target(text), Ok(target), "{text}");
-        }
-        for text in [
-            "", "+", "-", "0", "257", "+257", "four", "++1", "+-1", " 4", "99999999", "4.0",
-        ] {
-            let refusal = scale_target(text).expect_err(text);
-            assert_eq!(refusal.kind, ErrorKind::Usage, "{text}");
-        }
-    }
-
-    #[test]
-    fn empty_bodies_are_defaults_where_all_fields_are_optional() {
-        assert_eq!(
-            worker(WorkerVerb::Drain, "2", b" \n"),
-            Ok(Command::Drain {
-                slot: SlotId(2),
-                timeout_ms: None,
-                no_wait: false,
-                force: false
-            })
-        );
-        assert_eq!(
-            worker(WorkerVerb::Undrain, "0", b""),
-            Ok(Command::Undrain { slot: SlotId(0) })
-        );
-        assert_eq!(reload(b""), Ok(Command::Reload { stop_first: false }));
-        assert_eq!(stop(b""), Ok(Command::Stop { timeout_ms: None }));
-        assert_eq!(scale(b"").expect_err("a count is needed").kind, ErrorKind::Usage);
-        assert_eq!(policy(b"").expect_err("a name is needed").kind, ErrorKind::Usage);
-    }
-
-    #[test]
-    fn bodies_are_read_and_strange_ones_refused() {
-        assert_eq!(
-            worker(
-                WorkerVerb::Drain,
-                "7",
-                br#"{"timeout_ms":1500,"no_wait":true,"force":true}"#
-            ),
-            Ok(Command::Drain {
-                slot: SlotId(7),
-                timeout_ms: Some(1500),
-                no_wait: true,
-                force: true
-            })
-        );
-        assert_eq!(
-            reload(br#"{"stop_first":true}"#),
-            Ok(Command::Reload { stop_first: true })
-        );
-        assert_eq!(
-            policy(br#"{"policy":"sticky"}"#),
-            Ok(Command::SetPolicy(Policy::Sticky))
-        );
-        for body in ["{", "[]", r#"{"stop-first":true}"#, r#"{"stop_first":1}"#, "null x"] {
-            assert_eq!(
-                reload(body.as_bytes()).expect_err(body).kind,
-                ErrorKind::Usage,
-                "{body}"
-            );
-        }
-        let refusal = policy(br#"{"policy":"random"}"#).expect_err("no such policy");
-        assert_eq!(refusal.hint, "one of hash, round-robin, least-loaded, sticky");
-        for id in ["x", "-1", "70000", ""] {
-            assert_eq!(
-                worker(WorkerVerb::Undrain, id, b"").expect_err(id).kind,
-                ErrorKind::NotFound,
-                "{id}"
-            );
-        }
-    }
-}
+#[path = "commands_tests.rs"]
+mod tests;

@@ -5,11 +5,15 @@ use std::sync::{Arc, Mutex};
 
 use nix::sys::stat::Mode;
 use nix::unistd::{Gid, Uid};
+use reuse_common::Share;
 use tokio::sync::{broadcast, oneshot};
 
-use super::types::{Event, GroupStatus, InstanceStatus, Reply, Status, Verdicts, WorkerState, WorkerStatus};
+use super::types::{
+    CanaryRequest, ErrorKind, Event, GetRequest, Got, GroupStatus, InstanceStatus, Reply, Status, Verdicts,
+    WorkerState, WorkerStatus,
+};
 use super::{Ask, Handle, SupervisorEnds, server};
-use crate::supervisor::interface::Command;
+use crate::supervisor::interface::{Command, SlotId};
 
 /// A folder that goes away with the test.
 pub(crate) struct Folder(pub(crate) PathBuf);
@@ -33,13 +37,14 @@ pub(crate) struct App {
     pub(crate) folder: Folder,
     pub(crate) events: broadcast::Sender<Event>,
     pub(crate) asked: Arc<Mutex<Vec<Command>>>,
+    pub(crate) canaries: Arc<Mutex<Vec<(Share, CanaryRequest)>>>,
     pub(crate) shutdown: oneshot::Sender<()>,
     pub(crate) server: tokio::task::JoinHandle<std::io::Result<()>>,
     pub(crate) supervisor: tokio::task::JoinHandle<()>,
 }
 
 impl App {
-    /// An app whose supervisor answers every command with what `respond` says.
+    /// An app whose supervisor answers every command with what `respond` says, starts every canary, and answers `get` as [`got`].
     pub(crate) fn start<F>(name: &str, respond: impl Fn(&Command) -> F + Send + 'static) -> Self
     where
         F: Future<Output = Reply> + Send + 'static,
@@ -48,11 +53,22 @@ impl App {
         let (handle, SupervisorEnds { mut asks, events }) = Handle::new();
         let asked = Arc::new(Mutex::new(Vec::new()));
         let record = Arc::clone(&asked);
+        let canaries = Arc::new(Mutex::new(Vec::new()));
+        let started = Arc::clone(&canaries);
         let supervisor = tokio::spawn(async move {
             while let Some(ask) = asks.recv().await {
                 match ask {
                     Ask::Status(reply) => drop(reply.send(status())),
-                    Ask::Canary { .. } | Ask::Get { .. } => {}
+                    Ask::Canary { share, request, reply } => {
+                        started.lock().expect("no test panicked with it").push((share, request));
+                        drop(reply.send(Reply {
+                            ok: true,
+                            message: Some("worker 3 is a canary".into()),
+                            workers: vec![3],
+                            ..Reply::default()
+                        }));
+                    }
+                    Ask::Get { slot, request, reply } => drop(reply.send(got(slot, &request))),
                     Ask::Command { command, reply } => {
                         let answer = respond(&command);
                         record.lock().expect("no test panicked with it").push(command);
@@ -70,6 +86,7 @@ impl App {
             folder,
             events,
             asked,
+            canaries,
             shutdown,
             server,
             supervisor,
@@ -93,6 +110,30 @@ pub(crate) fn bind_private(path: &Path) -> tokio::net::UnixListener {
         Mode::from_bits_truncate(0o600),
     )
     .expect("a folder of our own")
+}
+
+/// Worker 2 answers: bytes that are no text at `/bytes`, 204 at `/nothing`, 100 at `/strange`, else 404. Nobody else does.
+#[expect(clippy::result_large_err, reason = "as the supervisor answers")]
+pub(crate) fn got(slot: SlotId, request: &GetRequest) -> Result<Got, Reply> {
+    let (status, content_type, body): (_, _, &[u8]) = match (slot, request.path.as_str()) {
+        (SlotId(2), "/bytes") => (200, Some("image/x"), b"\x00\xff{\"ok\":false}"),
+        (SlotId(2), "/nothing") => (204, None, b""),
+        (SlotId(2), "/strange") => (100, None, b""),
+        (SlotId(2), _) => (404, Some("text/plain"), b"no such page\n"),
+        (slot, _) => {
+            return Err(Reply {
+                kind: Some(ErrorKind::Timeout),
+                error: Some(format!("worker {slot} has not answered")),
+                hint: Some("wait".into()),
+                ..Reply::default()
+            });
+        }
+    };
+    Ok(Got {
+        status,
+        content_type: content_type.map(str::to_owned),
+        body: body.to_vec(),
+    })
 }
 
 /// Three workers: one active, one draining, one backing off.

@@ -6,7 +6,9 @@
 pub mod client;
 pub mod commands;
 pub mod server;
+mod socket;
 pub mod types;
+pub mod weight;
 
 use tokio::sync::{broadcast, mpsc, oneshot};
 
@@ -100,6 +102,30 @@ impl Handle {
             return Stopping.into();
         }
         receiver.await.unwrap_or_else(|_| Stopping.into())
+    }
+
+    /// Has the supervisor start a canary, and waits until it is active or given up.
+    pub async fn canary(&self, share: Share, request: CanaryRequest) -> Reply {
+        let (reply, receiver) = oneshot::channel();
+        let ask = Ask::Canary { share, request, reply };
+        if self.asks.send(ask).await.is_err() {
+            return Stopping.into();
+        }
+        receiver.await.unwrap_or_else(|_| Stopping.into())
+    }
+
+    /// Has the supervisor ask one worker, and waits for its answer.
+    ///
+    /// # Errors
+    /// Why there is none.
+    #[expect(clippy::result_large_err, reason = "one per request of a person")]
+    pub async fn get(&self, slot: SlotId, request: GetRequest) -> Result<Got, Reply> {
+        let (reply, receiver) = oneshot::channel();
+        let ask = Ask::Get { slot, request, reply };
+        if self.asks.send(ask).await.is_err() {
+            return Err(Stopping.into());
+        }
+        receiver.await.unwrap_or_else(|_| Err(Stopping.into()))
     }
 
     /// What happens from now on.

@@ -1,30 +1,30 @@
-//! The server on `control.sock`. Every answer but the event stream is JSON, also the refusals.
+//! The server on `control.sock`. Every answer is JSON, also the refusals, but for the event stream and what a worker said to `get`.
 
 use std::convert::Infallible;
 use std::io;
-use std::os::fd::AsFd;
-use std::os::unix::fs::FileTypeExt;
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
 use axum::Json;
 use axum::body::Bytes;
+use axum::extract::connect_info::{ConnectInfo, Connected};
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{DefaultBodyLimit, Path as UrlPath, State};
-use axum::http::{Method, StatusCode, Uri};
+use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::sse::{self, Sse};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post, put};
-use nix::sys::stat::Mode;
-use nix::unistd::{Gid, Uid};
+use axum::routing::{MethodFilter, get, on, post, put};
+use axum::serve::IncomingStream;
+use nix::unistd::Uid;
 use tokio::net::UnixListener;
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::commands::{self, BadRequest, WorkerVerb};
-use super::types::{ErrorKind, Event, Reply};
+pub use super::socket::{BindError, bind};
+use super::types::{ErrorKind, Event, Got, Reply, WORKER_HEADER};
 use super::{Handle, Stopping};
-use crate::supervisor::interface::Command;
+use crate::supervisor::interface::{Command, SlotId};
 
 /// How long answers under way may take once the app ends.
 const LAST_ANSWERS: Duration = Duration::from_secs(1);
@@ -32,78 +32,8 @@ const LAST_ANSWERS: Duration = Duration::from_secs(1);
 /// The longest body that is read.
 const BODY_BYTES: usize = 64 * 1024;
 
-/// Clients that may wait for the first accept.
-const BACKLOG: i32 = 128;
-
 /// Events under way to one reader.
 const EVENT_BUFFER: usize = 64;
-
-/// Why there is no control socket.
-#[derive(Debug, thiserror::Error)]
-pub enum BindError {
-    /// A system call on the way to the socket failed.
-    #[error("{call} {path}: {source}")]
-    Syscall {
-        /// Which call.
-        call: &'static str,
-        /// On which socket.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// Something that is not a socket is in its place; it is left alone.
-    #[error("{0} is in the way and is not a socket")]
-    InTheWay(PathBuf),
-}
-
-/// Listens on `path`, owned by `owner_uid`:`owner_gid`, with exactly `mode` (0600, or 0660 for a control group).
-///
-/// A socket that is there already is removed: **the caller must hold the app's lock**, which proves that its controller is
-/// dead. Must be called inside a tokio runtime.
-///
-/// There is no moment at which a stranger could connect: the file is created as 0600 by giving the socket itself that mode
-/// before `bind` (the process's umask, which other threads share, is not touched), and opened up only once its owner is set.
-///
-/// # Errors
-/// The system call that failed, or what is in the way.
-pub fn bind(path: &Path, owner_uid: Uid, owner_gid: Gid, mode: Mode) -> Result<UnixListener, BindError> {
-    let failed = |call: &'static str| {
-        let path = path.to_owned();
-        move |source: io::Error| BindError::Syscall { call, path, source }
-    };
-    remove_stale(path)?;
-    let address = socket2::SockAddr::unix(path).map_err(failed("sockaddr_un"))?;
-    let socket = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None).map_err(failed("socket"))?;
-    nix::sys::stat::fchmod(socket.as_fd(), Mode::from_bits_truncate(0o600))
-        .map_err(io::Error::from)
-        .map_err(failed("fchmod"))?;
-    socket.bind(&address).map_err(failed("bind"))?;
-    std::os::unix::fs::chown(path, Some(owner_uid.as_raw()), Some(owner_gid.as_raw())).map_err(failed("chown"))?;
-    let permissions = std::os::unix::fs::PermissionsExt::from_mode(mode.bits());
-    std::fs::set_permissions(path, permissions).map_err(failed("chmod"))?;
-    socket.listen(BACKLOG).map_err(failed("listen"))?;
-    socket.set_nonblocking(true).map_err(failed("fcntl"))?;
-    UnixListener::from_std(std::os::unix::net::UnixListener::from(std::os::fd::OwnedFd::from(
-        socket,
-    )))
-    .map_err(failed("epoll_ctl"))
-}
-
-fn remove_stale(path: &Path) -> Result<(), BindError> {
-    let failed = |call, source| BindError::Syscall {
-        call,
-        path: path.to_owned(),
-        source,
-    };
-    match path.symlink_metadata() {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(failed("stat", error)),
-        Ok(found) if found.file_type().is_socket() => {
-            std::fs::remove_file(path).map_err(|error| failed("unlink", error))
-        }
-        Ok(_) => Err(BindError::InTheWay(path.to_owned())),
-    }
-}
 
 /// Serves until `shutdown` resolves; then takes no further client, ends the event streams, and gives answers that are under
 /// way one more second.
@@ -117,7 +47,13 @@ pub async fn serve(
 ) -> io::Result<()> {
     let (close, closing) = watch::channel(false);
     let mut closed = closing.clone();
-    let server = axum::serve(listener, router(Shared { handle, closing })).with_graceful_shutdown(async move {
+    let shared = Shared {
+        handle,
+        closing,
+        owner: owner_of(&listener),
+    };
+    let service = router(shared).into_make_service_with_connect_info::<Peer>();
+    let server = axum::serve(listener, service).with_graceful_shutdown(async move {
         shutdown.await;
         close.send_replace(true);
     });
@@ -139,13 +75,38 @@ pub async fn serve(
 struct Shared {
     handle: Handle,
     closing: watch::Receiver<bool>,
+    /// Whose the socket is; unknown if its file could not be looked at.
+    owner: Option<Uid>,
+}
+
+/// Who is at the other end of a connection; unknown if the kernel does not tell.
+#[derive(Debug, Clone, Copy)]
+struct Peer(Option<Uid>);
+
+impl Connected<IncomingStream<'_, UnixListener>> for Peer {
+    fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Self {
+        Self(stream.io().peer_cred().ok().map(|peer| Uid::from_raw(peer.uid())))
+    }
+}
+
+fn owner_of(listener: &UnixListener) -> Option<Uid> {
+    let address = listener.local_addr().ok()?;
+    let socket = address.as_pathname()?.symlink_metadata().ok()?;
+    Some(Uid::from_raw(socket.uid()))
+}
+
+/// Who may have a command of his own run as the workers' user: root and the owner of the socket, not everybody of a control group,
+/// who were let in to drive the app.
+fn may_start_commands(peer: Option<Uid>, owner: Option<Uid>) -> bool {
+    peer.is_some_and(|peer| peer.is_root() || Some(peer) == owner)
 }
 
 type Body = Result<Bytes, BytesRejection>;
 
 fn router(shared: Shared) -> axum::Router {
-    let worker = |verb: WorkerVerb| {
-        post(
+    let worker = |method: MethodFilter, verb: WorkerVerb| {
+        on(
+            method,
             async move |State(shared): State<Shared>, UrlPath(id): UrlPath<String>, body: Body| {
                 shared.carry_out(body, |body| commands::worker(verb, &id, body)).await
             },
@@ -157,9 +118,20 @@ fn router(shared: Shared) -> axum::Router {
     axum::Router::new()
         .route("/v1/status", get(status))
         .route("/v1/events", get(events))
-        .route("/v1/workers/{id}/drain", worker(WorkerVerb::Drain))
-        .route("/v1/workers/{id}/undrain", worker(WorkerVerb::Undrain))
-        .route("/v1/workers/{id}/restart", worker(WorkerVerb::Restart))
+        .route("/v1/workers/{id}/drain", worker(MethodFilter::POST, WorkerVerb::Drain))
+        .route(
+            "/v1/workers/{id}/undrain",
+            worker(MethodFilter::POST, WorkerVerb::Undrain),
+        )
+        .route(
+            "/v1/workers/{id}/restart",
+            worker(MethodFilter::POST, WorkerVerb::Restart),
+        )
+        .route("/v1/workers/{id}/weight", worker(MethodFilter::PUT, WorkerVerb::Weigh))
+        .route("/v1/workers/{id}/get", post(ask_worker))
+        .route("/v1/canary", post(canary))
+        .route("/v1/canary/promote", post(whole(commands::promote)))
+        .route("/v1/canary/abort", post(whole(commands::abort)))
         .route("/v1/reload", post(whole(commands::reload)))
         .route("/v1/workers", put(whole(commands::scale)))
         .route("/v1/policy", put(whole(commands::policy)))
@@ -172,19 +144,75 @@ fn router(shared: Shared) -> axum::Router {
 
 impl Shared {
     async fn carry_out(&self, body: Body, parse: impl FnOnce(&[u8]) -> Result<Command, BadRequest>) -> Response {
-        let command = match body {
-            Ok(body) => parse(&body),
-            Err(rejection) => Err(commands::usage(
-                rejection.body_text(),
-                format!("a body has at most {BODY_BYTES} bytes"),
-            )),
-        };
-        let reply = match command {
+        answer(match parsed(body, parse) {
             Ok(command) => self.handle.command(command).await,
             Err(refusal) => refusal.into(),
-        };
-        answer(reply)
+        })
     }
+}
+
+fn parsed<T>(body: Body, parse: impl FnOnce(&[u8]) -> Result<T, BadRequest>) -> Result<T, BadRequest> {
+    match body {
+        Ok(body) => parse(&body),
+        Err(rejection) => Err(commands::usage(
+            rejection.body_text(),
+            format!("a body has at most {BODY_BYTES} bytes"),
+        )),
+    }
+}
+
+async fn canary(State(shared): State<Shared>, ConnectInfo(Peer(peer)): ConnectInfo<Peer>, body: Body) -> Response {
+    if !may_start_commands(peer, shared.owner) {
+        return answer(Reply {
+            error: Some(
+                "a canary runs a command as the workers' user: only root and the app's owner may start one".into(),
+            ),
+            hint: Some("use sudo, or ask the app's owner; weights, promote and abort are yours".into()),
+            kind: Some(ErrorKind::Failed),
+            ..Reply::default()
+        });
+    }
+    answer(match parsed(body, commands::canary) {
+        Ok((share, request)) => shared.handle.canary(share, request).await,
+        Err(refusal) => refusal.into(),
+    })
+}
+
+async fn ask_worker(State(shared): State<Shared>, UrlPath(id): UrlPath<String>, body: Body) -> Response {
+    let (slot, request) = match parsed(body, |body| commands::get(&id, body)) {
+        Ok(asked) => asked,
+        Err(refusal) => return answer(refusal.into()),
+    };
+    match shared.handle.get(slot, request).await {
+        Ok(got) => pass_on(slot, got),
+        Err(reply) => answer(reply),
+    }
+}
+
+/// The worker's own answer, and whose it is.
+fn pass_on(slot: SlotId, got: Got) -> Response {
+    // 1xx says that an answer follows; it is none.
+    let Some(status) = StatusCode::from_u16(got.status)
+        .ok()
+        .filter(|status| !status.is_informational())
+    else {
+        return answer(Reply {
+            error: Some(format!(
+                "worker {slot} answered with status {}, which is no answer",
+                got.status
+            )),
+            hint: Some(format!("`reuse-ctl logs {slot}` shows what it has written")),
+            kind: Some(ErrorKind::Failed),
+            ..Reply::default()
+        });
+    };
+    let mut response = (status, [(WORKER_HEADER, slot.to_string())], got.body).into_response();
+    let content_type = got.content_type.and_then(|text| HeaderValue::try_from(text).ok());
+    match content_type {
+        Some(content_type) => response.headers_mut().insert(header::CONTENT_TYPE, content_type),
+        None => response.headers_mut().remove(header::CONTENT_TYPE),
+    };
+    response
 }
 
 fn answer(reply: Reply) -> Response {
@@ -207,7 +235,7 @@ async fn status(State(shared): State<Shared>) -> Response {
 async fn unknown_path(uri: Uri) -> Response {
     answer(Reply {
         error: Some(format!("there is no {}", uri.path())),
-        hint: Some("the paths start with /v1/: status, workers, reload, policy, stop, events".into()),
+        hint: Some("the paths start with /v1/: status, workers, canary, reload, policy, stop, events".into()),
         kind: Some(ErrorKind::NotFound),
         ..Reply::default()
     })
@@ -216,7 +244,7 @@ async fn unknown_path(uri: Uri) -> Response {
 async fn wrong_method(method: Method, uri: Uri) -> Response {
     let reply = commands::usage(
         format!("{} does not take {method}", uri.path()),
-        "GET reads, POST acts, PUT sets the number of workers or the policy".into(),
+        "GET reads, POST acts, PUT sets the policy, a weight or the number of workers".into(),
     );
     (StatusCode::METHOD_NOT_ALLOWED, Json(Reply::from(reply))).into_response()
 }
@@ -267,5 +295,21 @@ fn missed_some(missed: u64) -> Event {
         pid: None,
         event: "warning".into(),
         message: format!("this reader was too slow and missed {missed} events"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_are_started_for_root_and_the_owner_alone() {
+        let (root, owner, member) = (Uid::from_raw(0), Uid::from_raw(1000), Uid::from_raw(1001));
+        assert!(may_start_commands(Some(root), Some(owner)));
+        assert!(may_start_commands(Some(owner), Some(owner)));
+        assert!(!may_start_commands(Some(member), Some(owner)));
+        assert!(!may_start_commands(Some(member), Some(root)));
+        assert!(!may_start_commands(Some(member), None));
+        assert!(!may_start_commands(None, None) && !may_start_commands(None, Some(owner)));
     }
 }

@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use hyper::Method;
-use reuse_common::Policy;
+use reuse_common::{Policy, Share};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 
 use super::client::{Client, ClientError};
 use super::fake::{App, Folder, bind_private, status};
-use super::types::{DrainRequest, ErrorKind, Event, Reply};
+use super::types::{CanaryRequest, DrainRequest, ErrorKind, Event, GetRequest, Got, Reply};
 use crate::supervisor::interface::{Command, ScaleTarget, SlotId};
 
 /// Longer than any answer of these tests takes.
@@ -42,6 +42,10 @@ async fn every_route_reaches_the_supervisor() {
         (Method::POST, "/v1/reload", json!({"stop_first": true})),
         (Method::PUT, "/v1/workers", json!({"workers": "+2"})),
         (Method::PUT, "/v1/policy", json!({"policy": "hash"})),
+        (Method::PUT, "/v1/workers/3/weight", json!({"weight": "12.5%"})),
+        (Method::PUT, "/v1/workers/3/weight", json!({"weight": "auto"})),
+        (Method::POST, "/v1/canary/promote", json!({})),
+        (Method::POST, "/v1/canary/abort", json!({})),
         (Method::POST, "/v1/stop", json!({"timeout_ms": 10})),
     ];
     for (method, path, body) in requests {
@@ -65,9 +69,72 @@ async fn every_route_reaches_the_supervisor() {
             Command::Reload { stop_first: true },
             Command::Scale(ScaleTarget::Up(2)),
             Command::SetPolicy(Policy::Hash),
+            Command::Weigh {
+                slot: SlotId(3),
+                share: Share::from_hundredths_of_a_percent(1250)
+            },
+            Command::Weigh {
+                slot: SlotId(3),
+                share: None
+            },
+            Command::Promote,
+            Command::Abort,
             Command::Stop { timeout_ms: Some(10) },
         ]
     );
+}
+
+#[tokio::test]
+async fn a_canary_is_asked_for_by_the_owner() {
+    let app = App::start("canary", done);
+    let client = Client::connect(&app.socket()).await.expect("it listens");
+    let request = CanaryRequest {
+        weight: "5%".into(),
+        command: vec!["./server-v2".into()],
+        cwd: Some("/srv".into()),
+    };
+    let reply = client
+        .command(Method::POST, "/v1/canary", &request)
+        .await
+        .expect("a reply");
+    assert_eq!((reply.ok, &*reply.workers), (true, &[3][..]));
+    let share = Share::from_hundredths_of_a_percent(500).expect("in range");
+    assert_eq!(*app.canaries.lock().expect("no panic"), [(share, request)]);
+    let (status, reply) = raw(&app, "POST /v1/canary", r#"{"weight":"5%","command":[]}"#).await;
+    assert_eq!((status, reply["kind"].as_str()), (400, Some("usage")));
+}
+
+#[tokio::test]
+async fn a_workers_answer_is_passed_on_as_it_is() {
+    let app = App::start("get", done);
+    let client = Client::connect(&app.socket()).await.expect("it listens");
+    let get = async |id, path: &str| {
+        let request = GetRequest {
+            path: path.into(),
+            addr: None,
+            timeout_ms: None,
+        };
+        client.get(id, &request).await
+    };
+    for path in ["/bytes", "/nothing", "/else"] {
+        let request = GetRequest {
+            path: path.into(),
+            addr: None,
+            timeout_ms: None,
+        };
+        let expected: Got = super::fake::got(SlotId(2), &request).expect("worker 2 answers");
+        assert_eq!(get(2, path).await.expect(path), expected);
+    }
+    for (id, path, kind) in [
+        (1, "/", ErrorKind::Timeout),
+        (2, "/strange", ErrorKind::Failed),
+        (2, "x", ErrorKind::Usage),
+    ] {
+        match get(id, path).await {
+            Err(ClientError::Refusal(reply)) => assert_eq!(reply.kind, Some(kind), "{id} {path}"),
+            other => panic!("{id} {path}: {other:?}"),
+        }
+    }
 }
 
 #[tokio::test]
@@ -89,6 +156,12 @@ async fn what_curl_sees() {
         ("GET /", "", 404, "not_found"),
         ("GET /v1/reload", "", 405, "usage"),
         ("POST /v1/status", "", 405, "usage"),
+        ("POST /v1/workers/0/weight", r#"{"weight":"5%"}"#, 405, "usage"),
+        ("PUT /v1/workers/0/weight", r#"{"weight":"5"}"#, 400, "usage"),
+        ("PUT /v1/workers/x/weight", r#"{"weight":"5%"}"#, 404, "not_found"),
+        ("POST /v1/workers/0/get", r#"{"path":"x"}"#, 400, "usage"),
+        ("POST /v1/workers/0/get", r#"{"path":"/"}"#, 504, "timeout"),
+        ("POST /v1/canary/promote", "{", 400, "usage"),
         ("POST /v1/stop", &"x".repeat(100_000), 400, "usage"),
     ] {
         let (status, reply) = raw(&app, request, body).await;

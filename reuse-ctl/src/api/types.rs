@@ -223,7 +223,7 @@ pub struct WeightRequest {
 }
 
 /// `POST /v1/canary`. `POST /v1/canary/promote` and `POST /v1/canary/abort` take no body.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CanaryRequest {
     /// `5%`.
@@ -235,8 +235,9 @@ pub struct CanaryRequest {
     pub cwd: Option<std::path::PathBuf>,
 }
 
-/// `POST /v1/workers/{id}/get`: one HTTP/1.1 GET to that worker alone.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+/// `POST /v1/workers/{id}/get`: one HTTP/1.1 GET to that worker alone. An answer that has the header [`WORKER_HEADER`] is the worker's
+/// own, passed on as it is; one that has not is the controller's [`Reply`], which says why there is none.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct GetRequest {
     /// `/debug?x=1`.
@@ -248,6 +249,9 @@ pub struct GetRequest {
     #[serde(default)]
     pub timeout_ms: Option<u64>,
 }
+
+/// The header that tells a worker's own answer from the controller's refusal; its value is the worker's number.
+pub const WORKER_HEADER: &str = "reuse-worker";
 
 /// What the worker answered. The controller passes it on as it is: status, content type and body.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -9,7 +9,7 @@ use std::{
 
 use aya::{
     Ebpf, EbpfLoader,
-    maps::{Array, HashMap, MapData, MapError, RingBuf, SkStorage},
+    maps::{HashMap, MapData, MapError, RingBuf, SkStorage},
     programs::{CgroupAttachMode, CgroupSock, CgroupSockAddr, SockOps},
 };
 use reuse_common::{
@@ -22,7 +22,7 @@ use reuse_common::{
 };
 use tokio::io::unix::AsyncFd;
 
-use super::{BpfError, OBJECT, Pins, in_map, load_map::LoadMap, program, refused, take};
+use super::{BpfError, OBJECT, Pins, app_map::AppMap, in_map, program, refused, take};
 
 /// What the programs are told at the start.
 #[derive(Debug, Clone)]
@@ -44,9 +44,8 @@ pub struct AppOptions {
 }
 
 /// The maps that every loaded copy of the object shares, through their pins.
-const SHARED: [&str; 10] = [
-    "SETTINGS",
-    "LOADS",
+const SHARED: [&str; 9] = [
+    "APP",
     "CLIENTS",
     "DIRECTED",
     "INSTANCES",
@@ -60,8 +59,7 @@ const SHARED: [&str; 10] = [
 /// `track` and the hooks, attached to the app's cgroup as long as this lives; and the shared maps.
 pub struct AppPrograms {
     settings: Settings,
-    settings_map: Array<MapData, Settings>,
-    loads: LoadMap,
+    table: AppMap,
     clients: HashMap<MapData, ClientKey, ClientRecord>,
     directed: HashMap<MapData, DirectedKey, u32>,
     instances: HashMap<MapData, u64, u32>,
@@ -87,8 +85,7 @@ impl AppPrograms {
         let notices = Notices::new(take(&mut ebpf, "NOTICES")?)?;
         let mut programs = Self {
             settings: settings_of(options),
-            settings_map: take(&mut ebpf, "SETTINGS")?,
-            loads: LoadMap::new(&mut ebpf)?,
+            table: AppMap::new(&mut ebpf)?,
             clients: take(&mut ebpf, "CLIENTS")?,
             directed: take(&mut ebpf, "DIRECTED")?,
             instances: take(&mut ebpf, "INSTANCES")?,
@@ -97,7 +94,7 @@ impl AppPrograms {
             shared,
             programs: ebpf,
         };
-        programs.write_settings()?;
+        programs.write_settings();
         programs.attach(cgroup)?;
         Ok((programs, notices))
     }
@@ -127,14 +124,27 @@ impl AppPrograms {
     /// Changes the policy for all groups at once.
     ///
     /// # Errors
-    /// When the map can't be written.
+    /// None at present: the programs read it from memory that is mapped here.
     pub fn set_policy(&mut self, policy: Policy) -> Result<(), BpfError> {
         self.settings.policy = policy as u32;
-        self.write_settings()
+        self.write_settings();
+        Ok(())
     }
 
-    fn write_settings(&mut self) -> Result<(), BpfError> {
-        self.settings_map.set(0, self.settings, 0).map_err(in_map("SETTINGS"))
+    fn write_settings(&mut self) {
+        self.table.view().set_settings(self.settings);
+    }
+
+    /// So many connections wait to be accepted by the instance of this row: `least-loaded` counts them in. Costs no system call.
+    pub fn set_queue(&self, row: u16, connections: u32) {
+        self.table.view().loads().set_queue(row, connections);
+    }
+
+    /// Asks for one [`Traffic`](reuse_common::notice::NoticeKind::Traffic) notice at the next connection that is established on any row, the
+    /// lot's included. Counters must be read once more after this call and before a sleep: what came before it is not told. Costs no
+    /// system call.
+    pub fn ask_for_wake(&self) {
+        self.table.view().ask_for_wake();
     }
 
     /// Starts a fresh row for an instance of `slot`, and says that whatever binds in the cgroup of this id belongs to it.
@@ -142,7 +152,7 @@ impl AppPrograms {
     /// # Errors
     /// When a map can't be written.
     pub fn register(&mut self, index: u16, slot: u16, cgroup_id: u64) -> Result<(), BpfError> {
-        self.loads.write(index, InstanceLoad::new(slot));
+        self.table.view().loads().reset(index, InstanceLoad::new(slot));
         self.instances
             .insert(cgroup_id, u32::from(index), 0)
             .map_err(in_map("INSTANCES"))
@@ -161,7 +171,7 @@ impl AppPrograms {
 
     /// A copy of an instance's row. Costs no system call.
     pub fn load_of(&self, index: u16) -> InstanceLoad {
-        self.loads.read(index)
+        self.table.view().loads().copy(index)
     }
 
     /// Marks a listener (through any descriptor of it) as this instance's, and its future connections as steered.
@@ -201,7 +211,8 @@ impl AppPrograms {
                 }
             }
         }
-        self.write_settings()
+        self.write_settings();
+        Ok(())
     }
 
     /// Whether the listener of this cookie is one of the app's, on a service port.

@@ -45,6 +45,14 @@ pub enum BpfError {
     },
 }
 
+impl BpfError {
+    /// Whether a listener could not be put into an array because it is in one already.
+    pub fn is_busy(&self) -> bool {
+        let Self::Map { source, .. } = self else { return false };
+        matches!(&**source, MapError::SyscallError(error) if error.io_error.raw_os_error() == Some(libc::EBUSY))
+    }
+}
+
 /// An error with its causes, on one line.
 fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();

@@ -8,6 +8,7 @@ use aya::{
     programs::SkReuseport,
 };
 use reuse_common::{
+    Share,
     limits::member_index,
     rendezvous::Buckets,
     seats::{Membership, Seat},
@@ -26,7 +27,7 @@ pub struct GroupProgram {
     verdicts: PerCpuArray<MapData, VerdictCounts>,
     active: u32,
     /// What the buckets of each buffer were made for.
-    bucket_slots: [Vec<u16>; 2],
+    bucket_slots: [Vec<(u16, Option<Share>)>; 2],
     ebpf: Ebpf,
 }
 
@@ -52,6 +53,7 @@ impl GroupProgram {
             active: 0,
             refuse_when_empty: u32::from(refuse_when_empty),
             cursor: 0,
+            draws: 0,
         };
         group.state.set(0, state, 0).map_err(in_map("GROUP"))?;
         for buffer in 0..2 {
@@ -104,7 +106,7 @@ impl GroupProgram {
         }
     }
 
-    /// From now on exactly these can be chosen. New connections see the old set or the new one, never a mixture: the tables are
+    /// From now on exactly these (sorted by slot) can be chosen, those with a share for just that many new connections. New connections see the old set or the new one, never a mixture: the tables are
     /// written where no program reads, and then switched to. (A program that has been running since before the last switch
     /// but one could see a mixture of two valid sets; programs run for less than a microsecond.)
     ///
@@ -115,7 +117,7 @@ impl GroupProgram {
         self.membership
             .set(next, Membership::new(seats.iter().copied()), 0)
             .map_err(in_map("MEMBERSHIP"))?;
-        let slots: Vec<u16> = seats.iter().map(Seat::slot).collect();
+        let slots: Vec<_> = seats.iter().map(|seat| (seat.slot(), seat.share())).collect();
         let made_for = &mut self.bucket_slots[next as usize];
         if !slots.is_empty() && *made_for != slots {
             let mut buckets = Buckets::EMPTY;

@@ -5,6 +5,7 @@
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
@@ -19,6 +20,10 @@ Examples:
   reuse-ctl reload                            replace every worker, losing no connection
 
 Exit codes: 0 done, 1 failed, 2 usage, 3 no such app or worker, 4 a deadline passed";
+
+const FAULTS: &str = "Hung and unhealthy workers";
+
+const STICKY: &str = "Policy sticky";
 
 /// Runs many processes of any server on one port; eBPF decides which of them gets a new connection
 #[derive(Debug, Parser)]
@@ -57,6 +62,13 @@ pub enum Verb {
     Reload(Reload),
     Scale(Scale),
     Policy(Policy),
+    Weight(Weight),
+    Canary(Canary),
+    /// Roll the canary's command out to all workers, one after the other
+    Promote,
+    /// Remove the canary, and bring back what a failed promotion has changed
+    Abort,
+    Get(Get),
     Stop(Stop),
     Logs(Logs),
     Doctor(Doctor),
@@ -112,47 +124,47 @@ pub struct Run {
     /// How long a worker may take until it listens
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = parse_duration)]
     pub ready_timeout: Duration,
-    /// Withdraw a worker that has connections in its queue and accepts none for so long (or longer, if that is normal for it); 0s: never
-    #[arg(long, value_name = "TIME", default_value = "50ms", value_parser = parse_duration)]
+    /// Withdraw a worker that accepts nothing for so long while connections wait in its queue; 0s: never
+    #[arg(help_heading = FAULTS, long, value_name = "TIME", default_value = "50ms", value_parser = parse_duration)]
     pub hung_after: Duration,
-    /// Move what is queued on a hung worker to others after so long
-    #[arg(long, value_name = "TIME", default_value = "20ms", value_parser = parse_duration)]
+    /// So long after that, move what waits in its queue to other workers
+    #[arg(help_heading = FAULTS, long, value_name = "TIME", default_value = "20ms", value_parser = parse_duration)]
     pub rescue_after: Duration,
     /// Replace a worker that has been hung for so long [default: never]
-    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    #[arg(help_heading = FAULTS, long, value_name = "TIME", value_parser = parse_duration)]
     pub replace_hung_after: Option<Duration>,
-    /// Withdraw at most so many percent of the workers for faults at once; never the last
-    #[arg(long, value_name = "PERCENT", default_value_t = 50, value_parser = clap::value_parser!(u8).range(0..=100))]
+    /// Withdraw at most so many percent of the workers at once, and never the last
+    #[arg(help_heading = FAULTS, long, value_name = "PERCENT", default_value_t = 50, value_parser = clap::value_parser!(u8).range(0..=100))]
     pub max_hung: u8,
-    /// Check each worker: `tcp` that it accepts, `/path` that it answers GET with a status below 400 [default: no checks]
-    #[arg(long, value_name = "tcp|/PATH")]
+    /// Check that each worker accepts (tcp), or answers GET /PATH with a status below 400 [default: no checks]
+    #[arg(help_heading = FAULTS, long, value_name = "tcp|/PATH")]
     pub health: Option<String>,
     /// The time between two checks of a worker
-    #[arg(long, value_name = "TIME", default_value = "2s", value_parser = parse_duration)]
+    #[arg(help_heading = FAULTS, long, value_name = "TIME", default_value = "2s", value_parser = parse_duration)]
     pub health_interval: Duration,
     /// How long a check may take
-    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = parse_duration)]
+    #[arg(help_heading = FAULTS, long, value_name = "TIME", default_value = "1s", value_parser = parse_duration)]
     pub health_timeout: Duration,
     /// So many failed checks in a row make a worker unhealthy: it is withdrawn and replaced
-    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    #[arg(help_heading = FAULTS, long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub health_fails: u32,
     /// So many passed checks in a row make it healthy again
-    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    #[arg(help_heading = FAULTS, long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub health_passes: u32,
     /// Let this group use the control socket, too
     #[arg(long, value_name = "GROUP")]
     pub control_group: Option<String>,
-    /// sticky: so many leading bits of an IPv4 address are one client
-    #[arg(long, value_name = "BITS", default_value_t = 32, value_parser = clap::value_parser!(u8).range(1..=32))]
+    /// So many leading bits of an IPv4 address are one client
+    #[arg(help_heading = STICKY, long, value_name = "BITS", default_value_t = 32, value_parser = clap::value_parser!(u8).range(1..=32))]
     pub sticky_prefix4: u8,
-    /// sticky: so many leading bits of an IPv6 address are one client
-    #[arg(long, value_name = "BITS", default_value_t = 64, value_parser = clap::value_parser!(u8).range(1..=128))]
+    /// So many leading bits of an IPv6 address are one client
+    #[arg(help_heading = STICKY, long, value_name = "BITS", default_value_t = 64, value_parser = clap::value_parser!(u8).range(1..=128))]
     pub sticky_prefix6: u8,
-    /// sticky: forget a client that was not seen for so long
-    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = parse_duration)]
+    /// Forget a client that was not seen for so long
+    #[arg(help_heading = STICKY, long, value_name = "TIME", default_value = "1h", value_parser = parse_duration)]
     pub sticky_ttl: Duration,
-    /// sticky: remember so many clients at most
-    #[arg(long, value_name = "CLIENTS", default_value_t = 65_536, value_parser = clap::value_parser!(u32).range(1..=16_777_216))]
+    /// Remember so many clients at most
+    #[arg(help_heading = STICKY, long, value_name = "CLIENTS", default_value_t = 65_536, value_parser = clap::value_parser!(u32).range(1..=16_777_216))]
     pub sticky_capacity: u32,
     /// Return when all workers are active; the app goes on in the background
     #[arg(short, long)]
@@ -262,6 +274,64 @@ pub struct Policy {
     pub name: Option<String>,
 }
 
+/// Give a worker a fixed share of new connections
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "\
+Examples:
+  reuse-ctl weight 3 10%
+  reuse-ctl weight 3 0.5%
+  reuse-ctl weight 3 auto")]
+pub struct Weight {
+    /// The worker's number
+    #[arg(value_parser = worker_id)]
+    pub id: u16,
+    /// Its share, or `auto`: what the fixed shares leave is steered by the policy
+    #[arg(value_name = "PERCENT|auto", allow_hyphen_values = true)]
+    pub weight: String,
+}
+
+/// Start one more worker on another command, with a fixed share of new connections
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "\
+Examples:
+  reuse-ctl canary --weight 5% -- ./server-v2
+  reuse-ctl canary --weight 1% --cwd /srv/next -- node server.js
+
+It returns when the canary is active. Then `promote` rolls it out, `abort` takes it back.")]
+pub struct Canary {
+    /// Its share of new connections
+    #[arg(long, value_name = "PERCENT", allow_hyphen_values = true)]
+    pub weight: String,
+    /// Its working folder [default: the current one]
+    #[arg(long, value_name = "DIR")]
+    pub cwd: Option<PathBuf>,
+    /// The command and its arguments
+    #[arg(last = true, required = true, value_name = "CMD")]
+    pub command: Vec<OsString>,
+}
+
+/// Send one HTTP request to one worker, and print the body of its answer
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "\
+Examples:
+  reuse-ctl get 2 /debug
+  reuse-ctl get 2 /metrics --addr 127.0.0.1:9090
+
+It reaches a drained or hung worker too. Exit code 1 when the status is 400 or more.")]
+pub struct Get {
+    /// The worker's number
+    #[arg(value_parser = worker_id)]
+    pub id: u16,
+    /// What is asked for: /debug?x=1
+    pub path: String,
+    /// Which of the app's addresses [default: the first]
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub addr: Option<SocketAddr>,
+    /// How long it may take in all
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = parse_duration)]
+    pub timeout: Duration,
+}
+
 /// End the app and everything it made
 #[derive(Debug, Clone, Args)]
 pub struct Stop {
@@ -297,195 +367,5 @@ fn worker_id(text: &str) -> Result<u16, &'static str> {
 }
 
 #[cfg(test)]
-mod tests {
-    use clap::CommandFactory as _;
-
-    use super::*;
-
-    fn parsed(line: &str) -> Result<Arguments, clap::Error> {
-        Arguments::try_parse_from(line.split(' '))
-    }
-
-    #[test]
-    fn clap_finds_no_contradiction() {
-        Arguments::command().debug_assert();
-    }
-
-    #[test]
-    fn lines_that_are_right() {
-        for line in [
-            "reuse-ctl status",
-            "reuse-ctl status --json --watch",
-            "reuse-ctl --json --app shop status",
-            "reuse-ctl drain 2",
-            "reuse-ctl drain 0 1 2 --timeout 30s --no-wait --force --app shop",
-            "reuse-ctl undrain 2",
-            "reuse-ctl restart 1 2 --stop-first",
-            "reuse-ctl restart --all",
-            "reuse-ctl reload --stop-first",
-            "reuse-ctl scale 4",
-            "reuse-ctl scale +2",
-            "reuse-ctl policy",
-            "reuse-ctl policy sticky",
-            "reuse-ctl stop --timeout 1m30s",
-            "reuse-ctl logs",
-            "reuse-ctl logs 2 -f -n 5",
-            "reuse-ctl logs --lines 5 --follow",
-            "reuse-ctl ls --json",
-            "reuse-ctl doctor",
-            "reuse-ctl demo",
-            "reuse-ctl demo --seconds 5 --json",
-        ] {
-            parsed(line).unwrap_or_else(|error| panic!("{line}: {error}"));
-        }
-    }
-
-    #[test]
-    fn lines_that_are_wrong() {
-        for line in [
-            "reuse-ctl",
-            "reuse-ctl drain",
-            "reuse-ctl drain two",
-            "reuse-ctl drain 70000",
-            "reuse-ctl drain 2 --timeout soon",
-            "reuse-ctl restart",
-            "reuse-ctl restart 1 --all",
-            "reuse-ctl scale",
-            "reuse-ctl scale 1 2",
-            "reuse-ctl run --workers 2",
-            "reuse-ctl run ./server",
-            "reuse-ctl start",
-            "reuse-ctl logs -1",
-        ] {
-            let error = parsed(line).expect_err(line);
-            assert_eq!(error.exit_code(), 2, "{line}");
-        }
-    }
-
-    #[test]
-    fn fewer_workers_is_no_option() {
-        for line in [
-            "reuse-ctl scale -1",
-            "reuse-ctl scale --json -1",
-            "reuse-ctl --json scale -1",
-            "reuse-ctl scale -1 --json",
-        ] {
-            let Ok(Arguments {
-                verb: Verb::Scale(scale),
-                global,
-            }) = parsed(line)
-            else {
-                panic!("{line}")
-            };
-            assert_eq!(
-                (scale.workers.as_str(), global.json),
-                ("-1", line.contains("json")),
-                "{line}"
-            );
-        }
-    }
-
-    #[test]
-    fn the_commands_options_stay_its_own() {
-        let Ok(Arguments {
-            verb: Verb::Run(run),
-            global,
-        }) = parsed("reuse-ctl run --workers 2 -- node --json -d -- x")
-        else {
-            panic!("it is a run");
-        };
-        assert_eq!(run.command, ["node", "--json", "-d", "--", "x"]);
-        assert!(!global.json && !run.detach);
-    }
-
-    #[test]
-    fn help() {
-        insta::assert_snapshot!(Arguments::command().term_width(100).render_help(), @r"
-        Runs many processes of any server on one port; eBPF decides which of them gets a new connection
-
-        Usage: reuse-ctl [OPTIONS] <COMMAND>
-
-        Commands:
-          run      Start a command as a steered group of workers
-          status   Show the workers: state, connections, queue, share
-          ls       List the apps that run
-          drain    Take workers out of the choice, and wait until nothing is left on them
-          undrain  Put drained workers back into the choice
-          restart  Replace workers: the new process is ready before the old one ends
-          reload   Replace every worker, one after the other; stops at the first that fails
-          scale    Change the number of workers
-          policy   Show or change how workers are chosen
-          stop     End the app and everything it made
-          logs     Show what the workers have written
-          doctor   Try what the kernel can do, and say what is lost without it
-          demo     See it at work: a small built-in server, a load, and all that can happen to workers
-
-        Options:
-              --app <NAME>  Which app is meant, when more than one runs [env: REUSE_APP]
-              --json        Answer in JSON, errors too
-          -h, --help        Print help
-          -V, --version     Print version
-
-        Examples:
-          sudo reuse-ctl demo                         see what it does; nothing else is needed
-          sudo reuse-ctl run --workers 4 -- ./server  four processes of any server on one port
-          reuse-ctl status --watch                    who is active, connections, queue, share
-          reuse-ctl drain 2                           returns when nothing is left on worker 2
-          reuse-ctl reload                            replace every worker, losing no connection
-
-        Exit codes: 0 done, 1 failed, 2 usage, 3 no such app or worker, 4 a deadline passed
-        ");
-    }
-
-    #[test]
-    fn help_of_run() {
-        let mut command = Arguments::command().term_width(100);
-        command.build();
-        let run = command.find_subcommand_mut("run").expect("a verb");
-        insta::assert_snapshot!(run.render_help(), @r"
-        Start a command as a steered group of workers
-
-        Usage: reuse-ctl run [OPTIONS] -- <CMD>...
-
-        Arguments:
-          <CMD>...  The command and its arguments
-
-        Options:
-              --app <NAME>                 Which app is meant, when more than one runs [env: REUSE_APP]
-              --name <APP>                 The app's name [default: the command's file name]
-              --json                       Answer in JSON, errors too
-              --workers <N|max>            How many workers, 1 to 256, or `max`: one per processor [default:
-                                           1]
-              --policy <POLICY>            hash, round-robin, least-loaded or sticky [default: least-loaded]
-              --port <P>                   A port that the workers serve; may be given several times
-                                           [default: every TCP port that a worker binds]
-              --listen <ADDR:PORT>         Open this listener for the workers and hand it over as descriptor
-                                           3 (LISTEN_FDS); may be given several times
-              --when-empty <WHEN_EMPTY>    What new connections do while no worker is active: wait for one,
-                                           or be refused [default: park] [possible values: park, refuse]
-              --user <USER>                Run the workers as this user [default: the user who called sudo]
-              --drain-timeout <TIME>       How long connections may take to end [default: 30s]
-              --stop-signal <SIGNAL>       Asks a worker to end [default: SIGTERM]
-              --stop-timeout <TIME>        How long a worker without connections may take to end before it
-                                           is killed [default: 10s]
-              --ready-timeout <TIME>       How long a worker may take until it listens [default: 30s]
-              --control-group <GROUP>      Let this group use the control socket, too
-              --sticky-prefix4 <BITS>      sticky: so many leading bits of an IPv4 address are one client
-                                           [default: 32]
-              --sticky-prefix6 <BITS>      sticky: so many leading bits of an IPv6 address are one client
-                                           [default: 64]
-              --sticky-ttl <TIME>          sticky: forget a client that was not seen for so long [default:
-                                           1h]
-              --sticky-capacity <CLIENTS>  sticky: remember so many clients at most [default: 65536]
-          -d, --detach                     Return when all workers are active; the app goes on in the
-                                           background
-          -v, --verbose...                 Log more; twice: also what the kernel program decides
-          -h, --help                       Print help
-
-        Examples:
-          sudo reuse-ctl run --workers 4 -- bun server.ts
-          sudo reuse-ctl run --workers max --policy sticky --port 8080 -d -- node server.js
-          sudo reuse-ctl run --listen 0.0.0.0:443 --user www -- ./server
-        ");
-    }
-}
+#[path = "args_tests.rs"]
+mod tests;

@@ -21,7 +21,20 @@ pub struct Failure {
     /// The last lines that a worker which failed had written.
     pub output: Vec<String>,
     /// The workers that were changed all the same.
-    pub workers: Vec<u16>,
+    pub workers: Box<[u16]>,
+    /// The answer of a worker, if that is what failed: in JSON only, a person has seen it already.
+    pub answered: Option<Box<Answered>>,
+}
+
+/// What a worker answered to `get`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Answered {
+    /// The HTTP status.
+    pub status: u16,
+    /// Its type, if it named one.
+    pub content_type: Option<String>,
+    /// The body as text; bytes that are none are replaced by U+FFFD.
+    pub body: String,
 }
 
 impl Failure {
@@ -46,7 +59,7 @@ impl Failure {
     }
 
     fn new(kind: ErrorKind, error: impl Into<String>, hint: impl Into<String>) -> Self {
-        let (left, output, workers) = (Box::default(), Vec::new(), Vec::new());
+        let (left, output, workers) = (Box::default(), Vec::new(), Box::default());
         Self {
             kind,
             error: error.into(),
@@ -54,6 +67,7 @@ impl Failure {
             left,
             output,
             workers,
+            answered: None,
         }
     }
 
@@ -94,6 +108,8 @@ impl Failure {
             workers: &'a [u16],
             #[serde(skip_serializing_if = "<[_]>::is_empty")]
             output: &'a [String],
+            #[serde(flatten)]
+            answered: Option<&'a Answered>,
         }
         let Self {
             kind,
@@ -102,6 +118,7 @@ impl Failure {
             left,
             output,
             workers,
+            answered,
         } = self;
         serde_json::to_string(&Json {
             ok: false,
@@ -111,6 +128,7 @@ impl Failure {
             left,
             workers,
             output,
+            answered: answered.as_deref(),
         })
         .expect("plain data")
     }
@@ -128,7 +146,8 @@ impl From<Reply> for Failure {
                 .unwrap_or_else(|| "`reuse-ctl status` shows how things are".into()),
             left: Box::default(),
             output: reply.output,
-            workers: reply.workers,
+            workers: reply.workers.into(),
+            answered: None,
         }
     }
 }
@@ -176,7 +195,7 @@ mod tests {
         );
         failure.left = Box::new(["worker 2: 3 connections left (1 queued)".into()]);
         failure.output = vec!["boom".into()];
-        failure.workers = vec![0, 1];
+        failure.workers = Box::new([0, 1]);
         insta::assert_snapshot!(failure.to_text(), @r"
         reuse-ctl: worker 2 still has connections
           → `reuse-ctl undrain 2` takes it back

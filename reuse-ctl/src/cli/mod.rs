@@ -2,17 +2,21 @@
 //!
 //! Parsing is pure; which app is meant is resolved afterwards ([`apps`]). Errors go up to `main` as a [`Failure`].
 
+mod abort;
 pub mod apps;
 pub mod args;
+mod canary;
 mod detach;
 mod doctor;
 mod drain;
 pub mod failure;
+mod get;
 mod logs;
 mod ls;
 pub(crate) mod output;
 mod policy;
 mod progress;
+mod promote;
 mod reload;
 mod restart;
 pub mod run;
@@ -22,6 +26,7 @@ mod stop;
 pub(crate) mod table;
 pub(crate) mod terminal;
 mod undrain;
+mod weight;
 
 use std::ffi::OsString;
 
@@ -104,6 +109,11 @@ async fn ask(context: &Context, verb: Verb) -> Result<(), Failure> {
         Verb::Reload(arguments) => reload::run(context, &arguments).await,
         Verb::Scale(arguments) => scale::run(context, &arguments).await,
         Verb::Policy(arguments) => policy::run(context, &arguments).await,
+        Verb::Weight(arguments) => weight::run(context, &arguments).await,
+        Verb::Canary(arguments) => canary::run(context, &arguments).await,
+        Verb::Promote => promote::run(context).await,
+        Verb::Abort => abort::run(context).await,
+        Verb::Get(arguments) => get::run(context, &arguments).await,
         Verb::Stop(arguments) => stop::run(context, &arguments).await,
         Verb::Logs(arguments) => logs::run(context, &arguments).await,
         Verb::Doctor(arguments) => doctor::run(context, &arguments).await,

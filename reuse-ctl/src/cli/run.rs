@@ -206,9 +206,7 @@ fn health_options(arguments: &args::Run) -> Result<Option<HealthOptions>, Failur
     };
     let check = match health.as_str() {
         "tcp" => HealthCheck::Tcp,
-        path if path.starts_with('/') && path.bytes().all(|byte| byte.is_ascii_graphic()) => {
-            HealthCheck::Http(path.to_owned())
-        }
+        path if commands::check_path(path).is_ok() => HealthCheck::Http(path.to_owned()),
         other => {
             return Err(Failure::usage(
                 format!("--health {other} is no check"),
@@ -355,6 +353,8 @@ mod tests {
         let options = resolved(
             "reuse-ctl run --name my.app_1 --workers 256 --policy sticky --port 81 --port 80 --port 80 --listen [::1]:443 \
              --when-empty refuse --user www --drain-timeout 2m --stop-signal int --stop-timeout 500ms --ready-timeout 1s \
+             --hung-after 0s --rescue-after 1s --replace-hung-after 5s --max-hung 100 \
+             --health /up?deep=1 --health-interval 10s --health-timeout 3s --health-fails 1 --health-passes 5 \
              --control-group ops --sticky-prefix4 24 --sticky-prefix6 56 --sticky-ttl 5m --sticky-capacity 10 -vv -- x",
         )
         .expect("right");
@@ -379,6 +379,24 @@ mod tests {
             (24, 56, 10)
         );
         assert_eq!((options.verbosity, options.control_group.as_deref()), (2, Some("ops")));
+        assert_eq!(
+            options.hung,
+            HungRules {
+                hung_after_ms: 0,
+                rescue_after_ms: 1000,
+                replace_after_ms: Some(5000),
+                at_most_percent: 100
+            }
+        );
+        assert_eq!(
+            options.health,
+            Some(HealthOptions {
+                check: HealthCheck::Http("/up?deep=1".into()),
+                interval: Duration::from_secs(10),
+                timeout: Duration::from_secs(3),
+                rules: HealthRules { fails: 1, passes: 5 }
+            })
+        );
         assert!(resolved("reuse-ctl run --workers max -- x").expect("right").workers >= 1);
     }
 
@@ -394,6 +412,16 @@ mod tests {
             ("--name ..", "the app's name \"..\" begins with a dot"),
             ("--listen 127.0.0.1:0", "--listen 127.0.0.1:0: port 0 is no port"),
             ("--stop-signal SIGNAL", "--stop-signal SIGNAL is no signal"),
+            ("--health nonsense", "--health nonsense is no check"),
+            ("--health http://x/", "--health http://x/ is no check"),
+            (
+                "--health tcp --health-interval 9ms",
+                "--health-interval is at least 10ms, and --health-timeout more than nothing",
+            ),
+            (
+                "--health /up --health-timeout 0s",
+                "--health-interval is at least 10ms, and --health-timeout more than nothing",
+            ),
         ] {
             let failure = resolved(&format!("reuse-ctl run {options} -- x")).expect_err(options);
             assert_eq!((failure.kind, failure.error.as_str()), (ErrorKind::Usage, error));
@@ -405,6 +433,10 @@ mod tests {
             "--drain-timeout 30",
             "--sticky-prefix4 33",
             "--when-empty wait",
+            "--max-hung 101",
+            "--max-hung -1",
+            "--hung-after 50",
+            "--health-fails 0",
             "--nonsense",
         ] {
             let failure = resolved(&format!("reuse-ctl run {options} -- x")).expect_err(options);

@@ -6,7 +6,7 @@ use super::apps::{self, App};
 use super::table::{Align, Cell, counted, short_bytes, short_duration, table};
 use super::terminal::{Paint, Tone};
 use super::{Context, Failure, args, output};
-use crate::api::types::{GroupStatus, InstanceStatus, Status, WorkerState, WorkerStatus};
+use crate::api::types::{FaultKind, FaultStatus, GroupStatus, InstanceStatus, Status, WorkerState, WorkerStatus};
 
 const EVERY: Duration = Duration::from_secs(1);
 
@@ -85,6 +85,28 @@ fn state_cell(state: WorkerState) -> Cell {
     Cell::toned(state_tone(state), state_name(state))
 }
 
+fn fault_name(kind: FaultKind) -> &'static str {
+    match kind {
+        FaultKind::Hung => "hung",
+        FaultKind::Unhealthy => "unhealthy",
+    }
+}
+
+/// `active`, `hung, withdrawn`, `active, canary`.
+fn worker_state_cell(worker: &WorkerStatus) -> Cell {
+    let (tone, mut text) = match &worker.fault {
+        None => (state_tone(worker.state), state_name(worker.state).to_owned()),
+        Some(FaultStatus { kind, withdrawn, .. }) => {
+            let consequence = if *withdrawn { "withdrawn" } else { "still published" };
+            (Tone::Bad, format!("{}, {consequence}", fault_name(*kind)))
+        }
+    };
+    if worker.canary {
+        text.push_str(", canary");
+    }
+    Cell::toned(tone, text)
+}
+
 /// The whole table, as text.
 pub(super) fn render(status: &Status, paint: Paint) -> String {
     let mut text = format!(
@@ -104,11 +126,56 @@ pub(super) fn render(status: &Status, paint: Paint) -> String {
     text.push('\n');
     text.push_str(&workers_table(&status.workers, paint));
     for worker in &status.workers {
-        if let Some(reason) = &worker.reason {
+        for reason in worker.fault.as_ref().map(fault_line).iter().chain(&worker.reason) {
             text.push_str(&format!("worker {}: {}\n", worker.id, paint.tone(Tone::Bad, reason)));
         }
     }
+    if let Some(line) = all_faulty_line(&status.workers) {
+        text.push_str(&format!("{}\n", paint.tone(Tone::Bad, &line)));
+    }
     text
+}
+
+/// `hung for 42s: accepted nothing for 60 ms with 4 connections in its queue`.
+fn fault_line(fault: &FaultStatus) -> String {
+    format!(
+        "{} for {}: {}",
+        fault_name(fault.kind),
+        short_duration(fault.for_ms / 1000),
+        fault.reason
+    )
+}
+
+/// An overload of all is not the fault of each: who is still chosen when no active worker is as it should be.
+fn all_faulty_line(workers: &[WorkerStatus]) -> Option<String> {
+    let active: Vec<&WorkerStatus> = workers
+        .iter()
+        .filter(|worker| worker.state == WorkerState::Active)
+        .collect();
+    let faults: Vec<&FaultStatus> = active.iter().filter_map(|worker| worker.fault.as_ref()).collect();
+    if faults.is_empty() || faults.len() < active.len() {
+        return None;
+    }
+    let is_all = |kind| faults.iter().all(|fault| fault.kind == kind);
+    let how = if is_all(FaultKind::Hung) {
+        "hung"
+    } else if is_all(FaultKind::Unhealthy) {
+        "unhealthy"
+    } else {
+        "hung or unhealthy"
+    };
+    let of_what = if active.len() == workers.len() {
+        "workers"
+    } else {
+        "active workers"
+    };
+    let published = faults.iter().filter(|fault| !fault.withdrawn).count();
+    Some(match (active.len(), published) {
+        (1, _) if workers.len() == 1 => format!("the only worker is {how}: it stays published"),
+        (1, _) => format!("the only active worker is {how}: it stays published"),
+        (all, published) if published == all => format!("all {all} {of_what} are {how}: all stay published"),
+        (all, published) => format!("all {all} {of_what} are {how}: {published} of them published"),
+    })
 }
 
 fn group_line(group: &GroupStatus, paint: Paint) -> String {
@@ -144,6 +211,7 @@ fn trouble_line(status: &Status, paint: Paint) -> String {
 
 fn workers_table(workers: &[WorkerStatus], paint: Paint) -> String {
     use Align::{Left, Right};
+    let somebody_has_a_weight = workers.iter().any(|worker| worker.weight.is_some());
     let header = [
         ("ID", Right),
         ("PID", Right),
@@ -154,6 +222,7 @@ fn workers_table(workers: &[WorkerStatus], paint: Paint) -> String {
         ("QUEUE", Right),
         ("SELECTED", Right),
         ("SHARE", Right),
+        (if somebody_has_a_weight { "WEIGHT" } else { "" }, Right),
         ("CPU", Right),
         ("MEM", Right),
     ];
@@ -168,13 +237,13 @@ fn workers_table(workers: &[WorkerStatus], paint: Paint) -> String {
     table(header, &rows, paint)
 }
 
-fn worker_row(worker: &WorkerStatus, selected: u64) -> [Cell; 11] {
+fn worker_row(worker: &WorkerStatus, selected: u64) -> [Cell; 12] {
     let or_dash = |shown: Option<String>| Cell::new(shown.unwrap_or_else(|| "-".into()));
     let running = worker.pid.is_some();
     [
         Cell::toned(Tone::Strong, worker.id.to_string()),
         or_dash(worker.pid.map(|pid| pid.to_string())),
-        state_cell(worker.state),
+        worker_state_cell(worker),
         or_dash(running.then(|| short_duration(worker.uptime_s))),
         Cell::new(worker.restarts.to_string()),
         Cell::new(worker.connections.to_string()),
@@ -184,13 +253,14 @@ fn worker_row(worker: &WorkerStatus, selected: u64) -> [Cell; 11] {
         ),
         Cell::new(worker.selected_total.to_string()),
         Cell::new(share(worker.selected_total, selected)),
+        Cell::new(worker.weight.clone().unwrap_or_default()),
         or_dash(running.then(|| format!("{:.1}%", worker.cpu_percent))),
         or_dash(running.then(|| short_bytes(worker.memory_bytes))),
     ]
 }
 
 /// One of several processes of a slot: only what is known of it alone.
-fn instance_row(instance: &InstanceStatus) -> [Cell; 11] {
+fn instance_row(instance: &InstanceStatus) -> [Cell; 12] {
     let none = || Cell::new("");
     [
         Cell::toned(Tone::Faint, "└"),
@@ -200,6 +270,7 @@ fn instance_row(instance: &InstanceStatus) -> [Cell; 11] {
         none(),
         Cell::new(instance.connections.to_string()),
         Cell::new(instance.queue.to_string()),
+        none(),
         none(),
         none(),
         none(),
@@ -218,74 +289,5 @@ fn share(part: u64, whole: u64) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::api::fake;
-
-    #[test]
-    fn the_table() {
-        insta::assert_snapshot!(render(&fake::status(), Paint::OFF), @r"
-        shop  policy sticky, up 1h 2m, controller 4711
-          tcp 0.0.0.0:8080  1 handshake
-          tcp [::]:8443  3 parked
-          fallbacks 0  unsteered 0
-
-        ID   PID  STATE        UPTIME  RESTARTS  CONNS  QUEUE  SELECTED  SHARE    CPU    MEM
-         0  5000  active        1h 2m         0     12      0       750  75.0%  12.3%  50.0M
-         1  5001  draining      1h 2m         0     17      3       250  25.0%  12.3%  50.0M
-         2     -  backing off       -         4      0      0         0   0.0%      -      -
-        worker 2: exit code 1, 4 times in a row; next try in 3.2 s
-        ");
-    }
-
-    #[test]
-    fn trouble_is_pointed_at() {
-        let mut status = fake::status();
-        status.fallbacks = 2;
-        status.unsteered = 1;
-        status.groups[0].strangers = vec!["99 (python3)".into()];
-        status.workers.truncate(1);
-        let old = InstanceStatus {
-            pid: 4999,
-            state: WorkerState::Stopping,
-            connections: 3,
-            queue: 1,
-        };
-        status.workers[0].instances.push(old);
-        insta::assert_snapshot!(render(&status, Paint::OFF), @r"
-        shop  policy sticky, up 1h 2m, controller 4711
-          tcp 0.0.0.0:8080  1 handshake  strangers share this port: 99 (python3)
-          tcp [::]:8443  3 parked
-          fallbacks 2  unsteered 1  (!) the kernel's own hash decided for these
-
-        ID   PID  STATE     UPTIME  RESTARTS  CONNS  QUEUE  SELECTED   SHARE    CPU    MEM
-         0  5000  active     1h 2m         0     12      0       750  100.0%  12.3%  50.0M
-         └  5000  active                         12      0
-         └  4999  stopping                        3      1
-        ");
-    }
-
-    #[test]
-    fn an_app_that_just_starts() {
-        let mut status = fake::status();
-        status.groups.clear();
-        status.workers = vec![WorkerStatus {
-            cpu_percent: 0.0,
-            ..fake::worker(0, WorkerState::Starting, 0)
-        }];
-        insta::assert_snapshot!(render(&status, Paint::OFF), @r"
-        shop  policy sticky, up 1h 2m, controller 4711
-          no worker listens yet
-          fallbacks 0  unsteered 0
-
-        ID   PID  STATE     UPTIME  RESTARTS  CONNS  QUEUE  SELECTED  SHARE   CPU    MEM
-         0  5000  starting   1h 2m         0     12      0         0      -  0.0%  50.0M
-        ");
-    }
-
-    #[test]
-    fn colours_are_only_where_they_are_wanted() {
-        assert!(!render(&fake::status(), Paint::OFF).contains('\x1b'));
-        assert!(render(&fake::status(), Paint { enabled: true }).contains("\x1b[32mactive\x1b[0m"));
-    }
-}
+#[path = "status_tests.rs"]
+mod tests;

@@ -32,21 +32,23 @@ impl Cell {
     }
 }
 
-/// Lines with every column as wide as its widest cell; the last column is not padded.
+/// Lines with every column as wide as its widest cell; the last column is not padded, and one without a title and content left out.
 pub(crate) fn table<const N: usize>(header: [(&str, Align); N], rows: &[[Cell; N]], paint: Paint) -> String {
     let width = |column: usize| {
         let cells = rows.iter().map(|row| row[column].text.chars().count());
         cells.chain([header[column].0.chars().count()]).max().unwrap_or(0)
     };
     let widths: [usize; N] = std::array::from_fn(width);
+    let shown: Vec<usize> = (0..N).filter(|column| widths[*column] > 0).collect();
     let header_cells = header.map(|(title, _)| Cell::toned(Tone::Faint, title));
     let mut text = String::new();
     for row in std::iter::once(&header_cells).chain(rows) {
         let mut line = String::new();
-        for (column, cell) in row.iter().enumerate() {
+        for column in shown.iter().copied() {
+            let cell = &row[column];
             let padding = " ".repeat(widths[column] - cell.text.chars().count());
             let painted = paint.tone(cell.tone, &cell.text);
-            let is_last = column + 1 == N;
+            let is_last = Some(&column) == shown.last();
             match header[column].1 {
                 Align::Right => line.extend([&*padding, &*painted]),
                 Align::Left if is_last => line.push_str(&painted),
@@ -121,6 +123,18 @@ mod tests {
             (counted(1, "worker"), counted(0, "worker")),
             ("1 worker".into(), "0 workers".into())
         );
+    }
+
+    #[test]
+    fn an_empty_column_is_left_out() {
+        let header = [
+            ("ID", Align::Right),
+            ("", Align::Right),
+            ("N", Align::Left),
+            ("", Align::Left),
+        ];
+        let row = [Cell::new("1"), Cell::new(""), Cell::new("12"), Cell::new("")];
+        assert_eq!(table(header, &[row], Paint::OFF), "ID  N\n 1  12\n");
     }
 
     #[test]

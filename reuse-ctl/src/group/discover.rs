@@ -32,14 +32,11 @@ pub struct DiscoverError {
 pub fn duplicate_listener(pids: &[u32], cookie: u64, inode: Option<u32>) -> Result<Option<OwnedFd>, DiscoverError> {
     let mut first_error = None;
     for &pid in pids {
-        let candidates: Vec<RawFd> = sockets_of(pid)
+        // One by one: a listener has a low number, and a process may have thousands of sockets.
+        let candidates = sockets_of(pid)
             .filter(|(_, found)| inode.is_none_or(|inode| inode == *found))
-            .map(|(fd, _)| fd)
-            .collect();
-        if candidates.is_empty() {
-            continue;
-        }
-        match duplicate_among(pid, &candidates, cookie) {
+            .map(|(fd, _)| fd);
+        match duplicate_among(pid, candidates, cookie) {
             Ok(Some(duplicate)) => return Ok(Some(duplicate)),
             Ok(None) => {}
             // Another process may hold the same socket and let us have it.
@@ -109,23 +106,28 @@ pub fn local_addr(socket: BorrowedFd<'_>) -> io::Result<SocketAddr> {
         .ok_or_else(|| io::Error::from_raw_os_error(libc::EAFNOSUPPORT))
 }
 
-/// How many connections may wait on a listener. On a listening socket the kernel gives it in `tcpi_sacked` of TCP_INFO.
+/// The accept queue of a listener.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AcceptQueue {
+    /// How many connections wait. On a listening socket the kernel gives it in `tcpi_unacked` of TCP_INFO.
+    pub length: u32,
+    /// How many may wait: `tcpi_sacked`.
+    pub backlog: u32,
+}
+
+/// How many connections wait on a listener.
+///
+/// # Errors
+/// As [`accept_queue`].
+pub fn listener_queue(socket: BorrowedFd<'_>) -> io::Result<u32> {
+    Ok(accept_queue(socket)?.length)
+}
+
+/// Looks at a listener's accept queue through any descriptor of it.
 ///
 /// # Errors
 /// ENOTSOCK, ENOPROTOOPT; EINVAL if it does not listen.
-pub fn listener_backlog(socket: BorrowedFd<'_>) -> io::Result<u32> {
-    Ok(listener_info(socket)?.tcpi_sacked)
-}
-
-/// How many connections wait on a listener. On a listening socket the kernel gives it in `tcpi_unacked` of TCP_INFO.
-///
-/// # Errors
-/// As [`listener_backlog`].
-pub fn listener_queue(socket: BorrowedFd<'_>) -> io::Result<u32> {
-    Ok(listener_info(socket)?.tcpi_unacked)
-}
-
-fn listener_info(socket: BorrowedFd<'_>) -> io::Result<libc::tcp_info> {
+pub fn accept_queue(socket: BorrowedFd<'_>) -> io::Result<AcceptQueue> {
     const TCP_LISTEN: u8 = 10;
     // SAFETY: integers only, for which zero is valid.
     let mut info: libc::tcp_info = unsafe { std::mem::zeroed() };
@@ -144,10 +146,17 @@ fn listener_info(socket: BorrowedFd<'_>) -> io::Result<libc::tcp_info> {
     if info.tcpi_state != TCP_LISTEN {
         return Err(io::Error::from_raw_os_error(libc::EINVAL));
     }
-    Ok(info)
+    Ok(AcceptQueue {
+        length: info.tcpi_unacked,
+        backlog: info.tcpi_sacked,
+    })
 }
 
-fn duplicate_among(pid: u32, candidates: &[RawFd], cookie: u64) -> Result<Option<OwnedFd>, DiscoverError> {
+fn duplicate_among(
+    pid: u32,
+    candidates: impl Iterator<Item = RawFd>,
+    cookie: u64,
+) -> Result<Option<OwnedFd>, DiscoverError> {
     let failed = |operation, fd| {
         move |source| DiscoverError {
             operation,
@@ -161,7 +170,7 @@ fn duplicate_among(pid: u32, candidates: &[RawFd], cookie: u64) -> Result<Option
         Err(error) if is_gone(&error) => return Ok(None),
         Err(error) => return Err(failed("pidfd_open", -1)(error)),
     };
-    for &fd in candidates {
+    for fd in candidates {
         let duplicate = match process.duplicate_fd(fd) {
             Ok(duplicate) => duplicate,
             Err(error) if is_gone(&error) => continue,
@@ -285,9 +294,9 @@ mod tests {
     fn a_connection_is_no_listener() {
         let server = TcpListener::bind("127.0.0.1:0").expect("bound");
         let client = std::net::TcpStream::connect(server.local_addr().expect("bound")).expect("connected");
-        assert_eq!(listener_queue(server.as_fd()).expect("TCP_INFO"), 1);
+        assert_eq!(accept_queue(server.as_fd()).expect("TCP_INFO").length, 1);
         assert_eq!(
-            listener_backlog(client.as_fd()).expect_err("connected").raw_os_error(),
+            accept_queue(client.as_fd()).expect_err("connected").raw_os_error(),
             Some(libc::EINVAL)
         );
     }

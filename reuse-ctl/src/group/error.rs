@@ -23,6 +23,14 @@ pub enum GroupError {
         /// The group's address.
         addr: SocketAddr,
     },
+    /// A rescue has closed a listener and could not open it again.
+    #[error("{addr}: the worker's listener could not be opened again after its queue was moved: {source}")]
+    Reopen {
+        /// Where it was.
+        addr: SocketAddr,
+        /// Why: EADDRINUSE means that somebody else took the address in this instant.
+        source: io::Error,
+    },
     /// The programs or their maps.
     #[error(transparent)]
     Bpf(#[from] BpfError),

@@ -1,18 +1,17 @@
 //! All groups of an app, and the BPF side.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     fs::File,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    os::fd::{AsFd, OwnedFd},
+    os::fd::OwnedFd,
     path::Path,
     time::Duration,
 };
 
-use reuse_common::{Policy, load::InstanceLoad, settings::DirectedKey};
-use socket2::SockRef;
+use reuse_common::{Policy, Share, load::InstanceLoad, settings::DirectedKey};
 
-use super::{Counters, GroupError, GroupView, Registry, diag::Listener, discover, member, one::Group};
+use super::{Counters, GroupError, GroupView, Registry, one::Group};
 use crate::bpf::{AppOptions, AppPrograms, BpfError, GroupProgram, Notices};
 
 /// What is said once.
@@ -30,11 +29,10 @@ pub struct GroupsOptions {
 
 /// Owns the groups, their members and the programs.
 pub struct Groups {
-    app: AppPrograms,
-    groups: BTreeMap<SocketAddr, Group>,
+    pub(super) app: AppPrograms,
+    pub(super) groups: BTreeMap<SocketAddr, Group>,
     registry: Registry,
-    /// What may be chosen: (slot, row).
-    published: Vec<(u16, u16)>,
+    pub(super) published: Vec<Choosable>,
     /// Loaded beforehand, so that the first listener of a cold start is steered as soon as it is seen.
     spare: Option<GroupProgram>,
     /// The app's, open: where lots are made.
@@ -43,13 +41,15 @@ pub struct Groups {
     refuse_when_empty: bool,
 }
 
-/// What became of a listener that appeared.
+/// A published instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Appeared {
-    /// It is a member of the group on this address.
-    Member(SocketAddr),
-    /// It has closed again, or its process has ended.
-    Gone,
+pub struct Choosable {
+    /// The slot it stands for.
+    pub slot: u16,
+    /// Its row of the load table.
+    pub row: u16,
+    /// Its fixed share of new connections, if it has one.
+    pub share: Option<Share>,
 }
 
 impl Groups {
@@ -76,7 +76,7 @@ impl Groups {
         Ok((groups, notices))
     }
 
-    fn open_group(
+    pub(super) fn open_group(
         &mut self,
         addr: SocketAddr,
         only_v6: bool,
@@ -122,7 +122,7 @@ impl Groups {
     /// The instance has ended, nothing of it is left.
     pub fn unregister(&mut self, row: u16, cgroup_id: u64) {
         // Its seats go with its members, before the machine says so: nobody may take the group for served.
-        self.published.retain(|&(_, published)| published != row);
+        self.published.retain(|published| published.row != row);
         for group in self.groups.values_mut() {
             group.forget(row);
             if let Err(error) = group.publish(&self.published) {
@@ -135,58 +135,11 @@ impl Groups {
         self.registry.release(row);
     }
 
-    /// A listener of the instance in `row`, one of `pids`, listens now.
-    ///
-    /// # Errors
-    /// It can't be a member; the reason is the listener's own (another uid, too many, …).
-    pub fn appeared(&mut self, row: u16, pids: &[u32], cookie: u64) -> Result<Appeared, GroupError> {
-        let duplicate = member::duplicate(pids, cookie).map_err(|error| GroupError::Socket {
-            call: "pidfd_getfd",
-            source: error.source,
-        })?;
-        let Some(listener) = duplicate else {
-            return Ok(Appeared::Gone);
-        };
-        let addr = discover::local_addr(listener.as_fd()).map_err(GroupError::socket("getsockname"))?;
-        let addr = without_scope(addr);
-        if !self.groups.contains_key(&addr) {
-            let only_v6 = addr.is_ipv6() && SockRef::from(&listener).only_v6().unwrap_or(false);
-            self.open_group(addr, only_v6, Some(&listener))?;
-        }
-        let group = self.groups.get_mut(&addr).expect("opened above");
-        group.join(row, cookie, &listener)?;
-        self.app.stamp(&listener, cookie, row)?;
-        let group = self.groups.get_mut(&addr).expect("opened above");
-        group.publish(&self.published)?;
-        Ok(Appeared::Member(addr))
-    }
-
-    /// A listener has closed; `pids_of` tells the processes of an instance's row.
-    ///
-    /// # Errors
-    /// A map can't be written.
-    pub fn disappeared(&mut self, cookie: u64, pids_of: impl Fn(u16) -> Vec<u32>) -> Result<(), GroupError> {
-        for group in self.groups.values_mut() {
-            if !group.members().iter().any(|member| member.cookie == cookie) {
-                continue;
-            }
-            let gap = group.leave(cookie);
-            // Fewer first: the last number is selectable no more from here on.
-            group.publish(&self.published)?;
-            if let Some(gap) = gap
-                && let Ok(Some(listener)) = member::duplicate(&pids_of(gap.last.instance), gap.last.cookie)
-            {
-                group.renumber(&gap, &listener)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// From now on exactly these (slot, row) may be chosen, in every group in which they have a listener.
+    /// From now on exactly these may be chosen, in every group in which they have a listener.
     ///
     /// # Errors
     /// The first map that can't be written; the other groups are published all the same.
-    pub fn publish(&mut self, published: Vec<(u16, u16)>) -> Result<(), GroupError> {
+    pub fn publish(&mut self, published: Vec<Choosable>) -> Result<(), GroupError> {
         self.published = published;
         let published = &self.published;
         first_error(self.groups.values_mut().map(|group| group.publish(published)))
@@ -203,60 +156,6 @@ impl Groups {
         self.groups
             .retain(|_, group| !group.is_abandoned(served_elsewhere, hold));
         first_error(self.groups.values_mut().map(Group::release_parked))
-    }
-
-    /// Members whose listener is not among these: it has closed, or these were listed in the instant before it listened.
-    pub fn unseen<'a>(&'a self, listeners: &'a [Listener]) -> impl Iterator<Item = u64> + 'a {
-        let members = self
-            .groups
-            .values()
-            .flat_map(Group::members)
-            .map(|member| member.cookie);
-        members.filter(|cookie| !listeners.iter().any(|listener| listener.cookie == *cookie))
-    }
-
-    /// Whether this listener is on an address that a worker serves, or may come to serve, and is no member yet.
-    pub fn is_missed(&self, listener: &Listener) -> bool {
-        self.app.knows_listener(listener.cookie)
-            && !self.groups.values().any(|group| {
-                group.is_lot(listener.cookie) || group.members().iter().any(|member| member.cookie == listener.cookie)
-            })
-    }
-
-    /// The addresses on which the instance in `row` listens.
-    pub fn served_by(&self, row: u16) -> BTreeSet<SocketAddr> {
-        self.groups
-            .values()
-            .filter(|group| group.listeners_of(row) > 0)
-            .map(Group::addr)
-            .collect()
-    }
-
-    /// How many connections of the instance have not been accepted, by what the kernel says of all listeners now.
-    pub fn queue_of(&self, row: u16, listeners: &[Listener]) -> u32 {
-        let find = member::by_cookie(listeners);
-        let members = self
-            .groups
-            .values()
-            .flat_map(Group::members)
-            .filter(|member| member.instance == row);
-        members
-            .filter_map(|member| find(member.cookie))
-            .map(|listener| listener.queue)
-            .sum()
-    }
-
-    /// Listeners in our groups that are neither ours nor a lot: their cookies' owners are looked up by the caller.
-    pub fn strangers<'a>(&self, listeners: &'a [Listener]) -> Vec<(SocketAddr, &'a Listener)> {
-        let is_ours = |group: &Group, listener: &Listener| {
-            group.is_lot(listener.cookie) || group.members().iter().any(|member| member.cookie == listener.cookie)
-        };
-        let candidates = listeners.iter().filter_map(|listener| {
-            let addr = without_scope(listener.addr);
-            let group = self.groups.get(&addr)?;
-            (!is_ours(group, listener)).then_some((addr, listener))
-        });
-        candidates.collect()
     }
 
     /// What the kernel has counted for the instance in `row`.
@@ -282,16 +181,6 @@ impl Groups {
         self.groups.keys().copied().collect()
     }
 
-    /// The listener cookies of the instance on this address.
-    pub fn cookies_of(&self, row: u16, addr: SocketAddr) -> Vec<u64> {
-        let members = self.groups.get(&addr).map(Group::members).unwrap_or_default();
-        members
-            .iter()
-            .filter(|member| member.instance == row)
-            .map(|member| member.cookie)
-            .collect()
-    }
-
     /// See [`AppPrograms::set_policy`].
     ///
     /// # Errors
@@ -306,6 +195,16 @@ impl Groups {
     /// The map can't be written.
     pub fn direct(&mut self, from: DirectedKey, row: Option<u16>) -> Result<(), BpfError> {
         self.app.direct(from, row)
+    }
+
+    /// See [`AppPrograms::set_queue`].
+    pub fn set_queue(&mut self, row: u16, queue: u32) {
+        self.app.set_queue(row, queue);
+    }
+
+    /// See [`AppPrograms::ask_for_wake`].
+    pub fn ask_for_wake(&mut self) {
+        self.app.ask_for_wake();
     }
 }
 
@@ -324,6 +223,6 @@ pub(super) fn reachable(addr: SocketAddr) -> SocketAddr {
 }
 
 /// inet_diag tells the interface of some sockets as a scope; it is no part of a group's name.
-fn without_scope(addr: SocketAddr) -> SocketAddr {
+pub(super) fn without_scope(addr: SocketAddr) -> SocketAddr {
     SocketAddr::new(addr.ip(), addr.port())
 }

@@ -2,10 +2,7 @@
 
 use std::os::fd::OwnedFd;
 
-use super::{
-    diag::Listener,
-    discover::{self, DiscoverError},
-};
+use super::discover::{self, DiscoverError};
 
 /// A listener that is in its group's array. No descriptor of it is kept: a worker that closes its listener must really close it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,11 +13,19 @@ pub(super) struct Member {
     pub(super) nth: u16,
     /// The socket's number for life.
     pub(super) cookie: u64,
+    /// Whether a rescue has closed it for an instant: a notice of that may still be on its way.
+    pub(super) was_reopened: bool,
 }
 
-/// The cookies of listeners with what the kernel says of them now.
-pub(super) fn by_cookie<'a>(listeners: &'a [Listener]) -> impl Fn(u64) -> Option<&'a Listener> {
-    move |cookie| listeners.iter().find(|listener| listener.cookie == cookie)
+impl Member {
+    pub(super) const fn new(instance: u16, nth: u16, cookie: u64) -> Self {
+        Self {
+            instance,
+            nth,
+            cookie,
+            was_reopened: false,
+        }
+    }
 }
 
 /// A short-lived duplicate of a worker's socket.

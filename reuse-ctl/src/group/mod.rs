@@ -6,18 +6,21 @@
 
 mod error;
 mod groups;
+mod listeners;
 mod lot;
 mod member;
 mod one;
 mod probe;
 mod registry;
+mod rescue;
 
 pub mod diag;
 pub mod discover;
 
 pub use error::GroupError;
-pub use groups::{Appeared, Groups, GroupsOptions};
+pub use groups::{Choosable, Groups, GroupsOptions};
+pub use listeners::Appeared;
 pub use lot::Guard;
 pub use one::GroupView;
-pub use probe::Probe;
+pub use probe::{Opened, Probe};
 pub use registry::{Counters, Registry};

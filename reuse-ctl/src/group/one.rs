@@ -13,7 +13,7 @@ use reuse_common::{
     verdict::VerdictCounts,
 };
 
-use super::{GroupError, lot::Lot, member::Member};
+use super::{Choosable, GroupError, lot::Lot, member::Member, rescue};
 use crate::bpf::{AppPrograms, GroupProgram};
 
 /// The listeners of all instances on one address, the program that chooses among them, and the lot.
@@ -83,17 +83,21 @@ impl Group {
         self.addr
     }
 
-    /// Makes a listener a member; it can't be chosen before its instance is published.
+    /// Makes a listener a member; it can't be chosen before its instance is published. One that is a member already may have closed and
+    /// opened again meanwhile: if so, it is put where it was.
     pub(super) fn join(&mut self, instance: u16, cookie: u64, listener: &OwnedFd) -> Result<(), GroupError> {
-        if self.members.iter().any(|member| member.cookie == cookie) {
-            return Ok(());
+        if let Some(member) = self.members.iter().find(|member| member.cookie == cookie) {
+            return match self.program.set_member(member.instance, member.nth, listener.as_fd()) {
+                Err(error) if !error.is_busy() => Err(error.into()),
+                Ok(()) | Err(_) => Ok(()),
+            };
         }
         let nth = self.listeners_of(instance);
         if usize::from(nth) >= LISTENERS_PER_INSTANCE {
             return Err(GroupError::TooMany { addr: self.addr });
         }
         self.program.set_member(instance, nth, listener.as_fd())?;
-        self.members.push(Member { instance, nth, cookie });
+        self.members.push(Member::new(instance, nth, cookie));
         Ok(())
     }
 
@@ -145,15 +149,33 @@ impl Group {
         &self.members
     }
 
+    /// The member with this cookie, if it is one.
+    pub(super) fn member(&self, cookie: u64) -> Option<&Member> {
+        self.members.iter().find(|member| member.cookie == cookie)
+    }
+
+    /// Takes what is queued on a member away from it, through a duplicate of its listener. Returns false if there was nothing to take.
+    pub(super) fn reopen(&mut self, member: &Member, listener: &OwnedFd) -> Result<bool, GroupError> {
+        if !rescue::reopen(self.addr, listener)? {
+            return Ok(false);
+        }
+        if let Some(reopened) = self.members.iter_mut().find(|known| known.cookie == member.cookie) {
+            reopened.was_reopened = true;
+        }
+        // The kernel took it out of the array when it closed for that instant.
+        self.program.set_member(member.instance, member.nth, listener.as_fd())?;
+        Ok(true)
+    }
+
     pub(super) fn listeners_of(&self, instance: u16) -> u16 {
         u16::try_from(self.members.iter().filter(|member| member.instance == instance).count()).expect("at most 8")
     }
 
-    /// Lets the program choose among those of `published` (slot, instance) that have a listener here.
-    pub(super) fn publish(&mut self, published: &[(u16, u16)]) -> Result<(), GroupError> {
+    /// Lets the program choose among those of `published` that have a listener here.
+    pub(super) fn publish(&mut self, published: &[Choosable]) -> Result<(), GroupError> {
         let seats: Vec<Seat> = published
             .iter()
-            .map(|&(slot, instance)| Seat::new(slot, instance, self.listeners_of(instance)))
+            .map(|&Choosable { slot, row, share }| Seat::new(slot, row, self.listeners_of(row)).with_share(share))
             .filter(|seat| seat.listeners() > 0)
             .collect();
         if seats != self.seats {
@@ -190,6 +212,11 @@ impl Group {
     /// Whether anybody can be chosen here.
     pub(super) fn is_served(&self) -> bool {
         !self.seats.is_empty()
+    }
+
+    /// Whether anybody but this instance can be chosen here.
+    pub(super) fn is_served_without(&self, instance: u16) -> bool {
+        self.seats.iter().any(|seat| seat.instance() != instance)
     }
 
     pub(super) fn is_lot(&self, cookie: u64) -> bool {

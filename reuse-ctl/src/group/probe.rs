@@ -1,19 +1,19 @@
-//! One connection to one worker behind a shared port: how an inherited listener is known to be served.
+//! One connection to one worker behind a shared port: how an inherited listener is known to be served, how the health of one worker is
+//! checked, and how one worker is asked something.
 
-use std::{
-    io,
-    net::SocketAddr,
-    time::{Duration, Instant},
-};
+use std::{io, mem::MaybeUninit, net::SocketAddr, os::fd::OwnedFd, time::Duration};
 
 use reuse_common::settings::DirectedKey;
-use socket2::{Domain, Protocol, Socket, Type};
-use tokio::net::TcpSocket;
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use tokio::net::{TcpSocket, TcpStream};
 
-use super::{diag::Diag, groups::reachable};
+use super::{
+    diag::{Diag, DiagError, ServerSide},
+    groups::reachable,
+};
 
-/// How often the queue is looked at.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// How often the server's end is looked at: at first, and at most as rarely.
+const LOOK_EVERY: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(20));
 
 /// A connection that is about to be made. Its local end is bound, so that the program can be told beforehand whose it is.
 #[derive(Debug)]
@@ -44,40 +44,154 @@ impl Probe {
         })
     }
 
-    /// What the program has to be told before [`accepted`](Self::accepted), and to forget afterwards.
+    /// What the program has to be told before the connection is opened. It may forget it once it is open, and must before the last
+    /// descriptor of it is closed: whoever gets the port next is a stranger.
     pub fn key(&self) -> DirectedKey {
         self.key
     }
 
-    /// Connects, and waits until the server has taken the connection from its queue, which is that of the listener `cookie`.
+    /// Another descriptor of the connection: as long as it is open, nobody else gets the port.
+    ///
+    /// # Errors
+    /// As dup(2).
+    pub fn hold(&self) -> io::Result<OwnedFd> {
+        Ok(self.socket.try_clone()?.into())
+    }
+
+    /// Connects, and waits until the server's end is established, too: from then on the program needs not know the connection.
+    ///
+    /// # Errors
+    /// It is refused, or the kernel gives up after some two minutes.
+    pub async fn open(self) -> io::Result<Opened> {
+        let stream = TcpSocket::from_std_stream(self.socket.into())
+            .connect(self.target)
+            .await?;
+        let mut opened = Opened {
+            client: stream.local_addr()?,
+            target: self.target,
+            stream,
+            diag: Diag::new().map_err(io::Error::other)?,
+        };
+        let mut pauses = Pauses::default();
+        // The client's side of the handshake is complete an instant before the server's, of which nothing may be seen under SYN cookies.
+        while !opened.is_established()? {
+            pauses.next().await;
+        }
+        Ok(opened)
+    }
+
+    /// Connects, and waits until the server has taken the connection from the queue of the listener `cookie`.
     ///
     /// # Errors
     /// It is refused, or `patience` is over.
     pub async fn accepted(self, cookie: u64, patience: Duration) -> io::Result<()> {
-        let deadline = Instant::now() + patience;
-        let port = self.target.port();
-        let connecting = TcpSocket::from_std_stream(self.socket.into()).connect(self.target);
-        let late = || io::Error::new(io::ErrorKind::TimedOut, "nobody accepted the connection");
-        let stream = tokio::time::timeout(patience, connecting).await.map_err(|_| late())??;
-        let mut diag = Diag::new().map_err(io::Error::other)?;
-        // The client's side of the handshake is complete an instant before the server's: a look in between would find an empty queue.
-        tokio::time::sleep(LOOK_EVERY).await;
+        let accepted = async { self.open().await?.accepted(cookie).await };
+        let late = |_| io::Error::new(io::ErrorKind::TimedOut, "nobody accepted the connection");
+        tokio::time::timeout(patience, accepted).await.map_err(late)?
+    }
+}
+
+/// A connection that is established on both sides; whether the server knows of it is another question.
+#[derive(Debug)]
+pub struct Opened {
+    stream: TcpStream,
+    target: SocketAddr,
+    client: SocketAddr,
+    diag: Diag,
+}
+
+impl Opened {
+    /// Waits until the server has taken the connection from the queue of the listener `cookie`. A server that has closed it at once
+    /// has taken it.
+    ///
+    /// # Errors
+    /// It was reset, or the listener has closed: the connection may have moved to another worker.
+    pub async fn accepted(&mut self, cookie: u64) -> io::Result<()> {
+        let mut pauses = Pauses::default();
         loop {
-            let listeners = diag.listeners_on(port).map_err(io::Error::other)?;
-            match listeners.iter().find(|listener| listener.cookie == cookie) {
-                Some(listener) if listener.queue == 0 => break,
-                Some(_) if Instant::now() < deadline => tokio::time::sleep(LOOK_EVERY).await,
-                Some(_) => return Err(late()),
-                None => {
-                    return Err(io::Error::new(
-                        io::ErrorKind::ConnectionReset,
-                        "the listener has closed",
-                    ));
-                }
+            match self.server_side()? {
+                ServerSide::Accepted => break,
+                ServerSide::Gone if self.has_ended()? => break,
+                ServerSide::Gone | ServerSide::Handshake | ServerSide::Queued => pauses.next().await,
             }
         }
-        drop(stream);
-        Ok(())
+        let listeners = self.diag.listeners_on(self.target.port()).map_err(io::Error::other)?;
+        if listeners.iter().any(|listener| listener.cookie == cookie) {
+            Ok(())
+        } else {
+            Err(io::Error::new(
+                io::ErrorKind::ConnectionReset,
+                "the listener has closed",
+            ))
+        }
+    }
+
+    /// Waits until the other end closes it. What it sends is thrown away.
+    pub async fn closed(&self) {
+        let mut rest = [0; 512];
+        loop {
+            if self.stream.readable().await.is_err() {
+                return;
+            }
+            match self.stream.try_read(&mut rest) {
+                Ok(0) => return,
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(_) => return,
+            }
+        }
+    }
+
+    /// Where it leads.
+    pub fn target(&self) -> SocketAddr {
+        self.target
+    }
+
+    /// The connection itself.
+    pub fn into_stream(self) -> TcpStream {
+        self.stream
+    }
+
+    fn is_established(&mut self) -> io::Result<bool> {
+        Ok(match self.server_side()? {
+            ServerSide::Queued | ServerSide::Accepted => true,
+            ServerSide::Handshake => false,
+            ServerSide::Gone => self.has_ended()?,
+        })
+    }
+
+    fn server_side(&mut self) -> io::Result<ServerSide> {
+        self.diag
+            .server_side(self.target, self.client)
+            .map_err(|error| match error {
+                DiagError::Io { source, .. } => source,
+                other => io::Error::other(other),
+            })
+    }
+
+    /// Whether the other end has closed it.
+    fn has_ended(&self) -> io::Result<bool> {
+        match SockRef::from(&self.stream).peek(&mut [MaybeUninit::uninit()]) {
+            Ok(length) => Ok(length == 0),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Ever longer pauses.
+struct Pauses(Duration);
+
+impl Default for Pauses {
+    fn default() -> Self {
+        Self(LOOK_EVERY.0)
+    }
+}
+
+impl Pauses {
+    async fn next(&mut self) {
+        tokio::time::sleep(self.0).await;
+        self.0 = (self.0 * 2).min(LOOK_EVERY.1);
     }
 }
 

@@ -460,6 +460,30 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_frozen_one_stands_still_until_it_is_let_go() {
+        let app = Scratch::new("freeze");
+        let instance = app.0.instance(SlotId(0), InstanceId(0)).expect("made");
+        let counter = app.0.path().file_name().expect("named").to_owned();
+        let counter = std::env::temp_dir().join(counter);
+        let script = format!("while :; do echo x >> {}; done", counter.display());
+        let mut child = spawn_into(instance.path(), &script);
+        let length = || fs::metadata(&counter).map_or(0, |file| file.len());
+        until("it runs", || length() > 0).await;
+
+        let frozen = instance.freeze(Duration::from_secs(5)).expect("frozen");
+        assert!(frozen.complete);
+        let before = length();
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        assert_eq!(length(), before, "nothing of it runs");
+        drop(frozen);
+        until("it goes on", || length() > before).await;
+
+        instance.kill().expect("killed");
+        child.wait().expect("ours");
+        fs::remove_file(&counter).expect("ours");
+    }
+
+    #[tokio::test]
     async fn leftovers_are_those_of_a_dead_controller() {
         let app = Scratch::new("leftovers");
         let name = app

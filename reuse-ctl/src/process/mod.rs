@@ -8,6 +8,7 @@ mod cgroup_tree;
 mod clone;
 pub mod command;
 pub mod environment;
+pub mod freeze;
 pub mod handle;
 pub mod identity;
 pub mod launch;

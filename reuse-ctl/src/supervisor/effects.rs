@@ -3,38 +3,34 @@
 use std::sync::Arc;
 
 use super::{
-    interface::{Effect, Input, InstanceId, Note, NoteKind, Refusal, SlotId},
+    interface::{Effect, Input, InstanceId, Note, NoteKind, Refusal, Seated, SlotId, VersionId},
     live::{self, Live, Process},
     task::{Finished, Task},
 };
 use crate::{
     api::types::{Event, Reply},
-    group::GroupError,
+    group::{Choosable, GroupError},
     process::logs,
 };
 
 impl Task {
     pub(super) fn carry_out(&mut self, effect: Effect) {
         match effect {
-            Effect::Spawn { slot, instance, .. } => {
-                if let Err(reason) = self.spawn(slot, instance) {
+            Effect::Spawn {
+                slot,
+                instance,
+                version,
+            } => {
+                if let Err(reason) = self.spawn(slot, instance, version) {
                     self.inputs.push_back(Input::SpawnFailed { instance, reason });
                 }
             }
-            Effect::Publish(published) => {
-                let rows = published
-                    .iter()
-                    .filter_map(|seated| Some((seated.slot.0, self.live.get(&seated.instance)?.row)))
-                    .collect();
-                if let Err(error) = self.groups.publish(rows) {
-                    self.console
-                        .warn(&format!("what may be chosen can't be changed: {error}"));
-                }
-            }
+            Effect::Publish(published) => self.publish(&published),
             Effect::Terminate { instance } => {
                 if let Some(live) = self.live.get(&instance) {
                     live.terminate(self.template.stop_signal);
                 }
+                self.look_now();
             }
             Effect::Kill { instance } => {
                 self.diagnose(instance);
@@ -46,6 +42,7 @@ impl Task {
                 if let Err(error) = self.groups.set_policy(policy) {
                     self.console.warn(&format!("the policy can't be changed: {error}"));
                 }
+                self.set_watch(policy);
             }
             Effect::Reply { id, outcome } => {
                 let reply = match outcome {
@@ -60,12 +57,33 @@ impl Task {
                 self.reply(id, reply);
             }
             Effect::Note(note) => self.note(note),
-            Effect::Rescue { .. } | Effect::Nudge { .. } | Effect::StopNudging { .. } => {}
+            Effect::Rescue { instance } => self.rescue(instance),
+            Effect::Nudge { instance } => self.nudge(instance),
+            Effect::StopNudging { instance } => self.stop_nudging(instance),
             Effect::Finish { failed } => self.finished = Some(Finished { failed }),
         }
     }
 
-    fn spawn(&mut self, slot: SlotId, id: InstanceId) -> Result<(), String> {
+    fn publish(&mut self, published: &[Seated]) {
+        let choosable = published
+            .iter()
+            .filter_map(|seated| {
+                Some(Choosable {
+                    slot: seated.slot.0,
+                    row: self.live.get(&seated.instance)?.row,
+                    share: seated.share,
+                })
+            })
+            .collect();
+        if let Err(error) = self.groups.publish(choosable) {
+            self.console
+                .warn(&format!("what may be chosen can't be changed: {error}"));
+        }
+        // Who was withdrawn may be waited for.
+        self.look_now();
+    }
+
+    fn spawn(&mut self, slot: SlotId, id: InstanceId, version: VersionId) -> Result<(), String> {
         let cgroup = self
             .template
             .cgroup
@@ -76,7 +94,7 @@ impl Task {
             drop(cgroup.remove());
             error.to_string()
         })?;
-        let spec = self.template.launch_spec(slot, &cgroup);
+        let spec = self.template.launch_spec(slot, version, &cgroup);
         let log = spec.log.clone();
         self.console.follow(slot, log.clone());
         let live = Live {
@@ -88,7 +106,6 @@ impl Task {
             log,
             binds: Vec::new(),
             accepted: Vec::new(),
-            probing: false,
             problem: None,
             ready: false,
             was_ready: false,
@@ -130,7 +147,12 @@ impl Task {
         } = note;
         let is_bad_news = matches!(
             kind,
-            NoteKind::Exited | NoteKind::Failed | NoteKind::BackingOff | NoteKind::Warning
+            NoteKind::Exited
+                | NoteKind::Failed
+                | NoteKind::BackingOff
+                | NoteKind::Hung
+                | NoteKind::Unhealthy
+                | NoteKind::Warning
         );
         if let Some(id) = instance.filter(|_| is_bad_news) {
             self.diagnose(id);
@@ -139,7 +161,9 @@ impl Task {
             message = format!("{message} ({problem})");
         }
         match kind {
-            NoteKind::Failed | NoteKind::Warning | NoteKind::BackingOff => self.console.warn(&message),
+            NoteKind::Failed | NoteKind::Warning | NoteKind::BackingOff | NoteKind::Hung | NoteKind::Unhealthy => {
+                self.console.warn(&message)
+            }
             NoteKind::Spawned if self.template.quiet() => {}
             _ => self.console.say(&message),
         }

@@ -1,14 +1,16 @@
 //! What the controller holds of each instance beside the machine's state.
 
-use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use nix::sys::signal::Signal;
-use reuse_common::settings::DirectedKey;
 use tokio::sync::mpsc;
 
-use super::interface::{Exit, InstanceId, SlotId};
+use super::{
+    connections::{Outcome, Ticket},
+    interface::{Exit, InstanceId, SlotId},
+};
 use crate::{
-    group::{Probe, diag::Listener},
+    group::diag::Listener,
     process::{
         cgroup::InstanceCgroup,
         handle::ProcessHandle,
@@ -28,19 +30,12 @@ pub(super) enum Happening {
     SpawnFailed(InstanceId, SpawnError),
     /// Its main process has ended, and everything else in its cgroup was ended.
     Exited(InstanceId, Exit),
-    /// A probe of an inherited listener has come back.
-    Probed(InstanceId, Probed),
-}
-
-/// What a probe has found.
-#[derive(Debug)]
-pub(super) struct Probed {
-    /// The listener's address.
-    pub(super) addr: SocketAddr,
-    /// Under which the program knows the probe's connection; to be forgotten.
-    pub(super) key: DirectedKey,
-    /// Whether the server has accepted.
-    pub(super) result: io::Result<()>,
+    /// Both ends of a connection of the controller's own are established.
+    Established(Ticket),
+    /// Something has come of one.
+    Over(Ticket, Outcome),
+    /// Who has the listener with this cookie, on the address of a group: `pid (command)`.
+    StrangerNamed(u64, SocketAddr, Option<String>),
 }
 
 /// A process and where it stands in the kernel's tables.
@@ -58,8 +53,6 @@ pub(super) struct Live {
     pub(super) binds: Vec<SocketAddr>,
     /// Inherited listeners that it has accepted from.
     pub(super) accepted: Vec<SocketAddr>,
-    /// Whether a probe is under way.
-    pub(super) probing: bool,
     /// What is known to be wrong with it, for a person.
     pub(super) problem: Option<String>,
     /// Whether the machine was told that it is ready.
@@ -144,25 +137,5 @@ pub(super) fn reap(id: InstanceId, mut child: Child, cgroup: Arc<InstanceCgroup>
             tracing::warn!("{error}");
         }
         drop(happenings.send(Happening::Exited(id, exit)).await);
-    });
-}
-
-/// Runs a probe in the background.
-pub(super) fn probe(
-    id: InstanceId,
-    addr: SocketAddr,
-    probe: Probe,
-    cookie: u64,
-    patience: Duration,
-    happenings: mpsc::Sender<Happening>,
-) {
-    tokio::spawn(async move {
-        let key = probe.key();
-        let result = probe.accepted(cookie, patience).await;
-        drop(
-            happenings
-                .send(Happening::Probed(id, Probed { addr, key, result }))
-                .await,
-        );
     });
 }

@@ -1,20 +1,32 @@
 //! Decides what happens to each worker, and does it.
 //!
 //! [`core`] is the pure machine; [`task`] is the one owner of all mutable state: it turns what happens (requests, exits, notices
-//! of listeners, time) into the machine's inputs and carries out its effects. [`setup`] makes what an app needs before its
+//! of listeners, time) into the machine's inputs and carries out its effects. [`watch`] looks at the accept queues while there are
+//! connections, [`sockets`] at all else now and then. [`setup`] makes what an app needs before its
 //! first worker and takes it away again, whatever happens in between.
 
 pub mod core;
 pub mod interface;
 
+mod asks;
+mod cadence;
+mod connections;
 mod console;
 mod diagnosis;
 mod effects;
+mod faults;
+mod happenings;
+mod health;
 pub mod leftovers;
 mod live;
 mod readiness;
+mod request;
 mod setup;
+mod signals;
+mod sockets;
 mod status;
 mod task;
+mod template;
+mod watch;
 
 pub use setup::run;

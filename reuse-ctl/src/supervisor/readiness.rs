@@ -1,16 +1,22 @@
 //! When an instance is ready: its listeners are there, in every group that it has to serve.
 
-use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
+use std::{
+    collections::BTreeSet,
+    io,
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use tokio::time::timeout_at;
 
 use super::{
+    connections::{Aim, Outcome},
     interface::{Input, InstanceId},
-    live::{self, Probed},
     task::Task,
 };
-use crate::group::Probe;
 
-/// How long one probe of an inherited listener waits for the server to accept. The start's deadline bounds all of them together.
-const PROBE_PATIENCE: Duration = Duration::from_secs(2);
+/// How long one proof that an inherited listener is served waits for the server to accept. The start's deadline bounds all of them together.
+const PROOF_PATIENCE: Duration = Duration::from_secs(2);
 
 impl Task {
     /// Tells the machine when an instance has become ready, or has lost its last listener.
@@ -89,43 +95,39 @@ impl Task {
 
     /// Has the server behind an inherited listener accept a connection, unless one is under way.
     fn prove(&mut self, id: InstanceId, addr: SocketAddr) {
-        let Some(live) = self.live.get_mut(&id) else { return };
-        let (row, was_probing) = (live.row, std::mem::replace(&mut live.probing, true));
-        if was_probing {
+        if self.connections.has(id, Aim::is_proof) {
             return;
         }
+        let Some(live) = self.live.get_mut(&id) else { return };
         live.problem = Some(format!(
             "it does not accept from the listener on {addr} that it inherited"
         ));
-        if let Err(problem) = self.start_probe(id, row, addr)
+        if let Err(problem) = self.begin_proof(id, addr)
             && let Some(live) = self.live.get_mut(&id)
         {
-            live.probing = false;
             live.problem = Some(problem);
         }
     }
 
-    fn start_probe(&mut self, id: InstanceId, row: u16, addr: SocketAddr) -> Result<(), String> {
+    fn begin_proof(&mut self, id: InstanceId, addr: SocketAddr) -> Result<(), String> {
+        let live = self.live.get(&id).ok_or("it has ended")?;
         let cookie = self
             .groups
-            .cookies_of(row, addr)
-            .first()
-            .copied()
+            .directed_listener(live.row, addr)
             .ok_or("its inherited listener is gone")?;
-        let probe = Probe::new(addr).map_err(|error| error.to_string())?;
-        self.groups
-            .direct(probe.key(), Some(row))
-            .map_err(|error| error.to_string())?;
-        live::probe(id, addr, probe, cookie, PROBE_PATIENCE, self.happenings.clone());
+        let way = self.way_to(id, addr)?;
+        let deadline = Instant::now() + PROOF_PATIENCE;
+        self.direct(way, Aim::Prove(addr), Some(deadline), move |opened| async move {
+            let accepted = async { opened?.accepted(cookie).await };
+            let late = |_| io::Error::new(io::ErrorKind::TimedOut, "nobody accepted the connection");
+            let proved = timeout_at(deadline.into(), accepted).await.map_err(late).flatten();
+            Outcome::Proved(proved)
+        });
         Ok(())
     }
 
-    pub(super) fn on_probed(&mut self, id: InstanceId, Probed { addr, key, result }: Probed) {
-        if let Err(error) = self.groups.direct(key, None) {
-            tracing::warn!("{error}");
-        }
+    pub(super) fn on_proved(&mut self, id: InstanceId, addr: SocketAddr, result: io::Result<()>) {
         let Some(live) = self.live.get_mut(&id) else { return };
-        live.probing = false;
         match result {
             Ok(()) => {
                 live.accepted.push(addr);

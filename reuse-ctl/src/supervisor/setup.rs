@@ -1,9 +1,9 @@
 //! `run`: makes what an app needs before its first worker, and takes it away again whatever happens in between.
 
-use std::{ffi::OsString, fs::File, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{fs::File, net::SocketAddr, time::Duration};
 
 use nix::{
-    sys::{signal::Signal, stat::Mode},
+    sys::stat::Mode,
     unistd::{Gid, Uid},
 };
 use reuse_common::client::ClientMask;
@@ -13,9 +13,11 @@ use super::{
     console::Console,
     core::Core,
     diagnosis,
-    interface::{Config, SlotId},
+    interface::Config,
     leftovers,
-    task::{Signals, Task},
+    signals::Signals,
+    task::{Task, Upkeep},
+    template::{CommandLine, Template},
 };
 use crate::{
     api::{Handle, server},
@@ -27,10 +29,8 @@ use crate::{
     doctor,
     group::{GroupError, Groups, GroupsOptions, Guard, diag::Diag},
     process::{
-        cgroup::{AppCgroup, InstanceCgroup},
-        command::{self, Search},
+        cgroup::AppCgroup,
         identity::{self, Identity},
-        launch::LaunchSpec,
         paths::{AppLock, AppPaths},
     },
 };
@@ -43,48 +43,6 @@ const CRASH_LIMIT: u32 = 5;
 
 /// A worker that was active for so long has proved itself.
 const STABLE: Duration = Duration::from_secs(10);
-
-/// What every worker is started from.
-#[derive(Debug)]
-pub(super) struct Template {
-    pub(super) app: String,
-    pub(super) cgroup: AppCgroup,
-    pub(super) identity: Identity,
-    pub(super) ports: Vec<u16>,
-    pub(super) listen: Vec<SocketAddr>,
-    pub(super) stop_signal: Signal,
-    pub(super) drain_timeout_ms: u64,
-    pub(super) ready_timeout: Duration,
-    paths: AppPaths,
-    program: PathBuf,
-    args: Vec<OsString>,
-    cwd: PathBuf,
-    path_prefix: Vec<PathBuf>,
-    verbosity: u8,
-}
-
-impl Template {
-    /// How the shim makes one.
-    pub(super) fn launch_spec(&self, slot: SlotId, cgroup: &InstanceCgroup) -> LaunchSpec {
-        LaunchSpec {
-            app: self.app.clone(),
-            slot: slot.0,
-            program: self.program.clone(),
-            args: self.args.clone(),
-            cwd: self.cwd.clone(),
-            path_prefix: self.path_prefix.clone(),
-            cgroup: cgroup.path().to_owned(),
-            log: self.paths.log_file(slot),
-            identity: self.identity.clone(),
-            listen: self.listen.clone(),
-        }
-    }
-
-    /// Whether a person wants only what matters.
-    pub(super) fn quiet(&self) -> bool {
-        self.verbosity == 0
-    }
-}
 
 /// Runs an app in this process until it is stopped.
 ///
@@ -120,7 +78,11 @@ async fn run_app(options: RunOptions) -> Result<(), Failure> {
         drop(closing.await);
     }));
     let core = Core::new(machine_config(&options), options.policy);
-    let (mut task, happened) = Task::new(core, template, groups, diag, console, ends.events);
+    let upkeep = Upkeep {
+        hung_after_ms: options.hung.hung_after_ms,
+        health: options.health.clone(),
+    };
+    let (mut task, happened) = Task::new(core, template, groups, diag, console, ends.events, upkeep);
     let finished = task.run(ends.asks, notices, happened, signals).await;
 
     let last_failure = task.last_failure.take();
@@ -165,7 +127,8 @@ fn prepare(options: &RunOptions, console: &Console) -> Result<Prepared, Failure>
     doctor::required().map_err(|check| Failure::failed(format!("{}: {}", check.name, check.detail), check.remedy))?;
     let cwd = std::env::current_dir()
         .map_err(|error| Failure::failed(format!("the working folder: {error}"), "cd to one that exists"))?;
-    let (program, path_prefix) = resolve_command(options, &cwd)?;
+    let command = CommandLine::resolve(options.command.clone(), cwd)
+        .map_err(|error| Failure::failed(error.to_string(), error.hint()))?;
     let identity =
         Identity::resolve(options.user.as_deref()).map_err(|error| Failure::failed(error.to_string(), error.hint()))?;
     if identity.runs_as_root() {
@@ -203,10 +166,7 @@ fn prepare(options: &RunOptions, console: &Console) -> Result<Prepared, Failure>
         drain_timeout_ms: milliseconds(options.drain_timeout),
         ready_timeout: options.ready_timeout,
         paths,
-        program,
-        args: options.command.clone(),
-        cwd,
-        path_prefix,
+        versions: vec![command],
         verbosity: options.verbosity,
     };
     Ok(Prepared {
@@ -239,23 +199,6 @@ impl Drop for Traces {
             tracing::warn!("{error}");
         }
     }
-}
-
-fn resolve_command(options: &RunOptions, cwd: &std::path::Path) -> Result<(PathBuf, Vec<PathBuf>), Failure> {
-    let path = std::env::var_os("PATH");
-    let home = identity::caller_home();
-    let search = Search {
-        cwd,
-        path: path.as_deref(),
-        home: home.as_deref(),
-    };
-    let command = options
-        .command
-        .first()
-        .ok_or_else(|| Failure::usage("no command", "reuse-ctl run -- ./server"))?;
-    let resolved =
-        command::resolve(command, &search).map_err(|error| Failure::failed(error.to_string(), error.hint()))?;
-    Ok((resolved.program, resolved.path_prefix.into_iter().collect()))
 }
 
 fn control_access(options: &RunOptions) -> Result<(Mode, Uid, Gid), Failure> {

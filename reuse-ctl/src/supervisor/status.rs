@@ -1,11 +1,14 @@
 //! The answer to `status`.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
 use reuse_common::verdict::Verdict;
+use tokio::sync::oneshot;
 
 use super::{
     core::SlotView,
@@ -14,8 +17,11 @@ use super::{
 };
 use crate::{
     api::types::{FaultStatus, GroupStatus, InstanceStatus, Status, Verdicts, WorkerStatus},
-    group::{diag::Listener, discover},
-    process::usage::{self, Usage},
+    group::diag::Diag,
+    process::{
+        cgroup::InstanceCgroup,
+        usage::{self, Usage},
+    },
 };
 
 /// Remembers the last look at each slot's processor use: a percentage needs two.
@@ -41,22 +47,25 @@ impl UsageMeter {
 }
 
 impl Task {
-    pub(super) fn status(&mut self) -> Status {
+    /// Answers with how things are now. What has to be read from files, or takes a walk through the kernel's connections, is added
+    /// beside the task.
+    pub(super) fn status(&mut self, reply: oneshot::Sender<Status>) {
         let now = self.now();
-        let listeners = self.diag.listeners().unwrap_or_default();
-        let groups = self.group_statuses(&listeners);
+        let queues = self.groups.queues(&mut self.diag).unwrap_or_default();
         let view = self.core.view();
-        let workers: Vec<WorkerStatus> = view
-            .slots
-            .iter()
-            .map(|slot| self.worker_status(slot, now, &listeners))
+        let slots = view.slots.iter();
+        let workers = slots
+            .clone()
+            .map(|slot| self.worker_status(slot, now, &queues))
             .collect();
-        let unsteered = view
-            .slots
-            .iter()
+        let unsteered = slots
+            .clone()
             .map(|slot| self.groups.counters(slot.id.0).unsteered)
             .sum();
-        Status {
+        let cgroups: Vec<_> = slots.map(|slot| self.cgroups_of(slot)).collect();
+        let groups = self.group_statuses();
+        let addresses = self.groups.addresses();
+        let status = Status {
             app: self.template.app.clone(),
             policy: view.policy.name().into(),
             pid: std::process::id(),
@@ -66,28 +75,26 @@ impl Task {
             groups,
             unsteered,
             workers,
-        }
+        };
+        let meter = Arc::clone(&self.meter);
+        tokio::task::spawn_blocking(move || {
+            let mut status = status;
+            add_handshakes(&mut status.groups, &addresses);
+            add_usage(&mut status.workers, &cgroups, &meter);
+            // The client has gone away; so be it.
+            drop(reply.send(status));
+        });
     }
 
-    fn group_statuses(&mut self, listeners: &[Listener]) -> Vec<GroupStatus> {
-        let views = self.groups.views().unwrap_or_default();
-        let strangers = self.strangers_by_address(listeners);
+    fn group_statuses(&self) -> Vec<GroupStatus> {
+        let views = self.groups.views().unwrap_or_default().into_iter();
         views
-            .into_iter()
             .map(|view| {
-                let handshakes = self.diag.handshakes(view.addr.port()).unwrap_or_default();
-                // A listener on all addresses has the handshakes of each.
-                let is_its =
-                    |local: &std::net::SocketAddr| view.addr.ip().is_unspecified() || local.ip() == view.addr.ip();
                 let get = |verdict| view.verdicts.get(verdict);
                 GroupStatus {
                     addr: view.addr.to_string(),
                     protocol: "tcp".into(),
-                    handshakes: handshakes
-                        .iter()
-                        .filter(|(local, _)| is_its(local))
-                        .map(|(_, count)| count)
-                        .sum(),
+                    handshakes: 0,
                     parked: view.parked,
                     verdicts: Verdicts {
                         chosen: get(Verdict::Chosen),
@@ -97,43 +104,30 @@ impl Task {
                         migrated: get(Verdict::Migrated),
                         fallback: get(Verdict::Fallback),
                     },
-                    strangers: strangers
-                        .iter()
-                        .filter(|(addr, _)| *addr == view.addr)
-                        .map(|(_, who)| who.clone())
-                        .collect(),
+                    strangers: self.sockets.strangers_on(view.addr),
                 }
             })
             .collect()
     }
 
-    fn strangers_by_address(&self, listeners: &[Listener]) -> Vec<(std::net::SocketAddr, String)> {
-        let strangers = self.groups.strangers(listeners).into_iter();
-        strangers
-            .filter(|(_, listener)| !self.is_ours(listener))
-            .map(|(addr, listener)| {
-                let who = discover::owner_of_inode(listener.inode).map(|(pid, command)| format!("{pid} ({command})"));
-                (addr, who.unwrap_or_else(|| "a process that is gone".into()))
-            })
-            .collect()
+    fn cgroups_of(&self, slot: &SlotView) -> Vec<Arc<InstanceCgroup>> {
+        let instances = slot.instances.iter().filter_map(|instance| self.live.get(&instance.id));
+        instances.map(|live| Arc::clone(&live.cgroup)).collect()
     }
 
-    fn worker_status(&mut self, slot: &SlotView, now: Millis, listeners: &[Listener]) -> WorkerStatus {
+    fn worker_status(&self, slot: &SlotView, now: Millis, queues: &BTreeMap<u16, u32>) -> WorkerStatus {
         let mut instances = Vec::new();
-        let mut pids = Vec::new();
         for instance in &slot.instances {
             let (Some(live), Some(pid)) = (self.live.get(&instance.id), instance.pid) else {
                 continue;
             };
-            pids.extend(live.pids());
             instances.push(InstanceStatus {
                 pid,
                 state: instance.state,
                 connections: self.groups.load_of(live.row).established(),
-                queue: self.groups.queue_of(live.row, listeners),
+                queue: queues.get(&live.row).copied().unwrap_or(0),
             });
         }
-        let usage = usage::usage(&pids);
         let queue: u32 = instances.iter().map(|instance| instance.queue).sum();
         let counters = self.groups.counters(slot.id.0);
         let arrived = counters.established + counters.migrated_in;
@@ -150,8 +144,8 @@ impl Task {
             accepted_total: arrived.saturating_sub(counters.migrated_out + u64::from(queue)),
             migrated_in_total: counters.migrated_in,
             migrated_out_total: counters.migrated_out,
-            cpu_percent: self.meter.measure(slot.id, usage),
-            memory_bytes: usage.resident_bytes,
+            cpu_percent: 0.0,
+            memory_bytes: 0,
             instances,
             published: slot.published,
             fault: slot.fault.as_ref().map(|fault| FaultStatus {
@@ -164,5 +158,34 @@ impl Task {
             canary: slot.canary,
             reason: slot.reason.clone(),
         }
+    }
+}
+
+/// Counts the handshakes under way in each group; both slices are in the order of the groups.
+fn add_handshakes(groups: &mut [GroupStatus], addresses: &[SocketAddr]) {
+    let Ok(mut diag) = Diag::new() else { return };
+    for (group, addr) in groups.iter_mut().zip(addresses) {
+        // A listener on all addresses has the handshakes of each.
+        let is_its = |local: &SocketAddr| addr.ip().is_unspecified() || local.ip() == addr.ip();
+        let handshakes = diag.handshakes(addr.port()).unwrap_or_default();
+        group.handshakes = handshakes
+            .iter()
+            .filter(|(local, _)| is_its(local))
+            .map(|(_, count)| count)
+            .sum();
+    }
+}
+
+/// Measures each slot's processes; both slices are in slot order.
+fn add_usage(workers: &mut [WorkerStatus], cgroups: &[Vec<Arc<InstanceCgroup>>], meter: &Mutex<UsageMeter>) {
+    let mut meter = meter.lock().unwrap_or_else(PoisonError::into_inner);
+    for (worker, cgroups) in workers.iter_mut().zip(cgroups) {
+        let pids: Vec<u32> = cgroups
+            .iter()
+            .flat_map(|cgroup| cgroup.pids().unwrap_or_default())
+            .collect();
+        let usage = usage::usage(&pids);
+        worker.cpu_percent = meter.measure(SlotId(worker.id), usage);
+        worker.memory_bytes = usage.resident_bytes;
     }
 }

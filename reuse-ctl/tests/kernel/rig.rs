@@ -19,7 +19,7 @@ use std::{
 
 use nix::sched::{CloneFlags, unshare};
 use reuse_common::{
-    Policy,
+    Policy, Share,
     client::ClientMask,
     limits::LOT,
     load::InstanceLoad,
@@ -27,7 +27,7 @@ use reuse_common::{
     verdict::{Verdict, VerdictCounts},
 };
 use reuse_ctl::{
-    bpf::{AppOptions, AppPrograms, GroupProgram},
+    bpf::{AppOptions, AppPrograms, GroupProgram, Notices},
     group::discover::cookie_of,
     process::cgroup::AppCgroup,
 };
@@ -42,6 +42,7 @@ const BACKLOG: i32 = 1024;
 /// One app on a network of its own.
 pub(crate) struct Rig {
     pub(crate) app: AppPrograms,
+    pub(crate) notices: Notices,
     slots: Vec<u16>,
     _stay: Stay,
 }
@@ -69,10 +70,11 @@ impl Rig {
             verbose: false,
         };
         let cgroup = stay.cgroup().open().expect("open");
-        let (app, _notices) =
+        let (app, notices) =
             AppPrograms::load(pins.as_ref(), &cgroup, &options).unwrap_or_else(|error| panic!("{error}"));
         Self {
             app,
+            notices,
             slots: Vec::new(),
             _stay: stay,
         }
@@ -176,7 +178,15 @@ pub(crate) struct Group {
 
 impl Group {
     pub(crate) fn publish(&mut self, slots: impl IntoIterator<Item = u16>) {
-        let seats: Vec<Seat> = slots.into_iter().map(|slot| Seat::new(slot, row(slot), 1)).collect();
+        self.publish_shares(slots.into_iter().map(|slot| (slot, None)));
+    }
+
+    /// Slots with a fixed share, and without.
+    pub(crate) fn publish_shares(&mut self, slots: impl IntoIterator<Item = (u16, Option<Share>)>) {
+        let seats: Vec<Seat> = slots
+            .into_iter()
+            .map(|(slot, share)| Seat::new(slot, row(slot), 1).with_share(share))
+            .collect();
         self.program.publish(&seats).expect("published");
     }
 

@@ -6,15 +6,15 @@ use super::instance::OnReady;
 use super::slot::{Order, Slot};
 use super::words::{self, Why};
 use super::{Core, Mode};
-use crate::api::types::{ErrorKind, WorkerState};
+use crate::api::types::WorkerState;
 use crate::supervisor::interface::{Command, Done, Effect, Refusal, ScaleTarget, SlotId};
 
 /// More slots the kernel program has no room for.
-const MAX_WORKERS: u16 = 256;
+pub(super) const MAX_WORKERS: u16 = 256;
 
 /// What becomes of a request that is not refused.
 #[derive(Debug, PartialEq, Eq)]
-enum Verdict {
+pub(super) enum Verdict {
     Accepted,
     /// It asks for what is so already: nothing is done, and that is fine. One line for a person.
     AlreadyDone(String),
@@ -54,9 +54,10 @@ impl Core {
                 Ok(AlreadyDone(format!("the policy is {} already", policy.name())))
             }
             Command::SetPolicy(_) | Command::Stop { .. } => Ok(Accepted),
-            Command::Weigh { .. } | Command::Canary { .. } | Command::Promote | Command::Abort => {
-                Err(words::failed("not yet", "wait"))
-            }
+            Command::Weigh { slot, share } => self.judge_weigh(slot, share),
+            Command::Canary { share, .. } => self.judge_canary(share),
+            Command::Promote => self.judge_promote(),
+            Command::Abort => self.judge_abort(),
         }
     }
 
@@ -68,9 +69,8 @@ impl Core {
                 let others = self
                     .slots
                     .iter()
-                    .filter(|other| other.published_instance().is_some())
-                    .count()
-                    - 1;
+                    .filter(|other| other.id() != slot && other.published_instance().is_some())
+                    .count();
                 if others == 0 && !force {
                     Err(words::last_active(slot))
                 } else {
@@ -108,26 +108,35 @@ impl Core {
         self.idle_slot(slot).map(|_| Accepted)
     }
 
-    fn judge_reload(&self) -> Result<Verdict, Refusal> {
+    pub(super) fn judge_reload(&self) -> Result<Verdict, Refusal> {
         self.jobs
             .conflict_with_reload()
             .map_or(Ok(Accepted), |job| Err(words::under_way(job)))
     }
 
     fn judge_scale(&self, target: ScaleTarget) -> Result<Verdict, Refusal> {
-        if let Some(job) = self.jobs.conflict_with_scale() {
-            return Err(words::under_way(job));
+        self.judge_no_wide_job()?;
+        if let Some(canary) = self.canary() {
+            return Err(words::failed(
+                format!("worker {} is a canary: promote or abort the canary first", canary.id()),
+                "`reuse-ctl promote` rolls it to all workers, `reuse-ctl abort` removes it",
+            ));
         }
         let workers = self.workers();
         match self.workers_after(target) {
             Some(wanted) if wanted == workers => Ok(AlreadyDone(words::there_are(workers))),
-            Some(_) => Ok(Accepted),
-            None => Err(words::refusal(
-                ErrorKind::Usage,
-                format!("an app has 1 to {MAX_WORKERS} workers; this one has {workers}"),
-                "`reuse-ctl scale 4` sets the number, `scale +1` and `scale -1` change it",
-            )),
+            Some(wanted) => {
+                self.judge_further((workers..wanted).map(|_| None))?;
+                Ok(Accepted)
+            }
+            None => Err(words::too_many_workers(workers)),
         }
+    }
+
+    pub(super) fn judge_no_wide_job(&self) -> Result<(), Refusal> {
+        self.jobs
+            .conflict_with_scale()
+            .map_or(Ok(()), |job| Err(words::under_way(job)))
     }
 
     fn carry_out(&mut self, ticket: Ticket, command: Command) {
@@ -169,7 +178,10 @@ impl Core {
                 );
             }
             Command::Stop { timeout_ms } => self.join_stop(ticket, timeout_ms),
-            Command::Weigh { .. } | Command::Canary { .. } | Command::Promote | Command::Abort => {}
+            Command::Weigh { slot, share } => self.weigh(ticket, slot, share),
+            Command::Canary { share, version } => self.begin_canary(ticket, share, version),
+            Command::Promote => self.begin_promotion(ticket),
+            Command::Abort => self.begin_abortion(ticket),
         }
     }
 
@@ -239,7 +251,7 @@ impl Core {
         wanted.filter(|wanted| (1..=MAX_WORKERS).contains(wanted))
     }
 
-    fn slot(&self, slot: SlotId) -> Result<&Slot, Refusal> {
+    pub(super) fn slot(&self, slot: SlotId) -> Result<&Slot, Refusal> {
         let found = self.slots.get(usize::from(slot.0));
         found.ok_or_else(|| words::no_such_worker(slot, usize::from(self.workers())))
     }

@@ -80,13 +80,13 @@ impl Context {
         InstanceId(self.next_instance)
     }
 
-    pub(super) fn spawn(&mut self, slot: SlotId) -> InstanceId {
+    pub(super) fn spawn(&mut self, slot: SlotId, version: VersionId) -> InstanceId {
         let instance = self.next_instance();
         self.next_instance += 1;
         self.say(Effect::Spawn {
             slot,
             instance,
-            version: VersionId::default(),
+            version,
         });
         instance
     }

@@ -2,13 +2,17 @@
 
 mod changes;
 mod end;
+mod well_being;
+
+use reuse_common::stall::Watch;
 
 use super::context::Context;
 use super::drain::Drain;
 use super::ending::Ending;
+use super::fault::Vigil;
 use super::words;
 use crate::api::types::WorkerState;
-use crate::supervisor::interface::{Config, InstanceId, Millis, SlotId};
+use crate::supervisor::interface::{Config, InstanceId, Millis, SlotId, VersionId};
 
 /// What becomes of an instance when it is ready.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +27,8 @@ pub(super) struct Instance {
     id: InstanceId,
     slot: SlotId,
     requested_at: Millis,
+    /// What it can do is remembered while it is withdrawn.
+    watch: Box<Watch>,
     phase: Phase,
 }
 
@@ -57,8 +63,8 @@ enum Plan {
 
 #[derive(Debug)]
 enum Standing {
-    /// Published.
-    Active,
+    /// Published, unless it is withdrawn for a fault.
+    Active(Box<Vigil>),
     /// Withdrawn by a person; something may be left on it.
     Draining(Drain),
     /// Withdrawn by a person; nothing is left on it.
@@ -67,13 +73,14 @@ enum Standing {
 
 impl Instance {
     /// Has a process spawned.
-    pub(super) fn request(slot: SlotId, on_ready: OnReady, cx: &mut Context) -> Self {
+    pub(super) fn request(slot: SlotId, version: VersionId, on_ready: OnReady, cx: &mut Context) -> Self {
         let deadline = cx.now().plus(cx.config().ready_timeout_ms);
         let phase = Phase::Requested(Plan::Start { deadline, on_ready });
         Self {
-            id: cx.spawn(slot),
+            id: cx.spawn(slot, version),
             slot,
             requested_at: cx.now(),
+            watch: Box::default(),
             phase,
         }
     }
@@ -103,7 +110,7 @@ impl Instance {
             Phase::Requested(Plan::Start { .. }) | Phase::Starting { .. } => WorkerState::Starting,
             Phase::Requested(Plan::Terminate { .. } | Plan::Kill) | Phase::Stopping { .. } => WorkerState::Stopping,
             Phase::Serving { standing, .. } => match standing {
-                Standing::Active => WorkerState::Active,
+                Standing::Active(_) => WorkerState::Active,
                 Standing::Draining(_) => WorkerState::Draining,
                 Standing::Drained { .. } => WorkerState::Drained,
             },
@@ -118,14 +125,13 @@ impl Instance {
         }
     }
 
+    /// Ready, and not withdrawn by a person.
+    pub(super) fn is_active(&self) -> bool {
+        self.vigil().is_some()
+    }
+
     pub(super) fn is_published(&self) -> bool {
-        matches!(
-            self.phase,
-            Phase::Serving {
-                standing: Standing::Active,
-                ..
-            }
-        )
+        self.vigil().is_some_and(|vigil| !vigil.is_withdrawn())
     }
 
     pub(super) fn is_serving(&self) -> bool {
@@ -146,7 +152,7 @@ impl Instance {
                 ..
             } => OnReady::StayWithdrawn,
             Phase::Serving {
-                standing: Standing::Active,
+                standing: Standing::Active(_),
                 ..
             }
             | Phase::Requested(_)
@@ -162,6 +168,10 @@ impl Instance {
                 standing: Standing::Draining(drain),
                 ..
             } => drain.deadline(),
+            Phase::Serving {
+                standing: Standing::Active(vigil),
+                ..
+            } => vigil.fault()?.deadline(config),
             Phase::Stopping { ending, .. } => ending.deadline(config),
             Phase::Requested(Plan::Terminate { .. } | Plan::Kill) | Phase::Serving { .. } => None,
         }
@@ -193,7 +203,7 @@ impl Instance {
             Phase::Requested(_) => "requested",
             Phase::Starting { .. } => "starting",
             Phase::Serving {
-                standing: Standing::Active,
+                standing: Standing::Active(_),
                 ..
             } => "active",
             Phase::Serving {

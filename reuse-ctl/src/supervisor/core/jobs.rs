@@ -1,5 +1,6 @@
 //! Requests that take a while: they listen to what happens to instances and slots until they can be answered.
 
+mod canary;
 mod replace;
 mod scale;
 
@@ -7,6 +8,7 @@ use super::Core;
 use super::context::{Happened, Ticket};
 use super::words;
 use crate::supervisor::interface::SlotId;
+use canary::{Abortion, Promotion};
 use replace::{Reload, Restart};
 use scale::{ScaleDown, ScaleUp, Undoing};
 
@@ -25,6 +27,8 @@ enum Wide {
     ScaleUp(ScaleUp),
     ScaleDown(ScaleDown),
     Undoing(Undoing),
+    Promotion(Promotion),
+    Abortion(Abortion),
 }
 
 impl Core {
@@ -35,6 +39,8 @@ impl Core {
             Some(Wide::ScaleUp(scale)) => self.continue_scale_up(scale, happened),
             Some(Wide::ScaleDown(scale)) => self.continue_scale_down(scale.hear(happened)).map(Wide::ScaleDown),
             Some(Wide::Undoing(undoing)) => undoing.hear(happened).map(Wide::Undoing),
+            Some(Wide::Promotion(promotion)) => self.continue_promotion(promotion.hear(happened)),
+            Some(Wide::Abortion(abortion)) => self.continue_abortion(abortion.hear(happened)),
             None => None,
         };
     }
@@ -54,13 +60,18 @@ impl Jobs {
     /// What a restart of this slot has to wait for, by name.
     pub(super) fn conflict_with_restart(&self, slot: SlotId) -> Option<String> {
         match &self.wide {
-            Some(reload @ Wide::Reload(_)) => Some(reload.name().to_owned()),
+            Some(wide) if wide.replaces_all() => Some(wide.name().to_owned()),
             _ => self
                 .restarts
                 .iter()
                 .find(|restart| restart.slot() == slot)
                 .map(Restart::name),
         }
+    }
+
+    /// Whether a job goes through the slots and replaces their instances.
+    pub(super) fn replaces_all(&self) -> bool {
+        self.wide.as_ref().is_some_and(Wide::replaces_all)
     }
 
     /// What a reload has to wait for.
@@ -79,7 +90,18 @@ impl Wide {
     fn name(&self) -> &'static str {
         match self {
             Self::Reload(_) => "a reload",
-            Self::ScaleUp(_) | Self::ScaleDown(_) | Self::Undoing(_) => "a scale",
+            Self::ScaleUp(scale) => scale.name(),
+            Self::ScaleDown(_) => "a scale",
+            Self::Undoing(undoing) => undoing.name(),
+            Self::Promotion(_) => "a promotion",
+            Self::Abortion(_) => "an abort",
+        }
+    }
+
+    fn replaces_all(&self) -> bool {
+        match self {
+            Self::Reload(_) | Self::Promotion(_) | Self::Abortion(_) => true,
+            Self::ScaleUp(_) | Self::ScaleDown(_) | Self::Undoing(_) => false,
         }
     }
 
@@ -89,6 +111,8 @@ impl Wide {
             Self::ScaleUp(scale) => Some(scale.into_ticket()),
             Self::ScaleDown(scale) => Some(scale.into_ticket()),
             Self::Undoing(_) => None,
+            Self::Promotion(promotion) => Some(promotion.into_ticket()),
+            Self::Abortion(abortion) => Some(abortion.into_ticket()),
         }
     }
 }

@@ -3,16 +3,21 @@
 mod crash;
 mod leave;
 mod queries;
+mod relief;
+mod replace;
 
 use std::mem;
+
+use reuse_common::Share;
 
 use super::context::{Context, Happened};
 use super::drain::Waiter;
 use super::instance::{Instance, OnReady};
 use super::transitions::seat_may_follow;
 use super::words::Why;
-use crate::supervisor::interface::{InstanceId, Millis, SlotId};
+use crate::supervisor::interface::{InstanceId, Millis, SlotId, VersionId};
 use crash::is_stable;
+use relief::{Cause, Reliefs};
 
 pub(super) use crash::Departure;
 
@@ -26,6 +31,12 @@ pub(super) struct Slot {
     crashes: u32,
     /// Instances that have sat here.
     seated: u64,
+    /// What the next instance is started from.
+    version: VersionId,
+    is_canary: bool,
+    /// Of new connections, whoever sits here.
+    share: Option<Share>,
+    reliefs: Reliefs,
 }
 
 #[derive(Debug)]
@@ -33,7 +44,11 @@ enum Seat {
     /// One instance, starting or serving.
     Held(Instance),
     /// Start-first: the incoming one takes over when it is ready.
-    Replacing { current: Instance, incoming: Instance },
+    Replacing {
+        current: Instance,
+        incoming: Instance,
+        cause: Cause,
+    },
     /// Stop-first: the next one is spawned when the old one, an outgoing one, is gone.
     Vacating { old: InstanceId, on_ready: OnReady },
     /// The start failed; the process is killed, and when it is gone that counts as a crash.
@@ -69,15 +84,37 @@ impl Order {
 
 impl Slot {
     /// A new slot whose first instance starts.
-    pub(super) fn start(id: SlotId, cx: &mut Context) -> Self {
-        let first = Instance::request(id, OnReady::Publish, cx);
+    pub(super) fn start(id: SlotId, version: VersionId, cx: &mut Context) -> Self {
+        let first = Instance::request(id, version, OnReady::Publish, cx);
         Self {
             id,
             seat: Seat::Held(first),
             outgoing: Vec::new(),
             crashes: 0,
             seated: 1,
+            version,
+            is_canary: false,
+            share: None,
+            reliefs: Reliefs::default(),
         }
+    }
+
+    /// As [`Slot::start`], for a canary.
+    pub(super) fn start_canary(id: SlotId, version: VersionId, share: Share, cx: &mut Context) -> Self {
+        Self {
+            is_canary: true,
+            share: Some(share),
+            ..Self::start(id, version, cx)
+        }
+    }
+
+    /// From now on, instances are started from this version. Gives the one before.
+    pub(super) fn set_version(&mut self, version: VersionId) -> VersionId {
+        mem::replace(&mut self.version, version)
+    }
+
+    pub(super) fn set_share(&mut self, share: Option<Share>) {
+        self.share = share;
     }
 
     pub(super) fn ready(&mut self, id: InstanceId, cx: &mut Context) {
@@ -89,7 +126,7 @@ impl Slot {
             instance: id,
         });
         self.reseat(|slot, seat| match seat {
-            Seat::Replacing { current, incoming } if incoming.id() == id => {
+            Seat::Replacing { current, incoming, .. } if incoming.id() == id => {
                 slot.end(current, cx.config().drain_timeout_ms, Why::Replaced, cx);
                 slot.seat_incoming(incoming)
             }
@@ -125,11 +162,11 @@ impl Slot {
                 dying.depart(&how, cx);
                 slot.crash(reason, on_ready, cx)
             }
-            Seat::Replacing { current, incoming } if current.id() == id => {
+            Seat::Replacing { current, incoming, .. } if current.id() == id => {
                 current.depart(&how, cx);
                 slot.seat_incoming(incoming)
             }
-            Seat::Replacing { current, incoming } if incoming.id() == id => {
+            Seat::Replacing { current, incoming, .. } if incoming.id() == id => {
                 incoming.depart(&how, cx);
                 cx.tell(Happened::StartFailed {
                     slot: slot.id,
@@ -152,7 +189,11 @@ impl Slot {
                 Some(reason) => slot.fail(current, reason, cx),
                 None => Seat::Held(current),
             },
-            Seat::Replacing { current, incoming } => match (incoming.overdue(cx), current.overdue(cx)) {
+            Seat::Replacing {
+                current,
+                incoming,
+                cause,
+            } => match (incoming.overdue(cx), current.overdue(cx)) {
                 (Some(reason), _) => {
                     slot.dismiss(incoming, reason, cx);
                     Seat::Held(current)
@@ -161,7 +202,11 @@ impl Slot {
                     slot.dismiss(current, reason, cx);
                     slot.seat_incoming(incoming)
                 }
-                (None, None) => Seat::Replacing { current, incoming },
+                (None, None) => Seat::Replacing {
+                    current,
+                    incoming,
+                    cause,
+                },
             },
             Seat::BackingOff { until, on_ready, .. } if until <= cx.now() => slot.seat_new(on_ready, cx),
             other => other,
@@ -170,6 +215,7 @@ impl Slot {
 
     /// See [`Instance::drain`].
     pub(super) fn drain(&mut self, waiter: Option<Waiter>, cx: &mut Context) -> Option<Waiter> {
+        self.give_way(cx);
         match &mut self.seat {
             Seat::Held(current) => current.drain(waiter, cx),
             _ => waiter,
@@ -185,63 +231,6 @@ impl Slot {
             }
             Seat::Replacing { .. } | Seat::Vacating { .. } | Seat::Leaving => {}
         }
-    }
-
-    /// Begins to replace the instance and gives the one to be replaced, if there is one. An instance that does not serve is not
-    /// worth waiting for: it is ended at once, whichever the order. Must not be called while [`Slot::busy`].
-    pub(super) fn replace(&mut self, order: Order, on_ready: OnReady, cx: &mut Context) -> Option<InstanceId> {
-        let mut replaced = None;
-        self.reseat(|slot, seat| match seat {
-            Seat::Held(current) => {
-                let old = current.id();
-                replaced = Some(old);
-                match order {
-                    Order::StartFirst if current.is_serving() => Seat::Replacing {
-                        current,
-                        incoming: Instance::request(slot.id, on_ready, cx),
-                    },
-                    Order::StartFirst => {
-                        slot.end(current, cx.config().drain_timeout_ms, Why::Replaced, cx);
-                        slot.seat_afresh(on_ready, cx)
-                    }
-                    Order::StopFirst => {
-                        slot.end(current, cx.config().drain_timeout_ms, Why::Replaced, cx);
-                        Seat::Vacating { old, on_ready }
-                    }
-                }
-            }
-            Seat::Failing { dying, .. } => {
-                let old = dying.id();
-                replaced = Some(old);
-                slot.outgoing.push(dying);
-                match order {
-                    Order::StartFirst => slot.seat_afresh(on_ready, cx),
-                    Order::StopFirst => Seat::Vacating { old, on_ready },
-                }
-            }
-            Seat::BackingOff { .. } | Seat::Failed { .. } => slot.seat_afresh(on_ready, cx),
-            busy @ (Seat::Replacing { .. } | Seat::Vacating { .. } | Seat::Leaving) => {
-                debug_assert!(false, "the caller asks `busy` first");
-                busy
-            }
-        });
-        replaced
-    }
-
-    fn seat_new(&mut self, on_ready: OnReady, cx: &mut Context) -> Seat {
-        let instance = Instance::request(self.id, on_ready, cx);
-        self.seat_incoming(instance)
-    }
-
-    /// As [`Slot::seat_new`], because a person wants it: what was before is forgiven.
-    fn seat_afresh(&mut self, on_ready: OnReady, cx: &mut Context) -> Seat {
-        self.crashes = 0;
-        self.seat_new(on_ready, cx)
-    }
-
-    fn seat_incoming(&mut self, incoming: Instance) -> Seat {
-        self.seated += 1;
-        Seat::Held(incoming)
     }
 
     /// The only place where a seat changes into another. `next` gets the present one; while it runs, the seat counts as empty.

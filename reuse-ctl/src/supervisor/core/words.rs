@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use crate::api::types::ErrorKind;
+use super::commands::MAX_WORKERS;
+use crate::api::types::{ErrorKind, FaultKind};
 use crate::supervisor::interface::{Exit, InstanceId, Load, Refusal, SlotId};
 
 /// Why an instance is ended.
@@ -12,6 +13,10 @@ pub(super) enum Why {
     Replaced,
     /// Its slot goes.
     ScaledDown,
+    /// Its slot was a canary's.
+    CanaryOver,
+    /// The instance whose place it was to take is to do something else.
+    GivenUp,
     /// The app stops.
     Stop,
 }
@@ -21,6 +26,8 @@ impl fmt::Display for Why {
         f.write_str(match self {
             Self::Replaced => "it is replaced",
             Self::ScaledDown => "its slot is removed",
+            Self::CanaryOver => "it was a canary",
+            Self::GivenUp => "the replacement is given up",
             Self::Stop => "the app stops",
         })
     }
@@ -40,6 +47,37 @@ pub(super) fn seconds(ms: u64) -> String {
     }
 }
 
+/// "60 ms", "30 s".
+pub(super) fn lasting(ms: u64) -> String {
+    if ms < 1000 { format!("{ms} ms") } else { seconds(ms) }
+}
+
+/// To follow a worker's name.
+pub(super) fn hung(stall_ms: u64, queue: Option<u32>) -> String {
+    let queue = queue.map_or(0, |queue| usize::try_from(queue).unwrap_or(usize::MAX));
+    format!(
+        "accepted nothing for {} with {} in its queue",
+        lasting(stall_ms),
+        count(queue, "connection")
+    )
+}
+
+/// To follow a worker's name.
+pub(super) fn unhealthy(checks: u32, why: &str) -> String {
+    match checks {
+        0 | 1 => format!("failed its health check: {why}"),
+        _ => format!("failed {checks} health checks in a row: {why}"),
+    }
+}
+
+/// "hung", "unhealthy".
+pub(super) fn fault(kind: FaultKind) -> &'static str {
+    match kind {
+        FaultKind::Hung => "hung",
+        FaultKind::Unhealthy => "unhealthy",
+    }
+}
+
 /// "exited with code 1", to follow a worker's name.
 pub(super) fn exited(exit: Exit) -> String {
     match exit {
@@ -53,6 +91,7 @@ pub(super) fn left(seen: Option<Load>) -> String {
     let Some(load) = seen else {
         return "what is left could not be seen yet".into();
     };
+    let are = |number: u32, noun| are(usize::try_from(number).unwrap_or(usize::MAX), noun);
     match (load.connections, load.queue) {
         (0, 0) => format!("{} left", are(load.handshakes, "handshake")),
         (0, queue) => format!("{} left in the queue", are(queue, "connection")),
@@ -79,12 +118,9 @@ pub(super) fn list(slots: &[SlotId]) -> String {
     slots.iter().map(SlotId::to_string).collect::<Vec<_>>().join(", ")
 }
 
-fn are(number: u32, noun: &str) -> String {
-    if number == 1 {
-        format!("1 {noun} is")
-    } else {
-        format!("{number} {noun}s are")
-    }
+/// "1 worker is", "4 workers are".
+pub(super) fn are(number: usize, noun: &str) -> String {
+    format!("{} {}", count(number, noun), if number == 1 { "is" } else { "are" })
 }
 
 pub(super) fn refusal(kind: ErrorKind, error: impl Into<String>, hint: impl Into<String>) -> Refusal {
@@ -131,6 +167,21 @@ pub(super) fn last_active(slot: SlotId) -> Refusal {
     )
 }
 
+pub(super) fn too_many_workers(workers: u16) -> Refusal {
+    refusal(
+        ErrorKind::Usage,
+        format!("an app has 1 to {MAX_WORKERS} workers; this one has {workers}"),
+        "`reuse-ctl scale 4` sets the number, `scale +1` and `scale -1` change it",
+    )
+}
+
+pub(super) fn being_removed(slot: SlotId) -> Refusal {
+    failed(
+        format!("worker {slot} is being removed"),
+        "`reuse-ctl status` lists the workers",
+    )
+}
+
 pub(super) fn stopping() -> Refusal {
     failed("the app is stopping", "start it again with `reuse-ctl run`")
 }
@@ -156,7 +207,7 @@ pub(super) fn undrained_meanwhile(slot: SlotId) -> Refusal {
 pub(super) fn drain_cut_short(slot: SlotId, why: Why) -> Refusal {
     match why {
         Why::Stop => stopped_meanwhile(),
-        Why::Replaced | Why::ScaledDown => failed(
+        Why::Replaced | Why::ScaledDown | Why::CanaryOver | Why::GivenUp => failed(
             format!("worker {slot} was not drained: {why}"),
             "its connections get the usual grace to end",
         ),

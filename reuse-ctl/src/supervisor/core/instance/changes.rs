@@ -6,6 +6,7 @@ use super::{Instance, OnReady, Phase, Plan, Standing};
 use crate::supervisor::core::context::Context;
 use crate::supervisor::core::drain::{Drain, Waiter};
 use crate::supervisor::core::ending::Ending;
+use crate::supervisor::core::fault::{Fault, Vigil};
 use crate::supervisor::core::transitions::phase_may_follow;
 use crate::supervisor::core::words;
 use crate::supervisor::interface::{Load, Millis, NoteKind, Refusal};
@@ -15,12 +16,13 @@ impl Instance {
         let Phase::Requested(plan) = self.phase else { return };
         match plan {
             Plan::Start { deadline, on_ready } => {
-                self.enter(Phase::Starting {
+                let next = Phase::Starting {
                     pid,
                     deadline,
                     on_ready,
                     had_listeners: false,
-                });
+                };
+                self.enter(next, cx);
                 self.note(NoteKind::Spawned, "was started", cx);
             }
             Plan::Terminate { grace_ms } => {
@@ -42,11 +44,13 @@ impl Instance {
                         self.activate(pid, ready_at, "is active", cx);
                     }
                     OnReady::StayWithdrawn => {
-                        self.enter(Phase::Serving {
+                        let standing = Standing::Drained { listening: true };
+                        let next = Phase::Serving {
                             pid,
                             ready_at,
-                            standing: Standing::Drained { listening: true },
-                        });
+                            standing,
+                        };
+                        self.enter(next, cx);
                         self.note(
                             NoteKind::Drained,
                             "is ready and stays withdrawn, as its slot was drained",
@@ -67,7 +71,7 @@ impl Instance {
         match &mut self.phase {
             Phase::Serving {
                 pid,
-                standing: Standing::Active,
+                standing: Standing::Active(_),
                 ..
             } => {
                 let pid = *pid;
@@ -97,7 +101,7 @@ impl Instance {
             Phase::Serving {
                 pid,
                 ready_at,
-                standing: Standing::Active,
+                standing: Standing::Active(_),
             } => {
                 let standing = Standing::Draining(Drain::begin(cx.now(), waiter));
                 let next = Phase::Serving {
@@ -105,7 +109,7 @@ impl Instance {
                     ready_at: *ready_at,
                     standing,
                 };
-                self.enter(next);
+                self.enter(next, cx);
                 self.note(NoteKind::Draining, "is withdrawn: it gets no new connections", cx);
                 None
             }
@@ -126,7 +130,7 @@ impl Instance {
                 *on_ready = OnReady::Publish;
             }
             Phase::Serving {
-                standing: Standing::Active,
+                standing: Standing::Active(_),
                 ..
             }
             | Phase::Requested(_)
@@ -149,11 +153,14 @@ impl Instance {
     }
 
     fn activate(&mut self, pid: u32, ready_at: Millis, how: &str, cx: &mut Context) -> Phase {
-        let before = self.enter(Phase::Serving {
+        self.watch.restart();
+        let standing = Standing::Active(Box::new(Vigil::begin(cx.now())));
+        let next = Phase::Serving {
             pid,
             ready_at,
-            standing: Standing::Active,
-        });
+            standing,
+        };
+        let before = self.enter(next, cx);
         self.note(NoteKind::Active, how, cx);
         before
     }
@@ -161,18 +168,22 @@ impl Instance {
     /// It ought to be published, and can't be before it listens again.
     fn await_listeners(&mut self, pid: u32, cx: &mut Context) -> Phase {
         let deadline = cx.now().plus(cx.config().ready_timeout_ms);
-        self.enter(Phase::Starting {
+        let next = Phase::Starting {
             pid,
             deadline,
             on_ready: OnReady::Publish,
             had_listeners: true,
-        })
+        };
+        self.enter(next, cx)
     }
 
-    /// The only place where a phase changes into another. Gives the one that was left.
-    pub(super) fn enter(&mut self, next: Phase) -> Phase {
+    /// The only place where a phase changes into another. Gives the one that was left. Only an active instance has faults.
+    pub(super) fn enter(&mut self, next: Phase, cx: &mut Context) -> Phase {
         let from = self.phase_name();
-        let before = mem::replace(&mut self.phase, next);
+        let mut before = mem::replace(&mut self.phase, next);
+        if let Some(fault) = before.fault_mut() {
+            fault.stop_nudging(self.id, cx);
+        }
         debug_assert!(
             phase_may_follow(from, self.phase_name()),
             "{from} → {}",
@@ -181,7 +192,7 @@ impl Instance {
         before
     }
 
-    pub(super) fn note(&self, kind: NoteKind, what: &str, cx: &mut Context) {
+    pub(in crate::supervisor::core) fn note(&self, kind: NoteKind, what: &str, cx: &mut Context) {
         cx.note(kind, Some(self.slot), Some(self.id), format!("{} {what}", self.name()));
     }
 }
@@ -197,12 +208,22 @@ impl Phase {
             drain.fail(refusal, cx);
         }
     }
+
+    fn fault_mut(&mut self) -> Option<&mut Fault> {
+        match self {
+            Self::Serving {
+                standing: Standing::Active(vigil),
+                ..
+            } => vigil.fault_mut(),
+            _ => None,
+        }
+    }
 }
 
 impl Standing {
     fn is_listening(&self) -> bool {
         match self {
-            Self::Active => true,
+            Self::Active(_) => true,
             Self::Draining(drain) => drain.listening,
             Self::Drained { listening } => *listening,
         }
@@ -211,7 +232,7 @@ impl Standing {
     /// Only of a withdrawn one: an active instance without listeners is not active.
     fn set_listening(&mut self, is_listening: bool) {
         match self {
-            Self::Active => {}
+            Self::Active(_) => {}
             Self::Draining(drain) => drain.listening = is_listening,
             Self::Drained { listening } => *listening = is_listening,
         }

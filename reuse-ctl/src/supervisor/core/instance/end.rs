@@ -33,7 +33,7 @@ impl Instance {
             } => (*pid, Ending::terminate(grace_ms, now)),
             Phase::Serving {
                 pid,
-                standing: Standing::Active,
+                standing: Standing::Active(_),
                 ..
             } => (*pid, Ending::empty(Withdrawal::begin(now), grace_ms, now)),
             Phase::Serving {
@@ -93,7 +93,7 @@ impl Instance {
                     ready_at: *ready_at,
                     standing,
                 };
-                let before = self.enter(next);
+                let before = self.enter(next, cx);
                 self.note(NoteKind::Drained, "is drained: nothing is left on it", cx);
                 if let Phase::Serving {
                     standing: Standing::Draining(drain),
@@ -119,11 +119,15 @@ impl Instance {
     }
 
     pub(super) fn enter_ending(&mut self, pid: u32, ending: Ending, cx: &mut Context) -> Phase {
-        match ending {
-            Ending::Emptying { .. } => {}
-            Ending::Terminated { .. } => cx.say(Effect::Terminate { instance: self.id }),
-            Ending::Killed => cx.say(Effect::Kill { instance: self.id }),
+        let signal = match ending {
+            Ending::Emptying { .. } => None,
+            Ending::Terminated { .. } => Some(Effect::Terminate { instance: self.id }),
+            Ending::Killed => Some(Effect::Kill { instance: self.id }),
+        };
+        let before = self.enter(Phase::Stopping { pid, ending }, cx);
+        if let Some(signal) = signal {
+            cx.say(signal);
         }
-        self.enter(Phase::Stopping { pid, ending })
+        before
     }
 }

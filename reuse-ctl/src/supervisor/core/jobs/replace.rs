@@ -1,4 +1,4 @@
-//! `restart` and `reload`: one instance takes another's place.
+//! `restart` and `reload`, and what `promote` and `abort` share with them: one instance takes another's place.
 
 use std::collections::VecDeque;
 
@@ -8,7 +8,7 @@ use crate::supervisor::core::context::{Happened, Ticket};
 use crate::supervisor::core::instance::OnReady;
 use crate::supervisor::core::slot::{Order, Slot};
 use crate::supervisor::core::words;
-use crate::supervisor::interface::{Done, InstanceId, Refusal, SlotId};
+use crate::supervisor::interface::{Done, InstanceId, Refusal, SlotId, VersionId};
 
 #[derive(Debug)]
 pub(super) struct Restart {
@@ -19,7 +19,15 @@ pub(super) struct Restart {
 #[derive(Debug)]
 pub(super) struct Reload {
     ticket: Ticket,
+    rollout: Rollout,
+}
+
+/// Slots that are replaced one after the other, until one fails.
+#[derive(Debug)]
+pub(super) struct Rollout {
     order: Order,
+    /// To which version; absent: each to its own.
+    to: Option<VersionId>,
     todo: VecDeque<SlotId>,
     /// In slot order; all but the last have started.
     begun: Vec<Replacement>,
@@ -29,6 +37,8 @@ pub(super) struct Reload {
 #[derive(Debug)]
 struct Replacement {
     slot: SlotId,
+    /// What the slot goes back to if it fails.
+    version_before: VersionId,
     /// The new instance is the first of the slot with this id or a higher one.
     fresh_from: InstanceId,
     /// Until it is gone.
@@ -45,19 +55,18 @@ enum Start {
 
 impl Core {
     pub(in crate::supervisor::core) fn begin_restart(&mut self, ticket: Ticket, slot: SlotId, order: Order) {
-        let replacement = self.replace(slot, order, OnReady::Publish);
+        let replacement = self.replace(slot, order, None, OnReady::Publish);
         self.jobs.restarts.push(Restart { ticket, replacement });
     }
 
     pub(in crate::supervisor::core) fn begin_reload(&mut self, ticket: Ticket, order: Order) {
-        let todo = self.slots.iter().map(Slot::id).collect();
-        let reload = Reload {
-            ticket,
+        let rollout = Rollout {
             order,
-            todo,
+            to: None,
+            todo: self.slots.iter().map(Slot::id).collect(),
             begun: Vec::new(),
         };
-        self.jobs.wide = self.continue_reload(reload).map(Wide::Reload);
+        self.jobs.wide = self.continue_reload(Reload { ticket, rollout }).map(Wide::Reload);
     }
 
     pub(super) fn continue_restarts(&mut self, happened: &Happened) {
@@ -81,28 +90,43 @@ impl Core {
         }
     }
 
-    /// Goes on to the next slot as soon as the new instance of the one before is ready; the old ones end meanwhile.
     pub(super) fn continue_reload(&mut self, mut reload: Reload) -> Option<Reload> {
-        let last = reload.begun.last();
-        if let Some(failure) = last.and_then(|last| self.failure(last)) {
-            let refusal = reload.explain(failure);
+        if let Err(failure) = self.roll_on(&mut reload.rollout) {
+            let still = "the others run the old version untouched";
+            let refusal = reload.rollout.explain(failure, "reloaded", still);
             self.cx.answer(reload.ticket, Err(refusal));
             return None;
         }
-        if last.is_none_or(Replacement::has_started)
-            && let Some(slot) = reload.todo.pop_front()
-        {
-            // A slot that a person drained gets the new version too, and stays withdrawn.
-            let on_ready = self.slots[usize::from(slot.0)].on_ready();
-            reload.begun.push(self.replace(slot, reload.order, on_ready));
-        }
-        if !reload.is_over() {
+        if !reload.rollout.is_over() {
             return Some(reload);
         }
-        let slots = reload.slots_done();
+        let slots = reload.rollout.slots_done();
         let message = format!("reloaded {}", words::count(slots.len(), "worker"));
         self.cx.answer(reload.ticket, Ok(Done { slots, message }));
         None
+    }
+
+    /// Goes on to the next slot as soon as the new instance of the one before is ready; the old ones end meanwhile.
+    ///
+    /// # Errors
+    /// The new instance of the one before has failed; its slot is on its old version again.
+    pub(super) fn roll_on(&mut self, rollout: &mut Rollout) -> Result<(), Refusal> {
+        let last = rollout.begun.last();
+        if let Some(failure) = last.and_then(|last| self.failure(last)) {
+            if let Some(last) = last {
+                self.slots[usize::from(last.slot.0)].set_version(last.version_before);
+            }
+            return Err(failure);
+        }
+        if last.is_none_or(Replacement::has_started)
+            && let Some(slot) = rollout.todo.pop_front()
+        {
+            // A slot that a person drained gets the new version too, and stays withdrawn.
+            let on_ready = self.slots[usize::from(slot.0)].on_ready();
+            let replacement = self.replace(slot, rollout.order, rollout.to, on_ready);
+            rollout.begun.push(replacement);
+        }
+        Ok(())
     }
 
     pub(super) fn refuse_restarts_of(&mut self, removed: &[SlotId]) {
@@ -115,11 +139,16 @@ impl Core {
         }
     }
 
-    fn replace(&mut self, slot: SlotId, order: Order, on_ready: OnReady) -> Replacement {
+    /// With the version `to`, or with the slot's own.
+    fn replace(&mut self, slot: SlotId, order: Order, to: Option<VersionId>, on_ready: OnReady) -> Replacement {
+        let worker = &mut self.slots[usize::from(slot.0)];
+        let version_before = worker.version();
+        worker.set_version(to.unwrap_or(version_before));
         let fresh_from = self.cx.next_instance();
-        let old = self.slots[usize::from(slot.0)].replace(order, on_ready, &mut self.cx);
+        let old = worker.replace(order, on_ready, &mut self.cx);
         Replacement {
             slot,
+            version_before,
             fresh_from,
             old,
             start: Start::UnderWay,
@@ -154,24 +183,45 @@ impl Restart {
 
 impl Reload {
     pub(super) fn hear(mut self, happened: &Happened) -> Self {
-        self.begun.iter_mut().for_each(|replacement| replacement.hear(happened));
+        self.rollout.hear(happened);
         self
     }
 
     pub(super) fn into_ticket(self) -> Ticket {
         self.ticket
     }
+}
 
-    fn is_over(&self) -> bool {
+impl Rollout {
+    /// Start-first, whatever runs there now.
+    pub(super) fn to_version(version: VersionId, todo: VecDeque<SlotId>) -> Self {
+        Self {
+            order: Order::StartFirst,
+            to: Some(version),
+            todo,
+            begun: Vec::new(),
+        }
+    }
+
+    pub(super) fn hear(&mut self, happened: &Happened) {
+        self.begun.iter_mut().for_each(|replacement| replacement.hear(happened));
+    }
+
+    pub(super) fn has_started_all(&self) -> bool {
+        self.todo.is_empty() && self.begun.iter().all(Replacement::has_started)
+    }
+
+    pub(super) fn is_over(&self) -> bool {
         self.todo.is_empty() && self.begun.iter().all(Replacement::is_over)
     }
 
-    fn slots_done(&self) -> Vec<SlotId> {
+    pub(super) fn slots_done(&self) -> Vec<SlotId> {
         let done = self.begun.iter().filter(|replacement| replacement.has_started());
         done.map(|replacement| replacement.slot).collect()
     }
 
-    fn explain(&self, failure: Refusal) -> Refusal {
+    /// "…; reloaded 1 of 4: 0; the others run the old version untouched".
+    pub(super) fn explain(&self, failure: Refusal, done: &str, still: &str) -> Refusal {
         let slots = self.slots_done();
         let so_far = if slots.is_empty() {
             String::new()
@@ -179,11 +229,7 @@ impl Reload {
             format!(": {}", words::list(&slots))
         };
         let total = self.begun.len() + self.todo.len();
-        let error = format!(
-            "{}; reloaded {} of {total}{so_far}; the others run the old version untouched",
-            failure.error,
-            slots.len(),
-        );
+        let error = format!("{}; {done} {} of {total}{so_far}; {still}", failure.error, slots.len());
         Refusal {
             error,
             slots,

@@ -1,18 +1,29 @@
 //! `scale`: slots are added at the end and removed from the end.
 
+use reuse_common::Share;
+
 use super::Wide;
 use crate::supervisor::core::Core;
 use crate::supervisor::core::context::{Happened, Ticket};
 use crate::supervisor::core::slot::Slot;
 use crate::supervisor::core::words::{self, Why};
-use crate::supervisor::interface::{Done, InstanceId, SlotId};
+use crate::supervisor::interface::{Done, InstanceId, NoteKind, SlotId};
 
 #[derive(Debug)]
 pub(super) struct ScaleUp {
     ticket: Ticket,
+    growth: Growth,
     added: Vec<SlotId>,
     /// Those of `added` that have not been ready yet.
     starting: Vec<SlotId>,
+}
+
+/// What slots are added for.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Growth {
+    Scale,
+    /// One slot, with this share.
+    Canary(Share),
 }
 
 #[derive(Debug)]
@@ -23,21 +34,19 @@ pub(super) struct ScaleDown {
     leaving: Vec<SlotId>,
 }
 
-/// A scale up has failed and was answered; its slots go.
+/// Something has failed and was answered; slots still go.
 #[derive(Debug)]
 pub(super) struct Undoing {
+    what: &'static str,
     leaving: Vec<SlotId>,
 }
 
 impl Core {
     pub(in crate::supervisor::core) fn begin_scale_up(&mut self, ticket: Ticket, wanted: u16) {
         let added: Vec<_> = (self.workers()..wanted).map(SlotId).collect();
-        self.slots.extend(added.iter().map(|id| Slot::start(*id, &mut self.cx)));
-        self.jobs.wide = Some(Wide::ScaleUp(ScaleUp {
-            ticket,
-            starting: added.clone(),
-            added,
-        }));
+        let started = added.iter().map(|id| Slot::start(*id, self.version, &mut self.cx));
+        self.slots.extend(started);
+        self.jobs.wide = Some(Wide::ScaleUp(ScaleUp::begin(ticket, added, Growth::Scale)));
     }
 
     pub(in crate::supervisor::core) fn begin_scale_down(&mut self, ticket: Ticket, wanted: u16) {
@@ -65,7 +74,14 @@ impl Core {
         if !scale.starting.is_empty() {
             return Some(Wide::ScaleUp(scale));
         }
-        let message = self.scaled(usize::from(self.workers()) - scale.added.len());
+        let message = match (scale.growth, scale.added.first()) {
+            (Growth::Canary(share), Some(slot)) => {
+                let message = format!("worker {slot} is the canary: it gets {share} of new connections");
+                self.cx.note(NoteKind::Weighed, Some(*slot), None, message.clone());
+                message
+            }
+            _ => self.scaled(usize::from(self.workers()) - scale.added.len()),
+        };
         self.cx.answer(
             scale.ticket,
             Ok(Done {
@@ -93,6 +109,7 @@ impl Core {
 
     /// All or nothing: those that did start go as well, as in a scale down.
     fn undo_scale_up(&mut self, scale: ScaleUp, slot: SlotId, culprit: InstanceId, reason: &str) -> Undoing {
+        let what = scale.name();
         let ScaleUp { ticket, added, .. } = scale;
         let grace_ms = self.cx.config().drain_timeout_ms;
         for slot in self.slots.iter_mut().filter(|slot| added.contains(&slot.id())) {
@@ -103,7 +120,7 @@ impl Core {
         let still = words::count(usize::from(self.workers()), "worker");
         refusal.error = format!("{}; there are {still}, as before", refusal.error);
         self.cx.answer(ticket, Err(refusal));
-        Undoing { leaving: added }
+        Undoing::of(what, added)
     }
 
     fn scaled(&self, before: usize) -> String {
@@ -115,6 +132,22 @@ impl Core {
 }
 
 impl ScaleUp {
+    pub(super) fn begin(ticket: Ticket, added: Vec<SlotId>, growth: Growth) -> Self {
+        Self {
+            ticket,
+            growth,
+            starting: added.clone(),
+            added,
+        }
+    }
+
+    pub(super) fn name(&self) -> &'static str {
+        match self.growth {
+            Growth::Scale => "a scale",
+            Growth::Canary(_) => "the start of a canary",
+        }
+    }
+
     pub(super) fn into_ticket(self) -> Ticket {
         self.ticket
     }
@@ -132,6 +165,14 @@ impl ScaleDown {
 }
 
 impl Undoing {
+    pub(super) fn of(what: &'static str, leaving: Vec<SlotId>) -> Self {
+        Self { what, leaving }
+    }
+
+    pub(super) fn name(&self) -> &'static str {
+        self.what
+    }
+
     /// Nothing, when it is done.
     pub(super) fn hear(mut self, happened: &Happened) -> Option<Self> {
         forget_removed(&mut self.leaving, happened);

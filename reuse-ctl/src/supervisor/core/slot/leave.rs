@@ -14,7 +14,7 @@ impl Slot {
         self.reseat(|slot, seat| {
             match seat {
                 Seat::Held(current) => slot.end(current, grace_ms, why, cx),
-                Seat::Replacing { current, incoming } => {
+                Seat::Replacing { current, incoming, .. } => {
                     slot.end(current, grace_ms, why, cx);
                     slot.end(incoming, grace_ms, why, cx);
                 }

@@ -1,5 +1,8 @@
 //! What can be read off a slot.
 
+use reuse_common::Share;
+
+use super::relief::Cause;
 use super::{Seat, Slot};
 use crate::api::types::WorkerState;
 use crate::supervisor::core::instance::{Instance, OnReady};
@@ -17,6 +20,38 @@ impl Slot {
         self.current()
             .filter(|current| current.is_published())
             .map(Instance::id)
+    }
+
+    /// The instance that serves here and was not withdrawn by a person: there is never a second.
+    pub(in crate::supervisor::core) fn active(&self) -> Option<&Instance> {
+        self.current().filter(|current| current.is_active())
+    }
+
+    pub(in crate::supervisor::core) fn active_mut(&mut self) -> Option<&mut Instance> {
+        match &mut self.seat {
+            Seat::Held(current) | Seat::Replacing { current, .. } if current.is_active() => Some(current),
+            _ => None,
+        }
+    }
+
+    /// The instance that serves here, published or not.
+    pub(in crate::supervisor::core) fn serving_mut(&mut self) -> Option<&mut Instance> {
+        match &mut self.seat {
+            Seat::Held(current) | Seat::Replacing { current, .. } if current.is_serving() => Some(current),
+            _ => None,
+        }
+    }
+
+    pub(in crate::supervisor::core) fn version(&self) -> VersionId {
+        self.version
+    }
+
+    pub(in crate::supervisor::core) fn share(&self) -> Option<Share> {
+        self.share
+    }
+
+    pub(in crate::supervisor::core) fn is_canary(&self) -> bool {
+        self.is_canary
     }
 
     /// The process that serves here, published or not.
@@ -39,14 +74,18 @@ impl Slot {
     /// Why nothing can be asked of this slot at the moment, if so.
     pub(in crate::supervisor::core) fn busy(&self) -> Option<Refusal> {
         match &self.seat {
-            Seat::Replacing { .. } | Seat::Vacating { .. } => {
-                Some(words::under_way(format_args!("a restart of worker {}", self.id)))
+            Seat::Replacing {
+                cause: Cause::Asked, ..
             }
-            Seat::Leaving => Some(words::failed(
-                format!("worker {} is being removed", self.id),
-                "`reuse-ctl status` lists the workers",
-            )),
-            Seat::Held(_) | Seat::Failing { .. } | Seat::BackingOff { .. } | Seat::Failed { .. } => None,
+            | Seat::Vacating { .. } => Some(words::under_way(format_args!("a restart of worker {}", self.id))),
+            Seat::Leaving => Some(words::being_removed(self.id)),
+            Seat::Held(_)
+            | Seat::Replacing {
+                cause: Cause::Fault, ..
+            }
+            | Seat::Failing { .. }
+            | Seat::BackingOff { .. }
+            | Seat::Failed { .. } => None,
         }
     }
 
@@ -104,10 +143,10 @@ impl Slot {
                 Seat::Held(_) | Seat::Replacing { .. } | Seat::Vacating { .. } | Seat::Leaving => None,
             },
             published: self.published_instance().is_some(),
-            fault: None,
-            share: None,
-            version: VersionId::default(),
-            canary: false,
+            fault: current.and_then(Instance::fault_view),
+            share: self.share,
+            version: self.version,
+            canary: self.is_canary,
             instances: self.instances().map(InstanceView::of).collect(),
         }
     }
@@ -137,7 +176,7 @@ impl Slot {
     pub(super) fn instances_mut(&mut self) -> impl Iterator<Item = &mut Instance> {
         let (current, incoming) = match &mut self.seat {
             Seat::Held(current) | Seat::Failing { dying: current, .. } => (Some(current), None),
-            Seat::Replacing { current, incoming } => (Some(current), Some(incoming)),
+            Seat::Replacing { current, incoming, .. } => (Some(current), Some(incoming)),
             Seat::Vacating { .. } | Seat::BackingOff { .. } | Seat::Failed { .. } | Seat::Leaving => (None, None),
         };
         current.into_iter().chain(incoming).chain(&mut self.outgoing)

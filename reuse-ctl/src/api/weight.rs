@@ -1,0 +1,163 @@
+//! How people write a share of new connections: `10%`, `0.5%`, `auto`. Pure, and exact to a hundredth of a percent.
+
+use reuse_common::Share;
+
+use super::commands::{BadRequest, usage};
+
+/// `10%`, or `auto` (`None`): what the others leave, shared with them.
+///
+/// # Errors
+/// Usage, with what would have been right.
+pub fn weight_of(text: &str) -> Result<Option<Share>, BadRequest> {
+    if text == "auto" {
+        return Ok(None);
+    }
+    share_of(text)
+        .map(Some)
+        .map_err(|refusal| refusal.into_request(text, "say a percentage like 10%, or auto"))
+}
+
+/// `5%`: the share of a canary, which always has one.
+///
+/// # Errors
+/// Usage, with what would have been right.
+pub fn canary_share(text: &str) -> Result<Share, BadRequest> {
+    share_of(text).map_err(|refusal| refusal.into_request(text, "say a percentage like 5%"))
+}
+
+/// Why a text is no share.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum NoShare {
+    NoPercentSign,
+    NoNumber,
+    TooFine,
+    Nothing,
+    TooMuch,
+}
+
+impl NoShare {
+    fn into_request(self, text: &str, say: &str) -> BadRequest {
+        match self {
+            Self::NoPercentSign => usage(
+                format!("the weight \"{text}\" has no percent sign"),
+                format!("did you mean {text}%?"),
+            ),
+            Self::NoNumber => usage(format!("\"{text}\" is not a weight"), say.into()),
+            Self::TooFine => usage(
+                format!("the weight {text} is finer than a hundredth of a percent"),
+                "say at most two decimals, like 0.25%".into(),
+            ),
+            Self::Nothing => usage(
+                format!("the weight {text} would leave the worker nothing"),
+                "`reuse-ctl drain` takes a worker out of the choice".into(),
+            ),
+            Self::TooMuch => usage(
+                format!("the weight {text} would leave the others nothing"),
+                "say at most 99.99%; `reuse-ctl drain` takes the others out of the choice".into(),
+            ),
+        }
+    }
+}
+
+fn share_of(text: &str) -> Result<Share, NoShare> {
+    let Some(number) = text.strip_suffix('%') else {
+        return Err(match hundredths_of(text) {
+            Err(NoShare::NoNumber) => NoShare::NoNumber,
+            Ok(_) | Err(_) => NoShare::NoPercentSign,
+        });
+    };
+    match hundredths_of(number)? {
+        0 => Err(NoShare::Nothing),
+        hundredths => Share::from_hundredths_of_a_percent(hundredths).ok_or(NoShare::TooMuch),
+    }
+}
+
+/// `12.5` is 1,250. No floating point: 0.29 would be 28 hundredths.
+fn hundredths_of(number: &str) -> Result<u16, NoShare> {
+    let (whole, decimals) = match number.split_once('.') {
+        Some((_, "")) => return Err(NoShare::NoNumber),
+        Some(parts) => parts,
+        None => (number, ""),
+    };
+    let is_number = !whole.is_empty() && whole.bytes().chain(decimals.bytes()).all(|byte| byte.is_ascii_digit());
+    if !is_number {
+        return Err(NoShare::NoNumber);
+    }
+    let decimals = match decimals.trim_end_matches('0').as_bytes() {
+        [] => 0,
+        [tenths] => 10 * u16::from(tenths - b'0'),
+        [tenths, hundredths] => 10 * u16::from(tenths - b'0') + u16::from(hundredths - b'0'),
+        [_, _, _, ..] => return Err(NoShare::TooFine),
+    };
+    // Digits that don't fit are a large number.
+    let whole: u16 = whole.parse().unwrap_or(u16::MAX);
+    Ok(whole.saturating_mul(100).saturating_add(decimals))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::types::ErrorKind;
+
+    #[test]
+    fn every_share_is_read_as_it_is_written() {
+        for hundredths in 1..Share::WHOLE {
+            let share = Share::from_hundredths_of_a_percent(hundredths).expect("in range");
+            assert_eq!(weight_of(&share.to_string()), Ok(Some(share)), "{share}");
+        }
+        assert_eq!(weight_of("auto"), Ok(None));
+    }
+
+    #[test]
+    fn other_ways_to_write_it() {
+        for (text, hundredths) in [
+            ("5.0%", 500),
+            ("05%", 500),
+            ("0.50%", 50),
+            ("0.29%", 29),
+            ("99.9900%", 9999),
+        ] {
+            let share = canary_share(text).expect(text);
+            assert_eq!(share.hundredths_of_a_percent(), hundredths, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_with_a_way_out() {
+        for (text, error, hint) in [
+            ("10", "the weight \"10\" has no percent sign", "did you mean 10%?"),
+            ("0", "the weight \"0\" has no percent sign", "did you mean 0%?"),
+            (
+                "0%",
+                "the weight 0% would leave the worker nothing",
+                "`reuse-ctl drain` takes a worker out of the choice",
+            ),
+            (
+                "100%",
+                "the weight 100% would leave the others nothing",
+                "say at most 99.99%; `reuse-ctl drain` takes the others out of the choice",
+            ),
+            (
+                "99999999999%",
+                "the weight 99999999999% would leave the others nothing",
+                "say at most 99.99%; `reuse-ctl drain` takes the others out of the choice",
+            ),
+            (
+                "0.125%",
+                "the weight 0.125% is finer than a hundredth of a percent",
+                "say at most two decimals, like 0.25%",
+            ),
+            ("-5%", "\"-5%\" is not a weight", "say a percentage like 10%, or auto"),
+        ] {
+            let refusal = weight_of(text).expect_err(text);
+            assert_eq!(refusal, usage(error.into(), hint.into()), "{text}");
+        }
+        for text in [
+            "", "%", ".5%", "5.%", "+5%", "1e1%", "5 %", " 5%", "5%%", "five", "Auto", "٥%", "1.-5%",
+        ] {
+            assert_eq!(weight_of(text).expect_err(text).kind, ErrorKind::Usage, "{text}");
+        }
+        let refusal = canary_share("auto").expect_err("a canary's share is fixed");
+        assert_eq!(refusal.hint, "say a percentage like 5%");
+    }
+}

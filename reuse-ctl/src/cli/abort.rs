@@ -1,0 +1,19 @@
+//! `abort`: the canary is removed, and what a failed promotion has changed is changed back.
+
+use super::progress::{Request, changing_line, watch};
+use super::{Context, Failure, apps, output};
+
+pub(super) async fn run(context: &Context) -> Result<(), Failure> {
+    let app = apps::connect(context).await?;
+    let request = Request::post("/v1/canary/abort", serde_json::json!({}));
+    let line = |status: &_, _| changing_line(status);
+    let reply = watch(context, &app, line, request.send(&app), interrupted).await?;
+    output::finish(context, reply)
+}
+
+fn interrupted() -> Failure {
+    Failure::failed(
+        "no longer waiting; the canary is removed without us",
+        "`reuse-ctl status --watch` shows how far it is",
+    )
+}

@@ -1,0 +1,251 @@
+//! What may be written, what may not, and the texts of `--help`.
+
+use clap::CommandFactory as _;
+
+use super::*;
+
+fn parsed(line: &str) -> Result<Arguments, clap::Error> {
+    Arguments::try_parse_from(line.split(' '))
+}
+
+#[test]
+fn clap_finds_no_contradiction() {
+    Arguments::command().debug_assert();
+}
+
+#[test]
+fn lines_that_are_right() {
+    for line in [
+        "reuse-ctl status",
+        "reuse-ctl status --json --watch",
+        "reuse-ctl --json --app shop status",
+        "reuse-ctl drain 2",
+        "reuse-ctl drain 0 1 2 --timeout 30s --no-wait --force --app shop",
+        "reuse-ctl undrain 2",
+        "reuse-ctl restart 1 2 --stop-first",
+        "reuse-ctl restart --all",
+        "reuse-ctl reload --stop-first",
+        "reuse-ctl scale 4",
+        "reuse-ctl scale +2",
+        "reuse-ctl policy",
+        "reuse-ctl policy sticky",
+        "reuse-ctl weight 3 10%",
+        "reuse-ctl weight 3 auto --json",
+        "reuse-ctl canary --weight 5% -- ./server-v2 --port 1 -d",
+        "reuse-ctl canary --json --cwd v2 --weight 0.5% -- x",
+        "reuse-ctl promote",
+        "reuse-ctl abort --app shop",
+        "reuse-ctl get 2 /debug",
+        "reuse-ctl get 2 / --addr [::1]:80 --timeout 500ms --json",
+        "reuse-ctl stop --timeout 1m30s",
+        "reuse-ctl logs",
+        "reuse-ctl logs 2 -f -n 5",
+        "reuse-ctl logs --lines 5 --follow",
+        "reuse-ctl ls --json",
+        "reuse-ctl doctor",
+        "reuse-ctl demo",
+        "reuse-ctl demo --seconds 5 --json",
+    ] {
+        parsed(line).unwrap_or_else(|error| panic!("{line}: {error}"));
+    }
+}
+
+#[test]
+fn lines_that_are_wrong() {
+    for line in [
+        "reuse-ctl",
+        "reuse-ctl drain",
+        "reuse-ctl drain two",
+        "reuse-ctl drain 70000",
+        "reuse-ctl drain 2 --timeout soon",
+        "reuse-ctl restart",
+        "reuse-ctl restart 1 --all",
+        "reuse-ctl scale",
+        "reuse-ctl scale 1 2",
+        "reuse-ctl run --workers 2",
+        "reuse-ctl run ./server",
+        "reuse-ctl start",
+        "reuse-ctl weight 3",
+        "reuse-ctl weight all 5%",
+        "reuse-ctl canary --weight 5%",
+        "reuse-ctl canary -- ./server-v2",
+        "reuse-ctl canary --weight 5% ./server-v2",
+        "reuse-ctl promote 3",
+        "reuse-ctl get 2",
+        "reuse-ctl get /debug",
+        "reuse-ctl get 2 / --addr 8080",
+        "reuse-ctl logs -1",
+    ] {
+        let error = parsed(line).expect_err(line);
+        assert_eq!(error.exit_code(), 2, "{line}");
+    }
+}
+
+#[test]
+fn fewer_workers_is_no_option() {
+    for line in [
+        "reuse-ctl scale -1",
+        "reuse-ctl scale --json -1",
+        "reuse-ctl --json scale -1",
+        "reuse-ctl scale -1 --json",
+    ] {
+        let Ok(Arguments {
+            verb: Verb::Scale(scale),
+            global,
+        }) = parsed(line)
+        else {
+            panic!("{line}")
+        };
+        assert_eq!(
+            (scale.workers.as_str(), global.json),
+            ("-1", line.contains("json")),
+            "{line}"
+        );
+    }
+}
+
+#[test]
+fn a_negative_weight_is_judged_where_weights_are() {
+    let Ok(Arguments {
+        verb: Verb::Weight(weight),
+        global,
+    }) = parsed("reuse-ctl weight 2 -5% --json")
+    else {
+        panic!("it is a weight")
+    };
+    assert_eq!((weight.weight.as_str(), global.json), ("-5%", true));
+    let Ok(Arguments {
+        verb: Verb::Canary(canary),
+        ..
+    }) = parsed("reuse-ctl canary --weight -5% -- x")
+    else {
+        panic!("it is a canary")
+    };
+    assert_eq!(canary.weight, "-5%");
+}
+
+#[test]
+fn the_commands_options_stay_its_own() {
+    let Ok(Arguments {
+        verb: Verb::Run(run),
+        global,
+    }) = parsed("reuse-ctl run --workers 2 -- node --json -d -- x")
+    else {
+        panic!("it is a run");
+    };
+    assert_eq!(run.command, ["node", "--json", "-d", "--", "x"]);
+    assert!(!global.json && !run.detach);
+}
+
+#[test]
+fn help() {
+    insta::assert_snapshot!(Arguments::command().term_width(100).render_help(), @r"
+    Runs many processes of any server on one port; eBPF decides which of them gets a new connection
+
+    Usage: reuse-ctl [OPTIONS] <COMMAND>
+
+    Commands:
+      run      Start a command as a steered group of workers
+      status   Show the workers: state, connections, queue, share
+      ls       List the apps that run
+      drain    Take workers out of the choice, and wait until nothing is left on them
+      undrain  Put drained workers back into the choice
+      restart  Replace workers: the new process is ready before the old one ends
+      reload   Replace every worker, one after the other; stops at the first that fails
+      scale    Change the number of workers
+      policy   Show or change how workers are chosen
+      weight   Give a worker a fixed share of new connections
+      canary   Start one more worker on another command, with a fixed share of new connections
+      promote  Roll the canary's command out to all workers, one after the other
+      abort    Remove the canary, and bring back what a failed promotion has changed
+      get      Send one HTTP request to one worker, and print the body of its answer
+      stop     End the app and everything it made
+      logs     Show what the workers have written
+      doctor   Try what the kernel can do, and say what is lost without it
+      demo     See it at work: a small built-in server, a load, and all that can happen to workers
+
+    Options:
+          --app <NAME>  Which app is meant, when more than one runs [env: REUSE_APP]
+          --json        Answer in JSON, errors too
+      -h, --help        Print help
+      -V, --version     Print version
+
+    Examples:
+      sudo reuse-ctl demo                         see what it does; nothing else is needed
+      sudo reuse-ctl run --workers 4 -- ./server  four processes of any server on one port
+      reuse-ctl status --watch                    who is active, connections, queue, share
+      reuse-ctl drain 2                           returns when nothing is left on worker 2
+      reuse-ctl reload                            replace every worker, losing no connection
+
+    Exit codes: 0 done, 1 failed, 2 usage, 3 no such app or worker, 4 a deadline passed
+    ");
+}
+
+#[test]
+fn help_of_run() {
+    let mut command = Arguments::command().term_width(100);
+    command.build();
+    let run = command.find_subcommand_mut("run").expect("a verb");
+    insta::assert_snapshot!(run.render_help(), @r"
+    Start a command as a steered group of workers
+
+    Usage: reuse-ctl run [OPTIONS] -- <CMD>...
+
+    Arguments:
+      <CMD>...  The command and its arguments
+
+    Options:
+          --app <NAME>               Which app is meant, when more than one runs [env: REUSE_APP]
+          --name <APP>               The app's name [default: the command's file name]
+          --json                     Answer in JSON, errors too
+          --workers <N|max>          How many workers, 1 to 256, or `max`: one per processor [default:
+                                     1]
+          --policy <POLICY>          hash, round-robin, least-loaded or sticky [default: least-loaded]
+          --port <P>                 A port that the workers serve; may be given several times [default:
+                                     every TCP port that a worker binds]
+          --listen <ADDR:PORT>       Open this listener for the workers and hand it over as descriptor 3
+                                     (LISTEN_FDS); may be given several times
+          --when-empty <WHEN_EMPTY>  What new connections do while no worker is active: wait for one, or
+                                     be refused [default: park] [possible values: park, refuse]
+          --user <USER>              Run the workers as this user [default: the user who called sudo]
+          --drain-timeout <TIME>     How long connections may take to end [default: 30s]
+          --stop-signal <SIGNAL>     Asks a worker to end [default: SIGTERM]
+          --stop-timeout <TIME>      How long a worker without connections may take to end before it is
+                                     killed [default: 10s]
+          --ready-timeout <TIME>     How long a worker may take until it listens [default: 30s]
+          --control-group <GROUP>    Let this group use the control socket, too
+      -d, --detach                   Return when all workers are active; the app goes on in the
+                                     background
+      -v, --verbose...               Log more; twice: also what the kernel program decides
+      -h, --help                     Print help
+
+    Hung and unhealthy workers:
+          --hung-after <TIME>          Withdraw a worker that accepts nothing for so long while
+                                       connections wait in its queue; 0s: never [default: 50ms]
+          --rescue-after <TIME>        So long after that, move what waits in its queue to other workers
+                                       [default: 20ms]
+          --replace-hung-after <TIME>  Replace a worker that has been hung for so long [default: never]
+          --max-hung <PERCENT>         Withdraw at most so many percent of the workers at once, and
+                                       never the last [default: 50]
+          --health <tcp|/PATH>         Check that each worker accepts (tcp), or answers GET /PATH with a
+                                       status below 400 [default: no checks]
+          --health-interval <TIME>     The time between two checks of a worker [default: 2s]
+          --health-timeout <TIME>      How long a check may take [default: 1s]
+          --health-fails <N>           So many failed checks in a row make a worker unhealthy: it is
+                                       withdrawn and replaced [default: 3]
+          --health-passes <N>          So many passed checks in a row make it healthy again [default: 2]
+
+    Policy sticky:
+          --sticky-prefix4 <BITS>      So many leading bits of an IPv4 address are one client [default:
+                                       32]
+          --sticky-prefix6 <BITS>      So many leading bits of an IPv6 address are one client [default:
+                                       64]
+          --sticky-ttl <TIME>          Forget a client that was not seen for so long [default: 1h]
+          --sticky-capacity <CLIENTS>  Remember so many clients at most [default: 65536]
+
+    Examples:
+      sudo reuse-ctl run --workers 4 -- bun server.ts
+      sudo reuse-ctl run --workers max --policy sticky --port 8080 -d -- node server.js
+      sudo reuse-ctl run --listen 0.0.0.0:443 --user www -- ./server
+    ");
+}

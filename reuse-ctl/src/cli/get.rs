@@ -1,0 +1,82 @@
+//! `get ID PATH`: one HTTP request to one worker behind the shared port, and its answer as it came.
+
+use super::failure::Answered;
+use super::{Context, Failure, apps, args, output};
+use crate::api::commands::check_path;
+use crate::api::types::{GetRequest, Got};
+
+/// Statuses from here on are errors.
+const FIRST_ERROR: u16 = 400;
+
+pub(super) async fn run(context: &Context, arguments: &args::Get) -> Result<(), Failure> {
+    check_path(&arguments.path)?;
+    let app = apps::connect(context).await?;
+    let request = GetRequest {
+        path: arguments.path.clone(),
+        addr: arguments.addr,
+        timeout_ms: Some(super::whole_ms(arguments.timeout)),
+    };
+    let got = app.client.get(arguments.id, &request).await;
+    let got = got.map_err(|error| apps::explain(&app.entry, error))?;
+    if !context.json {
+        output::print_bytes(&got.body)?;
+    }
+    let failure = failure_of(arguments.id, &got);
+    match failure {
+        None if context.json => output::print_json(&output::Okay::new(answered(got))),
+        None => Ok(()),
+        Some(failure) => Err(Failure {
+            answered: Some(Box::new(answered(got))),
+            ..failure
+        }),
+    }
+}
+
+fn failure_of(id: u16, got: &Got) -> Option<Failure> {
+    (got.status >= FIRST_ERROR).then(|| {
+        Failure::failed(
+            format!("worker {id} answered {}", got.status),
+            format!("`reuse-ctl logs {id}` shows what it has written"),
+        )
+    })
+}
+
+fn answered(got: Got) -> Answered {
+    Answered {
+        status: got.status,
+        content_type: got.content_type,
+        body: String::from_utf8_lossy(&got.body).into_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_is_a_failure_that_still_has_its_answer_in_json() {
+        let got = |status| Got {
+            status,
+            content_type: Some("text/plain".into()),
+            body: b"busy\n".to_vec(),
+        };
+        assert!(
+            [200, 204, 302, 399]
+                .iter()
+                .all(|status| failure_of(2, &got(*status)).is_none())
+        );
+        let failure = Failure {
+            answered: Some(Box::new(answered(got(503)))),
+            ..failure_of(2, &got(503)).expect("an error")
+        };
+        insta::assert_snapshot!(failure.to_text(), @r"
+        reuse-ctl: worker 2 answered 503
+          → `reuse-ctl logs 2` shows what it has written
+        ");
+        insta::assert_snapshot!(failure.to_json(), @r#"{"ok":false,"error":"worker 2 answered 503","hint":"`reuse-ctl logs 2` shows what it has written","kind":"failed","status":503,"content_type":"text/plain","body":"busy\n"}"#);
+        assert_eq!(
+            serde_json::to_value(output::Okay::new(answered(got(200)))).expect("plain data"),
+            serde_json::json!({"ok": true, "status": 200, "content_type": "text/plain", "body": "busy\n"})
+        );
+    }
+}

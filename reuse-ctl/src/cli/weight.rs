@@ -1,0 +1,18 @@
+//! `weight ID PERCENT|auto`: a fixed share of new connections for one worker, whatever the policy.
+
+use super::progress::Request;
+use super::{Context, Failure, apps, args, output};
+use crate::api::types::WeightRequest;
+use crate::api::weight::weight_of;
+
+pub(super) async fn run(context: &Context, arguments: &args::Weight) -> Result<(), Failure> {
+    weight_of(&arguments.weight)?;
+    let app = apps::connect(context).await?;
+    let request = Request::put(
+        format!("/v1/workers/{}/weight", arguments.id),
+        WeightRequest {
+            weight: arguments.weight.clone(),
+        },
+    );
+    output::finish(context, request.send(&app).await?)
+}

@@ -1,0 +1,178 @@
+//! The members of all groups: how they come and go, and what the kernel says of them.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    net::SocketAddr,
+    os::fd::AsFd,
+};
+
+use socket2::SockRef;
+
+use super::{
+    GroupError,
+    diag::{Diag, DiagError, Family, Queue},
+    discover,
+    groups::{Groups, without_scope},
+    member::{self, Member},
+    one::Group,
+};
+
+/// Up to so many service ports are asked for one by one, which spares the answers about everybody else's; for more, one question about
+/// all of the machine's listeners is cheaper.
+const PORTS_ASKED_FOR: usize = 3;
+
+/// What became of a listener that appeared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Appeared {
+    /// It is a member of the group on this address.
+    Member(SocketAddr),
+    /// It has closed again, or its process has ended.
+    Gone,
+}
+
+impl Groups {
+    /// A listener of the instance in `row`, one of `pids`, listens now.
+    ///
+    /// # Errors
+    /// It can't be a member; the reason is the listener's own (another uid, too many, …).
+    pub fn appeared(&mut self, row: u16, pids: &[u32], cookie: u64) -> Result<Appeared, GroupError> {
+        let duplicate = member::duplicate(pids, cookie).map_err(|error| GroupError::Socket {
+            call: "pidfd_getfd",
+            source: error.source,
+        })?;
+        let Some(listener) = duplicate else {
+            return Ok(Appeared::Gone);
+        };
+        let addr = discover::local_addr(listener.as_fd()).map_err(GroupError::socket("getsockname"))?;
+        let addr = without_scope(addr);
+        if !self.groups.contains_key(&addr) {
+            let only_v6 = addr.is_ipv6() && SockRef::from(&listener).only_v6().unwrap_or(false);
+            self.open_group(addr, only_v6, Some(&listener))?;
+        }
+        let group = self.groups.get_mut(&addr).expect("opened above");
+        group.join(row, cookie, &listener)?;
+        self.app.stamp(&listener, cookie, row)?;
+        let group = self.groups.get_mut(&addr).expect("opened above");
+        group.publish(&self.published)?;
+        Ok(Appeared::Member(addr))
+    }
+
+    /// A listener has closed; `pids_of` tells the processes of an instance's row.
+    ///
+    /// # Errors
+    /// A map can't be written.
+    pub fn disappeared(&mut self, cookie: u64, pids_of: impl Fn(u16) -> Vec<u32>) -> Result<(), GroupError> {
+        for group in self.groups.values_mut() {
+            if !group.members().iter().any(|member| member.cookie == cookie) {
+                continue;
+            }
+            let gap = group.leave(cookie);
+            // Fewer first: the last number is selectable no more from here on.
+            group.publish(&self.published)?;
+            if let Some(gap) = gap
+                && let Ok(Some(listener)) = member::duplicate(&pids_of(gap.last.instance), gap.last.cookie)
+            {
+                group.renumber(&gap, &listener)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a rescue has closed this member's listener for an instant, and where it is. A notice that it has closed must be checked.
+    pub fn was_reopened(&self, cookie: u64) -> Option<SocketAddr> {
+        let group = self
+            .groups
+            .values()
+            .find(|group| group.member(cookie).is_some_and(|member| member.was_reopened))?;
+        Some(group.addr())
+    }
+
+    /// Members whose listener is not among these: it has closed, or these were listed in the instant before it listened.
+    pub fn unseen(&self, listeners: &[Queue]) -> Vec<u64> {
+        let seen: BTreeSet<u64> = listeners.iter().map(|listener| listener.cookie).collect();
+        let members = self.members().map(|(_, member)| member.cookie);
+        members.filter(|cookie| !seen.contains(cookie)).collect()
+    }
+
+    /// Those of these that are neither members nor lots.
+    pub fn others<'a>(&self, listeners: &'a [Queue]) -> Vec<&'a Queue> {
+        let members: BTreeSet<u64> = self.members().map(|(_, member)| member.cookie).collect();
+        let is_ours = |cookie| members.contains(&cookie) || self.groups.values().any(|group| group.is_lot(cookie));
+        listeners.iter().filter(|listener| !is_ours(listener.cookie)).collect()
+    }
+
+    /// Whether this listener, which is no member, was made by a worker on an address that it serves, or may come to serve.
+    pub fn is_missed(&self, cookie: u64) -> bool {
+        self.app.knows_listener(cookie)
+    }
+
+    /// The group that a listener on `addr` shares a port with, if any.
+    pub fn joined_by(&self, addr: SocketAddr) -> Option<SocketAddr> {
+        let addr = without_scope(addr);
+        self.groups.contains_key(&addr).then_some(addr)
+    }
+
+    /// The addresses on which the instance in `row` listens.
+    pub fn served_by(&self, row: u16) -> BTreeSet<SocketAddr> {
+        self.groups
+            .values()
+            .filter(|group| group.listeners_of(row) > 0)
+            .map(Group::addr)
+            .collect()
+    }
+
+    /// Which questions show the queues of all members.
+    fn questions(&self) -> BTreeSet<(Family, u16)> {
+        let questions: BTreeSet<_> = self
+            .groups
+            .keys()
+            .map(|&addr| (Family::of(addr), addr.port()))
+            .collect();
+        if questions.len() <= PORTS_ASKED_FOR {
+            return questions;
+        }
+        questions.iter().map(|&(family, _)| (family, 0)).collect()
+    }
+
+    /// How many connections wait for accept() on each instance that has listeners, by row.
+    ///
+    /// # Errors
+    /// The kernel does not tell.
+    pub fn queues(&self, diag: &mut Diag) -> Result<BTreeMap<u16, u32>, DiagError> {
+        let mut listeners = Vec::new();
+        for (family, port) in self.questions() {
+            listeners.append(&mut diag.queues(family, port)?);
+        }
+        Ok(self.queues_among(&listeners))
+    }
+
+    /// The same, by what the kernel has said already.
+    pub fn queues_among(&self, listeners: &[Queue]) -> BTreeMap<u16, u32> {
+        let rows: HashMap<u64, u16> = self
+            .members()
+            .map(|(_, member)| (member.cookie, member.instance))
+            .collect();
+        let mut queues: BTreeMap<u16, u32> = rows.values().map(|&row| (row, 0)).collect();
+        for listener in listeners {
+            if let Some(row) = rows.get(&listener.cookie) {
+                *queues.entry(*row).or_default() += listener.queue;
+            }
+        }
+        queues
+    }
+
+    /// The listener of the instance on this address that directed connections reach.
+    pub fn directed_listener(&self, row: u16, addr: SocketAddr) -> Option<u64> {
+        let members = self.groups.get(&addr).map(Group::members).unwrap_or_default();
+        members
+            .iter()
+            .find(|member| member.instance == row && member.nth == 0)
+            .map(|member| member.cookie)
+    }
+
+    pub(super) fn members(&self) -> impl Iterator<Item = (SocketAddr, &Member)> {
+        self.groups
+            .values()
+            .flat_map(|group| group.members().iter().map(|member| (group.addr(), member)))
+    }
+}

@@ -1,0 +1,89 @@
+//! Moving what is queued on an instance to others: its listeners are closed and opened again, in adjacent system calls on duplicates. When a
+//! listener closes, the kernel asks the program for each connection in its queue who shall have it, and only published ones are chosen.
+//!
+//! The server must stand still meanwhile (`process/freeze.rs`): if it looks at the listener within these microseconds it sees a hang-up, and
+//! some servers do not survive that.
+
+use std::{
+    io,
+    net::{Shutdown, SocketAddr},
+    os::fd::{AsFd, OwnedFd},
+};
+
+use socket2::SockRef;
+
+use super::{
+    GroupError,
+    discover::{self, AcceptQueue},
+    groups::Groups,
+    member,
+};
+
+impl Groups {
+    /// Moves what is queued on the instance in `row`, whose processes are `pids`, in every group in which somebody else is published.
+    /// Returns how many connections were moved.
+    ///
+    /// # Errors
+    /// [`GroupError::Reopen`]: a listener was closed and could not be opened again: the instance must be ended. Others: what is queued on a
+    /// listener stays there.
+    pub fn rescue(&mut self, row: u16, pids: &[u32]) -> Result<u64, GroupError> {
+        let moved_before = self.load_of(row).migrated_out_total();
+        let mut result = Ok(());
+        for group in self.groups.values_mut() {
+            // Else they would wait in the lot instead, and longer.
+            if !group.is_served_without(row) {
+                continue;
+            }
+            let members = group.members().iter().filter(|member| member.instance == row);
+            for member in members.cloned().collect::<Vec<_>>() {
+                let duplicate = member::duplicate(pids, member.cookie).map_err(|error| GroupError::Socket {
+                    call: "pidfd_getfd",
+                    source: error.source,
+                });
+                let reopened = match duplicate {
+                    Ok(Some(listener)) => group.reopen(&member, &listener).map(drop),
+                    // It has closed by itself: what was queued on it has moved.
+                    Ok(None) => Ok(()),
+                    Err(error) => Err(error),
+                };
+                // A listener that is lost weighs more than one that stayed as it was.
+                result = match (result, reopened) {
+                    (Err(lost @ GroupError::Reopen { .. }), _) | (_, Err(lost)) => Err(lost),
+                    (result, Ok(())) => result,
+                };
+            }
+        }
+        result?;
+        Ok(self.load_of(row).migrated_out_total() - moved_before)
+    }
+}
+
+/// Closes the listener and opens it again with the backlog it had. Returns false if nothing was done: its queue is empty, or it does not
+/// listen any more.
+///
+/// # Errors
+/// [`GroupError::Reopen`]: it is closed now.
+pub(super) fn reopen(addr: SocketAddr, listener: &OwnedFd) -> Result<bool, GroupError> {
+    let (length, backlog) = match discover::accept_queue(listener.as_fd()) {
+        Ok(AcceptQueue { length, backlog }) => (length, i32::try_from(backlog).unwrap_or(i32::MAX)),
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => return Ok(false),
+        Err(error) => return Err(GroupError::socket("TCP_INFO")(error)),
+    };
+    if length == 0 {
+        return Ok(false);
+    }
+    let socket = SockRef::from(listener);
+    // Nothing may come between these two.
+    let closed = socket.shutdown(Shutdown::Read);
+    let opened = match &closed {
+        Ok(()) => socket.listen(backlog),
+        Err(_) => Ok(()),
+    };
+    match (closed, opened) {
+        (Ok(()), Ok(())) => Ok(true),
+        (Ok(()), Err(source)) => Err(GroupError::Reopen { addr, source }),
+        // Its owner has closed it in this moment, and what was queued has moved.
+        (Err(error), _) if error.kind() == io::ErrorKind::NotConnected => Ok(false),
+        (Err(error), _) => Err(GroupError::socket("shutdown")(error)),
+    }
+}

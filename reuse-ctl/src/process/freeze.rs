@@ -1,0 +1,73 @@
+//! Holding every process of an instance still for a moment.
+
+use std::{
+    fs::{self, File},
+    io::{self, Read, Seek},
+    os::fd::AsFd,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use super::cgroup::InstanceCgroup;
+
+/// The processes of a cgroup, frozen; they go on when this is dropped. They notice nothing but the time.
+///
+/// Should the controller be killed in the meantime, they stay frozen until `cgroup.freeze` is 0 again, or they are killed.
+#[derive(Debug)]
+pub struct Frozen {
+    control: PathBuf,
+    /// Whether all of them have stopped, and not only been told to.
+    pub complete: bool,
+}
+
+impl InstanceCgroup {
+    /// Freezes every process in it and below, and waits until all stand still, for at most `patience`. It takes 0.1 to 0.2 ms as a rule.
+    /// A process that sleeps uninterruptibly in the kernel does not stand still in time, but it will before it runs its own
+    /// code again.
+    ///
+    /// # Errors
+    /// The cgroup's files can't be used. Nothing is frozen then.
+    pub fn freeze(&self, patience: Duration) -> io::Result<Frozen> {
+        freeze(self.path(), patience)
+    }
+}
+
+fn freeze(cgroup: &Path, patience: Duration) -> io::Result<Frozen> {
+    let deadline = Instant::now() + patience;
+    let mut events = File::open(cgroup.join("cgroup.events"))?;
+    let mut frozen = Frozen {
+        control: cgroup.join("cgroup.freeze"),
+        complete: false,
+    };
+    fs::write(&frozen.control, "1")?;
+    let mut text = String::new();
+    loop {
+        text.clear();
+        events.rewind()?;
+        events.read_to_string(&mut text)?;
+        frozen.complete = text.lines().any(|line| line == "frozen 1");
+        let left = deadline.saturating_duration_since(Instant::now());
+        if frozen.complete || left.is_zero() {
+            return Ok(frozen);
+        }
+        // The kernel says POLLPRI when the file has changed since it was read.
+        let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+        match poll(&mut [PollFd::new(events.as_fd(), PollFlags::POLLPRI)], timeout) {
+            Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        // Its cgroup may be gone: then nobody is frozen.
+        if let Err(error) = fs::write(&self.control, "0")
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            tracing::warn!("{}: {error}", self.control.display());
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! What clients of the API ask for. Nothing here takes long: what does goes on beside the task.
+
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use tokio::{sync::oneshot, time::timeout_at};
+
+use super::{
+    connections::{Aim, Outcome},
+    interface::{Command, Input, InstanceId, RequestId, SlotId},
+    request::{self, RequestError},
+    task::Task,
+};
+use crate::{
+    api::{
+        Ask,
+        types::{ErrorKind, GetRequest, Got, Reply},
+    },
+    group::Opened,
+};
+
+/// How long a request to one worker may take, if its client does not say.
+const GET_PATIENCE_MS: u64 = 10_000;
+
+/// A client that waits for the answer of one worker.
+#[derive(Debug)]
+pub(super) struct Questioner {
+    slot: SlotId,
+    addr: SocketAddr,
+    patience: Duration,
+    reply: oneshot::Sender<Result<Got, Reply>>,
+}
+
+impl Task {
+    pub(super) fn on_ask(&mut self, ask: Ask) {
+        match ask {
+            Ask::Status(reply) => self.status(reply),
+            Ask::Command { command, reply } => self.request(command, reply),
+            Ask::Canary { share, request, reply } => match self.template.add_version(&request) {
+                Ok(version) => self.request(Command::Canary { share, version }, reply),
+                Err(refusal) => drop(reply.send(*refusal)),
+            },
+            Ask::Get { slot, request, reply } => self.get(slot, &request, reply),
+        }
+    }
+
+    fn request(&mut self, command: Command, reply: oneshot::Sender<Reply>) {
+        self.next_request += 1;
+        let id = RequestId(self.next_request);
+        self.replies.insert(id, reply);
+        self.feed(Input::Request { id, command });
+    }
+
+    pub(super) fn reply(&mut self, id: RequestId, reply: Reply) {
+        if let Some(waiting) = self.replies.remove(&id) {
+            // The client has gone away; so be it, here and elsewhere.
+            drop(waiting.send(reply));
+        }
+    }
+
+    fn get(&mut self, slot: SlotId, request: &GetRequest, reply: oneshot::Sender<Result<Got, Reply>>) {
+        let (id, addr) = match self.target_of(slot, request) {
+            Ok(target) => target,
+            Err(refusal) => return drop(reply.send(Err(*refusal))),
+        };
+        let patience = Duration::from_millis(request.timeout_ms.unwrap_or(GET_PATIENCE_MS));
+        let questioner = Questioner {
+            slot,
+            addr,
+            patience,
+            reply,
+        };
+        let deadline = Instant::now() + patience;
+        let path = request.path.clone();
+        let ask = move |opened| async move {
+            let answer = timeout_at(deadline.into(), answer_of(opened, &path)).await;
+            Outcome::Got(answer.unwrap_or(Err(RequestError::Late)))
+        };
+        match self.way_to(id, addr) {
+            Ok(way) => self.direct(way, Aim::Get(questioner), Some(deadline), ask),
+            Err(problem) => questioner.refuse(&problem),
+        }
+    }
+
+    /// Whom a request is for, and where it listens.
+    fn target_of(&self, slot: SlotId, request: &GetRequest) -> Result<(InstanceId, SocketAddr), Box<Reply>> {
+        if !request::is_path(&request.path) {
+            return Err(refusal(
+                ErrorKind::Usage,
+                format!("{:?} is no path", request.path),
+                "say one like /debug?x=1; other characters are written as %20",
+            ));
+        }
+        let view = self.core.view();
+        let no_worker = |error| {
+            refusal(
+                ErrorKind::NotFound,
+                error,
+                "`reuse-ctl status` lists the workers and their states",
+            )
+        };
+        let Some(found) = view.slots.iter().find(|known| known.id == slot) else {
+            return Err(no_worker(format!("no worker {slot}")));
+        };
+        let running = found.current.and_then(|id| Some((id, self.live.get(&id)?)));
+        let Some((id, live)) = running.filter(|(_, live)| live.pid().is_some()) else {
+            return Err(no_worker(format!("worker {slot}: nothing runs there now")));
+        };
+        let served = self.groups.served_by(live.row);
+        let addr = match request.addr {
+            Some(addr) if served.contains(&addr) => addr,
+            Some(addr) => {
+                let served: Vec<String> = served.iter().map(ToString::to_string).collect();
+                return Err(refusal(
+                    ErrorKind::Usage,
+                    format!("worker {slot} does not listen on {addr}"),
+                    &format!("it listens on {}", served.join(", ")),
+                ));
+            }
+            None => *served.first().ok_or_else(|| {
+                refusal(
+                    ErrorKind::Failed,
+                    format!("worker {slot} does not listen yet"),
+                    "try again when `reuse-ctl status` shows it as active",
+                )
+            })?,
+        };
+        Ok((id, addr))
+    }
+}
+
+impl Questioner {
+    pub(super) fn answer(self, result: Result<Got, RequestError>) {
+        let Self {
+            slot, addr, patience, ..
+        } = self;
+        let result = result.map_err(|error| match error {
+            RequestError::Late => refusal(
+                ErrorKind::Timeout,
+                format!(
+                    "worker {slot} did not answer within {}",
+                    humantime::format_duration(patience)
+                ),
+                "`reuse-ctl status` shows whether it hangs; give it more time with --timeout",
+            ),
+            RequestError::Path(_) => refusal(
+                ErrorKind::Usage,
+                format!("worker {slot}: {error}"),
+                "say one like /debug?x=1",
+            ),
+            RequestError::NotHttp(_) => refusal(
+                ErrorKind::Failed,
+                format!("worker {slot} on {addr}: {error}"),
+                "only plain HTTP can be asked for: TLS and other protocols can't",
+            ),
+            RequestError::TooLong => refusal(
+                ErrorKind::Failed,
+                format!("worker {slot} on {addr}: {error}"),
+                "ask for less",
+            ),
+            RequestError::Connection(_) | RequestError::Closed => refusal(
+                ErrorKind::Failed,
+                format!("worker {slot} on {addr}: {error}"),
+                "`reuse-ctl status` shows how the worker is, `reuse-ctl logs` what it wrote",
+            ),
+        });
+        drop(self.reply.send(result.map_err(|refusal| *refusal)));
+    }
+
+    /// There will be no answer, for this reason.
+    pub(super) fn refuse(self, why: &str) {
+        let error = format!("worker {}: {why}", self.slot);
+        let hint = "`reuse-ctl status` shows how the worker is";
+        drop(self.reply.send(Err(*refusal(ErrorKind::Failed, error, hint))));
+    }
+}
+
+async fn answer_of(opened: std::io::Result<Opened>, path: &str) -> Result<Got, RequestError> {
+    let opened = opened.map_err(|error| match error.kind() {
+        std::io::ErrorKind::TimedOut => RequestError::Late,
+        _ => RequestError::Connection(error),
+    })?;
+    let host = opened.target();
+    request::get(opened.into_stream(), host, path).await
+}
+
+/// A reply that says no.
+pub(super) fn refusal(kind: ErrorKind, error: String, hint: &str) -> Box<Reply> {
+    Box::new(Reply {
+        ok: false,
+        error: Some(error),
+        hint: Some(hint.into()),
+        kind: Some(kind),
+        ..Reply::default()
+    })
+}

@@ -1,0 +1,107 @@
+//! Replacing a faulty instance, unasked: start-first, and less and less often if that does not help.
+
+use super::{Seat, Slot};
+use crate::supervisor::core::context::Context;
+use crate::supervisor::core::fault::{Fault, note_kind};
+use crate::supervisor::core::instance::{Instance, OnReady};
+use crate::supervisor::core::words::{self, Why};
+use crate::supervisor::interface::{Config, Millis};
+
+/// Why an instance is replaced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Cause {
+    /// A person asked for it: nothing else can be asked of the slot meanwhile.
+    Asked,
+    /// It is faulty: whatever a person asks for comes first.
+    Fault,
+}
+
+/// The replacements for faults so far.
+#[derive(Debug, Default)]
+pub(super) struct Reliefs {
+    /// None of them was followed by a stable time without a fault.
+    in_a_row: u32,
+    last: Option<Relief>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Relief {
+    begun: Millis,
+    /// When the next one may begin.
+    next: Millis,
+}
+
+impl Slot {
+    /// When its instance is to be replaced for a fault. What is due may have to wait for other things.
+    pub(in crate::supervisor::core) fn relief_due(&self, config: &Config) -> Option<Millis> {
+        let Seat::Held(current) = &self.seat else { return None };
+        let due = current.replacement_due(config)?;
+        let wait = self.reliefs.last.filter(|_| !self.has_proved_well(current, config));
+        Some(wait.map_or(due, |relief| due.max(relief.next)))
+    }
+
+    pub(in crate::supervisor::core) fn is_being_relieved(&self) -> bool {
+        matches!(
+            self.seat,
+            Seat::Replacing {
+                cause: Cause::Fault,
+                ..
+            }
+        )
+    }
+
+    /// Begins to replace its faulty instance.
+    pub(in crate::supervisor::core) fn relieve(&mut self, cx: &mut Context) {
+        self.reseat(|slot, seat| match seat {
+            Seat::Held(current) => {
+                slot.count_relief(&current, cx);
+                let incoming = Instance::request(slot.id, slot.version, OnReady::Publish, cx);
+                Seat::Replacing {
+                    current,
+                    incoming,
+                    cause: Cause::Fault,
+                }
+            }
+            other => other,
+        });
+    }
+
+    /// Gives up replacing a faulty instance: a person wants something else.
+    pub(super) fn give_way(&mut self, cx: &mut Context) {
+        self.reseat(|slot, seat| match seat {
+            Seat::Replacing {
+                current,
+                incoming,
+                cause: Cause::Fault,
+            } => {
+                slot.end(incoming, cx.config().drain_timeout_ms, Why::GivenUp, cx);
+                Seat::Held(current)
+            }
+            other => other,
+        });
+    }
+
+    fn count_relief(&mut self, current: &Instance, cx: &mut Context) {
+        if self.has_proved_well(current, cx.config()) {
+            self.reliefs.in_a_row = 0;
+        }
+        self.reliefs.in_a_row = self.reliefs.in_a_row.saturating_add(1);
+        // Never at once again, whatever is configured: each leaves a process behind that has to end.
+        let delay_ms = cx.backoff_ms(self.reliefs.in_a_row).max(1);
+        self.reliefs.last = Some(Relief {
+            begun: cx.now(),
+            next: cx.now().plus(delay_ms),
+        });
+        if let Some(fault) = current.fault() {
+            let lasting = words::lasting(cx.now().since(fault.since()));
+            let what = format!("has been {} for {lasting}: it is replaced", words::fault(fault.kind()));
+            current.note(note_kind(fault.kind()), &what, cx);
+        }
+    }
+
+    /// Its present fault came after a stable time without one, and was not the reason for the last relief.
+    fn has_proved_well(&self, current: &Instance, config: &Config) -> bool {
+        let is_new = |fault: &Fault| self.reliefs.last.is_none_or(|relief| relief.begun < fault.since());
+        current.fault().is_some_and(is_new) && current.faultless_ms().is_some_and(|ms| ms >= config.stable_ms)
+    }
+}

@@ -1,0 +1,137 @@
+//! What happens to workers and their listeners, as the task takes it.
+
+use std::{collections::HashMap, sync::Arc};
+
+use reuse_common::notice::{Notice, NoticeKind};
+
+use super::{
+    diagnosis::{address_of, unsteerable},
+    interface::{Input, InstanceId},
+    live::{self, Happening, Process},
+    task::Task,
+};
+use crate::group::Appeared;
+
+/// So many addresses that an instance tried to bind are kept, for the case that it fails.
+const REMEMBERED_BINDS: usize = 16;
+
+impl Task {
+    pub(super) fn on_happening(&mut self, happening: Happening) {
+        match happening {
+            Happening::Spawned(id, running) => {
+                let pid = running.pid;
+                let Some(live) = self.live.get_mut(&id) else { return };
+                live.process = Process::Running(running.handle);
+                live::reap(id, running.child, Arc::clone(&live.cgroup), self.happenings.clone());
+                self.feed(Input::Spawned { instance: id, pid });
+                self.judge(id);
+            }
+            Happening::SpawnFailed(id, error) => {
+                self.note_failure(id, format!("{error}; {}", error.hint()));
+                self.bury(id);
+                self.feed(Input::SpawnFailed {
+                    instance: id,
+                    reason: error.to_string(),
+                });
+            }
+            Happening::Exited(id, exit) => {
+                self.diagnose(id);
+                self.bury(id);
+                self.feed(Input::Exited { instance: id, exit });
+            }
+            Happening::Established(ticket) => self.on_established(ticket),
+            Happening::Over(ticket, outcome) => self.on_over(ticket, outcome),
+            Happening::StrangerNamed(cookie, addr, who) => self.on_stranger(cookie, addr, who),
+        }
+    }
+
+    /// A worker's socket is about to be bound, listens, or has closed; or connections come again.
+    pub(super) fn on_notice(&mut self, notice: &Notice) {
+        let kind = NoticeKind::from_number(notice.kind);
+        if kind == Some(NoticeKind::Traffic) {
+            return self.watch.wake();
+        }
+        let owner = self
+            .live
+            .iter()
+            .find(|(_, live)| u32::from(live.row) == notice.instance)
+            .map(|(&id, _)| id);
+        let Some(id) = owner else { return };
+        match kind {
+            Some(NoticeKind::Bind) => {
+                if let Some(live) = self.live.get_mut(&id) {
+                    let bind = address_of(notice);
+                    if live.binds.len() < REMEMBERED_BINDS && !live.binds.contains(&bind) {
+                        live.binds.push(bind);
+                    }
+                }
+            }
+            Some(NoticeKind::Listen) => self.on_listen(id, notice.cookie),
+            Some(NoticeKind::Close) => {
+                self.on_close(notice.cookie);
+                self.judge(id);
+            }
+            Some(NoticeKind::Traffic) | None => tracing::warn!("a notice of unknown kind {}", notice.kind),
+        }
+    }
+
+    pub(super) fn on_listen(&mut self, id: InstanceId, cookie: u64) {
+        let Some(live) = self.live.get_mut(&id) else { return };
+        match self.groups.appeared(live.row, &live.pids(), cookie) {
+            Ok(Appeared::Member(_)) => self.judge(id),
+            // Closed again, or on its way to another descriptor: the next look finds it if it is still there.
+            Ok(Appeared::Gone) => self.look_soon(),
+            Err(error) => {
+                // It can't be steered, so it must not serve: to go on would hide connections from everybody.
+                live.problem = Some(unsteerable(&error, cookie, &mut self.diag, self.template.identity.uid));
+                live.kill();
+            }
+        }
+    }
+
+    /// A listener has closed, unless it was only a rescue that closed it for an instant.
+    pub(super) fn on_close(&mut self, cookie: u64) {
+        if self.listens_again(cookie) {
+            return;
+        }
+        let cgroups: HashMap<u16, Arc<_>> = self
+            .live
+            .values()
+            .map(|live| (live.row, Arc::clone(&live.cgroup)))
+            .collect();
+        let pids_of = |row: u16| {
+            cgroups
+                .get(&row)
+                .and_then(|cgroup| cgroup.pids().ok())
+                .unwrap_or_default()
+        };
+        if let Err(error) = self.groups.disappeared(cookie, pids_of) {
+            self.console.warn(&error.to_string());
+        }
+    }
+
+    /// Whether a listener that a rescue has closed for an instant listens now. The notice of that is told from that of a real end, which
+    /// may follow at once, by asking the kernel, and not by counting notices, which may get lost.
+    fn listens_again(&mut self, cookie: u64) -> bool {
+        let Some(addr) = self.groups.was_reopened(cookie) else {
+            return false;
+        };
+        self.diag
+            .listeners_on(addr.port())
+            .is_ok_and(|listeners| listeners.iter().any(|listener| listener.cookie == cookie))
+    }
+
+    /// Nothing of the instance is left: takes it out of every table.
+    fn bury(&mut self, id: InstanceId) {
+        self.nudges.forget(id);
+        self.recall(id, |_| true, "it has ended");
+        let Some(live) = self.live.remove(&id) else { return };
+        self.groups.unregister(live.row, live.cgroup.id());
+        // The kernel may take a while to let go of it.
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = live.cgroup.remove() {
+                tracing::warn!("{error}");
+            }
+        });
+    }
+}

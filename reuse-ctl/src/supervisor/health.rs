@@ -1,0 +1,195 @@
+//! Health checks: every worker that is ready is asked now and then, by a connection directed to it alone.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use tokio::time::timeout_at;
+
+use super::{
+    connections::{Aim, Outcome},
+    interface::{Input, InstanceId},
+    request::{self, RequestError},
+    task::Task,
+};
+use crate::{
+    api::types::WorkerState,
+    cli::run::{HealthCheck, HealthOptions},
+    group::Opened,
+};
+
+/// When whom to check.
+#[derive(Debug)]
+pub(super) struct Health {
+    options: HealthOptions,
+    /// The next check of each worker that is to be checked.
+    due: BTreeMap<InstanceId, Instant>,
+}
+
+impl Health {
+    pub(super) fn new(options: HealthOptions) -> Self {
+        Self {
+            options,
+            due: BTreeMap::new(),
+        }
+    }
+
+    /// When the next check is due.
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.due.values().min().copied()
+    }
+
+    /// From now on exactly these are checked. The first check of each comes at a random moment of its first interval, so that
+    /// workers which became ready together are not checked together.
+    fn set_checked(&mut self, checked: &BTreeSet<InstanceId>, now: Instant) {
+        self.due.retain(|id, _| checked.contains(id));
+        for &id in checked {
+            self.due
+                .entry(id)
+                .or_insert_with(|| now + self.options.interval.mul_f64(fastrand::f64()));
+        }
+    }
+
+    /// Those whose check is due; each is due again an interval, give or take a tenth, from now.
+    fn take_due(&mut self, now: Instant) -> Vec<InstanceId> {
+        let mut taken = Vec::new();
+        for (&id, due) in &mut self.due {
+            if *due <= now {
+                *due = now + self.options.interval.mul_f64(0.9 + 0.2 * fastrand::f64());
+                taken.push(id);
+            }
+        }
+        taken
+    }
+}
+
+impl Task {
+    /// Called when the machine may have changed who is to be checked: those that are ready and not on their way out.
+    pub(super) fn refresh_health(&mut self) {
+        let Some(health) = &mut self.health else { return };
+        let view = self.core.view();
+        let active = view
+            .slots
+            .iter()
+            .flat_map(|slot| &slot.instances)
+            .filter(|instance| instance.state == WorkerState::Active)
+            .map(|instance| instance.id)
+            .collect();
+        health.set_checked(&active, Instant::now());
+    }
+
+    /// Begins the checks that are due.
+    pub(super) fn check_health(&mut self) {
+        let Some(health) = &mut self.health else { return };
+        let due = health.take_due(Instant::now());
+        let options = health.options.clone();
+        for id in due {
+            // One at a time: the one under way ends within its timeout.
+            if self.connections.has(id, Aim::is_check) {
+                continue;
+            }
+            if let Err(problem) = self.begin_check(id, &options) {
+                self.on_checked(id, Err(problem));
+            }
+        }
+    }
+
+    fn begin_check(&mut self, id: InstanceId, options: &HealthOptions) -> Result<(), String> {
+        let live = self.live.get(&id).ok_or("it has ended")?;
+        let row = live.row;
+        let addr = *self.groups.served_by(row).first().ok_or("it does not listen")?;
+        let cookie = self
+            .groups
+            .directed_listener(row, addr)
+            .ok_or("it does not listen any more")?;
+        let (check, timeout) = (options.check.clone(), options.timeout);
+        let deadline = Instant::now() + timeout;
+        let way = self.way_to(id, addr)?;
+        self.direct(way, Aim::Check, Some(deadline), move |opened| async move {
+            let checked = match opened {
+                Ok(opened) => timeout_at(deadline.into(), outcome_of(check, opened, cookie, addr))
+                    .await
+                    .unwrap_or_else(|_| Err(late(timeout))),
+                Err(error) if error.kind() == std::io::ErrorKind::TimedOut => Err(late(timeout)),
+                Err(error) => Err(error.to_string()),
+            };
+            Outcome::Checked(checked)
+        });
+        Ok(())
+    }
+
+    /// A check has come back.
+    pub(super) fn on_checked(&mut self, id: InstanceId, outcome: Result<(), String>) {
+        if self.live.get(&id).is_some_and(|live| live.ready) {
+            self.feed(Input::Checked { instance: id, outcome });
+        }
+    }
+}
+
+async fn outcome_of(check: HealthCheck, mut opened: Opened, cookie: u64, addr: SocketAddr) -> Result<(), String> {
+    match check {
+        HealthCheck::Tcp => opened.accepted(cookie).await.map_err(|error| error.to_string()),
+        HealthCheck::Http(path) => {
+            let host = opened.target();
+            let told = |error: RequestError| format!("GET {path} on {addr}: {error}");
+            let status = request::status(opened.into_stream(), host, &path).await.map_err(told)?;
+            if status < 400 {
+                Ok(())
+            } else {
+                Err(format!("GET {path} on {addr}: status {status}"))
+            }
+        }
+    }
+}
+
+fn late(timeout: Duration) -> String {
+    format!("no answer within {}", humantime::format_duration(timeout))
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::supervisor::interface::HealthRules;
+
+    use super::*;
+
+    fn every(interval_ms: u64) -> Health {
+        Health::new(HealthOptions {
+            check: HealthCheck::Tcp,
+            interval: Duration::from_millis(interval_ms),
+            timeout: Duration::from_secs(1),
+            rules: HealthRules { fails: 3, passes: 2 },
+        })
+    }
+
+    #[test]
+    fn checks_are_spread_over_the_interval_and_stay_so() {
+        let mut health = every(1000);
+        let began = Instant::now();
+        let ids: BTreeSet<InstanceId> = (0..100).map(InstanceId).collect();
+        health.set_checked(&ids, began);
+        let after = |ms| began + Duration::from_millis(ms);
+        let first_half = health.take_due(after(500)).len();
+        assert!((20..=80).contains(&first_half), "{first_half}");
+        assert_eq!(first_half + health.take_due(after(1000)).len(), 100);
+        assert_eq!(health.take_due(after(1399)), [], "an interval less a tenth from 500");
+        assert_eq!(health.take_due(after(1601)).len(), first_half);
+    }
+
+    #[test]
+    fn only_those_who_are_ready_are_checked_and_time_goes_on_for_the_others() {
+        let mut health = every(1000);
+        let now = Instant::now();
+        assert_eq!(health.due(), None);
+        health.set_checked(&BTreeSet::from([InstanceId(1), InstanceId(2)]), now);
+        let due = health.due.clone();
+        health.set_checked(
+            &BTreeSet::from([InstanceId(2), InstanceId(3)]),
+            now + Duration::from_millis(1),
+        );
+        assert_eq!(health.due[&InstanceId(2)], due[&InstanceId(2)]);
+        assert!(!health.due.contains_key(&InstanceId(1)));
+        assert!(health.due() <= Some(now + Duration::from_millis(1001)));
+    }
+}

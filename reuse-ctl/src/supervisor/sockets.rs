@@ -1,0 +1,259 @@
+//! The look at all sockets: what waits for loads is told them, notices that were lost are made up for, parked connections and strangers
+//! are seen to. Often while something waits, else once a second.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::SocketAddr,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+use super::{
+    interface::{Input, InstanceId, Load},
+    live::Happening,
+    task::Task,
+};
+use crate::{
+    api::types::WorkerState,
+    group::{
+        diag::{Diag, DiagError, Family, Listener, Queue},
+        discover,
+    },
+    process::{logs, usage},
+};
+
+/// How often loads are looked at while something waits for them.
+const LOOK_EVERY: Duration = Duration::from_millis(25);
+
+/// How often the sockets are looked at when nothing waits.
+const IDLE_LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// How often logs are looked at.
+const BOUND_LOGS_EVERY: Duration = Duration::from_secs(10);
+
+/// What the look at the sockets remembers.
+#[derive(Debug)]
+pub(super) struct Sockets {
+    pub(super) next_look: Instant,
+    /// Members that the last list of listeners did not have.
+    unseen: Vec<u64>,
+    /// Listeners in our groups that belong to nobody of ours, by cookie, and who has them once that is known.
+    strangers: BTreeMap<u64, (SocketAddr, Option<String>)>,
+    logs_bounded: Instant,
+}
+
+impl Sockets {
+    pub(super) fn new(now: Instant) -> Self {
+        Self {
+            next_look: now,
+            unseen: Vec::new(),
+            strangers: BTreeMap::new(),
+            logs_bounded: now,
+        }
+    }
+
+    /// Who listens on this address as well, as the last look found: `pid (command)`.
+    pub(super) fn strangers_on(&self, addr: SocketAddr) -> Vec<String> {
+        let strangers = self.strangers.values().filter(|(theirs, _)| *theirs == addr);
+        strangers.filter_map(|(_, who)| who.clone()).collect()
+    }
+}
+
+impl Task {
+    /// Something that a look finds may have changed.
+    pub(super) fn look_now(&mut self) {
+        self.sockets.next_look = Instant::now();
+    }
+
+    /// The same, but not at once: it takes a moment.
+    pub(super) fn look_soon(&mut self) {
+        self.sockets.next_look = self.sockets.next_look.min(Instant::now() + LOOK_EVERY);
+    }
+
+    pub(super) fn look(&mut self) {
+        let waiting = self.something_waits();
+        self.sockets.next_look = Instant::now() + if waiting { LOOK_EVERY } else { IDLE_LOOK_EVERY };
+        self.wake_watch_if_missed();
+        let tended = self.groups.tend(self.template.ready_timeout);
+        if let Err(error) = tended.and_then(|()| Ok(self.groups.prepare()?)) {
+            self.console.warn(&error.to_string());
+        }
+        self.bound_logs();
+        let listeners = match all_queues(&mut self.diag) {
+            Ok(listeners) => listeners,
+            Err(error) => return self.console.warn(&format!("the sockets can't be listed: {error}")),
+        };
+        if waiting {
+            // Before anything that may withdraw an instance: for it, this list of queues would be too old.
+            let loads = self.loads(&listeners);
+            self.feed(Input::Observed(loads));
+            // What it led to may be waited for in turn.
+            if self.something_waits() {
+                self.look_soon();
+            }
+        }
+        self.reconcile(&listeners);
+        for id in self.live.keys().copied().collect::<Vec<_>>() {
+            self.judge(id);
+        }
+        self.look_for_strangers(&listeners);
+    }
+
+    /// Makes up for notices that were lost, or came while a descriptor was on its way to another number or process.
+    fn reconcile(&mut self, listeners: &[Queue]) {
+        let others = self.groups.others(listeners);
+        for missed in others
+            .into_iter()
+            .filter(|other| self.groups.is_missed(other.cookie))
+            .copied()
+            .collect::<Vec<_>>()
+        {
+            let owner = self.listener(missed).and_then(|listener| {
+                self.live
+                    .iter()
+                    .find(|(_, live)| live.has_made(&listener))
+                    .map(|(&id, _)| id)
+            });
+            if let Some(id) = owner {
+                self.on_listen(id, missed.cookie);
+            }
+        }
+        // Twice unseen: the first list may be older than the listener.
+        let unseen = self.groups.unseen(listeners);
+        let before = std::mem::replace(&mut self.sockets.unseen, unseen.clone());
+        for cookie in unseen.into_iter().filter(|cookie| before.contains(cookie)) {
+            self.on_close(cookie);
+        }
+    }
+
+    /// All that the kernel tells of a listener.
+    fn listener(&mut self, wanted: Queue) -> Option<Listener> {
+        let listeners = self.diag.listeners_on(wanted.addr.port()).ok()?;
+        listeners.into_iter().find(|listener| listener.cookie == wanted.cookie)
+    }
+
+    fn look_for_strangers(&mut self, listeners: &[Queue]) {
+        let candidates: HashMap<u64, (SocketAddr, Queue)> = self
+            .groups
+            .others(listeners)
+            .into_iter()
+            .filter_map(|other| Some((other.cookie, (self.groups.joined_by(other.addr)?, *other))))
+            .collect();
+        self.sockets
+            .strangers
+            .retain(|cookie, _| candidates.contains_key(cookie));
+        for (cookie, (addr, candidate)) in candidates {
+            if self.sockets.strangers.contains_key(&cookie) {
+                continue;
+            }
+            let Some(listener) = self.listener(candidate).filter(|listener| !self.is_ours(listener)) else {
+                continue;
+            };
+            self.sockets.strangers.insert(cookie, (addr, None));
+            let happenings = self.happenings.clone();
+            // Whose it is takes a walk through all of /proc.
+            tokio::task::spawn_blocking(move || {
+                let who = discover::owner_of_inode(listener.inode);
+                let who = who.map(|(pid, command)| format!("{pid} ({command})"));
+                drop(happenings.blocking_send(Happening::StrangerNamed(cookie, addr, who)));
+            });
+        }
+    }
+
+    pub(super) fn on_stranger(&mut self, cookie: u64, addr: SocketAddr, who: Option<String>) {
+        let process = who.as_ref().map(|who| format!("process {who}"));
+        self.console.warn(&format!(
+            "{} listens on {addr} as well; it gets no connection while workers are published",
+            process.as_deref().unwrap_or("a process that is gone")
+        ));
+        if let Some((_, name)) = self.sockets.strangers.get_mut(&cookie) {
+            *name = Some(who.unwrap_or_else(|| "a process that is gone".into()));
+        }
+    }
+
+    /// Cuts logs that have grown too long, now and then and beside the work.
+    fn bound_logs(&mut self) {
+        if self.sockets.logs_bounded.elapsed() < BOUND_LOGS_EVERY {
+            return;
+        }
+        self.sockets.logs_bounded = Instant::now();
+        let logs: Vec<PathBuf> = self.live.values().map(|live| live.log.clone()).collect();
+        tokio::task::spawn_blocking(move || {
+            for log in logs {
+                if let Err(error) = logs::bound(&log) {
+                    tracing::warn!("{}: {error}", log.display());
+                }
+            }
+        });
+    }
+
+    /// Whether a listener was made by one of the app's processes: it will be a member in a moment, or has just been one.
+    fn is_ours(&self, listener: &Listener) -> bool {
+        listener.cgroup.is_none() || self.live.values().any(|live| live.has_made(listener))
+    }
+
+    fn something_waits(&self) -> bool {
+        let view = self.core.view();
+        view.slots
+            .iter()
+            .flat_map(|slot| &slot.instances)
+            .any(|instance| is_ending(instance.state))
+            || (!self.template.listen.is_empty() && self.live.values().any(|live| !live.ready))
+    }
+
+    /// What the kernel says of every instance that runs.
+    fn loads(&mut self, listeners: &[Queue]) -> Vec<(InstanceId, Load)> {
+        let queues = self.groups.queues_among(listeners);
+        let view = self.core.view();
+        let ending: Vec<InstanceId> = view
+            .slots
+            .iter()
+            .flat_map(|slot| &slot.instances)
+            .filter(|instance| is_ending(instance.state))
+            .map(|instance| instance.id)
+            .collect();
+        let mut loads = Vec::with_capacity(self.live.len());
+        let mut handshakes = None;
+        for (&id, live) in &self.live {
+            let Some(pid) = live.pid() else { continue };
+            let is_ending = ending.contains(&id);
+            let mut load = Load {
+                connections: self.groups.load_of(live.row).established(),
+                queue: queues.get(&live.row).copied().unwrap_or(0),
+                handshakes: 0,
+                // Nobody asks of others, and it has to be read from a file.
+                catches_stop_signal: is_ending && usage::catches_signal(pid, self.template.stop_signal),
+            };
+            if is_ending && load.connections == 0 && load.queue == 0 {
+                // Asked for only when nothing else is in the way: the kernel walks all of its connections for it.
+                let diag = &mut self.diag;
+                let addresses = self.groups.addresses();
+                load.handshakes = *handshakes.get_or_insert_with(|| handshakes_on(diag, &addresses));
+            }
+            loads.push((id, load));
+        }
+        loads.sort_unstable_by_key(|(id, _)| *id);
+        loads
+    }
+}
+
+fn is_ending(state: WorkerState) -> bool {
+    matches!(state, WorkerState::Draining | WorkerState::Stopping)
+}
+
+fn all_queues(diag: &mut Diag) -> Result<Vec<Queue>, DiagError> {
+    let mut queues = diag.queues(Family::V4, 0)?;
+    queues.append(&mut diag.queues(Family::V6, 0)?);
+    Ok(queues)
+}
+
+fn handshakes_on(diag: &mut Diag, addresses: &[SocketAddr]) -> u32 {
+    let mut ports: Vec<u16> = addresses.iter().map(SocketAddr::port).collect();
+    ports.sort_unstable();
+    ports.dedup();
+    ports
+        .iter()
+        .filter_map(|&port| diag.handshakes(port).ok())
+        .flat_map(HashMap::into_values)
+        .sum()
+}

@@ -1,0 +1,234 @@
+//! The accept queues of all workers, seen from outside: what the machine calls hung, and what `least-loaded` counts.
+//!
+//! A look is one inet_diag question per service port, and the kernel's counters, which are mapped, before and after it: so what an
+//! instance has accepted when its queue was read is known within bounds.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use nix::errno::Errno;
+use reuse_common::{Policy, load::InstanceLoad};
+
+use super::{
+    cadence::{Cadence, Next, Seen},
+    interface::{Backlog, Input, InstanceId},
+    task::Task,
+};
+
+/// Looks, and when.
+#[derive(Debug)]
+pub(super) struct Watch {
+    cadence: Cadence,
+    /// Whether hung workers are looked for.
+    finds_hung: bool,
+    state: State,
+    /// Connections that had been established when it last looked: what differs from it is traffic.
+    arrived: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// Nobody needs it.
+    Off,
+    /// Until the kernel tells of a connection.
+    Asleep,
+    /// The next look.
+    At(Instant),
+}
+
+impl Watch {
+    pub(super) fn new(hung_after_ms: u64) -> Self {
+        Self {
+            cadence: Cadence::new(Duration::from_millis(hung_after_ms)),
+            finds_hung: hung_after_ms > 0,
+            state: State::Off,
+            arrived: 0,
+        }
+    }
+
+    /// When it wants to look.
+    pub(super) fn due(&self) -> Option<Instant> {
+        match self.state {
+            State::At(at) => Some(at),
+            State::Off | State::Asleep => None,
+        }
+    }
+
+    /// A connection was established.
+    pub(super) fn wake(&mut self) {
+        if self.state == State::Asleep {
+            self.state = State::At(Instant::now() + self.cadence.first_pause());
+        }
+    }
+
+    /// Look as soon as possible, unless it is off.
+    pub(super) fn hurry(&mut self) {
+        if self.state != State::Off {
+            self.state = State::At(Instant::now());
+        }
+    }
+}
+
+impl Task {
+    /// Switches the watch on or off as it is needed now.
+    pub(super) fn set_watch(&mut self, policy: Policy) {
+        let is_needed = self.watch.finds_hung || policy == Policy::LeastLoaded || self.nudges.any();
+        match (self.watch.state, is_needed) {
+            (State::Off, true) => self.watch.state = State::At(Instant::now()),
+            (State::Off, false) | (_, true) => {}
+            (_, false) => {
+                self.watch.state = State::Off;
+                // Nobody keeps these up to date any more.
+                for row in self.live.values().map(|live| live.row).collect::<Vec<_>>() {
+                    self.groups.set_queue(row, 0);
+                }
+            }
+        }
+    }
+
+    /// Makes up for a notice of traffic that was lost.
+    pub(super) fn wake_watch_if_missed(&mut self) {
+        if self.watch.state == State::Asleep && self.arrived() != self.watch.arrived {
+            self.watch.wake();
+        }
+    }
+
+    /// Looks at the queues, tells the machine and the kernel, and decides when to look next.
+    pub(super) fn watch(&mut self) {
+        let began = processor_time();
+        let before = self.rows();
+        let queues = match self.groups.queues(&mut self.diag) {
+            Ok(queues) => queues,
+            Err(error) => {
+                self.console.warn(&format!("the queues can't be seen: {error}"));
+                // As rarely as the other sockets.
+                self.watch.state = State::Asleep;
+                return;
+            }
+        };
+        let mut backlogs = Vec::with_capacity(before.len());
+        // In the order of the instances, whose rows were read before.
+        for (&id, (row, before)) in &before {
+            let Some(&queue) = queues.get(row) else { continue };
+            self.groups.set_queue(*row, queue);
+            backlogs.push((id, backlog(*before, Totals::of(&self.groups.load_of(*row)), queue)));
+        }
+        let arrived = self.arrived();
+        let seen = Seen {
+            queued: queues.values().any(|&queue| queue > 0),
+            traffic: std::mem::replace(&mut self.watch.arrived, arrived) != arrived,
+            fault: false,
+        };
+        self.feed(Input::Watched(backlogs));
+        self.renew_nudges();
+        let fault = self.nudges.any() || self.core.view().slots.iter().any(|slot| slot.fault.is_some());
+        self.plan_look(Seen { fault, ..seen });
+        self.watch.cadence.paid(processor_time().saturating_sub(began));
+    }
+
+    fn plan_look(&mut self, seen: Seen) {
+        if self.watch.state == State::Off {
+            return;
+        }
+        let now = Instant::now();
+        self.watch.state = match self.watch.cadence.next(seen) {
+            Next::After(pause) => State::At(now + pause),
+            Next::AskAndAfter(pause) => {
+                self.groups.ask_for_wake();
+                State::At(now + pause)
+            }
+            Next::Asleep => State::Asleep,
+        };
+    }
+
+    /// The rows of all instances that run.
+    fn rows(&self) -> BTreeMap<InstanceId, (u16, Totals)> {
+        let running = self.live.iter().filter(|(_, live)| live.pid().is_some());
+        running
+            .map(|(&id, live)| (id, (live.row, Totals::of(&self.groups.load_of(live.row)))))
+            .collect()
+    }
+
+    /// All connections that were established on instances that run; those of the controller's own are no traffic.
+    fn arrived(&self) -> u64 {
+        let rows = self.live.values().map(|live| self.groups.load_of(live.row));
+        rows.map(|row| row.established_total() + row.migrated_in_total() - u64::from(row.directed_total()))
+            .fold(0, u64::wrapping_add)
+    }
+}
+
+/// An instance's totals at one instant.
+#[derive(Debug, Clone, Copy, Default)]
+struct Totals {
+    /// Connections that were established here or moved here.
+    came: u64,
+    /// Connections that were moved away.
+    went: u64,
+}
+
+impl Totals {
+    fn of(row: &InstanceLoad) -> Self {
+        Self {
+            came: row.established_total() + row.migrated_in_total(),
+            went: row.migrated_out_total(),
+        }
+    }
+}
+
+/// What is known of an instance whose queue was read at some instant between these two. No total ever falls.
+fn backlog(before: Totals, after: Totals, queue: u32) -> Backlog {
+    let waiting = u64::from(queue);
+    let accepted_at_least = before.came.saturating_sub(after.went + waiting);
+    Backlog {
+        queue,
+        accepted_at_least,
+        // Not below: a connection is in the queue an instant before it is counted as established.
+        accepted_at_most: after.came.saturating_sub(before.went + waiting).max(accepted_at_least),
+    }
+}
+
+/// What this thread has used of the processor.
+fn processor_time() -> Duration {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the kernel writes the one timespec that is given.
+    let code = unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
+    match Errno::result(code) {
+        Ok(_) => Duration::new(
+            u64::try_from(time.tv_sec).unwrap_or(0),
+            u32::try_from(time.tv_nsec).unwrap_or(0),
+        ),
+        // Every kernel has this clock; without it looks seem to cost nothing.
+        Err(_) => Duration::ZERO,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn accepted(before: (u64, u64), after: (u64, u64), queue: u32) -> (u64, u64) {
+        let totals = |(came, went)| Totals { came, went };
+        let seen = backlog(totals(before), totals(after), queue);
+        assert_eq!(seen.queue, queue);
+        (seen.accepted_at_least, seen.accepted_at_most)
+    }
+
+    #[test]
+    fn the_bounds_hold_whenever_the_queue_was_read() {
+        assert_eq!(accepted((10, 0), (10, 0), 3), (7, 7), "nothing happened meanwhile");
+        // One more came and two went, before or after the queue was read.
+        assert_eq!(accepted((10, 0), (11, 2), 3), (5, 8));
+        assert_eq!(accepted((0, 0), (0, 0), 1), (0, 0), "queued before it was counted");
+    }
+
+    #[test]
+    fn a_processor_has_a_clock() {
+        let began = processor_time();
+        let mut sum = 0_u64;
+        while processor_time() == began {
+            sum = std::hint::black_box(sum + 1);
+        }
+    }
+}
