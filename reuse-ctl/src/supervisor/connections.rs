@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     api::types::Got,
-    group::{Opened, Probe},
+    group::{Opened, Probe, diag::ServerSide},
 };
 
 /// Names a connection.
@@ -76,6 +76,8 @@ pub(super) struct Connections {
 struct Connection {
     to: InstanceId,
     aim: Aim,
+    /// The listener's address, and its own.
+    ends: (SocketAddr, SocketAddr),
     /// Until both ends are established.
     key: Option<DirectedKey>,
     _hold: OwnedFd,
@@ -142,6 +144,7 @@ impl Task {
         let connection = Connection {
             to,
             aim,
+            ends: probe.ends(),
             key: Some(probe.key()),
             _hold: hold,
             _recall: recall,
@@ -190,13 +193,20 @@ impl Task {
         }
     }
 
-    /// Takes all connections to this instance back whose aim is such: what they would find out would be wrong. Returns how many of them
-    /// were established.
-    pub(super) fn recall(&mut self, to: InstanceId, is_such: impl Fn(&Aim) -> bool, why: &str) -> u64 {
-        let mut established = 0;
+    /// How many of the connections to this instance wait to be accepted.
+    pub(super) fn own_in_queue(&mut self, to: InstanceId) -> u64 {
+        let theirs = self.connections.under_way.values();
+        let mut queued = 0;
+        for connection in theirs.filter(|connection| connection.to == to) {
+            let (server, client) = connection.ends;
+            queued += u64::from(matches!(self.diag.server_side(server, client), Ok(ServerSide::Queued)));
+        }
+        queued
+    }
+
+    /// Takes all connections to this instance back whose aim is such: what they would find out would be wrong.
+    pub(super) fn recall(&mut self, to: InstanceId, is_such: impl Fn(&Aim) -> bool, why: &str) {
         for ticket in self.connections.tickets(to, is_such) {
-            let known = self.connections.under_way.get(&ticket);
-            established += u64::from(known.is_some_and(|connection| connection.key.is_none()));
             let Some((_, aim)) = self.take_connection(ticket) else {
                 continue;
             };
@@ -210,7 +220,6 @@ impl Task {
                 Aim::Prove(_) | Aim::Nudge => {}
             }
         }
-        established
     }
 
     /// Its end, and that of the task behind it.

@@ -1,10 +1,10 @@
 //! What is done for a worker that does not accept: its queue is moved to others, and a connection shows when it accepts again.
 
-use std::{collections::BTreeSet, io, time::Duration};
+use std::{collections::BTreeSet, io, sync::Arc, time::Duration};
 
 use super::{
     connections::{Aim, Outcome},
-    interface::InstanceId,
+    interface::{InstanceId, SlotId},
     live::Live,
     task::Task,
 };
@@ -39,15 +39,21 @@ impl Task {
     /// Moves what is queued on the instance to others, while it stands still: what is woken by its listener's closing, or polls it in that
     /// moment, would see a hang-up (see docs/rescue.md for what servers make of that).
     pub(super) fn rescue(&mut self, id: InstanceId) {
+        let Some(live) = self.live.get(&id) else { return };
+        let (slot, row, who, cgroup) = (live.slot, live.row, name_of(live), Arc::clone(&live.cgroup));
+        let own = self.own_in_queue(id);
+        let queues = self.groups.queues(&mut self.diag);
+        if queues.is_ok_and(|queues| queues.get(&row).is_some_and(|&queue| u64::from(queue) <= own)) {
+            // The controller's own may wait, and a person who asks this worker something wants to hear of it alone.
+            return;
+        }
         // They would be moved as well, and what others do with them says nothing of this one.
-        let own = self.recall(
+        self.recall(
             id,
             |aim| !aim.is_proof(),
             "it does not accept; what was queued on it was moved to others",
         );
-        let Some(live) = self.live.get(&id) else { return };
-        let (slot, row, who) = (live.slot, live.row, name_of(live));
-        let frozen = match live.cgroup.freeze(FREEZE_PATIENCE) {
+        let frozen = match cgroup.freeze(FREEZE_PATIENCE) {
             Ok(frozen) => frozen,
             Err(error) => {
                 return self.console.warn(&format!(
@@ -58,28 +64,30 @@ impl Task {
         if !frozen.complete {
             tracing::debug!(%slot, "a process does not stand still: it sleeps uninterruptibly, and sees nothing either");
         }
-        let rescued = self.groups.rescue(row, &live.pids());
+        let rescued = self.groups.rescue(row, &cgroup.pids().unwrap_or_default());
         drop(frozen);
         match rescued {
-            Ok(moved) => {
-                let moved = moved.saturating_sub(own);
-                if moved > 0 {
-                    let connections = if moved == 1 { "connection" } else { "connections" };
-                    let message = format!("{moved} {connections} queued on {who} moved to others");
-                    self.console.say(&message);
-                    self.tell(Event {
-                        at_ms: 0,
-                        worker: Some(slot.0),
-                        pid: self.live.get(&id).and_then(Live::pid),
-                        event: "rescued".into(),
-                        message,
-                    });
-                }
-            }
+            Ok(moved) => self.tell_rescued(id, slot, &who, moved.saturating_sub(own)),
             Err(error) => self.on_failed_rescue(id, &who, &error),
         }
         self.renew_nudges();
         self.watch.hurry();
+    }
+
+    fn tell_rescued(&self, id: InstanceId, slot: SlotId, who: &str, moved: u64) {
+        if moved == 0 {
+            return;
+        }
+        let connections = if moved == 1 { "connection" } else { "connections" };
+        let message = format!("{moved} {connections} queued on {who} moved to others");
+        self.console.say(&message);
+        self.tell(Event {
+            at_ms: 0,
+            worker: Some(slot.0),
+            pid: self.live.get(&id).and_then(Live::pid),
+            event: "rescued".into(),
+            message,
+        });
     }
 
     fn on_failed_rescue(&mut self, id: InstanceId, who: &str, error: &GroupError) {
