@@ -18,7 +18,10 @@ use super::{
 };
 use crate::{
     api::types::Got,
-    group::{Opened, Probe, diag::ServerSide},
+    group::{
+        Opened, Probe,
+        diag::{Diag, ServerSide},
+    },
 };
 
 /// Names a connection.
@@ -70,6 +73,8 @@ pub(super) enum Outcome {
 pub(super) struct Connections {
     last: u64,
     under_way: HashMap<Ticket, Connection>,
+    /// Connections to each instance that ended here while they waited in its queue, where they go on waiting.
+    abandoned: HashMap<InstanceId, u64>,
 }
 
 #[derive(Debug)]
@@ -99,6 +104,11 @@ impl Connections {
         self.under_way
             .values()
             .any(|connection| connection.to == to && is_such(&connection.aim))
+    }
+
+    /// What waited has been accepted, or moved.
+    pub(super) fn forget_abandoned(&mut self, to: InstanceId) {
+        self.abandoned.remove(&to);
     }
 
     fn tickets(&self, to: InstanceId, is_such: impl Fn(&Aim) -> bool) -> Vec<Ticket> {
@@ -193,13 +203,13 @@ impl Task {
         }
     }
 
-    /// How many of the connections to this instance wait to be accepted.
-    pub(super) fn own_in_queue(&mut self, to: InstanceId) -> u64 {
+    /// How many of the controller's own connections wait in the queues of this instance: those that have ended here, and those whose aim is
+    /// such.
+    pub(super) fn own_in_queue(&mut self, to: InstanceId, is_such: impl Fn(&Aim) -> bool) -> u64 {
         let theirs = self.connections.under_way.values();
-        let mut queued = 0;
-        for connection in theirs.filter(|connection| connection.to == to) {
-            let (server, client) = connection.ends;
-            queued += u64::from(matches!(self.diag.server_side(server, client), Ok(ServerSide::Queued)));
+        let mut queued = self.connections.abandoned.get(&to).copied().unwrap_or(0);
+        for connection in theirs.filter(|connection| connection.to == to && is_such(&connection.aim)) {
+            queued += u64::from(waits(&mut self.diag, connection));
         }
         queued
     }
@@ -225,6 +235,9 @@ impl Task {
     /// Its end, and that of the task behind it.
     fn take_connection(&mut self, ticket: Ticket) -> Option<(InstanceId, Aim)> {
         let connection = self.connections.under_way.remove(&ticket)?;
+        if waits(&mut self.diag, &connection) {
+            *self.connections.abandoned.entry(connection.to).or_default() += 1;
+        }
         if let Some(key) = connection.key {
             // Before its socket is closed: whoever gets the port next is a stranger.
             self.forget_key(key);
@@ -237,6 +250,12 @@ impl Task {
             tracing::warn!("{error}");
         }
     }
+}
+
+/// Whether the server has not accepted it yet.
+fn waits(diag: &mut Diag, connection: &Connection) -> bool {
+    let (server, client) = connection.ends;
+    matches!(diag.server_side(server, client), Ok(ServerSide::Queued))
 }
 
 async fn open(probe: Probe, deadline: Option<Instant>) -> io::Result<Opened> {

@@ -41,12 +41,7 @@ impl Task {
     pub(super) fn rescue(&mut self, id: InstanceId) {
         let Some(live) = self.live.get(&id) else { return };
         let (slot, row, who, cgroup) = (live.slot, live.row, name_of(live), Arc::clone(&live.cgroup));
-        let own = self.own_in_queue(id);
-        let queues = self.groups.queues(&mut self.diag);
-        if queues.is_ok_and(|queues| queues.get(&row).is_some_and(|&queue| u64::from(queue) <= own)) {
-            // The controller's own may wait, and a person who asks this worker something wants to hear of it alone.
-            return;
-        }
+        let own = self.own_in_queue(id, |_| true);
         // They would be moved as well, and what others do with them says nothing of this one.
         self.recall(
             id,
@@ -64,6 +59,7 @@ impl Task {
         if !frozen.complete {
             tracing::debug!(%slot, "a process does not stand still: it sleeps uninterruptibly, and sees nothing either");
         }
+        self.connections.forget_abandoned(id);
         let rescued = self.groups.rescue(row, &cgroup.pids().unwrap_or_default());
         drop(frozen);
         match rescued {
@@ -101,6 +97,19 @@ impl Task {
             self.console
                 .warn(&format!("what is queued on {who} could not be moved: {error}"));
         }
+    }
+
+    /// The queue of an instance as the machine has to know it. What the controller has put into the queue of a hung one beside the nudge
+    /// (health checks, requests of a person, and what is left of such) needs no rescue.
+    pub(super) fn queue_to_tell(&mut self, id: InstanceId, queue: u32) -> u32 {
+        if queue == 0 {
+            self.connections.forget_abandoned(id);
+        }
+        if queue <= 1 || !self.nudges.wanted.contains(&id) {
+            return queue;
+        }
+        let beside = self.own_in_queue(id, |aim| !aim.is_nudge());
+        queue.saturating_sub(u32::try_from(beside).unwrap_or(u32::MAX))
     }
 
     pub(super) fn nudge(&mut self, id: InstanceId) {
