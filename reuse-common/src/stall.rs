@@ -6,37 +6,38 @@
 //!
 //! The threshold is the longest of
 //! - `hung_after`;
-//! - *best4*: the shortest time in which this instance was ever seen to take four steps, in four different looks. It is the only
-//!   evidence that a server *can* accept that fast: one that serves a connection in 300 ms and then accepts the next needs 900 ms
-//!   for it, however idle it is, because four connections that are accepted at once need four idle workers in a row. Before it is known an
-//!   instance is never called: a worker that starts cold owes us nothing yet. Looks closer together than a fifth of `hung_after` make
-//!   one step, so that a burst which straddles two looks is no second step; four such steps still fit in `hung_after`.
-//! - what it has just taken, at the best pace it was seen to work: a server that accepts eight connections in one go and then works on
-//!   them for eight times 300 ms is as busy as it was before with eight times one, and accepts nothing meanwhile;
+//! - *best4*: the shortest time in which this instance was ever seen to take four steps, in four different looks. Nothing else
+//!   proves that a server *can* accept that fast: one that serves a connection for 300 ms before it accepts the next may take
+//!   the first at once, and still needs 900 ms for four. Before it is known an instance is never called: a worker that starts
+//!   cold owes us nothing yet. Looks closer together than a fifth of `hung_after` make one step, so that a burst which
+//!   straddles two looks is no second step; four such steps still fit in `hung_after`.
+//! - *busy*: what it has just taken, at the best pace it was seen to work. A server that accepts eight connections in one go and
+//!   then works on them accepts nothing for eight times as long as after a single one.
 //!   These two count a quarter more, for the scatter of work and of looks.
-//! - 1.5 × what was *learned*: the second-longest stall within a minute that has ended by itself while most of the others stalled
-//!   as well. An overload of all is no hang, so its stalls are normal; half as much again is for their scatter. The second-longest,
-//!   because one freak stall is not normal. A stall that was called is not learned, nor one of an instance whose peers were fine: else
-//!   one worker with a growing disease would teach the app to bear it.
+//! - 1.5 × what was *learned*: the second-longest stall of the last minute (of half of it at least) that ended by itself while
+//!   most of the others stalled as well. An overload of all is no hang, so its stalls are normal; half as much again is for
+//!   their scatter. The second-longest, because one freak stall is not normal. A stall that was called is not learned, nor
+//!   one of an instance whose peers were fine: else one worker with a growing disease would teach the app to bear it.
 //!
 //! An instance is *fine* if it has not stalled for half its threshold within the last threshold's time. (A look at the present
-//! moment is not enough: in an overload, half of the instances have accepted something just now, and it is always another half.)
+//! moment is not enough: in an overload half of the instances have accepted something just now, and it is always another half.)
 //! With no others nobody is called: there is nothing to compare with.
 //!
-//! *Nobody moves*: if most are hung, nobody is left to compare with, and so an instance whose stall is *long* (20 × `hung_after`, and
-//! 4 × its threshold) is called as well, as long as each of the others is either fine or has stalled as long: one that struggles, and
-//! accepts now and then, shows an overload. So the stop of all is seen after a second, in one look.
+//! *Nobody moves*: if most are hung, too few are left to compare with. So an instance whose stall is *long* (20 × `hung_after`,
+//! and 4 × its threshold) is called as well, as long as each of the others is either fine or has stalled as long; one that
+//! struggles, and accepts now and then, shows an overload. So the stop of all is seen after a second, in one look.
 //!
-//! Both readings that make up the count of the accepted are uncertain, so progress must be *proven*: the least possible count must
-//! exceed the greatest possible one of the last progress. That one is the smallest upper bound of all looks since (the true count only grows), each taken as
-//! the larger of two adjacent looks, since a connection that is being queued at the very moment makes one look's bound too low. A
-//! spike in a bound is thus forgotten after two looks: a withdrawn instance shows its life by a single connection.
+//! Both readings that make up the count of the accepted are uncertain, so progress must be *proven*: the least possible count
+//! must exceed the greatest possible one of the last progress. That one is the smallest upper bound of all looks since, as the
+//! true count only grows; each taken as the larger of two adjacent looks, since a connection that is being queued at that very
+//! moment makes one look's bound too low. A spike in a bound is forgotten after two looks, so that a withdrawn instance can
+//! show its life by a single connection.
 //!
 //! A gap between looks that is longer than half of `hung_after` means that the *controller* slept. It says nothing about the
 //! worker, so it counts as one usual look.
 //!
-//! What can't be told apart from outside: a thread pool whose threads are all busy, and an event loop that computes. Both are called while most
-//! of the others are fine, and their queue is better off there; both are back at their next accept.
+//! What can't be told apart from outside: a thread pool whose threads are all busy, and an event loop that computes. Both are
+//! called while most of the others are fine: their queue is better off there, and both are back at their next accept.
 
 /// Steps of progress that show how fast an instance can accept, less the one that completes them.
 const EARLIER_STEPS: usize = 3;

@@ -20,6 +20,7 @@ pub mod leftovers;
 pub mod load;
 pub mod namespace;
 pub mod open_loop;
+pub mod plot;
 pub mod reconcile;
 pub mod rescue;
 pub mod rescue_trial;

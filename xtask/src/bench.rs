@@ -1,40 +1,93 @@
-//! `cargo xtask bench`: what steering costs, measured on this machine.
+//! `cargo xtask bench`: what steering costs and how it compares, measured on this machine.
+
+mod peers;
 
 use crate::machine;
 use crate::run::{Workspace, output_of, run, step};
 use crate::test::release_build;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
+use clap::ValueEnum;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-/// Where the report of a whole run goes.
-const REPORT: &str = "docs/benchmarks/steering.md";
+/// Where the reports of whole runs go.
+const REPORTS: &str = "docs/benchmarks";
 
-/// How thoroughly to measure.
+/// Where those of `--quick` go.
+const QUICK_REPORTS: &str = "target/bench-quick";
+
+/// What to measure, and how thoroughly.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
-    /// A minute instead of three, and the report is printed only.
+    /// One scenario instead of all.
+    #[arg(value_enum)]
+    scenario: Option<Scenario>,
+    /// Shows in a few minutes whether everything works; the reports go to target/bench-quick.
     #[arg(long)]
     quick: bool,
 }
 
-/// Builds, measures, prints the report, and unless `--quick` writes it.
+/// What can be measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Scenario {
+    /// Connection rate and nanoseconds per selection, against plain SO_REUSEPORT.
+    Steering,
+    /// Latency with short and long requests, against everything else that people use.
+    Mixed,
+    /// One of four workers stopped.
+    Hung,
+    /// All workers replaced under load.
+    Reload,
+    /// The controller when nothing happens.
+    Idle,
+}
+
+impl Scenario {
+    /// The name of its command in the bench program, and of its report.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Steering => "steering",
+            Self::Mixed => "mixed",
+            Self::Hung => "hung",
+            Self::Reload => "reload",
+            Self::Idle => "idle",
+        }
+    }
+
+    fn has_peers(self) -> bool {
+        match self {
+            Self::Mixed | Self::Hung | Self::Reload => true,
+            Self::Steering | Self::Idle => false,
+        }
+    }
+}
+
+/// Builds, installs what is compared with, measures, writes the reports and their index.
 ///
 /// # Errors
-/// When the build or a measurement fails: a lost connection or a wrong counter is a failure, a slow program is not.
+/// When the build or a measurement fails; a target that is not reached is no failure. The other scenarios are measured all the same.
 pub(crate) fn perform(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
     machine::require_root("bench")?;
     machine::mount_bpf_filesystem()?;
-    let result = build_and_measure(workspace, arguments.quick);
+    let result = build_and_measure(workspace, arguments);
     machine::give_back(workspace)?;
     result
 }
 
-fn build_and_measure(workspace: &Workspace, quick: bool) -> Result<()> {
+fn build_and_measure(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
+    let scenarios = match arguments.scenario {
+        Some(scenario) => vec![scenario],
+        None => Scenario::value_variants().to_vec(),
+    };
+    if scenarios.iter().any(|scenario| scenario.has_peers()) {
+        machine::install_programs()?;
+        machine::install_runtimes(workspace)?;
+        peers::install(workspace)?;
+    }
     step("building reuse-ctl and the benches");
     run(&mut release_build(workspace))?;
-    run(workspace.rust_tool("cargo").args([
+    let bench = [
         "build",
         "--locked",
         "--release",
@@ -42,41 +95,66 @@ fn build_and_measure(workspace: &Workspace, quick: bool) -> Result<()> {
         "reuse-tests",
         "--bin",
         "reuse-bench",
-    ]))?;
-    let selection_bench = ["bench", "--locked", "--package", "reuse-ctl", "--bench", "selection"];
-    run(workspace.rust_tool("cargo").args(selection_bench).arg("--no-run"))?;
+    ];
+    run(workspace.rust_tool("cargo").args(bench))?;
 
-    step("nanoseconds per selection");
-    let (rounds, connections) = if quick { ("7", "300") } else { ("25", "700") };
-    let samples = output_of(workspace.rust_tool("cargo").args(selection_bench).args([
-        "--",
-        "--rounds",
-        rounds,
-        "--connections",
-        connections,
-    ]))?;
-    let target = workspace.root.join("target");
-    let samples_file = target.join("selection.json");
-    fs::write(&samples_file, samples).with_context(|| format!("write {}", samples_file.display()))?;
-
-    step("connection rates");
-    let (pairs, round_ms) = if quick { ("15", "100") } else { ("100", "120") };
-    let mut report = Command::new(target.join("release/reuse-bench"));
-    report
-        .arg("report")
-        .arg("--selection")
-        .arg(&samples_file)
-        .args(["--pairs", pairs, "--round-ms", round_ms])
-        .args(["--revision", &revision(workspace)])
-        .args(["--date", &output_of(Command::new("date").args(["-u", "+%Y-%m-%d"]))?])
-        .env("REUSE_CTL_BIN", target.join("release/reuse-ctl"));
-    if !quick {
-        let file = workspace.root.join(REPORT);
-        let folder = file.parent().map(Path::to_owned).context("the report has a folder")?;
-        fs::create_dir_all(&folder).with_context(|| format!("mkdir {}", folder.display()))?;
-        report.arg("--output").arg(file);
+    let folder = workspace
+        .root
+        .join(if arguments.quick { QUICK_REPORTS } else { REPORTS });
+    fs::create_dir_all(&folder).with_context(|| format!("mkdir {}", folder.display()))?;
+    let mut failed = Vec::new();
+    for scenario in scenarios {
+        step(scenario.name());
+        if let Err(error) = measure(workspace, scenario, arguments.quick, &folder) {
+            eprintln!("error: {}: {error:#}", scenario.name());
+            failed.push(scenario.name());
+        }
     }
-    run(&mut report)
+    run(bench_program(workspace).arg("index").arg("--output").arg(&folder))?;
+    if !failed.is_empty() {
+        bail!("not measured: {}", failed.join(", "));
+    }
+    Ok(())
+}
+
+fn measure(workspace: &Workspace, scenario: Scenario, quick: bool, folder: &Path) -> Result<()> {
+    let mut command = bench_program(workspace);
+    command
+        .arg(scenario.name())
+        .arg("--output")
+        .arg(folder)
+        .args(["--revision", &revision(workspace)])
+        .args(["--date", &output_of(Command::new("date").args(["-u", "+%Y-%m-%d"]))?]);
+    if scenario == Scenario::Steering {
+        let samples = workspace.root.join("target/selection.json");
+        fs::write(&samples, selection_samples(workspace, quick)?)
+            .with_context(|| format!("write {}", samples.display()))?;
+        command.arg("--selection").arg(samples);
+    }
+    if quick {
+        command.arg("--quick");
+    }
+    run(&mut command)
+}
+
+/// What the bench `selection` of `reuse-ctl` prints: nanoseconds of the program itself.
+fn selection_samples(workspace: &Workspace, quick: bool) -> Result<String> {
+    let bench = ["bench", "--locked", "--package", "reuse-ctl", "--bench", "selection"];
+    run(workspace.rust_tool("cargo").args(bench).arg("--no-run"))?;
+    let (rounds, connections) = if quick { ("7", "300") } else { ("25", "700") };
+    output_of(
+        workspace
+            .rust_tool("cargo")
+            .args(bench)
+            .args(["--", "--rounds", rounds, "--connections", connections]),
+    )
+}
+
+fn bench_program(workspace: &Workspace) -> Command {
+    let release = workspace.root.join("target/release");
+    let mut command = Command::new(release.join("reuse-bench"));
+    command.env("REUSE_CTL_BIN", release.join("reuse-ctl"));
+    command
 }
 
 /// The commit, and whether the tree differs from it; a checkout without git has none.

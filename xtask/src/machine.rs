@@ -73,7 +73,8 @@ pub(crate) fn install_programs() -> Result<()> {
         .env("DEBIAN_FRONTEND", "noninteractive"))
 }
 
-fn is_on_path(program: &str) -> bool {
+/// Says whether a program of this name would be found.
+pub(crate) fn is_on_path(program: &str) -> bool {
     std::env::var_os("PATH")
         .is_some_and(|path| std::env::split_paths(&path).any(|folder| folder.join(program).is_file()))
 }
@@ -83,14 +84,23 @@ fn is_on_path(program: &str) -> bool {
 /// # Errors
 /// When npm fails.
 pub(crate) fn install_runtimes(workspace: &Workspace) -> Result<()> {
-    let folder = workspace.root.join("tests/servers");
+    install_packages(workspace, "tests/servers")
+}
+
+/// Installs npm's packages of a folder of the workspace when they are not there or older than its lock file.
+///
+/// # Errors
+/// When npm fails.
+pub(crate) fn install_packages(workspace: &Workspace, folder: &str) -> Result<()> {
+    let name = folder;
+    let folder = workspace.root.join(folder);
     let lock = folder.join("package-lock.json");
     // npm writes this one last.
     let installed = folder.join("node_modules/.package-lock.json");
     if is_current(modified(&installed), modified(&lock)) {
         return Ok(());
     }
-    step("installing the server runtimes of tests/servers");
+    step(&format!("installing the packages of {name}"));
     run(Command::new("npm").arg("ci").current_dir(&folder))
 }
 
@@ -143,7 +153,7 @@ pub(crate) fn as_root(program: &str) -> Result<Command> {
     Ok(command)
 }
 
-/// Under sudo, gives back to the person what was built as root, so that their own `cargo build` still works.
+/// Under sudo, gives back to the person what was built or written as root, so that their own `cargo build` still works.
 ///
 /// # Errors
 /// When chown fails.
@@ -151,11 +161,16 @@ pub(crate) fn give_back(workspace: &Workspace) -> Result<()> {
     let (Some(user), Some(group)) = (std::env::var_os("SUDO_UID"), std::env::var_os("SUDO_GID")) else {
         return Ok(());
     };
-    let built: Vec<PathBuf> = ["target", "tests/servers/node_modules"]
-        .iter()
-        .map(|folder| workspace.root.join(folder))
-        .filter(|folder| folder.exists())
-        .collect();
+    let built: Vec<PathBuf> = [
+        "docs/benchmarks",
+        "target",
+        "tests/servers/bench-peers/node_modules",
+        "tests/servers/node_modules",
+    ]
+    .iter()
+    .map(|folder| workspace.root.join(folder))
+    .filter(|folder| folder.exists())
+    .collect();
     let mut owner = user;
     owner.push(":");
     owner.push(group);

@@ -32,7 +32,7 @@ enum Task {
     Test(test::Arguments),
     /// Build and run the demo, as root or through sudo.
     Demo(demo::Arguments),
-    /// Measure what steering costs: the connection rate and nanoseconds per selection. Needs root.
+    /// Measure what steering costs, and how it compares with what else people use. Needs root.
     Bench(bench::Arguments),
     /// Formatting, lints, the committed BPF object, tests: what must pass before a change goes in. Needs root.
     Ci,

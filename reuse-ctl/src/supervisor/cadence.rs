@@ -48,8 +48,10 @@ pub(super) enum Next {
 pub(super) struct Cadence {
     tight: Duration,
     loose: Duration,
-    /// Not longer while a queue waits, whatever looks cost.
+    /// Not longer while a queue waits, whatever looks cost: half of what counts as blindness (`reuse_common::stall`).
     longest_while_queued: Duration,
+    /// Not longer while a fault may end.
+    longest_while_faulty: Duration,
     quiet: u32,
     mean_cost: Duration,
 }
@@ -65,7 +67,8 @@ impl Cadence {
         Self {
             tight: (hung_after / 10).clamp(TIGHT.0, TIGHT.1),
             loose: (hung_after / 4).clamp(LOOSE.0, LOOSE.1),
-            longest_while_queued: hung_after / 2,
+            longest_while_queued: hung_after / 4,
+            longest_while_faulty: hung_after / 2,
             quiet: 0,
             mean_cost: Duration::ZERO,
         }
@@ -88,7 +91,7 @@ impl Cadence {
         }
         if seen.fault {
             self.quiet = 0;
-            return Next::After(self.tight.max(affordable));
+            return Next::After(self.tight.max(affordable.min(self.longest_while_faulty)));
         }
         self.quiet = if seen.traffic { 0 } else { self.quiet.saturating_add(1) };
         let pause = self.first_pause();
@@ -151,7 +154,11 @@ mod tests {
         }
         assert_eq!(cadence.next(BUSY), Next::After(ms(40)));
         assert_eq!(cadence.next(FAULTY), Next::After(ms(40)));
-        assert_eq!(cadence.next(QUEUED), Next::After(ms(25)), "half of hung_after");
+        assert_eq!(
+            cadence.next(QUEUED),
+            Next::After(ms(12) + Duration::from_micros(500)),
+            "a quarter of hung_after"
+        );
         for _ in 0..100 {
             cadence.paid(Duration::from_micros(40));
         }

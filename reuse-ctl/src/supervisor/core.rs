@@ -38,6 +38,21 @@
 //! | `backing off` | `held`, `leaving` |
 //! | `failed` | `held`, `leaving` |
 //!
+//! **A fault** is what an active instance may have beside its phase: it is hung, or unhealthy, or both (`fault.rs`).
+//!
+//! ```text
+//!            Watched: it stalls, most others do not (reuse-common/stall.rs)
+//!            Checked: so many failures in a row                     rescue_after
+//!  faultless ─────────────────────────▶ faulty ──▶ withdrawn? ─────────────────▶ Rescue, and if it hangs Nudge
+//!      ▲                                  │  ▲    (reuse-common/withhold.rs)        │ again while its queue fills
+//!      ╰── it is proven to accept, it ────╯  ╰──────────────────────────────────────╯
+//!          passes its checks: StopNudging    after replace_after, or at once if unhealthy: replaced, start-first
+//! ```
+//!
+//! Published is who is active and not withdrawn for a fault. That is decided for all active instances together, after every
+//! input: at most a part of them, never all, and nobody if all are faulty. So whatever happens, somebody is published while
+//! anybody is active.
+//!
 //! What may be chosen is never stored: it is read off the states after every input, and said when it differs from what was
 //! said last. So no path through the rules can forget to publish or to withdraw.
 //!
@@ -46,6 +61,13 @@
 //!   `undrain` (or `restart`, which publishes).
 //! - A slot never has more than two instances that are not on their way out: one that serves or starts, and an incoming one. Of
 //!   the outgoing ones there may be several (a failed reload can be tried again at once); each of them is bounded in time.
+//! - A person's word comes before the replacement of a faulty instance: `drain`, `restart` and `reload` end one that is under
+//!   way, and while a job goes through all slots none begins. At most as many are under way as may be withdrawn, so that a
+//!   fault of all (a database is gone) does not start the whole app a second time.
+//! - A hung instance is back when it is *proven* to have accepted something since it was called. Its empty queue proves
+//!   nothing: a rescue empties it.
+//! - A canary is one more slot, the last, and `scale` waits until it is promoted or aborted: so slots come and go at the end
+//!   only. Each slot knows the version of its next instance; one whose new version fails in a promotion goes back to what it had.
 //! - A `scale` up that fails is undone as a whole: there are as many workers as before.
 //! - Before `Start` and while stopping, every request but `stop` is refused. After `Finish` nothing is said any more, not even
 //!   to a request: whoever carries out `Finish` closes the door.
@@ -61,6 +83,7 @@ mod instance;
 mod jobs;
 mod shares;
 mod slot;
+mod stopping;
 mod transitions;
 mod view;
 mod words;
@@ -75,8 +98,7 @@ pub use self::view::{FaultView, InstanceView, SlotView, View};
 use self::context::{Context, Happened, Ticket};
 use self::jobs::Jobs;
 use self::slot::{Departure, Slot};
-use self::words::Why;
-use super::interface::{Config, Done, Effect, Input, Millis, NoteKind, Seated, SlotId, VersionId};
+use super::interface::{Config, Effect, Input, Millis, NoteKind, Seated, SlotId, VersionId};
 
 /// Everything the controller knows of its workers, and the rules that change it.
 #[derive(Debug)]
@@ -267,56 +289,5 @@ impl Core {
         }
         self.published.clone_from(&choosable);
         self.cx.say(Effect::Publish(choosable));
-    }
-
-    /// Begins to end everything: `stop` and the first Ctrl-C. What is under way is given up.
-    fn stop(&mut self, waiters: Vec<Ticket>, interrupted: bool, grace_ms: u64) {
-        self.mode = Mode::Stopping { waiters, interrupted };
-        self.refuse_all_jobs();
-        for slot in &mut self.slots {
-            slot.leave(grace_ms, Why::Stop, &mut self.cx);
-        }
-    }
-
-    fn interrupt(&mut self) {
-        match &mut self.mode {
-            Mode::Stopping { interrupted: true, .. } => {
-                self.cx.note(
-                    NoteKind::Warning,
-                    None,
-                    None,
-                    "interrupted again: every worker is killed".into(),
-                );
-                for slot in &mut self.slots {
-                    slot.kill_outgoing(&mut self.cx);
-                }
-            }
-            Mode::Stopping { interrupted, .. } => *interrupted = true,
-            Mode::Idle | Mode::Running => self.stop(Vec::new(), true, self.cx.config().drain_timeout_ms),
-            Mode::Finished => {}
-        }
-    }
-
-    fn finish_when_over(&mut self) {
-        let failed = match &mut self.mode {
-            // A job that is under way has an instance somewhere: there is none to answer.
-            Mode::Running if self.slots.iter().all(Slot::has_failed) => true,
-            Mode::Stopping { waiters, .. } if self.slots.iter().all(Slot::has_left) => {
-                let slots: Vec<_> = self.slots.iter().map(Slot::id).collect();
-                for ticket in waiters.drain(..) {
-                    self.cx.answer(
-                        ticket,
-                        Ok(Done {
-                            slots: slots.clone(),
-                            message: "everything has ended".into(),
-                        }),
-                    );
-                }
-                false
-            }
-            _ => return,
-        };
-        self.mode = Mode::Finished;
-        self.cx.say(Effect::Finish { failed });
     }
 }

@@ -130,7 +130,8 @@ pub enum Input {
     /// What the kernel says of the live instances; every instance that has listeners is named.
     Observed(Vec<(InstanceId, Load)>),
     /// The accept queues of the live instances; every instance that has listeners is named. Comes every few milliseconds while there
-    /// is traffic, and at least as often as [`Effect::Nudge`] asks.
+    /// is traffic, and while an instance has something in its queue or is nudged. Looks further apart than half of `hung_after_ms`
+    /// are taken for a sleep of the controller: a stall hardly grows by them.
     Watched(Vec<(InstanceId, Backlog)>),
     /// A health check of this instance has come back. Only of instances that are ready and not on their way out.
     Checked {
@@ -169,7 +170,7 @@ pub struct Load {
 /// queues and counters can't be read at the same instant; both bounds hold for the instant in which the queue was read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Backlog {
-    /// Established connections that wait for accept().
+    /// Established connections that wait for accept(), that of an [`Effect::Nudge`] included.
     pub queue: u32,
     /// Connections accepted so far: at least.
     pub accepted_at_least: u64,
@@ -304,7 +305,8 @@ pub enum Effect {
         instance: InstanceId,
     },
     /// Open a connection of the controller's own to the instance, and keep it: when the instance accepts it, it lives again, and the next
-    /// `Watched` shows it. Until [`Effect::StopNudging`], or the instance's end.
+    /// `Watched` shows it. Until [`Effect::StopNudging`], or the instance's end. It may be said again after `StopNudging`: a rescue
+    /// takes the nudge out of the queue, too.
     Nudge {
         /// To which.
         instance: InstanceId,

@@ -52,8 +52,9 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
-    /// Of this machine, which was as busy as `before` when the measurement began.
-    pub(crate) fn describe(before: Moment) -> anyhow::Result<Self> {
+    /// Of this machine, before the measurement, and in its own network namespace: another one does not show the JIT compiler's switch.
+    pub(crate) fn describe() -> anyhow::Result<Self> {
+        let before = Moment::now()?;
         let processors = read("/proc/cpuinfo")?;
         let field = |name: &str| {
             processors.lines().find_map(|line| {
@@ -73,8 +74,14 @@ impl Machine {
                 .unwrap_or_else(|_| "unknown".to_owned()),
             jit: read("/proc/sys/net/core/bpf_jit_enable").is_ok_and(|value| value != "0"),
             before,
-            after: Moment::now()?,
+            after: before,
         })
+    }
+
+    /// The measurement is over.
+    pub(crate) fn measured(mut self) -> anyhow::Result<Self> {
+        self.after = Moment::now()?;
+        Ok(self)
     }
 }
 
@@ -96,7 +103,7 @@ impl fmt::Display for Machine {
         let stolen = (self.after.stolen - self.before.stolen) as f64;
         writeln!(
             f,
-            "- load average {:.1} before the connection rates, {:.1} after; {:.1} % of the time stolen by the hypervisor",
+            "- load average {:.1} before the measurement, {:.1} after; {:.1} % of the time stolen by the hypervisor",
             self.before.load,
             self.after.load,
             100.0 * stolen / ticks

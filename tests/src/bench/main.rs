@@ -1,11 +1,18 @@
-//! What steering costs: the connection rate against plain `SO_REUSEPORT`, and, from the samples of `reuse-ctl`'s bench `selection`,
-//! nanoseconds per selection. `cargo xtask bench` calls it; the report goes to standard output and into a file.
+//! The benchmarks: what steering costs, and how it compares. `cargo xtask bench` calls them; each scenario writes its report and plots
+//! into a folder.
 
+mod clock;
+mod document;
+mod latency;
+mod load;
 mod machine;
 mod pairs;
+mod peers;
 mod predictions;
+mod process;
 mod programs;
 mod report;
+mod scenario;
 mod selection;
 mod server;
 mod spread;
@@ -13,7 +20,7 @@ mod traffic;
 
 use std::fs;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -21,30 +28,45 @@ use clap::Parser;
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 
+use document::Setting;
+use scenario::mixed::Work;
+
 /// Benchmarks
 #[derive(Debug, Parser)]
 enum Arguments {
-    /// Measures, and writes the report
-    Report {
+    /// What the program in the kernel costs
+    Steering {
         /// What was printed by the bench `selection`
         #[arg(long)]
         selection: PathBuf,
-        /// Where the report goes, besides standard output
-        #[arg(long)]
-        output: Option<PathBuf>,
-        /// The commit that was built
-        #[arg(long, default_value = "unknown")]
-        revision: String,
-        /// The day, as it is to stand in the report
-        #[arg(long, default_value = "unknown")]
-        date: String,
-        /// Pairs of rounds per policy
-        #[arg(long, default_value_t = 100)]
-        pairs: usize,
-        /// Length of a round
-        #[arg(long, default_value_t = 120)]
-        round_ms: u64,
+        #[command(flatten)]
+        setting: Setting,
     },
+    /// Short and long requests, against other ways to run four workers
+    Mixed {
+        /// What a worker does for a request
+        #[arg(long, value_enum, default_value = "block")]
+        work: Work,
+        /// Only least-loaded and the peers whose name contains this
+        #[arg(long, default_value = "")]
+        only: String,
+        #[command(flatten)]
+        setting: Setting,
+    },
+    /// One of four workers stopped
+    Hung(Setting),
+    /// All workers replaced under load
+    Reload(Setting),
+    /// The controller when nothing happens
+    Idle(Setting),
+    /// Writes the index of the reports in a folder
+    Index {
+        /// The folder
+        #[arg(long)]
+        output: PathBuf,
+    },
+    /// The load generator: reads a plan, writes what became of each request
+    Load,
     /// The server whose connection rate is measured
     Server {
         /// Where it listens
@@ -55,37 +77,34 @@ enum Arguments {
 
 fn main() -> anyhow::Result<()> {
     match Arguments::parse() {
+        Arguments::Steering { selection, setting } => steering(&selection, setting),
+        Arguments::Mixed { work, only, setting } => scenario::mixed::measure(&setting, work, &only),
+        Arguments::Hung(setting) => scenario::hung::measure(&setting),
+        Arguments::Reload(setting) => scenario::reload::measure(&setting),
+        Arguments::Idle(setting) => scenario::idle::measure(&setting),
+        Arguments::Index { output } => document::index(&output),
+        Arguments::Load => load::generator::main(),
         Arguments::Server { listen } => server::serve(listen),
-        Arguments::Report {
-            selection,
-            output,
-            revision,
-            date,
-            pairs,
-            round_ms,
-        } => {
-            let samples = fs::read_to_string(&selection).with_context(|| format!("read {}", selection.display()))?;
-            let selection = selection::Selection::parse(&samples)?;
-            let before = machine::Moment::now()?;
-            pin()?;
-            let rates = pairs::measure(pairs, Duration::from_millis(round_ms))?;
-            let machine = machine::Machine::describe(before)?;
-            let report = report::Report {
-                revision,
-                date,
-                machine,
-                rates,
-                selection,
-            }
-            .to_string();
-            print!("{report}");
-            if let Some(path) = output {
-                fs::write(&path, &report).with_context(|| format!("write {}", path.display()))?;
-                eprintln!("==> written to {}", path.display());
-            }
-            Ok(())
-        }
     }
+}
+
+fn steering(selection: &Path, setting: Setting) -> anyhow::Result<()> {
+    let (pairs, round_ms) = if setting.quick { (15, 100) } else { (100, 120) };
+    let samples = fs::read_to_string(selection).with_context(|| format!("read {}", selection.display()))?;
+    let selection = selection::Selection::parse(&samples)?;
+    let machine = machine::Machine::describe()?;
+    pin()?;
+    let rates = pairs::measure(pairs, Duration::from_millis(round_ms))?;
+    let report = report::Report {
+        machine: machine.measured()?,
+        revision: setting.revision,
+        date: setting.date,
+        rates,
+        selection,
+    }
+    .to_string();
+    print!("{report}");
+    document::write(&setting.output.join("steering.md"), &report)
 }
 
 /// Client, servers and controller, all of which this process starts, share one core. The rate is then one over the CPU time of a

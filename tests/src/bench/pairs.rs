@@ -4,17 +4,16 @@
 //! `reuse-ctl run`; every other pair runs in the other order. Only the ratio within a pair counts, so that a machine that others use
 //! too disturbs both of its sides alike. The control, plain against plain, shows what the method itself adds.
 
-use std::env;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use nix::time::{ClockId, clock_getcpuclockid, clock_gettime};
-use nix::unistd::Pid;
 use reuse_tests::{App, Namespace, kernel, wait};
 
+use crate::process::cpu_seconds;
 use crate::programs::{Programs, Statistics};
+use crate::server;
 use crate::traffic::{self, Round};
 
 const WORKERS: usize = 4;
@@ -65,7 +64,7 @@ pub(crate) fn measure(pairs: usize, length: Duration) -> anyhow::Result<Vec<Rate
 
 fn steered(policy: &'static str, pairs: usize, length: Duration, plain: &Plain) -> anyhow::Result<Rate> {
     let workers = WORKERS.to_string();
-    let app = App::run(&["--workers", &workers, "--policy", policy], &server_command(STEERED)?);
+    let app = App::run(&["--workers", &workers, "--policy", policy], &server::command(STEERED)?);
     let before = app.status();
     let controller = before.pid;
     let side = Side {
@@ -184,14 +183,6 @@ impl Side {
     }
 }
 
-/// CPU time of a process, with that of threads that have ended.
-fn cpu_seconds(pid: u32) -> anyhow::Result<f64> {
-    let clock: ClockId = clock_getcpuclockid(Pid::from_raw(i32::try_from(pid).context("a process id")?))
-        .with_context(|| format!("clock_getcpuclockid({pid})"))?;
-    let time = clock_gettime(clock).context("clock_gettime")?;
-    Ok(Duration::from(time).as_secs_f64())
-}
-
 /// Servers that nobody steers.
 struct Plain {
     address: SocketAddr,
@@ -200,7 +191,7 @@ struct Plain {
 
 impl Plain {
     fn start(address: SocketAddr) -> anyhow::Result<Self> {
-        let command = server_command(address)?;
+        let command = server::command(address)?;
         let mut plain = Self {
             address,
             servers: Vec::new(),
@@ -237,18 +228,6 @@ impl Drop for Plain {
             drop(server.wait());
         }
     }
-}
-
-/// This program again, as the server.
-fn server_command(address: SocketAddr) -> anyhow::Result<Vec<String>> {
-    let own = env::current_exe().context("own path")?;
-    let own = own.to_str().context("own path is UTF-8")?;
-    Ok(vec![
-        own.to_owned(),
-        "server".to_owned(),
-        "--listen".to_owned(),
-        address.to_string(),
-    ])
 }
 
 const fn loopback(port: u16) -> SocketAddr {

@@ -2,6 +2,7 @@
 
 use std::fmt::{self, Formatter};
 
+use crate::document::{self, Target};
 use crate::machine::Machine;
 use crate::pairs::Rate;
 use crate::predictions::{self, CASES, RATIO_TARGET, RATIO_TOLERANCE, TIME_TOLERANCE};
@@ -23,11 +24,12 @@ impl fmt::Display for Report {
         writeln!(f, "# What steering costs\n")?;
         writeln!(
             f,
-            "Written by `cargo xtask bench` on {} at commit {}. Numbers are medians, with quartiles in brackets. Predictions were written \
+            "Written by `cargo xtask bench steering` on {} at commit {}. Numbers are medians, with quartiles in brackets. Predictions were written \
              down before the first run (`tests/src/bench/predictions.rs`); targets are what a later version is to reach.\n",
             self.date, self.revision
         )?;
         write!(f, "{}", self.machine)?;
+        write!(f, "\n{}", document::targets(&self.targets()))?;
         self.write_rates(f)?;
         self.write_steps(f)?;
         self.write_selections(f)?;
@@ -36,6 +38,40 @@ impl fmt::Display for Report {
 }
 
 impl Report {
+    fn targets(&self) -> Vec<Target> {
+        let steered = self.rates.iter().filter(|rate| rate.policy != "control");
+        let rates = steered.map(|rate| {
+            let ratio = Spread::of(&rate.ratio);
+            let (low, high) = ratio.confidence;
+            Target {
+                what: format!(
+                    "connection rate with {} over plain `SO_REUSEPORT`, median of {} pairs",
+                    rate.policy,
+                    rate.ratio.len()
+                ),
+                aim: format!("≥ {RATIO_TARGET}"),
+                measured: format!("{:.3}, 95 %: {low:.3} … {high:.3}", ratio.median),
+                reached: ratio.reaches(RATIO_TARGET),
+            }
+        });
+        // The largest group that there is a target for stands for the case; all of them are in the table below.
+        let costs = CASES.iter().filter_map(|case| {
+            let sizes = self.selection.sizes();
+            let (workers, aim) = sizes
+                .into_iter()
+                .rev()
+                .find_map(|workers| Some((workers, predictions::selection_target_ns(case, workers)?)))?;
+            let above = Spread::of_differences(self.selection.ns(case, workers)?, self.selection.ns("empty", workers)?);
+            Some(Target {
+                what: format!("a selection above an empty program, {case}, {workers} workers"),
+                aim: format!("≤ {aim:.0} ns"),
+                measured: format!("{} ns", above.shown(0)),
+                reached: Some(above.median <= aim),
+            })
+        });
+        rates.chain(costs).collect()
+    }
+
     fn write_rates(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let pairs = self.rates.first().map_or(0, |rate| rate.ratio.len());
         writeln!(f, "\n## Connection rate against plain `SO_REUSEPORT`\n")?;
@@ -67,8 +103,8 @@ impl Report {
                 ratio.confidence.0,
                 ratio.confidence.1,
                 predicted.map_or_else(|| "–".to_owned(), |predicted| format!("{predicted:.2}")),
-                verdict(hit),
-                target(ratio.reaches(RATIO_TARGET)),
+                document::foretold(hit),
+                document::reached(ratio.reaches(RATIO_TARGET)),
                 Spread::of(&rate.cpu_ratio).shown(3),
                 controller(rate),
             )?;
@@ -160,9 +196,9 @@ impl Report {
             Spread::of(ns).shown(0),
             above.shown(0),
             predicted.map_or_else(|| "–".to_owned(), |predicted| format!("{predicted:.0}")),
-            verdict(hit),
+            document::foretold(hit),
             aim.map_or_else(|| "–".to_owned(), |aim| format!("≤ {aim:.0}")),
-            aim.map_or("", |aim| target(Some(above.median <= aim))),
+            aim.map_or("", |aim| document::reached(Some(above.median <= aim))),
             Spread::of_differences(warm_ns, warm_empty).shown(0),
         )
     }
@@ -208,16 +244,4 @@ fn controller(rate: &Rate) -> String {
         percent(&rate.controller_busy),
         percent(&rate.controller_idle)
     )
-}
-
-fn verdict(hit: bool) -> &'static str {
-    if hit { "as predicted" } else { "**prediction missed**" }
-}
-
-fn target(reached: Option<bool>) -> &'static str {
-    match reached {
-        Some(true) => "reached",
-        Some(false) => "**not reached**",
-        None => "undecided",
-    }
 }

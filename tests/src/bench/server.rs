@@ -1,5 +1,6 @@
 //! The least that a server can do: accept, read, answer one byte, close. Whatever steering costs weighs most against this.
 
+use std::env;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener};
 
@@ -24,4 +25,19 @@ pub(crate) fn serve(address: SocketAddr) -> anyhow::Result<()> {
             drop(stream.write_all(b"."));
         }
     }
+}
+
+/// The command line of this program as the server.
+///
+/// # Errors
+/// When the program's own path is not known, or not text.
+pub(crate) fn command(address: SocketAddr) -> anyhow::Result<Vec<String>> {
+    let own = env::current_exe().context("own path")?;
+    let own = own.to_str().context("own path is UTF-8")?;
+    Ok(vec![
+        own.to_owned(),
+        "server".to_owned(),
+        "--listen".to_owned(),
+        address.to_string(),
+    ])
 }

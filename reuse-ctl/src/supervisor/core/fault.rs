@@ -1,16 +1,21 @@
 //! What is wrong with an active instance, and what is due about it.
 //!
 //! ```text
-//! called ──▶ withdrawn, if the app can bear it ── rescue_after ──▶ rescued, and nudged if it hangs ──▶ …again, if something is queued again
+//! called ──▶ withdrawn, if the app can bear it ── rescue_after ──▶ rescued, and nudged if it hangs ⟲ while its queue fills again
 //!    └────── replace_after (hung), at once (unhealthy) ──▶ replaced
 //! ```
 //!
 //! A rescue empties the queue, so an empty queue says nothing: a hung instance lives again when it is proven to have accepted
 //! something since it was called. The nudge, a connection of the controller's own, gives a withdrawn one something to accept.
 
+mod ailment;
+
 use super::context::Context;
 use crate::api::types::FaultKind;
 use crate::supervisor::interface::{Config, Effect, HealthRules, InstanceId, Millis, NoteKind};
+use ailment::Ailment;
+
+pub(super) use ailment::Symptom;
 
 /// Handshakes that were under way at a rescue complete within a round trip: no use to rescue more often.
 const RESCUE_AT_MOST_EVERY_MS: u64 = 10;
@@ -43,20 +48,6 @@ pub(super) struct Fault {
     nudged_at: Option<Millis>,
     /// Whether people were told last that it is withdrawn for this, or that it stays published.
     told: Option<bool>,
-}
-
-#[derive(Debug)]
-enum Ailment {
-    Hung(Symptom),
-    Unhealthy(Symptom),
-    Both { hung: Symptom, unhealthy: Symptom },
-}
-
-#[derive(Debug)]
-pub(super) struct Symptom {
-    pub(super) since: Millis,
-    /// To follow the worker's name.
-    pub(super) reason: String,
 }
 
 #[derive(Debug)]
@@ -93,7 +84,9 @@ impl Vigil {
     }
 
     pub(super) fn has(&self, kind: FaultKind) -> bool {
-        self.fault.as_ref().is_some_and(|fault| fault.symptom(kind).is_some())
+        self.fault
+            .as_ref()
+            .is_some_and(|fault| fault.ailment.symptom(kind).is_some())
     }
 
     /// Counts a health check, and gives how many of its kind there were in a row.
@@ -114,10 +107,7 @@ impl Vigil {
         self.fault = Some(match self.fault.take() {
             None => Fault {
                 since: symptom.since,
-                ailment: match kind {
-                    FaultKind::Hung => Ailment::Hung(symptom),
-                    FaultKind::Unhealthy => Ailment::Unhealthy(symptom),
-                },
+                ailment: Ailment::new(kind, symptom),
                 withdrawn: None,
                 nudged_at: None,
                 told: None,
@@ -160,28 +150,12 @@ impl Fault {
         self.withdrawn.is_some()
     }
 
-    /// The one to show: that it hangs tells more than that it fails its checks.
     pub(super) fn kind(&self) -> FaultKind {
-        match self.ailment {
-            Ailment::Hung(_) | Ailment::Both { .. } => FaultKind::Hung,
-            Ailment::Unhealthy(_) => FaultKind::Unhealthy,
-        }
+        self.ailment.kind()
     }
 
     pub(super) fn reason(&self) -> &str {
-        match &self.ailment {
-            Ailment::Hung(symptom) | Ailment::Unhealthy(symptom) | Ailment::Both { hung: symptom, .. } => {
-                &symptom.reason
-            }
-        }
-    }
-
-    fn symptom(&self, kind: FaultKind) -> Option<&Symptom> {
-        match (&self.ailment, kind) {
-            (Ailment::Hung(hung) | Ailment::Both { hung, .. }, FaultKind::Hung) => Some(hung),
-            (Ailment::Unhealthy(unhealthy) | Ailment::Both { unhealthy, .. }, FaultKind::Unhealthy) => Some(unhealthy),
-            (Ailment::Hung(_), FaultKind::Unhealthy) | (Ailment::Unhealthy(_), FaultKind::Hung) => None,
-        }
+        self.ailment.reason()
     }
 
     /// Withdraws it or publishes it. Gives what was told before, if that has become wrong.
@@ -238,9 +212,9 @@ impl Fault {
 
     /// When it is to be replaced, if ever.
     pub(super) fn replacement_due(&self, config: &Config) -> Option<Millis> {
-        let hung = self.symptom(FaultKind::Hung).zip(config.hung.replace_after_ms);
+        let hung = self.ailment.symptom(FaultKind::Hung).zip(config.hung.replace_after_ms);
         let hung = hung.map(|(symptom, after_ms)| symptom.since.plus(after_ms));
-        let unhealthy = self.symptom(FaultKind::Unhealthy).map(|symptom| symptom.since);
+        let unhealthy = self.ailment.symptom(FaultKind::Unhealthy).map(|symptom| symptom.since);
         hung.into_iter().chain(unhealthy).min()
     }
 
@@ -269,34 +243,8 @@ impl Fault {
 
     fn nudge_due(&self, config: &Config) -> Option<Millis> {
         let withdrawn = self.withdrawn.as_ref()?;
-        let wanted = self.nudged_at.is_none() && self.symptom(FaultKind::Hung).is_some();
+        let wanted = self.nudged_at.is_none() && self.ailment.symptom(FaultKind::Hung).is_some();
         wanted.then(|| withdrawn.since.plus(config.hung.rescue_after_ms))
-    }
-}
-
-impl Ailment {
-    fn and(self, kind: FaultKind, symptom: Symptom) -> Self {
-        match (self, kind) {
-            (Self::Hung(hung), FaultKind::Unhealthy) => Self::Both {
-                hung,
-                unhealthy: symptom,
-            },
-            (Self::Unhealthy(unhealthy), FaultKind::Hung) => Self::Both {
-                hung: symptom,
-                unhealthy,
-            },
-            (same, _) => same,
-        }
-    }
-
-    /// What is left; or itself, if nothing is.
-    fn without(self, kind: FaultKind) -> Result<Self, Self> {
-        match (self, kind) {
-            (Self::Both { unhealthy, .. }, FaultKind::Hung) => Ok(Self::Unhealthy(unhealthy)),
-            (Self::Both { hung, .. }, FaultKind::Unhealthy) => Ok(Self::Hung(hung)),
-            (other @ Self::Hung(_), FaultKind::Unhealthy) | (other @ Self::Unhealthy(_), FaultKind::Hung) => Ok(other),
-            (ended, _) => Err(ended),
-        }
     }
 }
 

@@ -77,21 +77,20 @@ impl Core {
     }
 
     fn withhold(&mut self) {
-        let active = self.slots.iter().filter_map(Slot::active);
-        let mut candidates: Vec<_> = active
+        let active = || self.slots.iter().filter_map(Slot::active);
+        if active().all(|instance| instance.fault().is_none()) {
+            self.all_faulty = false;
+            return;
+        }
+        let mut candidates: Vec<_> = active()
             .map(|instance| Candidate {
                 faulty_since_ms: instance.fault().map(|fault| fault.since().0),
                 withdrawn: false,
             })
             .collect();
-        let faulty = candidates.iter().filter(|one| one.faulty_since_ms.is_some()).count();
-        if faulty == 0 {
-            self.all_faulty = false;
-            return;
-        }
         let at_most_percent = self.cx.config().hung.at_most_percent;
         withhold::decide(&mut candidates, at_most_percent);
-        let all_faulty = faulty == candidates.len();
+        let all_faulty = candidates.iter().all(|one| one.faulty_since_ms.is_some());
         if all_faulty && !self.all_faulty {
             self.warn_of_all();
         }

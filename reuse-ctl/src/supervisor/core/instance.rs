@@ -28,7 +28,7 @@ pub(super) struct Instance {
     slot: SlotId,
     requested_at: Millis,
     /// What it can do is remembered while it is withdrawn.
-    watch: Watch,
+    watch: Box<Watch>,
     phase: Phase,
 }
 
@@ -64,7 +64,7 @@ enum Plan {
 #[derive(Debug)]
 enum Standing {
     /// Published, unless it is withdrawn for a fault.
-    Active(Vigil),
+    Active(Box<Vigil>),
     /// Withdrawn by a person; something may be left on it.
     Draining(Drain),
     /// Withdrawn by a person; nothing is left on it.
@@ -80,7 +80,7 @@ impl Instance {
             id: cx.spawn(slot, version),
             slot,
             requested_at: cx.now(),
-            watch: Watch::new(),
+            watch: Box::default(),
             phase,
         }
     }

@@ -1,15 +1,20 @@
 //! Scripts, one file a rule, and properties under arbitrary inputs.
 
+mod canary;
 mod crash;
 mod drain;
 mod ending;
 mod events;
+mod health;
+mod hung;
 mod properties;
 mod referee;
 mod reload;
 mod restart;
 mod scale;
+mod shares;
 mod sight;
 mod start;
 mod stop;
+mod traffic;
 pub(super) mod world;

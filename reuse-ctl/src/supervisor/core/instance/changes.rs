@@ -154,7 +154,7 @@ impl Instance {
 
     fn activate(&mut self, pid: u32, ready_at: Millis, how: &str, cx: &mut Context) -> Phase {
         self.watch.restart();
-        let standing = Standing::Active(Vigil::begin(cx.now()));
+        let standing = Standing::Active(Box::new(Vigil::begin(cx.now())));
         let next = Phase::Serving {
             pid,
             ready_at,

@@ -94,12 +94,15 @@ impl Instance {
         }
     }
 
-    /// When it is to be replaced for a fault, and whether it had proved stable before that fault.
-    pub(in crate::supervisor::core) fn replacement_due(&self, config: &Config) -> Option<(Millis, bool)> {
+    /// When it is to be replaced for its fault, if ever.
+    pub(in crate::supervisor::core) fn replacement_due(&self, config: &Config) -> Option<Millis> {
+        self.fault()?.replacement_due(config)
+    }
+
+    /// For how long it had been active without a fault when the present one began.
+    pub(in crate::supervisor::core) fn faultless_ms(&self) -> Option<u64> {
         let vigil = self.vigil()?;
-        let fault = vigil.fault()?;
-        let was_stable = fault.since().since(vigil.faultless_since()) >= config.stable_ms;
-        Some((fault.replacement_due(config)?, was_stable))
+        Some(vigil.fault()?.since().since(vigil.faultless_since()))
     }
 
     pub(in crate::supervisor::core) fn fault(&self) -> Option<&Fault> {

@@ -2,7 +2,7 @@
 
 use super::{Seat, Slot};
 use crate::supervisor::core::context::Context;
-use crate::supervisor::core::fault::note_kind;
+use crate::supervisor::core::fault::{Fault, note_kind};
 use crate::supervisor::core::instance::{Instance, OnReady};
 use crate::supervisor::core::words::{self, Why};
 use crate::supervisor::interface::{Config, Millis};
@@ -21,19 +21,23 @@ pub(super) enum Cause {
 pub(super) struct Reliefs {
     /// None of them was followed by a stable time without a fault.
     in_a_row: u32,
-    not_before: Millis,
+    last: Option<Relief>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Relief {
+    begun: Millis,
+    /// When the next one may begin.
+    next: Millis,
 }
 
 impl Slot {
     /// When its instance is to be replaced for a fault. What is due may have to wait for other things.
     pub(in crate::supervisor::core) fn relief_due(&self, config: &Config) -> Option<Millis> {
         let Seat::Held(current) = &self.seat else { return None };
-        let (due, was_stable) = current.replacement_due(config)?;
-        Some(if was_stable {
-            due
-        } else {
-            due.max(self.reliefs.not_before)
-        })
+        let due = current.replacement_due(config)?;
+        let wait = self.reliefs.last.filter(|_| !self.has_proved_well(current, config));
+        Some(wait.map_or(due, |relief| due.max(relief.next)))
     }
 
     pub(in crate::supervisor::core) fn is_being_relieved(&self) -> bool {
@@ -78,22 +82,26 @@ impl Slot {
     }
 
     fn count_relief(&mut self, current: &Instance, cx: &mut Context) {
-        let was_stable = current.replacement_due(cx.config()).is_some_and(|(_, stable)| stable);
-        let in_a_row = if was_stable {
-            1
-        } else {
-            self.reliefs.in_a_row.saturating_add(1)
-        };
+        if self.has_proved_well(current, cx.config()) {
+            self.reliefs.in_a_row = 0;
+        }
+        self.reliefs.in_a_row = self.reliefs.in_a_row.saturating_add(1);
         // Never at once again, whatever is configured: each leaves a process behind that has to end.
-        let delay_ms = cx.backoff_ms(in_a_row).max(1);
-        self.reliefs = Reliefs {
-            in_a_row,
-            not_before: cx.now().plus(delay_ms),
-        };
+        let delay_ms = cx.backoff_ms(self.reliefs.in_a_row).max(1);
+        self.reliefs.last = Some(Relief {
+            begun: cx.now(),
+            next: cx.now().plus(delay_ms),
+        });
         if let Some(fault) = current.fault() {
             let lasting = words::lasting(cx.now().since(fault.since()));
             let what = format!("has been {} for {lasting}: it is replaced", words::fault(fault.kind()));
             current.note(note_kind(fault.kind()), &what, cx);
         }
+    }
+
+    /// Its present fault came after a stable time without one, and was not the reason for the last relief.
+    fn has_proved_well(&self, current: &Instance, config: &Config) -> bool {
+        let is_new = |fault: &Fault| self.reliefs.last.is_none_or(|relief| relief.begun < fault.since());
+        current.fault().is_some_and(is_new) && current.faultless_ms().is_some_and(|ms| ms >= config.stable_ms)
     }
 }

@@ -1,10 +1,12 @@
 //! What may happen, sensible or not, for the properties.
 
 use proptest::prelude::*;
-use reuse_common::Policy;
+use reuse_common::{Policy, Share};
 
 use super::world::config;
-use crate::supervisor::interface::{Command, Config, Exit, Load, ScaleTarget, SlotId};
+use crate::supervisor::interface::{
+    Backlog, Command, Config, Exit, HealthRules, HungRules, Load, ScaleTarget, SlotId, VersionId,
+};
 
 /// One thing that happens. Instances are picked among those that were ever spawned, the dead ones included.
 #[derive(Debug, Clone)]
@@ -17,6 +19,15 @@ pub(super) enum Event {
     Unready(usize),
     Exited(usize, Exit),
     Observed(Vec<(usize, Load)>),
+    /// So many looks in a row, so many milliseconds apart, during which these slots accept nothing and the others something.
+    Serve {
+        looks: u8,
+        gap_ms: u64,
+        hung: u8,
+    },
+    /// Readings as they may come in the worst case: not even true.
+    Watched(Vec<(usize, Backlog)>),
+    Checked(usize, bool),
     Interrupt,
     Start,
 }
@@ -58,6 +69,38 @@ pub(super) fn command() -> impl Strategy<Value = Command> {
         1 => (0..3_u16).prop_map(|more| Command::Scale(ScaleTarget::Up(more))),
         1 => (0..3_u16).prop_map(|fewer| Command::Scale(ScaleTarget::Down(fewer))),
         1 => policy.prop_map(Command::SetPolicy),
+        1 => (slot(), proptest::option::of(share())).prop_map(|(slot, share)| Command::Weigh { slot, share }),
+        2 => (share(), 1..9_u32).prop_map(|(share, version)| Command::Canary { share, version: VersionId(version) }),
+        2 => Just(Command::Promote),
+        2 => Just(Command::Abort),
+    ]
+}
+
+fn share() -> impl Strategy<Value = Share> {
+    prop_oneof![3 => 1..4_000_u16, 1 => 1..10_000_u16]
+        .prop_map(|share| Share::from_hundredths_of_a_percent(share).expect("1 to 9,999"))
+}
+
+fn backlog() -> impl Strategy<Value = Backlog> {
+    (0..4_u32, 0..9_u64, 0..9_u64).prop_map(|(queue, accepted_at_least, accepted_at_most)| Backlog {
+        queue,
+        accepted_at_least,
+        accepted_at_most,
+    })
+}
+
+/// What makes instances faulty, and well again.
+pub(super) fn trouble() -> impl Strategy<Value = Event> {
+    let looks = || (1..40_u8, 2..9_u64);
+    // Mostly one at a time: then the others are fine.
+    let hung = prop_oneof![4 => (0..5_u8).prop_map(|slot| 1 << slot), 2 => any::<u8>(), 1 => Just(u8::MAX)];
+    let serve = (looks(), hung).prop_map(|((looks, gap_ms), hung)| Event::Serve { looks, gap_ms, hung });
+    let well = looks().prop_map(|(looks, gap_ms)| Event::Serve { looks, gap_ms, hung: 0 });
+    prop_oneof![
+        4 => serve,
+        4 => well,
+        1 => proptest::collection::vec((pick(), backlog()), 0..5).prop_map(Event::Watched),
+        8 => (pick(), prop_oneof![3 => Just(false), 1 => Just(true)]).prop_map(|(which, passed)| Event::Checked(which, passed)),
     ]
 }
 
@@ -87,6 +130,7 @@ pub(super) fn event() -> impl Strategy<Value = Event> {
     prop_oneof![
         20 => fate(),
         8 => command().prop_map(Event::Ask),
+        6 => trouble(),
         1 => Just(Event::Start),
     ]
 }
@@ -96,30 +140,47 @@ pub(super) fn ending() -> impl Strategy<Value = Event> {
     prop_oneof![2 => stop, 1 => Just(Event::Interrupt)]
 }
 
+fn timeout() -> impl Strategy<Value = u64> {
+    prop_oneof![Just(0_u64), 1..40_000_u64]
+}
+
+pub(super) fn hung_rules() -> impl Strategy<Value = HungRules> {
+    let replace_after_ms = proptest::option::of(0..2_000_u64);
+    let percent = prop_oneof![2 => Just(50), 1 => 0..=100_u8];
+    (0..60_u64, 0..200_u64, replace_after_ms, percent).prop_map(
+        |(hung_after_ms, rescue_after_ms, replace_after_ms, at_most_percent)| HungRules {
+            hung_after_ms,
+            rescue_after_ms,
+            replace_after_ms,
+            at_most_percent,
+        },
+    )
+}
+
 /// From sensible to all zeros.
 pub(super) fn any_config() -> impl Strategy<Value = Config> {
-    let timeout = || prop_oneof![Just(0_u64), 1..40_000_u64];
-    (
+    let health = (0..4_u32, 0..3_u32).prop_map(|(fails, passes)| HealthRules { fails, passes });
+    let base = (
         1..5_u16,
-        timeout(),
-        timeout(),
-        timeout(),
-        timeout(),
         0..4_u32,
         any::<u64>(),
-    )
-        .prop_map(
-            |(workers, ready_timeout_ms, drain_timeout_ms, stop_timeout_ms, backoff_min_ms, crash_limit, seed)| {
-                Config {
-                    workers,
-                    ready_timeout_ms,
-                    drain_timeout_ms,
-                    stop_timeout_ms,
-                    backoff_min_ms,
-                    crash_limit,
-                    seed,
-                    ..config()
-                }
-            },
-        )
+        hung_rules(),
+        proptest::option::of(health),
+    );
+    let timeouts = (timeout(), timeout(), timeout(), timeout());
+    (base, timeouts).prop_map(|((workers, crash_limit, seed, hung, health), timeouts)| {
+        let (ready_timeout_ms, drain_timeout_ms, stop_timeout_ms, backoff_min_ms) = timeouts;
+        Config {
+            workers,
+            ready_timeout_ms,
+            drain_timeout_ms,
+            stop_timeout_ms,
+            backoff_min_ms,
+            crash_limit,
+            seed,
+            hung,
+            health,
+            ..config()
+        }
+    })
 }

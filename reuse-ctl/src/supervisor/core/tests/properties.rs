@@ -2,10 +2,12 @@
 
 use proptest::prelude::*;
 
-use super::events::{Event, any_config, drain, ending, event, exit, fate, load, pick, slot};
+use super::events::{
+    Event, any_config, command, drain, ending, event, exit, fate, hung_rules, load, pick, slot, trouble,
+};
 use super::world::{World, config};
 use crate::api::types::WorkerState;
-use crate::supervisor::interface::{Command, Config, Effect, Exit, Input, InstanceId};
+use crate::supervisor::interface::{Command, Config, Effect, Exit, HealthRules, Input, InstanceId};
 
 impl World {
     fn picked(&self, which: usize) -> InstanceId {
@@ -52,6 +54,31 @@ impl World {
                 let loads = loads.iter().map(|(which, load)| (self.picked(*which), *load)).collect();
                 self.send(Input::Observed(loads));
             }
+            Event::Serve { looks, gap_ms, hung } => {
+                for _ in 0..*looks {
+                    self.pass(*gap_ms);
+                    for slot in self.core.view().slots {
+                        let Some(instance) = slot.current else { continue };
+                        let server = self.traffic.of(instance);
+                        if hung >> slot.id.0.min(7) & 1 == 1 {
+                            server.queue += u32::from(slot.published);
+                        } else {
+                            server.accepted += 1 + u64::from(server.queue);
+                            server.queue = 0;
+                        }
+                    }
+                    self.look();
+                }
+            }
+            Event::Watched(backlogs) => {
+                let backlogs = backlogs.iter().map(|(which, backlog)| (self.picked(*which), *backlog));
+                let backlogs = backlogs.collect();
+                self.send(Input::Watched(backlogs));
+            }
+            Event::Checked(which, passed) => self.send(Input::Checked {
+                instance: self.picked(*which),
+                outcome: if *passed { Ok(()) } else { Err("no".into()) },
+            }),
             Event::Interrupt => self.send(Input::Interrupt),
             Event::Start => self.send(Input::Start),
         }
@@ -62,6 +89,7 @@ impl World {
     fn behave(&mut self, gets_ready: bool) {
         for _ in 0..1000 {
             let mut idle = true;
+            self.heal();
             for (instance, pid, ready, killed) in self.processes() {
                 match (pid, killed) {
                     (None, _) => self.send(Input::Spawned { instance, pid: 9 }),
@@ -78,6 +106,26 @@ impl World {
             }
         }
         panic!("it never comes to rest: {:?}", self.core);
+    }
+
+    /// Whoever is faulty accepts again, and passes its checks.
+    fn heal(&mut self) {
+        for server in self.traffic.servers.values_mut() {
+            server.accepted += 1_000 + u64::from(server.queue);
+            server.queue = 0;
+        }
+        self.look();
+        for slot in self.core.view().slots {
+            if slot.fault.is_none() {
+                continue;
+            }
+            let instance = slot.current.expect("an active one is faulty");
+            for _ in 0..4 {
+                let outcome = Ok(());
+                self.send(Input::Checked { instance, outcome });
+            }
+        }
+        assert!(self.core.view().slots.iter().all(|slot| slot.fault.is_none()));
     }
 
     fn processes(&self) -> Vec<(InstanceId, Option<u32>, bool, bool)> {
@@ -188,6 +236,45 @@ proptest! {
                     slot.instances.iter().filter(|one| one.state != WorkerState::Stopping).count();
                 prop_assert!(not_on_their_way_out <= 2, "one serves, one comes: {:?}", slot);
             }
+        }
+    }
+
+    /// As all requests, in an app that runs well at first: so that there are faults worth the name.
+    #[test]
+    fn faults_and_requests_get_along(
+        config in any_config(),
+        events in proptest::collection::vec(prop_oneof![
+            6 => trouble(),
+            3 => command().prop_map(Event::Ask),
+            12 => (0..3_usize).prop_map(Event::Ready),
+            1 => pick().prop_map(Event::Unready),
+            2 => (pick(), exit()).prop_map(|(which, exit)| Event::Exited(which, exit)),
+            1 => (0..3_000_u64).prop_map(Event::Pass),
+        ], 0..100),
+    ) {
+        let workers = 4;
+        let mut world = World::warm(workers, World::asleep(Config { workers, ready_timeout_ms: 30_000, ..config }));
+        events.iter().for_each(|event| world.happen(event));
+        world.behave(true);
+        prop_assert!(world.referee.unanswered.is_empty(), "{:?}", world.referee.unanswered);
+    }
+
+    /// Without requests and crashes: who is active is published, but for the faulty ones that the app can do without.
+    #[test]
+    fn nobody_is_withdrawn_but_for_a_fault(
+        hung in hung_rules(),
+        events in proptest::collection::vec(trouble(), 0..60),
+    ) {
+        let health = Some(HealthRules { fails: 2, passes: 2 });
+        let workers = 5;
+        let mut world = World::warm(workers, World::asleep(Config { workers, hung, health, ..config() }));
+        for event in &events {
+            world.happen(event);
+            let slots = world.core.view().slots;
+            let faulty = slots.iter().filter(|slot| slot.fault.is_some()).count();
+            let limit = (5 * usize::from(hung.at_most_percent) / 100).min(4);
+            let withdrawn = if faulty == 5 { 0 } else { faulty.min(limit) };
+            prop_assert_eq!(world.published_slots().len(), 5 - withdrawn, "{:?}", slots);
         }
     }
 

@@ -2,8 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::supervisor::core::Core;
-use crate::supervisor::interface::{Effect, Input, InstanceId, Millis, RequestId, Seated, SlotId};
+use reuse_common::Share;
+
+use crate::api::types::{FaultKind, WorkerState};
+use crate::supervisor::core::{Core, View};
+use crate::supervisor::interface::{Config, Effect, Input, InstanceId, Millis, RequestId, Seated, SlotId};
 
 /// What the referee knows of a process, from the inputs and effects alone.
 #[derive(Debug, Default)]
@@ -23,9 +26,18 @@ pub(super) struct Referee {
     pub(super) unanswered: BTreeSet<RequestId>,
     pub(super) finished: Option<bool>,
     spawned: BTreeSet<InstanceId>,
+    nudged: BTreeSet<InstanceId>,
+    at_most_percent: u8,
 }
 
 impl Referee {
+    pub(super) fn of(config: &Config) -> Self {
+        Self {
+            at_most_percent: config.hung.at_most_percent,
+            ..Self::default()
+        }
+    }
+
     pub(super) fn hear(&mut self, input: &Input) {
         match input {
             Input::Request { id, .. } if self.finished.is_none() => assert!(self.unanswered.insert(*id)),
@@ -39,6 +51,7 @@ impl Referee {
             }
             Input::Exited { instance, .. } => {
                 self.alive.remove(instance);
+                self.nudged.remove(instance);
             }
             Input::Ready { instance } => self.set_ready(*instance, true),
             Input::Unready { instance, .. } => self.set_ready(*instance, false),
@@ -87,11 +100,19 @@ impl Referee {
                     );
                     self.finished = Some(*failed);
                 }
-                Effect::SetPolicy(_)
-                | Effect::Note(_)
-                | Effect::Rescue { .. }
-                | Effect::Nudge { .. }
-                | Effect::StopNudging { .. } => {}
+                Effect::Rescue { instance } => {
+                    self.signalled(*instance);
+                    assert!(!self.published.is_empty(), "nobody to take what {instance:?} has");
+                    assert!(!self.nudged.contains(instance), "its nudge would go to another");
+                }
+                Effect::Nudge { instance } => {
+                    self.signalled(*instance);
+                    assert!(self.nudged.insert(*instance), "{instance:?} is nudged twice");
+                }
+                Effect::StopNudging { instance } => {
+                    assert!(self.nudged.remove(instance), "{instance:?} is not nudged");
+                }
+                Effect::SetPolicy(_) | Effect::Note(_) => {}
             }
         }
         for Seated { instance, .. } in &self.published {
@@ -105,6 +126,7 @@ impl Referee {
                 "{instance:?} is published and being ended"
             );
         }
+        self.see_view(&core.view());
         if let Some(deadline) = core.next_deadline() {
             assert!(deadline > now, "{deadline:?} is due already at {now:?}");
         }
@@ -122,6 +144,63 @@ impl Referee {
         );
     }
 
+    /// What `status` shows must fit what was said.
+    fn see_view(&self, view: &View) {
+        let active: Vec<_> = view
+            .slots
+            .iter()
+            .filter(|slot| slot.state == WorkerState::Active)
+            .collect();
+        let withdrawn = active.iter().filter(|slot| !slot.published).count();
+        assert!(
+            active.is_empty() || withdrawn < active.len(),
+            "somebody could serve: {active:?}"
+        );
+        assert!(
+            withdrawn <= active.len() * usize::from(self.at_most_percent) / 100,
+            "too many are withdrawn: {active:?}"
+        );
+        let published: Vec<_> = view.slots.iter().filter(|slot| slot.published).collect();
+        let said = self
+            .published
+            .iter()
+            .map(|seated| (seated.slot, Some(seated.instance), seated.share));
+        assert!(
+            said.eq(published.iter().map(|slot| (slot.id, slot.current, slot.share))),
+            "{published:?} are shown, {:?} are published",
+            self.published
+        );
+        for slot in &view.slots {
+            let withdrawn = slot.fault.as_ref().is_some_and(|fault| fault.withdrawn);
+            assert_eq!(
+                withdrawn,
+                slot.state == WorkerState::Active && !slot.published,
+                "{slot:?}"
+            );
+        }
+        for instance in &self.nudged {
+            let fault = active.iter().find(|slot| slot.current == Some(*instance));
+            let fault = fault.and_then(|slot| slot.fault.as_ref());
+            assert!(
+                fault.is_some_and(|fault| fault.kind == FaultKind::Hung),
+                "{instance:?} is nudged and not hung"
+            );
+        }
+        let canaries: Vec<_> = view
+            .slots
+            .iter()
+            .filter(|slot| slot.canary)
+            .map(|slot| slot.id)
+            .collect();
+        assert!(canaries.len() <= 1, "{canaries:?}");
+        assert!(
+            canaries
+                .iter()
+                .all(|canary| view.slots.last().is_some_and(|last| last.id == *canary)),
+            "the canary is the last: {canaries:?}"
+        );
+    }
+
     fn see_publish(&mut self, set: &[Seated]) {
         assert_ne!(self.published, set, "published again without a change");
         assert!(
@@ -135,6 +214,14 @@ impl Referee {
                 .unwrap_or_else(|| panic!("{instance:?} does not live"));
             assert_eq!(process.slot, Some(*slot));
         }
+        let shares = set.iter().filter_map(|seated| seated.share);
+        let sum: u16 = shares.map(Share::hundredths_of_a_percent).sum();
+        let whole = if set.iter().any(|seated| seated.share.is_none()) {
+            Share::WHOLE - 1
+        } else {
+            Share::WHOLE
+        };
+        assert!(sum <= whole, "nothing is left for some: {set:?}");
         self.published = set.to_vec();
     }
 

@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use reuse_common::Policy;
 
 use super::referee::Referee;
+use super::traffic::Traffic;
 use crate::supervisor::core::Core;
 use crate::supervisor::interface::{
     Command, Config, Done, Effect, Exit, HungRules, Input, InstanceId, Load, Millis, Refusal, RequestId, ScaleTarget,
-    SlotId,
+    SlotId, VersionId,
 };
 
 /// What a server with nothing to do looks like.
@@ -52,6 +53,8 @@ pub(super) struct World {
     /// Whether a `Spawn` is answered at once.
     pub(super) spawns: bool,
     pub(super) replies: BTreeMap<RequestId, Outcome>,
+    pub(super) traffic: Traffic,
+    pub(super) started_from: BTreeMap<InstanceId, VersionId>,
     next_request: u64,
 }
 
@@ -59,12 +62,14 @@ impl World {
     /// Not even started.
     pub(super) fn asleep(config: Config) -> Self {
         Self {
+            referee: Referee::of(&config),
             core: Core::new(config, Policy::LeastLoaded),
             now: Millis(1_000_000),
-            referee: Referee::default(),
             said: Vec::new(),
             spawns: true,
             replies: BTreeMap::new(),
+            traffic: Traffic::default(),
+            started_from: BTreeMap::new(),
             next_request: 0,
         }
     }
@@ -90,6 +95,10 @@ impl World {
         self.referee.see(&effects, &self.core, self.now);
         self.said.extend_from_slice(&effects);
         for effect in effects {
+            self.traffic.see(&effect);
+            if let Effect::Spawn { instance, version, .. } = effect {
+                self.started_from.insert(instance, version);
+            }
             match effect {
                 Effect::Reply { id, outcome } => assert!(self.replies.insert(id, outcome).is_none()),
                 Effect::Spawn { instance, .. } if self.spawns => {

@@ -1,0 +1,74 @@
+//! How another instance takes the seat.
+
+use super::relief::Cause;
+use super::{Order, Seat, Slot};
+use crate::supervisor::core::context::Context;
+use crate::supervisor::core::instance::{Instance, OnReady};
+use crate::supervisor::core::words::Why;
+use crate::supervisor::interface::InstanceId;
+
+impl Slot {
+    /// Begins to replace the instance and gives the one to be replaced, if there is one. An instance that does not serve is not
+    /// worth waiting for: it is ended at once, whichever the order. Must not be called while [`Slot::busy`].
+    pub(in crate::supervisor::core) fn replace(
+        &mut self,
+        order: Order,
+        on_ready: OnReady,
+        cx: &mut Context,
+    ) -> Option<InstanceId> {
+        let mut replaced = None;
+        self.give_way(cx);
+        self.reseat(|slot, seat| match seat {
+            Seat::Held(current) => {
+                let old = current.id();
+                replaced = Some(old);
+                match order {
+                    Order::StartFirst if current.is_serving() => Seat::Replacing {
+                        current,
+                        incoming: Instance::request(slot.id, slot.version, on_ready, cx),
+                        cause: Cause::Asked,
+                    },
+                    Order::StartFirst => {
+                        slot.end(current, cx.config().drain_timeout_ms, Why::Replaced, cx);
+                        slot.seat_afresh(on_ready, cx)
+                    }
+                    Order::StopFirst => {
+                        slot.end(current, cx.config().drain_timeout_ms, Why::Replaced, cx);
+                        Seat::Vacating { old, on_ready }
+                    }
+                }
+            }
+            Seat::Failing { dying, .. } => {
+                let old = dying.id();
+                replaced = Some(old);
+                slot.outgoing.push(dying);
+                match order {
+                    Order::StartFirst => slot.seat_afresh(on_ready, cx),
+                    Order::StopFirst => Seat::Vacating { old, on_ready },
+                }
+            }
+            Seat::BackingOff { .. } | Seat::Failed { .. } => slot.seat_afresh(on_ready, cx),
+            busy @ (Seat::Replacing { .. } | Seat::Vacating { .. } | Seat::Leaving) => {
+                debug_assert!(false, "the caller asks `busy` first");
+                busy
+            }
+        });
+        replaced
+    }
+
+    pub(super) fn seat_new(&mut self, on_ready: OnReady, cx: &mut Context) -> Seat {
+        let instance = Instance::request(self.id, self.version, on_ready, cx);
+        self.seat_incoming(instance)
+    }
+
+    /// As [`Slot::seat_new`], because a person wants it: what was before is forgiven.
+    fn seat_afresh(&mut self, on_ready: OnReady, cx: &mut Context) -> Seat {
+        self.crashes = 0;
+        self.seat_new(on_ready, cx)
+    }
+
+    pub(super) fn seat_incoming(&mut self, incoming: Instance) -> Seat {
+        self.seated += 1;
+        Seat::Held(incoming)
+    }
+}
