@@ -320,7 +320,7 @@ fn replacements_that_fail_are_tried_less_and_less_often() {
     let (mut world, hung) = replacing(100);
     let mut begun = Vec::new();
     let mut newest = hung;
-    for _ in 0..10_000 / 5 {
+    for _ in 0..80_000 / 5 {
         world.wait(5);
         if world.newest(2) != newest && world.newest(2) != hung {
             newest = world.newest(2);
@@ -329,9 +329,9 @@ fn replacements_that_fail_are_tried_less_and_less_often() {
         }
     }
     let gaps: Vec<_> = begun.windows(2).map(|pair| pair[1].since(pair[0])).collect();
-    assert!(gaps.len() >= 3, "{gaps:?}");
-    for (gap, expected) in gaps.iter().zip([400..=605, 800..=1205, 1600..=2405, 3200..=4805]) {
-        assert!(expected.contains(gap), "{gaps:?}");
+    assert!(gaps.len() >= 2, "{gaps:?}");
+    for (gap, expected) in gaps.iter().zip([10_000, 20_000, 40_000]) {
+        assert!((expected..=expected + 10).contains(gap), "{gaps:?}");
     }
     assert_eq!(world.current(2), hung, "it is still there, to come back");
     world.accept(2);
