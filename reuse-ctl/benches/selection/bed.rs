@@ -14,7 +14,7 @@ use reuse_ctl::{
     supervisor::interface::{InstanceId, SlotId},
 };
 
-use crate::group::{Group, Traffic};
+use crate::group::{Chooser, Group, Traffic};
 
 /// Everything that is measured.
 pub(crate) struct Bed {
@@ -54,21 +54,24 @@ impl Bed {
         };
         for &size in sizes {
             for traffic in Traffic::ALL {
-                let group = Group::steered(&mut bed.app, size, traffic)?;
-                bed.groups.push(group);
-                let group = Group::empty(&mut bed.app, size, traffic, true)?;
-                bed.groups.push(group);
+                for chooser in Chooser::PROGRAMS {
+                    let group = match chooser {
+                        Chooser::Ours => Group::steered(&mut bed.app, size, traffic)?,
+                        other => Group::compared(&mut bed.app, other, size, traffic, true)?,
+                    };
+                    bed.groups.push(group);
+                }
             }
         }
         inside.leave()?;
         Ok(bed)
     }
 
-    /// The group of this size and traffic, under our program or under the one that does nothing.
-    pub(crate) fn group(&self, size: u16, traffic: Traffic, is_empty: bool) -> &Group {
+    /// The group of this size and traffic under this program.
+    pub(crate) fn group(&self, size: u16, traffic: Traffic, chooser: Chooser) -> &Group {
         self.groups
             .iter()
-            .find(|group| group.size == size && group.traffic == traffic && group.is_empty() == is_empty)
+            .find(|group| (group.size, group.traffic, group.chooser) == (size, traffic, chooser))
             .expect("there is one of each")
     }
 

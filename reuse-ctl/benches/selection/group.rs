@@ -42,24 +42,35 @@ impl Traffic {
     }
 }
 
+/// Who chooses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Chooser {
+    /// Our program.
+    Ours,
+    /// A program that always selects the same member: what any steering must pay.
+    Fixed,
+    /// A program that does nothing; the kernel's hash chooses, outside of its time.
+    Empty,
+    /// No program.
+    Kernel,
+}
+
+impl Chooser {
+    /// The programs.
+    pub(crate) const PROGRAMS: [Self; 3] = [Self::Ours, Self::Fixed, Self::Empty];
+}
+
 /// One group of sockets, all of them ours.
 pub(crate) struct Group {
     pub(crate) size: u16,
     pub(crate) traffic: Traffic,
+    pub(crate) chooser: Chooser,
     address: SocketAddr,
     members: Vec<Socket>,
     runs: Option<Runs>,
-    program: Program,
-}
-
-#[expect(clippy::large_enum_variant, reason = "there are a dozen of them")]
-enum Program {
-    Steered(GroupProgram),
-    /// Does nothing.
-    Empty {
-        _open: OwnedFd,
-    },
-    None,
+    steered: Option<GroupProgram>,
+    /// The bench's own program.
+    _program: Option<OwnedFd>,
 }
 
 impl Group {
@@ -82,48 +93,49 @@ impl Group {
         Ok(Self {
             size,
             traffic,
+            chooser: Chooser::Ours,
             address,
             members,
             runs: Some(Runs::of(fd)),
-            program: Program::Steered(program),
+            steered: Some(program),
+            _program: None,
         })
     }
 
-    /// Under the program that does nothing; with stamps, if wanted, so that only the program differs.
-    pub(crate) fn empty(app: &mut AppPrograms, size: u16, traffic: Traffic, stamped: bool) -> anyhow::Result<Self> {
-        let program = runtime::load_empty()?;
+    /// Under a program of the bench, or none; with stamps, if wanted, so that only the program differs.
+    pub(crate) fn compared(
+        app: &mut AppPrograms,
+        chooser: Chooser,
+        size: u16,
+        traffic: Traffic,
+        stamped: bool,
+    ) -> anyhow::Result<Self> {
         let (address, members) = members(size, traffic)?;
         if stamped {
             stamp(app, &members)?;
         }
-        runtime::attach(members[0].as_fd(), &program)?;
+        let program = match chooser {
+            Chooser::Ours | Chooser::Kernel => None,
+            Chooser::Empty => Some(runtime::load(&runtime::EMPTY)?),
+            Chooser::Fixed => {
+                // The program keeps the array.
+                let array = runtime::array_of(members[1].as_fd())?;
+                Some(runtime::load(&runtime::select_fixed(array.as_fd()))?)
+            }
+        };
+        if let Some(program) = &program {
+            runtime::attach(members[0].as_fd(), program)?;
+        }
         Ok(Self {
             size,
             traffic,
+            chooser,
             address,
             members,
-            runs: Some(Runs::of(program.as_raw_fd())),
-            program: Program::Empty { _open: program },
+            runs: program.as_ref().map(|program| Runs::of(program.as_raw_fd())),
+            steered: None,
+            _program: program,
         })
-    }
-
-    /// Left to the kernel's hash.
-    pub(crate) fn unsteered(size: u16) -> anyhow::Result<Self> {
-        let traffic = Traffic::Connections;
-        let (address, members) = members(size, traffic)?;
-        Ok(Self {
-            size,
-            traffic,
-            address,
-            members,
-            runs: None,
-            program: Program::None,
-        })
-    }
-
-    /// Whether it is under the program that does nothing.
-    pub(crate) fn is_empty(&self) -> bool {
-        matches!(self.program, Program::Empty { .. })
     }
 
     /// What the group's program has used so far.
@@ -154,9 +166,9 @@ impl Group {
 
     /// How often our program has chosen a worker; `None` for any other.
     pub(crate) fn chosen(&self) -> anyhow::Result<Option<u64>> {
-        match &self.program {
-            Program::Steered(program) => Ok(Some(program.verdicts()?.get(Verdict::Chosen))),
-            Program::Empty { .. } | Program::None => Ok(None),
+        match &self.steered {
+            Some(program) => Ok(Some(program.verdicts()?.get(Verdict::Chosen))),
+            None => Ok(None),
         }
     }
 

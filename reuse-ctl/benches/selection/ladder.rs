@@ -12,7 +12,7 @@ use crate::{
     WARM_UP,
     bed::Bed,
     clients::Clients,
-    group::{Group, Traffic},
+    group::{Chooser, Group, Traffic},
 };
 
 /// Per step and round: a few milliseconds, shorter than the machine's moods.
@@ -30,9 +30,11 @@ pub(crate) struct Step {
 /// Climbs the ladder `rounds` times.
 pub(crate) fn measure(bed: &mut Bed, rounds: usize) -> anyhow::Result<Vec<Step>> {
     // Outside of the app's cgroup, where `track` does not see them.
-    let unsteered = Group::unsteered(WORKERS)?;
-    let with_program = Group::empty(&mut bed.app, WORKERS, Traffic::Connections, false)?;
-    let with_stamps = Group::empty(&mut bed.app, WORKERS, Traffic::Connections, true)?;
+    let mut compared =
+        |chooser, stamped| Group::compared(&mut bed.app, chooser, WORKERS, Traffic::Connections, stamped);
+    let unsteered = compared(Chooser::Kernel, false)?;
+    let with_program = compared(Chooser::Empty, false)?;
+    let with_stamps = compared(Chooser::Empty, true)?;
     let mut steps = [
         "plain SO_REUSEPORT",
         "+ an empty program",
@@ -52,8 +54,8 @@ pub(crate) fn measure(bed: &mut Bed, rounds: usize) -> anyhow::Result<Vec<Step>>
                 0 => &unsteered,
                 1 => &with_program,
                 2 => &with_stamps,
-                3 => bed.group(WORKERS, Traffic::Connections, true),
-                _ => bed.group(WORKERS, Traffic::Connections, false),
+                3 => bed.group(WORKERS, Traffic::Connections, Chooser::Empty),
+                _ => bed.group(WORKERS, Traffic::Connections, Chooser::Ours),
             };
             group.send(&clients[..WARM_UP])?;
             let before = cpu_ns()?;

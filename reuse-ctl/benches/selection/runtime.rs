@@ -8,6 +8,10 @@ use std::{
 
 use anyhow::Context as _;
 
+/// Commands of bpf(2), and a type of map: `include/uapi/linux/bpf.h`.
+const MAP_CREATE: libc::c_long = 0;
+const MAP_UPDATE_ELEM: libc::c_long = 2;
+const MAP_TYPE_REUSEPORT_SOCKARRAY: u32 = 20;
 /// `BPF_PROG_LOAD`, the type and the attach type of `select`: `include/uapi/linux/bpf.h`.
 const PROG_LOAD: libc::c_long = 5;
 const TYPE_SK_REUSEPORT: u32 = 21;
@@ -16,7 +20,28 @@ const ATTACH_SELECT_OR_MIGRATE: u32 = 40;
 const SO_ATTACH_REUSEPORT_EBPF: libc::c_int = 52;
 
 /// `r0 = 1; exit`: SK_PASS, and the kernel's hash decides outside of the program's time.
-const EMPTY: [u64; 2] = [0x0000_0001_0000_00b7, 0x0000_0000_0000_0095];
+pub(crate) const EMPTY: [u64; 2] = [0x0000_0001_0000_00b7, 0x0000_0000_0000_0095];
+
+/// Selects the member at index 1 of the array `members` whatever comes: what no steering can do without.
+pub(crate) fn select_fixed(members: BorrowedFd<'_>) -> [u64; 9] {
+    let map = u64::from(members.as_raw_fd().cast_unsigned());
+    [
+        // *(u32 *)(r10 - 4) = 1
+        0x0000_0001_fffc_0a62,
+        // r2 = members
+        map << 32 | 0x1218,
+        0,
+        // r3 = r10 - 4
+        0x0000_0000_0000_a3bf,
+        0xffff_fffc_0000_0307,
+        // r4 = 0
+        0x0000_0000_0000_04b7,
+        // sk_select_reuseport(r1, r2, r3, r4)
+        0x0000_0052_0000_0085,
+        EMPTY[0],
+        EMPTY[1],
+    ]
+}
 
 /// What a program has used so far.
 #[derive(Debug, Clone, Copy)]
@@ -93,32 +118,60 @@ struct LoadAttributes {
     expected_attach_type: u32,
 }
 
-/// Loads the program that does nothing.
-pub(crate) fn load_empty() -> anyhow::Result<OwnedFd> {
+/// Loads a program of these instructions in place of `select`.
+pub(crate) fn load(instructions: &[u64]) -> anyhow::Result<OwnedFd> {
     let mut attributes = LoadAttributes {
         prog_type: TYPE_SK_REUSEPORT,
-        insn_cnt: 2,
-        insns: EMPTY.as_ptr().addr() as u64,
+        insn_cnt: u32::try_from(instructions.len()).context("few instructions")?,
+        insns: instructions.as_ptr().addr() as u64,
         license: c"GPL".as_ptr().addr() as u64,
         expected_attach_type: ATTACH_SELECT_OR_MIGRATE,
         ..LoadAttributes::default()
     };
-    attributes.prog_name[..5].copy_from_slice(b"empty");
-    // SAFETY: the attributes are as long as said, and what they point to lives as long as the call.
-    let fd = unsafe {
-        libc::syscall(
-            libc::SYS_bpf,
-            PROG_LOAD,
-            &raw const attributes,
-            size_of::<LoadAttributes>(),
-        )
-    };
-    if fd < 0 {
-        return Err(io::Error::last_os_error()).context("BPF_PROG_LOAD of two instructions");
-    }
-    let fd = i32::try_from(fd).context("a descriptor")?;
+    attributes.prog_name[..5].copy_from_slice(b"bench");
+    // SAFETY: what the attributes point to lives as long as the call.
+    let fd = unsafe { bpf(PROG_LOAD, &attributes) }.context("BPF_PROG_LOAD of a few instructions")?;
     // SAFETY: the kernel has just given it to us.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// The first fields for `BPF_MAP_CREATE`: type, size of a key, size of a value, how many, flags.
+type CreateAttributes = [u32; 5];
+
+/// The fields for `BPF_MAP_UPDATE_ELEM`: map, address of the key, address of the value, flags.
+type UpdateAttributes = [u64; 4];
+
+/// An array of two places whose place 1 is this listener's.
+pub(crate) fn array_of(listener: BorrowedFd<'_>) -> anyhow::Result<OwnedFd> {
+    let attributes: CreateAttributes = [MAP_TYPE_REUSEPORT_SOCKARRAY, 4, 8, 2, 0];
+    // SAFETY: nothing is pointed to.
+    let fd = unsafe { bpf(MAP_CREATE, &attributes) }.context("BPF_MAP_CREATE")?;
+    // SAFETY: the kernel has just given it to us.
+    let array = unsafe { OwnedFd::from_raw_fd(fd) };
+    let key = 1_u32;
+    let socket = u64::from(listener.as_raw_fd().cast_unsigned());
+    let attributes: UpdateAttributes = [
+        u64::from(fd.cast_unsigned()),
+        (&raw const key).addr() as u64,
+        (&raw const socket).addr() as u64,
+        0,
+    ];
+    // SAFETY: key and value live as long as the call.
+    unsafe { bpf(MAP_UPDATE_ELEM, &attributes) }.context("BPF_MAP_UPDATE_ELEM")?;
+    Ok(array)
+}
+
+/// bpf(2).
+///
+/// # Safety
+/// The attributes must be those of the command, and what they point to must be valid.
+unsafe fn bpf<T>(command: libc::c_long, attributes: &T) -> io::Result<i32> {
+    // SAFETY: the attributes are as long as said; for the rest, the caller's promise.
+    let result = unsafe { libc::syscall(libc::SYS_bpf, command, attributes, size_of::<T>()) };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    i32::try_from(result).map_err(io::Error::other)
 }
 
 /// Puts a program in charge of the group that this listener belongs to.
