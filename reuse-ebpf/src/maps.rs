@@ -8,17 +8,15 @@ use aya_ebpf::{
     },
     helpers::bpf_sk_storage_get,
     macros::{btf_map, map},
-    maps::{Array, HashMap, LruHashMap, PerCpuArray, ReusePortSockArray, RingBuf},
+    maps::{Array, HashMap, LruHashMap, ReusePortSockArray, RingBuf},
 };
 use reuse_common::{
     app::{App, AppTable},
     client::{ClientKey, ClientRecord},
+    group::{Group, GroupTable},
     limits::MAX_MEMBERS,
     notice::Notice,
-    rendezvous::Buckets,
-    seats::Membership,
-    settings::{DirectedKey, GroupState, Stamp},
-    verdict::VerdictCounts,
+    settings::{DirectedKey, Stamp},
 };
 
 /// The controller maps it into its memory.
@@ -46,22 +44,24 @@ pub(crate) static NOTICES: RingBuf = RingBuf::with_byte_size(256 * 1024, 0);
 #[btf_map]
 pub(crate) static STAMPS: StampMap = StampMap::new();
 
+/// The controller maps it into its memory.
 #[map]
-pub(crate) static GROUP: Array<GroupState> = Array::with_max_entries(1, 0);
-#[map]
-pub(crate) static MEMBERSHIP: Array<Membership> = Array::with_max_entries(2, 0);
-#[map]
-pub(crate) static BUCKETS: Array<Buckets> = Array::with_max_entries(2, 0);
+pub(crate) static GROUP: Array<GroupTable> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
 pub(crate) static MEMBERS: ReusePortSockArray = ReusePortSockArray::with_max_entries(MAX_MEMBERS as u32, 0);
-#[map]
-pub(crate) static VERDICTS: PerCpuArray<VerdictCounts> = PerCpuArray::with_max_entries(1, 0);
 
 /// The app's settings and its live load table.
 #[inline(always)]
 pub(crate) fn app() -> Option<App> {
     // SAFETY: a map value lives as long as the program.
     APP.get_ptr_mut(0).map(|table| unsafe { App::new(table) })
+}
+
+/// Who may be chosen in this group.
+#[inline(always)]
+pub(crate) fn group() -> Option<Group> {
+    // SAFETY: a map value lives as long as the program.
+    GROUP.get_ptr_mut(0).map(|table| unsafe { Group::new(table) })
 }
 
 /// Socket storage whose values every accepted connection inherits from its listener. Declared by hand: aya-ebpf's own type has no

@@ -47,8 +47,8 @@ impl Traffic {
 pub(crate) enum Chooser {
     /// Our program.
     Ours,
-    /// A program that always selects the same member: what any steering must pay.
-    Fixed,
+    /// A program that selects one of four members by a few bits of the hash: what any steering must pay.
+    Blind,
     /// A program that does nothing; the kernel's hash chooses, outside of its time.
     Empty,
     /// No program.
@@ -57,7 +57,7 @@ pub(crate) enum Chooser {
 
 impl Chooser {
     /// The programs.
-    pub(crate) const PROGRAMS: [Self; 3] = [Self::Ours, Self::Fixed, Self::Empty];
+    pub(crate) const PROGRAMS: [Self; 3] = [Self::Ours, Self::Blind, Self::Empty];
 }
 
 /// One group of sockets, all of them ours.
@@ -117,10 +117,10 @@ impl Group {
         let program = match chooser {
             Chooser::Ours | Chooser::Kernel => None,
             Chooser::Empty => Some(runtime::load(&runtime::EMPTY)?),
-            Chooser::Fixed => {
+            Chooser::Blind => {
                 // The program keeps the array.
-                let array = runtime::array_of(members[1].as_fd())?;
-                Some(runtime::load(&runtime::select_fixed(array.as_fd()))?)
+                let array = runtime::array_of([1, 2, 3, 4].map(|nth| members[nth].as_fd()))?;
+                Some(runtime::load(&runtime::select_blindly(array.as_fd()))?)
             }
         };
         if let Some(program) = &program {

@@ -52,8 +52,8 @@ struct Options {
 enum Case {
     /// A program of two instructions.
     Empty,
-    /// It selects, always the same.
-    Fixed,
+    /// It selects, without a look at anything.
+    Blind,
     Hash,
     RoundRobin,
     LeastLoaded,
@@ -66,7 +66,7 @@ enum Case {
 impl Case {
     const ALL: [Self; 7] = [
         Self::Empty,
-        Self::Fixed,
+        Self::Blind,
         Self::Hash,
         Self::RoundRobin,
         Self::LeastLoaded,
@@ -77,7 +77,7 @@ impl Case {
     fn name(self) -> &'static str {
         match self {
             Self::Empty => "empty",
-            Self::Fixed => "a fixed member",
+            Self::Blind => "a blind choice",
             Self::Hash => "hash",
             Self::RoundRobin => "round-robin",
             Self::LeastLoaded => "least-loaded",
@@ -89,7 +89,7 @@ impl Case {
     fn policy(self) -> Policy {
         match self {
             // Any but sticky, so that `track` records nobody.
-            Self::Empty | Self::Fixed | Self::Hash => Policy::Hash,
+            Self::Empty | Self::Blind | Self::Hash => Policy::Hash,
             Self::RoundRobin => Policy::RoundRobin,
             Self::LeastLoaded => Policy::LeastLoaded,
             Self::StickyHit | Self::StickyNew => Policy::Sticky,
@@ -99,7 +99,7 @@ impl Case {
     fn chooser(self) -> Chooser {
         match self {
             Self::Empty => Chooser::Empty,
-            Self::Fixed => Chooser::Fixed,
+            Self::Blind => Chooser::Blind,
             Self::Hash | Self::RoundRobin | Self::LeastLoaded | Self::StickyHit | Self::StickyNew => Chooser::Ours,
         }
     }
@@ -164,6 +164,7 @@ fn main() -> anyhow::Result<()> {
         "rounds": options.rounds,
         "connections": options.connections,
         "steps": steps,
+        "programs": runtime::sizes(&["select", "track"])?,
         "cells": cells,
     });
     println!("{samples}");

@@ -14,6 +14,7 @@ use aya::{
 };
 use reuse_common::{
     Policy,
+    app::AppTable,
     client::{ClientKey, ClientMask, ClientRecord},
     limits::MAX_PORTS,
     load::InstanceLoad,
@@ -22,7 +23,7 @@ use reuse_common::{
 };
 use tokio::io::unix::AsyncFd;
 
-use super::{BpfError, OBJECT, Pins, app_map::AppMap, in_map, program, refused, take};
+use super::{BpfError, OBJECT, Pins, in_map, mapped::MappedTable, program, refused, take};
 
 /// What the programs are told at the start.
 #[derive(Debug, Clone)]
@@ -59,7 +60,7 @@ const SHARED: [&str; 9] = [
 /// `track` and the hooks, attached to the app's cgroup as long as this lives; and the shared maps.
 pub struct AppPrograms {
     settings: Settings,
-    table: AppMap,
+    table: MappedTable<AppTable>,
     clients: HashMap<MapData, ClientKey, ClientRecord>,
     directed: HashMap<MapData, DirectedKey, u32>,
     instances: HashMap<MapData, u64, u32>,
@@ -85,7 +86,7 @@ impl AppPrograms {
         let notices = Notices::new(take(&mut ebpf, "NOTICES")?)?;
         let mut programs = Self {
             settings: settings_of(options),
-            table: AppMap::new(&mut ebpf)?,
+            table: MappedTable::new(&mut ebpf, "APP")?,
             clients: take(&mut ebpf, "CLIENTS")?,
             directed: take(&mut ebpf, "DIRECTED")?,
             instances: take(&mut ebpf, "INSTANCES")?,

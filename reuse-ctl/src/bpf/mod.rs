@@ -5,9 +5,9 @@
 //! so that each [`GroupProgram`] (one `select` per group, with tables of its own) is loaded onto the same ones.
 
 mod app;
-mod app_map;
 mod error;
 mod group;
+mod mapped;
 mod pins;
 
 use aya::{
