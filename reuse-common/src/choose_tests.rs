@@ -52,7 +52,7 @@ impl Group {
     fn open_by_load(&mut self, random: u32) -> u16 {
         let loads = self.loads();
         let slot = self.slot(by_load(&self.membership, loads, 9, random));
-        loads.entered(slot + 1, 9, true);
+        loads.entered(slot + 1, true);
         slot
     }
 }
@@ -132,11 +132,11 @@ fn sticky_keeps_moves_and_bounds() {
     // Mean 2: up to mean + 8 = 10 connections are fine, the eleventh makes the worker too full for a new client.
     let instance = group.membership.seat(home).instance();
     for _ in 0..10 {
-        loads.entered(instance, 9, true);
+        loads.entered(instance, true);
     }
     assert_eq!(choose(&group, 1, None), home);
-    loads.entered(instance, 9, true);
-    loads.entered(instance, 9, true);
+    loads.entered(instance, true);
+    loads.entered(instance, true);
     let other = choose(&group, 1, None);
     assert_ne!(other, home);
     assert_eq!(
@@ -190,8 +190,8 @@ fn least_loaded_leaves_shares_alone() {
     let mut group = Group::with_shares([(0, percent(10)), (1, None), (2, None)]);
     let loads = group.loads();
     for _ in 0..9 {
-        loads.entered(2, 9, true);
-        loads.entered(3, 9, true);
+        loads.entered(2, true);
+        loads.entered(3, true);
     }
     let chosen: Vec<u16> = (0..100)
         .map(|random| group.slot(by_load(&group.membership, loads, 9, random)))
@@ -210,7 +210,7 @@ fn sticky_honours_shares_under_load() {
         let loads = group.loads();
         if let Some(slot) = crowded {
             for _ in 0..100 {
-                loads.entered(slot + 1, 9, true);
+                loads.entered(slot + 1, true);
             }
         }
         let mut counts = [0u32; 4];
@@ -247,7 +247,7 @@ proptest! {
         group.buckets.assign(&stale.iter().map(|&slot| (slot, None)).collect::<Vec<_>>());
         let loads = group.loads();
         for instance in loaded {
-            loads.entered(instance, 9, true);
+            loads.entered(instance, true);
         }
         let count = group.membership.count();
         prop_assert!(by_hash(&group.membership, &group.buckets, hash) < count);
@@ -265,7 +265,7 @@ proptest! {
         let mut group = Group::new(0..16);
         let loads = group.loads();
         for instance in loaded {
-            loads.entered(instance, 9, true);
+            loads.entered(instance, true);
         }
         let chosen = group.membership.seat(by_load(&group.membership, loads, 9, random)).instance();
         let least = (1..=16).map(|instance| group.table.rows()[instance].established()).min();

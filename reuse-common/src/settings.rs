@@ -50,20 +50,10 @@ pub struct DirectedKey {
     pub port: u32,
 }
 
-/// What a listener's socket storage holds; its connections inherit it.
-#[repr(C)]
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Stamp {
-    /// Row of the load table.
-    pub instance: u32,
-    /// 0 until the listener's group is steered: connections made before are counted as unsteered.
-    pub steered: u32,
-}
-
 const _: () = assert!(size_of::<Settings>() == 8 + 20 + 12 + 2 * MAX_PORTS);
-const _: () = assert!(size_of::<DirectedKey>() == 20 && size_of::<Stamp>() == 8);
+const _: () = assert!(size_of::<DirectedKey>() == 20);
 
-crate::plain_data!(Settings, DirectedKey, Stamp);
+crate::plain_data!(Settings, DirectedKey);
 
 #[cfg(test)]
 mod tests {

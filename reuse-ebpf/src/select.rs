@@ -24,7 +24,7 @@ use reuse_common::{
     verdict::Verdict,
 };
 
-use crate::maps::{self, CLIENTS, DIRECTED, LISTENERS, MEMBERS, MIGRATED, MIGRATIONS};
+use crate::maps::{self, CLIENTS, DIRECTED, LISTENERS, MEMBERS, MIGRATED};
 
 const IPV4: u32 = (0x0800_u16).to_be() as u32;
 const ESTABLISHED: u32 = 1;
@@ -227,7 +227,7 @@ impl Connection<'_> {
         // SAFETY: `sk` is never null here (it is the closed listener), and neither is `migrating`.
         let (listener, state) = unsafe { ((*ctx.md).__bindgen_anon_3.sk, (*self.migrating).state) };
         if state != ESTABLISHED && state != CLOSE_WAIT {
-            // A handshake has not been counted anywhere yet, and its connection will inherit the new listener's stamp.
+            // A handshake has not been counted anywhere yet, and its connection will be in the new listener's cgroup.
             return Verdict::Migrated;
         }
         // SAFETY: the helper accepts both sockets.
@@ -241,12 +241,9 @@ impl Connection<'_> {
         let from = unsafe { LISTENERS.get(&from_cookie) }.map_or(LOT, |&instance| instance as u16);
         let loads = self.app.loads();
         loads.migrated(from, to);
-        // The connection's stamp goes on naming the old instance: `track` looks here first.
+        // The connection stays in the old instance's cgroup: `track` looks here first.
         let _ = MIGRATED.insert(&cookie, u32::from(to), u64::from(BPF_ANY));
-        if let Some(count) = MIGRATIONS.get_ptr_mut(0) {
-            // SAFETY: a live map value.
-            unsafe { cell::add_u64(count, 1) };
-        }
+        self.app.note_move();
         if self.settings().policy == POLICY_STICKY && to != LOT {
             let client = client_of_socket(self.migrating, &self.settings().client_mask);
             let record = ClientRecord::new(loads.slot(to), now_ns());

@@ -1,6 +1,7 @@
 //! One group: real sockets under the program, under one that does nothing, or under none.
 
 use std::{
+    fs::File,
     net::{Ipv4Addr, SocketAddr},
     os::fd::{AsFd as _, AsRawFd as _, OwnedFd},
     time::{Duration, Instant},
@@ -8,7 +9,10 @@ use std::{
 
 use anyhow::{Context as _, ensure};
 use reuse_common::{limits::LOT, seats::Seat, verdict::Verdict};
-use reuse_ctl::bpf::{AppPrograms, GroupProgram};
+use reuse_ctl::{
+    bpf::{AppPrograms, GroupProgram},
+    process::socket::tcp_socket_in,
+};
 use socket2::{Domain, Socket, Type};
 
 use crate::{
@@ -75,15 +79,19 @@ pub(crate) struct Group {
 
 impl Group {
     /// Under our program, with every worker published.
-    pub(crate) fn steered(app: &mut AppPrograms, size: u16, traffic: Traffic) -> anyhow::Result<Self> {
+    pub(crate) fn steered(
+        app: &mut AppPrograms,
+        cgroups: &[File],
+        size: u16,
+        traffic: Traffic,
+    ) -> anyhow::Result<Self> {
         let before = runtime::selection_programs()?;
         let mut program = GroupProgram::load(app, false)?;
         let loaded: Vec<i32> = runtime::selection_programs()?.difference(&before).copied().collect();
         let [fd] = loaded[..] else {
             anyhow::bail!("loading one program opened descriptors {loaded:?}");
         };
-        let (address, members) = members(size, traffic)?;
-        stamp(app, &members)?;
+        let (address, members) = members(app, Some(cgroups), size, traffic)?;
         for (index, member) in (LOT..).zip(&members) {
             program.set_member(index, 0, member.as_fd())?;
         }
@@ -102,18 +110,15 @@ impl Group {
         })
     }
 
-    /// Under a program of the bench, or none; with stamps, if wanted, so that only the program differs.
+    /// Under a program of the bench, or none; in these cgroups, where `track` sees it, or in none of the app's.
     pub(crate) fn compared(
         app: &mut AppPrograms,
+        cgroups: Option<&[File]>,
         chooser: Chooser,
         size: u16,
         traffic: Traffic,
-        stamped: bool,
     ) -> anyhow::Result<Self> {
-        let (address, members) = members(size, traffic)?;
-        if stamped {
-            stamp(app, &members)?;
-        }
+        let (address, members) = members(app, cgroups, size, traffic)?;
         let program = match chooser {
             Chooser::Ours | Chooser::Kernel => None,
             Chooser::Empty => Some(runtime::load(&runtime::EMPTY)?),
@@ -192,28 +197,31 @@ impl Group {
     }
 }
 
-/// Marks the members as those of the lot and of instances 1, 2, …
-fn stamp(app: &mut AppPrograms, members: &[Socket]) -> anyhow::Result<()> {
-    for (index, member) in (LOT..).zip(members) {
-        app.stamp(member, member.cookie()?, index)?;
-    }
-    Ok(())
-}
-
 /// The lot's and those of `size` workers.
-fn members(size: u16, traffic: Traffic) -> anyhow::Result<(SocketAddr, Vec<Socket>)> {
+fn members(
+    app: &mut AppPrograms,
+    cgroups: Option<&[File]>,
+    size: u16,
+    traffic: Traffic,
+) -> anyhow::Result<(SocketAddr, Vec<Socket>)> {
     let mut address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let mut members = Vec::new();
-    for _ in 0..=size {
-        let kind = match traffic {
-            Traffic::Connections => Type::STREAM,
-            Traffic::Datagrams => Type::DGRAM,
+    for index in LOT..=size {
+        let socket = match (traffic, cgroups) {
+            (Traffic::Connections, Some(cgroups)) => tcp_socket_in(&cgroups[usize::from(index)], 0, Domain::IPV4),
+            (Traffic::Connections, None) => Socket::new(Domain::IPV4, Type::STREAM, None),
+            (Traffic::Datagrams, _) => Socket::new(Domain::IPV4, Type::DGRAM, None),
         };
-        let socket = Socket::new(Domain::IPV4, kind, None).context("socket")?;
+        let socket = socket.context("socket")?;
         socket.set_reuse_port(true).context("SO_REUSEPORT")?;
         socket.bind(&address.into()).context("bind")?;
         match traffic {
-            Traffic::Connections => socket.listen(1024).context("listen")?,
+            Traffic::Connections => {
+                if cgroups.is_some() {
+                    app.steered(&socket, socket.cookie()?, index)?;
+                }
+                socket.listen(1024).context("listen")?;
+            }
             // Nobody reads them: a full buffer drops, after the selection.
             Traffic::Datagrams => socket.set_recv_buffer_size(1).context("SO_RCVBUF")?,
         }

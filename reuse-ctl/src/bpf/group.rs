@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use aya::{
     Ebpf,
-    maps::{MapData, MapError, ReusePortSockArray},
+    maps::{MapData, ReusePortSockArray},
     programs::SkReuseport,
 };
 use reuse_common::{
@@ -16,7 +16,7 @@ use reuse_common::{
     verdict::VerdictCounts,
 };
 
-use super::{AppPrograms, BpfError, in_map, mapped::MappedTable, program, refused, take};
+use super::{AppPrograms, BpfError, in_map, mapped::MappedTable, program, refused, removed, take};
 
 /// Steers one group. Dropping it does not detach the program: that ends with the group's last listener, or by [`detach`](Self::detach).
 pub struct GroupProgram {
@@ -80,10 +80,7 @@ impl GroupProgram {
     /// # Errors
     /// When the map can't be written.
     pub fn clear_member(&mut self, instance: u16, nth: u16) -> Result<(), BpfError> {
-        match self.members.clear_index(&member_index(instance, nth)) {
-            Err(MapError::SyscallError(error)) if error.io_error.raw_os_error() == Some(libc::ENOENT) => Ok(()),
-            result => result.map_err(in_map("MEMBERS")),
-        }
+        removed(self.members.clear_index(&member_index(instance, nth)), "MEMBERS")
     }
 
     /// From now on exactly these (sorted by slot) can be chosen, those with a share for just that many new connections. New connections
