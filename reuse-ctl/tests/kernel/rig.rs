@@ -305,7 +305,7 @@ pub(crate) fn ip(args: &str) {
 }
 
 /// Removes the cgroup with all that was made below it.
-struct Removed(AppCgroup);
+pub(crate) struct Removed(pub(crate) AppCgroup);
 
 impl Drop for Removed {
     fn drop(&mut self) {
