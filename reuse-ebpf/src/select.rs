@@ -18,7 +18,7 @@ use reuse_common::{
     client::{ClientKey, ClientMask, ClientRecord},
     group::{Group, Published},
     limits::{LOT, member_index},
-    load::epoch,
+    load::{Loads, epoch},
     seats::{Membership, Seat},
     settings::{DirectedKey, Settings},
     verdict::Verdict,
@@ -93,6 +93,8 @@ struct Connection<'a> {
     /// Null for a new connection. Else its socket (or its handshake's), whose listener has closed: there is no packet then, or an
     /// empty one, and addresses come from here.
     migrating: *mut bpf_sock,
+    /// The time, if the policy weighs loads; else 0.
+    now_ns: u64,
 }
 
 impl Connection<'_> {
@@ -101,6 +103,12 @@ impl Connection<'_> {
     fn new(ctx: &SkReuseportContext) -> Option<Self> {
         let (app, group) = (maps::app()?, maps::group()?);
         Some(Self {
+            // SAFETY: the helper has no preconditions.
+            now_ns: if app.settings().weighs_loads() {
+                unsafe { bpf_ktime_get_coarse_ns() }
+            } else {
+                0
+            },
             app,
             group,
             published: group.published(),
@@ -163,7 +171,7 @@ impl Connection<'_> {
                 None if policy == POLICY_ROUND_ROBIN => choose::by_turn(membership, self.group.next_turn()),
                 // POLICY_LEAST_LOADED; the controller writes no other number. The hash is the kernel's, of addresses and ports with a
                 // secret: as good a lot as a random number.
-                None => choose::by_load(membership, self.app.loads(), epoch(now_ns()), ctx.hash()),
+                None => least_loaded(membership, self.app.loads(), epoch(self.now_ns), ctx.hash()),
             },
         })
     }
@@ -183,11 +191,11 @@ impl Connection<'_> {
     fn by_client(&self, ctx: &SkReuseportContext) -> Option<u32> {
         let client = self.client(ctx)?;
         // SAFETY: the record is copied at once; an entry that is replaced meanwhile gives an older or newer slot, both valid.
-        let recorded =
-            unsafe { CLIENTS.get(&client) }.and_then(|record| record.slot(now_ns(), self.settings().client_ttl_ticks));
+        let recorded = unsafe { CLIENTS.get(&client) }
+            .and_then(|record| record.slot(self.now_ns, self.settings().client_ttl_ticks));
         Some(match choose::by_record(self.published.membership, recorded) {
             Some(place) => place,
-            None => place_for_new_client(ctx.md, &client, recorded.map_or(NOT_RECORDED, u32::from)),
+            None => place_for_new_client(ctx.md, &client, recorded.map_or(NOT_RECORDED, u32::from), self.now_ns),
         })
     }
 
@@ -217,7 +225,7 @@ impl Connection<'_> {
         loads.selected(seat.instance());
         // After a change of policy the connections of that instant are missing here, until they are established.
         if self.settings().weighs_loads() {
-            loads.reserve(seat.instance(), epoch(now_ns()));
+            loads.reserve(seat.instance(), epoch(self.now_ns));
         }
     }
 
@@ -246,7 +254,7 @@ impl Connection<'_> {
         self.app.note_move();
         if self.settings().policy == POLICY_STICKY && to != LOT {
             let client = client_of_socket(self.migrating, &self.settings().client_mask);
-            let record = ClientRecord::new(loads.slot(to), now_ns());
+            let record = ClientRecord::new(loads.slot(to), self.now_ns);
             let _ = CLIENTS.insert(&client, record, u64::from(BPF_ANY));
         }
         info!(ctx, "a queued connection moved from instance {} to {}", from, to);
@@ -254,18 +262,24 @@ impl Connection<'_> {
     }
 }
 
+/// `least-loaded`. A function of its own, so that the scan has the registers to itself.
+#[inline(never)]
+fn least_loaded(membership: &Membership, loads: Loads, epoch: u32, lot: u32) -> u32 {
+    choose::by_load(membership, loads, epoch, lot)
+}
+
 /// Where [`place_for_new_client`] is told of a slot: there was none.
 const NOT_RECORDED: u32 = u32::MAX;
 
 /// `sticky`: a client that is new, or whose slot is not published any more.
 #[inline(never)]
-fn place_for_new_client(md: *mut sk_reuseport_md, client: &ClientKey, recorded: u32) -> u32 {
+fn place_for_new_client(md: *mut sk_reuseport_md, client: &ClientKey, recorded: u32, now_ns: u64) -> u32 {
     let ctx = SkReuseportContext::new(md);
     let (Some(app), Some(group)) = (maps::app(), maps::group()) else {
         return 0;
     };
     let Published { membership, buckets } = group.published();
-    let place = choose::for_new_client(membership, buckets, app.loads(), client, epoch(now_ns()));
+    let place = choose::for_new_client(membership, buckets, app.loads(), client, epoch(now_ns));
     if recorded != NOT_RECORDED {
         let to: u16 = membership.seat(place).slot();
         debug!(&ctx, "a client moved from worker {} to {}", recorded, to);
@@ -291,12 +305,6 @@ fn pick_from<'a>(ctx: &SkReuseportContext, membership: &'a Membership, place: u3
 fn pick(ctx: &SkReuseportContext, instance: u16, listeners: u16) -> bool {
     let nth = choose::listener(ctx.hash(), listeners);
     MEMBERS.select_reuseport(ctx, member_index(instance, nth)).is_ok()
-}
-
-#[inline(always)]
-fn now_ns() -> u64 {
-    // SAFETY: the helper has no preconditions.
-    unsafe { bpf_ktime_get_coarse_ns() }
 }
 
 /// Reads from the network header.
