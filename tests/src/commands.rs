@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 
-use crate::binaries::{bun, nginx, node, node24, python, script, test_server};
+use crate::binaries::{bun, nginx, node, node24, python, script, test_server, tokio_server};
 
 /// Where the servers listen: below the range that outgoing connections take their ports from.
 pub const PORT: u16 = 8080;
@@ -21,6 +21,11 @@ pub fn rust(options: &[&str]) -> Vec<String> {
 /// The Rust server on descriptor 3.
 pub fn rust_inherited() -> Vec<String> {
     words(&[&test_server(), "--inherited"])
+}
+
+/// The tokio server.
+pub fn tokio() -> Vec<String> {
+    words(&[&tokio_server(), &SERVER.to_string()])
 }
 
 /// `Bun.serve` with `reusePort: true`, ended cleanly by SIGTERM.

@@ -20,8 +20,8 @@ const FOUR: [&str; 4] = ["--workers", "4", "--policy", "round-robin"];
 enum Block {
     /// By a request for `/block?ms=N`.
     Request,
-    /// By stopping its only child process.
-    StopChild,
+    /// By stopping it, or its only child process.
+    Stop,
 }
 
 /// Blocks one worker after the other for 60 to 200 ms, until 50 queues were rescued: again and again the worker goes on, and looks at
@@ -50,9 +50,10 @@ fn blocks_again_and_again(command: &[String], block: Block) {
             Block::Request => {
                 get_path(SERVER, &format!("/block?ms={length}")).expect("an answer, late");
             }
-            Block::StopChild => {
+            Block::Stop => {
                 let slot = usize::try_from(blocks % 4).expect("below four");
-                let stopped = Stopped::new(children[slot][0]);
+                let main = before.pid_of(u16::try_from(slot).expect("below four"));
+                let stopped = Stopped::new(children[slot].first().copied().unwrap_or(main));
                 clients.run_for(Duration::from_millis(length));
                 stopped.resume();
             }
@@ -109,7 +110,13 @@ fn asyncio_blocks_again_and_again() {
 #[test]
 fn nginx_blocks_again_and_again() {
     let folder = Scratch::new();
-    blocks_again_and_again(&commands::nginx_one(folder.path()), Block::StopChild);
+    blocks_again_and_again(&commands::nginx_one(folder.path()), Block::Stop);
+}
+
+/// It would never serve again, had it seen its listener closed once.
+#[test]
+fn tokio_blocks_again_and_again() {
+    blocks_again_and_again(&commands::tokio(), Block::Stop);
 }
 
 /// A loop of half a second, once a second, in one of four: each time the others take over within 100 ms, and it is back within 50.

@@ -20,7 +20,7 @@ const LOOK_EVERY: (Duration, Duration) = (Duration::from_millis(1), Duration::fr
 pub struct Probe {
     socket: Socket,
     target: SocketAddr,
-    key: DirectedKey,
+    local: SocketAddr,
 }
 
 impl Probe {
@@ -37,17 +37,18 @@ impl Probe {
             .local_addr()?
             .as_socket()
             .expect("an inet socket has an inet address");
-        Ok(Self {
-            socket,
-            target,
-            key: key_of(local),
-        })
+        Ok(Self { socket, target, local })
     }
 
     /// What the program has to be told before the connection is opened. It may forget it once it is open, and must before the last
     /// descriptor of it is closed: whoever gets the port next is a stranger.
     pub fn key(&self) -> DirectedKey {
-        self.key
+        key_of(self.local)
+    }
+
+    /// Where it leads, and where it comes from.
+    pub fn ends(&self) -> (SocketAddr, SocketAddr) {
+        (self.target, self.local)
     }
 
     /// Another descriptor of the connection: as long as it is open, nobody else gets the port.
@@ -67,7 +68,7 @@ impl Probe {
             .connect(self.target)
             .await?;
         let mut opened = Opened {
-            client: stream.local_addr()?,
+            client: self.local,
             target: self.target,
             stream,
             diag: Diag::new().map_err(io::Error::other)?,

@@ -154,7 +154,11 @@ mod tests {
         }
         assert_eq!(cadence.next(BUSY), Next::After(ms(40)));
         assert_eq!(cadence.next(FAULTY), Next::After(ms(40)));
-        assert_eq!(cadence.next(QUEUED), Next::After(ms(12) + Duration::from_micros(500)), "a quarter of hung_after");
+        assert_eq!(
+            cadence.next(QUEUED),
+            Next::After(ms(12) + Duration::from_micros(500)),
+            "a quarter of hung_after"
+        );
         for _ in 0..100 {
             cadence.paid(Duration::from_micros(40));
         }

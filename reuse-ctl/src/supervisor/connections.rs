@@ -18,7 +18,10 @@ use super::{
 };
 use crate::{
     api::types::Got,
-    group::{Opened, Probe},
+    group::{
+        Opened, Probe,
+        diag::{Diag, ServerSide},
+    },
 };
 
 /// Names a connection.
@@ -70,12 +73,16 @@ pub(super) enum Outcome {
 pub(super) struct Connections {
     last: u64,
     under_way: HashMap<Ticket, Connection>,
+    /// Connections to each instance that ended here while they waited in its queue, where they go on waiting.
+    abandoned: HashMap<InstanceId, u64>,
 }
 
 #[derive(Debug)]
 struct Connection {
     to: InstanceId,
     aim: Aim,
+    /// The listener's address, and its own.
+    ends: (SocketAddr, SocketAddr),
     /// Until both ends are established.
     key: Option<DirectedKey>,
     _hold: OwnedFd,
@@ -97,6 +104,11 @@ impl Connections {
         self.under_way
             .values()
             .any(|connection| connection.to == to && is_such(&connection.aim))
+    }
+
+    /// What waited has been accepted, or moved.
+    pub(super) fn forget_abandoned(&mut self, to: InstanceId) {
+        self.abandoned.remove(&to);
     }
 
     fn tickets(&self, to: InstanceId, is_such: impl Fn(&Aim) -> bool) -> Vec<Ticket> {
@@ -142,6 +154,7 @@ impl Task {
         let connection = Connection {
             to,
             aim,
+            ends: probe.ends(),
             key: Some(probe.key()),
             _hold: hold,
             _recall: recall,
@@ -190,13 +203,20 @@ impl Task {
         }
     }
 
-    /// Takes all connections to this instance back whose aim is such: what they would find out would be wrong. Returns how many of them
-    /// were established.
-    pub(super) fn recall(&mut self, to: InstanceId, is_such: impl Fn(&Aim) -> bool, why: &str) -> u64 {
-        let mut established = 0;
+    /// How many of the controller's own connections wait in the queues of this instance: those that have ended here, and those whose aim is
+    /// such.
+    pub(super) fn own_in_queue(&mut self, to: InstanceId, is_such: impl Fn(&Aim) -> bool) -> u64 {
+        let theirs = self.connections.under_way.values();
+        let mut queued = self.connections.abandoned.get(&to).copied().unwrap_or(0);
+        for connection in theirs.filter(|connection| connection.to == to && is_such(&connection.aim)) {
+            queued += u64::from(waits(&mut self.diag, connection));
+        }
+        queued
+    }
+
+    /// Takes all connections to this instance back whose aim is such: what they would find out would be wrong.
+    pub(super) fn recall(&mut self, to: InstanceId, is_such: impl Fn(&Aim) -> bool, why: &str) {
         for ticket in self.connections.tickets(to, is_such) {
-            let known = self.connections.under_way.get(&ticket);
-            established += u64::from(known.is_some_and(|connection| connection.key.is_none()));
             let Some((_, aim)) = self.take_connection(ticket) else {
                 continue;
             };
@@ -210,12 +230,14 @@ impl Task {
                 Aim::Prove(_) | Aim::Nudge => {}
             }
         }
-        established
     }
 
     /// Its end, and that of the task behind it.
     fn take_connection(&mut self, ticket: Ticket) -> Option<(InstanceId, Aim)> {
         let connection = self.connections.under_way.remove(&ticket)?;
+        if waits(&mut self.diag, &connection) {
+            *self.connections.abandoned.entry(connection.to).or_default() += 1;
+        }
         if let Some(key) = connection.key {
             // Before its socket is closed: whoever gets the port next is a stranger.
             self.forget_key(key);
@@ -228,6 +250,12 @@ impl Task {
             tracing::warn!("{error}");
         }
     }
+}
+
+/// Whether the server has not accepted it yet.
+fn waits(diag: &mut Diag, connection: &Connection) -> bool {
+    let (server, client) = connection.ends;
+    matches!(diag.server_side(server, client), Ok(ServerSide::Queued))
 }
 
 async fn open(probe: Probe, deadline: Option<Instant>) -> io::Result<Opened> {

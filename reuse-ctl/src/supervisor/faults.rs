@@ -1,10 +1,10 @@
 //! What is done for a worker that does not accept: its queue is moved to others, and a connection shows when it accepts again.
 
-use std::{collections::BTreeSet, io, time::Duration};
+use std::{collections::BTreeSet, io, sync::Arc, time::Duration};
 
 use super::{
     connections::{Aim, Outcome},
-    interface::InstanceId,
+    interface::{InstanceId, SlotId},
     live::Live,
     task::Task,
 };
@@ -39,15 +39,16 @@ impl Task {
     /// Moves what is queued on the instance to others, while it stands still: what is woken by its listener's closing, or polls it in that
     /// moment, would see a hang-up (see docs/rescue.md for what servers make of that).
     pub(super) fn rescue(&mut self, id: InstanceId) {
+        let Some(live) = self.live.get(&id) else { return };
+        let (slot, row, who, cgroup) = (live.slot, live.row, name_of(live), Arc::clone(&live.cgroup));
+        let own = self.own_in_queue(id, |_| true);
         // They would be moved as well, and what others do with them says nothing of this one.
-        let own = self.recall(
+        self.recall(
             id,
             |aim| !aim.is_proof(),
             "it does not accept; what was queued on it was moved to others",
         );
-        let Some(live) = self.live.get(&id) else { return };
-        let (slot, row, who) = (live.slot, live.row, name_of(live));
-        let frozen = match live.cgroup.freeze(FREEZE_PATIENCE) {
+        let frozen = match cgroup.freeze(FREEZE_PATIENCE) {
             Ok(frozen) => frozen,
             Err(error) => {
                 return self.console.warn(&format!(
@@ -58,28 +59,31 @@ impl Task {
         if !frozen.complete {
             tracing::debug!(%slot, "a process does not stand still: it sleeps uninterruptibly, and sees nothing either");
         }
-        let rescued = self.groups.rescue(row, &live.pids());
+        self.connections.forget_abandoned(id);
+        let rescued = self.groups.rescue(row, &cgroup.pids().unwrap_or_default());
         drop(frozen);
         match rescued {
-            Ok(moved) => {
-                let moved = moved.saturating_sub(own);
-                if moved > 0 {
-                    let connections = if moved == 1 { "connection" } else { "connections" };
-                    let message = format!("{moved} {connections} queued on {who} moved to others");
-                    self.console.say(&message);
-                    self.tell(Event {
-                        at_ms: 0,
-                        worker: Some(slot.0),
-                        pid: self.live.get(&id).and_then(Live::pid),
-                        event: "rescued".into(),
-                        message,
-                    });
-                }
-            }
+            Ok(moved) => self.tell_rescued(id, slot, &who, moved.saturating_sub(own)),
             Err(error) => self.on_failed_rescue(id, &who, &error),
         }
         self.renew_nudges();
         self.watch.hurry();
+    }
+
+    fn tell_rescued(&self, id: InstanceId, slot: SlotId, who: &str, moved: u64) {
+        if moved == 0 {
+            return;
+        }
+        let connections = if moved == 1 { "connection" } else { "connections" };
+        let message = format!("{moved} {connections} queued on {who} moved to others");
+        self.console.say(&message);
+        self.tell(Event {
+            at_ms: 0,
+            worker: Some(slot.0),
+            pid: self.live.get(&id).and_then(Live::pid),
+            event: "rescued".into(),
+            message,
+        });
     }
 
     fn on_failed_rescue(&mut self, id: InstanceId, who: &str, error: &GroupError) {
@@ -93,6 +97,19 @@ impl Task {
             self.console
                 .warn(&format!("what is queued on {who} could not be moved: {error}"));
         }
+    }
+
+    /// The queue of an instance as the machine has to know it. What the controller has put into the queue of a hung one beside the nudge
+    /// (health checks, requests of a person, and what is left of such) needs no rescue.
+    pub(super) fn queue_to_tell(&mut self, id: InstanceId, queue: u32) -> u32 {
+        if queue == 0 {
+            self.connections.forget_abandoned(id);
+        }
+        if queue <= 1 || !self.nudges.wanted.contains(&id) {
+            return queue;
+        }
+        let beside = self.own_in_queue(id, |aim| !aim.is_nudge());
+        queue.saturating_sub(u32::try_from(beside).unwrap_or(u32::MAX))
     }
 
     pub(super) fn nudge(&mut self, id: InstanceId) {

@@ -125,6 +125,7 @@ impl Task {
     fn bury(&mut self, id: InstanceId) {
         self.nudges.forget(id);
         self.recall(id, |_| true, "it has ended");
+        self.connections.forget_abandoned(id);
         let Some(live) = self.live.remove(&id) else { return };
         self.groups.unregister(live.row, live.cgroup.id());
         // The kernel may take a while to let go of it.

@@ -113,7 +113,9 @@ impl Task {
         for (&id, (row, before)) in &before {
             let Some(&queue) = queues.get(row) else { continue };
             self.groups.set_queue(*row, queue);
-            backlogs.push((id, backlog(*before, Totals::of(&self.groups.load_of(*row)), queue)));
+            let seen = backlog(*before, Totals::of(&self.groups.load_of(*row)), queue);
+            let queue = self.queue_to_tell(id, queue);
+            backlogs.push((id, Backlog { queue, ..seen }));
         }
         let arrived = self.arrived();
         let seen = Seen {
