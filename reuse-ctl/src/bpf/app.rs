@@ -5,6 +5,7 @@ use std::{
     io,
     os::fd::{AsFd, AsRawFd},
     path::Path,
+    sync::Arc,
 };
 
 use aya::{
@@ -65,7 +66,7 @@ pub struct AppPrograms {
     instances: HashMap<MapData, u64, u32>,
     listeners: HashMap<MapData, u64, u32>,
     stamps: SkStorage<MapData, Stamp>,
-    shared: SharedMaps,
+    shared: Arc<SharedMaps>,
     /// Keeps the programs and their links; detached when dropped.
     programs: Ebpf,
 }
@@ -76,11 +77,11 @@ impl AppPrograms {
     /// # Errors
     /// When the kernel refuses any of it.
     pub fn load(pins_folder: &Path, cgroup: &File, options: &AppOptions) -> Result<(Self, Notices), BpfError> {
-        let shared = SharedMaps {
+        let shared = Arc::new(SharedMaps {
             pins: Pins::create(pins_folder)?,
             client_capacity: options.client_capacity,
             verbose: options.verbose,
-        };
+        });
         let mut ebpf = shared.load_object()?;
         let notices = Notices::new(take(&mut ebpf, "NOTICES")?)?;
         let mut programs = Self {
@@ -117,7 +118,7 @@ impl AppPrograms {
     }
 
     /// What a group's copy of `select` needs to share this app's maps.
-    pub(super) fn shared(&self) -> &SharedMaps {
+    pub(super) fn shared(&self) -> &Arc<SharedMaps> {
         &self.shared
     }
 
