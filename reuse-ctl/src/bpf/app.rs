@@ -86,7 +86,7 @@ pub struct AppPrograms {
     unsteered: SkStorage<MapData, u32>,
     /// Where lots are to be made.
     lots: Arc<File>,
-    shared: SharedMaps,
+    shared: Arc<SharedMaps>,
     /// Keeps the programs and their links; detached when dropped.
     programs: Ebpf,
 }
@@ -98,11 +98,11 @@ impl AppPrograms {
     /// # Errors
     /// When the kernel refuses any of it.
     pub fn load(pins_folder: &Path, cgroup: &File, options: &AppOptions) -> Result<(Self, Notices), BpfError> {
-        let shared = SharedMaps {
+        let shared = Arc::new(SharedMaps {
             pins: Pins::create(pins_folder)?,
             client_capacity: options.client_capacity,
             verbose: options.verbose,
-        };
+        });
         let mut ebpf = shared.load_object()?;
         let notices = Notices::new(take(&mut ebpf, "NOTICES")?)?;
         let mut programs = Self {
@@ -147,7 +147,7 @@ impl AppPrograms {
     }
 
     /// What a group's copy of `select` needs to share this app's maps.
-    pub(super) fn shared(&self) -> &SharedMaps {
+    pub(super) fn shared(&self) -> &Arc<SharedMaps> {
         &self.shared
     }
 

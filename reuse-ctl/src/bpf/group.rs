@@ -1,6 +1,9 @@
 //! One group's copy of `select`, with its tables.
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::{
+    os::fd::{AsFd, AsRawFd, BorrowedFd},
+    sync::Arc,
+};
 
 use aya::{
     Ebpf,
@@ -16,7 +19,7 @@ use reuse_common::{
     verdict::VerdictCounts,
 };
 
-use super::{AppPrograms, BpfError, in_map, mapped::MappedTable, program, refused, removed, take};
+use super::{AppPrograms, BpfError, app::SharedMaps, in_map, mapped::MappedTable, program, refused, removed, take};
 
 /// Steers one group. Dropping it does not detach the program: that ends with the group's last listener, or by [`detach`](Self::detach).
 pub struct GroupProgram {
@@ -33,8 +36,21 @@ impl GroupProgram {
     /// # Errors
     /// When the kernel refuses it.
     pub fn load(app: &AppPrograms, refuse_when_empty: bool) -> Result<Self, BpfError> {
-        let mut ebpf = app.shared().load_object()?;
-        app.shared().follow_logs(&mut ebpf);
+        Self::load_beside(app.shared(), refuse_when_empty)
+    }
+
+    /// What [`load`](Self::load) does, to be called on another thread: the kernel takes a fifth of a second to verify it.
+    pub fn loader(
+        app: &AppPrograms,
+        refuse_when_empty: bool,
+    ) -> impl FnOnce() -> Result<Self, BpfError> + Send + use<> {
+        let shared = Arc::clone(app.shared());
+        move || Self::load_beside(&shared, refuse_when_empty)
+    }
+
+    fn load_beside(shared: &SharedMaps, refuse_when_empty: bool) -> Result<Self, BpfError> {
+        let mut ebpf = shared.load_object()?;
+        shared.follow_logs(&mut ebpf);
         let mut group = Self {
             table: MappedTable::new(&mut ebpf, "GROUP")?,
             members: take(&mut ebpf, "MEMBERS")?,

@@ -94,15 +94,17 @@ impl Groups {
         Ok(self.groups.entry(addr).or_insert(group))
     }
 
-    /// Has a spare program ready for the next group; called when there is time.
-    ///
-    /// # Errors
-    /// The kernel refuses it.
-    pub fn prepare(&mut self) -> Result<(), BpfError> {
-        if self.spare.is_none() {
-            self.spare = Some(GroupProgram::load(&self.app, self.refuse_when_empty)?);
+    /// What loads a spare program for the next group, to be called on another thread, if there is none: it takes a while.
+    pub fn spare_loader(&self) -> Option<impl FnOnce() -> Result<GroupProgram, BpfError> + Send + use<>> {
+        match self.spare {
+            Some(_) => None,
+            None => Some(GroupProgram::loader(&self.app, self.refuse_when_empty)),
         }
-        Ok(())
+    }
+
+    /// Keeps it for the next group.
+    pub fn set_spare(&mut self, spare: GroupProgram) {
+        self.spare = Some(spare);
     }
 
     /// A row for a new instance of `slot` whose processes are going to be in this cgroup.

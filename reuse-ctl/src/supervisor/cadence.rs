@@ -1,5 +1,5 @@
 //! When to look at the accept queues next: often while it matters, not at all while nothing happens, and never for more than a
-//! hundredth of a core unless a queue waits.
+//! hundredth of a core unless a queue waits or a worker has a fault.
 
 use std::time::Duration;
 
@@ -153,7 +153,7 @@ mod tests {
             cadence.paid(Duration::from_micros(400));
         }
         assert_eq!(cadence.next(BUSY), Next::After(ms(40)));
-        assert_eq!(cadence.next(FAULTY), Next::After(ms(40)));
+        assert_eq!(cadence.next(FAULTY), Next::After(ms(25)), "half of hung_after");
         assert_eq!(
             cadence.next(QUEUED),
             Next::After(ms(12) + Duration::from_micros(500)),

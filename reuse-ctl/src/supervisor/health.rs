@@ -10,6 +10,7 @@ use tokio::time::timeout_at;
 
 use super::{
     connections::{Aim, Outcome},
+    core::View,
     interface::{Input, InstanceId},
     request::{self, RequestError},
     task::Task,
@@ -67,9 +68,8 @@ impl Health {
 
 impl Task {
     /// Called when the machine may have changed who is to be checked: those that are ready and not on their way out.
-    pub(super) fn refresh_health(&mut self) {
+    pub(super) fn refresh_health(&mut self, view: &View) {
         let Some(health) = &mut self.health else { return };
-        let view = self.core.view();
         let active = view
             .slots
             .iter()

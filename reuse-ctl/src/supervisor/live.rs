@@ -10,6 +10,7 @@ use super::{
     interface::{Exit, InstanceId, SlotId},
 };
 use crate::{
+    bpf::{BpfError, GroupProgram},
     group::diag::Listener,
     process::{
         cgroup::InstanceCgroup,
@@ -21,8 +22,7 @@ use crate::{
 /// How long the kernel may take to end a killed cgroup. It is a matter of milliseconds, unless a process hangs in the kernel.
 const REAP_PATIENCE: Duration = Duration::from_secs(10);
 
-/// Something that a background task of an instance has to tell.
-#[derive(Debug)]
+/// Something that a background task has to tell.
 pub(super) enum Happening {
     /// Its command runs.
     Spawned(InstanceId, Running),
@@ -34,6 +34,8 @@ pub(super) enum Happening {
     Established(Ticket),
     /// Something has come of one.
     Over(Ticket, Outcome),
+    /// A program for the next group.
+    SpareLoaded(Result<Box<GroupProgram>, BpfError>),
     /// Who has the listener with this cookie, on the address of a group: `pid (command)`.
     StrangerNamed(u64, SocketAddr, Option<String>),
 }

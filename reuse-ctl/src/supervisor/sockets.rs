@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     api::types::WorkerState,
+    bpf::{BpfError, GroupProgram},
     group::{
         diag::{Diag, DiagError, Family, Listener, Queue},
         discover,
@@ -40,6 +41,8 @@ pub(super) struct Sockets {
     /// Listeners in our groups that belong to nobody of ours, by cookie, and who has them once that is known.
     strangers: BTreeMap<u64, (SocketAddr, Option<String>)>,
     logs_bounded: Instant,
+    /// Whether a program for the next group is being loaded.
+    loading_spare: bool,
 }
 
 impl Sockets {
@@ -49,6 +52,7 @@ impl Sockets {
             unseen: Vec::new(),
             strangers: BTreeMap::new(),
             logs_bounded: now,
+            loading_spare: false,
         }
     }
 
@@ -74,10 +78,10 @@ impl Task {
         let waiting = self.something_waits();
         self.sockets.next_look = Instant::now() + if waiting { LOOK_EVERY } else { IDLE_LOOK_EVERY };
         self.wake_watch_if_missed();
-        let tended = self.groups.tend(self.template.ready_timeout);
-        if let Err(error) = tended.and_then(|()| Ok(self.groups.prepare()?)) {
+        if let Err(error) = self.groups.tend(self.template.ready_timeout) {
             self.console.warn(&error.to_string());
         }
+        self.load_spare();
         self.bound_logs();
         let listeners = match all_queues(&mut self.diag) {
             Ok(listeners) => listeners,
@@ -168,6 +172,27 @@ impl Task {
         ));
         if let Some((_, name)) = self.sockets.strangers.get_mut(&cookie) {
             *name = Some(who.unwrap_or_else(|| "a process that is gone".into()));
+        }
+    }
+
+    /// Has a program ready for the next group, so that the first listener on a new address is steered as soon as it is seen.
+    fn load_spare(&mut self) {
+        if self.sockets.loading_spare {
+            return;
+        }
+        let Some(load) = self.groups.spare_loader() else { return };
+        self.sockets.loading_spare = true;
+        let happenings = self.happenings.clone();
+        tokio::task::spawn_blocking(move || {
+            drop(happenings.blocking_send(Happening::SpareLoaded(load().map(Box::new))))
+        });
+    }
+
+    pub(super) fn on_spare(&mut self, loaded: Result<Box<GroupProgram>, BpfError>) {
+        self.sockets.loading_spare = false;
+        match loaded {
+            Ok(spare) => self.groups.set_spare(*spare),
+            Err(error) => self.console.warn(&error.to_string()),
         }
     }
 

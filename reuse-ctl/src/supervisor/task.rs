@@ -15,7 +15,7 @@ use tokio::{
 use super::{
     connections::Connections,
     console::Console,
-    core::Core,
+    core::{Core, View},
     diagnosis::Failures,
     faults::Nudges,
     health::Health,
@@ -206,8 +206,10 @@ impl Task {
             }
         }
         if may_change_workers {
-            self.refresh_health();
-            self.announce();
+            let view = self.core.view();
+            self.refresh_health(&view);
+            self.watch.set_fault(view.slots.iter().any(|slot| slot.fault.is_some()));
+            self.announce(&view);
         }
     }
 
@@ -226,12 +228,8 @@ impl Task {
     }
 
     /// Says once that everything is up.
-    fn announce(&mut self) {
-        if self.announced {
-            return;
-        }
-        let view = self.core.view();
-        if view.slots.iter().any(|slot| slot.state != WorkerState::Active) || view.slots.is_empty() {
+    fn announce(&mut self, view: &View) {
+        if self.announced || view.slots.iter().any(|slot| slot.state != WorkerState::Active) || view.slots.is_empty() {
             return;
         }
         self.announced = true;

@@ -24,6 +24,8 @@ pub(super) struct Watch {
     /// Whether hung workers are looked for.
     finds_hung: bool,
     state: State,
+    /// Whether some worker has a fault.
+    fault: bool,
     /// Connections that had been established when it last looked: what differs from it is traffic.
     arrived: u64,
 }
@@ -44,6 +46,7 @@ impl Watch {
             cadence: Cadence::new(Duration::from_millis(hung_after_ms)),
             finds_hung: hung_after_ms > 0,
             state: State::Off,
+            fault: false,
             arrived: 0,
         }
     }
@@ -54,6 +57,11 @@ impl Watch {
             State::At(at) => Some(at),
             State::Off | State::Asleep => None,
         }
+    }
+
+    /// Whether some worker has a fault now.
+    pub(super) fn set_fault(&mut self, fault: bool) {
+        self.fault = fault;
     }
 
     /// A connection was established.
@@ -125,7 +133,7 @@ impl Task {
         };
         self.feed(Input::Watched(backlogs));
         self.renew_nudges();
-        let fault = self.nudges.any() || self.core.view().slots.iter().any(|slot| slot.fault.is_some());
+        let fault = self.nudges.any() || self.watch.fault;
         self.plan_look(Seen { fault, ..seen });
         self.watch.cadence.paid(processor_time().saturating_sub(began));
     }
