@@ -26,6 +26,8 @@ pub(super) struct Watch {
     state: State,
     /// Whether some worker has a fault.
     fault: bool,
+    /// The queues that the last look has seen, by row.
+    queues: BTreeMap<u16, u32>,
     /// Connections that had been established when it last looked: what differs from it is traffic.
     arrived: u64,
 }
@@ -47,6 +49,7 @@ impl Watch {
             finds_hung: hung_after_ms > 0,
             state: State::Off,
             fault: false,
+            queues: BTreeMap::new(),
             arrived: 0,
         }
     }
@@ -120,14 +123,19 @@ impl Task {
         // In the order of the instances, whose rows were read before.
         for (&id, (row, before)) in &before {
             let Some(&queue) = queues.get(row) else { continue };
-            self.groups.set_queue(*row, queue);
+            // What two looks in a row have seen stands there. What one has seen is most often accepted a moment later, and a load that is
+            // wrong until the next look would keep connections away from the worker.
+            let standing = self.watch.queues.get(row).map_or(0, |&before| queue.min(before));
+            self.groups.set_queue(*row, standing);
             let seen = backlog(*before, Totals::of(&self.groups.load_of(*row)), queue);
             let queue = self.queue_to_tell(id, queue);
             backlogs.push((id, Backlog { queue, ..seen }));
         }
         let arrived = self.arrived();
+        let queued = queues.values().any(|&queue| queue > 0);
+        self.watch.queues = queues;
         let seen = Seen {
-            queued: queues.values().any(|&queue| queue > 0),
+            queued,
             traffic: std::mem::replace(&mut self.watch.arrived, arrived) != arrived,
             fault: false,
         };
