@@ -130,7 +130,7 @@ impl Task {
         let Some(live) = self.live.remove(&id) else { return };
         self.groups.unregister(live.row, live.cgroup.id());
         // The kernel may take a while to let go of it.
-        tokio::task::spawn_blocking(move || {
+        self.go_on_beside(move || {
             if let Err(error) = live.cgroup.remove() {
                 tracing::warn!("{error}");
             }

@@ -84,6 +84,7 @@ async fn run_app(options: RunOptions) -> Result<(), Failure> {
     };
     let (mut task, happened) = Task::new(core, template, groups, diag, console, ends.events, upkeep);
     let finished = task.run(ends.asks, notices, happened, signals).await;
+    task.come_to_rest().await;
 
     let last_failure = task.last_failure.take();
     // Last answers first; then the program and its maps, the port guards, and what is left on disk.

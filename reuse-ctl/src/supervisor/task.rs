@@ -9,6 +9,7 @@ use std::{
 
 use tokio::{
     sync::{broadcast, mpsc, oneshot},
+    task::JoinSet,
     time::sleep_until,
 };
 
@@ -61,6 +62,8 @@ pub(super) struct Task {
     pub(super) next_request: u64,
     /// Inputs that carrying out an effect has led to.
     pub(super) inputs: VecDeque<Input>,
+    /// What goes on beside the task and uses what belongs to the app by name.
+    beside: JoinSet<()>,
     started: Instant,
     announced: bool,
 }
@@ -115,6 +118,7 @@ impl Task {
             replies: HashMap::new(),
             next_request: 0,
             inputs: VecDeque::new(),
+            beside: JoinSet::new(),
             started: now,
             announced: false,
         };
@@ -154,6 +158,17 @@ impl Task {
                 Some(ask) = asks.recv() => self.on_ask(ask),
             }
         }
+    }
+
+    /// Does what takes a while and uses what belongs to the app by name: its pins, its cgroups.
+    pub(super) fn go_on_beside(&mut self, work: impl FnOnce() + Send + 'static) {
+        while self.beside.try_join_next().is_some() {}
+        self.beside.spawn_blocking(work);
+    }
+
+    /// Waits until all of that is done: as soon as the app's lock is gone, another app may have its name.
+    pub(super) async fn come_to_rest(&mut self) {
+        while self.beside.join_next().await.is_some() {}
     }
 
     pub(super) fn now(&self) -> Millis {

@@ -26,6 +26,8 @@ pub(super) struct Watch {
     state: State,
     /// Whether some worker has a fault.
     fault: bool,
+    /// What the last look has seen.
+    seen: BTreeMap<InstanceId, Backlog>,
     /// Connections that had been established when it last looked: what differs from it is traffic.
     arrived: u64,
 }
@@ -47,6 +49,7 @@ impl Watch {
             finds_hung: hung_after_ms > 0,
             state: State::Off,
             fault: false,
+            seen: BTreeMap::new(),
             arrived: 0,
         }
     }
@@ -117,17 +120,21 @@ impl Task {
             }
         };
         let mut backlogs = Vec::with_capacity(before.len());
+        let mut looks = BTreeMap::new();
         // In the order of the instances, whose rows were read before.
         for (&id, (row, before)) in &before {
             let Some(&queue) = queues.get(row) else { continue };
-            self.groups.set_queue(*row, queue);
             let seen = backlog(*before, Totals::of(&self.groups.load_of(*row)), queue);
+            self.groups.set_queue(*row, standing(self.watch.seen.get(&id), &seen));
+            looks.insert(id, seen);
             let queue = self.queue_to_tell(id, queue);
             backlogs.push((id, Backlog { queue, ..seen }));
         }
         let arrived = self.arrived();
+        let queued = queues.values().any(|&queue| queue > 0);
+        self.watch.seen = looks;
         let seen = Seen {
-            queued: queues.values().any(|&queue| queue > 0),
+            queued,
             traffic: std::mem::replace(&mut self.watch.arrived, arrived) != arrived,
             fault: false,
         };
@@ -199,6 +206,17 @@ fn backlog(before: Totals, after: Totals, queue: u32) -> Backlog {
     }
 }
 
+/// The part of a queue that has stood there since the look before without any of it having been accepted: what `least-loaded` counts beside
+/// the connections, of which the queue is a part anyway. A queue that moves says no more than they do, and its length is wrong a moment
+/// later: with all of it counted until the next look, one of four equal workers got up to 31 % of 20,000 short connections; like this 27 %,
+/// and 28 % with nothing counted (on a busy machine).
+fn standing(before: Option<&Backlog>, now: &Backlog) -> u32 {
+    match before {
+        Some(before) if now.accepted_at_least <= before.accepted_at_most => before.queue.min(now.queue),
+        _ => 0,
+    }
+}
+
 /// What this thread has used of the processor.
 fn processor_time() -> Duration {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
@@ -231,6 +249,24 @@ mod tests {
         // One more came and two went, before or after the queue was read.
         assert_eq!(accepted((10, 0), (11, 2), 3), (5, 8));
         assert_eq!(accepted((0, 0), (0, 0), 1), (0, 0), "queued before it was counted");
+    }
+
+    #[test]
+    fn only_a_queue_that_stands_still_is_counted() {
+        let look = |queue, accepted: u64| Backlog {
+            queue,
+            accepted_at_least: accepted,
+            accepted_at_most: accepted + 1,
+        };
+        assert_eq!(standing(None, &look(5, 7)), 0, "not known yet");
+        assert_eq!(standing(Some(&look(5, 7)), &look(9, 7)), 5);
+        assert_eq!(
+            standing(Some(&look(5, 7)), &look(2, 8)),
+            2,
+            "whether it moved is not certain"
+        );
+        assert_eq!(standing(Some(&look(5, 7)), &look(9, 9)), 0, "it moves");
+        assert_eq!(standing(Some(&look(0, 7)), &look(9, 7)), 0, "it has just come");
     }
 
     #[test]
