@@ -1,8 +1,8 @@
 //! Hung workers: called, withdrawn, rescued, nudged, replaced, and back.
 
-use super::world::{World, config};
+use super::world::{IDLE, World, config};
 use crate::api::types::{ErrorKind, FaultKind, WorkerState};
-use crate::supervisor::interface::{Command, Config, Effect, Exit, HungRules, InstanceId, NoteKind, SlotId};
+use crate::supervisor::interface::{Command, Config, Effect, Exit, HungRules, InstanceId, Load, NoteKind, SlotId};
 
 fn warm(workers: u16, hung: HungRules) -> World {
     let config = Config {
@@ -306,7 +306,7 @@ fn it_is_replaced_start_first_after_a_while() {
     assert_eq!(world.slot(2).fault, None);
     world.observe(
         hung,
-        crate::supervisor::interface::Load {
+        Load {
             catches_stop_signal: true,
             ..Default::default()
         },
@@ -381,4 +381,28 @@ fn a_reload_is_not_disturbed_by_replacements() {
     world.ready(2);
     world.ready(3);
     assert_eq!(world.published_slots(), [0, 1, 2, 3]);
+}
+
+#[test]
+fn what_a_hung_one_has_queued_is_moved_when_it_is_ended() {
+    let (mut world, hung) = replacing(100);
+    world.wait(100);
+    world.forget();
+    world.ready(2);
+    let left = Load {
+        connections: 3,
+        queue: 3,
+        ..IDLE
+    };
+    world.observe(hung, left);
+    assert!(world.rescues().contains(&Effect::Rescue { instance: hung }), "at once");
+    world.forget();
+    world.observe(hung, left);
+    assert!(world.rescues().is_empty(), "not at every look");
+    world.pass(1000);
+    world.observe(hung, left);
+    assert!(
+        world.rescues().contains(&Effect::Rescue { instance: hung }),
+        "after a second again"
+    );
 }
