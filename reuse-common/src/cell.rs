@@ -1,4 +1,5 @@
 //! Access to memory that several processors write: map values are shared, so every read and write of a counter goes through here.
+//! Also comparing without branches, which the verifier would follow twice each.
 
 /// Reads a word that others may be writing.
 ///
@@ -32,6 +33,27 @@ pub fn opaque(number: u64) -> u64 {
         same
     };
     number
+}
+
+/// The smaller of two numbers that are less than 2^63 apart, without a branch.
+#[inline(always)]
+pub(crate) fn smaller(a: i64, b: i64) -> i64 {
+    let difference = b.wrapping_sub(a);
+    a.wrapping_add(difference & ones_if_negative(difference))
+}
+
+/// All ones if `a` is less than `b`, else 0; without a branch.
+#[inline(always)]
+pub(crate) fn ones_if_less(a: u32, b: u32) -> u32 {
+    // Opaque before as well: of a plain difference of two words the compiler sees what it means, and compares.
+    let difference = opaque((i64::from(a) - i64::from(b)).cast_unsigned());
+    ones_if_negative(difference.cast_signed()).cast_unsigned() as u32
+}
+
+/// All ones (which is -1) or 0, without a branch.
+#[inline(always)]
+pub(crate) fn ones_if_negative(number: i64) -> i64 {
+    opaque((number >> 63).cast_unsigned()).cast_signed()
 }
 
 macro_rules! fetch_add {

@@ -4,7 +4,7 @@ use crate::{
     cell,
     client::ClientKey,
     limits::FULL_SCAN,
-    load::Loads,
+    load::{Loads, Moment},
     rendezvous::{Buckets, mix},
     seats::Membership,
 };
@@ -42,43 +42,29 @@ pub fn by_turn(membership: &Membership, turn: u32) -> u32 {
     turn % membership.free().max(1)
 }
 
-/// `least-loaded`: the smallest load of all free seats, or of two random ones above [`FULL_SCAN`]. Ties are broken evenly by `random`.
+/// `least-loaded`: the smallest load of all free seats, or above [`FULL_SCAN`] of so many neighbours from a random one on. So requests
+/// wait no longer than where there are [`FULL_SCAN`] workers; on the better of two random ones they wait twice as long
+/// (`docs/simulation`). Ties are broken evenly by `random`.
 #[inline(always)]
-pub fn by_load(membership: &Membership, loads: Loads, epoch: u32, random: u32) -> u32 {
+pub fn by_load(membership: &Membership, loads: Loads, moment: Moment, random: u32) -> u32 {
     let count = membership.free();
-    if count as usize > FULL_SCAN {
-        let draw = mix(random as u64);
-        let first = scale(draw as u32, count);
-        // The second is drawn from the others, so that it is never the first again.
-        let second = scale((draw >> 32) as u32, count - 1);
-        let second = second + u32::from(second >= first);
-        let load_of = |place| loads.load(membership.seat(place).instance(), epoch);
-        return if load_of(second) < load_of(first) {
-            second
-        } else {
-            first
-        };
-    }
-    let mut best = u64::MAX >> 1;
     let mut draw = mix(random as u64);
-    for place in 0..FULL_SCAN as u32 {
-        if place >= count {
+    // One loop for both: the verifier would follow a second one, or another way into this one, all over again.
+    let start = scale((draw >> 32) as u32, count) & cell::ones_if_less(FULL_SCAN as u32, count);
+    let mut best = i64::MAX;
+    for nth in 0..FULL_SCAN as u32 {
+        if nth >= count {
             break;
         }
         draw = draw.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        // After the last place comes the first. No remainder: a division for each seat is what the processor would notice.
+        let place = start + nth;
+        let place = place - (count & !cell::ones_if_less(place, count));
         // load (31 bits) · tie-break (24 bits) · place (8 bits)
-        let load = loads.load(membership.seat(place).instance(), epoch) as u64 & 0x7fff_ffff;
-        best = smaller(best, load << 32 | (draw >> 40) << 8 | place as u64);
+        let load = loads.load(membership.seat(place).instance(), moment) as u64 & 0x7fff_ffff;
+        best = cell::smaller(best, (load << 32 | (draw >> 40) << 8 | place as u64).cast_signed());
     }
-    best as u32 & 0xff
-}
-
-/// The smaller of two numbers below 2^63, without a branch (see [`Loads::load`]).
-#[inline(always)]
-fn smaller(a: u64, b: u64) -> u64 {
-    let difference = b.wrapping_sub(a);
-    let all_ones_if_less = cell::opaque((difference.cast_signed() >> 63).cast_unsigned());
-    a.wrapping_add(difference & all_ones_if_less)
+    best.cast_unsigned() as u32 & 0xff
 }
 
 /// `sticky`, for a client that is remembered: its slot's seat, if that slot is published.
@@ -90,7 +76,13 @@ pub fn by_record(membership: &Membership, recorded: Option<u16>) -> Option<u32> 
 /// `sticky`, for any other client: the owner of the client's bucket unless it has too many connections, else another bucket's, else the
 /// least loaded. What a slot with a fixed share gets is decided by the first bucket alone.
 #[inline(always)]
-pub fn for_new_client(membership: &Membership, buckets: &Buckets, loads: Loads, client: &ClientKey, epoch: u32) -> u32 {
+pub fn for_new_client(
+    membership: &Membership,
+    buckets: &Buckets,
+    loads: Loads,
+    client: &ClientKey,
+    moment: Moment,
+) -> u32 {
     let bound = bound(membership, loads);
     let mut attempt = 0;
     while attempt < STICKY_ATTEMPTS {
@@ -102,7 +94,7 @@ pub fn for_new_client(membership: &Membership, buckets: &Buckets, loads: Loads, 
         }
         attempt += 1;
     }
-    by_load(membership, loads, epoch, client.hash(attempt) as u32)
+    by_load(membership, loads, moment, client.hash(attempt) as u32)
 }
 
 /// More connections than this (biased) make a worker too full for a new client: the larger of 1.25 × mean and mean + 8 of the free seats.

@@ -15,7 +15,7 @@ pub const MAX_MEMBERS: usize = MAX_INSTANCES * LISTENERS_PER_INSTANCE;
 /// The row of the lot: the controller's own listener in each group.
 pub const LOT: u16 = 0;
 
-/// Up to this many published workers, least-loaded looks at all of them; above, at two random ones.
+/// So many published workers least-loaded looks at: up to this many at all of them, above at neighbours from a random one on.
 pub const FULL_SCAN: usize = 16;
 
 /// Service ports that an app can name with `--port`.

@@ -31,13 +31,19 @@ struct Pending {
     count: u32,
 }
 
-/// Selections are forgotten after one to two epochs of 2^28 ns (0.27 s), so that SYNs which never complete do not count for ever.
+/// Selections count wholly in their epoch of 2^28 ns (0.27 s) and less and less in the next, so that SYNs which never complete do not
+/// count for ever. Forgotten all at once, those of a flood drew everybody to the worker that forgot most.
 const EPOCH_SHIFT: u32 = 28;
 
+/// At most so many selections of an instance count that are not connections yet: beyond it is a flood, which says nothing of the worker.
+pub const PENDING_AT_MOST: u32 = 128;
+
 /// How many established connections one that waits to be accepted counts for, beside itself: it is one of `established` already.
-/// With 1 it counts twice, as a connection that the worker has, and as one that it has fallen behind with. A worker that keeps up has
-/// an empty queue almost always, and one that has stopped is overtaken twice as soon.
-pub const QUEUE_WEIGHT: u32 = 1;
+/// So it counts five times: as a connection that the worker has, and four times as one that it has fallen behind with. Most open
+/// connections are idle, and how many they are says little of who is behind; the queue does: a worker that is slower than the others
+/// gets less of what it can't do, and event loops that keep up have empty queues. It has a price where workers take one short request at
+/// a time and all have queues: the controller's last look is old then (`docs/simulation`).
+pub const QUEUE_WEIGHT: u32 = 4;
 
 /// Added to a load so that a counter which is off by a few below zero still compares as small.
 const BIAS: u32 = 1 << 20;
@@ -46,6 +52,28 @@ const BIAS: u32 = 1 << 20;
 #[inline(always)]
 pub const fn epoch(now_ns: u64) -> u32 {
     (now_ns >> EPOCH_SHIFT) as u32
+}
+
+/// What the age of a selection is told by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Moment {
+    epoch: u32,
+    /// 256ths of the epoch that are over.
+    fraction: u8,
+}
+
+impl Moment {
+    /// This many 256ths after the beginning of an epoch.
+    #[inline(always)]
+    pub const fn new(epoch: u32, fraction: u8) -> Self {
+        Self { epoch, fraction }
+    }
+
+    /// The moment of a clock in nanoseconds.
+    #[inline(always)]
+    pub const fn at(now_ns: u64) -> Self {
+        Self::new(epoch(now_ns), (now_ns >> (EPOCH_SHIFT - 8)) as u8)
+    }
 }
 
 impl InstanceLoad {
@@ -65,6 +93,15 @@ impl InstanceLoad {
     /// Connections that the server has not accepted yet, at most 65,535: what the controller wrote last.
     pub fn queue(&self) -> u16 {
         self.queue
+    }
+
+    /// Selections that are not connections yet: how many were made in this epoch, and how many in the one before.
+    pub fn pending(&self, epoch: u32) -> (u32, u32) {
+        let of = |epoch: u32| {
+            let pending = self.pending[epoch as usize & 1];
+            if pending.has_any(epoch) { pending.count } else { 0 }
+        };
+        (of(epoch), of(epoch.wrapping_sub(1)))
     }
 
     /// Times that the program chose this instance.
@@ -159,10 +196,10 @@ impl Loads {
     /// The bias that [`established`](Self::established) and [`load`](Self::load) carry.
     pub const BIAS: u32 = BIAS;
 
-    /// Connections, plus recent selections that are not connections yet, plus the queue by its weight (biased). Without a branch: the
-    /// verifier follows a scan over sixteen of these, and every branch would double its work.
+    /// Connections, plus recent selections that are not connections yet (at most [`PENDING_AT_MOST`]), plus the queue by its weight
+    /// (biased). Without a branch: the verifier follows a scan over sixteen of these, and every branch would double its work.
     #[inline(always)]
-    pub fn load(&self, instance: u16, epoch: u32) -> u32 {
+    pub fn load(&self, instance: u16, moment: Moment) -> u32 {
         let row = self.row(instance);
         // SAFETY: `row` points into the table.
         let (pending, queue): ([Pending; 2], u16) = unsafe {
@@ -174,9 +211,9 @@ impl Loads {
                 cell::read(&raw const (*row).queue),
             )
         };
+        let pending = (pending[0].in_256ths(moment) + pending[1].in_256ths(moment)) >> 8;
         self.established(instance)
-            .wrapping_add(pending[0].if_recent(epoch))
-            .wrapping_add(pending[1].if_recent(epoch))
+            .wrapping_add(cell::smaller(pending, PENDING_AT_MOST.into()).cast_unsigned() as u32)
             .wrapping_add(u32::from(queue) * QUEUE_WEIGHT)
     }
 
@@ -290,12 +327,16 @@ impl Loads {
 }
 
 impl Pending {
-    /// The count if it was made in this epoch or the one before, else 0; branch-free.
+    /// 256 times what is left of the count: all of it in its own epoch, less and less in the next, then nothing. Branch-free.
     #[inline(always)]
-    fn if_recent(self, epoch: u32) -> u32 {
-        // Age 0 and 1 become negative, hence a mask of ones; anything older becomes 0.
-        let age_less_two = epoch.wrapping_sub(self.epoch).wrapping_sub(2).cast_signed();
-        self.count & cell::opaque((age_less_two >> 31).cast_unsigned().into()) as u32
+    fn in_256ths(self, moment: Moment) -> i64 {
+        // Another processor's clock may be ahead by an instant: an age of -1 is as good as 0.
+        let age = i64::from(moment.epoch.wrapping_sub(self.epoch).cast_signed());
+        let is_of_this_epoch = cell::ones_if_negative(age - 1);
+        let is_recent = cell::ones_if_negative(age - 2);
+        let part = (256 - (i64::from(moment.fraction) & !is_of_this_epoch)) & is_recent;
+        // Signed: the count may be below zero by one or two (see `settle`).
+        i64::from(self.count.cast_signed()) * part
     }
 
     #[inline(always)]
@@ -305,85 +346,5 @@ impl Pending {
 }
 
 #[cfg(test)]
-mod tests {
-    use core::ptr;
-
-    use super::*;
-
-    fn table() -> Box<LoadTable> {
-        Box::new(LoadTable {
-            rows: [InstanceLoad::default(); MAX_INSTANCES],
-        })
-    }
-
-    #[test]
-    fn the_tables_fit_into_little_memory() {
-        assert_eq!(size_of::<LoadTable>(), 64 * 1024);
-        assert_eq!(ptr::from_ref(&*table()).align_offset(64), 0);
-    }
-
-    #[test]
-    fn a_selection_counts_until_it_is_a_connection() {
-        let mut table = table();
-        // SAFETY: the table outlives the view.
-        let loads = unsafe { Loads::new(&raw mut *table) };
-        let load = |epoch| loads.load(5, epoch) - Loads::BIAS;
-        loads.reserve(5, 100);
-        loads.reserve(5, 100);
-        assert_eq!(load(100), 2);
-        loads.entered(5, true);
-        loads.settle(5, 100);
-        assert_eq!(load(100), 2, "one established, one pending");
-        assert_eq!(load(101), 2, "still recent");
-        assert_eq!(load(102), 1, "the SYN that never completed is forgotten");
-        loads.reserve(5, 102);
-        assert_eq!(load(102), 2);
-        loads.entered(5, true);
-        loads.settle(5, 103);
-        assert_eq!(load(103), 2);
-        loads.left(5);
-        loads.left(5);
-        assert_eq!(load(103), 0);
-        loads.left(5);
-        assert!(
-            loads.load(5, 103) < loads.load(6, 103),
-            "an undershoot compares as small"
-        );
-        assert_eq!(table.rows()[5].established(), 0);
-    }
-
-    #[test]
-    fn what_waits_counts_twice_until_the_row_begins_anew() {
-        let mut table = table();
-        // SAFETY: the table outlives the view.
-        let loads = unsafe { Loads::new(&raw mut *table) };
-        loads.reset(5, InstanceLoad::new(300));
-        loads.entered(5, true);
-        loads.settle(5, 100);
-        loads.set_queue(5, 1);
-        assert_eq!(loads.load(5, 100) - Loads::BIAS, 1 + QUEUE_WEIGHT);
-        assert_eq!(loads.established(5) - Loads::BIAS, 1);
-        assert_eq!((loads.slot(5), loads.copy(5).queue()), (300, 1));
-        loads.set_queue(5, 1_000_000);
-        assert_eq!(loads.copy(5).queue(), u16::MAX);
-        assert!(loads.load(5, 100) & 0x8000_0000 == 0, "31 bits are compared");
-        loads.reset(5, InstanceLoad::new(2));
-        assert_eq!((loads.copy(5).queue(), loads.load(5, 100)), (0, Loads::BIAS));
-    }
-
-    #[test]
-    fn a_migration_keeps_the_sum() {
-        let mut table = table();
-        // SAFETY: the table outlives the view.
-        let loads = unsafe { Loads::new(&raw mut *table) };
-        loads.entered(1, true);
-        loads.entered(1, false);
-        loads.migrated(1, 2);
-        let [_, one, two, ..] = table.rows();
-        assert_eq!((one.established(), two.established()), (1, 1));
-        assert_eq!(
-            (one.migrated_out_total(), two.migrated_in_total(), one.unsteered_total()),
-            (1, 1, 1)
-        );
-    }
-}
+#[path = "load_tests.rs"]
+mod tests;

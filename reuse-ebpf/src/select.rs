@@ -18,7 +18,7 @@ use reuse_common::{
     client::{ClientKey, ClientMask, ClientRecord},
     group::{Group, Published},
     limits::{LOT, member_index},
-    load::{Loads, epoch},
+    load::{Loads, Moment, epoch},
     seats::{Membership, Seat},
     settings::{DirectedKey, Settings},
     verdict::Verdict,
@@ -171,7 +171,7 @@ impl Connection<'_> {
                 None if policy == POLICY_ROUND_ROBIN => choose::by_turn(membership, self.group.next_turn()),
                 // POLICY_LEAST_LOADED; the controller writes no other number. The hash is the kernel's, of addresses and ports with a
                 // secret: as good a lot as a random number.
-                None => least_loaded(membership, self.app.loads(), epoch(self.now_ns), ctx.hash()),
+                None => least_loaded(membership, self.app.loads(), self.now_ns, ctx.hash()),
             },
         })
     }
@@ -264,8 +264,8 @@ impl Connection<'_> {
 
 /// `least-loaded`. A function of its own, so that the scan has the registers to itself.
 #[inline(never)]
-fn least_loaded(membership: &Membership, loads: Loads, epoch: u32, lot: u32) -> u32 {
-    choose::by_load(membership, loads, epoch, lot)
+fn least_loaded(membership: &Membership, loads: Loads, now_ns: u64, lot: u32) -> u32 {
+    choose::by_load(membership, loads, Moment::at(now_ns), lot)
 }
 
 /// Where [`place_for_new_client`] is told of a slot: there was none.
@@ -279,7 +279,7 @@ fn place_for_new_client(md: *mut sk_reuseport_md, client: &ClientKey, recorded: 
         return 0;
     };
     let Published { membership, buckets } = group.published();
-    let place = choose::for_new_client(membership, buckets, app.loads(), client, epoch(now_ns));
+    let place = choose::for_new_client(membership, buckets, app.loads(), client, Moment::at(now_ns));
     if recorded != NOT_RECORDED {
         let to: u16 = membership.seat(place).slot();
         debug!(&ctx, "a client moved from worker {} to {}", recorded, to);

@@ -128,7 +128,7 @@ pub struct Run {
     #[arg(help_heading = FAULTS, long, value_name = "TIME", default_value = "50ms", value_parser = parse_duration)]
     pub hung_after: Duration,
     /// So long after that, move what waits in its queue to other workers
-    #[arg(help_heading = FAULTS, long, value_name = "TIME", default_value = "20ms", value_parser = parse_duration)]
+    #[arg(help_heading = FAULTS, long, value_name = "TIME", default_value = "10ms", value_parser = parse_duration)]
     pub rescue_after: Duration,
     /// Replace a worker that has been hung for so long [default: never]
     #[arg(help_heading = FAULTS, long, value_name = "TIME", value_parser = parse_duration)]

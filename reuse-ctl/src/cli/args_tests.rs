@@ -223,7 +223,7 @@ fn help_of_run() {
           --hung-after <TIME>          Withdraw a worker that accepts nothing for so long while
                                        connections wait in its queue; 0s: never [default: 50ms]
           --rescue-after <TIME>        So long after that, move what waits in its queue to other workers
-                                       [default: 20ms]
+                                       [default: 10ms]
           --replace-hung-after <TIME>  Replace a worker that has been hung for so long [default: never]
           --max-hung <PERCENT>         Withdraw at most so many percent of the workers at once, and
                                        never the last [default: 50]

@@ -329,7 +329,7 @@ mod tests {
             ready_timeout: Duration::from_secs(30),
             hung: HungRules {
                 hung_after_ms: 50,
-                rescue_after_ms: 20,
+                rescue_after_ms: 10,
                 replace_after_ms: None,
                 at_most_percent: 50,
             },

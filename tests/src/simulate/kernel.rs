@@ -190,9 +190,9 @@ impl Kernel {
     }
 
     fn by_load(&mut self, now_ns: u64, hash: u32) -> u32 {
-        let (loads, epoch) = (self.loads(), self.tuning.epoch(now_ns));
+        let (loads, moment) = (self.loads(), self.tuning.moment(now_ns));
         if self.tuning.chooses_as_the_real_one() {
-            choose::by_load(&self.membership, loads, epoch, hash)
+            choose::by_load(&self.membership, loads, moment, hash)
         } else {
             variant::by_load(&self.membership, self.weighed(loads, now_ns), hash)
         }
@@ -204,9 +204,9 @@ impl Kernel {
         if let Some(place) = choose::by_record(&self.membership, recorded) {
             return place;
         }
-        let (loads, epoch) = (self.loads(), self.tuning.epoch(now_ns));
+        let (loads, moment) = (self.loads(), self.tuning.moment(now_ns));
         let place = if self.tuning.chooses_as_the_real_one() {
-            choose::for_new_client(&self.membership, &self.buckets, loads, &key, epoch)
+            choose::for_new_client(&self.membership, &self.buckets, loads, &key, moment)
         } else {
             variant::for_new_client(&self.membership, &self.buckets, self.weighed(loads, now_ns), &key)
         };

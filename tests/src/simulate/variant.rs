@@ -4,7 +4,7 @@
 use reuse_common::{
     client::ClientKey,
     limits::FULL_SCAN,
-    load::{Loads, QUEUE_WEIGHT},
+    load::{Loads, Moment, PENDING_AT_MOST, QUEUE_WEIGHT},
     rendezvous::{BUCKETS, Buckets, mix},
     seats::Membership,
 };
@@ -14,7 +14,7 @@ use reuse_common::{
 pub(crate) struct Tuning {
     /// Up to so many seats, `least-loaded` looks at all.
     pub(crate) full_scan: u32,
-    /// Above, at so many: two random ones, or this many neighbours from a random one on.
+    /// Above, at so many: two random ones (as it once was), or any other number of neighbours from a random one on.
     pub(crate) samples: u32,
     /// At most so many selections that are not connections yet count; absent: all.
     pub(crate) pending_cap: Option<u32>,
@@ -40,9 +40,9 @@ impl Tuning {
     /// What `reuse-common` and `reuse-ebpf` have.
     pub(crate) const REAL: Self = Self {
         full_scan: FULL_SCAN as u32,
-        samples: 2,
-        pending_cap: None,
-        fades: false,
+        samples: FULL_SCAN as u32,
+        pending_cap: Some(PENDING_AT_MOST),
+        fades: true,
         bucket_bits: BUCKETS.ilog2(),
         bound_percent: Some(125),
         queue_weight: QUEUE_WEIGHT,
@@ -52,9 +52,21 @@ impl Tuning {
         remembers_at_syn: false,
     };
 
+    /// What was before reservations faded and were bounded.
+    pub(crate) const ALL_RESERVATIONS: Self = Self {
+        pending_cap: None,
+        fades: false,
+        ..Self::REAL
+    };
+
     /// [`reuse_common::load::epoch`], of this length.
     pub(crate) const fn epoch(&self, now_ns: u64) -> u32 {
         (now_ns >> self.epoch_shift) as u32
+    }
+
+    /// [`Moment::at`], with epochs of this length.
+    pub(crate) const fn moment(&self, now_ns: u64) -> Moment {
+        Moment::new(self.epoch(now_ns), (now_ns >> (self.epoch_shift - 8)) as u8)
     }
 
     /// Whether the functions of `reuse-common` can be used as they are: what else differs is given to them, or is not theirs.
@@ -80,20 +92,17 @@ pub(crate) struct Weighed<'a> {
 
 impl Weighed<'_> {
     fn load(&self, instance: u16) -> u32 {
-        let established = self.loads.established(instance);
-        let queue = u32::from(self.loads.copy(instance).queue());
-        let epoch = self.tuning.epoch(self.now_ns);
-        let pending = self.loads.load(instance, epoch) - established - queue * QUEUE_WEIGHT;
-        let pending = if self.tuning.fades {
-            // What would be left if the next epoch began now.
-            let of_this_epoch = self.loads.load(instance, epoch.wrapping_add(1)) - established - queue * QUEUE_WEIGHT;
+        let row = self.loads.copy(instance);
+        let (of_this_epoch, of_the_one_before) = row.pending(self.tuning.epoch(self.now_ns));
+        let kept = if self.tuning.fades {
             let gone = (self.now_ns >> (self.tuning.epoch_shift - 8)) as u32 & 0xff;
-            of_this_epoch + (pending - of_this_epoch) * (256 - gone) / 256
+            of_the_one_before * (256 - gone) / 256
         } else {
-            pending
+            of_the_one_before
         };
+        let pending = of_this_epoch + kept;
         let pending = self.tuning.pending_cap.map_or(pending, |cap| pending.min(cap));
-        established + pending + self.tuning.queue_weight * queue
+        self.loads.established(instance) + pending + self.tuning.queue_weight * u32::from(row.queue())
     }
 }
 
@@ -249,6 +258,10 @@ mod tests {
                 .iter()
                 .map(|&(slot, share)| Seat::new(slot, slot + 1, 1).with_share(share));
             let membership = Membership::new(seats);
+            if membership.free() == 0 {
+                // `least-loaded` is never asked then.
+                continue;
+            }
             let mut buckets = Box::new(Buckets::EMPTY);
             // Of an earlier membership, now and then.
             buckets.assign(if random.u8(0..4) == 0 {
@@ -256,9 +269,10 @@ mod tests {
             } else {
                 &shares
             });
-            let crowd = random.u32(0..60);
+            // Few have more selections than may count.
+            let crowd = random.u32(0..if slots.len() <= 20 { 400 } else { 60 });
             for _ in 0..membership.count() * crowd {
-                let row = random.u16(1..=256);
+                let row = slots[random.usize(..slots.len())] + 1;
                 loads.reserve(row, 8 + random.u32(0..3));
                 if random.bool() {
                     loads.entered(row, true);
@@ -269,18 +283,19 @@ mod tests {
             let weighed = Weighed {
                 loads,
                 tuning: &Tuning::REAL,
-                now_ns: 10 << Tuning::REAL.epoch_shift,
+                now_ns: (10 << Tuning::REAL.epoch_shift) + random.u64(..1 << Tuning::REAL.epoch_shift),
             };
+            let moment = Moment::at(weighed.now_ns);
             for _ in 0..50 {
                 let draw = random.u32(..);
                 assert_eq!(
                     by_load(&membership, weighed, draw),
-                    choose::by_load(&membership, loads, 10, draw)
+                    choose::by_load(&membership, loads, moment, draw)
                 );
                 let client = ClientKey::from_v4(draw, &ClientMask::new(32, 64));
                 assert_eq!(
                     for_new_client(&membership, &buckets, weighed, &client),
-                    choose::for_new_client(&membership, &buckets, loads, &client, 10)
+                    choose::for_new_client(&membership, &buckets, loads, &client, moment)
                 );
             }
         }
@@ -311,11 +326,7 @@ mod tests {
             loads.reserve(5, 10);
         }
         loads.reserve(5, 11);
-        let tuning = Tuning {
-            fades: true,
-            ..Tuning::REAL
-        };
-        let load = |quarters: u64| {
+        let load = |tuning: Tuning, quarters: u64| {
             let now_ns = (11 << tuning.epoch_shift) + (quarters << (tuning.epoch_shift - 2));
             let weighed = Weighed {
                 loads,
@@ -324,12 +335,17 @@ mod tests {
             };
             weighed.load(5) - Loads::BIAS
         };
-        assert_eq!([load(0), load(1), load(2), load(3)], [9, 7, 5, 3]);
+        assert_eq!([0, 1, 2, 3].map(|quarters| load(Tuning::REAL, quarters)), [9, 7, 5, 3]);
+        assert_eq!(
+            [0, 1, 2, 3].map(|quarters| load(Tuning::ALL_RESERVATIONS, quarters)),
+            [9; 4]
+        );
     }
 
     #[test]
-    fn the_real_epoch_is_that_of_the_tuning() {
+    fn the_real_moment_is_that_of_the_tuning() {
         for now_ns in [0, 1 << 28, 12_345_678_901_234] {
+            assert_eq!(Tuning::REAL.moment(now_ns), Moment::at(now_ns));
             assert_eq!(Tuning::REAL.epoch(now_ns), epoch(now_ns));
         }
     }

@@ -23,7 +23,7 @@ impl Watch {
     pub(crate) const USUAL: Self = Self {
         look_ms: 5,
         hung_after_ms: 50,
-        rescue_after_ms: 20,
+        rescue_after_ms: 10,
         at_most_percent: 50,
     };
 

@@ -74,7 +74,7 @@ pub(super) fn run(effort: Effort) -> Section {
     );
     section.say(
         "Event loops, 5 ms per request (exponential), 50 % load, 40 s. *Watched*: the controller looks every 5 ms, `--hung-after` 50 ms, \
-         `--rescue-after` 20 ms, at most half withdrawn. What the worker had accepted before it stopped can't be rescued and is in the numbers.",
+         `--rescue-after` 10 ms, at most half withdrawn. What the worker had accepted before it stopped can't be rescued and is in the numbers.",
     );
     let mut rows = Vec::new();
     for workers in [4, 16] {

@@ -34,9 +34,9 @@ fn keep_alive(slower: u64, effort: Effort) -> Setup {
     setup
 }
 
-fn serial(effort: Effort) -> Setup {
-    let arrivals = Arrivals::Poisson(rate_for(WORKERS, MIXED, 0.8));
-    let server = Server::Serial { service: MIXED };
+fn serial(service: Law, load: f64, effort: Effort) -> Setup {
+    let arrivals = Arrivals::Poisson(rate_for(WORKERS, service, load));
+    let server = Server::Serial { service };
     Setup::new(
         WORKERS,
         Chooser::By(Policy::LeastLoaded),
@@ -48,9 +48,9 @@ fn serial(effort: Effort) -> Setup {
 
 pub(super) fn run(effort: Effort) -> Section {
     let mut section = Section::new(
-        "What a connection in the accept queue counts (1)",
+        "What a connection in the accept queue counts (4)",
         "nothing is gained for servers of one connection at a time, where all but one of a worker's connections are queued anyway; something is where most open \
-         connections are idle and a queue is the only sign that a worker is behind. Above 2 the 5 ms-old numbers begin to drive everybody the same way. (8 and 16 were added after the first run.)",
+         connections are idle and a queue is the only sign that a worker is behind. Above 2 the 5 ms-old numbers begin to drive everybody the same way. (8 and 16 were added after the first run, the three exponential rows after the weight had become 4.)",
     );
     section.say(
         "`least-loaded`, 8 workers; a connection that waits to be accepted, as of the last look (every 5 ms), counts so many times more than one that was accepted (0: no more). \
@@ -61,7 +61,22 @@ pub(super) fn run(effort: Effort) -> Section {
     let cases = [
         (
             "one at a time, 90 % 1 ms, 10 % 100 ms, 80 %",
-            serial(effort),
+            serial(MIXED, 0.8, effort),
+            Watch::LOOKS_ONLY,
+        ),
+        (
+            "one at a time, exponential, 10 ms, 90 %",
+            serial(Law::Exponential(0.01), 0.9, effort),
+            Watch::LOOKS_ONLY,
+        ),
+        (
+            "one at a time, exponential, 5 ms, 70 %",
+            serial(Law::Exponential(0.005), 0.7, effort),
+            Watch::LOOKS_ONLY,
+        ),
+        (
+            "one at a time, exponential, 0.5 ms, 70 %",
+            serial(Law::Exponential(0.0005), 0.7, effort),
             Watch::LOOKS_ONLY,
         ),
         ("event loop, keep-alive, 60 %", keep_alive(1, effort), Watch::LOOKS_ONLY),

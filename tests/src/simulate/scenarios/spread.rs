@@ -46,7 +46,7 @@ pub(super) fn run(effort: Effort) -> Section {
         "Spread: open connections, max/mean over time",
         "the plain kernel and `hash` are a random choice, so with 25 open connections per worker max/mean is about 1 + √(2 ln n / 25): 1.3 \
          with 4 workers, 1.7 with 256. `round-robin` is hardly better once durations vary. `least-loaded` stays below 1.1 up to 16 workers and \
-         below 1.3 with two choices. `sticky` is bound to 1.25 or 8 above the mean, so at about 1.3.",
+         below 1.3 with two choices (which came above 16 workers then; now the best of 16 neighbours is). `sticky` is bound to 1.25 or 8 above the mean, so at about 1.3.",
     );
     section.say(
         "25 open connections per worker on average; handshakes take 20 ms (exponential). 100,000 clients, the n-th in proportion to n^-0.5. \
