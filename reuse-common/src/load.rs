@@ -324,6 +324,17 @@ impl Loads {
             cell::add_u64(&raw mut (*to).migrated_in_total, 1);
         }
     }
+
+    /// A connection that has ended already moved from one instance's queue to another's.
+    #[inline(always)]
+    pub fn migrated_closed(&self, from: u16, to: u16) {
+        let (from, to) = (self.row(from), self.row(to));
+        // SAFETY: both rows point into the table.
+        unsafe {
+            cell::add_u64(&raw mut (*from).migrated_out_total, 1);
+            cell::add_u64(&raw mut (*to).migrated_in_total, 1);
+        }
+    }
 }
 
 impl Pending {

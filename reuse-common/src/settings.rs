@@ -23,10 +23,11 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Whether the policy compares loads, so that selections must count before they are connections.
+    /// Whether the policy compares loads, so that selections must count before they are connections. (Two comparisons without a jump
+    /// between them; as neighbours they become one.)
     #[inline(always)]
     pub const fn weighs_loads(&self) -> bool {
-        self.policy >= Policy::LeastLoaded as u32
+        (self.policy == Policy::LeastLoaded as u32) | (self.policy == Policy::Sticky as u32)
     }
 
     /// Whether a bind to this port (host byte order) concerns us.
@@ -59,17 +60,28 @@ crate::plain_data!(Settings, DirectedKey);
 mod tests {
     use super::*;
 
-    #[test]
-    fn only_named_ports_are_served() {
-        let mut settings = Settings {
-            policy: 0,
+    fn settings(policy: u32) -> Settings {
+        Settings {
+            policy,
             directed: 0,
             client_mask: ClientMask::new(32, 64),
             client_ttl_ticks: 0,
             cgroup_level: 3,
             port_count: 0,
             ports: [0; MAX_PORTS],
-        };
+        }
+    }
+
+    #[test]
+    fn loads_are_weighed_for_two_policies() {
+        let weighing = Policy::ALL.map(|policy| settings(policy as u32).weighs_loads());
+        assert_eq!(weighing, [false, false, true, true]);
+        assert!(!settings(4).weighs_loads(), "no such policy");
+    }
+
+    #[test]
+    fn only_named_ports_are_served() {
+        let mut settings = settings(0);
         assert!(settings.serves(1) && settings.serves(65535) && !settings.serves(0));
         settings.ports[0] = 80;
         settings.ports[1] = 443;

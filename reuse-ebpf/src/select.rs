@@ -28,7 +28,9 @@ use crate::maps::{self, CLIENTS, DIRECTED, LISTENERS, MEMBERS, MIGRATED};
 
 const IPV4: u32 = (0x0800_u16).to_be() as u32;
 const ESTABLISHED: u32 = 1;
+const SYN_RECV: u32 = 3;
 const CLOSE_WAIT: u32 = 8;
+const NEW_SYN_RECV: u32 = 12;
 
 /// When the chosen listener has gone in this very moment, so many others are tried before the lot.
 const OTHER_SEATS: u32 = 4;
@@ -234,7 +236,7 @@ impl Connection<'_> {
     fn migrated_to(&self, ctx: &SkReuseportContext, to: u16) -> Verdict {
         // SAFETY: `sk` is never null here (it is the closed listener), and neither is `migrating`.
         let (listener, state) = unsafe { ((*ctx.md).__bindgen_anon_3.sk, (*self.migrating).state) };
-        if state != ESTABLISHED && state != CLOSE_WAIT {
+        if state == SYN_RECV || state == NEW_SYN_RECV {
             // A handshake has not been counted anywhere yet, and its connection will be in the new listener's cgroup.
             return Verdict::Migrated;
         }
@@ -248,6 +250,11 @@ impl Connection<'_> {
         // SAFETY: the value is copied at once.
         let from = unsafe { LISTENERS.get(&from_cookie) }.map_or(LOT, |&instance| instance as u16);
         let loads = self.app.loads();
+        if state != ESTABLISHED && state != CLOSE_WAIT {
+            // Its client has reset it. It waits to be accepted like any other, and the totals say how many do; but its end was counted.
+            loads.migrated_closed(from, to);
+            return Verdict::Migrated;
+        }
         loads.migrated(from, to);
         // The connection stays in the old instance's cgroup: `track` looks here first.
         let _ = MIGRATED.insert(&cookie, u32::from(to), u64::from(BPF_ANY));

@@ -15,9 +15,9 @@ const CLIENTS: u16 = 64;
 fn only_what_the_killed_worker_was_answering_is_lost() {
     let _turn = Heavy::turn();
     let _namespace = Namespace::enter();
-    // Round-robin goes on choosing a worker that does not accept: its queue fills.
+    // Round-robin goes on choosing a worker that does not accept, unless it is called hung: its queue fills.
     let app = App::run(
-        &["--workers", "4", "--policy", "round-robin"],
+        &["--workers", "4", "--policy", "round-robin", "--hung-after", "0s"],
         &commands::bun_reuse_port(&[]),
     );
     let load = Load::start(SERVER, CLIENTS, Mode::NewConnections, Duration::from_secs(60));

@@ -100,9 +100,10 @@ impl GroupProgram {
     }
 
     /// From now on exactly these (sorted by slot) can be chosen, those with a share for just that many new connections. New connections
-    /// see the old set or the new one, never a mixture: the tables are written where no program reads, and then switched to. (A program
-    /// that has been running since before the last switch but one could see a mixture of two valid sets; programs run for less than a
-    /// microsecond.)
+    /// see the old set or the new one: the tables are written where no program reads, and then switched to. Nobody waits for programs
+    /// that still read, though. One that stalls while this is called twice (its virtual processor was descheduled; it runs for less than a
+    /// microsecond else) may see a mixture of two valid sets: its one connection goes to an instance of either, or is parked (or
+    /// refused) as if nobody were published.
     ///
     /// # Errors
     /// None at present: the tables are memory that is mapped here.

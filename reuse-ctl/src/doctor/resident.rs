@@ -1,4 +1,5 @@
-//! A child process that stands for a worker: it moves into a cgroup and opens plain listeners there, as any server would.
+//! A child process that stands for two workers: it moves into the cgroup of each and opens a plain listener there, as any server would.
+//! The kernel keeps a socket in the cgroup where it was made, so one process will do.
 //!
 //! It is a fork and not a program of its own, so that it needs no file; hence it lives on system calls alone.
 
@@ -28,8 +29,9 @@ use crate::process::handle::ProcessHandle;
 const PATIENCE: Duration = Duration::from_secs(5);
 const MPTCP: libc::c_int = 262;
 const BACKLOG: libc::c_int = 64;
-/// Where the child puts its end of the channel; everything above is closed.
+/// Where the child puts its end of the channel, and beside it the way into the second cgroup; everything above is closed.
 const CHANNEL: RawFd = 3;
+const SECOND_PROCS: RawFd = CHANNEL + 1;
 
 /// The child. It is ended when this is dropped.
 #[derive(Debug)]
@@ -43,7 +45,7 @@ pub(super) struct Resident {
 /// How it went, as errno numbers; 0 is success.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Report {
-    /// Moving into the cgroup.
+    /// Moving into the cgroups.
     moved: i32,
     /// Making an MPTCP socket.
     mptcp: i32,
@@ -62,11 +64,12 @@ struct Opened {
 const WORDS: usize = 8;
 
 impl Resident {
-    /// Starts it in the cgroup whose `cgroup.procs` is given. It opens two listeners on `addr`, which the caller shares.
-    pub(super) fn start(procs: Option<&File>, addr: SocketAddrV4) -> io::Result<Self> {
+    /// Starts it. It opens two listeners on `addr`, which the caller shares: one in each of the cgroups whose `cgroup.procs` are given. It
+    /// stays in the second.
+    pub(super) fn start(procs: Option<&[File; 2]>, addr: SocketAddrV4) -> io::Result<Self> {
         let (channel, theirs) = UnixStream::pair()?;
         channel.set_read_timeout(Some(PATIENCE))?;
-        let procs = procs.map(|file| file.as_raw_fd());
+        let procs = procs.map(|files| files.each_ref().map(|file| file.as_raw_fd()));
         let addr = socket_address(addr);
         // SAFETY: the child does nothing but system calls, and ends with _exit.
         let pid = match unsafe { fork() }? {
@@ -171,29 +174,46 @@ fn socket_address(addr: SocketAddrV4) -> libc::sockaddr_in {
 }
 
 /// The child's life. No allocation, no lock, no panic: other threads of the parent may have held a lock when it was forked.
-fn live(channel: RawFd, procs: Option<RawFd>, addr: &libc::sockaddr_in) -> ! {
+fn live(channel: RawFd, procs: Option<[RawFd; 2]>, addr: &libc::sockaddr_in) -> ! {
     let mut report = Report::default();
     // SAFETY: system calls on descriptors, and on buffers that outlive them.
     unsafe {
-        if let Some(procs) = procs {
-            // 0 is whoever writes it.
-            report.moved = errno_of(libc::write(procs, b"0".as_ptr().cast(), 1) as libc::c_int);
+        let mut own = CHANNEL + 1;
+        if let Some([first, second]) = procs {
+            report.moved = move_by(first);
+            // A copy that neither of the next two lines can overwrite.
+            let second = libc::fcntl(second, libc::F_DUPFD, SECOND_PROCS + 1);
+            libc::dup2(channel, CHANNEL);
+            libc::dup2(second, SECOND_PROCS);
+            own = SECOND_PROCS + 1;
+        } else {
+            libc::dup2(channel, CHANNEL);
         }
-        libc::dup2(channel, CHANNEL);
         // Listeners of the parent that were inherited must not stay open here.
-        libc::syscall(libc::SYS_close_range, CHANNEL + 1, u32::MAX, 0);
+        libc::syscall(libc::SYS_close_range, own, u32::MAX, 0);
         let mptcp = libc::socket(libc::AF_INET, libc::SOCK_STREAM, MPTCP);
         report.mptcp = errno_of(mptcp);
         libc::close(mptcp);
-        for opened in &mut report.listeners {
-            *opened = open(addr);
+        report.listeners[0] = open(addr);
+        if procs.is_some() && report.moved == 0 {
+            report.moved = move_by(SECOND_PROCS);
         }
+        report.listeners[1] = open(addr);
         let bytes = report.to_bytes();
         libc::write(CHANNEL, bytes.as_ptr().cast(), bytes.len());
         let mut byte = 0_u8;
         while libc::read(CHANNEL, (&raw mut byte).cast(), 1) > 0 {}
         libc::_exit(0)
     }
+}
+
+/// Moves the caller into the cgroup of this `cgroup.procs`. Returns an errno, or 0.
+///
+/// # Safety
+/// None beyond that of its system call, whose buffer is a constant.
+unsafe fn move_by(procs: RawFd) -> i32 {
+    // SAFETY: see above. 0 is whoever writes it.
+    errno_of(unsafe { libc::write(procs, b"0".as_ptr().cast(), 1) } as libc::c_int)
 }
 
 /// # Safety
@@ -250,7 +270,7 @@ mod tests {
 
     #[test]
     fn a_cgroup_that_takes_nobody_is_an_error() {
-        let not_procs = File::open("/proc/self/status").expect("readable");
+        let not_procs = [(); 2].map(|()| File::open("/proc/self/status").expect("readable"));
         let addr = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 1);
         assert!(Resident::start(Some(&not_procs), addr).is_err());
     }

@@ -55,12 +55,12 @@ impl ScratchCgroup {
         &self.app
     }
 
-    /// The cgroup for the process that stands for a worker.
+    /// The cgroup for the first listener of the process that stands for two workers.
     pub(super) fn worker(&self) -> &InstanceCgroup {
         &self.workers[0]
     }
 
-    /// The cgroup of a second worker, in which there is nobody.
+    /// The cgroup for its second listener, in which it stays.
     pub(super) fn other(&self) -> &InstanceCgroup {
         &self.workers[1]
     }

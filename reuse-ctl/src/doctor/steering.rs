@@ -19,6 +19,7 @@ use super::{
 use crate::{
     bpf::BpfError,
     group::{diag::Diag, discover},
+    process::cgroup::InstanceCgroup,
 };
 
 pub(super) async fn examine() -> Vec<Check> {
@@ -64,10 +65,11 @@ impl Stage {
                 why: "there is no cgroup to attach to".into(),
             }),
         };
-        let procs = cgroup
-            .as_ref()
-            .map(|cgroup| cgroup.worker().path().join("cgroup.procs"));
-        let procs = procs.map(|path| File::options().write(true).open(path)).transpose()?;
+        let procs = cgroup.as_ref().map(|cgroup| -> io::Result<[File; 2]> {
+            let open = |worker: &InstanceCgroup| File::options().write(true).open(worker.path().join("cgroup.procs"));
+            Ok([open(cgroup.worker())?, open(cgroup.other())?])
+        });
+        let procs = procs.transpose()?;
         let resident = Resident::start(procs.as_ref(), addr)?;
         let stage = Self {
             resident,
@@ -113,8 +115,8 @@ impl Stage {
             return Err("a listener of this process is not in the kernel's list".into());
         }
         if let Some(cgroup) = &self.cgroup {
-            let worker = Some(cgroup.worker().id());
-            if !found.iter().any(|listener| listener.cgroup == worker) {
+            let is_seen = |worker: &InstanceCgroup| found.iter().any(|listener| listener.cgroup == Some(worker.id()));
+            if !is_seen(cgroup.worker()) || !is_seen(cgroup.other()) {
                 return Err("the kernel does not tell in which cgroup a listener was made".into());
             }
         }

@@ -26,7 +26,7 @@ use reuse_ctl::{
 };
 use socket2::Domain;
 
-use crate::rig::{PATIENCE, Removed, Rig, accept_all, connect, until};
+use crate::rig::{PATIENCE, Removed, Rig, accept_all, connect, reset, until};
 
 const ADDR: &str = "127.0.0.1:8080";
 const BACKLOG: u32 = 77;
@@ -160,6 +160,16 @@ impl App {
         self.groups.queues(&mut self.diag).expect("a dump")[&row]
     }
 
+    /// How many connections the worker has accepted, by its totals and its queue.
+    fn accepted(&mut self, slot: u16) -> u64 {
+        let load = self.groups.load_of(self.row(slot));
+        load.established_total() + load.migrated_in_total() - load.migrated_out_total() - u64::from(self.queue(slot))
+    }
+
+    fn established(&self, slot: u16) -> u32 {
+        self.groups.load_of(self.row(slot)).established()
+    }
+
     fn migrated_out(&self, slot: u16) -> u64 {
         self.groups.load_of(self.row(slot)).migrated_out_total()
     }
@@ -282,6 +292,31 @@ async fn the_notices_of_a_rescue_can_be_told_from_a_real_end() {
     assert_eq!(app.notices_of(cookie, 1).await, [NoticeKind::Close]);
     assert!(!listed(&mut app).contains(&cookie));
     drop((clients, again));
+}
+
+/// It stays in the queue until it is accepted, and moves with the others: a worker that accepts nothing must not seem to accept it.
+#[tokio::test]
+async fn a_connection_that_its_client_reset_moves_and_the_totals_stay_right() {
+    let mut app = App::new(3);
+    let mut clients = app.queue_on(0, 4);
+    let gone = clients.pop().expect("four");
+    reset(&gone);
+    drop(gone);
+    until("its end is counted", || app.established(0) == 3);
+    assert_eq!((app.queue(0), app.accepted(0)), (4, 0));
+
+    for (from, to) in [(0, 1), (1, 2)] {
+        app.publish(&[to]);
+        assert_eq!(app.rescue(from), 4);
+        assert_eq!((app.queue(from), app.queue(to)), (0, 4));
+        assert_eq!((app.accepted(from), app.accepted(to)), (0, 0));
+        assert_eq!((app.established(from), app.established(to)), (0, 3));
+    }
+    assert_eq!(accept_all(app.listener(2)).len(), 4);
+    assert_eq!(app.accepted(2), 4);
+    drop(clients);
+    until("nothing is left in the sums", || app.established(2) == 0);
+    assert_eq!((app.established(0), app.established(1)), (0, 0));
 }
 
 #[tokio::test]
