@@ -45,6 +45,11 @@ pub enum GroupError {
 }
 
 impl GroupError {
+    /// Whether, after a rescue, the listener is lost to its clients: the instance would look alive and never get a connection again.
+    pub fn is_loss(&self) -> bool {
+        matches!(self, Self::Reopen { .. } | Self::Bpf(_))
+    }
+
     pub(super) fn socket(call: &'static str) -> impl Fn(io::Error) -> Self {
         move |source| Self::Socket { call, source }
     }

@@ -219,12 +219,14 @@ fn first_error(results: impl Iterator<Item = Result<(), GroupError>>) -> Result<
     results.fold(Ok(()), Result::and)
 }
 
-/// Where a connection to a listener on `addr` can be made from this machine.
-pub(super) fn reachable(addr: SocketAddr) -> SocketAddr {
+/// Where a connection to a listener on `addr` can be made from this machine, and where else if that is no address of it: a machine without
+/// IPv6 may have listeners on `::` all the same.
+pub(super) fn reachable(addr: SocketAddr) -> (SocketAddr, Option<SocketAddr>) {
+    let v4 = (Ipv4Addr::LOCALHOST, addr.port()).into();
     match addr.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => (Ipv4Addr::LOCALHOST, addr.port()).into(),
-        IpAddr::V6(ip) if ip.is_unspecified() => (Ipv6Addr::LOCALHOST, addr.port()).into(),
-        _ => addr,
+        IpAddr::V4(ip) if ip.is_unspecified() => (v4, None),
+        IpAddr::V6(ip) if ip.is_unspecified() => ((Ipv6Addr::LOCALHOST, addr.port()).into(), Some(v4)),
+        _ => (addr, None),
     }
 }
 

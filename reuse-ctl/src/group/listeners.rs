@@ -83,8 +83,15 @@ impl Groups {
         let group = self
             .groups
             .values()
-            .find(|group| group.member(cookie).is_some_and(|member| member.was_reopened))?;
+            .find(|group| group.member(cookie).is_some_and(|member| member.reopenings > 0))?;
         Some(group.addr())
+    }
+
+    /// One notice that this member's listener has closed was that of a rescue.
+    pub fn explain_reopening(&mut self, cookie: u64) {
+        for group in self.groups.values_mut() {
+            group.explain_reopening(cookie);
+        }
     }
 
     /// Members whose listener is not among these: it has closed, or these were listed in the instant before it listened.
@@ -134,31 +141,56 @@ impl Groups {
         questions.iter().map(|&(family, _)| (family, 0)).collect()
     }
 
-    /// How many connections wait for accept() on each instance that has listeners, by row.
+    /// The listeners of all members, and of strangers.
     ///
     /// # Errors
     /// The kernel does not tell.
-    pub fn queues(&self, diag: &mut Diag) -> Result<BTreeMap<u16, u32>, DiagError> {
+    pub fn dump(&self, diag: &mut Diag) -> Result<Vec<Queue>, DiagError> {
         let mut listeners = Vec::new();
         for (family, port) in self.questions() {
             listeners.append(&mut diag.queues(family, port)?);
         }
-        Ok(self.queues_among(&listeners))
+        Ok(listeners)
+    }
+
+    /// How many connections wait for accept() on each instance all of whose listeners the kernel tells of, by row.
+    ///
+    /// # Errors
+    /// The kernel does not tell.
+    pub fn queues(&self, diag: &mut Diag) -> Result<BTreeMap<u16, u32>, DiagError> {
+        Ok(self.queues_among(&self.dump(diag)?))
     }
 
     /// The same, by what the kernel has said already.
     pub fn queues_among(&self, listeners: &[Queue]) -> BTreeMap<u16, u32> {
-        let rows: HashMap<u64, u16> = self
-            .members()
-            .map(|(_, member)| (member.cookie, member.instance))
-            .collect();
-        let mut queues: BTreeMap<u16, u32> = rows.values().map(|&row| (row, 0)).collect();
-        for listener in listeners {
-            if let Some(row) = rows.get(&listener.cookie) {
-                *queues.entry(*row).or_default() += listener.queue;
-            }
-        }
-        queues
+        let members = self.members().map(|(_, member)| (member.instance, member.cookie));
+        sums(members, listeners)
+    }
+
+    /// How many connections wait for accept() on the listeners of the instance in `row` that a rescue can move.
+    pub fn movable_among(&self, row: u16, listeners: &[Queue]) -> u32 {
+        let movable = self.groups.values().filter(|group| group.is_served_without(row));
+        let members = movable
+            .flat_map(|group| group.members())
+            .filter(|member| member.instance == row);
+        let cookies: BTreeSet<u64> = members.map(|member| member.cookie).collect();
+        let theirs = listeners.iter().filter(|listener| cookies.contains(&listener.cookie));
+        theirs.map(|listener| listener.queue).fold(0, u32::saturating_add)
+    }
+
+    /// Whether somebody else can be chosen for what comes to `addr`.
+    pub fn is_served_without(&self, addr: SocketAddr, row: u16) -> bool {
+        self.groups.get(&addr).is_some_and(|group| group.is_served_without(row))
+    }
+
+    /// Whether the instance in `row` has a listener.
+    pub fn is_listening(&self, row: u16) -> bool {
+        self.members().any(|(_, member)| member.instance == row)
+    }
+
+    /// Whether the instance in `row` can be chosen.
+    pub fn is_published(&self, row: u16) -> bool {
+        self.published.iter().any(|published| published.row == row)
     }
 
     /// The listener of the instance on this address that directed connections reach.
@@ -174,5 +206,39 @@ impl Groups {
         self.groups
             .values()
             .flat_map(|group| group.members().iter().map(|member| (group.addr(), member)))
+    }
+}
+
+/// What waits on each row's members, given by row and cookie. A row of which any is not among the listeners is left out: nothing is known
+/// of that one.
+fn sums(members: impl Iterator<Item = (u16, u64)>, listeners: &[Queue]) -> BTreeMap<u16, u32> {
+    let queues: HashMap<u64, u32> = listeners
+        .iter()
+        .map(|listener| (listener.cookie, listener.queue))
+        .collect();
+    let mut sums: BTreeMap<u16, Option<u32>> = BTreeMap::new();
+    for (row, cookie) in members {
+        let sum = sums.entry(row).or_insert(Some(0));
+        *sum = sum
+            .zip(queues.get(&cookie))
+            .map(|(sum, &queue)| sum.saturating_add(queue));
+    }
+    sums.into_iter().filter_map(|(row, sum)| Some((row, sum?))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_is_left_out_if_any_of_its_listeners_was_not_seen() {
+        let seen = |cookie, queue| Queue {
+            cookie,
+            queue,
+            addr: ([127, 0, 0, 1], 80).into(),
+        };
+        let listeners = [seen(1, 3), seen(2, 4), seen(3, 5), seen(9, 100)];
+        let members = [(0, 1), (0, 2), (1, 3), (1, 4), (2, 5), (2, 3)];
+        assert_eq!(sums(members.into_iter(), &listeners), BTreeMap::from([(0, 7)]));
     }
 }

@@ -13,8 +13,8 @@ pub(super) struct Member {
     pub(super) nth: u16,
     /// The socket's number for life.
     pub(super) cookie: u64,
-    /// Whether a rescue has closed it for an instant: a notice of that may still be on its way.
-    pub(super) was_reopened: bool,
+    /// How often a rescue has closed it for an instant of which the notice may still be on its way.
+    pub(super) reopenings: u32,
 }
 
 impl Member {
@@ -23,7 +23,7 @@ impl Member {
             instance,
             nth,
             cookie,
-            was_reopened: false,
+            reopenings: 0,
         }
     }
 }

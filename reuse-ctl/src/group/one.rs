@@ -160,11 +160,18 @@ impl Group {
             return Ok(false);
         }
         if let Some(reopened) = self.members.iter_mut().find(|known| known.cookie == member.cookie) {
-            reopened.was_reopened = true;
+            reopened.reopenings = reopened.reopenings.saturating_add(1);
         }
         // The kernel took it out of the array when it closed for that instant.
         self.program.set_member(member.instance, member.nth, listener.as_fd())?;
         Ok(true)
+    }
+
+    /// The notice of one of the times that a rescue has closed this member for an instant has come.
+    pub(super) fn explain_reopening(&mut self, cookie: u64) {
+        if let Some(member) = self.members.iter_mut().find(|member| member.cookie == cookie) {
+            member.reopenings = member.reopenings.saturating_sub(1);
+        }
     }
 
     pub(super) fn listeners_of(&self, instance: u16) -> u16 {

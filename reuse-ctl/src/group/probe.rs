@@ -29,9 +29,16 @@ impl Probe {
     /// # Errors
     /// The address is not one of this machine.
     pub fn new(addr: SocketAddr) -> io::Result<Self> {
-        let target = reachable(addr);
-        let socket = Socket::new(Domain::for_address(target), Type::STREAM, Some(Protocol::TCP))?;
-        socket.bind(&SocketAddr::new(target.ip(), 0).into())?;
+        let (first, other) = reachable(addr);
+        let (target, socket) = match (bound_towards(first), other) {
+            // The first: there is no such address. The other: there is no IPv6 at all.
+            (Err(error), Some(other))
+                if matches!(error.raw_os_error(), Some(libc::EADDRNOTAVAIL | libc::EAFNOSUPPORT)) =>
+            {
+                (other, bound_towards(other)?)
+            }
+            (bound, _) => (first, bound?),
+        };
         socket.set_nonblocking(true)?;
         let local = socket
             .local_addr()?
@@ -196,6 +203,13 @@ impl Pauses {
     }
 }
 
+/// A socket with a port of its own on the address that it is going to connect to.
+fn bound_towards(target: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(target), Type::STREAM, Some(Protocol::TCP))?;
+    socket.bind(&SocketAddr::new(target.ip(), 0).into())?;
+    Ok(socket)
+}
+
 fn key_of(local: SocketAddr) -> DirectedKey {
     let octets = match local.ip() {
         std::net::IpAddr::V4(ip) => ip.to_ipv6_mapped().octets(),
@@ -205,5 +219,33 @@ fn key_of(local: SocketAddr) -> DirectedKey {
     DirectedKey {
         address: [word(0), word(4), word(8), word(12)],
         port: local.port().into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv6Addr, TcpListener};
+
+    use super::*;
+
+    /// Also where `net.ipv6.conf.all.disable_ipv6` is 1: such a listener takes IPv4, too.
+    #[tokio::test]
+    async fn a_listener_on_all_addresses_can_be_reached() {
+        let listener = TcpListener::bind((Ipv6Addr::UNSPECIFIED, 0)).expect("bound");
+        let probe = Probe::new(listener.local_addr().expect("bound")).expect("an address of this machine");
+        let (server, client) = probe.ends();
+        let opened = tokio::time::timeout(Duration::from_secs(5), probe.open()).await;
+        opened.expect("in time").expect("connected");
+        let seen = Diag::new().and_then(|mut diag| diag.server_side(server, client));
+        assert_eq!(seen.expect("told"), ServerSide::Queued, "also after our end has closed");
+    }
+
+    #[test]
+    fn an_address_is_replaced_only_if_it_stands_for_all() {
+        let addr = |addr: &str| addr.parse::<SocketAddr>().expect("an address");
+        assert_eq!(reachable(addr("0.0.0.0:80")), (addr("127.0.0.1:80"), None));
+        let v6 = (addr("[::1]:80"), Some(addr("127.0.0.1:80")));
+        assert_eq!(reachable(addr("[::]:80")), v6);
+        assert_eq!(reachable(addr("[fe80::1]:80")), (addr("[fe80::1]:80"), None));
     }
 }

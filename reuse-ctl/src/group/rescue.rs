@@ -46,15 +46,20 @@ impl Groups {
                     Ok(None) => Ok(()),
                     Err(error) => Err(error),
                 };
-                // A listener that is lost weighs more than one that stayed as it was.
-                result = match (result, reopened) {
-                    (Err(lost @ GroupError::Reopen { .. }), _) | (_, Err(lost)) => Err(lost),
-                    (result, Ok(())) => result,
-                };
+                result = worse(result, reopened);
             }
         }
         result?;
         Ok(self.load_of(row).migrated_out_total() - moved_before)
+    }
+}
+
+/// The one to tell: a listener that is lost weighs more than one that stayed as it was.
+fn worse(first: Result<(), GroupError>, second: Result<(), GroupError>) -> Result<(), GroupError> {
+    match (first, second) {
+        (Err(first), Err(second)) if second.is_loss() && !first.is_loss() => Err(second),
+        (Err(error), _) | (Ok(()), Err(error)) => Err(error),
+        (Ok(()), Ok(())) => Ok(()),
     }
 }
 
@@ -85,5 +90,37 @@ pub(super) fn reopen(addr: SocketAddr, listener: &OwnedFd) -> Result<bool, Group
         // Its owner has closed it in this moment, and what was queued has moved.
         (Err(error), _) if error.kind() == io::ErrorKind::NotConnected => Ok(false),
         (Err(error), _) => Err(GroupError::socket("shutdown")(error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bpf::BpfError;
+
+    #[test]
+    fn the_loss_of_a_listener_is_told_whatever_else_failed() {
+        let kept = || {
+            Err(GroupError::Socket {
+                call: "shutdown",
+                source: io::ErrorKind::Other.into(),
+            })
+        };
+        let lost = || {
+            Err(GroupError::Reopen {
+                addr: ([127, 0, 0, 1], 80).into(),
+                source: io::ErrorKind::AddrInUse.into(),
+            })
+        };
+        let unsteered = || Err(GroupError::Bpf(BpfError::Missing("map")));
+        let is_loss = |result: Result<(), GroupError>| result.expect_err("one failed").is_loss();
+        assert!(is_loss(worse(lost(), kept())));
+        assert!(is_loss(worse(kept(), lost())));
+        assert!(is_loss(worse(unsteered(), kept())));
+        assert!(is_loss(worse(kept(), unsteered())));
+        assert!(is_loss(worse(Ok(()), lost())));
+        assert!(is_loss(worse(lost(), Ok(()))));
+        assert!(!is_loss(worse(kept(), Ok(()))));
+        assert!(worse(Ok(()), Ok(())).is_ok());
     }
 }

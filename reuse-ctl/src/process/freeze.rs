@@ -12,12 +12,14 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::cgroup::InstanceCgroup;
 
-/// The processes of a cgroup, frozen; they go on when this is dropped. They notice nothing but the time.
+/// The processes of a cgroup, frozen; they go on when this is dropped, unless somebody else had frozen them before. They notice nothing but the time.
 ///
 /// Should the controller be killed in the meantime, they stay frozen until `cgroup.freeze` is 0 again, or they are killed.
 #[derive(Debug)]
 pub struct Frozen {
     control: PathBuf,
+    /// Somebody has frozen it before, and may have to thaw it.
+    by_another: bool,
     /// Whether all of them have stopped, and not only been told to.
     pub complete: bool,
 }
@@ -37,8 +39,11 @@ impl InstanceCgroup {
 fn freeze(cgroup: &Path, patience: Duration) -> io::Result<Frozen> {
     let deadline = Instant::now() + patience;
     let mut events = File::open(cgroup.join("cgroup.events"))?;
+    let control = cgroup.join("cgroup.freeze");
+    let by_another = fs::read_to_string(&control)?.trim() == "1";
     let mut frozen = Frozen {
-        control: cgroup.join("cgroup.freeze"),
+        control,
+        by_another,
         complete: false,
     };
     fs::write(&frozen.control, "1")?;
@@ -63,11 +68,36 @@ fn freeze(cgroup: &Path, patience: Duration) -> io::Result<Frozen> {
 
 impl Drop for Frozen {
     fn drop(&mut self) {
+        if self.by_another {
+            return;
+        }
         // Its cgroup may be gone: then nobody is frozen.
         if let Err(error) = fs::write(&self.control, "0")
             && error.kind() != io::ErrorKind::NotFound
         {
             tracing::warn!("{}: {error}", self.control.display());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_somebody_else_has_frozen_stays_so() {
+        for before in ["0", "1"] {
+            let cgroup = std::env::temp_dir().join(format!("reuse-ctl-freeze-{}-{before}", std::process::id()));
+            fs::create_dir(&cgroup).expect("a folder");
+            let control = cgroup.join("cgroup.freeze");
+            fs::write(cgroup.join("cgroup.events"), "populated 1\nfrozen 1\n").expect("written");
+            fs::write(&control, format!("{before}\n")).expect("written");
+            let frozen = freeze(&cgroup, Duration::ZERO).expect("frozen");
+            assert!(frozen.complete);
+            assert_eq!(fs::read_to_string(&control).expect("read"), "1");
+            drop(frozen);
+            assert_eq!(fs::read_to_string(&control).expect("read").trim(), before);
+            fs::remove_dir_all(&cgroup).expect("removed");
         }
     }
 }

@@ -24,6 +24,12 @@ use crate::{
 /// How long a request to one worker may take, if its client does not say.
 const GET_PATIENCE_MS: u64 = 10_000;
 
+/// How long it may take at most.
+const MAX_GET_PATIENCE_MS: u64 = 10 * 60 * 1000;
+
+/// So many requests to workers are under way at most: each holds a connection, and its answer in memory.
+const MAX_GETS: usize = 16;
+
 /// A client that waits for the answer of one worker.
 #[derive(Debug)]
 pub(super) struct Questioner {
@@ -65,7 +71,12 @@ impl Task {
             Ok(target) => target,
             Err(refusal) => return drop(reply.send(Err(*refusal))),
         };
-        let patience = Duration::from_millis(request.timeout_ms.unwrap_or(GET_PATIENCE_MS));
+        if self.connections.count(Aim::is_get) >= MAX_GETS {
+            let error = format!("{MAX_GETS} requests to workers are under way already");
+            let hint = "try again when one of them has been answered; --timeout bounds how long they take";
+            return drop(reply.send(Err(*refusal(ErrorKind::Failed, error, hint))));
+        }
+        let patience = patience(request.timeout_ms);
         let questioner = Questioner {
             slot,
             addr,
@@ -186,6 +197,10 @@ async fn answer_of(opened: std::io::Result<Opened>, path: &str) -> Result<Got, R
     request::get(opened.into_stream(), host, path).await
 }
 
+fn patience(timeout_ms: Option<u64>) -> Duration {
+    Duration::from_millis(timeout_ms.unwrap_or(GET_PATIENCE_MS).min(MAX_GET_PATIENCE_MS))
+}
+
 /// A reply that says no.
 pub(super) fn refusal(kind: ErrorKind, error: String, hint: &str) -> Box<Reply> {
     Box::new(Reply {
@@ -195,4 +210,16 @@ pub(super) fn refusal(kind: ErrorKind, error: String, hint: &str) -> Box<Reply> 
         kind: Some(kind),
         ..Reply::default()
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_client_makes_a_request_last_for_ever() {
+        assert_eq!(patience(None), Duration::from_secs(10));
+        assert_eq!(patience(Some(1)), Duration::from_millis(1));
+        assert_eq!(patience(Some(u64::MAX)), Duration::from_secs(600));
+    }
 }

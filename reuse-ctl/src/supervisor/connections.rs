@@ -9,13 +9,7 @@ use std::{collections::HashMap, io, net::SocketAddr, os::fd::OwnedFd, time::Inst
 use reuse_common::settings::DirectedKey;
 use tokio::{sync::oneshot, time::timeout_at};
 
-use super::{
-    asks::Questioner,
-    interface::{Input, InstanceId},
-    live::Happening,
-    request::RequestError,
-    task::Task,
-};
+use super::{asks::Questioner, interface::InstanceId, live::Happening, request::RequestError, task::Task};
 use crate::{
     api::types::Got,
     group::{
@@ -23,6 +17,12 @@ use crate::{
         diag::{Diag, ServerSide},
     },
 };
+
+/// So many connections that ended here are remembered for each instance. Further ones are taken for clients' own.
+const REMEMBERED_ABANDONED: usize = 64;
+
+/// The listener's address, and the connection's own.
+type Ends = (SocketAddr, SocketAddr);
 
 /// Names a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -53,6 +53,10 @@ impl Aim {
     pub(super) const fn is_check(&self) -> bool {
         matches!(self, Self::Check)
     }
+
+    pub(super) const fn is_get(&self) -> bool {
+        matches!(self, Self::Get(_))
+    }
 }
 
 /// What has come of it.
@@ -60,10 +64,12 @@ impl Aim {
 pub(super) enum Outcome {
     /// Whether the server has accepted it.
     Proved(io::Result<()>),
-    /// It could not be opened, or the worker has closed it.
-    NudgeEnded,
+    /// The worker has closed it, or why it could not be opened.
+    NudgeEnded(io::Result<()>),
     /// Else what is wrong with the worker.
     Checked(Result<(), String>),
+    /// It could not be checked, for a reason of the controller's own: that says nothing of the worker.
+    Unchecked(String),
     /// The answer.
     Got(Result<Got, RequestError>),
 }
@@ -73,16 +79,18 @@ pub(super) enum Outcome {
 pub(super) struct Connections {
     last: u64,
     under_way: HashMap<Ticket, Connection>,
-    /// Connections to each instance that ended here while they waited in its queue, where they go on waiting.
-    abandoned: HashMap<InstanceId, u64>,
+    /// Connections to each instance that ended here while they waited in its queue, where they go on waiting: the
+    /// group's address, and both ends.
+    abandoned: HashMap<InstanceId, Vec<(SocketAddr, Ends)>>,
 }
 
 #[derive(Debug)]
 struct Connection {
     to: InstanceId,
     aim: Aim,
-    /// The listener's address, and its own.
-    ends: (SocketAddr, SocketAddr),
+    /// Where the worker listens, by the name of its group.
+    addr: SocketAddr,
+    ends: Ends,
     /// Until both ends are established.
     key: Option<DirectedKey>,
     _hold: OwnedFd,
@@ -94,6 +102,7 @@ struct Connection {
 #[derive(Debug)]
 pub(super) struct Way {
     to: InstanceId,
+    addr: SocketAddr,
     probe: Probe,
     hold: OwnedFd,
 }
@@ -106,9 +115,36 @@ impl Connections {
             .any(|connection| connection.to == to && is_such(&connection.aim))
     }
 
+    /// How many are under way whose aim is such.
+    pub(super) fn count(&self, is_such: impl Fn(&Aim) -> bool) -> usize {
+        self.under_way
+            .values()
+            .filter(|connection| is_such(&connection.aim))
+            .count()
+    }
+
     /// What waited has been accepted, or moved.
-    pub(super) fn forget_abandoned(&mut self, to: InstanceId) {
-        self.abandoned.remove(&to);
+    pub(super) fn forget_abandoned(&mut self, to: InstanceId, is_meant: impl Fn(SocketAddr) -> bool) {
+        if let Some(abandoned) = self.abandoned.get_mut(&to) {
+            abandoned.retain(|&(addr, _)| !is_meant(addr));
+            if abandoned.is_empty() {
+                self.abandoned.remove(&to);
+            }
+        }
+    }
+
+    /// How many of those under way wait in the queues of this instance, whose aim is such, on the addresses that are meant.
+    pub(super) fn waiting(
+        &self,
+        diag: &mut Diag,
+        to: InstanceId,
+        is_such: impl Fn(&Aim) -> bool,
+        is_meant: impl Fn(SocketAddr) -> bool,
+    ) -> u32 {
+        let theirs = self.under_way.values();
+        let theirs = theirs.filter(|known| known.to == to && is_such(&known.aim) && is_meant(known.addr));
+        let waiting = theirs.filter(|known| waits(diag, known.ends)).count();
+        u32::try_from(waiting).unwrap_or(u32::MAX)
     }
 
     fn tickets(&self, to: InstanceId, is_such: impl Fn(&Aim) -> bool) -> Vec<Ticket> {
@@ -134,14 +170,14 @@ impl Task {
         self.groups
             .direct(probe.key(), Some(row))
             .map_err(|error| format!("a connection to {addr}: {error}"))?;
-        Ok(Way { to, probe, hold })
+        Ok(Way { to, addr, probe, hold })
     }
 
     /// Opens a connection in the background, before `deadline` if there is one, and then does `work`, whose outcome comes back with
     /// [`on_over`](Self::on_over).
     pub(super) fn direct<F>(
         &mut self,
-        Way { to, probe, hold }: Way,
+        Way { to, addr, probe, hold }: Way,
         aim: Aim,
         deadline: Option<Instant>,
         work: impl FnOnce(io::Result<Opened>) -> F + Send + 'static,
@@ -154,6 +190,7 @@ impl Task {
         let connection = Connection {
             to,
             aim,
+            addr,
             ends: probe.ends(),
             key: Some(probe.key()),
             _hold: hold,
@@ -196,20 +233,30 @@ impl Task {
         match (aim, outcome) {
             (Aim::Prove(addr), Outcome::Proved(result)) => self.on_proved(to, addr, result),
             (Aim::Check, Outcome::Checked(result)) => self.on_checked(to, result),
+            (Aim::Check, Outcome::Unchecked(problem)) => tracing::warn!(instance = to.0, problem, "not checked"),
             (Aim::Get(questioner), Outcome::Got(result)) => questioner.answer(result),
             // A nudge that is still wanted is renewed at the next look.
+            (Aim::Nudge, Outcome::NudgeEnded(Err(error))) if !is_workers_doing(error.kind()) => {
+                self.on_no_nudge(to, &error.to_string());
+            }
             (Aim::Nudge, _) => {}
             (aim, outcome) => debug_assert!(false, "{outcome:?} came of {aim:?}"),
         }
     }
 
     /// How many of the controller's own connections wait in the queues of this instance: those that have ended here, and those whose aim is
-    /// such.
-    pub(super) fn own_in_queue(&mut self, to: InstanceId, is_such: impl Fn(&Aim) -> bool) -> u64 {
-        let theirs = self.connections.under_way.values();
-        let mut queued = self.connections.abandoned.get(&to).copied().unwrap_or(0);
-        for connection in theirs.filter(|connection| connection.to == to && is_such(&connection.aim)) {
-            queued += u64::from(waits(&mut self.diag, connection));
+    /// such; on the addresses that are meant.
+    pub(super) fn own_in_queue(
+        &mut self,
+        to: InstanceId,
+        is_such: impl Fn(&Aim) -> bool,
+        is_meant: impl Fn(SocketAddr) -> bool,
+    ) -> u32 {
+        let mut queued = self.connections.waiting(&mut self.diag, to, is_such, &is_meant);
+        if let Some(abandoned) = self.connections.abandoned.get_mut(&to) {
+            abandoned.retain(|&(_, ends)| waits(&mut self.diag, ends));
+            let meant = abandoned.iter().filter(|&&(addr, _)| is_meant(addr)).count();
+            queued += u32::try_from(meant).unwrap_or(u32::MAX);
         }
         queued
     }
@@ -221,13 +268,9 @@ impl Task {
                 continue;
             };
             match aim {
-                // Not fed at once: this may be a part of carrying out another input.
-                Aim::Check => self.inputs.push_back(Input::Checked {
-                    instance: to,
-                    outcome: Err(why.to_owned()),
-                }),
                 Aim::Get(questioner) => questioner.refuse(why),
-                Aim::Prove(_) | Aim::Nudge => {}
+                // That it was taken back says nothing of the worker.
+                Aim::Prove(_) | Aim::Nudge | Aim::Check => {}
             }
         }
     }
@@ -235,8 +278,11 @@ impl Task {
     /// Its end, and that of the task behind it.
     fn take_connection(&mut self, ticket: Ticket) -> Option<(InstanceId, Aim)> {
         let connection = self.connections.under_way.remove(&ticket)?;
-        if waits(&mut self.diag, &connection) {
-            *self.connections.abandoned.entry(connection.to).or_default() += 1;
+        if waits(&mut self.diag, connection.ends) {
+            let abandoned = self.connections.abandoned.entry(connection.to).or_default();
+            if abandoned.len() < REMEMBERED_ABANDONED {
+                abandoned.push((connection.addr, connection.ends));
+            }
         }
         if let Some(key) = connection.key {
             // Before its socket is closed: whoever gets the port next is a stranger.
@@ -253,9 +299,20 @@ impl Task {
 }
 
 /// Whether the server has not accepted it yet.
-fn waits(diag: &mut Diag, connection: &Connection) -> bool {
-    let (server, client) = connection.ends;
+fn waits(diag: &mut Diag, (server, client): Ends) -> bool {
     matches!(diag.server_side(server, client), Ok(ServerSide::Queued))
+}
+
+/// Whether an error of a connection says something of the worker: others are of the controller's own making, such as no descriptor or no
+/// port that is free.
+pub(super) const fn is_workers_doing(error: io::ErrorKind) -> bool {
+    use io::ErrorKind::{
+        BrokenPipe, ConnectionAborted, ConnectionRefused, ConnectionReset, NotConnected, TimedOut, UnexpectedEof,
+    };
+    matches!(
+        error,
+        BrokenPipe | ConnectionAborted | ConnectionRefused | ConnectionReset | NotConnected | TimedOut | UnexpectedEof
+    )
 }
 
 async fn open(probe: Probe, deadline: Option<Instant>) -> io::Result<Opened> {
@@ -264,4 +321,27 @@ async fn open(probe: Probe, deadline: Option<Instant>) -> io::Result<Opened> {
     };
     let late = |_| io::Error::from(io::ErrorKind::TimedOut);
     timeout_at(deadline.into(), probe.open()).await.map_err(late)?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_the_worker_does_is_held_against_it() {
+        for errno in [libc::ECONNREFUSED, libc::ECONNRESET, libc::EPIPE, libc::ETIMEDOUT] {
+            let error = io::Error::from_raw_os_error(errno);
+            assert!(is_workers_doing(error.kind()), "{error}");
+        }
+        for errno in [
+            libc::EMFILE,
+            libc::ENFILE,
+            libc::EADDRNOTAVAIL,
+            libc::EADDRINUSE,
+            libc::ENOBUFS,
+        ] {
+            let error = io::Error::from_raw_os_error(errno);
+            assert!(!is_workers_doing(error.kind()), "{error}");
+        }
+    }
 }

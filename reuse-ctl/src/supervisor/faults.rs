@@ -1,16 +1,22 @@
 //! What is done for a worker that does not accept: its queue is moved to others, and a connection shows when it accepts again.
 
-use std::{collections::BTreeSet, io, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    net::SocketAddr,
+    sync::Arc,
+    time::Duration,
+};
 
 use super::{
     connections::{Aim, Outcome},
-    interface::{InstanceId, SlotId},
+    interface::{InstanceId, Millis, SlotId},
     live::Live,
     task::Task,
 };
 use crate::{
     api::types::Event,
-    group::{GroupError, Opened},
+    group::{GroupError, Opened, diag::Queue},
 };
 
 /// How long an instance may take to stand still. On a busy machine with two cores it took 29 ms at most; what does not within this time sleeps
@@ -21,6 +27,15 @@ const FREEZE_PATIENCE: Duration = Duration::from_millis(100);
 #[derive(Debug, Default)]
 pub(super) struct Nudges {
     wanted: BTreeSet<InstanceId>,
+    /// What people were told already, of the fault that began then.
+    told: BTreeMap<(InstanceId, Trouble), Option<Millis>>,
+}
+
+/// What can't be done for a faulty worker. It is tried again and again, but told once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Trouble {
+    Rescue,
+    Nudge,
 }
 
 impl Nudges {
@@ -29,9 +44,20 @@ impl Nudges {
         !self.wanted.is_empty()
     }
 
-    /// The instance has ended.
-    pub(super) fn forget(&mut self, id: InstanceId) {
+    /// Nobody needs one there any more.
+    fn forget(&mut self, id: InstanceId) {
         self.wanted.remove(&id);
+    }
+
+    /// The instance has ended.
+    pub(super) fn bury(&mut self, id: InstanceId) {
+        self.forget(id);
+        self.told.retain(|(of, _), _| *of != id);
+    }
+
+    /// Whether people don't know of this trouble yet, in the fault that began then.
+    fn is_news(&mut self, id: InstanceId, trouble: Trouble, fault: Option<Millis>) -> bool {
+        self.told.insert((id, trouble), fault) != Some(fault)
     }
 }
 
@@ -41,7 +67,7 @@ impl Task {
     pub(super) fn rescue(&mut self, id: InstanceId) {
         let Some(live) = self.live.get(&id) else { return };
         let (slot, row, who, cgroup) = (live.slot, live.row, name_of(live), Arc::clone(&live.cgroup));
-        let own = self.own_in_queue(id, |_| true);
+        let own = self.own_in_queue(id, |_| true, |_| true);
         // They would be moved as well, and what others do with them says nothing of this one.
         self.recall(
             id,
@@ -51,19 +77,23 @@ impl Task {
         let frozen = match cgroup.freeze(FREEZE_PATIENCE) {
             Ok(frozen) => frozen,
             Err(error) => {
-                return self.console.warn(&format!(
-                    "what is queued on {who} could not be moved: freezing it: {error}"
-                ));
+                let why = format!("what is queued on {who} could not be moved: freezing it: {error}");
+                return self.warn_once(id, Trouble::Rescue, &why);
             }
         };
         if !frozen.complete {
             tracing::debug!(%slot, "a process does not stand still: it sleeps uninterruptibly, and sees nothing either");
         }
-        self.connections.forget_abandoned(id);
         let rescued = self.groups.rescue(row, &cgroup.pids().unwrap_or_default());
         drop(frozen);
         match rescued {
-            Ok(moved) => self.tell_rescued(id, slot, &who, moved.saturating_sub(own)),
+            Ok(moved) => {
+                // Where they are now, they say nothing of this one.
+                let groups = &self.groups;
+                self.connections
+                    .forget_abandoned(id, |addr| groups.is_served_without(addr, row));
+                self.tell_rescued(id, slot, &who, moved.saturating_sub(own.into()));
+            }
             Err(error) => self.on_failed_rescue(id, &who, &error),
         }
         self.renew_nudges();
@@ -88,28 +118,64 @@ impl Task {
 
     fn on_failed_rescue(&mut self, id: InstanceId, who: &str, error: &GroupError) {
         let Some(live) = self.live.get_mut(&id) else { return };
-        if matches!(error, GroupError::Reopen { .. } | GroupError::Bpf(_)) {
+        if error.is_loss() {
             // It would look alive and never get a connection again.
             live.problem = Some(error.to_string());
             live.kill();
             self.console.warn(&format!("{who} is ended: {error}"));
         } else {
-            self.console
-                .warn(&format!("what is queued on {who} could not be moved: {error}"));
+            let why = format!("what is queued on {who} could not be moved: {error}");
+            self.warn_once(id, Trouble::Rescue, &why);
         }
     }
 
-    /// The queue of an instance as the machine has to know it. What the controller has put into the queue of a hung one beside the nudge
-    /// (health checks, requests of a person, and what is left of such) needs no rescue.
-    pub(super) fn queue_to_tell(&mut self, id: InstanceId, queue: u32) -> u32 {
-        if queue == 0 {
-            self.connections.forget_abandoned(id);
+    /// The worker stays as it is: withdrawn, and nobody sees when it accepts again.
+    pub(super) fn on_no_nudge(&mut self, id: InstanceId, problem: &str) {
+        let Some(live) = self.live.get(&id) else { return };
+        let why = format!("whether {} accepts again can't be seen: {problem}", name_of(live));
+        self.warn_once(id, Trouble::Nudge, &why);
+    }
+
+    fn warn_once(&mut self, id: InstanceId, trouble: Trouble, message: &str) {
+        let view = self.core.view();
+        let slot = view.slots.iter().find(|slot| slot.current == Some(id));
+        let fault = slot.and_then(|slot| slot.fault.as_ref()).map(|fault| fault.since);
+        if self.nudges.is_news(id, trouble, fault) {
+            self.console.warn(message);
+        } else {
+            tracing::debug!("{message}");
         }
-        if queue <= 1 || !self.nudges.wanted.contains(&id) {
+    }
+
+    /// The queue of an instance as the machine has to know it, which has it rescued as long as there is any. What the controller has put
+    /// into the queue of a hung one beside the nudge (health checks, requests of a person, and what is left of such) needs no rescue; what
+    /// waits on a withdrawn one where nobody else is published can't be moved.
+    pub(super) fn queue_to_tell(&mut self, id: InstanceId, row: u16, queue: u32, listeners: &[Queue]) -> u32 {
+        if queue == 0 {
+            self.connections.forget_abandoned(id, |_| true);
+            return 0;
+        }
+        if self.groups.is_published(row) {
             return queue;
         }
-        let beside = self.own_in_queue(id, |aim| !aim.is_nudge());
-        queue.saturating_sub(u32::try_from(beside).unwrap_or(u32::MAX))
+        let movable: BTreeSet<_> = self.groups.served_by(row);
+        let movable: BTreeSet<_> = movable
+            .into_iter()
+            .filter(|&addr| self.groups.is_served_without(addr, row))
+            .collect();
+        let queue = self.groups.movable_among(row, listeners);
+        if !self.nudges.wanted.contains(&id) {
+            return queue;
+        }
+        let beside = match queue {
+            0 | 1 => 0,
+            _ => self.own_in_queue(id, |aim| !aim.is_nudge(), |addr| movable.contains(&addr)),
+        };
+        // The machine has to see the nudge wherever it waits.
+        let nudges = self
+            .connections
+            .waiting(&mut self.diag, id, Aim::is_nudge, |addr| !movable.contains(&addr));
+        queue.saturating_sub(beside).saturating_add(nudges)
     }
 
     pub(super) fn nudge(&mut self, id: InstanceId) {
@@ -131,23 +197,30 @@ impl Task {
             if self.connections.has(id, Aim::is_nudge) {
                 continue;
             }
-            let Some(addr) = self.live.get(&id).and_then(|live| {
-                let served = self.groups.served_by(live.row);
-                served.first().copied()
-            }) else {
+            let Some(addr) = self.live.get(&id).and_then(|live| self.nudged_address(live.row)) else {
                 continue;
             };
             let keep_open = |opened: io::Result<Opened>| async move {
-                if let Ok(opened) = opened {
-                    opened.closed().await;
-                }
-                Outcome::NudgeEnded
+                Outcome::NudgeEnded(match opened {
+                    Ok(opened) => {
+                        opened.closed().await;
+                        Ok(())
+                    }
+                    Err(error) => Err(error),
+                })
             };
             match self.way_to(id, addr) {
                 Ok(way) => self.direct(way, Aim::Nudge, None, keep_open),
-                Err(problem) => tracing::debug!(problem, "no nudge"),
+                Err(problem) => self.on_no_nudge(id, &problem),
             }
         }
+    }
+
+    /// Rather where others serve: the nudge waits behind nothing that can't be moved there.
+    fn nudged_address(&self, row: u16) -> Option<SocketAddr> {
+        let served = self.groups.served_by(row);
+        let by_others = served.iter().find(|&&addr| self.groups.is_served_without(addr, row));
+        by_others.or_else(|| served.first()).copied()
     }
 }
 
@@ -156,5 +229,24 @@ fn name_of(live: &Live) -> String {
     match live.pid() {
         Some(pid) => format!("worker {} (pid {pid})", live.slot),
         None => format!("worker {}", live.slot),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_trouble_is_told_once_for_each_fault() {
+        let mut nudges = Nudges::default();
+        let (one, other) = (InstanceId(1), InstanceId(2));
+        assert!(nudges.is_news(one, Trouble::Rescue, Some(Millis(5))));
+        assert!(!nudges.is_news(one, Trouble::Rescue, Some(Millis(5))));
+        assert!(nudges.is_news(one, Trouble::Nudge, Some(Millis(5))));
+        assert!(nudges.is_news(other, Trouble::Rescue, Some(Millis(5))));
+        assert!(nudges.is_news(one, Trouble::Rescue, Some(Millis(9))), "another fault");
+        nudges.bury(one);
+        assert!(nudges.is_news(one, Trouble::Nudge, None));
+        assert!(!nudges.is_news(one, Trouble::Nudge, None), "of no fault that is known");
     }
 }

@@ -117,16 +117,21 @@ impl Task {
         let Some(addr) = self.groups.was_reopened(cookie) else {
             return false;
         };
-        self.diag
+        let listens = self
+            .diag
             .listeners_on(addr.port())
-            .is_ok_and(|listeners| listeners.iter().any(|listener| listener.cookie == cookie))
+            .is_ok_and(|listeners| listeners.iter().any(|listener| listener.cookie == cookie));
+        if listens {
+            self.groups.explain_reopening(cookie);
+        }
+        listens
     }
 
     /// Nothing of the instance is left: takes it out of every table.
     fn bury(&mut self, id: InstanceId) {
-        self.nudges.forget(id);
+        self.nudges.bury(id);
         self.recall(id, |_| true, "it has ended");
-        self.connections.forget_abandoned(id);
+        self.connections.forget_abandoned(id, |_| true);
         let Some(live) = self.live.remove(&id) else { return };
         self.groups.unregister(live.row, live.cgroup.id());
         // The kernel may take a while to let go of it.

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    io,
     net::SocketAddr,
     time::{Duration, Instant},
 };
@@ -9,7 +10,7 @@ use std::{
 use tokio::time::timeout_at;
 
 use super::{
-    connections::{Aim, Outcome},
+    connections::{Aim, Outcome, is_workers_doing},
     core::View,
     interface::{Input, InstanceId},
     request::{self, RequestError},
@@ -90,8 +91,9 @@ impl Task {
             if self.connections.has(id, Aim::is_check) {
                 continue;
             }
+            // It is due again; and what is wrong here is no fault of the worker's.
             if let Err(problem) = self.begin_check(id, &options) {
-                self.on_checked(id, Err(problem));
+                tracing::warn!(instance = id.0, problem, "not checked");
             }
         }
     }
@@ -108,14 +110,13 @@ impl Task {
         let deadline = Instant::now() + timeout;
         let way = self.way_to(id, addr)?;
         self.direct(way, Aim::Check, Some(deadline), move |opened| async move {
-            let checked = match opened {
+            match opened {
                 Ok(opened) => timeout_at(deadline.into(), outcome_of(check, opened, cookie, addr))
                     .await
-                    .unwrap_or_else(|_| Err(late(timeout))),
-                Err(error) if error.kind() == std::io::ErrorKind::TimedOut => Err(late(timeout)),
-                Err(error) => Err(error.to_string()),
-            };
-            Outcome::Checked(checked)
+                    .unwrap_or_else(|_| Outcome::Checked(Err(late(timeout)))),
+                Err(error) if error.kind() == io::ErrorKind::TimedOut => Outcome::Checked(Err(late(timeout))),
+                Err(error) => failed(&error, error.to_string()),
+            }
         });
         Ok(())
     }
@@ -128,19 +129,35 @@ impl Task {
     }
 }
 
-async fn outcome_of(check: HealthCheck, mut opened: Opened, cookie: u64, addr: SocketAddr) -> Result<(), String> {
+async fn outcome_of(check: HealthCheck, mut opened: Opened, cookie: u64, addr: SocketAddr) -> Outcome {
     match check {
-        HealthCheck::Tcp => opened.accepted(cookie).await.map_err(|error| error.to_string()),
+        HealthCheck::Tcp => match opened.accepted(cookie).await {
+            Ok(()) => Outcome::Checked(Ok(())),
+            Err(error) => failed(&error, error.to_string()),
+        },
         HealthCheck::Http(path) => {
             let host = opened.target();
-            let told = |error: RequestError| format!("GET {path} on {addr}: {error}");
-            let status = request::status(opened.into_stream(), host, &path).await.map_err(told)?;
-            if status < 400 {
-                Ok(())
-            } else {
-                Err(format!("GET {path} on {addr}: status {status}"))
+            match request::status(opened.into_stream(), host, &path).await {
+                Ok(status) if status < 400 => Outcome::Checked(Ok(())),
+                Ok(status) => Outcome::Checked(Err(format!("GET {path} on {addr}: status {status}"))),
+                Err(error) => {
+                    let problem = format!("GET {path} on {addr}: {error}");
+                    match error {
+                        RequestError::Connection(error) => failed(&error, problem),
+                        _ => Outcome::Checked(Err(problem)),
+                    }
+                }
             }
         }
+    }
+}
+
+/// What it means that a check's connection has failed like this.
+fn failed(error: &io::Error, problem: String) -> Outcome {
+    if is_workers_doing(error.kind()) {
+        Outcome::Checked(Err(problem))
+    } else {
+        Outcome::Unchecked(problem)
     }
 }
 

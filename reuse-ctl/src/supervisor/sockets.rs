@@ -237,12 +237,28 @@ impl Task {
             .collect();
         let mut loads = Vec::with_capacity(self.live.len());
         let mut handshakes = None;
+        let mut own = HashMap::new();
+        for &id in &ending {
+            // To end it, nothing of the controller's own is waited for.
+            let queued = self.live.get(&id).and_then(|live| queues.get(&live.row));
+            if queued.is_some_and(|&queued| queued > 0) {
+                own.insert(id, self.own_in_queue(id, |_| true, |_| true));
+            }
+        }
         for (&id, live) in &self.live {
             let Some(pid) = live.pid() else { continue };
+            let queue = match queues.get(&live.row) {
+                Some(&queue) => queue.saturating_sub(own.get(&id).copied().unwrap_or(0)),
+                None if self.groups.is_listening(live.row) => {
+                    // Not all of its listeners were seen; the next look will show them, or they are forgotten.
+                    continue;
+                }
+                None => 0,
+            };
             let is_ending = ending.contains(&id);
             let mut load = Load {
                 connections: self.groups.load_of(live.row).established(),
-                queue: queues.get(&live.row).copied().unwrap_or(0),
+                queue,
                 handshakes: 0,
                 // Nobody asks of others, and it has to be read from a file.
                 catches_stop_signal: is_ending && usage::catches_signal(pid, self.template.stop_signal),

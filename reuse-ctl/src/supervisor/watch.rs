@@ -17,6 +17,9 @@ use super::{
     task::Task,
 };
 
+/// When to look again after the kernel has not told.
+const AFTER_AN_ERROR: Duration = Duration::from_secs(1);
+
 /// Looks, and when.
 #[derive(Debug)]
 pub(super) struct Watch {
@@ -110,15 +113,16 @@ impl Task {
     pub(super) fn watch(&mut self) {
         let began = processor_time();
         let before = self.rows();
-        let queues = match self.groups.queues(&mut self.diag) {
-            Ok(queues) => queues,
+        let listeners = match self.groups.dump(&mut self.diag) {
+            Ok(listeners) => listeners,
             Err(error) => {
                 self.console.warn(&format!("the queues can't be seen: {error}"));
-                // As rarely as the other sockets.
-                self.watch.state = State::Asleep;
+                // Nobody was asked to wake us: as rarely as the other sockets.
+                self.watch.state = State::At(Instant::now() + AFTER_AN_ERROR);
                 return;
             }
         };
+        let queues = self.groups.queues_among(&listeners);
         let mut backlogs = Vec::with_capacity(before.len());
         let mut looks = BTreeMap::new();
         // In the order of the instances, whose rows were read before.
@@ -127,7 +131,7 @@ impl Task {
             let seen = backlog(*before, Totals::of(&self.groups.load_of(*row)), queue);
             self.groups.set_queue(*row, standing(self.watch.seen.get(&id), &seen));
             looks.insert(id, seen);
-            let queue = self.queue_to_tell(id, queue);
+            let queue = self.queue_to_tell(id, *row, queue, &listeners);
             backlogs.push((id, Backlog { queue, ..seen }));
         }
         let arrived = self.arrived();
@@ -171,9 +175,20 @@ impl Task {
     /// All connections that were established on instances that run; those of the controller's own are no traffic.
     fn arrived(&self) -> u64 {
         let rows = self.live.values().map(|live| self.groups.load_of(live.row));
-        rows.map(|row| row.established_total() + row.migrated_in_total() - u64::from(row.directed_total()))
-            .fold(0, u64::wrapping_add)
+        rows.map(|row| {
+            arrived(
+                row.established_total(),
+                row.migrated_in_total(),
+                row.directed_total().into(),
+            )
+        })
+        .fold(0, u64::wrapping_add)
     }
+}
+
+/// Only whether it has changed is of use: a connection may be counted as directed before it is as established, or be so alone.
+fn arrived(established: u64, migrated_in: u64, directed: u64) -> u64 {
+    established.wrapping_add(migrated_in).wrapping_sub(directed)
 }
 
 /// An instance's totals at one instant.
@@ -267,6 +282,12 @@ mod tests {
         );
         assert_eq!(standing(Some(&look(5, 7)), &look(9, 9)), 0, "it moves");
         assert_eq!(standing(Some(&look(0, 7)), &look(9, 7)), 0, "it has just come");
+    }
+
+    #[test]
+    fn more_may_have_been_directed_than_arrived() {
+        assert_eq!(arrived(5, 2, 3), 4);
+        assert_ne!(arrived(0, 0, 1), arrived(0, 0, 0), "it is traffic all the same");
     }
 
     #[test]
