@@ -13,9 +13,12 @@ use crate::{
 pub struct AppTable {
     /// Not 0: the controller wants to be told of the next connection.
     wake: u32,
-    reserved: u32,
+    /// Not 0: some connection has moved to another instance than the one whose cgroup it is in.
+    moved: u32,
     settings: Settings,
     loads: LoadTable,
+    /// Not 0 at the place of each port that a listener of the app's was bound to as a service.
+    services: [u8; 1 << 16],
 }
 
 const _: () = assert!(core::mem::offset_of!(AppTable, loads) == 128);
@@ -57,6 +60,40 @@ impl App {
         unsafe { Loads::new(&raw mut (*self.table).loads) }
     }
 
+    /// Listeners on this port (host byte order), and their connections, concern us from now on.
+    #[inline(always)]
+    pub fn serve(&self, port: u16) {
+        // SAFETY: valid by the promise at `new`; there is a place for each port. Nobody ever writes anything else there.
+        unsafe { cell::write(self.service(port), 1) };
+    }
+
+    /// Whether they do.
+    #[inline(always)]
+    pub fn is_service(&self, port: u16) -> bool {
+        // SAFETY: as for `serve`.
+        unsafe { cell::read(self.service(port)) != 0 }
+    }
+
+    #[inline(always)]
+    fn service(&self, port: u16) -> *mut u8 {
+        // SAFETY: valid by the promise at `new`; there is a place for each port.
+        unsafe { (&raw mut (*self.table).services).cast::<u8>().add(port as usize) }
+    }
+
+    /// A connection has moved: who counts connections must look where it is.
+    #[inline(always)]
+    pub fn note_move(&self) {
+        // SAFETY: valid by the promise at `new`. Nobody ever writes anything else there.
+        unsafe { cell::write(&raw mut (*self.table).moved, 1) };
+    }
+
+    /// Whether any has.
+    #[inline(always)]
+    pub fn has_moved(&self) -> bool {
+        // SAFETY: valid by the promise at `new`.
+        unsafe { cell::read(&raw const (*self.table).moved) != 0 }
+    }
+
     /// Wants to be told of the next connection. What was established before must be looked for after this call.
     pub fn ask_for_wake(&self) {
         // SAFETY: valid by the promise at `new`. An exchange, because it is a barrier too: no later read comes before it.
@@ -88,6 +125,11 @@ mod tests {
         app.ask_for_wake();
         app.ask_for_wake();
         assert!(app.take_wake() && !app.take_wake());
+        assert!(!app.has_moved() && !app.is_service(80));
+        app.note_move();
+        app.serve(80);
+        app.serve(u16::MAX);
+        assert!(app.has_moved() && app.is_service(80) && app.is_service(u16::MAX) && !app.is_service(81));
         app.loads().set_queue(7, 3);
         assert_eq!(app.loads().copy(7).queue(), 3);
     }

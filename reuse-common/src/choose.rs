@@ -30,16 +30,16 @@ const GOLDEN: u32 = 0x9e37_79b9;
 /// among the free seats. `draw` counts the connections of the group while it has such seats. Of any row of connections a seat gets its
 /// share but for one or two.
 #[inline(always)]
-pub fn by_share(membership: &Membership, draw: u64) -> Option<u32> {
+pub fn by_share(membership: &Membership, draw: u32) -> Option<u32> {
     // From 1 on, lest the very first one go to what may be a canary.
-    membership.shared_place((draw as u32).wrapping_add(1).wrapping_mul(GOLDEN))
+    membership.shared_place(draw.wrapping_add(1).wrapping_mul(GOLDEN))
 }
 
 /// `round-robin`: `turn` counts the connections of the group's free seats.
 #[inline(always)]
-pub fn by_turn(membership: &Membership, turn: u64) -> u32 {
+pub fn by_turn(membership: &Membership, turn: u32) -> u32 {
     // A count of 0 can't come here, but the division must be visibly safe.
-    (turn % u64::from(membership.free().max(1))) as u32
+    turn % membership.free().max(1)
 }
 
 /// `least-loaded`: the smallest load of all free seats, or of two random ones above [`FULL_SCAN`]. Ties are broken evenly by `random`.
@@ -81,58 +81,16 @@ fn smaller(a: u64, b: u64) -> u64 {
     a.wrapping_add(difference & all_ones_if_less)
 }
 
-/// `sticky`: how the seat was found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Sticky {
-    /// Where the client was before.
-    Kept(u32),
-    /// It is new.
-    New(u32),
-    /// It was on this slot, which is not published any more.
-    Moved(u32, u16),
-}
-
-impl Sticky {
-    /// The place.
-    #[inline(always)]
-    pub const fn place(self) -> u32 {
-        match self {
-            Self::Kept(place) | Self::New(place) | Self::Moved(place, _) => place,
-        }
-    }
-}
-
-/// `sticky`: the recorded slot, else the owner of the client's bucket unless it has too many connections, else another bucket's,
-/// else the least loaded. What a slot with a fixed share gets is decided by the first bucket alone.
+/// `sticky`, for a client that is remembered: its slot's seat, if that slot is published.
 #[inline(always)]
-pub fn by_client(
-    membership: &Membership,
-    buckets: &Buckets,
-    loads: Loads,
-    client: &ClientKey,
-    recorded: Option<u16>,
-    epoch: u32,
-) -> Sticky {
-    if let Some(slot) = recorded
-        && let Some(place) = membership.place_of(slot)
-    {
-        return Sticky::Kept(place);
-    }
-    let place = place_for_new_client(membership, buckets, loads, client, epoch);
-    match recorded {
-        None => Sticky::New(place),
-        Some(slot) => Sticky::Moved(place, slot),
-    }
+pub fn by_record(membership: &Membership, recorded: Option<u16>) -> Option<u32> {
+    membership.place_of(recorded?)
 }
 
+/// `sticky`, for any other client: the owner of the client's bucket unless it has too many connections, else another bucket's, else the
+/// least loaded. What a slot with a fixed share gets is decided by the first bucket alone.
 #[inline(always)]
-fn place_for_new_client(
-    membership: &Membership,
-    buckets: &Buckets,
-    loads: Loads,
-    client: &ClientKey,
-    epoch: u32,
-) -> u32 {
+pub fn for_new_client(membership: &Membership, buckets: &Buckets, loads: Loads, client: &ClientKey, epoch: u32) -> u32 {
     let bound = bound(membership, loads);
     let mut attempt = 0;
     while attempt < STICKY_ATTEMPTS {

@@ -52,9 +52,15 @@ impl Group {
     fn open_by_load(&mut self, random: u32) -> u16 {
         let loads = self.loads();
         let slot = self.slot(by_load(&self.membership, loads, 9, random));
-        loads.entered(slot + 1, 9, true);
+        loads.entered(slot + 1, true);
         slot
     }
+}
+
+/// The whole of `sticky`.
+fn by_client(group: &Group, loads: Loads, client: &ClientKey, recorded: Option<u16>) -> u32 {
+    by_record(&group.membership, recorded)
+        .unwrap_or_else(|| for_new_client(&group.membership, &group.buckets, loads, client, 9))
 }
 
 fn client(number: u32) -> ClientKey {
@@ -113,35 +119,29 @@ fn ties_are_broken_evenly() {
 fn sticky_keeps_moves_and_bounds() {
     let mut group = Group::new(0..4);
     let loads = group.loads();
-    let choose = |group: &Group, number, recorded| {
-        by_client(&group.membership, &group.buckets, loads, &client(number), recorded, 9)
-    };
-    assert_eq!(choose(&group, 1, Some(2)), Sticky::Kept(2));
-    let Sticky::New(home) = choose(&group, 1, None) else {
-        panic!("nobody knows the client")
-    };
+    let choose = |group: &Group, number, recorded| by_client(group, loads, &client(number), recorded);
+    assert_eq!(choose(&group, 1, Some(2)), 2);
+    let home = choose(&group, 1, None);
     assert_eq!(
         choose(&group, 1, None),
-        Sticky::New(home),
+        home,
         "the same client always starts at the same place"
     );
-    assert_eq!(choose(&group, 1, Some(9)), Sticky::Moved(home, 9));
+    assert_eq!(choose(&group, 1, Some(9)), home);
 
     // Mean 2: up to mean + 8 = 10 connections are fine, the eleventh makes the worker too full for a new client.
     let instance = group.membership.seat(home).instance();
     for _ in 0..10 {
-        loads.entered(instance, 9, true);
+        loads.entered(instance, true);
     }
-    assert_eq!(choose(&group, 1, None), Sticky::New(home));
-    loads.entered(instance, 9, true);
-    loads.entered(instance, 9, true);
-    let Sticky::New(other) = choose(&group, 1, None) else {
-        panic!("nobody knows the client")
-    };
+    assert_eq!(choose(&group, 1, None), home);
+    loads.entered(instance, true);
+    loads.entered(instance, true);
+    let other = choose(&group, 1, None);
     assert_ne!(other, home);
     assert_eq!(
         choose(&group, 1, Some(home as u16)),
-        Sticky::Kept(home),
+        home,
         "a known client stays all the same"
     );
 }
@@ -153,7 +153,7 @@ fn new_clients_spread_evenly() {
     let mut counts = [0u32; 4];
     for number in 0..4000u32 {
         let key = client((0x7f00_0000 + number).to_be());
-        counts[by_client(&group.membership, &group.buckets, loads, &key, None, 9).place() as usize] += 1;
+        counts[by_client(&group, loads, &key, None) as usize] += 1;
     }
     assert!(counts.iter().all(|&count| (880..1120).contains(&count)), "{counts:?}");
 }
@@ -167,7 +167,7 @@ fn shares_are_exact_and_the_rest_is_round_robin() {
     let group = Group::with_shares([(0, None), (1, percent(5)), (2, None), (3, percent(20)), (4, None)]);
     let mut counts = [0u32; 5];
     let mut turn = 0;
-    for draw in 0..20_000 {
+    for draw in 0..20_000u32 {
         let place = by_share(&group.membership, draw).unwrap_or_else(|| {
             turn += 1;
             by_turn(&group.membership, turn)
@@ -178,8 +178,9 @@ fn shares_are_exact_and_the_rest_is_round_robin() {
         assert!(counts[slot].abs_diff(expected) <= 2, "{counts:?}");
     }
     // Any hundred in a row have their five.
-    for start in [0, 777, 12_345, u64::from(u32::MAX) - 50] {
-        let hits = (start..start + 100).filter(|&draw| by_share(&group.membership, draw) == Some(3));
+    for start in [0, 777, 12_345, u32::MAX - 50] {
+        let draws = (0..100).map(|nth| start.wrapping_add(nth));
+        let hits = draws.filter(|&draw| by_share(&group.membership, draw) == Some(3));
         assert!((3..=7).contains(&hits.count()), "from {start} on");
     }
 }
@@ -189,8 +190,8 @@ fn least_loaded_leaves_shares_alone() {
     let mut group = Group::with_shares([(0, percent(10)), (1, None), (2, None)]);
     let loads = group.loads();
     for _ in 0..9 {
-        loads.entered(2, 9, true);
-        loads.entered(3, 9, true);
+        loads.entered(2, true);
+        loads.entered(3, true);
     }
     let chosen: Vec<u16> = (0..100)
         .map(|random| group.slot(by_load(&group.membership, loads, 9, random)))
@@ -209,14 +210,14 @@ fn sticky_honours_shares_under_load() {
         let loads = group.loads();
         if let Some(slot) = crowded {
             for _ in 0..100 {
-                loads.entered(slot + 1, 9, true);
+                loads.entered(slot + 1, true);
             }
         }
         let mut counts = [0u32; 4];
         for number in 0..20_000u32 {
             let key = client((0x7f00_0000 + number).to_be());
-            let sticky = by_client(&group.membership, &group.buckets, loads, &key, None, 9);
-            counts[group.slot(sticky.place()) as usize] += 1;
+            let place = by_client(&group, loads, &key, None);
+            counts[group.slot(place) as usize] += 1;
         }
         assert!((900..=1100).contains(&counts[3]), "{crowded:?}: {counts:?}");
         if crowded == Some(0) {
@@ -233,39 +234,29 @@ fn shares_alone_fill_the_whole() {
         let nines = (0..10_000).filter(|&n| group.slot(place(n)) == 9).count();
         (7_350..=7_650).contains(&nines)
     };
-    assert!(counts(
-        &|n| by_share(&group.membership, n.into()).expect("all are shared")
-    ));
+    assert!(counts(&|n| by_share(&group.membership, n).expect("all are shared")));
     assert!(counts(&|n| by_hash(&group.membership, &group.buckets, n)));
-    assert!(counts(&|n| by_client(
-        &group.membership,
-        &group.buckets,
-        loads,
-        &client(n),
-        None,
-        9
-    )
-    .place()));
+    assert!(counts(&|n| by_client(&group, loads, &client(n), None)));
 }
 
 proptest! {
     #[test]
-    fn every_policy_names_a_seat(slots in prop::collection::btree_set(0u16..256, 1..256), stale in prop::collection::vec(0u16..256, 1..8), hash: u32, turn: u64, recorded in prop::option::of(0u16..300), loaded in prop::collection::vec(1u16..257, 0..400)) {
+    fn every_policy_names_a_seat(slots in prop::collection::btree_set(0u16..256, 1..256), stale in prop::collection::vec(0u16..256, 1..8), hash: u32, turn: u32, recorded in prop::option::of(0u16..300), loaded in prop::collection::vec(1u16..257, 0..400)) {
         let mut group = Group::new(slots.iter().copied());
         // The buckets of an earlier membership: what a reader may see between the two writes of a switch.
         group.buckets.assign(&stale.iter().map(|&slot| (slot, None)).collect::<Vec<_>>());
         let loads = group.loads();
         for instance in loaded {
-            loads.entered(instance, 9, true);
+            loads.entered(instance, true);
         }
         let count = group.membership.count();
         prop_assert!(by_hash(&group.membership, &group.buckets, hash) < count);
         prop_assert!(by_turn(&group.membership, turn) < count);
         prop_assert!(by_load(&group.membership, loads, 9, hash) < count);
-        let sticky = by_client(&group.membership, &group.buckets, loads, &client(hash), recorded, 9);
-        prop_assert!(sticky.place() < count);
+        let place = by_client(&group, loads, &client(hash), recorded);
+        prop_assert!(place < count);
         if let Some(slot) = recorded.filter(|slot| slots.contains(slot)) {
-            prop_assert_eq!(group.slot(sticky.place()), slot);
+            prop_assert_eq!(group.slot(place), slot);
         }
     }
 
@@ -274,7 +265,7 @@ proptest! {
         let mut group = Group::new(0..16);
         let loads = group.loads();
         for instance in loaded {
-            loads.entered(instance, 9, true);
+            loads.entered(instance, true);
         }
         let chosen = group.membership.seat(by_load(&group.membership, loads, 9, random)).instance();
         let least = (1..=16).map(|instance| group.table.rows()[instance].established()).min();

@@ -1,6 +1,6 @@
 //! Who counts as one client under `sticky`.
 
-use crate::rendezvous::mix;
+use crate::{cell, rendezvous::mix};
 
 /// A client: an address with everything beyond the prefix cleared. IPv4 addresses are written as `::ffff:a.b.c.d`, so that a
 /// client is the same one on an IPv4 listener and on a dual-stack one. Words are in network byte order, as the kernel has them.
@@ -114,6 +114,27 @@ impl ClientRecord {
         }
     }
 
+    /// Marks a record as seen now, if it is of this slot. Only the time is written: should the record be another client's by now (the kernel
+    /// reuses what it evicts at once), that client is none the worse.
+    ///
+    /// # Safety
+    /// `record` must be valid for reads and writes, and aligned.
+    #[inline(always)]
+    pub unsafe fn renew(record: *mut Self, slot: u16, now_ns: u64) -> bool {
+        let now = Self::new(slot, now_ns);
+        // SAFETY: the caller's promise.
+        unsafe {
+            if cell::read(&raw const (*record).slot) != now.slot {
+                return false;
+            }
+            // Mostly it is the same second: then no other processor need fetch the line again.
+            if cell::read(&raw const (*record).seen) != now.seen {
+                cell::write(&raw mut (*record).seen, now.seen);
+            }
+            true
+        }
+    }
+
     /// Seconds as the unit that [`slot`](Self::slot) compares, rounded up.
     pub const fn ticks(seconds: u64) -> u32 {
         let ticks = (seconds as u128 * 1_000_000_000).div_ceil(1 << SEEN_SHIFT);
@@ -205,5 +226,16 @@ mod tests {
             "a slightly later clock is not an old record"
         );
         assert_eq!(record.slot(900_000 * second, 0), Some(7), "0 keeps it");
+    }
+
+    #[test]
+    fn records_are_renewed_by_their_own_slot() {
+        let second = 1_000_000_000;
+        let mut record = ClientRecord::new(7, 1000 * second);
+        // SAFETY: the record outlives the calls.
+        let renewed =
+            [(8, 1050), (7, 1050)].map(|(slot, at)| unsafe { ClientRecord::renew(&raw mut record, slot, at * second) });
+        assert_eq!(renewed, [false, true]);
+        assert_eq!(record, ClientRecord::new(7, 1050 * second));
     }
 }

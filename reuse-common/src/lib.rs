@@ -2,8 +2,8 @@
 //!
 //! Everything here is pure: it compiles for the BPF target (without `std`) and is unit- and property-tested on the host.
 //! [`choose`] holds the four policies; [`rendezvous`] and [`seats`] the tables that they read and that the controller writes;
-//! [`load`] what the kernel counts per instance; [`client`] who counts as one client. [`stall`] says who is hung, [`withhold`] who is
-//! withdrawn for a fault: only the controller and the simulator ask them.
+//! [`load`] what the kernel counts per instance; [`app`] and [`group`] where all of that stands; [`client`] who counts as one client.
+//! [`stall`] says who is hung, [`withhold`] who is withdrawn for a fault: only the controller and the simulator ask them.
 #![cfg_attr(target_arch = "bpf", no_std)]
 #![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch, core_intrinsics))]
 #![cfg_attr(
@@ -15,6 +15,7 @@ pub mod app;
 pub mod cell;
 pub mod choose;
 pub mod client;
+pub mod group;
 pub mod limits;
 pub mod load;
 pub mod notice;

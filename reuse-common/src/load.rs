@@ -239,15 +239,24 @@ impl Loads {
 
     /// A connection was established on this instance; `steered` unless the program was not attached yet.
     #[inline(always)]
-    pub fn entered(&self, instance: u16, epoch: u32, steered: bool) {
+    pub fn entered(&self, instance: u16, steered: bool) {
         let row = self.row(instance);
-        // SAFETY: `row` points into the table; the pending index is below 2.
+        // SAFETY: `row` points into the table.
         unsafe {
             cell::add_u32(&raw mut (*row).established, 1);
             cell::add_u64(&raw mut (*row).established_total, 1);
             if !steered {
                 cell::add_u32(&raw mut (*row).unsteered_total, 1);
             }
+        }
+    }
+
+    /// A selection of this instance, if any was [reserved](Self::reserve), has become a connection.
+    #[inline(always)]
+    pub fn settle(&self, instance: u16, epoch: u32) {
+        let row = self.row(instance);
+        // SAFETY: `row` points into the table; the pending index is below 2.
+        unsafe {
             let pending = (&raw mut (*row).pending).cast::<Pending>();
             let before = pending.add(epoch.wrapping_sub(1) as usize & 1);
             let now = pending.add(epoch as usize & 1);
@@ -322,13 +331,15 @@ mod tests {
         loads.reserve(5, 100);
         loads.reserve(5, 100);
         assert_eq!(load(100), 2);
-        loads.entered(5, 100, true);
+        loads.entered(5, true);
+        loads.settle(5, 100);
         assert_eq!(load(100), 2, "one established, one pending");
         assert_eq!(load(101), 2, "still recent");
         assert_eq!(load(102), 1, "the SYN that never completed is forgotten");
         loads.reserve(5, 102);
         assert_eq!(load(102), 2);
-        loads.entered(5, 103, true);
+        loads.entered(5, true);
+        loads.settle(5, 103);
         assert_eq!(load(103), 2);
         loads.left(5);
         loads.left(5);
@@ -347,7 +358,8 @@ mod tests {
         // SAFETY: the table outlives the view.
         let loads = unsafe { Loads::new(&raw mut *table) };
         loads.reset(5, InstanceLoad::new(300));
-        loads.entered(5, 100, true);
+        loads.entered(5, true);
+        loads.settle(5, 100);
         loads.set_queue(5, 1);
         assert_eq!(loads.load(5, 100) - Loads::BIAS, 1 + QUEUE_WEIGHT);
         assert_eq!(loads.established(5) - Loads::BIAS, 1);
@@ -364,8 +376,8 @@ mod tests {
         let mut table = table();
         // SAFETY: the table outlives the view.
         let loads = unsafe { Loads::new(&raw mut *table) };
-        loads.entered(1, 7, true);
-        loads.entered(1, 7, false);
+        loads.entered(1, true);
+        loads.entered(1, false);
         loads.migrated(1, 2);
         let [_, one, two, ..] = table.rows();
         assert_eq!((one.established(), two.established()), (1, 1));

@@ -106,8 +106,6 @@ const _: () = assert!(
 );
 const _: () = assert!(BUCKETS <= 1 << 16, "a bucket's number fits into two bytes");
 
-crate::plain_data!(Buckets);
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;

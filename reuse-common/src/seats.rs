@@ -64,7 +64,7 @@ impl Seat {
 pub const NO_SEAT: u16 = u16::MAX;
 
 /// The published slots of one group: first those that divide connections by the policy (*free* seats), then those with a fixed share.
-#[repr(C)]
+#[repr(C, align(64))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Membership {
     count: u32,
@@ -129,22 +129,25 @@ impl Membership {
         self.count += 1;
     }
 
-    /// How many seats there are.
+    /// How many seats there are. Read anew each time: the verifier, which knows the number behind each way out of a loop over seats, would
+    /// follow all that comes after the loop once for each.
     #[inline(always)]
-    pub const fn count(&self) -> u32 {
-        self.count
+    pub fn count(&self) -> u32 {
+        // SAFETY: a field of a live structure.
+        unsafe { cell::read(&raw const self.count) }
     }
 
     /// How many of them, the first ones, have no share of their own.
     #[inline(always)]
-    pub const fn free(&self) -> u32 {
-        self.free
+    pub fn free(&self) -> u32 {
+        // SAFETY: as for `count`, and for the same reason.
+        unsafe { cell::read(&raw const self.free) }
     }
 
     /// Whether any seat has a share.
     #[inline(always)]
-    pub const fn has_shares(&self) -> bool {
-        self.free != self.count
+    pub fn has_shares(&self) -> bool {
+        self.free() != self.count()
     }
 
     /// The place of the seat with a share that this draw falls to, of evenly spread draws; `None`: it falls to the free seats, of which
@@ -189,9 +192,8 @@ impl Membership {
 }
 
 const _: () = assert!(size_of::<Seat>() == 8);
-const _: () = assert!(size_of::<Membership>() == 8 + MAX_SLOTS * 8 + MAX_SLOTS * 2 + MAX_SHARES * 4);
-
-crate::plain_data!(Seat, Membership);
+const _: () =
+    assert!(size_of::<Membership>() == (8 + MAX_SLOTS * 8 + MAX_SLOTS * 2 + MAX_SHARES * 4).next_multiple_of(64));
 
 #[cfg(test)]
 mod tests {

@@ -1,6 +1,6 @@
 //! What the controller tells the programs.
 
-use crate::{client::ClientMask, limits::MAX_PORTS};
+use crate::{Policy, client::ClientMask, limits::MAX_PORTS};
 
 /// One per app, read by every program.
 #[repr(C)]
@@ -23,6 +23,12 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// Whether the policy compares loads, so that selections must count before they are connections.
+    #[inline(always)]
+    pub const fn weighs_loads(&self) -> bool {
+        self.policy >= Policy::LeastLoaded as u32
+    }
+
     /// Whether a bind to this port (host byte order) concerns us.
     #[inline(always)]
     pub fn serves(&self, port: u16) -> bool {
@@ -32,20 +38,6 @@ impl Settings {
         }
         found && port != 0
     }
-}
-
-/// One per group.
-#[repr(C)]
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct GroupState {
-    /// Which of the two buffers of membership and buckets is in use.
-    pub active: u32,
-    /// Not 0: refuse connections while nobody is published, instead of parking them.
-    pub refuse_when_empty: u32,
-    /// The round-robin cursor.
-    pub cursor: u64,
-    /// Counts connections while seats with a fixed share are published.
-    pub draws: u64,
 }
 
 /// The local end of a connection that the controller is about to open, as the server's side sees it: the client.
@@ -58,20 +50,10 @@ pub struct DirectedKey {
     pub port: u32,
 }
 
-/// What a listener's socket storage holds; its connections inherit it.
-#[repr(C)]
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Stamp {
-    /// Row of the load table.
-    pub instance: u32,
-    /// 0 until the listener's group is steered: connections made before are counted as unsteered.
-    pub steered: u32,
-}
-
 const _: () = assert!(size_of::<Settings>() == 8 + 20 + 12 + 2 * MAX_PORTS);
-const _: () = assert!(size_of::<GroupState>() == 24 && size_of::<DirectedKey>() == 20 && size_of::<Stamp>() == 8);
+const _: () = assert!(size_of::<DirectedKey>() == 20);
 
-crate::plain_data!(Settings, GroupState, DirectedKey, Stamp);
+crate::plain_data!(Settings, DirectedKey);
 
 #[cfg(test)]
 mod tests {

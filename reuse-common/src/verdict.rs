@@ -18,33 +18,30 @@ pub enum Verdict {
     Fallback = 5,
 }
 
+impl Verdict {
+    /// Every verdict, in the order of their numbers.
+    pub const ALL: [Self; 6] = [
+        Self::Chosen,
+        Self::Directed,
+        Self::Parked,
+        Self::Refused,
+        Self::Migrated,
+        Self::Fallback,
+    ];
+}
+
 /// One counter per verdict.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct VerdictCounts {
-    counts: [u64; 8],
+    counts: [u64; Verdict::ALL.len()],
 }
 
 impl VerdictCounts {
     /// How often this was the verdict.
     pub const fn get(&self, verdict: Verdict) -> u64 {
-        self.counts[verdict as usize & 7]
-    }
-
-    /// The counter of this verdict.
-    #[inline(always)]
-    pub const fn counter(&mut self, verdict: Verdict) -> &mut u64 {
-        &mut self.counts[verdict as usize & 7]
-    }
-
-    /// Adds what another processor counted.
-    pub fn add(&mut self, other: &Self) {
-        for (sum, count) in self.counts.iter_mut().zip(other.counts) {
-            *sum += count;
-        }
+        self.counts[verdict as usize]
     }
 }
 
-const _: () = assert!(size_of::<VerdictCounts>() == 64);
-
-crate::plain_data!(VerdictCounts);
+const _: () = assert!(size_of::<VerdictCounts>() == 48);

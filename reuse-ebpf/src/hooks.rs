@@ -1,4 +1,4 @@
-//! Makes any server's listener a member: SO_REUSEPORT before its bind, its instance's stamp on the socket, and no MPTCP.
+//! Makes any server's listener a member: SO_REUSEPORT before its bind, its port known as a service's, and no MPTCP.
 
 use aya_ebpf::{
     EbpfContext as _,
@@ -6,12 +6,9 @@ use aya_ebpf::{
     macros::{cgroup_sock, cgroup_sock_addr},
     programs::{SockAddrContext, SockContext},
 };
-use reuse_common::{
-    notice::{Notice, NoticeKind},
-    settings::Stamp,
-};
+use reuse_common::notice::{Notice, NoticeKind};
 
-use crate::maps::{self, INSTANCES, STAMPS};
+use crate::maps::{self, INSTANCES, UNSTEERED};
 
 const STREAM: u32 = 1;
 const TCP: u32 = 6;
@@ -82,7 +79,8 @@ fn joining(ctx: &SockAddrContext, family: u32, address: impl Fn(&SockAddrContext
     if socket.is_null() {
         return ALLOW;
     }
-    STAMPS.set(socket, Stamp { instance, steered: 0 });
+    app.serve(port);
+    UNSTEERED.mark(socket);
     // SAFETY: the helper accepts the context.
     let cookie = unsafe { bpf_get_socket_cookie(ctx.as_ptr()) };
     maps::notify(Notice {

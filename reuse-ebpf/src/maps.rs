@@ -1,5 +1,9 @@
 //! Every map. The first block is shared by all programs of an app (the controller pins them), the second is per group: each group
 //! has its own copy of `select` with its own tables.
+#![expect(
+    deprecated,
+    reason = "what follows it came with Linux 6.2, and asks for a cgroup that these programs are not given"
+)]
 
 use aya_ebpf::{
     bindings::{
@@ -8,17 +12,15 @@ use aya_ebpf::{
     },
     helpers::bpf_sk_storage_get,
     macros::{btf_map, map},
-    maps::{Array, HashMap, LruHashMap, PerCpuArray, ReusePortSockArray, RingBuf},
+    maps::{Array, CgroupStorage, HashMap, LruHashMap, ReusePortSockArray, RingBuf},
 };
 use reuse_common::{
     app::{App, AppTable},
     client::{ClientKey, ClientRecord},
+    group::{Group, GroupTable},
     limits::MAX_MEMBERS,
     notice::Notice,
-    rendezvous::Buckets,
-    seats::Membership,
-    settings::{DirectedKey, GroupState, Stamp},
-    verdict::VerdictCounts,
+    settings::DirectedKey,
 };
 
 /// The controller maps it into its memory.
@@ -35,27 +37,24 @@ pub(crate) static INSTANCES: HashMap<u64, u32> = HashMap::with_max_entries(2048,
 /// Cookie of a listener → its instance: whose connections move when it closes.
 #[map]
 pub(crate) static LISTENERS: LruHashMap<u64, u32> = LruHashMap::with_max_entries(16384, 0);
-/// Cookie of a connection that moved → the instance it moved to; its inherited stamp names the old one.
+/// Cookie of a connection that moved → the row it moved to; it stays in the cgroup of the old instance.
 #[map]
 pub(crate) static MIGRATED: LruHashMap<u64, u32> = LruHashMap::with_max_entries(65536, 0);
-/// How many entries `MIGRATED` has had, so that `track` looks there only once something has moved.
-#[map]
-pub(crate) static MIGRATIONS: Array<u64> = Array::with_max_entries(1, 0);
 #[map]
 pub(crate) static NOTICES: RingBuf = RingBuf::with_byte_size(256 * 1024, 0);
+/// The row of the instance whose cgroup a program runs for: a value for each cgroup that `track` is attached to.
+#[map]
+static ROWS: CgroupStorage<u32> = CgroupStorage::new();
+/// Listeners whose group is not steered yet, and the connections that were made meanwhile. The controller takes a listener out when it is;
+/// connections after that have no storage, whose making and freeing costs a microsecond.
 #[btf_map]
-pub(crate) static STAMPS: StampMap = StampMap::new();
+pub(crate) static UNSTEERED: MarkMap = MarkMap::new();
 
+/// The controller maps it into its memory.
 #[map]
-pub(crate) static GROUP: Array<GroupState> = Array::with_max_entries(1, 0);
-#[map]
-pub(crate) static MEMBERSHIP: Array<Membership> = Array::with_max_entries(2, 0);
-#[map]
-pub(crate) static BUCKETS: Array<Buckets> = Array::with_max_entries(2, 0);
+pub(crate) static GROUP: Array<GroupTable> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
 pub(crate) static MEMBERS: ReusePortSockArray = ReusePortSockArray::with_max_entries(MAX_MEMBERS as u32, 0);
-#[map]
-pub(crate) static VERDICTS: PerCpuArray<VerdictCounts> = PerCpuArray::with_max_entries(1, 0);
 
 /// The app's settings and its live load table.
 #[inline(always)]
@@ -64,21 +63,35 @@ pub(crate) fn app() -> Option<App> {
     APP.get_ptr_mut(0).map(|table| unsafe { App::new(table) })
 }
 
-/// Socket storage whose values every accepted connection inherits from its listener. Declared by hand: aya-ebpf's own type has no
-/// way to set `BPF_F_CLONE`.
+/// Who may be chosen in this group.
+#[inline(always)]
+pub(crate) fn group() -> Option<Group> {
+    // SAFETY: a map value lives as long as the program.
+    GROUP.get_ptr_mut(0).map(|table| unsafe { Group::new(table) })
+}
+
+/// The row of the instance whose cgroup this program runs for. Only in `track`.
+#[inline(always)]
+pub(crate) fn row() -> u16 {
+    // SAFETY: the kernel made the value when the program was attached; it lives as long as that.
+    unsafe { *ROWS.get_ptr_mut() as u16 }
+}
+
+/// Socket storage that every connection inherits from its listener. Declared by hand: aya-ebpf's own type has no way to set
+/// `BPF_F_CLONE`.
 #[repr(C)]
-pub(crate) struct StampMap {
+pub(crate) struct MarkMap {
     r#type: *const [i32; BPF_MAP_TYPE_SK_STORAGE as usize],
     key: *const i32,
-    value: *const Stamp,
+    value: *const u32,
     max_entries: *const [i32; 0],
     map_flags: *const [i32; (BPF_F_NO_PREALLOC | BPF_F_CLONE) as usize],
 }
 
 // SAFETY: the pointers are never followed; they only describe the map to the loader.
-unsafe impl Sync for StampMap {}
+unsafe impl Sync for MarkMap {}
 
-impl StampMap {
+impl MarkMap {
     const fn new() -> Self {
         Self {
             r#type: core::ptr::null(),
@@ -89,30 +102,19 @@ impl StampMap {
         }
     }
 
-    /// The stamp of a socket (a `bpf_sock` pointer that has been tested for null).
+    /// Whether a socket (a `bpf_sock` pointer that has been tested for null) is marked.
     #[inline(always)]
-    pub(crate) fn get<T>(&self, socket: *mut T) -> Option<Stamp> {
-        // SAFETY: the helper accepts any live socket; what it returns is a valid stamp or null.
-        unsafe {
-            let stamp = bpf_sk_storage_get(self.as_ptr(), socket.cast(), core::ptr::null_mut(), 0).cast::<Stamp>();
-            stamp.as_ref().copied()
-        }
+    pub(crate) fn has<T>(&self, socket: *mut T) -> bool {
+        // SAFETY: the helper accepts any live socket.
+        !unsafe { bpf_sk_storage_get(self.as_ptr(), socket.cast(), core::ptr::null_mut(), 0) }.is_null()
     }
 
-    /// Sets the stamp of a socket. Fails only without memory.
+    /// Marks a socket. Without memory it stays as it is: then its connections look as if they were steered.
     #[inline(always)]
-    pub(crate) fn set<T>(&self, socket: *mut T, mut stamp: Stamp) -> bool {
-        // SAFETY: as for `get`.
-        unsafe {
-            let flags = u64::from(BPF_SK_STORAGE_GET_F_CREATE);
-            let place =
-                bpf_sk_storage_get(self.as_ptr(), socket.cast(), (&raw mut stamp).cast(), flags).cast::<Stamp>();
-            if let Some(place) = place.as_mut() {
-                *place = stamp;
-                return true;
-            }
-            false
-        }
+    pub(crate) fn mark<T>(&self, socket: *mut T) {
+        let flags = u64::from(BPF_SK_STORAGE_GET_F_CREATE);
+        // SAFETY: as for `has`; a new value is all zeroes.
+        unsafe { bpf_sk_storage_get(self.as_ptr(), socket.cast(), core::ptr::null_mut(), flags) };
     }
 
     #[inline(always)]

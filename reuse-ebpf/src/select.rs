@@ -1,31 +1,30 @@
 //! Picks a listener: for a new connection, and for one whose listener closed.
+//!
+//! [`select`] itself is what almost every connection takes: the policy names a seat, and the seat's listener is there. Everything else is
+//! [`thoroughly`]'s, a function of its own, so that neither the processor nor the verifier meets it on that path.
 
 use aya_ebpf::{
     EbpfContext as _,
-    bindings::{BPF_ANY, bpf_hdr_start_off::BPF_HDR_START_NET, bpf_sock, sk_action},
-    helpers::{
-        bpf_get_prandom_u32, bpf_get_socket_cookie, bpf_ktime_get_coarse_ns, bpf_skb_load_bytes,
-        bpf_skb_load_bytes_relative,
-    },
+    bindings::{BPF_ANY, bpf_hdr_start_off::BPF_HDR_START_NET, bpf_sock, sk_action, sk_reuseport_md},
+    helpers::{bpf_get_socket_cookie, bpf_ktime_get_coarse_ns, bpf_skb_load_bytes, bpf_skb_load_bytes_relative},
     macros::sk_reuseport,
     programs::SkReuseportContext,
 };
 use aya_log_ebpf::{debug, info, warn};
 use reuse_common::{
-    Policy, cell,
-    choose::{self, Sticky},
+    Policy,
+    app::App,
+    cell, choose,
     client::{ClientKey, ClientMask, ClientRecord},
+    group::{Group, Published},
     limits::{LOT, member_index},
     load::{Loads, epoch},
-    rendezvous::Buckets,
     seats::{Membership, Seat},
-    settings::{DirectedKey, GroupState, Settings},
+    settings::{DirectedKey, Settings},
     verdict::Verdict,
 };
 
-use crate::maps::{
-    self, BUCKETS, CLIENTS, DIRECTED, GROUP, LISTENERS, MEMBERS, MEMBERSHIP, MIGRATED, MIGRATIONS, VERDICTS,
-};
+use crate::maps::{self, CLIENTS, DIRECTED, LISTENERS, MEMBERS, MIGRATED};
 
 const IPV4: u32 = (0x0800_u16).to_be() as u32;
 const ESTABLISHED: u32 = 1;
@@ -34,14 +33,48 @@ const CLOSE_WAIT: u32 = 8;
 /// When the chosen listener has gone in this very moment, so many others are tried before the lot.
 const OTHER_SEATS: u32 = 4;
 
+const POLICY_HASH: u32 = Policy::Hash as u32;
+const POLICY_ROUND_ROBIN: u32 = Policy::RoundRobin as u32;
+const POLICY_STICKY: u32 = Policy::Sticky as u32;
+
 /// Attached to each group.
 #[sk_reuseport(migrate)]
 pub(crate) fn select(ctx: SkReuseportContext) -> u32 {
-    let verdict = try_select(&ctx);
-    if let Some(counts) = VERDICTS.get_ptr_mut(0) {
-        // SAFETY: the entry belongs to this processor.
-        *unsafe { (*counts).counter(verdict) } += 1;
+    if choose_at_once(&ctx) {
+        return sk_action::SK_PASS;
     }
+    thoroughly(ctx.md)
+}
+
+/// Whether it was a new connection for whoever the policy names, and has its listener now.
+#[inline(always)]
+fn choose_at_once(ctx: &SkReuseportContext) -> bool {
+    let Some(connection) = Connection::new(ctx) else {
+        return false;
+    };
+    if !connection.migrating.is_null() || connection.settings().directed > 0 {
+        return false;
+    }
+    let Some(place) = connection.place(ctx) else {
+        return false;
+    };
+    let seat = connection.published.membership.seat(place);
+    let is_picked = pick(ctx, seat.instance(), seat.listeners());
+    if is_picked {
+        connection.chosen(seat);
+    }
+    is_picked
+}
+
+/// Decides whatever comes: who moves, who is directed, who finds nobody.
+#[inline(never)]
+fn thoroughly(md: *mut sk_reuseport_md) -> u32 {
+    let ctx = SkReuseportContext::new(md);
+    let Some(connection) = Connection::new(&ctx) else {
+        return sk_action::SK_PASS;
+    };
+    let verdict = connection.decide(&ctx);
+    connection.group.count(verdict);
     match verdict {
         Verdict::Chosen | Verdict::Directed | Verdict::Parked | Verdict::Migrated => sk_action::SK_PASS,
         Verdict::Refused => sk_action::SK_DROP,
@@ -52,101 +85,93 @@ pub(crate) fn select(ctx: SkReuseportContext) -> u32 {
     }
 }
 
-#[inline(always)]
-fn try_select(ctx: &SkReuseportContext) -> Verdict {
-    let (Some(app), Some(group)) = (maps::app(), GROUP.get_ptr_mut(0)) else {
-        return Verdict::Fallback;
-    };
-    let (settings, loads) = (app.settings(), app.loads());
-    // SAFETY: the field's address is in bounds and aligned.
-    let active = unsafe { cell::read(&raw const (*group).active) } & 1;
-    let (Some(membership), Some(buckets)) = (MEMBERSHIP.get(active), BUCKETS.get(active)) else {
-        return Verdict::Fallback;
-    };
-    // SAFETY: reads a field of the context.
-    let migrating = unsafe { (*ctx.md).__bindgen_anon_4.migrating_sk };
-    if migrating.is_null()
-        && settings.directed > 0
-        && let Some(instance) = directed_to(ctx)
-    {
-        // Its target, or nobody: who asks for one worker must not be answered by another.
-        if !pick(ctx, instance, 1) {
-            return Verdict::Refused;
-        }
-        loads.selected(instance);
-        loads.directed(instance);
-        return Verdict::Directed;
-    }
-    // SAFETY: the helper has no preconditions.
-    let now_ns = unsafe { bpf_ktime_get_coarse_ns() };
-    let connection = Connection {
-        settings,
-        loads,
-        group,
-        membership,
-        buckets,
-        migrating,
-        now_ns,
-    };
-    match connection
-        .place(ctx)
-        .and_then(|place| pick_from(ctx, membership, place))
-    {
-        Some(seat) if migrating.is_null() => {
-            loads.selected(seat.instance());
-            loads.reserve(seat.instance(), epoch(now_ns));
-            Verdict::Chosen
-        }
-        Some(seat) => connection.migrated_to(ctx, seat.instance()),
-        // Nobody is published, or all that were tried have closed in this moment.
-        // SAFETY: the field's address is in bounds and aligned.
-        // Only a new connection is refused: one that was established already waits for whoever comes.
-        None if migrating.is_null() && unsafe { cell::read(&raw const (*group).refuse_when_empty) } != 0 => {
-            Verdict::Refused
-        }
-        None if !pick(ctx, LOT, 1) => Verdict::Fallback,
-        None if migrating.is_null() => Verdict::Parked,
-        None => connection.migrated_to(ctx, LOT),
-    }
-}
-
-const POLICY_HASH: u32 = Policy::Hash as u32;
-const POLICY_ROUND_ROBIN: u32 = Policy::RoundRobin as u32;
-const POLICY_STICKY: u32 = Policy::Sticky as u32;
-
 /// A connection that needs a listener, and what is known at this moment.
 struct Connection<'a> {
-    settings: &'a Settings,
-    loads: Loads,
-    group: *mut GroupState,
-    membership: &'a Membership,
-    buckets: &'a Buckets,
+    app: App,
+    group: Group,
+    published: Published<'a>,
     /// Null for a new connection. Else its socket (or its handshake's), whose listener has closed: there is no packet then, or an
     /// empty one, and addresses come from here.
     migrating: *mut bpf_sock,
+    /// The time, if the policy weighs loads; else 0.
     now_ns: u64,
 }
 
 impl Connection<'_> {
+    /// `None` never comes: the maps have these values.
+    #[inline(always)]
+    fn new(ctx: &SkReuseportContext) -> Option<Self> {
+        let (app, group) = (maps::app()?, maps::group()?);
+        Some(Self {
+            // SAFETY: the helper has no preconditions.
+            now_ns: if app.settings().weighs_loads() {
+                unsafe { bpf_ktime_get_coarse_ns() }
+            } else {
+                0
+            },
+            app,
+            group,
+            published: group.published(),
+            // SAFETY: reads a field of the context.
+            migrating: unsafe { (*ctx.md).__bindgen_anon_4.migrating_sk },
+        })
+    }
+
+    #[inline(always)]
+    fn settings(&self) -> &'static Settings {
+        self.app.settings()
+    }
+
+    #[inline(always)]
+    fn decide(&self, ctx: &SkReuseportContext) -> Verdict {
+        let is_new = self.migrating.is_null();
+        let loads = self.app.loads();
+        if is_new
+            && self.settings().directed > 0
+            && let Some(instance) = directed_to(ctx)
+        {
+            // Its target, or nobody: who asks for one worker must not be answered by another.
+            if !pick(ctx, instance, 1) {
+                return Verdict::Refused;
+            }
+            loads.selected(instance);
+            loads.directed(instance);
+            return Verdict::Directed;
+        }
+        let seat = self
+            .place(ctx)
+            .and_then(|place| pick_from(ctx, self.published.membership, place));
+        match seat {
+            Some(seat) if is_new => {
+                self.selected(seat);
+                Verdict::Chosen
+            }
+            Some(seat) => self.migrated_to(ctx, seat.instance()),
+            // Nobody is published, or all that were tried have closed in this moment.
+            // Only a new connection is refused: one that was established already waits for whoever comes.
+            None if is_new && self.group.refuses_when_empty() => Verdict::Refused,
+            None if !pick(ctx, LOT, 1) => Verdict::Fallback,
+            None if is_new => Verdict::Parked,
+            None => self.migrated_to(ctx, LOT),
+        }
+    }
+
     /// Asks the policy. `None` while nobody is published.
     #[inline(always)]
     fn place(&self, ctx: &SkReuseportContext) -> Option<u32> {
-        if self.membership.count() == 0 {
+        let Published { membership, buckets } = self.published;
+        if membership.count() == 0 {
             return None;
         }
-        Some(match self.settings.policy {
-            POLICY_HASH => choose::by_hash(self.membership, self.buckets, ctx.hash()),
+        Some(match self.settings().policy {
+            POLICY_HASH => choose::by_hash(membership, buckets, ctx.hash()),
             POLICY_STICKY => self.by_client(ctx)?,
             policy => match self.by_share() {
                 Some(place) => place,
-                None if policy == POLICY_ROUND_ROBIN => {
-                    // SAFETY: the field's address is in bounds and aligned.
-                    choose::by_turn(self.membership, unsafe {
-                        cell::add_u64(&raw mut (*self.group).cursor, 1)
-                    })
-                }
-                // POLICY_LEAST_LOADED; the controller writes no other number.
-                None => choose::by_load(self.membership, self.loads, epoch(self.now_ns), random()),
+                None if policy == POLICY_ROUND_ROBIN => choose::by_turn(membership, self.group.next_turn()),
+                // POLICY_LEAST_LOADED; the controller writes no other number. The hash is the kernel's, of addresses and ports with a
+                // secret: as good a lot as a random number.
+                None => least_loaded(membership, self.app.loads(), epoch(self.now_ns), ctx.hash()),
             },
         })
     }
@@ -154,45 +179,29 @@ impl Connection<'_> {
     /// A seat with a fixed share, if there are any and it is its turn.
     #[inline(always)]
     fn by_share(&self) -> Option<u32> {
-        if !self.membership.has_shares() {
-            return None;
+        let membership = self.published.membership;
+        if membership.has_shares() {
+            choose::by_share(membership, self.group.next_draw())
+        } else {
+            None
         }
-        // SAFETY: the field's address is in bounds and aligned.
-        let draw = unsafe { cell::add_u64(&raw mut (*self.group).draws, 1) };
-        choose::by_share(self.membership, draw)
     }
 
     #[inline(always)]
     fn by_client(&self, ctx: &SkReuseportContext) -> Option<u32> {
         let client = self.client(ctx)?;
         // SAFETY: the record is copied at once; an entry that is replaced meanwhile gives an older or newer slot, both valid.
-        let recorded =
-            unsafe { CLIENTS.get(&client) }.and_then(|record| record.slot(self.now_ns, self.settings.client_ttl_ticks));
-        let sticky = choose::by_client(
-            self.membership,
-            self.buckets,
-            self.loads,
-            &client,
-            recorded,
-            epoch(self.now_ns),
-        );
-        match sticky {
-            Sticky::Moved(place, from) => {
-                debug!(
-                    ctx,
-                    "a client moved from worker {} to {}",
-                    from,
-                    self.membership.seat(place).slot()
-                );
-            }
-            Sticky::Kept(_) | Sticky::New(_) => {}
-        }
-        Some(sticky.place())
+        let recorded = unsafe { CLIENTS.get(&client) }
+            .and_then(|record| record.slot(self.now_ns, self.settings().client_ttl_ticks));
+        Some(match choose::by_record(self.published.membership, recorded) {
+            Some(place) => place,
+            None => place_for_new_client(ctx.md, &client, recorded.map_or(NOT_RECORDED, u32::from), self.now_ns),
+        })
     }
 
     #[inline(always)]
     fn client(&self, ctx: &SkReuseportContext) -> Option<ClientKey> {
-        let mask = &self.settings.client_mask;
+        let mask = &self.settings().client_mask;
         if !self.migrating.is_null() {
             Some(client_of_socket(self.migrating, mask))
         } else if ctx.eth_protocol() == IPV4 {
@@ -202,13 +211,31 @@ impl Connection<'_> {
         }
     }
 
+    /// Accounts for a new connection whose listener was selected, in the group too.
+    #[inline(always)]
+    fn chosen(&self, seat: &Seat) {
+        self.selected(seat);
+        self.group.count(Verdict::Chosen);
+    }
+
+    /// Accounts for it in the instance's row.
+    #[inline(always)]
+    fn selected(&self, seat: &Seat) {
+        let loads = self.app.loads();
+        loads.selected(seat.instance());
+        // After a change of policy the connections of that instant are missing here, until they are established.
+        if self.settings().weighs_loads() {
+            loads.reserve(seat.instance(), epoch(self.now_ns));
+        }
+    }
+
     /// Accounts for a connection that was moved off a closed listener.
     #[inline(always)]
     fn migrated_to(&self, ctx: &SkReuseportContext, to: u16) -> Verdict {
         // SAFETY: `sk` is never null here (it is the closed listener), and neither is `migrating`.
         let (listener, state) = unsafe { ((*ctx.md).__bindgen_anon_3.sk, (*self.migrating).state) };
         if state != ESTABLISHED && state != CLOSE_WAIT {
-            // A handshake has not been counted anywhere yet, and its connection will inherit the new listener's stamp.
+            // A handshake has not been counted anywhere yet, and its connection will be in the new listener's cgroup.
             return Verdict::Migrated;
         }
         // SAFETY: the helper accepts both sockets.
@@ -220,24 +247,44 @@ impl Connection<'_> {
         };
         // SAFETY: the value is copied at once.
         let from = unsafe { LISTENERS.get(&from_cookie) }.map_or(LOT, |&instance| instance as u16);
-        self.loads.migrated(from, to);
-        // The connection's stamp goes on naming the old instance: `track` looks here first.
+        let loads = self.app.loads();
+        loads.migrated(from, to);
+        // The connection stays in the old instance's cgroup: `track` looks here first.
         let _ = MIGRATED.insert(&cookie, u32::from(to), u64::from(BPF_ANY));
-        if let Some(count) = MIGRATIONS.get_ptr_mut(0) {
-            // SAFETY: a live map value.
-            unsafe { cell::add_u64(count, 1) };
-        }
-        if self.settings.policy == POLICY_STICKY && to != LOT {
-            let client = client_of_socket(self.migrating, &self.settings.client_mask);
-            let _ = CLIENTS.insert(
-                &client,
-                ClientRecord::new(self.loads.slot(to), self.now_ns),
-                u64::from(BPF_ANY),
-            );
+        self.app.note_move();
+        if self.settings().policy == POLICY_STICKY && to != LOT {
+            let client = client_of_socket(self.migrating, &self.settings().client_mask);
+            let record = ClientRecord::new(loads.slot(to), self.now_ns);
+            let _ = CLIENTS.insert(&client, record, u64::from(BPF_ANY));
         }
         info!(ctx, "a queued connection moved from instance {} to {}", from, to);
         Verdict::Migrated
     }
+}
+
+/// `least-loaded`. A function of its own, so that the scan has the registers to itself.
+#[inline(never)]
+fn least_loaded(membership: &Membership, loads: Loads, epoch: u32, lot: u32) -> u32 {
+    choose::by_load(membership, loads, epoch, lot)
+}
+
+/// Where [`place_for_new_client`] is told of a slot: there was none.
+const NOT_RECORDED: u32 = u32::MAX;
+
+/// `sticky`: a client that is new, or whose slot is not published any more.
+#[inline(never)]
+fn place_for_new_client(md: *mut sk_reuseport_md, client: &ClientKey, recorded: u32, now_ns: u64) -> u32 {
+    let ctx = SkReuseportContext::new(md);
+    let (Some(app), Some(group)) = (maps::app(), maps::group()) else {
+        return 0;
+    };
+    let Published { membership, buckets } = group.published();
+    let place = choose::for_new_client(membership, buckets, app.loads(), client, epoch(now_ns));
+    if recorded != NOT_RECORDED {
+        let to: u16 = membership.seat(place).slot();
+        debug!(&ctx, "a client moved from worker {} to {}", recorded, to);
+    }
+    place
 }
 
 /// Selects the seat's listener, or a neighbour's if that one has just closed.
@@ -258,12 +305,6 @@ fn pick_from<'a>(ctx: &SkReuseportContext, membership: &'a Membership, place: u3
 fn pick(ctx: &SkReuseportContext, instance: u16, listeners: u16) -> bool {
     let nth = choose::listener(ctx.hash(), listeners);
     MEMBERS.select_reuseport(ctx, member_index(instance, nth)).is_ok()
-}
-
-#[inline(always)]
-fn random() -> u32 {
-    // SAFETY: no preconditions.
-    unsafe { bpf_get_prandom_u32() }
 }
 
 /// Reads from the network header.

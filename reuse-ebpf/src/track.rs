@@ -1,13 +1,11 @@
 //! Counts established connections per instance, records sticky clients, and tells when a listener appears or disappears.
 //!
-//! Attached to the app's cgroup: it sees the sockets of every instance, those still in an accept queue included.
+//! Attached to the cgroup of every instance and to that of the lots: a connection is in its listener's cgroup from its first packet on, in
+//! the accept queue too, and the storage of the cgroup says whose it is. Nothing has to be stored per connection.
 
 use aya_ebpf::{
     EbpfContext as _,
-    bindings::{
-        BPF_ANY, BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB, BPF_SOCK_OPS_STATE_CB, BPF_SOCK_OPS_STATE_CB_FLAG,
-        BPF_SOCK_OPS_TCP_LISTEN_CB,
-    },
+    bindings::{BPF_ANY, BPF_SOCK_OPS_STATE_CB, BPF_SOCK_OPS_STATE_CB_FLAG, BPF_SOCK_OPS_TCP_LISTEN_CB},
     helpers::{bpf_get_socket_cookie, bpf_ktime_get_coarse_ns},
     macros::sock_ops,
     programs::SockOpsContext,
@@ -18,75 +16,84 @@ use reuse_common::{
     cell,
     client::{ClientKey, ClientRecord},
     limits::LOT,
-    load::{Loads, epoch},
+    load::epoch,
     notice::{Notice, NoticeKind},
-    settings::{DirectedKey, Settings, Stamp},
+    settings::{DirectedKey, Settings},
 };
 
-use crate::maps::{self, CLIENTS, DIRECTED, LISTENERS, MIGRATED, MIGRATIONS, STAMPS};
+use crate::maps::{self, CLIENTS, DIRECTED, LISTENERS, MIGRATED, UNSTEERED};
 
 const IPV4: u32 = 2;
 const ESTABLISHED: u32 = 1;
 const CLOSE_WAIT: u32 = 8;
 const LISTEN: u32 = 10;
 
-/// Attached to the app's cgroup.
+/// Attached to the cgroup of each instance.
 #[sock_ops]
 pub(crate) fn track(ctx: SockOpsContext) -> u32 {
     match ctx.op() {
-        // This comes before the state changes to ESTABLISHED: counting happens on state changes alone.
-        BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB => watch_states(&ctx),
-        BPF_SOCK_OPS_TCP_LISTEN_CB => {
-            watch_states(&ctx);
-            register(&ctx);
-            tell(&ctx, NoticeKind::Listen);
-        }
         BPF_SOCK_OPS_STATE_CB => changed(&ctx, ctx.arg(0), ctx.arg(1)),
+        BPF_SOCK_OPS_TCP_LISTEN_CB => listens(&ctx),
         _ => {}
     }
     1
 }
 
+/// Has the kernel tell us of the listener's changes of state, and of those of its connections, which inherit the wish. Remembers whose the
+/// listener is: `select` needs it when the listener has closed. Not at the bind, since sockets that only bind would push listeners out
+/// of the table.
 #[inline(always)]
-fn watch_states(ctx: &SockOpsContext) {
-    let _ = ctx.set_cb_flags((ctx.cb_flags() | BPF_SOCK_OPS_STATE_CB_FLAG).cast_signed());
-}
-
-/// Remembers whose the listener is: `select` needs it when the listener has closed. Not at the bind, since sockets that only bind would
-/// push listeners out of the table.
-#[inline(always)]
-fn register(ctx: &SockOpsContext) {
-    if let Some(stamp) = stamp(ctx) {
-        // SAFETY: the helper accepts the context.
-        let cookie = unsafe { bpf_get_socket_cookie(ctx.as_ptr()) };
-        let _ = LISTENERS.insert(&cookie, stamp.instance, u64::from(BPF_ANY));
+fn listens(ctx: &SockOpsContext) {
+    if app_of(ctx).is_none() {
+        return;
     }
+    let _ = ctx.set_cb_flags((ctx.cb_flags() | BPF_SOCK_OPS_STATE_CB_FLAG).cast_signed());
+    // SAFETY: the helper accepts the context.
+    let cookie = unsafe { bpf_get_socket_cookie(ctx.as_ptr()) };
+    let _ = LISTENERS.insert(&cookie, u32::from(maps::row()), u64::from(BPF_ANY));
+    tell(ctx, NoticeKind::Listen);
 }
 
 #[inline(always)]
 fn changed(ctx: &SockOpsContext, old: u32, new: u32) {
     let counted = |state| state == ESTABLISHED || state == CLOSE_WAIT;
+    if old != LISTEN && counted(old) == counted(new) {
+        return;
+    }
+    let Some(app) = app_of(ctx) else { return };
     if old == LISTEN {
         tell(ctx, NoticeKind::Close);
-    } else if counted(old) != counted(new)
-        && let (Some(app), Some(stamp)) = (maps::app(), stamp(ctx))
-    {
-        if counted(new) {
-            entered(ctx, app, stamp);
-        } else {
-            left(ctx, app.settings(), app.loads(), stamp);
-        }
+    } else if counted(new) {
+        entered(ctx, app);
+    } else {
+        left(ctx, app);
     }
 }
 
+/// The app, if the socket is of a service: an instance has other sockets too, and another program may have asked for their changes.
 #[inline(always)]
-fn entered(ctx: &SockOpsContext, app: App, stamp: Stamp) {
-    let loads = app.loads();
-    // SAFETY: no preconditions.
-    let now_ns = unsafe { bpf_ktime_get_coarse_ns() };
-    let instance = stamp.instance as u16;
-    loads.entered(instance, epoch(now_ns), stamp.steered != 0);
-    remember(ctx, app.settings(), loads, instance, now_ns);
+fn app_of(ctx: &SockOpsContext) -> Option<App> {
+    maps::app().filter(|app| app.is_service(ctx.local_port() as u16))
+}
+
+#[inline(always)]
+fn entered(ctx: &SockOpsContext, app: App) {
+    let (settings, loads, row) = (app.settings(), app.loads(), maps::row());
+    loads.entered(row, !is_unsteered(ctx));
+    if settings.weighs_loads() {
+        let now_ns = now_ns();
+        loads.settle(row, epoch(now_ns));
+        if row != LOT
+            && let Some(client) = client(ctx, settings)
+        {
+            // The client keeps this slot from now on. Recorded when its connection is established and not at the SYN, so that a flood of
+            // made-up addresses evicts nobody.
+            let slot = loads.slot(row);
+            if !renew(&client, slot, now_ns) {
+                let _ = CLIENTS.insert(&client, ClientRecord::new(slot, now_ns), u64::from(BPF_ANY));
+            }
+        }
+    }
     // After the count: a controller that asks in this moment either sees the connection or is told of it.
     if app.take_wake() {
         tell(ctx, NoticeKind::Traffic);
@@ -94,43 +101,32 @@ fn entered(ctx: &SockOpsContext, app: App, stamp: Stamp) {
 }
 
 #[inline(always)]
-fn left(ctx: &SockOpsContext, settings: &Settings, loads: Loads, stamp: Stamp) {
-    let mut instance = stamp.instance as u16;
-    if MIGRATIONS.get(0).is_some_and(|&count| count > 0) {
+fn left(ctx: &SockOpsContext, app: App) {
+    let (settings, loads) = (app.settings(), app.loads());
+    let mut row = maps::row();
+    if app.has_moved() {
         // SAFETY: the helper accepts the context.
         let cookie = unsafe { bpf_get_socket_cookie(ctx.as_ptr()) };
         // SAFETY: the value is copied at once.
         if let Some(&moved_to) = unsafe { MIGRATED.get(&cookie) } {
-            instance = moved_to as u16;
+            row = moved_to as u16;
             let _ = MIGRATED.remove(&cookie);
         }
     }
-    loads.left(instance);
+    loads.left(row);
     if let Some(client) = client(ctx, settings) {
         // A long connection keeps its client's record fresh, but never takes a client back that has moved on meanwhile.
-        // SAFETY: no preconditions; the record is copied at once.
-        let (now_ns, record) = unsafe { (bpf_ktime_get_coarse_ns(), CLIENTS.get(&client)) };
-        let slot = loads.slot(instance);
-        if record.is_some_and(|record| record.slot(now_ns, 0) == Some(slot)) {
-            let _ = CLIENTS.insert(&client, ClientRecord::new(slot, now_ns), u64::from(BPF_ANY));
-        }
+        renew(&client, loads.slot(row), now_ns());
     }
 }
 
-/// The client keeps this slot from now on. Recorded when its connection is established and not at the SYN, so that a flood of
-/// made-up addresses evicts nobody.
+/// Whether there is a record of this client on this slot, which is fresh now.
 #[inline(always)]
-fn remember(ctx: &SockOpsContext, settings: &Settings, loads: Loads, instance: u16, now_ns: u64) {
-    if instance == LOT {
-        return;
-    }
-    if let Some(client) = client(ctx, settings) {
-        let _ = CLIENTS.insert(
-            &client,
-            ClientRecord::new(loads.slot(instance), now_ns),
-            u64::from(BPF_ANY),
-        );
-    }
+fn renew(client: &ClientKey, slot: u16, now_ns: u64) -> bool {
+    // SAFETY: a live map value.
+    CLIENTS
+        .get_ptr_mut(client)
+        .is_some_and(|record| unsafe { ClientRecord::renew(record, slot, now_ns) })
 }
 
 /// The client to record: under `sticky`, and unless the connection is one of the controller's own.
@@ -186,24 +182,30 @@ fn local_address(ctx: &SockOpsContext) -> [u32; 4] {
     if ctx.family() == IPV4 { [0, 0, 0, v4] } else { v6 }
 }
 
+/// Whether the connection's listener was not steered when it was made.
 #[inline(always)]
-fn stamp(ctx: &SockOpsContext) -> Option<Stamp> {
+fn is_unsteered(ctx: &SockOpsContext) -> bool {
     // SAFETY: reads a field of the context.
     let socket = unsafe { (*ctx.ops).__bindgen_anon_2.sk };
-    if socket.is_null() { None } else { STAMPS.get(socket) }
+    !socket.is_null() && UNSTEERED.has(socket)
 }
 
-/// Says what happened to a stamped socket.
+/// Says what happened to a socket.
 #[inline(always)]
 fn tell(ctx: &SockOpsContext, kind: NoticeKind) {
-    let Some(stamp) = stamp(ctx) else { return };
     maps::notify(Notice {
         kind: kind as u32,
-        instance: stamp.instance,
+        instance: maps::row().into(),
         // SAFETY: the helper accepts the context.
         cookie: unsafe { bpf_get_socket_cookie(ctx.as_ptr()) },
         address: local_address(ctx),
         family: ctx.family(),
         port: ctx.local_port(),
     });
+}
+
+#[inline(always)]
+fn now_ns() -> u64 {
+    // SAFETY: the helper has no preconditions.
+    unsafe { bpf_ktime_get_coarse_ns() }
 }

@@ -181,10 +181,7 @@ fn who_may_drive_an_app_may_not_start_commands() {
     let answer = curl_with(member(), &app, "POST", "/v1/canary", Some(&canary));
     refused(&answer, 500);
     assert_eq!(answer.1["kind"], json!("failed"), "{answer:?}");
-    assert!(
-        answer.1.to_string().contains("only root and the app's owner"),
-        "{answer:?}"
-    );
+    assert!(answer.1.to_string().contains("only root may start one"), "{answer:?}");
     assert!(!file.exists() && app.status().all_active(2), "nothing was started");
     app.stop();
 }

@@ -89,6 +89,7 @@ fn assert_nobody_waited(run: &Run, span: Span) {
 fn assert_takes_its_share(run: &Run, slot: u16, from: Duration) {
     let slots = run.by_slot(from, from + Duration::from_secs(1));
     let share = slots.get(&slot).copied().unwrap_or(0);
+    assert!(share > 0, "worker {slot} of {slots:?}");
     assert!(share * 8 >= slots.values().sum(), "worker {slot} of {slots:?}");
 }
 

@@ -3,7 +3,8 @@
 use crate::run::{Workspace, run, step};
 use anyhow::{Context, Result, bail};
 use std::fs;
-use std::os::unix::fs::MetadataExt;
+use std::io;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::SystemTime;
@@ -12,10 +13,12 @@ use std::time::SystemTime;
 const BPF_FILESYSTEM: &str = "/sys/fs/bpf";
 
 /// The programs that the tests run, and the Debian packages that bring each.
-const PROGRAMS: [(&str, &[&str]); 7] = [
+const PROGRAMS: [(&str, &[&str]); 9] = [
     ("cc", &["gcc", "libc6-dev"]),
     ("curl", &["curl"]),
+    ("gunicorn", &["gunicorn"]),
     ("ip", &["iproute2"]),
+    ("nginx", &["nginx-light"]),
     ("node", &["nodejs"]),
     ("npm", &["npm"]),
     ("python3", &["python3"]),
@@ -66,11 +69,57 @@ pub(crate) fn install_programs() -> Result<()> {
         );
     }
     step(&format!("installing {}", programs.join(", ")));
+    apt_install(missing.iter().flat_map(|(_, packages)| *packages).copied())
+}
+
+/// Installs Debian packages, and lets none of them start a service.
+///
+/// # Errors
+/// When apt fails.
+pub(crate) fn apt_install<'a>(packages: impl IntoIterator<Item = &'a str>) -> Result<()> {
+    let _no_services = NoServices::begin()?;
     run(Command::new("apt-get").args(["-qq", "update"]))?;
     run(Command::new("apt-get")
         .args(["-qq", "-y", "--no-install-recommends", "install"])
-        .args(missing.iter().flat_map(|(_, packages)| *packages))
+        .args(packages)
         .env("DEBIAN_FRONTEND", "noninteractive"))
+}
+
+/// Debian asks this program whether an installation may start a service.
+const POLICY: &str = "/usr/sbin/policy-rc.d";
+
+/// While this lives, no installation starts a service: a web server on port 80 is not what was asked for.
+struct NoServices {
+    /// Another one's policy stays.
+    is_ours: bool,
+}
+
+impl NoServices {
+    fn begin() -> Result<Self> {
+        let created = fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o755)
+            .open(POLICY);
+        match created {
+            Ok(mut file) => {
+                io::Write::write_all(&mut file, b"#!/bin/sh\nexit 101\n").with_context(|| format!("write {POLICY}"))?;
+                Ok(Self { is_ours: true })
+            }
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(Self { is_ours: false }),
+            Err(error) => Err(error).with_context(|| format!("create {POLICY}")),
+        }
+    }
+}
+
+impl Drop for NoServices {
+    fn drop(&mut self) {
+        if self.is_ours
+            && let Err(error) = fs::remove_file(POLICY)
+        {
+            eprintln!("could not remove {POLICY}, which keeps services from starting: {error}");
+        }
+    }
 }
 
 /// Says whether a program of this name would be found.

@@ -8,6 +8,7 @@ mod machine;
 mod outcome;
 mod run;
 mod rust_src;
+mod simulate;
 mod test;
 mod toolchain;
 
@@ -34,6 +35,8 @@ enum Task {
     Demo(demo::Arguments),
     /// Measure what steering costs, and how it compares with what else people use. Needs root.
     Bench(bench::Arguments),
+    /// Simulate the policies, the watch and their constants with up to 256 workers and a million connections.
+    Simulate(simulate::Arguments),
     /// Formatting, lints, the committed BPF object, tests: what must pass before a change goes in. Needs root.
     Ci,
 }
@@ -55,6 +58,7 @@ fn perform(task: Task) -> Result<()> {
         Task::Test(arguments) => test::perform(&workspace, &arguments),
         Task::Demo(arguments) => demo::perform(&workspace, &arguments),
         Task::Bench(arguments) => bench::perform(&workspace, &arguments),
+        Task::Simulate(arguments) => simulate::perform(&workspace, &arguments),
         Task::Ci => ci::perform(&workspace),
     }
 }

@@ -1,10 +1,6 @@
 //! What is measured on: one app, its programs on a cgroup, and groups of listeners without servers.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::{fs::File, path::Path, process::Command};
 
 use anyhow::{Context as _, ensure};
 use reuse_common::{Policy, client::ClientMask};
@@ -14,13 +10,15 @@ use reuse_ctl::{
     supervisor::interface::{InstanceId, SlotId},
 };
 
-use crate::group::{Group, Traffic};
+use crate::group::{Chooser, Group, Traffic};
 
 /// Everything that is measured.
 pub(crate) struct Bed {
     pub(crate) app: AppPrograms,
     groups: Vec<Group>,
     cgroup: AppCgroup,
+    /// The lots' and those of instances 1, 2, …: a connection is in its listener's.
+    pub(crate) cgroups: Vec<File>,
 }
 
 impl Bed {
@@ -41,72 +39,48 @@ impl Bed {
         let pins = Path::new("/sys/fs/bpf/reuse-ctl").join(&name);
         let (mut app, _notices) = AppPrograms::load(&pins, &cgroup.open()?, &options)?;
         let most = sizes.iter().copied().max().context("no size")?;
+        let mut cgroups = vec![app.lots_cgroup().try_clone()?];
         for index in 1..=most {
-            // No cgroup is looked up: listeners are stamped by hand.
-            app.register(index, index - 1, u64::MAX - u64::from(index))?;
+            let instance = cgroup.instance(SlotId(index - 1), InstanceId(0))?;
+            app.register(index, index - 1, &instance)?;
+            cgroups.push(File::open(instance.path())?);
         }
-        // `track` sees the sockets of its cgroup, and a connection is in its listener's.
-        let inside = Inside::enter(&cgroup)?;
         let mut bed = Self {
             app,
             groups: Vec::new(),
             cgroup,
+            cgroups,
         };
         for &size in sizes {
             for traffic in Traffic::ALL {
-                let group = Group::steered(&mut bed.app, size, traffic)?;
-                bed.groups.push(group);
-                let group = Group::empty(&mut bed.app, size, traffic, true)?;
-                bed.groups.push(group);
+                for chooser in Chooser::PROGRAMS {
+                    let group = match chooser {
+                        Chooser::Ours => Group::steered(&mut bed.app, &bed.cgroups, size, traffic)?,
+                        other => Group::compared(&mut bed.app, Some(&bed.cgroups), other, size, traffic)?,
+                    };
+                    bed.groups.push(group);
+                }
             }
         }
-        inside.leave()?;
         Ok(bed)
     }
 
-    /// The group of this size and traffic, under our program or under the one that does nothing.
-    pub(crate) fn group(&self, size: u16, traffic: Traffic, is_empty: bool) -> &Group {
+    /// The group of this size and traffic under this program.
+    pub(crate) fn group(&self, size: u16, traffic: Traffic, chooser: Chooser) -> &Group {
         self.groups
             .iter()
-            .find(|group| group.size == size && group.traffic == traffic && group.is_empty() == is_empty)
+            .find(|group| (group.size, group.traffic, group.chooser) == (size, traffic, chooser))
             .expect("there is one of each")
     }
 
     /// Leaves nothing behind.
     pub(crate) fn end(self) -> anyhow::Result<()> {
-        let Self { app, groups, cgroup } = self;
+        let Self {
+            app, groups, cgroup, ..
+        } = self;
         drop((groups, app));
         cgroup.remove().context("remove the bench's cgroup")
     }
-}
-
-/// This process is in an instance's cgroup.
-struct Inside {
-    before: PathBuf,
-}
-
-impl Inside {
-    fn enter(cgroup: &AppCgroup) -> anyhow::Result<Self> {
-        let own = fs::read_to_string("/proc/self/cgroup").context("read /proc/self/cgroup")?;
-        let path = own
-            .lines()
-            .find_map(|line| line.strip_prefix("0::/"))
-            .context("this process is in no cgroup of version 2")?;
-        let instance = cgroup.instance(SlotId(0), InstanceId(0))?;
-        join(instance.path())?;
-        Ok(Self {
-            before: cgroup.hierarchy().mount().join(path),
-        })
-    }
-
-    fn leave(self) -> anyhow::Result<()> {
-        join(&self.before)
-    }
-}
-
-fn join(cgroup: &Path) -> anyhow::Result<()> {
-    let path = cgroup.join("cgroup.procs");
-    fs::write(&path, "0").with_context(|| format!("write {}", path.display()))
 }
 
 /// A fresh network namespace has its loopback device down.

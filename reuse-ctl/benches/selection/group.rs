@@ -1,6 +1,7 @@
 //! One group: real sockets under the program, under one that does nothing, or under none.
 
 use std::{
+    fs::File,
     net::{Ipv4Addr, SocketAddr},
     os::fd::{AsFd as _, AsRawFd as _, OwnedFd},
     time::{Duration, Instant},
@@ -8,7 +9,10 @@ use std::{
 
 use anyhow::{Context as _, ensure};
 use reuse_common::{limits::LOT, seats::Seat, verdict::Verdict};
-use reuse_ctl::bpf::{AppPrograms, GroupProgram};
+use reuse_ctl::{
+    bpf::{AppPrograms, GroupProgram},
+    process::socket::tcp_socket_in,
+};
 use socket2::{Domain, Socket, Type};
 
 use crate::{
@@ -42,37 +46,52 @@ impl Traffic {
     }
 }
 
+/// Who chooses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Chooser {
+    /// Our program.
+    Ours,
+    /// A program that selects one of four members by a few bits of the hash: what any steering must pay.
+    Blind,
+    /// A program that does nothing; the kernel's hash chooses, outside of its time.
+    Empty,
+    /// No program.
+    Kernel,
+}
+
+impl Chooser {
+    /// The programs.
+    pub(crate) const PROGRAMS: [Self; 3] = [Self::Ours, Self::Blind, Self::Empty];
+}
+
 /// One group of sockets, all of them ours.
 pub(crate) struct Group {
     pub(crate) size: u16,
     pub(crate) traffic: Traffic,
+    pub(crate) chooser: Chooser,
     address: SocketAddr,
     members: Vec<Socket>,
     runs: Option<Runs>,
-    program: Program,
-}
-
-#[expect(clippy::large_enum_variant, reason = "there are a dozen of them")]
-enum Program {
-    Steered(GroupProgram),
-    /// Does nothing.
-    Empty {
-        _open: OwnedFd,
-    },
-    None,
+    steered: Option<GroupProgram>,
+    /// The bench's own program.
+    _program: Option<OwnedFd>,
 }
 
 impl Group {
     /// Under our program, with every worker published.
-    pub(crate) fn steered(app: &mut AppPrograms, size: u16, traffic: Traffic) -> anyhow::Result<Self> {
+    pub(crate) fn steered(
+        app: &mut AppPrograms,
+        cgroups: &[File],
+        size: u16,
+        traffic: Traffic,
+    ) -> anyhow::Result<Self> {
         let before = runtime::selection_programs()?;
         let mut program = GroupProgram::load(app, false)?;
         let loaded: Vec<i32> = runtime::selection_programs()?.difference(&before).copied().collect();
         let [fd] = loaded[..] else {
             anyhow::bail!("loading one program opened descriptors {loaded:?}");
         };
-        let (address, members) = members(size, traffic)?;
-        stamp(app, &members)?;
+        let (address, members) = members(app, Some(cgroups), size, traffic)?;
         for (index, member) in (LOT..).zip(&members) {
             program.set_member(index, 0, member.as_fd())?;
         }
@@ -82,48 +101,46 @@ impl Group {
         Ok(Self {
             size,
             traffic,
+            chooser: Chooser::Ours,
             address,
             members,
             runs: Some(Runs::of(fd)),
-            program: Program::Steered(program),
+            steered: Some(program),
+            _program: None,
         })
     }
 
-    /// Under the program that does nothing; with stamps, if wanted, so that only the program differs.
-    pub(crate) fn empty(app: &mut AppPrograms, size: u16, traffic: Traffic, stamped: bool) -> anyhow::Result<Self> {
-        let program = runtime::load_empty()?;
-        let (address, members) = members(size, traffic)?;
-        if stamped {
-            stamp(app, &members)?;
+    /// Under a program of the bench, or none; in these cgroups, where `track` sees it, or in none of the app's.
+    pub(crate) fn compared(
+        app: &mut AppPrograms,
+        cgroups: Option<&[File]>,
+        chooser: Chooser,
+        size: u16,
+        traffic: Traffic,
+    ) -> anyhow::Result<Self> {
+        let (address, members) = members(app, cgroups, size, traffic)?;
+        let program = match chooser {
+            Chooser::Ours | Chooser::Kernel => None,
+            Chooser::Empty => Some(runtime::load(&runtime::EMPTY)?),
+            Chooser::Blind => {
+                // The program keeps the array.
+                let array = runtime::array_of([1, 2, 3, 4].map(|nth| members[nth].as_fd()))?;
+                Some(runtime::load(&runtime::select_blindly(array.as_fd()))?)
+            }
+        };
+        if let Some(program) = &program {
+            runtime::attach(members[0].as_fd(), program)?;
         }
-        runtime::attach(members[0].as_fd(), &program)?;
         Ok(Self {
             size,
             traffic,
+            chooser,
             address,
             members,
-            runs: Some(Runs::of(program.as_raw_fd())),
-            program: Program::Empty { _open: program },
+            runs: program.as_ref().map(|program| Runs::of(program.as_raw_fd())),
+            steered: None,
+            _program: program,
         })
-    }
-
-    /// Left to the kernel's hash.
-    pub(crate) fn unsteered(size: u16) -> anyhow::Result<Self> {
-        let traffic = Traffic::Connections;
-        let (address, members) = members(size, traffic)?;
-        Ok(Self {
-            size,
-            traffic,
-            address,
-            members,
-            runs: None,
-            program: Program::None,
-        })
-    }
-
-    /// Whether it is under the program that does nothing.
-    pub(crate) fn is_empty(&self) -> bool {
-        matches!(self.program, Program::Empty { .. })
     }
 
     /// What the group's program has used so far.
@@ -154,9 +171,9 @@ impl Group {
 
     /// How often our program has chosen a worker; `None` for any other.
     pub(crate) fn chosen(&self) -> anyhow::Result<Option<u64>> {
-        match &self.program {
-            Program::Steered(program) => Ok(Some(program.verdicts()?.get(Verdict::Chosen))),
-            Program::Empty { .. } | Program::None => Ok(None),
+        match &self.steered {
+            Some(program) => Ok(Some(program.verdicts()?.get(Verdict::Chosen))),
+            None => Ok(None),
         }
     }
 
@@ -180,28 +197,31 @@ impl Group {
     }
 }
 
-/// Marks the members as those of the lot and of instances 1, 2, …
-fn stamp(app: &mut AppPrograms, members: &[Socket]) -> anyhow::Result<()> {
-    for (index, member) in (LOT..).zip(members) {
-        app.stamp(member, member.cookie()?, index)?;
-    }
-    Ok(())
-}
-
 /// The lot's and those of `size` workers.
-fn members(size: u16, traffic: Traffic) -> anyhow::Result<(SocketAddr, Vec<Socket>)> {
+fn members(
+    app: &mut AppPrograms,
+    cgroups: Option<&[File]>,
+    size: u16,
+    traffic: Traffic,
+) -> anyhow::Result<(SocketAddr, Vec<Socket>)> {
     let mut address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let mut members = Vec::new();
-    for _ in 0..=size {
-        let kind = match traffic {
-            Traffic::Connections => Type::STREAM,
-            Traffic::Datagrams => Type::DGRAM,
+    for index in LOT..=size {
+        let socket = match (traffic, cgroups) {
+            (Traffic::Connections, Some(cgroups)) => tcp_socket_in(&cgroups[usize::from(index)], 0, Domain::IPV4),
+            (Traffic::Connections, None) => Socket::new(Domain::IPV4, Type::STREAM, None),
+            (Traffic::Datagrams, _) => Socket::new(Domain::IPV4, Type::DGRAM, None),
         };
-        let socket = Socket::new(Domain::IPV4, kind, None).context("socket")?;
+        let socket = socket.context("socket")?;
         socket.set_reuse_port(true).context("SO_REUSEPORT")?;
         socket.bind(&address.into()).context("bind")?;
         match traffic {
-            Traffic::Connections => socket.listen(1024).context("listen")?,
+            Traffic::Connections => {
+                if cgroups.is_some() {
+                    app.steered(&socket, socket.cookie()?, index)?;
+                }
+                socket.listen(1024).context("listen")?;
+            }
             // Nobody reads them: a full buffer drops, after the selection.
             Traffic::Datagrams => socket.set_recv_buffer_size(1).context("SO_RCVBUF")?,
         }

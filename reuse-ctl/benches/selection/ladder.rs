@@ -12,7 +12,7 @@ use crate::{
     WARM_UP,
     bed::Bed,
     clients::Clients,
-    group::{Group, Traffic},
+    group::{Chooser, Group, Traffic},
 };
 
 /// Per step and round: a few milliseconds, shorter than the machine's moods.
@@ -30,13 +30,12 @@ pub(crate) struct Step {
 /// Climbs the ladder `rounds` times.
 pub(crate) fn measure(bed: &mut Bed, rounds: usize) -> anyhow::Result<Vec<Step>> {
     // Outside of the app's cgroup, where `track` does not see them.
-    let unsteered = Group::unsteered(WORKERS)?;
-    let with_program = Group::empty(&mut bed.app, WORKERS, Traffic::Connections, false)?;
-    let with_stamps = Group::empty(&mut bed.app, WORKERS, Traffic::Connections, true)?;
+    let mut compared = |chooser| Group::compared(&mut bed.app, None, chooser, WORKERS, Traffic::Connections);
+    let unsteered = compared(Chooser::Kernel)?;
+    let with_program = compared(Chooser::Empty)?;
     let mut steps = [
         "plain SO_REUSEPORT",
         "+ an empty program",
-        "+ stamps that connections inherit",
         "+ `track`",
         "+ `select`, round-robin",
         "the same with sticky",
@@ -47,13 +46,12 @@ pub(crate) fn measure(bed: &mut Bed, rounds: usize) -> anyhow::Result<Vec<Step>>
     for _ in 0..rounds {
         for (nth, step) in steps.iter_mut().enumerate() {
             bed.app
-                .set_policy(if nth == 5 { Policy::Sticky } else { Policy::RoundRobin })?;
+                .set_policy(if nth == 4 { Policy::Sticky } else { Policy::RoundRobin })?;
             let group = match nth {
                 0 => &unsteered,
                 1 => &with_program,
-                2 => &with_stamps,
-                3 => bed.group(WORKERS, Traffic::Connections, true),
-                _ => bed.group(WORKERS, Traffic::Connections, false),
+                2 => bed.group(WORKERS, Traffic::Connections, Chooser::Empty),
+                _ => bed.group(WORKERS, Traffic::Connections, Chooser::Ours),
             };
             group.send(&clients[..WARM_UP])?;
             let before = cpu_ns()?;

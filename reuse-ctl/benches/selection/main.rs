@@ -17,7 +17,7 @@ use anyhow::{Context as _, ensure};
 use bed::Bed;
 use clap::Parser;
 use clients::Clients;
-use group::Traffic;
+use group::{Chooser, Traffic};
 use nix::{
     sched::{CloneFlags, CpuSet, sched_getaffinity, sched_setaffinity, unshare},
     unistd::Pid,
@@ -52,6 +52,8 @@ struct Options {
 enum Case {
     /// A program of two instructions.
     Empty,
+    /// It selects, without a look at anything.
+    Blind,
     Hash,
     RoundRobin,
     LeastLoaded,
@@ -62,8 +64,9 @@ enum Case {
 }
 
 impl Case {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::Empty,
+        Self::Blind,
         Self::Hash,
         Self::RoundRobin,
         Self::LeastLoaded,
@@ -74,6 +77,7 @@ impl Case {
     fn name(self) -> &'static str {
         match self {
             Self::Empty => "empty",
+            Self::Blind => "a blind choice",
             Self::Hash => "hash",
             Self::RoundRobin => "round-robin",
             Self::LeastLoaded => "least-loaded",
@@ -85,10 +89,18 @@ impl Case {
     fn policy(self) -> Policy {
         match self {
             // Any but sticky, so that `track` records nobody.
-            Self::Empty | Self::Hash => Policy::Hash,
+            Self::Empty | Self::Blind | Self::Hash => Policy::Hash,
             Self::RoundRobin => Policy::RoundRobin,
             Self::LeastLoaded => Policy::LeastLoaded,
             Self::StickyHit | Self::StickyNew => Policy::Sticky,
+        }
+    }
+
+    fn chooser(self) -> Chooser {
+        match self {
+            Self::Empty => Chooser::Empty,
+            Self::Blind => Chooser::Blind,
+            Self::Hash | Self::RoundRobin | Self::LeastLoaded | Self::StickyHit | Self::StickyNew => Chooser::Ours,
         }
     }
 }
@@ -152,6 +164,7 @@ fn main() -> anyhow::Result<()> {
         "rounds": options.rounds,
         "connections": options.connections,
         "steps": steps,
+        "programs": runtime::sizes(&["select", "track"])?,
         "cells": cells,
     });
     println!("{samples}");
@@ -174,7 +187,7 @@ fn pin() -> anyhow::Result<()> {
 fn record_clients(bed: &mut Bed) -> anyhow::Result<()> {
     bed.app.set_policy(Policy::Sticky)?;
     for workers in WORKERS {
-        bed.group(workers, Traffic::Connections, false)
+        bed.group(workers, Traffic::Connections, Chooser::Ours)
             .send(&Clients::known(workers))?;
     }
     let (recorded, expected) = (bed.app.client_count(), WORKERS.len() * clients::KNOWN);
@@ -188,7 +201,7 @@ fn record_clients(bed: &mut Bed) -> anyhow::Result<()> {
 /// Nanoseconds per run of the group's program, averaged over `connections`.
 fn measure(bed: &mut Bed, cell: &Cell, clients: &mut Clients, connections: usize) -> anyhow::Result<f64> {
     bed.app.set_policy(cell.case.policy())?;
-    let group = bed.group(cell.workers, cell.traffic, cell.case == Case::Empty);
+    let group = bed.group(cell.workers, cell.traffic, cell.case.chooser());
     let addresses = |clients: &mut Clients, count| -> Vec<Ipv4Addr> {
         match cell.case {
             Case::StickyNew => clients.unknown(count),

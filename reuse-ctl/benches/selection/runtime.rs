@@ -1,13 +1,19 @@
 //! The kernel's run-time statistics, and the program that they are compared with.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs, io,
     os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd},
 };
 
 use anyhow::Context as _;
+use aya::programs::loaded_programs;
+use serde::Serialize;
 
+/// Commands of bpf(2), and a type of map: `include/uapi/linux/bpf.h`.
+const MAP_CREATE: libc::c_long = 0;
+const MAP_UPDATE_ELEM: libc::c_long = 2;
+const MAP_TYPE_REUSEPORT_SOCKARRAY: u32 = 20;
 /// `BPF_PROG_LOAD`, the type and the attach type of `select`: `include/uapi/linux/bpf.h`.
 const PROG_LOAD: libc::c_long = 5;
 const TYPE_SK_REUSEPORT: u32 = 21;
@@ -16,7 +22,31 @@ const ATTACH_SELECT_OR_MIGRATE: u32 = 40;
 const SO_ATTACH_REUSEPORT_EBPF: libc::c_int = 52;
 
 /// `r0 = 1; exit`: SK_PASS, and the kernel's hash decides outside of the program's time.
-const EMPTY: [u64; 2] = [0x0000_0001_0000_00b7, 0x0000_0000_0000_0095];
+pub(crate) const EMPTY: [u64; 2] = [0x0000_0001_0000_00b7, 0x0000_0000_0000_0095];
+
+/// Selects one of four members of an array by the lowest bits of the kernel's hash: what no steering can do without.
+pub(crate) fn select_blindly(members: BorrowedFd<'_>) -> [u64; 11] {
+    let map = u64::from(members.as_raw_fd().cast_unsigned());
+    [
+        // w2 = hash & 3
+        0x0000_0000_0020_1261,
+        0x0000_0003_0000_0254,
+        // *(u32 *)(r10 - 4) = w2
+        0x0000_0000_fffc_2a63,
+        // r2 = members
+        map << 32 | 0x1218,
+        0,
+        // r3 = r10 - 4
+        0x0000_0000_0000_a3bf,
+        0xffff_fffc_0000_0307,
+        // r4 = 0
+        0x0000_0000_0000_04b7,
+        // sk_select_reuseport(r1, r2, r3, r4)
+        0x0000_0052_0000_0085,
+        EMPTY[0],
+        EMPTY[1],
+    ]
+}
 
 /// What a program has used so far.
 #[derive(Debug, Clone, Copy)]
@@ -49,7 +79,22 @@ impl Runs {
 
 /// The descriptors of this process that are programs of `select`'s type.
 pub(crate) fn selection_programs() -> anyhow::Result<BTreeSet<i32>> {
-    let mut programs = BTreeSet::new();
+    let own = own_programs()?.into_iter();
+    Ok(own
+        .filter(|program| program.kind == u64::from(TYPE_SK_REUSEPORT))
+        .map(|program| program.fd)
+        .collect())
+}
+
+/// A program that this process has open.
+struct OwnProgram {
+    fd: i32,
+    id: u64,
+    kind: u64,
+}
+
+fn own_programs() -> anyhow::Result<Vec<OwnProgram>> {
+    let mut programs = Vec::new();
     for entry in fs::read_dir("/proc/self/fdinfo").context("read /proc/self/fdinfo")? {
         let name = entry.context("read /proc/self/fdinfo")?.file_name();
         let Some(fd) = name.to_str().and_then(|name| name.parse().ok()) else {
@@ -57,11 +102,42 @@ pub(crate) fn selection_programs() -> anyhow::Result<BTreeSet<i32>> {
         };
         // The folder's own descriptor is gone again by now.
         let Ok(text) = fdinfo(fd) else { continue };
-        if number(&text, "prog_type:") == Some(TYPE_SK_REUSEPORT.into()) {
-            programs.insert(fd);
+        if let (Some(kind), Some(id)) = (number(&text, "prog_type:"), number(&text, "prog_id:")) {
+            programs.push(OwnProgram { fd, id, kind });
         }
     }
     Ok(programs)
+}
+
+/// How large a program is.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub(crate) struct Size {
+    /// Instructions after the verifier has taken out what can't be reached and put in what it must.
+    instructions: u32,
+    /// Bytes of machine code.
+    machine_code: u32,
+    /// Instructions that the verifier followed; it gives up after a million.
+    verified: Option<u32>,
+}
+
+/// The sizes of the programs of these names that this process has open: of the last one, if there are several.
+pub(crate) fn sizes(names: &[&'static str]) -> anyhow::Result<BTreeMap<&'static str, Size>> {
+    let own: BTreeSet<u64> = own_programs()?.into_iter().map(|program| program.id).collect();
+    let mut sizes = BTreeMap::new();
+    for info in loaded_programs() {
+        let info = info.context("list the programs")?;
+        let name = names.iter().find(|name| info.name_as_str() == Some(name));
+        let (Some(&name), true) = (name, own.contains(&u64::from(info.id()))) else {
+            continue;
+        };
+        let size = Size {
+            instructions: info.size_translated().context("the size of a program")? / 8,
+            machine_code: info.size_jitted(),
+            verified: info.verified_instruction_count(),
+        };
+        sizes.insert(name, size);
+    }
+    Ok(sizes)
 }
 
 fn fdinfo(fd: i32) -> anyhow::Result<String> {
@@ -93,32 +169,61 @@ struct LoadAttributes {
     expected_attach_type: u32,
 }
 
-/// Loads the program that does nothing.
-pub(crate) fn load_empty() -> anyhow::Result<OwnedFd> {
+/// Loads a program of these instructions in place of `select`.
+pub(crate) fn load(instructions: &[u64]) -> anyhow::Result<OwnedFd> {
     let mut attributes = LoadAttributes {
         prog_type: TYPE_SK_REUSEPORT,
-        insn_cnt: 2,
-        insns: EMPTY.as_ptr().addr() as u64,
+        insn_cnt: u32::try_from(instructions.len()).context("few instructions")?,
+        insns: instructions.as_ptr().addr() as u64,
         license: c"GPL".as_ptr().addr() as u64,
         expected_attach_type: ATTACH_SELECT_OR_MIGRATE,
         ..LoadAttributes::default()
     };
-    attributes.prog_name[..5].copy_from_slice(b"empty");
-    // SAFETY: the attributes are as long as said, and what they point to lives as long as the call.
-    let fd = unsafe {
-        libc::syscall(
-            libc::SYS_bpf,
-            PROG_LOAD,
-            &raw const attributes,
-            size_of::<LoadAttributes>(),
-        )
-    };
-    if fd < 0 {
-        return Err(io::Error::last_os_error()).context("BPF_PROG_LOAD of two instructions");
-    }
-    let fd = i32::try_from(fd).context("a descriptor")?;
+    attributes.prog_name[..5].copy_from_slice(b"bench");
+    // SAFETY: what the attributes point to lives as long as the call.
+    let fd = unsafe { bpf(PROG_LOAD, &attributes) }.context("BPF_PROG_LOAD of a few instructions")?;
     // SAFETY: the kernel has just given it to us.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// The first fields for `BPF_MAP_CREATE`: type, size of a key, size of a value, how many, flags.
+type CreateAttributes = [u32; 5];
+
+/// The fields for `BPF_MAP_UPDATE_ELEM`: map, address of the key, address of the value, flags.
+type UpdateAttributes = [u64; 4];
+
+/// An array of these listeners.
+pub(crate) fn array_of(listeners: [BorrowedFd<'_>; 4]) -> anyhow::Result<OwnedFd> {
+    let attributes: CreateAttributes = [MAP_TYPE_REUSEPORT_SOCKARRAY, 4, 8, 4, 0];
+    // SAFETY: nothing is pointed to.
+    let fd = unsafe { bpf(MAP_CREATE, &attributes) }.context("BPF_MAP_CREATE")?;
+    // SAFETY: the kernel has just given it to us.
+    let array = unsafe { OwnedFd::from_raw_fd(fd) };
+    for (key, listener) in (0_u32..).zip(listeners) {
+        let socket = u64::from(listener.as_raw_fd().cast_unsigned());
+        let attributes: UpdateAttributes = [
+            u64::from(fd.cast_unsigned()),
+            (&raw const key).addr() as u64,
+            (&raw const socket).addr() as u64,
+            0,
+        ];
+        // SAFETY: key and value live as long as the call.
+        unsafe { bpf(MAP_UPDATE_ELEM, &attributes) }.context("BPF_MAP_UPDATE_ELEM")?;
+    }
+    Ok(array)
+}
+
+/// bpf(2).
+///
+/// # Safety
+/// The attributes must be those of the command, and what they point to must be valid.
+unsafe fn bpf<T>(command: libc::c_long, attributes: &T) -> io::Result<i32> {
+    // SAFETY: the attributes are as long as said; for the rest, the caller's promise.
+    let result = unsafe { libc::syscall(libc::SYS_bpf, command, attributes, size_of::<T>()) };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    i32::try_from(result).map_err(io::Error::other)
 }
 
 /// Puts a program in charge of the group that this listener belongs to.

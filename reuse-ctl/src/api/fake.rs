@@ -50,7 +50,7 @@ impl App {
         F: Future<Output = Reply> + Send + 'static,
     {
         let folder = Folder::new(name);
-        let (handle, SupervisorEnds { mut asks, events }) = Handle::new();
+        let (handle, SupervisorEnds { mut asks, events }) = Handle::new(nix::unistd::geteuid());
         let asked = Arc::new(Mutex::new(Vec::new()));
         let record = Arc::clone(&asked);
         let canaries = Arc::new(Mutex::new(Vec::new()));

@@ -10,6 +10,7 @@ mod socket;
 pub mod types;
 pub mod weight;
 
+use nix::unistd::Uid;
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 use reuse_common::Share;
@@ -60,6 +61,8 @@ pub enum Ask {
 pub struct Handle {
     asks: mpsc::Sender<Ask>,
     events: broadcast::Sender<Event>,
+    /// Whom the workers run as.
+    workers: Uid,
 }
 
 /// The supervisor's ends of a [`Handle`].
@@ -73,13 +76,15 @@ pub struct SupervisorEnds {
 
 impl Handle {
     /// A handle, and what the supervisor keeps of it.
-    pub fn new() -> (Self, SupervisorEnds) {
+    /// `workers`: whom the workers run as, which decides who may start a canary.
+    pub fn new(workers: Uid) -> (Self, SupervisorEnds) {
         let (asks, asked) = mpsc::channel(ASKS);
         let (events, _) = broadcast::channel(EVENTS);
         (
             Self {
                 asks,
                 events: events.clone(),
+                workers,
             },
             SupervisorEnds { asks: asked, events },
         )

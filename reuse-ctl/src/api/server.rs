@@ -95,10 +95,11 @@ fn owner_of(listener: &UnixListener) -> Option<Uid> {
     Some(Uid::from_raw(socket.uid()))
 }
 
-/// Who may have a command of his own run as the workers' user: root and the owner of the socket, not everybody of a control group,
-/// who were let in to drive the app.
-fn may_start_commands(peer: Option<Uid>, owner: Option<Uid>) -> bool {
-    peer.is_some_and(|peer| peer.is_root() || Some(peer) == owner)
+/// Who may have a command of his own run as the workers' user: root, and the owner of the socket if that is his own user. Not everybody of a
+/// control group, who were let in to drive the app; and not the owner where workers run as somebody else (`sudo reuse-ctl run --user www`):
+/// he was let in to run one command as that user, not any.
+fn may_start_commands(peer: Option<Uid>, owner: Option<Uid>, workers: Uid) -> bool {
+    peer.is_some_and(|peer| peer.is_root() || (Some(peer) == owner && peer == workers))
 }
 
 type Body = Result<Bytes, BytesRejection>;
@@ -162,10 +163,10 @@ fn parsed<T>(body: Body, parse: impl FnOnce(&[u8]) -> Result<T, BadRequest>) -> 
 }
 
 async fn canary(State(shared): State<Shared>, ConnectInfo(Peer(peer)): ConnectInfo<Peer>, body: Body) -> Response {
-    if !may_start_commands(peer, shared.owner) {
+    if !may_start_commands(peer, shared.owner, shared.handle.workers) {
         return answer(Reply {
             error: Some(
-                "a canary runs a command as the workers' user: only root and the app's owner may start one".into(),
+                "a canary runs a command as the workers' user: only root may start one, and the app's owner if that is him".into(),
             ),
             hint: Some("use sudo, or ask the app's owner; weights, promote and abort are yours".into()),
             kind: Some(ErrorKind::Failed),
@@ -305,11 +306,20 @@ mod tests {
     #[test]
     fn commands_are_started_for_root_and_the_owner_alone() {
         let (root, owner, member) = (Uid::from_raw(0), Uid::from_raw(1000), Uid::from_raw(1001));
-        assert!(may_start_commands(Some(root), Some(owner)));
-        assert!(may_start_commands(Some(owner), Some(owner)));
-        assert!(!may_start_commands(Some(member), Some(owner)));
-        assert!(!may_start_commands(Some(member), Some(root)));
-        assert!(!may_start_commands(Some(member), None));
-        assert!(!may_start_commands(None, None) && !may_start_commands(None, Some(owner)));
+        assert!(may_start_commands(Some(root), Some(owner), member));
+        assert!(may_start_commands(Some(owner), Some(owner), owner));
+        assert!(
+            !may_start_commands(Some(owner), Some(owner), root),
+            "workers run as root"
+        );
+        assert!(
+            !may_start_commands(Some(owner), Some(owner), member),
+            "or as somebody else"
+        );
+        assert!(!may_start_commands(Some(member), Some(owner), owner));
+        assert!(!may_start_commands(Some(member), Some(owner), member));
+        assert!(!may_start_commands(Some(member), Some(root), root));
+        assert!(!may_start_commands(Some(member), None, member));
+        assert!(!may_start_commands(None, None, owner) && !may_start_commands(None, Some(owner), owner));
     }
 }

@@ -1,4 +1,8 @@
 //! The programs and maps that an app has once.
+#![expect(
+    deprecated,
+    reason = "cgroup storage: what follows it came with Linux 6.2, and asks for a cgroup that `track` is not given"
+)]
 
 use std::{
     fs::File,
@@ -10,20 +14,29 @@ use std::{
 
 use aya::{
     Ebpf, EbpfLoader,
-    maps::{HashMap, MapData, MapError, RingBuf, SkStorage},
+    maps::{CgroupStorage, CgroupStorageKey, HashMap, MapData, MapError, RingBuf, SkStorage},
     programs::{CgroupAttachMode, CgroupSock, CgroupSockAddr, SockOps},
+};
+use nix::{
+    errno::Errno,
+    fcntl::{OFlag, openat},
+    sys::stat::{Mode, mkdirat},
 };
 use reuse_common::{
     Policy,
+    app::AppTable,
     client::{ClientKey, ClientMask, ClientRecord},
     limits::MAX_PORTS,
     load::InstanceLoad,
     notice::Notice,
-    settings::{DirectedKey, Settings, Stamp},
+    settings::{DirectedKey, Settings},
 };
+use socket2::SockRef;
 use tokio::io::unix::AsyncFd;
 
-use super::{BpfError, OBJECT, Pins, app_map::AppMap, in_map, program, refused, take};
+use crate::process::cgroup::InstanceCgroup;
+
+use super::{BpfError, OBJECT, Pins, attach, in_map, mapped::MappedTable, program, refused, removed, take};
 
 /// What the programs are told at the start.
 #[derive(Debug, Clone)]
@@ -44,6 +57,9 @@ pub struct AppOptions {
     pub verbose: bool,
 }
 
+/// Where lots are made, below the app's cgroup.
+const LOTS: &str = "lots";
+
 /// The maps that every loaded copy of the object shares, through their pins.
 const SHARED: [&str; 9] = [
     "APP",
@@ -52,27 +68,32 @@ const SHARED: [&str; 9] = [
     "INSTANCES",
     "LISTENERS",
     "MIGRATED",
-    "MIGRATIONS",
     "NOTICES",
-    "STAMPS",
+    "ROWS",
+    "UNSTEERED",
 ];
 
-/// `track` and the hooks, attached to the app's cgroup as long as this lives; and the shared maps.
+/// The hooks, attached to the app's cgroup as long as this lives; `track`, attached to the cgroup of each instance as long as that lives;
+/// and the shared maps.
 pub struct AppPrograms {
     settings: Settings,
-    table: AppMap,
+    table: MappedTable<AppTable>,
     clients: HashMap<MapData, ClientKey, ClientRecord>,
     directed: HashMap<MapData, DirectedKey, u32>,
     instances: HashMap<MapData, u64, u32>,
     listeners: HashMap<MapData, u64, u32>,
-    stamps: SkStorage<MapData, Stamp>,
+    rows: CgroupStorage<MapData, u32>,
+    unsteered: SkStorage<MapData, u32>,
+    /// Where lots are to be made.
+    lots: Arc<File>,
     shared: Arc<SharedMaps>,
     /// Keeps the programs and their links; detached when dropped.
     programs: Ebpf,
 }
 
 impl AppPrograms {
-    /// Loads the programs and attaches them to `cgroup` (an open folder of a cgroup v2 hierarchy). Maps are pinned below `pins_folder`.
+    /// Loads the programs and attaches them to `cgroup` (an open folder of a cgroup v2 hierarchy), below which it makes a cgroup for the lots.
+    /// Maps are pinned below `pins_folder`.
     ///
     /// # Errors
     /// When the kernel refuses any of it.
@@ -86,12 +107,14 @@ impl AppPrograms {
         let notices = Notices::new(take(&mut ebpf, "NOTICES")?)?;
         let mut programs = Self {
             settings: settings_of(options),
-            table: AppMap::new(&mut ebpf)?,
+            table: MappedTable::new(&mut ebpf, "APP")?,
             clients: take(&mut ebpf, "CLIENTS")?,
             directed: take(&mut ebpf, "DIRECTED")?,
             instances: take(&mut ebpf, "INSTANCES")?,
             listeners: take(&mut ebpf, "LISTENERS")?,
-            stamps: take(&mut ebpf, "STAMPS")?,
+            rows: take(&mut ebpf, "ROWS")?,
+            unsteered: take(&mut ebpf, "UNSTEERED")?,
+            lots: Arc::new(lots_below(cgroup)?),
             shared,
             programs: ebpf,
         };
@@ -105,7 +128,8 @@ impl AppPrograms {
         let mode = CgroupAttachMode::Single;
         let loaded: &mut SockOps = program(&mut self.programs, "track")?;
         loaded.load().map_err(refused("load", "track"))?;
-        loaded.attach(cgroup, mode).map_err(refused("attach", "track"))?;
+        // A value that was never written is the lots' row.
+        loaded.attach(&*self.lots, mode).map_err(refused("attach", "track"))?;
         for name in ["bind4", "bind6"] {
             let loaded: &mut CgroupSockAddr = program(&mut self.programs, name)?;
             loaded.load().map_err(refused("load", name))?;
@@ -115,6 +139,11 @@ impl AppPrograms {
         loaded.load().map_err(refused("load", "no_mptcp"))?;
         loaded.attach(cgroup, mode).map_err(refused("attach", "no_mptcp"))?;
         Ok(())
+    }
+
+    /// The cgroup in which lots are to be made, so that their connections are counted in row [`LOT`].
+    pub fn lots_cgroup(&self) -> Arc<File> {
+        Arc::clone(&self.lots)
     }
 
     /// What a group's copy of `select` needs to share this app's maps.
@@ -148,14 +177,25 @@ impl AppPrograms {
         self.table.view().ask_for_wake();
     }
 
-    /// Starts a fresh row for an instance of `slot`, and says that whatever binds in the cgroup of this id belongs to it.
+    /// Starts a fresh row for an instance of `slot`, and says that whatever binds in its cgroup belongs to it.
     ///
     /// # Errors
-    /// When a map can't be written.
-    pub fn register(&mut self, index: u16, slot: u16, cgroup_id: u64) -> Result<(), BpfError> {
+    /// When `track` can't be attached there, or a map can't be written.
+    pub fn register(&mut self, index: u16, slot: u16, cgroup: &InstanceCgroup) -> Result<(), BpfError> {
         self.table.view().loads().reset(index, InstanceLoad::new(slot));
+        let failed = |source| BpfError::Cgroup {
+            path: cgroup.path().to_owned(),
+            source,
+        };
+        let folder = File::open(cgroup.path()).map_err(failed)?;
+        let track: &mut SockOps = program(&mut self.programs, "track")?;
+        let track = track.fd().map_err(refused("attach", "track"))?;
+        attach::to_sockets_of(&folder, track.as_fd()).map_err(failed)?;
+        // The value is there since the program is attached; nothing runs in the cgroup yet.
+        let value = CgroupStorageKey::new(cgroup.id(), attach::SOCK_OPS);
+        self.rows.insert(value, u32::from(index), 0).map_err(in_map("ROWS"))?;
         self.instances
-            .insert(cgroup_id, u32::from(index), 0)
+            .insert(cgroup.id(), u32::from(index), 0)
             .map_err(in_map("INSTANCES"))
     }
 
@@ -164,10 +204,7 @@ impl AppPrograms {
     /// # Errors
     /// When the map can't be written; an id that is not there is fine.
     pub fn unregister(&mut self, cgroup_id: u64) -> Result<(), BpfError> {
-        match self.instances.remove(&cgroup_id) {
-            Ok(()) | Err(MapError::KeyNotFound) => Ok(()),
-            Err(error) => Err(in_map("INSTANCES")(error)),
-        }
+        removed(self.instances.remove(&cgroup_id), "INSTANCES")
     }
 
     /// A copy of an instance's row. Costs no system call.
@@ -175,18 +212,19 @@ impl AppPrograms {
         self.table.view().loads().copy(index)
     }
 
-    /// Marks a listener (through any descriptor of it) as this instance's, and its future connections as steered.
+    /// A listener (through any descriptor of it) of this instance is steered: so are its connections from now on. A lot must be told of
+    /// before it listens.
     ///
     /// # Errors
-    /// When the socket is gone.
-    pub fn stamp(&mut self, listener: &impl AsFd, cookie: u64, index: u16) -> Result<(), BpfError> {
-        let stamp = Stamp {
-            instance: u32::from(index),
-            steered: 1,
-        };
-        self.stamps
-            .insert(&listener.as_fd().as_raw_fd(), stamp, 0)
-            .map_err(in_map("STAMPS"))?;
+    /// When the socket is gone or has no port, or a map can't be written.
+    pub fn steered(&mut self, listener: &impl AsFd, cookie: u64, index: u16) -> Result<(), BpfError> {
+        let address = SockRef::from(listener)
+            .local_addr()
+            .ok()
+            .and_then(|address| address.as_socket());
+        let address = address.ok_or(BpfError::Missing("a listener's port"))?;
+        self.table.view().serve(address.port());
+        removed(self.unsteered.remove(&listener.as_fd().as_raw_fd()), "UNSTEERED")?;
         self.listeners
             .insert(cookie, u32::from(index), 0)
             .map_err(in_map("LISTENERS"))
@@ -206,10 +244,7 @@ impl AppPrograms {
             }
             None => {
                 self.settings.directed = self.settings.directed.saturating_sub(1);
-                match self.directed.remove(&from) {
-                    Ok(()) | Err(MapError::KeyNotFound) => {}
-                    Err(error) => return Err(in_map("DIRECTED")(error)),
-                }
+                removed(self.directed.remove(&from), "DIRECTED")?;
             }
         }
         self.write_settings();
@@ -270,6 +305,22 @@ impl SharedMaps {
             }
         });
     }
+}
+
+/// Makes and opens the cgroup of the lots; one that a dead controller has left will do.
+fn lots_below(cgroup: &File) -> Result<File, BpfError> {
+    let failed = |errno: Errno| BpfError::Cgroup {
+        path: LOTS.into(),
+        source: errno.into(),
+    };
+    match mkdirat(cgroup, LOTS, Mode::from_bits_truncate(0o755)) {
+        Ok(()) | Err(Errno::EEXIST) => {}
+        Err(errno) => return Err(failed(errno)),
+    }
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    openat(cgroup, LOTS, flags, Mode::empty())
+        .map(File::from)
+        .map_err(failed)
 }
 
 fn settings_of(options: &AppOptions) -> Settings {

@@ -35,6 +35,14 @@ pub enum BpfError {
     /// The object lacks a map or program: it does not belong to this binary.
     #[error("the embedded BPF object has no {0}")]
     Missing(&'static str),
+    /// A cgroup below the app's could not be made or opened.
+    #[error("cgroup {}: {source}", path.display())]
+    Cgroup {
+        /// Which, from the app's, or its path.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// The folder for pins could not be made.
     #[error("{}: {source}", path.display())]
     Pins {

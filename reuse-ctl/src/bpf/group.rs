@@ -7,28 +7,24 @@ use std::{
 
 use aya::{
     Ebpf,
-    maps::{Array, MapData, MapError, PerCpuArray, ReusePortSockArray},
+    maps::{MapData, ReusePortSockArray},
     programs::SkReuseport,
 };
 use reuse_common::{
     Share,
+    group::GroupTable,
     limits::member_index,
     rendezvous::Buckets,
     seats::{Membership, Seat},
-    settings::GroupState,
     verdict::VerdictCounts,
 };
 
-use super::{AppPrograms, BpfError, app::SharedMaps, in_map, program, refused, take};
+use super::{AppPrograms, BpfError, app::SharedMaps, in_map, mapped::MappedTable, program, refused, removed, take};
 
 /// Steers one group. Dropping it does not detach the program: that ends with the group's last listener, or by [`detach`](Self::detach).
 pub struct GroupProgram {
-    state: Array<MapData, GroupState>,
-    membership: Array<MapData, Membership>,
-    buckets: Array<MapData, Buckets>,
+    table: MappedTable<GroupTable>,
     members: ReusePortSockArray<MapData>,
-    verdicts: PerCpuArray<MapData, VerdictCounts>,
-    active: u32,
     /// What the buckets of each buffer were made for.
     bucket_slots: [Vec<(u16, Option<Share>)>; 2],
     ebpf: Ebpf,
@@ -56,28 +52,12 @@ impl GroupProgram {
         let mut ebpf = shared.load_object()?;
         shared.follow_logs(&mut ebpf);
         let mut group = Self {
-            state: take(&mut ebpf, "GROUP")?,
-            membership: take(&mut ebpf, "MEMBERSHIP")?,
-            buckets: take(&mut ebpf, "BUCKETS")?,
+            table: MappedTable::new(&mut ebpf, "GROUP")?,
             members: take(&mut ebpf, "MEMBERS")?,
-            verdicts: take(&mut ebpf, "VERDICTS")?,
-            active: 0,
             bucket_slots: [Vec::new(), Vec::new()],
             ebpf,
         };
-        let state = GroupState {
-            active: 0,
-            refuse_when_empty: u32::from(refuse_when_empty),
-            cursor: 0,
-            draws: 0,
-        };
-        group.state.set(0, state, 0).map_err(in_map("GROUP"))?;
-        for buffer in 0..2 {
-            group
-                .membership
-                .set(buffer, Membership::EMPTY, 0)
-                .map_err(in_map("MEMBERSHIP"))?;
-        }
+        group.table.view().refuse_when_empty(refuse_when_empty);
         let select: &mut SkReuseport = program(&mut group.ebpf, "select")?;
         select.load().map_err(refused("load", "select"))?;
         Ok(group)
@@ -116,48 +96,35 @@ impl GroupProgram {
     /// # Errors
     /// When the map can't be written.
     pub fn clear_member(&mut self, instance: u16, nth: u16) -> Result<(), BpfError> {
-        match self.members.clear_index(&member_index(instance, nth)) {
-            Err(MapError::SyscallError(error)) if error.io_error.raw_os_error() == Some(libc::ENOENT) => Ok(()),
-            result => result.map_err(in_map("MEMBERS")),
-        }
+        removed(self.members.clear_index(&member_index(instance, nth)), "MEMBERS")
     }
 
-    /// From now on exactly these (sorted by slot) can be chosen, those with a share for just that many new connections. New connections see the old set or the new one, never a mixture: the tables are
-    /// written where no program reads, and then switched to. (A program that has been running since before the last switch
-    /// but one could see a mixture of two valid sets; programs run for less than a microsecond.)
+    /// From now on exactly these (sorted by slot) can be chosen, those with a share for just that many new connections. New connections
+    /// see the old set or the new one, never a mixture: the tables are written where no program reads, and then switched to. (A program
+    /// that has been running since before the last switch but one could see a mixture of two valid sets; programs run for less than a
+    /// microsecond.)
     ///
     /// # Errors
-    /// When a map can't be written.
+    /// None at present: the tables are memory that is mapped here.
     pub fn publish(&mut self, seats: &[Seat]) -> Result<(), BpfError> {
-        let next = self.active ^ 1;
-        self.membership
-            .set(next, Membership::new(seats.iter().copied()), 0)
-            .map_err(in_map("MEMBERSHIP"))?;
+        let table = self.table.view();
         let slots: Vec<_> = seats.iter().map(|seat| (seat.slot(), seat.share())).collect();
-        let made_for = &mut self.bucket_slots[next as usize];
-        if !slots.is_empty() && *made_for != slots {
-            let mut buckets = Buckets::EMPTY;
+        let made_for = &mut self.bucket_slots[table.next_buffer()];
+        let buckets = (!slots.is_empty() && *made_for != slots).then(|| {
+            let mut buckets = Box::new(Buckets::EMPTY);
             buckets.assign(&slots);
-            self.buckets.set(next, buckets, 0).map_err(in_map("BUCKETS"))?;
             *made_for = slots;
-        }
-        let mut state = self.state.get(&0, 0).map_err(in_map("GROUP"))?;
-        state.active = next;
-        // The cursor may lose the turns of this instant: round-robin is even over a membership, not across changes of it.
-        self.state.set(0, state, 0).map_err(in_map("GROUP"))?;
-        self.active = next;
+            buckets
+        });
+        table.publish(Membership::new(seats.iter().copied()), buckets.as_deref());
         Ok(())
     }
 
     /// What the program has decided so far.
     ///
     /// # Errors
-    /// When the map can't be read.
+    /// None at present, as for [`publish`](Self::publish).
     pub fn verdicts(&self) -> Result<VerdictCounts, BpfError> {
-        let mut sum = VerdictCounts::default();
-        for processor in self.verdicts.get(&0, 0).map_err(in_map("VERDICTS"))?.iter() {
-            sum.add(processor);
-        }
-        Ok(sum)
+        Ok(self.table.view().verdicts())
     }
 }

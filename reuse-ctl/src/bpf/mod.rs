@@ -1,13 +1,14 @@
-//! The only code that touches BPF objects: loads the embedded object, owns its maps, programs and links, and speaks of instances,
-//! seats and stamps instead of map names.
+//! The only code that touches BPF objects: loads the embedded object, owns its maps, programs and links, and speaks of instances
+//! and seats instead of map names.
 //!
-//! [`AppPrograms`] is one per app: `track` and the hooks on the app's cgroup, and the maps that all programs share. It pins those maps,
+//! [`AppPrograms`] is one per app: the hooks on the app's cgroup, `track` on those of its instances, and the maps that all programs share. It pins those maps,
 //! so that each [`GroupProgram`] (one `select` per group, with tables of its own) is loaded onto the same ones.
 
 mod app;
-mod app_map;
+mod attach;
 mod error;
 mod group;
+mod mapped;
 mod pins;
 
 use aya::{
@@ -54,5 +55,14 @@ fn refused(action: &'static str, program: &'static str) -> impl Fn(ProgramError)
         action,
         program,
         source: Box::new(source),
+    }
+}
+
+/// Nothing to remove is fine.
+fn removed(result: Result<(), MapError>, map: &'static str) -> Result<(), BpfError> {
+    match result {
+        Err(MapError::KeyNotFound) => Ok(()),
+        Err(MapError::SyscallError(error)) if error.io_error.raw_os_error() == Some(libc::ENOENT) => Ok(()),
+        result => result.map_err(in_map(map)),
     }
 }

@@ -61,8 +61,8 @@ impl Programs {
             verbose: false,
         };
         let (mut app, notices) = AppPrograms::load(&cgroup.pins(), &folder, &options)?;
-        app.register(FIRST, 0, cgroup.worker().id())?;
-        app.register(SECOND, 1, cgroup.other().id())?;
+        app.register(FIRST, 0, cgroup.worker())?;
+        app.register(SECOND, 1, cgroup.other())?;
         let mut group = GroupProgram::load(&app, false)?;
         group.attach(lot.as_fd())?;
         group.set_member(LOT, 0, lot.as_fd())?;
@@ -114,7 +114,7 @@ impl Trial {
             programs
                 .group
                 .set_member(instance, 0, listener.as_fd())
-                .and_then(|()| programs.app.stamp(listener, cookie, instance))
+                .and_then(|()| programs.app.steered(listener, cookie, instance))
                 .map_err(|error| error.to_string())?;
             // A probe that goes wrong must not wait for ever.
             listener.set_nonblocking(true).map_err(|error| error.to_string())?;

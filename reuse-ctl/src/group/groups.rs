@@ -6,13 +6,17 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     os::fd::OwnedFd,
     path::Path,
+    sync::Arc,
     time::Duration,
 };
 
 use reuse_common::{Policy, Share, load::InstanceLoad, settings::DirectedKey};
 
 use super::{Counters, GroupError, GroupView, Registry, one::Group};
-use crate::bpf::{AppOptions, AppPrograms, BpfError, GroupProgram, Notices};
+use crate::{
+    bpf::{AppOptions, AppPrograms, BpfError, GroupProgram, Notices},
+    process::cgroup::InstanceCgroup,
+};
 
 /// What is said once.
 #[derive(Debug, Clone)]
@@ -35,8 +39,8 @@ pub struct Groups {
     pub(super) published: Vec<Choosable>,
     /// Loaded beforehand, so that the first listener of a cold start is steered as soon as it is seen.
     spare: Option<GroupProgram>,
-    /// The app's, open: where lots are made.
-    cgroup: File,
+    /// Where lots are made.
+    lots: Arc<File>,
     uid: u32,
     refuse_when_empty: bool,
 }
@@ -61,12 +65,12 @@ impl Groups {
         let (app, notices) = AppPrograms::load(pins, &cgroup, &options.programs)?;
         let spare = Some(GroupProgram::load(&app, options.refuse_when_empty)?);
         let mut groups = Self {
+            lots: app.lots_cgroup(),
             app,
             groups: BTreeMap::new(),
             registry: Registry::default(),
             published: Vec::new(),
             spare,
-            cgroup,
             uid: options.uid,
             refuse_when_empty: options.refuse_when_empty,
         };
@@ -86,7 +90,7 @@ impl Groups {
             Some(spare) => spare,
             None => GroupProgram::load(&self.app, self.refuse_when_empty)?,
         };
-        let group = Group::open(addr, only_v6, &self.cgroup, self.uid, &mut self.app, program, first)?;
+        let group = Group::open(addr, only_v6, &self.lots, self.uid, &mut self.app, program, first)?;
         Ok(self.groups.entry(addr).or_insert(group))
     }
 
@@ -103,16 +107,16 @@ impl Groups {
         self.spare = Some(spare);
     }
 
-    /// A row for a new instance of `slot` whose processes are in the cgroup of this id.
+    /// A row for a new instance of `slot` whose processes are going to be in this cgroup.
     ///
     /// # Errors
     /// A map can't be written, or there is no row.
-    pub fn register(&mut self, slot: u16, cgroup_id: u64) -> Result<u16, GroupError> {
+    pub fn register(&mut self, slot: u16, cgroup: &InstanceCgroup) -> Result<u16, GroupError> {
         let row = self
             .registry
             .allocate(slot, |index| self.app.load_of(index))
             .ok_or(BpfError::Missing("free row"))?;
-        match self.app.register(row, slot, cgroup_id) {
+        match self.app.register(row, slot, cgroup) {
             Ok(()) => Ok(row),
             Err(error) => {
                 self.registry.release(row);

@@ -51,7 +51,7 @@ impl Groups {
         }
         let group = self.groups.get_mut(&addr).expect("opened above");
         group.join(row, cookie, &listener)?;
-        self.app.stamp(&listener, cookie, row)?;
+        self.app.steered(&listener, cookie, row)?;
         let group = self.groups.get_mut(&addr).expect("opened above");
         group.publish(&self.published)?;
         Ok(Appeared::Member(addr))

@@ -24,20 +24,20 @@ pub(super) struct Lot {
 }
 
 impl Lot {
-    /// Listens on `addr` in the app's cgroup, so that `track` counts what is parked, and as `uid`: all members of a group have one.
+    /// Listens on `addr` in the lots' cgroup, so that `track` counts what is parked, and as `uid`: all members of a group have one.
     ///
-    /// `stamp` is called with the bound socket and its cookie before it listens: a connection that came in between would inherit nothing.
+    /// `announce` is called with the bound socket and its cookie before it listens: it must be known as a service by then.
     pub(super) fn open(
         addr: SocketAddr,
         only_v6: bool,
         cgroup: &File,
         uid: u32,
-        stamp: impl FnOnce(&Socket, u64) -> Result<(), BpfError>,
+        announce: impl FnOnce(&Socket, u64) -> Result<(), BpfError>,
     ) -> Result<Self, GroupError> {
         let failed = |source| GroupError::Lot { addr, source };
         let socket = bound(addr, only_v6, cgroup, uid).map_err(failed)?;
         let cookie = discover::cookie_of(socket.as_fd()).map_err(failed)?;
-        stamp(&socket, cookie)?;
+        announce(&socket, cookie)?;
         socket.listen(PARKING_PLACES).map_err(failed)?;
         Ok(Self { socket, cookie })
     }

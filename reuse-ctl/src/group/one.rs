@@ -62,7 +62,7 @@ impl Group {
             program.attach(first.as_fd())?;
         }
         let lot = Lot::open(addr, only_v6, cgroup, uid, |socket, cookie| {
-            app.stamp(socket, cookie, LOT)
+            app.steered(socket, cookie, LOT)
         })?;
         if first.is_none() {
             program.attach(lot.as_fd())?;

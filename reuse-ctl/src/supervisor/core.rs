@@ -166,7 +166,7 @@ impl Core {
         }
         self.publish();
         self.finish_when_over();
-        self.cx.take_effects()
+        self.cx.take_effects(self.published.is_empty())
     }
 
     /// When to send [`Input::Tick`], if nothing else happens before. Always later than the last `now`.

@@ -89,7 +89,7 @@ impl Task {
             .cgroup
             .instance(slot, id)
             .map_err(|error| error.to_string())?;
-        let row = self.groups.register(slot.0, cgroup.id()).map_err(|error: GroupError| {
+        let row = self.groups.register(slot.0, &cgroup).map_err(|error: GroupError| {
             // Nothing was started in it.
             drop(cgroup.remove());
             error.to_string()

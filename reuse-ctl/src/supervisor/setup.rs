@@ -62,7 +62,6 @@ pub fn run(options: RunOptions) -> Result<(), Failure> {
 async fn run_app(options: RunOptions) -> Result<(), Failure> {
     let signals = Signals::new().map_err(|error| Failure::failed(format!("sigaction: {error}"), ""))?;
     let console = Console::new(options.detached);
-    let (handle, ends) = Handle::new();
     let prepared = prepare(&options, &console)?;
     let Prepared {
         control,
@@ -74,6 +73,7 @@ async fn run_app(options: RunOptions) -> Result<(), Failure> {
         traces,
     } = prepared;
 
+    let (handle, ends) = Handle::new(Uid::from_raw(template.identity.uid));
     let (close, closing) = oneshot::channel::<()>();
     let api = tokio::spawn(server::serve(control, handle, async {
         drop(closing.await);

@@ -82,6 +82,23 @@ async fn a_connection_may_move_twice() {
     rig.comes_to_rest();
 }
 
+/// Its end is counted where it went, however little is left of the instance that it came from: not even a cgroup.
+#[tokio::test]
+async fn a_connection_that_moved_outlives_its_instance() {
+    let mut rig = Rig::new(Policy::RoundRobin);
+    let mut group = rig.group("127.0.0.1:8080", 2);
+    let clients = queue_on_first(&rig, &mut group, 3);
+    group.publish([1]);
+    drop(group.workers.remove(&0));
+    assert_eq!(rig.each(moves), [(0, 0, 3), (3, 3, 0)]);
+    rig.register(0, 0);
+    let accepted = accept_all(&group.workers[&1]);
+    assert_eq!(accepted.len(), 3);
+    drop((clients, accepted));
+    rig.comes_to_rest();
+    assert_eq!(rig.each(moves), [(0, 0, 0), (0, 3, 0)]);
+}
+
 #[tokio::test]
 async fn with_nobody_published_they_move_to_the_lot() {
     let mut rig = Rig::new(Policy::Hash);

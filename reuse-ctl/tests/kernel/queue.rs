@@ -27,6 +27,6 @@ async fn least_loaded_counts_what_waits_and_forgets_it_with_the_row() {
     assert_eq!(rig.load_of(0).queue(), u16::MAX);
     drop((others, even, group.accept_all()));
     rig.comes_to_rest();
-    rig.app.register(row(0), 7, u64::MAX).expect("registered");
+    rig.register(0, 7);
     assert_eq!(rig.load_of(0).queue(), 0, "a new instance begins with an empty queue");
 }

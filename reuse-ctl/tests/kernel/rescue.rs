@@ -2,11 +2,10 @@
 
 use std::{
     collections::BTreeSet,
-    fs::{self, File},
+    fs::File,
     io::{Read as _, Write as _},
     net::{SocketAddr, TcpListener, TcpStream},
     os::fd::{AsFd as _, AsRawFd as _},
-    path::PathBuf,
     sync::atomic::{AtomicU32, Ordering},
 };
 
@@ -22,11 +21,12 @@ use reuse_ctl::{
         diag::{Diag, Family},
         discover::{AcceptQueue, accept_queue, cookie_of},
     },
-    process::cgroup::Hierarchy,
+    process::{cgroup::AppCgroup, socket::tcp_socket_in},
+    supervisor::interface::{InstanceId, SlotId},
 };
-use socket2::{Domain, Socket, Type};
+use socket2::Domain;
 
-use crate::rig::{PATIENCE, Rig, accept_all, connect, until};
+use crate::rig::{PATIENCE, Removed, Rig, accept_all, connect, until};
 
 const ADDR: &str = "127.0.0.1:8080";
 const BACKLOG: u32 = 77;
@@ -41,7 +41,8 @@ struct App {
     /// By slot; the row of each is what `groups` gave.
     workers: Vec<(u16, TcpListener)>,
     addr: SocketAddr,
-    /// For its network and its cgroup.
+    cgroup: Removed,
+    /// For its network.
     _rig: Rig,
 }
 
@@ -49,11 +50,13 @@ impl App {
     fn new(workers: u16) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let rig = Rig::new(Policy::LeastLoaded);
-        let pins = format!(
-            "/sys/fs/bpf/reuse-ctl/rescue-test-{}-{}",
+        let name = format!(
+            "rescue-test-{}-{}",
             std::process::id(),
             NEXT.fetch_add(1, Ordering::Relaxed)
         );
+        let pins = format!("/sys/fs/bpf/reuse-ctl/{name}");
+        let cgroup = Removed(AppCgroup::create(&name).expect("root and cgroup v2"));
         let options = GroupsOptions {
             programs: AppOptions {
                 policy: Policy::LeastLoaded,
@@ -61,23 +64,27 @@ impl App {
                 client_ttl_s: 60,
                 client_capacity: 16,
                 ports: vec![],
-                cgroup_level: 2,
+                cgroup_level: cgroup.0.instance_level(),
                 verbose: false,
             },
             uid: 0,
             refuse_when_empty: false,
             listen: vec![],
         };
-        let (groups, notices) =
-            Groups::open(pins.as_ref(), own_cgroup(), &options).unwrap_or_else(|error| panic!("{error}"));
+        let (groups, notices) = Groups::open(pins.as_ref(), cgroup.0.open().expect("open"), &options)
+            .unwrap_or_else(|error| panic!("{error}"));
         let mut app = Self {
             groups,
             notices,
             diag: Diag::new().expect("inet_diag"),
             workers: Vec::new(),
             addr: ADDR.parse().expect("an address"),
+            cgroup,
             _rig: rig,
         };
+        // This process binds in no worker's cgroup, so the bind hook does not make the port a service: the first member does.
+        app.add_worker(workers);
+        app.workers.clear();
         for slot in 0..workers {
             app.add_worker(slot);
         }
@@ -85,14 +92,20 @@ impl App {
     }
 
     fn add_worker(&mut self, slot: u16) {
-        let socket = Socket::new(Domain::for_address(self.addr), Type::STREAM, None).expect("socket");
+        let cgroup = self
+            .cgroup
+            .0
+            .instance(SlotId(slot), InstanceId(slot.into()))
+            .expect("made");
+        let row = self.groups.register(slot, &cgroup).expect("a row");
+        let folder = File::open(cgroup.path()).expect("open");
+        let socket = tcp_socket_in(&folder, 0, Domain::for_address(self.addr)).expect("socket");
         socket.set_reuse_port(true).expect("set");
         socket.set_reuse_address(true).expect("set");
         socket.set_nonblocking(true).expect("set");
         socket.bind(&self.addr.into()).expect("bound");
         socket.listen(i32::try_from(BACKLOG).expect("small")).expect("listens");
         let listener = TcpListener::from(socket);
-        let row = self.groups.register(slot, u64::MAX - u64::from(slot)).expect("a row");
         let cookie = cookie_of(listener.as_fd()).expect("a cookie");
         let appeared = self.groups.appeared(row, &[std::process::id()], cookie);
         assert_eq!(appeared.expect("a member"), Appeared::Member(self.addr));
@@ -165,17 +178,6 @@ impl App {
         }
         kinds
     }
-}
-
-/// That of this process, where the rig has put it.
-fn own_cgroup() -> File {
-    let own = fs::read_to_string("/proc/self/cgroup").expect("readable");
-    let own = own
-        .lines()
-        .find_map(|line| line.strip_prefix("0::/"))
-        .expect("cgroup v2");
-    let path: PathBuf = Hierarchy::find().expect("mounted").mount().join(own);
-    File::open(path).expect("a folder")
 }
 
 /// What poll() says of a socket now.
@@ -257,7 +259,10 @@ async fn the_notices_of_a_rescue_can_be_told_from_a_real_end() {
     let clients = app.queue_on(0, 1);
     app.publish(&[1]);
     assert_eq!(app.rescue(0), 1);
-    assert_eq!(app.notices_of(cookie, 2).await, [NoticeKind::Close, NoticeKind::Listen]);
+    assert_eq!(
+        app.notices_of(cookie, 3).await,
+        [NoticeKind::Listen, NoticeKind::Close, NoticeKind::Listen]
+    );
     assert_eq!(app.groups.was_reopened(cookie), Some(app.addr));
     let listed = |app: &mut App| -> BTreeSet<u64> {
         let queues = app.diag.queues(Family::V4, app.addr.port()).expect("a dump");

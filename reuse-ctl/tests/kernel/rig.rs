@@ -1,17 +1,15 @@
 //! An app's programs, groups with workers, and clients.
 //!
-//! The programs are attached to a cgroup into which this whole process moves while any test runs: `track` sees only sockets that
-//! were made in its cgroup. Tests do not see each other's: socket storage and maps belong to one app.
+//! Every worker has a cgroup in which its listener is made, as those of real workers are: that is how `track` knows whose a connection is.
 
 use std::{
     collections::BTreeMap,
-    fs,
+    fs::File,
     net::{IpAddr, SocketAddr, TcpListener, TcpStream},
     os::fd::AsFd as _,
-    path::PathBuf,
     process::Command,
     sync::{
-        Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicU32, Ordering},
     },
     time::{Duration, Instant},
@@ -29,7 +27,11 @@ use reuse_common::{
 use reuse_ctl::{
     bpf::{AppOptions, AppPrograms, GroupProgram, Notices},
     group::discover::cookie_of,
-    process::cgroup::AppCgroup,
+    process::{
+        cgroup::{AppCgroup, InstanceCgroup},
+        socket::tcp_socket_in,
+    },
+    supervisor::interface::{InstanceId, SlotId},
 };
 use socket2::{Domain, SockRef, Socket, Type};
 
@@ -43,8 +45,11 @@ const BACKLOG: i32 = 1024;
 pub(crate) struct Rig {
     pub(crate) app: AppPrograms,
     pub(crate) notices: Notices,
-    slots: Vec<u16>,
-    _stay: Stay,
+    /// The cgroup of each slot's instance.
+    slots: BTreeMap<u16, InstanceCgroup>,
+    instances: u32,
+    lots: Arc<File>,
+    cgroup: Removed,
 }
 
 impl Rig {
@@ -53,30 +58,33 @@ impl Rig {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         unshare(CloneFlags::CLONE_NEWNET).expect("root");
         ip("link set lo up");
-        let stay = Stay::begin();
-        let pins = format!(
-            "/sys/fs/bpf/reuse-ctl/kernel-test-{}-{}",
+        let name = format!(
+            "kernel-test-{}-{}",
             std::process::id(),
             NEXT.fetch_add(1, Ordering::Relaxed)
         );
+        let cgroup = Removed(AppCgroup::create(&name).expect("root and cgroup v2"));
+        let pins = format!("/sys/fs/bpf/reuse-ctl/{name}");
         let options = AppOptions {
             policy,
             client_mask: ClientMask::new(32, 64),
             client_ttl_s: 60,
             client_capacity: CLIENT_CAPACITY,
             ports: vec![],
-            // Nothing is registered by the id of a real cgroup: the bind hook leaves all sockets of these tests alone.
-            cgroup_level: 2,
+            // The bind hook leaves all sockets of these tests alone: this process, which binds them, is in no worker's cgroup.
+            cgroup_level: cgroup.0.instance_level(),
             verbose: false,
         };
-        let cgroup = stay.cgroup().open().expect("open");
+        let folder = cgroup.0.open().expect("open");
         let (app, notices) =
-            AppPrograms::load(pins.as_ref(), &cgroup, &options).unwrap_or_else(|error| panic!("{error}"));
+            AppPrograms::load(pins.as_ref(), &folder, &options).unwrap_or_else(|error| panic!("{error}"));
         Self {
+            lots: app.lots_cgroup(),
             app,
             notices,
-            slots: Vec::new(),
-            _stay: stay,
+            slots: BTreeMap::new(),
+            instances: 0,
+            cgroup,
         }
     }
 
@@ -88,10 +96,9 @@ impl Rig {
     pub(crate) fn group_that(&mut self, addr: &str, workers: u16, refuse_when_empty: bool) -> Group {
         let addr: SocketAddr = addr.parse().expect("an address");
         let mut program = GroupProgram::load(&self.app, refuse_when_empty).unwrap_or_else(|error| panic!("{error}"));
-        let lot = listener(addr);
+        let lot = self.listener(addr, &Arc::clone(&self.lots), LOT);
         program.attach(lot.as_fd()).expect("attached");
         program.set_member(LOT, 0, lot.as_fd()).expect("a member");
-        self.stamp(&lot, LOT);
         let mut group = Group {
             program,
             addr,
@@ -106,24 +113,43 @@ impl Rig {
 
     /// A worker with a listener in the group; its row is one above its slot.
     pub(crate) fn add_worker(&mut self, group: &mut Group, slot: u16) {
-        if !self.slots.contains(&slot) {
-            self.app
-                .register(row(slot), slot, u64::MAX - u64::from(slot))
-                .expect("registered");
-            self.slots.push(slot);
+        if !self.slots.contains_key(&slot) {
+            self.register(slot, slot);
         }
-        let worker = listener(group.addr);
+        let folder = File::open(self.slots[&slot].path()).expect("open");
+        let worker = self.listener(group.addr, &folder, row(slot));
         group
             .program
             .set_member(row(slot), 0, worker.as_fd())
             .expect("a member");
-        self.stamp(&worker, row(slot));
         group.workers.insert(slot, worker);
     }
 
-    fn stamp(&mut self, listener: &TcpListener, row: u16) {
-        let cookie = cookie_of(listener.as_fd()).expect("a cookie");
-        self.app.stamp(listener, cookie, row).expect("stamped");
+    /// Begins the row of `slot` anew, as that of a new instance of `of`, which has a cgroup of its own.
+    pub(crate) fn register(&mut self, slot: u16, of: u16) {
+        self.instances += 1;
+        let cgroup = self.cgroup.0.instance(SlotId(of), InstanceId(self.instances));
+        let cgroup = cgroup.expect("made");
+        self.app.register(row(slot), of, &cgroup).expect("registered");
+        if let Some(before) = self.slots.insert(slot, cgroup) {
+            self.app.unregister(before.id()).expect("unregistered");
+            before.remove().expect("nobody is in it");
+        }
+    }
+
+    /// A listener that was made in this cgroup, and is steered.
+    fn listener(&mut self, addr: SocketAddr, cgroup: &File, row: u16) -> TcpListener {
+        let socket = tcp_socket_in(cgroup, 0, Domain::for_address(addr)).expect("socket");
+        if addr.is_ipv6() {
+            socket.set_only_v6(false).expect("set");
+        }
+        socket.set_reuse_port(true).expect("set");
+        socket.set_nonblocking(true).expect("set");
+        socket.bind(&addr.into()).expect("bound");
+        let cookie = cookie_of(socket.as_fd()).expect("a cookie");
+        self.app.steered(&socket, cookie, row).expect("steered");
+        socket.listen(BACKLOG).expect("listens");
+        socket.into()
     }
 
     pub(crate) fn load_of(&self, slot: u16) -> InstanceLoad {
@@ -132,9 +158,7 @@ impl Rig {
 
     /// One number of every slot's row, by slot.
     pub(crate) fn each<T>(&self, number: impl Fn(InstanceLoad) -> T) -> Vec<T> {
-        let mut slots = self.slots.clone();
-        slots.sort_unstable();
-        slots.into_iter().map(|slot| number(self.load_of(slot))).collect()
+        self.slots.keys().map(|&slot| number(self.load_of(slot))).collect()
     }
 
     /// Makes one connection and says which slot was chosen for it, by the counters.
@@ -280,70 +304,15 @@ pub(crate) fn ip(args: &str) {
     assert!(status.success(), "ip {args}");
 }
 
-fn listener(addr: SocketAddr) -> TcpListener {
-    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, None).expect("socket");
-    if addr.is_ipv6() {
-        socket.set_only_v6(false).expect("set");
-    }
-    socket.set_reuse_port(true).expect("set");
-    socket.set_nonblocking(true).expect("set");
-    socket.bind(&addr.into()).expect("bound");
-    socket.listen(BACKLOG).expect("listens");
-    socket.into()
-}
+/// Removes the cgroup with all that was made below it.
+pub(crate) struct Removed(pub(crate) AppCgroup);
 
-/// While one of these lives, this process is in a cgroup of its own; the last one takes it back and removes the cgroup.
-struct Stay(());
-
-struct Home {
-    cgroup: AppCgroup,
-    before: PathBuf,
-    guests: usize,
-}
-
-static HOME: Mutex<Option<Home>> = Mutex::new(None);
-
-impl Stay {
-    fn begin() -> Self {
-        let home = &mut *Self::home();
-        let home = home.get_or_insert_with(|| {
-            let cgroup = AppCgroup::create(&format!("kernel-test-{}", std::process::id())).expect("root and cgroup v2");
-            let own = fs::read_to_string("/proc/self/cgroup").expect("readable");
-            let own = own
-                .lines()
-                .find_map(|line| line.strip_prefix("0::/"))
-                .expect("cgroup v2");
-            let before = cgroup.hierarchy().mount().join(own);
-            // 0 is whoever writes it.
-            fs::write(cgroup.path().join("cgroup.procs"), "0").expect("moved");
-            Home {
-                cgroup,
-                before,
-                guests: 0,
-            }
-        });
-        home.guests += 1;
-        Self(())
-    }
-
-    fn home() -> MutexGuard<'static, Option<Home>> {
-        HOME.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn cgroup(&self) -> AppCgroup {
-        Self::home().as_ref().expect("somebody stays").cgroup.clone()
-    }
-}
-
-impl Drop for Stay {
+impl Drop for Removed {
     fn drop(&mut self) {
-        let home = &mut *Self::home();
-        let Some(open) = home else { return };
-        open.guests -= 1;
-        if open.guests == 0 {
-            fs::write(open.before.join("cgroup.procs"), "0").expect("moved back");
-            open.cgroup.remove().expect("empty");
-            *home = None;
+        if let Err(error) = self.0.remove()
+            && !std::thread::panicking()
+        {
+            panic!("{error}");
         }
     }
 }

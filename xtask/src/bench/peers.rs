@@ -1,13 +1,9 @@
 //! Installs what the benchmarks compare with, from Debian's and npm's packages; what is there is not touched.
 
 use crate::machine;
-use crate::run::{Workspace, run, step};
-use anyhow::{Context, Result, bail};
-use std::fs;
-use std::io;
-use std::os::unix::fs::OpenOptionsExt;
+use crate::run::{Workspace, step};
+use anyhow::{Result, bail};
 use std::path::Path;
-use std::process::Command;
 
 /// A program, and the Debian package that brings it.
 const PROGRAMS: [(&str, &str); 3] = [
@@ -18,9 +14,6 @@ const PROGRAMS: [(&str, &str); 3] = [
 
 /// PM2 has a folder of its own, so that the tests need not install it.
 const PACKAGES: &str = "tests/servers/bench-peers";
-
-/// Debian asks this program whether an installation may start a service.
-const POLICY: &str = "/usr/sbin/policy-rc.d";
 
 /// Installs what is missing, and lets none of it start as a service.
 ///
@@ -43,44 +36,5 @@ pub(crate) fn install(workspace: &Workspace) -> Result<()> {
         );
     }
     step(&format!("installing {}", missing.join(", ")));
-    let _no_services = NoServices::begin()?;
-    run(Command::new("apt-get").args(["-qq", "update"]))?;
-    run(Command::new("apt-get")
-        .args(["-qq", "-y", "--no-install-recommends", "install"])
-        .args(missing)
-        .env("DEBIAN_FRONTEND", "noninteractive"))
-}
-
-/// While this lives, no installation starts a service: a web server on port 80 is not what was asked for.
-struct NoServices {
-    /// Another one's policy stays.
-    is_ours: bool,
-}
-
-impl NoServices {
-    fn begin() -> Result<Self> {
-        let created = fs::OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o755)
-            .open(POLICY);
-        match created {
-            Ok(mut file) => {
-                io::Write::write_all(&mut file, b"#!/bin/sh\nexit 101\n").with_context(|| format!("write {POLICY}"))?;
-                Ok(Self { is_ours: true })
-            }
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(Self { is_ours: false }),
-            Err(error) => Err(error).with_context(|| format!("create {POLICY}")),
-        }
-    }
-}
-
-impl Drop for NoServices {
-    fn drop(&mut self) {
-        if self.is_ours
-            && let Err(error) = fs::remove_file(POLICY)
-        {
-            eprintln!("could not remove {POLICY}, which keeps services from starting: {error}");
-        }
-    }
+    machine::apt_install(missing)
 }

@@ -116,9 +116,11 @@ impl Context {
         self.effects.push(effect);
     }
 
-    /// What was decided since the last time, in the order in which it has to be carried out.
-    pub(super) fn take_effects(&mut self) -> Vec<Effect> {
+    /// What was decided since the last time, in the order in which it has to be carried out. Nothing is taken from a queue when nobody is
+    /// published who could have it.
+    pub(super) fn take_effects(&mut self, nobody_is_published: bool) -> Vec<Effect> {
         let mut effects = std::mem::take(&mut self.effects);
+        effects.retain(|effect| !(nobody_is_published && matches!(effect, Effect::Rescue { .. })));
         effects.sort_by_key(rank);
         effects
     }

@@ -21,9 +21,9 @@ pub(super) struct Drain {
 }
 
 impl Drain {
-    pub(super) fn begin(now: Millis, waiter: Option<Waiter>) -> Self {
+    pub(super) fn begin(withdrawal: Withdrawal, waiter: Option<Waiter>) -> Self {
         Self {
-            withdrawal: Withdrawal::begin(now),
+            withdrawal,
             waiters: waiter.into_iter().collect(),
             listening: true,
         }
@@ -39,6 +39,11 @@ impl Drain {
 
     pub(super) fn observed(&mut self, load: Load) {
         self.withdrawal.observed(load);
+    }
+
+    /// See [`Withdrawal::takes_from_queue`].
+    pub(super) fn takes_from_queue(&mut self, now: Millis) -> bool {
+        self.withdrawal.takes_from_queue(now)
     }
 
     pub(super) fn is_done(&self, now: Millis) -> bool {

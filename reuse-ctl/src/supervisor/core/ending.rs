@@ -5,17 +5,44 @@ use crate::supervisor::interface::{Config, Load, Millis};
 /// An unanswered handshake lives for a minute, and whose it is can't be seen: none is waited for longer than this.
 const HANDSHAKE_PATIENCE_MS: u64 = 1000;
 
+/// What a withdrawn instance has not accepted by then is moved to others, and again after as long.
+const QUEUE_PATIENCE_MS: u64 = 1000;
+
 /// Since when an instance can't be chosen, and what was seen of it *since then*: what was seen before says nothing, as a
 /// connection may have come in between.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Withdrawal {
     at: Millis,
     seen: Option<Load>,
+    /// When what is left in the queue is to be moved to others.
+    queue_until: Millis,
 }
 
 impl Withdrawal {
     pub(super) fn begin(at: Millis) -> Self {
-        Self { at, seen: None }
+        Self {
+            at,
+            seen: None,
+            queue_until: at.plus(QUEUE_PATIENCE_MS),
+        }
+    }
+
+    /// Of an instance that does not accept: what is queued on it is moved to others at once.
+    pub(super) fn of_a_hung_one(now: Millis) -> Self {
+        Self {
+            queue_until: now,
+            ..Self::begin(now)
+        }
+    }
+
+    /// Whether to move what is left in the queue to others now, and that this is done. Whoever has accepted nothing of it for a second, now
+    /// that nothing new comes, hangs or is slow: others are not.
+    pub(super) fn takes_from_queue(&mut self, now: Millis) -> bool {
+        let due = self.queue_until <= now && self.seen.is_some_and(|load| load.queue > 0);
+        if due {
+            self.queue_until = now.plus(QUEUE_PATIENCE_MS);
+        }
+        due
     }
 
     pub(super) fn observed(&mut self, load: Load) {
@@ -98,6 +125,14 @@ impl Ending {
         Self::Terminated {
             connections_until: now.plus(grace_ms),
             idle_since: Some(now),
+        }
+    }
+
+    /// See [`Withdrawal::takes_from_queue`].
+    pub(super) fn takes_from_queue(&mut self, now: Millis) -> bool {
+        match self {
+            Self::Emptying { withdrawal, .. } => withdrawal.takes_from_queue(now),
+            Self::Terminated { .. } | Self::Killed => false,
         }
     }
 

@@ -11,6 +11,7 @@
 mod ailment;
 
 use super::context::Context;
+use super::ending::Withdrawal;
 use crate::api::types::FaultKind;
 use crate::supervisor::interface::{Config, Effect, HealthRules, InstanceId, Millis, NoteKind};
 use ailment::Ailment;
@@ -69,6 +70,15 @@ impl Vigil {
 
     pub(super) fn faultless_since(&self) -> Millis {
         self.faultless_since
+    }
+
+    /// What becomes of it when it is withdrawn for good, or by a person.
+    pub(super) fn withdrawal(&self, now: Millis) -> Withdrawal {
+        if self.has(FaultKind::Hung) {
+            Withdrawal::of_a_hung_one(now)
+        } else {
+            Withdrawal::begin(now)
+        }
     }
 
     pub(super) fn fault(&self) -> Option<&Fault> {

@@ -9,7 +9,7 @@ use crate::supervisor::core::ending::Ending;
 use crate::supervisor::core::fault::{Fault, Vigil};
 use crate::supervisor::core::transitions::phase_may_follow;
 use crate::supervisor::core::words;
-use crate::supervisor::interface::{Load, Millis, NoteKind, Refusal};
+use crate::supervisor::interface::{Effect, Load, Millis, NoteKind, Refusal};
 
 impl Instance {
     pub(in crate::supervisor::core) fn spawned(&mut self, pid: u32, cx: &mut Context) {
@@ -84,13 +84,23 @@ impl Instance {
     }
 
     pub(in crate::supervisor::core) fn observed(&mut self, load: Load, cx: &mut Context) {
-        match &mut self.phase {
+        let now = cx.now();
+        let takes_from_queue = match &mut self.phase {
             Phase::Serving {
                 standing: Standing::Draining(drain),
                 ..
-            } => drain.observed(load),
-            Phase::Stopping { ending, .. } => ending.observed(load, cx.now()),
-            Phase::Requested(_) | Phase::Starting { .. } | Phase::Serving { .. } => {}
+            } => {
+                drain.observed(load);
+                drain.takes_from_queue(now)
+            }
+            Phase::Stopping { ending, .. } => {
+                ending.observed(load, now);
+                ending.takes_from_queue(now)
+            }
+            Phase::Requested(_) | Phase::Starting { .. } | Phase::Serving { .. } => false,
+        };
+        if takes_from_queue {
+            cx.say(Effect::Rescue { instance: self.id });
         }
         self.progress(cx);
     }
@@ -101,9 +111,9 @@ impl Instance {
             Phase::Serving {
                 pid,
                 ready_at,
-                standing: Standing::Active(_),
+                standing: Standing::Active(vigil),
             } => {
-                let standing = Standing::Draining(Drain::begin(cx.now(), waiter));
+                let standing = Standing::Draining(Drain::begin(vigil.withdrawal(cx.now()), waiter));
                 let next = Phase::Serving {
                     pid: *pid,
                     ready_at: *ready_at,

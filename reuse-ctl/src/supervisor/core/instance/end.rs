@@ -3,7 +3,7 @@
 use super::{Instance, Phase, Plan, Standing};
 use crate::api::types::WorkerState;
 use crate::supervisor::core::context::Context;
-use crate::supervisor::core::ending::{Ending, Withdrawal};
+use crate::supervisor::core::ending::Ending;
 use crate::supervisor::core::transitions::phase_may_follow;
 use crate::supervisor::core::words::{self, Why};
 use crate::supervisor::interface::{Effect, NoteKind};
@@ -33,9 +33,9 @@ impl Instance {
             } => (*pid, Ending::terminate(grace_ms, now)),
             Phase::Serving {
                 pid,
-                standing: Standing::Active(_),
+                standing: Standing::Active(vigil),
                 ..
-            } => (*pid, Ending::empty(Withdrawal::begin(now), grace_ms, now)),
+            } => (*pid, Ending::empty(vigil.withdrawal(now), grace_ms, now)),
             Phase::Serving {
                 pid,
                 standing: Standing::Draining(drain),

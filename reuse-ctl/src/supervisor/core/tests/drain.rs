@@ -2,7 +2,7 @@
 
 use super::world::{IDLE, World};
 use crate::api::types::{ErrorKind, WorkerState};
-use crate::supervisor::interface::{Command, Load, NoteKind, RequestId, SlotId};
+use crate::supervisor::interface::{Command, Effect, Load, NoteKind, RequestId, SlotId};
 
 fn drain_with(world: &mut World, timeout_ms: Option<u64>, no_wait: bool, force: bool) -> RequestId {
     world.ask(Command::Drain {
@@ -169,4 +169,22 @@ fn a_worker_that_is_still_starting_can_not_be_drained() {
         world.refused(drain, ErrorKind::Failed).error,
         "worker 0 is still starting"
     );
+}
+
+#[test]
+fn what_is_not_accepted_within_a_second_goes_to_others() {
+    let mut world = World::active(2);
+    let instance = world.current(1);
+    world.drain(1);
+    let queued = Load {
+        connections: 2,
+        queue: 2,
+        ..IDLE
+    };
+    world.observe(instance, queued);
+    let taken = |world: &World| world.said.contains(&Effect::Rescue { instance });
+    assert!(!taken(&world), "it may still accept");
+    world.pass(1000);
+    world.observe(instance, queued);
+    assert!(taken(&world));
 }

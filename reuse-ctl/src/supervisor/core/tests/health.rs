@@ -158,7 +158,9 @@ fn a_replacement_that_is_unhealthy_too_waits_for_its_own() {
     let second = world.current(1);
     (0..3).for_each(|_| world.fails_check(1));
     assert_eq!(world.newest(1), second, "not at once again");
-    world.pass(600);
+    world.pass(9_900);
+    assert_eq!(world.newest(1), second, "not before it would have proved itself");
+    world.pass(200);
     assert_ne!(world.newest(1), second);
     world.ready(1);
     world.pass(12_000);

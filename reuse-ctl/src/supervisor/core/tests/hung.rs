@@ -1,8 +1,8 @@
 //! Hung workers: called, withdrawn, rescued, nudged, replaced, and back.
 
-use super::world::{World, config};
+use super::world::{IDLE, World, config};
 use crate::api::types::{ErrorKind, FaultKind, WorkerState};
-use crate::supervisor::interface::{Command, Config, Effect, Exit, HungRules, InstanceId, NoteKind, SlotId};
+use crate::supervisor::interface::{Command, Config, Effect, Exit, HungRules, InstanceId, Load, NoteKind, SlotId};
 
 fn warm(workers: u16, hung: HungRules) -> World {
     let config = Config {
@@ -306,7 +306,7 @@ fn it_is_replaced_start_first_after_a_while() {
     assert_eq!(world.slot(2).fault, None);
     world.observe(
         hung,
-        crate::supervisor::interface::Load {
+        Load {
             catches_stop_signal: true,
             ..Default::default()
         },
@@ -320,7 +320,7 @@ fn replacements_that_fail_are_tried_less_and_less_often() {
     let (mut world, hung) = replacing(100);
     let mut begun = Vec::new();
     let mut newest = hung;
-    for _ in 0..10_000 / 5 {
+    for _ in 0..80_000 / 5 {
         world.wait(5);
         if world.newest(2) != newest && world.newest(2) != hung {
             newest = world.newest(2);
@@ -329,9 +329,9 @@ fn replacements_that_fail_are_tried_less_and_less_often() {
         }
     }
     let gaps: Vec<_> = begun.windows(2).map(|pair| pair[1].since(pair[0])).collect();
-    assert!(gaps.len() >= 3, "{gaps:?}");
-    for (gap, expected) in gaps.iter().zip([400..=605, 800..=1205, 1600..=2405, 3200..=4805]) {
-        assert!(expected.contains(gap), "{gaps:?}");
+    assert!(gaps.len() >= 2, "{gaps:?}");
+    for (gap, expected) in gaps.iter().zip([10_000, 20_000, 40_000]) {
+        assert!((expected..=expected + 10).contains(gap), "{gaps:?}");
     }
     assert_eq!(world.current(2), hung, "it is still there, to come back");
     world.accept(2);
@@ -381,4 +381,28 @@ fn a_reload_is_not_disturbed_by_replacements() {
     world.ready(2);
     world.ready(3);
     assert_eq!(world.published_slots(), [0, 1, 2, 3]);
+}
+
+#[test]
+fn what_a_hung_one_has_queued_is_moved_when_it_is_ended() {
+    let (mut world, hung) = replacing(100);
+    world.wait(100);
+    world.forget();
+    world.ready(2);
+    let left = Load {
+        connections: 3,
+        queue: 3,
+        ..IDLE
+    };
+    world.observe(hung, left);
+    assert!(world.rescues().contains(&Effect::Rescue { instance: hung }), "at once");
+    world.forget();
+    world.observe(hung, left);
+    assert!(world.rescues().is_empty(), "not at every look");
+    world.pass(1000);
+    world.observe(hung, left);
+    assert!(
+        world.rescues().contains(&Effect::Rescue { instance: hung }),
+        "after a second again"
+    );
 }

@@ -1,40 +1,45 @@
-//! The app's table, mapped into the controller's memory: reading it costs no system call, and a single row can be written while the
-//! kernel goes on adding to the others.
+//! A table that is the only value of a map, mapped into the controller's memory: reading it costs no system call, and a part of it can be
+//! written while the kernel goes on counting in the others.
 
-use std::{num::NonZeroUsize, os::fd::AsFd, ptr::NonNull};
+use std::{marker::PhantomData, num::NonZeroUsize, os::fd::AsFd, ptr::NonNull};
 
 use aya::{
     Ebpf,
     maps::{Map, MapData, MapError},
 };
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
-use reuse_common::app::{App, AppTable};
+use reuse_common::{
+    app::{App, AppTable},
+    group::{Group, GroupTable},
+};
 
 use super::{BpfError, in_map};
 
-pub(super) struct AppMap {
-    table: NonNull<AppTable>,
+/// The only value, of type `T`, of an array.
+pub(super) struct MappedTable<T> {
+    table: NonNull<T>,
     /// Programs are loaded with the numbers of their maps' descriptors: these must stay open till then.
     _map: MapData,
+    _owns: PhantomData<T>,
 }
 
 // SAFETY: the table is plain memory that is only read and written by volatile and atomic accesses.
-unsafe impl Send for AppMap {}
+unsafe impl<T> Send for MappedTable<T> {}
 // SAFETY: as above; a torn read of a counter can't happen, since each is one aligned word.
-unsafe impl Sync for AppMap {}
+unsafe impl<T> Sync for MappedTable<T> {}
 
-const SIZE: NonZeroUsize = NonZeroUsize::new(size_of::<AppTable>()).expect("the table has rows");
+impl<T> MappedTable<T> {
+    const SIZE: NonZeroUsize = NonZeroUsize::new(size_of::<T>()).expect("a table is not empty");
 
-impl AppMap {
-    pub(super) fn new(ebpf: &mut Ebpf) -> Result<Self, BpfError> {
-        let Some(Map::Array(data)) = ebpf.take_map("APP") else {
-            return Err(BpfError::Missing("APP"));
+    pub(super) fn new(ebpf: &mut Ebpf, name: &'static str) -> Result<Self, BpfError> {
+        let Some(Map::Array(data)) = ebpf.take_map(name) else {
+            return Err(BpfError::Missing(name));
         };
         // SAFETY: a new mapping, at an address of the kernel's choice; its length is the value's.
         let mapped = unsafe {
             mmap(
                 None,
-                SIZE,
+                Self::SIZE,
                 ProtFlags::PROT_READ | ProtFlags::PROT_WRITE,
                 MapFlags::MAP_SHARED,
                 data.fd().as_fd(),
@@ -45,11 +50,14 @@ impl AppMap {
             Ok(address) => Ok(Self {
                 table: address.cast(),
                 _map: data,
+                _owns: PhantomData,
             }),
-            Err(errno) => Err(in_map("APP")(MapError::IoError(errno.into()))),
+            Err(errno) => Err(in_map(name)(MapError::IoError(errno.into()))),
         }
     }
+}
 
+impl MappedTable<AppTable> {
     /// The live table.
     pub(super) fn view(&self) -> App {
         // SAFETY: the mapping is as large as the table, page-aligned, and lives as long as `self`, which no view outlives: views stay
@@ -58,10 +66,18 @@ impl AppMap {
     }
 }
 
-impl Drop for AppMap {
+impl MappedTable<GroupTable> {
+    /// The live table.
+    pub(super) fn view(&self) -> Group {
+        // SAFETY: as for an app's; views stay inside the methods of `GroupProgram`.
+        unsafe { Group::new(self.table.as_ptr()) }
+    }
+}
+
+impl<T> Drop for MappedTable<T> {
     fn drop(&mut self) {
         // SAFETY: nothing points into the mapping any more. It can't fail for a mapping that exists.
-        let unmapped = unsafe { munmap(self.table.cast(), SIZE.get()) };
+        let unmapped = unsafe { munmap(self.table.cast(), Self::SIZE.get()) };
         debug_assert!(unmapped.is_ok(), "the mapping exists");
     }
 }
