@@ -1,5 +1,5 @@
 //! When to look at the accept queues next: often while it matters, not at all while nothing happens, and never for more than a
-//! hundredth of a core unless a queue waits or a worker has a fault.
+//! hundredth of a core unless that would be too late to notice a hang.
 
 use std::time::Duration;
 
@@ -51,8 +51,8 @@ pub(super) struct Cadence {
     loose: Duration,
     /// Not longer while a queue waits, whatever looks cost: half of what counts as blindness (`reuse_common::stall`).
     longest_while_queued: Duration,
-    /// Not longer while a fault may end.
-    longest_while_faulty: Duration,
+    /// Not longer while a fault may end or a queue may begin to wait: that much later a hung worker is noticed.
+    longest_while_awake: Duration,
     quiet: u32,
     mean_cost: Duration,
 }
@@ -69,7 +69,7 @@ impl Cadence {
             tight: (hung_after / 10).clamp(TIGHT.0, TIGHT.1),
             loose: (hung_after / 4).clamp(LOOSE.0, LOOSE.1),
             longest_while_queued: hung_after / 4,
-            longest_while_faulty: hung_after / 2,
+            longest_while_awake: hung_after / 2,
             quiet: 0,
             mean_cost: Duration::ZERO,
         }
@@ -92,7 +92,7 @@ impl Cadence {
         }
         if seen.fault {
             self.quiet = 0;
-            return Next::After(self.tight.max(affordable.min(self.longest_while_faulty)));
+            return Next::After(self.tight.max(affordable.min(self.longest_while_awake)));
         }
         self.quiet = if seen.traffic { 0 } else { self.quiet.saturating_add(1) };
         let pause = self.first_pause();
@@ -105,7 +105,8 @@ impl Cadence {
 
     /// How long after the first connection to look: it is not worth a look before it may have been accepted.
     pub(super) fn first_pause(&self) -> Duration {
-        self.loose.max(self.mean_cost * SHARE_OF_A_CORE)
+        let affordable = self.mean_cost * SHARE_OF_A_CORE;
+        self.loose.max(affordable.min(self.longest_while_awake))
     }
 }
 
@@ -153,7 +154,7 @@ mod tests {
         for _ in 0..100 {
             cadence.paid(Duration::from_micros(400));
         }
-        assert_eq!(cadence.next(BUSY), Next::After(ms(60)));
+        assert_eq!(cadence.next(BUSY), Next::After(ms(25)), "half of hung_after");
         assert_eq!(cadence.next(FAULTY), Next::After(ms(25)), "half of hung_after");
         assert_eq!(
             cadence.next(QUEUED),
