@@ -50,6 +50,7 @@ const STABLE: Duration = Duration::from_secs(10);
 /// It could not be started, or every worker has failed. Nothing is left behind in either case.
 pub fn run(options: RunOptions) -> Result<(), Failure> {
     start_logging(options.verbosity);
+    give_back_large_blocks();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -295,6 +296,19 @@ fn machine_config(options: &RunOptions) -> Config {
 
 fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// To load a program takes 20 MB for a moment. The allocator learns from the first such block to keep the next ones, for each thread that
+/// uses them: 30 MB stayed resident instead of 11.
+fn give_back_large_blocks() {
+    #[cfg(target_env = "gnu")]
+    {
+        /// Where the allocator begins, too.
+        const LARGE_BYTES: libc::c_int = 128 * 1024;
+        // SAFETY: no other thread allocates yet, and a size is what this parameter takes.
+        let accepted = unsafe { libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE_BYTES) };
+        debug_assert_eq!(accepted, 1, "within the allocator's bounds");
+    }
 }
 
 /// The controller's diagnostics, and with `-v` what the programs log.

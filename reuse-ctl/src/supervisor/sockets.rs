@@ -183,7 +183,9 @@ impl Task {
         let Some(load) = self.groups.spare_loader() else { return };
         self.sockets.loading_spare = true;
         let happenings = self.happenings.clone();
-        self.go_on_beside(move || drop(happenings.blocking_send(Happening::SpareLoaded(load().map(Box::new)))));
+        self.go_on_beside(move || {
+            drop(happenings.blocking_send(Happening::SpareLoaded(load().map(Box::new))));
+        });
     }
 
     pub(super) fn on_spare(&mut self, loaded: Result<Box<GroupProgram>, BpfError>) {
