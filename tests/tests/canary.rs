@@ -109,8 +109,7 @@ fn assert_percent(what: &str, share: f64, expected: f64, tolerance: f64) {
 }
 
 #[track_caller]
-fn assert_five_percent(policy: &str) {
-    const CONNECTIONS: u16 = 20_000;
+fn assert_five_percent(policy: &str, connections: u16, evenness: f64) {
     let _turn = Heavy::turn();
     let _namespace = Namespace::enter();
     let app = four(&["--policy", policy]);
@@ -129,40 +128,42 @@ fn assert_five_percent(policy: &str) {
     );
     assert!(status.workers.iter().filter(|worker| worker.canary).count() == 1);
 
-    let answers = visit(CONNECTIONS);
-    let status = reconcile(&app, CONNECTIONS.into());
-    let share = percent(answers.of_label("v2"), CONNECTIONS.into());
+    let answers = visit(connections);
+    let status = reconcile(&app, connections.into());
+    let share = percent(answers.of_label("v2"), connections.into());
     assert_percent("the canary, as the servers say", share, 5.0, 0.5);
     assert_eq!(answers.of_label("v2"), answers.by_slot[&CANARY]);
     let selected: u64 = status.workers.iter().map(|worker| worker.selected_total).sum();
     let share = percent(status.worker(CANARY).selected_total, selected);
     assert_percent("the canary, as the kernel counts", share, 5.0, 0.5);
-    // The policy divides the rest as ever; by hash, evenly only on average.
+    // The policy divides the rest as ever.
     for slot in 0..CANARY {
-        let share = percent(answers.by_slot[&slot], CONNECTIONS.into());
-        assert_percent(&format!("worker {slot}"), share, 95.0 / 4.0, 2.5);
+        let share = percent(answers.by_slot[&slot], connections.into());
+        assert_percent(&format!("worker {slot}"), share, 95.0 / 4.0, evenness);
     }
     app.stop();
 }
 
 #[test]
 fn five_percent_of_hash() {
-    assert_five_percent("hash");
+    // By chance: with 20,000, half a percent is 3.2 standard deviations, and one run in 700 would fail; with 40,000 it is 4.6.
+    assert_five_percent("hash", 40_000, 2.5);
 }
 
 #[test]
 fn five_percent_of_round_robin() {
-    assert_five_percent("round-robin");
+    assert_five_percent("round-robin", 20_000, 0.1);
 }
 
 #[test]
 fn five_percent_of_least_loaded() {
-    assert_five_percent("least-loaded");
+    // Whoever gets a processor sooner has answered sooner, and gets more: 18 to 31 % were seen on two busy cores.
+    assert_five_percent("least-loaded", 20_000, 10.0);
 }
 
 #[test]
 fn five_percent_of_sticky() {
-    assert_five_percent("sticky");
+    assert_five_percent("sticky", 20_000, 2.5);
 }
 
 #[test]

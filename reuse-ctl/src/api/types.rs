@@ -344,7 +344,8 @@ pub struct Event {
     /// The main process concerned.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pid: Option<u32>,
-    /// A stable word: `spawned`, `active`, `draining`, `drained`, `stopping`, `exited`, `failed`, `backing_off`, `warning`, …
+    /// A stable word: `spawned`, `active`, `draining`, `drained`, `stopping`, `exited`, `failed`, `backing_off`, `hung`, `unhealthy`, `rescued`,
+    /// `recovered`, `weighed`, `warning`, …
     pub event: String,
     /// One line for a person.
     pub message: String,

@@ -81,10 +81,10 @@ impl GroupProgram {
     }
 
     /// Makes the instance's listener number `nth` selectable. It must be listening and a member of the group; it leaves by itself when
-    /// it closes. Putting the same socket there again is fine.
+    /// it closes.
     ///
     /// # Errors
-    /// EINVAL: not listening; EBADFD: of the other address family; EBUSY: in the array under another number.
+    /// EINVAL: not listening; EBADFD: of the other address family; EBUSY: in the array already.
     pub fn set_member(&mut self, instance: u16, nth: u16, listener: BorrowedFd<'_>) -> Result<(), BpfError> {
         self.members
             .set(member_index(instance, nth), &listener.as_fd().as_raw_fd(), 0)
