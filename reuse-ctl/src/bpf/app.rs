@@ -36,7 +36,9 @@ use tokio::io::unix::AsyncFd;
 
 use crate::process::cgroup::InstanceCgroup;
 
-use super::{BpfError, OBJECT, Pins, attach, in_map, mapped::MappedTable, program, refused, removed, take};
+use super::{
+    BpfError, OBJECT, Pins, attach, in_map, mapped::MappedTable, program, quiet::Undisturbed, refused, removed, take,
+};
 
 /// What the programs are told at the start.
 #[derive(Debug, Clone)]
@@ -98,6 +100,7 @@ impl AppPrograms {
     /// # Errors
     /// When the kernel refuses any of it.
     pub fn load(pins_folder: &Path, cgroup: &File, options: &AppOptions) -> Result<(Self, Notices), BpfError> {
+        let _undisturbed = Undisturbed::begin();
         let shared = Arc::new(SharedMaps {
             pins: Pins::create(pins_folder)?,
             client_capacity: options.client_capacity,

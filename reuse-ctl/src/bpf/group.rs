@@ -19,7 +19,10 @@ use reuse_common::{
     verdict::VerdictCounts,
 };
 
-use super::{AppPrograms, BpfError, app::SharedMaps, in_map, mapped::MappedTable, program, refused, removed, take};
+use super::{
+    AppPrograms, BpfError, app::SharedMaps, in_map, mapped::MappedTable, program, quiet::Undisturbed, refused, removed,
+    take,
+};
 
 /// Steers one group. Dropping it does not detach the program: that ends with the group's last listener, or by [`detach`](Self::detach).
 pub struct GroupProgram {
@@ -49,6 +52,7 @@ impl GroupProgram {
     }
 
     fn load_beside(shared: &SharedMaps, refuse_when_empty: bool) -> Result<Self, BpfError> {
+        let _undisturbed = Undisturbed::begin();
         let mut ebpf = shared.load_object()?;
         shared.follow_logs(&mut ebpf);
         let mut group = Self {

@@ -10,6 +10,7 @@ mod error;
 mod group;
 mod mapped;
 mod pins;
+mod quiet;
 
 use aya::{
     Ebpf,
