@@ -15,11 +15,15 @@ pub mod bpf;
 #[cfg(target_os = "linux")]
 pub mod cli;
 #[cfg(target_os = "linux")]
+pub mod config;
+#[cfg(target_os = "linux")]
 pub mod demo;
 #[cfg(target_os = "linux")]
 pub mod doctor;
 #[cfg(target_os = "linux")]
 pub mod group;
+#[cfg(target_os = "linux")]
+pub mod options;
 #[cfg(target_os = "linux")]
 pub mod process;
 #[cfg(target_os = "linux")]

@@ -8,8 +8,11 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, Args, Parser, Subcommand};
 use humantime::parse_duration;
+
+use super::sizes::{parse_bytes, parse_cores};
+use crate::options::{LogTarget, WhenEmpty};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -24,6 +27,14 @@ Exit codes: 0 done, 1 failed, 2 usage, 3 no such app or worker, 4 a deadline pas
 const FAULTS: &str = "Hung and unhealthy workers";
 
 const STICKY: &str = "Policy sticky";
+
+const ENDING: &str = "Starting and ending workers";
+
+const RECYCLING: &str = "Replacing workers that are well";
+
+const OUTPUT: &str = "Output of the workers";
+
+const ENVIRONMENT: &str = "Environment of the workers";
 
 /// Runs many processes of any server on one port; eBPF decides which of them gets a new connection
 #[derive(Debug, Parser)]
@@ -115,15 +126,25 @@ pub struct Run {
     /// How long connections may take to end
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = parse_duration)]
     pub drain_timeout: Duration,
-    /// Asks a worker to end
-    #[arg(long, value_name = "SIGNAL", default_value = "SIGTERM")]
-    pub stop_signal: String,
-    /// How long a worker without connections may take to end before it is killed
-    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = parse_duration)]
-    pub stop_timeout: Duration,
-    /// How long a worker may take until it listens
-    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = parse_duration)]
+    /// When a worker is ready, once it listens: at once (listener), after process.send('ready') (ipc), after READY=1 (notify), or
+    /// when GET of this path is answered
+    #[arg(help_heading = ENDING, long, value_name = "listener|ipc|notify|http:/PATH", default_value = "listener")]
+    pub ready: String,
+    /// How long a worker may take until it is ready; then its start has failed
+    #[arg(help_heading = ENDING, long, value_name = "TIME", default_value = "30s", value_parser = parse_duration)]
     pub ready_timeout: Duration,
+    /// Asks a worker to end [default: SIGTERM]
+    #[arg(help_heading = ENDING, long, value_name = "SIGNAL")]
+    pub stop_signal: Option<String>,
+    /// Ask by the message "shutdown" (process.on('message')) instead of the signal
+    #[arg(help_heading = ENDING, long)]
+    pub stop_message: bool,
+    /// How long a worker without connections may take to end before it is killed [default: 10s]
+    #[arg(help_heading = ENDING, long, value_name = "TIME", value_parser = parse_duration)]
+    pub stop_timeout: Option<Duration>,
+    /// What apps made for PM2 expect: SIGINT, 1600ms to end, and its names in the environment
+    #[arg(help_heading = ENDING, long)]
+    pub pm2_compat: bool,
     /// Withdraw a worker that accepts nothing for so long while connections wait in its queue; 0s: never
     #[arg(help_heading = FAULTS, long, value_name = "TIME", default_value = "50ms", value_parser = parse_duration)]
     pub hung_after: Duration,
@@ -151,6 +172,54 @@ pub struct Run {
     /// So many passed checks in a row make it healthy again
     #[arg(help_heading = FAULTS, long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub health_passes: u32,
+    /// Replace a worker that uses more memory: 300M
+    #[arg(help_heading = RECYCLING, long, value_name = "SIZE", value_parser = parse_bytes)]
+    pub max_memory: Option<u64>,
+    /// Replace a worker that is older (give or take a tenth, so that they do not all go at once)
+    #[arg(help_heading = RECYCLING, long, value_name = "TIME", value_parser = parse_duration)]
+    pub max_age: Option<Duration>,
+    /// Replace a worker that has accepted more connections (give or take a tenth)
+    #[arg(help_heading = RECYCLING, long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub max_connections: Option<u64>,
+    /// Replace all, one after the other, at these times: minute, hour, day, month, weekday; with seconds before them if there are six
+    #[arg(help_heading = RECYCLING, long, value_name = "EXPRESSION")]
+    pub cron: Option<String>,
+    /// Replace all when this file or folder changes, for development; may be given several times
+    #[arg(help_heading = RECYCLING, long, value_name = "PATH")]
+    pub watch: Vec<PathBuf>,
+    /// But not when this does; may be given several times [node_modules and what begins with a dot never count]
+    #[arg(help_heading = RECYCLING, long, value_name = "GLOB", requires = "watch")]
+    pub watch_ignore: Vec<String>,
+    /// Wait until nothing has changed for so long
+    #[arg(help_heading = RECYCLING, long, value_name = "TIME", default_value = "300ms", value_parser = parse_duration)]
+    pub watch_delay: Duration,
+    /// A worker may use so much memory at most, then the kernel ends it
+    #[arg(help_heading = RECYCLING, long, value_name = "SIZE", value_parser = parse_bytes)]
+    pub memory_limit: Option<u64>,
+    /// A worker may use so many cores at most: 0.5
+    #[arg(help_heading = RECYCLING, long, value_name = "CORES", value_parser = parse_cores)]
+    pub cpu_limit: Option<u32>,
+    /// To a file for each worker, or to the journal
+    #[arg(help_heading = OUTPUT, long, value_enum, value_name = "file|journald", hide_possible_values = true, default_value = "file")]
+    pub log: LogTarget,
+    /// Rotate a log file that is larger
+    #[arg(help_heading = OUTPUT, long, value_name = "SIZE", default_value = "32M", value_parser = parse_bytes)]
+    pub log_size: u64,
+    /// Keep so many rotated files of each
+    #[arg(help_heading = OUTPUT, long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(0..=100))]
+    pub log_keep: u16,
+    /// Run the command in this folder [default: the current one]
+    #[arg(help_heading = ENVIRONMENT, long, value_name = "DIR")]
+    pub cwd: Option<PathBuf>,
+    /// Take variables from this file: NAME=VALUE lines; may be given several times, the last of a name counts
+    #[arg(help_heading = ENVIRONMENT, long, value_name = "FILE")]
+    pub env_file: Vec<PathBuf>,
+    /// Give each worker the next number in this variable, from FIRST on [default: from what it is, or 0]
+    #[arg(help_heading = ENVIRONMENT, long, value_name = "NAME[=FIRST]")]
+    pub increment_var: Option<String>,
+    /// Add this to PORT from worker to worker, for apps whose workers do not share a port
+    #[arg(help_heading = ENVIRONMENT, long, value_name = "N", default_value_t = 0)]
+    pub port_step: u16,
     /// Let this group use the control socket, too
     #[arg(long, value_name = "GROUP")]
     pub control_group: Option<String>,
@@ -178,15 +247,6 @@ pub struct Run {
     /// The command and its arguments
     #[arg(last = true, required = true, value_name = "CMD")]
     pub command: Vec<OsString>,
-}
-
-/// What happens to new connections while no worker is active
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum WhenEmpty {
-    #[expect(missing_docs, reason = "clap would show it as help, and make the help twice as long")]
-    Park,
-    #[expect(missing_docs, reason = "as above")]
-    Refuse,
 }
 
 /// Show the workers: state, connections, queue, share

@@ -11,11 +11,11 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use super::apps::paths_of;
-use super::run::RunOptions;
 use super::table::counted;
 use super::{Context, Failure, output};
 use crate::api::client::Client;
 use crate::api::types::{ErrorKind, Status, WorkerState, WorkerStatus};
+use crate::options::RunOptions;
 
 const POLL: Duration = Duration::from_millis(50);
 /// Beyond the time that one worker may take: the set-up before, and a retry or two.
@@ -76,7 +76,7 @@ fn spawn(raw: &[OsString], log: &ControllerLog) -> Result<Child, Failure> {
 
 /// Waits until every worker is active.
 async fn ready(child: &mut Child, log: &mut ControllerLog, options: &RunOptions) -> Result<Status, Failure> {
-    let deadline = Instant::now() + options.ready_timeout + SLACK;
+    let deadline = Instant::now() + options.ready.timeout + SLACK;
     loop {
         let exited = child
             .try_wait()

@@ -21,6 +21,7 @@ mod reload;
 mod restart;
 pub mod run;
 mod scale;
+mod sizes;
 pub(crate) mod status;
 mod stop;
 pub(crate) mod table;

@@ -1,95 +1,25 @@
 //! `run`: from the arguments to checked [`RunOptions`], and on to the supervisor, here or in the background.
 
 use std::ffi::{OsStr, OsString};
-use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
-use reuse_common::Policy;
 
 use super::{Context, Failure, args, detach};
 use crate::api::commands::{self, MAX_WORKERS};
+use crate::options::{
+    EnvironmentOptions, HealthCheck, HealthOptions, Increment, LimitOptions, LogOptions, ReadyKind, ReadyOptions,
+    RecycleOptions, RunOptions, StickyOptions, StopOptions, WatchOptions,
+};
 use crate::process::paths::MAX_NAME_LEN;
 use crate::supervisor::interface::{HealthRules, HungRules};
 
-pub use args::WhenEmpty;
+/// How a worker is asked to end, and how long it may take.
+const STOP: (Signal, Duration) = (Signal::SIGTERM, Duration::from_secs(10));
 
-/// An app that is to run: everything the person said, checked as far as that goes without looking at the machine.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RunOptions {
-    /// The app's name: letters, digits, `.`, `_`, `-`.
-    pub name: String,
-    /// How many slots, 1…256.
-    pub workers: u16,
-    /// How workers are chosen.
-    pub policy: Policy,
-    /// The service ports; empty: every TCP port that a worker binds.
-    pub ports: Vec<u16>,
-    /// The listeners to hand over, with ports other than 0.
-    pub listen: Vec<SocketAddr>,
-    /// What happens to connections while nobody is published.
-    pub when_empty: WhenEmpty,
-    /// Whom the workers run as; absent: the user behind sudo, else the caller.
-    pub user: Option<String>,
-    /// How long connections may take to end.
-    pub drain_timeout: Duration,
-    /// Asks a worker to end.
-    pub stop_signal: Signal,
-    /// How long a worker without connections may take to end.
-    pub stop_timeout: Duration,
-    /// How long a worker may take until it listens.
-    pub ready_timeout: Duration,
-    /// What is done about hung workers.
-    pub hung: HungRules,
-    /// How workers are checked; absent: not at all.
-    pub health: Option<HealthOptions>,
-    /// The group that may use the control socket, too.
-    pub control_group: Option<String>,
-    /// The policy `sticky`.
-    pub sticky: StickyOptions,
-    /// 0: what happens to workers; 1: more; 2: also what the kernel program decides.
-    pub verbosity: u8,
-    /// Left in the background by `--detach`.
-    pub detached: bool,
-    /// The command and its arguments; never empty.
-    pub command: Vec<OsString>,
-}
-
-/// How the health of workers is checked.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HealthOptions {
-    /// What is asked.
-    pub check: HealthCheck,
-    /// Between two checks of one worker, 10 ms or more.
-    pub interval: Duration,
-    /// How long one may take.
-    pub timeout: Duration,
-    /// How many decide.
-    pub rules: HealthRules,
-}
-
-/// `--health`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum HealthCheck {
-    /// It accepts a connection.
-    Tcp,
-    /// It answers GET of this path with a status below 400.
-    Http(String),
-}
-
-/// What `sticky` remembers of clients.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct StickyOptions {
-    /// So many leading bits of an IPv4 address are one client, 1…32.
-    pub prefix4: u8,
-    /// So many leading bits of an IPv6 address are one client, 1…128.
-    pub prefix6: u8,
-    /// A client that was not seen for so long is forgotten.
-    pub ttl: Duration,
-    /// How many clients are remembered at most.
-    pub capacity: u32,
-}
+/// The same with `--pm2-compat`.
+const PM2_STOP: (Signal, Duration) = (Signal::SIGINT, Duration::from_millis(1600));
 
 /// More checks than a hundred per second and worker would be a load, not a check.
 const MIN_HEALTH_INTERVAL: Duration = Duration::from_millis(10);
@@ -126,78 +56,127 @@ pub fn resolve(arguments: args::Run) -> Result<RunOptions, Failure> {
         replace_after_ms: arguments.replace_hung_after.map(milliseconds),
         at_most_percent: arguments.max_hung,
     };
-    let health = health_options(&arguments)?;
-    let args::Run {
-        name,
-        workers,
-        policy,
-        mut ports,
-        mut listen,
-        when_empty,
-        user,
-        ..
-    } = arguments;
-    let args::Run {
-        drain_timeout,
-        stop_signal,
-        stop_timeout,
-        ready_timeout,
-        control_group,
-        ..
-    } = arguments;
-    let args::Run {
-        sticky_prefix4,
-        sticky_prefix6,
-        sticky_ttl,
-        sticky_capacity,
-        ..
-    } = arguments;
-    let args::Run {
-        verbose,
-        detached,
-        command,
-        ..
-    } = arguments;
-    let name = match name {
-        Some(name) => checked_name(name)?,
-        None => default_name(command.first().map_or(OsStr::new(""), |program| program))?,
+    let options = RunOptions {
+        name: match arguments.name.clone() {
+            Some(name) => checked_name(name)?,
+            None => default_name(arguments.command.first().map_or(OsStr::new(""), |program| program))?,
+        },
+        workers: worker_count(&arguments.workers)?,
+        policy: commands::policy_named(&arguments.policy)?,
+        ports: sorted(&arguments.ports),
+        listen: sorted(&arguments.listen),
+        when_empty: arguments.when_empty,
+        user: arguments.user.clone(),
+        ready: ReadyOptions {
+            kind: ready_kind(&arguments.ready)?,
+            timeout: arguments.ready_timeout,
+        },
+        stop: stop_options(&arguments)?,
+        hung,
+        health: health_options(&arguments)?,
+        recycle: RecycleOptions {
+            max_memory_bytes: arguments.max_memory,
+            max_age: arguments.max_age,
+            max_connections: arguments.max_connections,
+            cron: arguments.cron.clone(),
+            watch: watch_options(&arguments),
+        },
+        limits: LimitOptions {
+            memory_bytes: arguments.memory_limit,
+            cpu_percent: arguments.cpu_limit,
+        },
+        logs: LogOptions {
+            target: arguments.log,
+            max_bytes: arguments.log_size,
+            keep: arguments.log_keep,
+        },
+        environment: EnvironmentOptions {
+            variables: Vec::new(),
+            increment: arguments.increment_var.as_deref().map(increment).transpose()?,
+            port_step: arguments.port_step,
+            pm2_names: arguments.pm2_compat,
+        },
+        control_group: arguments.control_group,
+        sticky: StickyOptions {
+            prefix4: arguments.sticky_prefix4,
+            prefix6: arguments.sticky_prefix6,
+            ttl: arguments.sticky_ttl,
+            capacity: arguments.sticky_capacity,
+        },
+        verbosity: arguments.verbose,
+        detached: arguments.detached,
+        cwd: arguments.cwd,
+        command: arguments.command,
     };
-    if let Some(address) = listen.iter().find(|address| address.port() == 0) {
-        return Err(Failure::usage(
+    match options.listen.iter().find(|address| address.port() == 0) {
+        Some(address) => Err(Failure::usage(
             format!("--listen {address}: port 0 is no port"),
             "say the port that clients know",
-        ));
+        )),
+        None => Ok(options),
     }
-    ports.sort_unstable();
-    ports.dedup();
-    listen.sort_unstable();
-    listen.dedup();
-    let sticky = StickyOptions {
-        prefix4: sticky_prefix4,
-        prefix6: sticky_prefix6,
-        ttl: sticky_ttl,
-        capacity: sticky_capacity,
-    };
-    Ok(RunOptions {
-        name,
-        workers: worker_count(&workers)?,
-        policy: commands::policy_named(&policy)?,
-        ports,
-        listen,
-        when_empty,
-        user,
-        drain_timeout,
-        stop_signal: signal_named(&stop_signal)?,
-        stop_timeout,
-        ready_timeout,
-        hung,
-        health,
-        control_group,
-        sticky,
-        verbosity: verbose,
-        detached,
-        command,
+}
+
+fn sorted<T: Ord + Clone>(values: &[T]) -> Vec<T> {
+    let mut values = values.to_vec();
+    values.sort_unstable();
+    values.dedup();
+    values
+}
+
+fn ready_kind(text: &str) -> Result<ReadyKind, Failure> {
+    match text {
+        "listener" => Ok(ReadyKind::Listener),
+        "ipc" => Ok(ReadyKind::Ipc),
+        "notify" => Ok(ReadyKind::Notify),
+        other => match other.strip_prefix("http:") {
+            Some(path) if commands::check_path(path).is_ok() => Ok(ReadyKind::Http(path.to_owned())),
+            _ => Err(Failure::usage(
+                format!("--ready {other} is no way to be ready"),
+                "say `listener`, `ipc`, `notify`, or a path like http:/ready",
+            )),
+        },
+    }
+}
+
+/// PM2's, where its ways are wanted and nothing else was said.
+fn stop_options(arguments: &args::Run) -> Result<StopOptions, Failure> {
+    let (signal, timeout) = if arguments.pm2_compat { PM2_STOP } else { STOP };
+    Ok(StopOptions {
+        drain_timeout: arguments.drain_timeout,
+        signal: arguments.stop_signal.as_deref().map_or(Ok(signal), signal_named)?,
+        message: arguments.stop_message,
+        timeout: arguments.stop_timeout.unwrap_or(timeout),
     })
+}
+
+fn watch_options(arguments: &args::Run) -> Option<WatchOptions> {
+    if arguments.watch.is_empty() {
+        return None;
+    }
+    Some(WatchOptions {
+        paths: arguments.watch.clone(),
+        ignore: arguments.watch_ignore.clone(),
+        delay: arguments.watch_delay,
+    })
+}
+
+/// `NAME` or `NAME=FIRST`.
+fn increment(text: &str) -> Result<Increment, Failure> {
+    let (name, first) = match text.split_once('=') {
+        Some((name, first)) => (name, first.parse().map(Some)),
+        None => (text, Ok(None)),
+    };
+    match first {
+        Ok(first) if !name.is_empty() => Ok(Increment {
+            name: name.to_owned(),
+            first,
+        }),
+        _ => Err(Failure::usage(
+            format!("--increment-var {text} is no variable"),
+            "say one like `PORT` or `PORT=3000`",
+        )),
+    }
 }
 
 fn health_options(arguments: &args::Run) -> Result<Option<HealthOptions>, Failure> {
@@ -303,6 +282,9 @@ mod tests {
 
     use super::*;
     use crate::api::types::ErrorKind;
+    use reuse_common::Policy;
+
+    use crate::options::{LogTarget, WhenEmpty};
 
     fn resolved(line: &str) -> Result<RunOptions, Failure> {
         let arguments = args::Arguments::try_parse_from(line.split(' ')).map_err(|error| Failure::from(&error))?;
@@ -323,10 +305,25 @@ mod tests {
             listen: vec![],
             when_empty: WhenEmpty::Park,
             user: None,
-            drain_timeout: Duration::from_secs(30),
-            stop_signal: Signal::SIGTERM,
-            stop_timeout: Duration::from_secs(10),
-            ready_timeout: Duration::from_secs(30),
+            ready: ReadyOptions {
+                kind: ReadyKind::Listener,
+                timeout: Duration::from_secs(30),
+            },
+            stop: StopOptions {
+                drain_timeout: Duration::from_secs(30),
+                signal: Signal::SIGTERM,
+                message: false,
+                timeout: Duration::from_secs(10),
+            },
+            recycle: RecycleOptions::default(),
+            limits: LimitOptions::default(),
+            logs: LogOptions {
+                target: LogTarget::File,
+                max_bytes: 32 << 20,
+                keep: 1,
+            },
+            environment: EnvironmentOptions::default(),
+            cwd: None,
             hung: HungRules {
                 hung_after_ms: 50,
                 rescue_after_ms: 10,
@@ -367,11 +364,11 @@ mod tests {
             (vec![80, 81], vec!["[::1]:443".parse().expect("an address")])
         );
         assert_eq!(
-            (options.when_empty, options.stop_signal),
+            (options.when_empty, options.stop.signal),
             (WhenEmpty::Refuse, Signal::SIGINT)
         );
         assert_eq!(
-            (options.drain_timeout, options.stop_timeout),
+            (options.stop.drain_timeout, options.stop.timeout),
             (Duration::from_secs(120), Duration::from_millis(500))
         );
         assert_eq!(
@@ -412,6 +409,10 @@ mod tests {
             ("--name ..", "the app's name \"..\" begins with a dot"),
             ("--listen 127.0.0.1:0", "--listen 127.0.0.1:0: port 0 is no port"),
             ("--stop-signal SIGNAL", "--stop-signal SIGNAL is no signal"),
+            ("--ready soon", "--ready soon is no way to be ready"),
+            ("--ready http:ready", "--ready http:ready is no way to be ready"),
+            ("--increment-var =3", "--increment-var =3 is no variable"),
+            ("--increment-var A=x", "--increment-var A=x is no variable"),
             ("--health nonsense", "--health nonsense is no check"),
             ("--health http://x/", "--health http://x/ is no check"),
             (

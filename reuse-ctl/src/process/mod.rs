@@ -15,7 +15,7 @@ pub mod launch;
 pub mod listen;
 mod lock;
 pub mod logs;
-mod os_text;
+pub(crate) mod os_text;
 pub mod paths;
 pub mod shim;
 pub mod socket;

@@ -28,25 +28,22 @@ impl Text {
     }
 }
 
-pub(super) fn serialize<S: Serializer>(value: &impl AsRef<OsStr>, serializer: S) -> Result<S::Ok, S::Error> {
+pub(crate) fn serialize<S: Serializer>(value: &impl AsRef<OsStr>, serializer: S) -> Result<S::Ok, S::Error> {
     Text::of(value.as_ref()).serialize(serializer)
 }
 
-pub(super) fn deserialize<'de, T: From<OsString>, D: Deserializer<'de>>(deserializer: D) -> Result<T, D::Error> {
+pub(crate) fn deserialize<'de, T: From<OsString>, D: Deserializer<'de>>(deserializer: D) -> Result<T, D::Error> {
     Ok(Text::deserialize(deserializer)?.into_os().into())
 }
 
-pub(super) mod list {
+pub(crate) mod list {
     use super::{Deserialize as _, Deserializer, OsStr, OsString, Serializer, Text};
 
-    pub(in crate::process) fn serialize<S: Serializer>(
-        values: &[impl AsRef<OsStr>],
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
+    pub(crate) fn serialize<S: Serializer>(values: &[impl AsRef<OsStr>], serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_seq(values.iter().map(|value| Text::of(value.as_ref())))
     }
 
-    pub(in crate::process) fn deserialize<'de, T: From<OsString>, D: Deserializer<'de>>(
+    pub(crate) fn deserialize<'de, T: From<OsString>, D: Deserializer<'de>>(
         deserializer: D,
     ) -> Result<Vec<T>, D::Error> {
         let values = Vec::<Text>::deserialize(deserializer)?;

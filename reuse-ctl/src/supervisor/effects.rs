@@ -107,6 +107,7 @@ impl Task {
             binds: Vec::new(),
             accepted: Vec::new(),
             problem: None,
+            announced_ready: false,
             ready: false,
             was_ready: false,
         };

@@ -18,8 +18,8 @@ use super::{
 };
 use crate::{
     api::types::WorkerState,
-    cli::run::{HealthCheck, HealthOptions},
     group::Opened,
+    options::{HealthCheck, HealthOptions},
 };
 
 /// When whom to check.

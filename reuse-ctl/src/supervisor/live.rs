@@ -57,6 +57,8 @@ pub(super) struct Live {
     pub(super) accepted: Vec<SocketAddr>,
     /// What is known to be wrong with it, for a person.
     pub(super) problem: Option<String>,
+    /// Whether it has said itself that it is ready, in the way that `--ready` wants: by a message, or to its `NOTIFY_SOCKET`.
+    pub(super) announced_ready: bool,
     /// Whether the machine was told that it is ready.
     pub(super) ready: bool,
     /// Whether it ever was.

@@ -22,12 +22,10 @@ use super::{
 use crate::{
     api::{Handle, server},
     bpf::{AppOptions, BpfError, Notices},
-    cli::{
-        Failure,
-        run::{RunOptions, WhenEmpty},
-    },
+    cli::Failure,
     doctor,
     group::{GroupError, Groups, GroupsOptions, Guard, diag::Diag},
+    options::{RunOptions, WhenEmpty},
     process::{
         cgroup::AppCgroup,
         identity::{self, Identity},
@@ -164,9 +162,9 @@ fn prepare(options: &RunOptions, console: &Console) -> Result<Prepared, Failure>
         identity,
         ports: options.ports.clone(),
         listen: options.listen.clone(),
-        stop_signal: options.stop_signal,
-        drain_timeout_ms: milliseconds(options.drain_timeout),
-        ready_timeout: options.ready_timeout,
+        stop_signal: options.stop.signal,
+        drain_timeout_ms: milliseconds(options.stop.drain_timeout),
+        ready_timeout: options.ready.timeout,
         paths,
         versions: vec![command],
         verbosity: options.verbosity,
@@ -281,9 +279,9 @@ fn machine_config(options: &RunOptions) -> Config {
     let ms = milliseconds;
     Config {
         workers: options.workers,
-        ready_timeout_ms: ms(options.ready_timeout),
-        drain_timeout_ms: ms(options.drain_timeout),
-        stop_timeout_ms: ms(options.stop_timeout),
+        ready_timeout_ms: ms(options.ready.timeout),
+        drain_timeout_ms: ms(options.stop.drain_timeout),
+        stop_timeout_ms: ms(options.stop.timeout),
         backoff_min_ms: ms(BACKOFF.0),
         backoff_max_ms: ms(BACKOFF.1),
         crash_limit: CRASH_LIMIT,

@@ -34,8 +34,8 @@ use crate::{
         types::{Event, Reply, WorkerState},
     },
     bpf::Notices,
-    cli::run::HealthOptions,
     group::{Groups, diag::Diag},
+    options::HealthOptions,
 };
 
 /// Everything that the controller knows and may change.

@@ -1,0 +1,80 @@
+//! How amounts of memory and of processor time are written.
+
+/// `512`, `300M`, `1.5G`, with or without a B: bytes. K, M, G and T are powers of 1024, as everywhere where memory is meant.
+///
+/// # Errors
+/// What would have been right.
+pub(crate) fn parse_bytes(text: &str) -> Result<u64, String> {
+    let hint = || format!("{text:?} is no size: say one like 300M or 1.5G");
+    let upper = text.trim().to_ascii_uppercase();
+    let upper = upper.strip_suffix("IB").or(upper.strip_suffix('B')).unwrap_or(&upper);
+    let (number, unit) = match upper.char_indices().last() {
+        Some((at, unit)) if unit.is_ascii_alphabetic() => (&upper[..at], Some(unit)),
+        _ => (upper, None),
+    };
+    let exponent = match unit {
+        None => 0,
+        Some(unit) => 1 + "KMGT".find(unit).ok_or_else(hint)?,
+    };
+    let number: f64 = number.trim().parse().map_err(|_| hint())?;
+    let bytes = number * 1024_f64.powi(i32::try_from(exponent).expect("at most 4"));
+    if !bytes.is_finite() || bytes < 1.0 || bytes > 2_f64.powi(60) {
+        return Err(hint());
+    }
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "in range, as was just seen"
+    )]
+    Ok(bytes as u64)
+}
+
+/// `0.5`, `2`: hundredths of a core.
+///
+/// # Errors
+/// What would have been right.
+pub(crate) fn parse_cores(text: &str) -> Result<u32, String> {
+    let cores: f64 = text.trim().parse().unwrap_or(f64::NAN);
+    if (0.01..=10_000.0).contains(&cores) {
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "in range, as was just seen"
+        )]
+        Ok((cores * 100.0).round() as u32)
+    } else {
+        Err(format!("{text:?} is no number of cores: say one like 0.5 or 2"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes() {
+        for (text, bytes) in [
+            ("1", 1),
+            ("512B", 512),
+            ("1k", 1024),
+            ("300M", 300 << 20),
+            ("1.5G", 3 << 29),
+            ("2GiB", 2 << 30),
+            ("1 TB", 1 << 40),
+        ] {
+            assert_eq!(parse_bytes(text), Ok(bytes), "{text}");
+        }
+        for text in ["", "M", "0", "-1M", "1X", "1e300G", "nanM", "ä"] {
+            assert!(parse_bytes(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn cores() {
+        assert_eq!(parse_cores("0.5"), Ok(50));
+        assert_eq!(parse_cores("2"), Ok(200));
+        for text in ["", "0", "-1", "all", "nan"] {
+            assert!(parse_cores(text).is_err(), "{text}");
+        }
+    }
+}
