@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use reuse_tests::{App, Namespace, kernel, wait};
 
-use crate::process::cpu_seconds;
+use crate::process::{cpu_seconds, status_number};
 use crate::programs::{Programs, Statistics};
 use crate::server;
 use crate::traffic::{self, Round};
@@ -38,6 +38,8 @@ pub(crate) struct Rate {
     pub(crate) cpu_ratio: Vec<f64>,
     /// CPU time per connection in microseconds, of each plain round.
     pub(crate) plain_cpu_us: Vec<f64>,
+    /// How often a server went to sleep and was woken per connection: in the plain rounds, and in the others.
+    pub(crate) wakes: (Vec<f64>, Vec<f64>),
     /// What the programs used, and in how many connections; not for the control.
     pub(crate) programs: Option<(Programs, u64)>,
     /// Share of a core that the controller uses while its servers are busy, of each steered round; not for the control.
@@ -109,6 +111,7 @@ fn compare(policy: &'static str, pairs: usize, length: Duration, plain: &Plain, 
         ratio: Vec::new(),
         cpu_ratio: Vec::new(),
         plain_cpu_us: Vec::new(),
+        wakes: (Vec::new(), Vec::new()),
         programs: None,
         controller_busy: Vec::new(),
         controller_idle: Vec::new(),
@@ -130,6 +133,8 @@ fn compare(policy: &'static str, pairs: usize, length: Duration, plain: &Plain, 
         rate.cpu_ratio
             .push((steered.cpu_us + steered.controller_us) / base.cpu_us);
         rate.plain_cpu_us.push(base.cpu_us);
+        rate.wakes.0.push(base.wakes);
+        rate.wakes.1.push(steered.wakes);
         if other.controller.is_some() {
             rate.controller_busy.push(steered.controller_share);
             rate.controller_idle.push(base.controller_share);
@@ -152,6 +157,8 @@ struct Measured {
     per_second: f64,
     /// CPU time per connection of client and servers.
     cpu_us: f64,
+    /// How often a server was woken, per connection.
+    wakes: f64,
     /// CPU time per connection of the controller.
     controller_us: f64,
     /// Share of a core that the controller used.
@@ -162,16 +169,25 @@ impl Side {
     /// A round of this side; the controller is watched also while its servers are idle.
     fn round(&self, length: Duration, controller: Option<u32>) -> anyhow::Result<Measured> {
         let controller_seconds = || controller.map_or(Ok(0.0), cpu_seconds);
+        let sleeps = self.sleeps()?;
         let before = (self.cpu_seconds()?, controller_seconds()?);
         let Round { connections, seconds } = traffic::run(self.address, length)?;
         let used = self.cpu_seconds()? - before.0;
         let controller_used = controller_seconds()? - before.1;
+        let wakes = self.sleeps()? - sleeps;
         Ok(Measured {
             per_second: connections as f64 / seconds,
             cpu_us: used * 1e6 / connections as f64,
+            wakes: wakes as f64 / connections as f64,
             controller_us: controller_used * 1e6 / connections as f64,
             controller_share: controller_used / seconds,
         })
+    }
+
+    /// How often the servers, of one thread each, have gone to sleep so far.
+    fn sleeps(&self) -> anyhow::Result<u64> {
+        let sleeps = |&pid: &u32| status_number(pid, "voluntary_ctxt_switches");
+        self.processes.iter().map(sleeps).sum()
     }
 
     fn cpu_seconds(&self) -> anyhow::Result<f64> {
