@@ -12,10 +12,11 @@ use anyhow::{Context as _, bail, ensure};
 use aya_obj::{Object, generated::bpf_map_type::BPF_MAP_TYPE_ARRAY};
 use reuse_common::{
     app::{App, AppTable},
-    client::{ClientMask, ClientRecord},
-    group::{Group, GroupTable},
-    limits::MAX_PORTS,
-    load::InstanceLoad,
+    choose,
+    client::{ClientKey, ClientMask, ClientRecord},
+    group::{Group, GroupTable, Published},
+    limits::{MAX_PORTS, member_index},
+    load::{InstanceLoad, Moment},
     rendezvous::Buckets,
     seats::{Membership, Seat},
     settings::Settings,
@@ -32,7 +33,7 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!("../../src/bpf/reuse.bpf.o");
 
 /// What the program sees of the world: any time, hash and client will do.
 const NOW_NS: u64 = 1 << 40;
-const HASH: u32 = 0x1234_5678;
+const HASH: u32 = 0x1234_5677;
 const CLIENT: u32 = u32::from_ne_bytes([127, 0, 0, 1]);
 const IPV4: u32 = (0x0800_u16).to_be() as u32;
 
@@ -172,6 +173,8 @@ impl World {
     }
 
     fn run(&mut self, program: &Program, case: Case, workers: u16) -> anyhow::Result<Executed> {
+        let expected = self.expected(case);
+        let mut selected = None;
         let mut stack = Stack::EMPTY;
         let mut memory = Memory::new(&mut stack);
         // SAFETY: all of them are plain integers.
@@ -184,7 +187,7 @@ impl World {
             )
         };
         let (mut helpers, mut inlined) = (0, 0);
-        let call = |helper, [first, _, third, length, _]: [u64; 5]| {
+        let call = |helper, [first, _, third, fourth, _]: [u64; 5]| {
             helpers += 1;
             match helper {
                 // map_lookup_elem
@@ -203,12 +206,15 @@ impl World {
                 7 => Ok(HASH.into()),
                 // skb_load_bytes_relative
                 68 => {
-                    ensure!(length == 4, "{length} bytes of a packet: which?");
+                    ensure!(fourth == 4, "{fourth} bytes of a packet: which?");
                     memory.write(third, 4, CLIENT.into())?;
                     Ok(0)
                 }
                 // sk_select_reuseport
-                82 => Ok(0),
+                82 => {
+                    selected = Some(memory.read(third, 4)?);
+                    Ok(0)
+                }
                 // ktime_get_coarse_ns
                 160 => Ok(NOW_NS),
                 _ => bail!("the program calls helper {helper} of include/uapi/linux/bpf.h: what does it return?"),
@@ -217,7 +223,11 @@ impl World {
         let (action, counts) = machine::run(&program.instructions, &memory, context, call)?;
         let Counts { instructions, atomics } = counts;
         drop(memory);
-        self.check(case, action)?;
+        ensure!(
+            action == 1 && selected == expected,
+            "the program returned {action} and selected {selected:?}, not {expected:?}"
+        );
+        self.check(case)?;
         Ok(Executed {
             case: case.name(),
             workers,
@@ -228,17 +238,33 @@ impl World {
         })
     }
 
-    /// SK_PASS; and our program has chosen, which is the path that was meant.
-    fn check(&mut self, case: Case, action: u64) -> anyhow::Result<()> {
+    /// Whom the program must select, as the same decisions compiled for this machine have it: this is how a mistake of the machine shows.
+    fn expected(&mut self, case: Case) -> Option<u64> {
+        // SAFETY: the tables outlive the views.
+        let (app, group) = unsafe { (App::new(&raw mut *self.app), Group::new(&raw mut *self.group)) };
+        let Published { membership, buckets } = group.published();
+        let (loads, moment) = (app.loads(), Moment::at(NOW_NS));
+        let client = ClientKey::from_v4(CLIENT, &app.settings().client_mask);
+        let place = match case {
+            Case::Empty => return None,
+            Case::Blind => return Some(u64::from(HASH & 3)),
+            Case::Hash => choose::by_hash(membership, buckets, HASH),
+            // The first turn; and the slot that is recorded.
+            Case::RoundRobin | Case::StickyHit => 0,
+            Case::LeastLoaded => choose::by_load(membership, loads, moment, HASH),
+            Case::StickyNew => choose::for_new_client(membership, buckets, loads, &client, moment),
+        };
+        Some(member_index(membership.seat(place).instance(), 0).into())
+    }
+
+    /// Our program must have taken the path of a new connection, which ends with a count.
+    fn check(&mut self, case: Case) -> anyhow::Result<()> {
         // SAFETY: the table outlives the view.
         let chosen = unsafe { Group::new(&raw mut *self.group) }
             .verdicts()
             .get(Verdict::Chosen);
         let is_ours = !matches!(case, Case::Empty | Case::Blind);
-        ensure!(
-            action == 1 && chosen == u64::from(is_ours),
-            "the program returned {action} and chose {chosen} times"
-        );
+        ensure!(chosen == u64::from(is_ours), "the program chose {chosen} times");
         Ok(())
     }
 }
