@@ -8,7 +8,7 @@
 //! numbers), two lines above; sticky hashes the address and walks an LRU table's chain (60), and for a new client also reads the
 //! lines of up to 32 workers (1.5 ns each). For the rate: 0.2 µs for the selection and 0.5 µs for counting state changes, of some 50 µs.
 
-/// The cases of the bench `selection` besides the empty program, in the order of the report.
+/// The cases of the bench `selection` besides the two programs that they are compared with, in the order of the report.
 pub(crate) const CASES: [&str; 5] = [
     "hash",
     "round-robin",

@@ -1,14 +1,18 @@
 //! The report, as Markdown.
 
+mod reasons;
+mod selections;
+
 use std::fmt::{self, Formatter};
 
 use crate::document::{self, Target};
 use crate::machine::Machine;
 use crate::pairs::Rate;
-use crate::predictions::{self, CASES, RATIO_TARGET, RATIO_TOLERANCE, TIME_TOLERANCE};
+use crate::predictions::{self, RATIO_TARGET, RATIO_TOLERANCE};
 use crate::programs::Used;
 use crate::selection::{Selection, Step};
 use crate::spread::Spread;
+use selections::{Cost, Selections};
 
 /// Everything that was measured.
 pub(crate) struct Report {
@@ -32,7 +36,7 @@ impl fmt::Display for Report {
         write!(f, "\n{}", document::targets(&self.targets()))?;
         self.write_rates(f)?;
         self.write_steps(f)?;
-        self.write_selections(f)?;
+        write!(f, "{}", Selections(&self.selection))?;
         self.write_programs(f)
     }
 }
@@ -54,20 +58,14 @@ impl Report {
                 reached: ratio.reaches(RATIO_TARGET),
             }
         });
-        // The largest group that there is a target for stands for the case; all of them are in the table below.
-        let costs = CASES.iter().filter_map(|case| {
-            let sizes = self.selection.sizes();
-            let (workers, aim) = sizes
-                .into_iter()
-                .rev()
-                .find_map(|workers| Some((workers, predictions::selection_target_ns(case, workers)?)))?;
-            let above = Spread::of_differences(self.selection.ns(case, workers)?, self.selection.ns("empty", workers)?);
-            Some(Target {
-                what: format!("a selection above an empty program, {case}, {workers} workers"),
-                aim: format!("≤ {aim:.0} ns"),
-                measured: format!("{} ns", above.shown(0)),
-                reached: Some(above.median <= aim),
-            })
+        let costs = Cost::all(&self.selection).into_iter().map(|cost| Target {
+            what: format!(
+                "a selection above an empty program, {}, {} workers",
+                cost.case, cost.workers
+            ),
+            aim: format!("≤ {:.0} ns", cost.aim_ns),
+            measured: format!("{} ns", cost.above.shown(0)),
+            reached: Some(cost.is_reached()),
         });
         rates.chain(costs).collect()
     }
@@ -139,68 +137,6 @@ impl Report {
             }
         }
         Ok(())
-    }
-
-    fn write_selections(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let Selection {
-            rounds, connections, ..
-        } = self.selection;
-        writeln!(f, "\n## Nanoseconds per selection\n")?;
-        writeln!(
-            f,
-            "The kernel's run-time statistics of `select`, {rounds} rounds of {connections} real connections per case, the cases taking \
-             turns. *Above empty* is less a program of two instructions in a group of the same size in the same round. Between two selections \
-             the processor does all that a connection costs, so code and data are as cold as in service. *Warm* is the same, above empty, for UDP \
-             datagrams sent in a row: about the program's own work, and the rest of the time is waiting for memory.\n"
-        )?;
-        writeln!(
-            f,
-            "| workers | case | ns per run | above empty, ns | predicted | | target | | warm, ns |"
-        )?;
-        writeln!(f, "|---|---|---|---|---|---|---|---|---|")?;
-        for workers in self.selection.sizes() {
-            if let Some(empty) = self.selection.ns("empty", workers) {
-                let shown = Spread::of(empty).shown(0);
-                writeln!(f, "| {workers} | empty program | {shown} | | | | | | |")?;
-            }
-            for case in CASES {
-                self.write_selection(f, case, workers)?;
-            }
-        }
-        writeln!(
-            f,
-            "\nA prediction is missed when the median is off by more than {:.0} % of it.",
-            100.0 * TIME_TOLERANCE
-        )
-    }
-
-    fn write_selection(&self, f: &mut Formatter<'_>, case: &str, workers: u16) -> fmt::Result {
-        let cold = self
-            .selection
-            .ns(case, workers)
-            .zip(self.selection.ns("empty", workers));
-        let warm = self
-            .selection
-            .warm_ns(case, workers)
-            .zip(self.selection.warm_ns("empty", workers));
-        let (Some((ns, empty)), Some((warm_ns, warm_empty))) = (cold, warm) else {
-            return Ok(());
-        };
-        let above = Spread::of_differences(ns, empty);
-        let predicted = predictions::selection_ns(case, workers);
-        let hit = predicted.is_some_and(|predicted| (above.median - predicted).abs() <= TIME_TOLERANCE * predicted);
-        let aim = predictions::selection_target_ns(case, workers);
-        writeln!(
-            f,
-            "| {workers} | {case} | {} | {} | {} | {} | {} | {} | {} |",
-            Spread::of(ns).shown(0),
-            above.shown(0),
-            predicted.map_or_else(|| "–".to_owned(), |predicted| format!("{predicted:.0}")),
-            document::foretold(hit),
-            aim.map_or_else(|| "–".to_owned(), |aim| format!("≤ {aim:.0}")),
-            aim.map_or("", |aim| document::reached(Some(above.median <= aim))),
-            Spread::of_differences(warm_ns, warm_empty).shown(0),
-        )
     }
 
     fn write_programs(&self, f: &mut Formatter<'_>) -> fmt::Result {
