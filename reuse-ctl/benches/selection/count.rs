@@ -159,7 +159,7 @@ impl World {
         let slots: Vec<_> = seats.iter().map(|seat| (seat.slot(), seat.share())).collect();
         let mut buckets = Box::new(Buckets::EMPTY);
         buckets.assign(&slots);
-        group_view.publish(Membership::new(seats), Some(&buckets));
+        group_view.publish(Membership::new(seats), &buckets);
         Self {
             app,
             group,
@@ -242,17 +242,17 @@ impl World {
     fn expected(&mut self, case: Case) -> Option<u64> {
         // SAFETY: the tables outlive the views.
         let (app, group) = unsafe { (App::new(&raw mut *self.app), Group::new(&raw mut *self.group)) };
-        let Published { membership, buckets } = group.published();
+        let Published { membership, places } = group.published();
         let (loads, moment) = (app.loads(), Moment::at(NOW_NS));
         let client = ClientKey::from_v4(CLIENT, &app.settings().client_mask);
         let place = match case {
             Case::Empty => return None,
             Case::Blind => return Some(u64::from(HASH & 3)),
-            Case::Hash => choose::by_hash(membership, buckets, HASH),
+            Case::Hash => choose::by_hash(places, HASH),
             // The first turn; and the slot that is recorded.
             Case::RoundRobin | Case::StickyHit => 0,
             Case::LeastLoaded => choose::by_load(membership, loads, moment, HASH),
-            Case::StickyNew => choose::for_new_client(membership, buckets, loads, &client, moment),
+            Case::StickyNew => choose::for_new_client(membership, places, loads, &client, moment),
         };
         Some(member_index(membership.seat(place).instance(), 0).into())
     }

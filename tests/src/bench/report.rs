@@ -80,21 +80,23 @@ impl Report {
              and controller share one core, so that the rate is one over the CPU time of a connection (what two cores do to each other's caches is \
              not in it). A connection is connect, one byte, one byte, close; the server \
              does nothing else, so this is the case in which steering weighs most. *Control* is plain against a second plain group: what \
-             the method itself adds. CPU is that of client, servers and controller together.\n"
+             the method itself adds. CPU is that of client, servers and controller together. *Wakes* is how often a server had gone to sleep and was \
+             woken, per connection: a choice by hash gives one server two connections in a row every so often, and one wake does for both; an even \
+             spread wakes a server for each.\n"
         )?;
         writeln!(
             f,
             "| policy | plain, connections/s | steered ÷ plain | 95 % | predicted | | target ≥ {RATIO_TARGET} | CPU per connection, steered ÷ plain | \
-             controller's share of a core: busy, idle |"
+             wakes: plain, steered | controller's share of a core: busy, idle |"
         )?;
-        writeln!(f, "|---|---|---|---|---|---|---|---|---|")?;
+        writeln!(f, "|---|---|---|---|---|---|---|---|---|---|")?;
         for rate in &self.rates {
             let ratio = Spread::of(&rate.ratio);
             let predicted = predictions::rate_ratio(rate.policy);
             let hit = predicted.is_some_and(|predicted| (ratio.median - predicted).abs() <= RATIO_TOLERANCE);
             writeln!(
                 f,
-                "| {} | {} | {} | {:.3} … {:.3} | {} | {} | {} | {} | {} |",
+                "| {} | {} | {} | {:.3} … {:.3} | {} | {} | {} | {} | {:.2}, {:.2} | {} |",
                 rate.policy,
                 Spread::of(&rate.plain).shown(0),
                 ratio.shown(3),
@@ -104,6 +106,8 @@ impl Report {
                 document::foretold(hit),
                 document::reached(ratio.reaches(RATIO_TARGET)),
                 Spread::of(&rate.cpu_ratio).shown(3),
+                Spread::of(&rate.wakes.0).median,
+                Spread::of(&rate.wakes.1).median,
                 controller(rate),
             )?;
         }
