@@ -13,7 +13,7 @@ use reuse_tests::{App, Namespace, kernel, wait};
 
 use crate::process::{cpu_seconds, status_number};
 use crate::programs::{Programs, Statistics};
-use crate::server;
+use crate::server::Subject;
 use crate::traffic::{self, Round};
 
 const WORKERS: usize = 4;
@@ -28,6 +28,8 @@ const WARM_UP: Duration = Duration::from_secs(1);
 /// What was measured under one policy.
 #[derive(Debug)]
 pub(crate) struct Rate {
+    /// What was served by.
+    pub(crate) subject: Subject,
     /// `control` is plain against plain.
     pub(crate) policy: &'static str,
     /// Connections per second, of each plain round.
@@ -54,22 +56,27 @@ pub(crate) struct Rate {
 /// When a connection fails, or the counters do not show that the program chose for every one.
 pub(crate) fn measure(pairs: usize, length: Duration) -> anyhow::Result<Vec<Rate>> {
     let _namespace = Namespace::enter();
-    let plain = Plain::start(PLAIN)?;
-    let control = Plain::start(CONTROL)?;
-    let mut rates = vec![compare("control", pairs, length, &plain, &control.side())?];
-    drop(control);
-    for policy in POLICIES {
-        rates.push(steered(policy, pairs, length, &plain)?);
+    let mut rates = Vec::new();
+    for subject in Subject::ALL {
+        let plain = Plain::start(subject, PLAIN)?;
+        let control = Plain::start(subject, CONTROL)?;
+        rates.push(compare("control", pairs, length, &plain, &control.side())?);
+        drop(control);
+        for policy in POLICIES {
+            rates.push(steered(policy, pairs, length, &plain)?);
+        }
     }
     Ok(rates)
 }
 
 fn steered(policy: &'static str, pairs: usize, length: Duration, plain: &Plain) -> anyhow::Result<Rate> {
     let workers = WORKERS.to_string();
-    let app = App::run(&["--workers", &workers, "--policy", policy], &server::command(STEERED)?);
+    let subject = plain.subject;
+    let app = App::run(&["--workers", &workers, "--policy", policy], &subject.command(STEERED)?);
     let before = app.status();
     let controller = before.pid;
     let side = Side {
+        subject,
         address: STEERED,
         processes: before.pids().into_iter().flatten().collect(),
         controller: Some(controller),
@@ -79,7 +86,7 @@ fn steered(policy: &'static str, pairs: usize, length: Duration, plain: &Plain) 
 
     let enabled = Statistics::enable()?;
     let programs = Programs::of(controller)?;
-    let round = traffic::run(STEERED, WARM_UP)?;
+    let round = traffic::run(STEERED, subject.exchange(), WARM_UP)?;
     let used = Programs::of(controller)?.since(programs);
     drop(enabled);
     ensure!(
@@ -104,8 +111,12 @@ fn steered(policy: &'static str, pairs: usize, length: Duration, plain: &Plain) 
 
 /// Runs the pairs.
 fn compare(policy: &'static str, pairs: usize, length: Duration, plain: &Plain, other: &Side) -> anyhow::Result<Rate> {
-    eprintln!("    connection rate, {policy}: {pairs} pairs of {length:?}");
+    eprintln!(
+        "    connection rate, {}, {policy}: {pairs} pairs of {length:?}",
+        plain.subject.name()
+    );
     let mut rate = Rate {
+        subject: plain.subject,
         policy,
         plain: Vec::new(),
         ratio: Vec::new(),
@@ -145,6 +156,7 @@ fn compare(policy: &'static str, pairs: usize, length: Duration, plain: &Plain, 
 
 /// One side of a pair.
 struct Side {
+    subject: Subject,
     address: SocketAddr,
     /// The servers: their CPU time counts, besides this process's.
     processes: Vec<u32>,
@@ -171,7 +183,7 @@ impl Side {
         let controller_seconds = || controller.map_or(Ok(0.0), cpu_seconds);
         let sleeps = self.sleeps()?;
         let before = (self.cpu_seconds()?, controller_seconds()?);
-        let Round { connections, seconds } = traffic::run(self.address, length)?;
+        let Round { connections, seconds } = traffic::run(self.address, self.subject.exchange(), length)?;
         let used = self.cpu_seconds()? - before.0;
         let controller_used = controller_seconds()? - before.1;
         let wakes = self.sleeps()? - sleeps;
@@ -201,14 +213,16 @@ impl Side {
 
 /// Servers that nobody steers.
 struct Plain {
+    subject: Subject,
     address: SocketAddr,
     servers: Vec<Child>,
 }
 
 impl Plain {
-    fn start(address: SocketAddr) -> anyhow::Result<Self> {
-        let command = server::command(address)?;
+    fn start(subject: Subject, address: SocketAddr) -> anyhow::Result<Self> {
+        let command = subject.command(address)?;
         let mut plain = Self {
+            subject,
             address,
             servers: Vec::new(),
         };
@@ -229,6 +243,7 @@ impl Plain {
 
     fn side(&self) -> Side {
         Side {
+            subject: self.subject,
             address: self.address,
             processes: self.servers.iter().map(Child::id).collect(),
             controller: None,

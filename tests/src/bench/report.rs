@@ -11,6 +11,7 @@ use crate::pairs::Rate;
 use crate::predictions::{self, RATIO_TARGET, RATIO_TOLERANCE};
 use crate::programs::Used;
 use crate::selection::{Selection, Step};
+use crate::server::Subject;
 use crate::spread::Spread;
 use selections::{Cost, Selections};
 
@@ -49,7 +50,8 @@ impl Report {
             let (low, high) = ratio.confidence;
             Target {
                 what: format!(
-                    "connection rate with {} over plain `SO_REUSEPORT`, median of {} pairs",
+                    "connection rate of {} with {} over plain `SO_REUSEPORT`, median of {} pairs",
+                    rate.subject.name(),
                     rate.policy,
                     rate.ratio.len()
                 ),
@@ -78,25 +80,26 @@ impl Report {
             "The same server, four processes: started by hand, and under `reuse-ctl run`. {pairs} pairs of rounds per policy, every other \
              pair in the other order; the ratio is taken within each pair, and stands with the 95 % interval of its median. Client, servers \
              and controller share one core, so that the rate is one over the CPU time of a connection (what two cores do to each other's caches is \
-             not in it). A connection is connect, one byte, one byte, close; the server \
-             does nothing else, so this is the case in which steering weighs most. *Control* is plain against a second plain group: what \
+             not in it). *The bare server* does next to nothing: a connection is connect, one byte, one byte, close, so this is the case in which \
+             steering weighs most. *Node's HTTP server* answers one GET per connection. *Control* is plain against a second plain group: what \
              the method itself adds. CPU is that of client, servers and controller together. *Wakes* is how often a server had gone to sleep and was \
              woken, per connection: a choice by hash gives one server two connections in a row every so often, and one wake does for both; an even \
              spread wakes a server for each.\n"
         )?;
         writeln!(
             f,
-            "| policy | plain, connections/s | steered ÷ plain | 95 % | predicted | | target ≥ {RATIO_TARGET} | CPU per connection, steered ÷ plain | \
+            "| server | policy | plain, connections/s | steered ÷ plain | 95 % | predicted | | target ≥ {RATIO_TARGET} | CPU per connection, steered ÷ plain | \
              wakes: plain, steered | controller's share of a core: busy, idle |"
         )?;
-        writeln!(f, "|---|---|---|---|---|---|---|---|---|---|")?;
+        writeln!(f, "|---|---|---|---|---|---|---|---|---|---|---|")?;
         for rate in &self.rates {
             let ratio = Spread::of(&rate.ratio);
-            let predicted = predictions::rate_ratio(rate.policy);
+            let predicted = predictions::rate_ratio(rate.subject, rate.policy);
             let hit = predicted.is_some_and(|predicted| (ratio.median - predicted).abs() <= RATIO_TOLERANCE);
             writeln!(
                 f,
-                "| {} | {} | {} | {:.3} … {:.3} | {} | {} | {} | {} | {:.2}, {:.2} | {} |",
+                "| {} | {} | {} | {} | {:.3} … {:.3} | {} | {} | {} | {} | {:.2}, {:.2} | {} |",
+                rate.subject.name(),
                 rate.policy,
                 Spread::of(&rate.plain).shown(0),
                 ratio.shown(3),
@@ -111,11 +114,15 @@ impl Report {
                 controller(rate),
             )?;
         }
-        let cpu: Vec<f64> = self.rates.iter().flat_map(|rate| rate.plain_cpu_us.clone()).collect();
+        let cpu = Subject::ALL.map(|subject| {
+            let of_it = self.rates.iter().filter(|rate| rate.subject == subject);
+            let cpu: Vec<f64> = of_it.flat_map(|rate| rate.plain_cpu_us.clone()).collect();
+            format!("{} µs of CPU with {}", Spread::of(&cpu).shown(1), subject.name())
+        });
         writeln!(
             f,
-            "\nA plain connection took {} µs of CPU. A prediction is missed when the median is off by more than {RATIO_TOLERANCE}.",
-            Spread::of(&cpu).shown(1)
+            "\nA plain connection took {}. A prediction is missed when the median is off by more than {RATIO_TOLERANCE}.",
+            cpu.join(", ")
         )
     }
 
@@ -152,9 +159,9 @@ impl Report {
         )?;
         writeln!(
             f,
-            "| policy | `select`: runs, ns per connection | `track`: runs, ns per connection |"
+            "| server | policy | `select`: runs, ns per connection | `track`: runs, ns per connection |"
         )?;
-        writeln!(f, "|---|---|---|")?;
+        writeln!(f, "|---|---|---|---|")?;
         for rate in &self.rates {
             if let Some((programs, connections)) = &rate.programs {
                 let shown = |used: Used| {
@@ -163,7 +170,8 @@ impl Report {
                 };
                 writeln!(
                     f,
-                    "| {} | {} | {} |",
+                    "| {} | {} | {} | {} |",
+                    rate.subject.name(),
                     rate.policy,
                     shown(programs.select),
                     shown(programs.track)
