@@ -70,14 +70,21 @@ fn schema() -> serde_json::Map<String, Value> {
 fn names_of(option: &str, schema: &Value) -> Vec<String> {
     let aliases: Vec<String> = match &schema["alias"] {
         Value::String(alias) => vec![alias.clone()],
-        Value::Array(aliases) => aliases.iter().filter_map(|alias| alias.as_str().map(str::to_owned)).collect(),
+        Value::Array(aliases) => aliases
+            .iter()
+            .filter_map(|alias| alias.as_str().map(str::to_owned))
+            .collect(),
         _ => Vec::new(),
     };
     let mut words = option.split('_');
     let first = words.next().unwrap_or_default().to_owned();
     let camel = words.fold(first, |text, word| {
         let (head, tail) = word.split_at(1.min(word.len()));
-        let head = if tail.is_empty() { head.to_owned() } else { head.to_uppercase() };
+        let head = if tail.is_empty() {
+            head.to_owned()
+        } else {
+            head.to_uppercase()
+        };
         text + &head + tail
     });
     let mut names = vec![option.to_owned(), camel];
@@ -120,7 +127,11 @@ fn every_option_of_the_real_schema_is_accounted_for() {
             asked.push(("env_production".to_owned(), json!({"A": "1"})));
             continue;
         }
-        asked.extend(names_of(option, rules).into_iter().map(|name| (name, sample(option, rules))));
+        asked.extend(
+            names_of(option, rules)
+                .into_iter()
+                .map(|name| (name, sample(option, rules))),
+        );
     }
     let apps: Vec<Value> = asked
         .iter()
@@ -157,18 +168,29 @@ fn every_option_of_pm2s_command_line_is_accounted_for() {
     // Those of `pm2 start` are before the first command.
     let (options, _) = text.split_once(".command(").expect("commands");
     let schema = schema();
-    let known: Vec<String> = schema.iter().flat_map(|(option, rules)| names_of(option, rules)).collect();
-    let manual = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/from-pm2.md")).expect("the manual");
+    let known: Vec<String> = schema
+        .iter()
+        .flat_map(|(option, rules)| names_of(option, rules))
+        .collect();
+    let manual =
+        fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/from-pm2.md")).expect("the manual");
     let mut count = 0;
     for line in options.lines().filter(|line| line.contains(".option('")) {
         let words = line.split('\'').nth(1).expect("quoted");
-        let Some(long) = words.split(' ').find(|word| word.starts_with("--")) else { continue };
+        let Some(long) = words.split(' ').find(|word| word.starts_with("--")) else {
+            continue;
+        };
         let long = long.trim_start_matches("--");
         count += 1;
         let positive = long.strip_prefix("no-").unwrap_or(long);
         let is_option = known.contains(&positive.replace('-', "_"));
-        let is_in_manual = [long, positive].iter().any(|name| manual.contains(&format!("`--{name}`")));
-        assert!(is_option || is_in_manual || positive == "env", "--{long} is nowhere: {line}");
+        let is_in_manual = [long, positive]
+            .iter()
+            .any(|name| manual.contains(&format!("`--{name}`")));
+        assert!(
+            is_option || is_in_manual || positive == "env",
+            "--{long} is nowhere: {line}"
+        );
     }
     assert!(count > 50, "only {count} options: is it PM2's command line?");
 }
@@ -182,22 +204,40 @@ fn javascript_of_all_kinds_in_all_runtimes() {
     let files = [
         ("plain.config.js", format!("{chatty} module.exports = {APP};")),
         ("plain.config.cjs", format!("module.exports = {APP};")),
-        ("esm.config.mjs", format!("const config = {APP};\nexport default config;")),
+        (
+            "esm.config.mjs",
+            format!("const config = {APP};\nexport default config;"),
+        ),
         ("named.config.mjs", format!("export const {{ apps }} = {APP};")),
         ("function.config.cjs", format!("module.exports = () => ({APP});")),
         ("async.config.mjs", format!("export default async () => ({APP});")),
-        ("promise.config.cjs", format!("module.exports = Promise.resolve({APP});")),
-        ("await.config.mjs", format!("const config = await Promise.resolve({APP});\nexport default config;")),
-        ("busy.config.cjs", format!("setInterval(() => {{}}, 1000); process.exit = () => {{}}; module.exports = {APP};")),
-        ("here.config.cjs", format!("require('fs').readFileSync('here.config.cjs'); module.exports = {APP};")),
+        (
+            "promise.config.cjs",
+            format!("module.exports = Promise.resolve({APP});"),
+        ),
+        (
+            "await.config.mjs",
+            format!("const config = await Promise.resolve({APP});\nexport default config;"),
+        ),
+        (
+            "busy.config.cjs",
+            format!("setInterval(() => {{}}, 1000); process.exit = () => {{}}; module.exports = {APP};"),
+        ),
+        (
+            "here.config.cjs",
+            format!("require('fs').readFileSync('here.config.cjs'); module.exports = {APP};"),
+        ),
     ];
     for runtime in [node(), node24(), bun()] {
         for (name, text) in &files {
             let output = import_with(&runtime, &scratch.write(name, text), &[]).expect_code(0);
-            assert!(!output.stdout.contains("noise") && !output.stderr.contains("noise"), "{name}");
+            assert!(
+                !output.stdout.contains("noise") && !output.stderr.contains("noise"),
+                "{name}"
+            );
             let toml = parsed(&output.stdout);
             assert_eq!(toml["command"], json!(["node", "./a.js"]), "{runtime} {name}");
-            assert_eq!(toml["watch_ignore"], json!(["**/*logs*", "**/*logs*/**"]), "{runtime} {name}");
+            assert_eq!(toml["watch_ignore"], json!(["*logs*"]), "{runtime} {name}");
             assert_eq!(toml["env"], json!({"N": "1"}), "{runtime} {name}");
         }
     }
@@ -211,7 +251,14 @@ fn json_and_yaml_need_no_runtime() {
     for (name, text) in [("a.json", json), ("a.yaml", yaml), ("a.yml", yaml)] {
         let file = scratch.write(name, text);
         let mut command = controller_command();
-        let output = run::to_end(command.arg("import").arg(&file).env("PATH", "/nowhere").env("HOME", "/nowhere"), LIMIT);
+        let output = run::to_end(
+            command
+                .arg("import")
+                .arg(&file)
+                .env("PATH", "/nowhere")
+                .env("HOME", "/nowhere"),
+            LIMIT,
+        );
         let toml = parsed(&output.expect_code(0).stdout);
         assert_eq!(toml["workers"], 2, "{name}");
         assert_eq!(toml["pm2_compat"], true, "{name}");
@@ -235,7 +282,11 @@ fn what_it_prints_is_said_of_every_option() {
         "not applicable  deploy",
         "6 options: 2 kept, 1 changed, 2 not applicable, 1 unknown",
     ] {
-        assert!(output.stderr.contains(words), "{words:?} is missing in:\n{}", output.stderr);
+        assert!(
+            output.stderr.contains(words),
+            "{words:?} is missing in:\n{}",
+            output.stderr
+        );
     }
     assert_eq!(parsed(&output.stdout)["stop_timeout"], "3s");
 }
@@ -247,9 +298,21 @@ fn an_import_that_throws() {
         "const a = 1;\nfunction secret() {\n  throw new TypeError('no key\\nmore');\n}\nmodule.exports = secret();\n",
         &["a.config.js:3:9: TypeError: no key"],
     );
-    refused("a.config.mjs", "export default 1;\nthrow 'a text';\n", &["a.config.mjs", "it throws \"a text\""]);
-    refused("a.config.js", "module.exports = require('./none');\n", &["a.config.js:1:18", "Cannot find module './none'"]);
-    refused("a.config.mjs", "export default async () => { throw new Error('later') }\n", &["a.config.mjs:1:36", "later"]);
+    refused(
+        "a.config.mjs",
+        "export default 1;\nthrow 'a text';\n",
+        &["a.config.mjs", "it throws \"a text\""],
+    );
+    refused(
+        "a.config.js",
+        "module.exports = require('./none');\n",
+        &["a.config.js:1:18", "Cannot find module './none'"],
+    );
+    refused(
+        "a.config.mjs",
+        "export default async () => { throw new Error('later') }\n",
+        &["a.config.mjs:1:36", "later"],
+    );
 }
 
 #[test]
@@ -265,8 +328,16 @@ fn a_syntax_error_has_its_line_in_every_runtime() {
             output.expect_code(2).expect_complaint(&[&place]);
         }
     }
-    refused("a.json", "{ \"apps\": [\n  { \"script\" \"a.js\" }\n]}", &["a.json:2:14: it is no JSON: expected `:`"]);
-    refused("a.yaml", "apps:\n  - script: a.js\n   name: b\n", &["a.yaml:3:", "it is no YAML"]);
+    refused(
+        "a.json",
+        "{ \"apps\": [\n  { \"script\" \"a.js\" }\n]}",
+        &["a.json:2:14: it is no JSON: expected `:`"],
+    );
+    refused(
+        "a.yaml",
+        "apps:\n  - script: a.js\n   name: b\n",
+        &["a.yaml:3:", "it is no YAML"],
+    );
 }
 
 #[test]
@@ -278,8 +349,16 @@ fn a_file_without_apps() {
         ("d.config.js", "module.exports = 7", "it is a number, and has no apps"),
         ("e.json", "[]", "the list is empty"),
         ("f.yaml", "", "it is nothing, and has no apps"),
-        ("g.config.js", "module.exports = { apps: [{ name: 'x' }] }", "apps[0].script: it is missing"),
-        ("h.config.js", "module.exports = { apps: [() => 1] }", "apps[0]: it is a function"),
+        (
+            "g.config.js",
+            "module.exports = { apps: [{ name: 'x' }] }",
+            "apps[0].script: it is missing",
+        ),
+        (
+            "h.config.js",
+            "module.exports = { apps: [() => 1] }",
+            "apps[0]: it is a function",
+        ),
     ] {
         refused(name, text, &[reason]);
     }
@@ -289,21 +368,37 @@ fn a_file_without_apps() {
 fn a_cycle() {
     let text = "const apps = [{ script: 'a.js', env: {} }];\napps[0].env.APPS = apps;\nmodule.exports = { apps };\n";
     refused("a.config.js", text, &["apps[0].env.APPS contains itself: a cycle"]);
-    refused("a.yaml", "apps: &apps\n  - script: a.js\n    env: *apps\n", &["a.yaml:3:"]);
+    refused(
+        "a.yaml",
+        "apps: &apps\n  - script: a.js\n    env: *apps\n",
+        &["a.yaml:3:"],
+    );
     let endless = "const deep = {}; let at = deep; for (let i = 0; i < 1e4; i++) at = at.a = {};\nmodule.exports = { apps: [deep] };\n";
     refused("b.config.js", endless, &["nested too deeply"]);
-    refused("c.config.js", "module.exports = { apps: Array(2e5).fill({ script: 'a' }) };\n", &["more than 100000 values"]);
+    refused(
+        "c.config.js",
+        "module.exports = { apps: Array(2e5).fill({ script: 'a' }) };\n",
+        &["more than 100000 values"],
+    );
     let large = "module.exports = { apps: [{ script: 'a', env: { A: 'x'.repeat(9e6) } }] };\n";
     refused("d.config.js", large, &["larger than 4194304 bytes"]);
 }
 
 #[test]
 fn a_file_that_does_not_end() {
-    for text in ["for (;;) {}", "module.exports = new Promise(() => { setInterval(() => {}, 1000) })"] {
+    for text in [
+        "for (;;) {}",
+        "module.exports = new Promise(() => { setInterval(() => {}, 1000) })",
+    ] {
         let scratch = Scratch::new();
-        let started = format!("require('fs').writeFileSync({:?}, String(process.pid));", scratch.path().join("pid"));
+        let started = format!(
+            "require('fs').writeFileSync({:?}, String(process.pid));",
+            scratch.path().join("pid")
+        );
         let file = scratch.write("a.config.js", &format!("{started}\n{text}"));
-        let output = import(&file).expect_code(2).expect_complaint(&["a.config.js", "has not ended after 10s"]);
+        let output = import(&file)
+            .expect_code(2)
+            .expect_complaint(&["a.config.js", "has not ended after 10s"]);
         assert!(output.took < Duration::from_secs(20), "{:?}", output.took);
         let pid = fs::read_to_string(scratch.path().join("pid")).expect("it ran");
         assert!(!Path::new("/proc").join(pid).exists(), "it has been ended");
@@ -312,9 +407,17 @@ fn a_file_that_does_not_end() {
 
 #[test]
 fn a_file_that_ends_its_runtime() {
-    refused("a.config.js", "process.exit(3);", &["a.config.js", "exit status: 3", "before there was a configuration"]);
+    refused(
+        "a.config.js",
+        "process.exit(3);",
+        &["a.config.js", "exit status: 3", "before there was a configuration"],
+    );
     refused("b.config.js", "process.kill(process.pid, 'SIGKILL');", &["signal: 9"]);
-    refused("c.config.js", "module.exports = new Promise(() => {});", &["before there was a configuration"]);
+    refused(
+        "c.config.js",
+        "module.exports = new Promise(() => {});",
+        &["before there was a configuration"],
+    );
 }
 
 #[test]
@@ -331,12 +434,17 @@ fn files_that_are_none() {
     mkfifo(&pipe, nix::sys::stat::Mode::S_IRUSR).expect("mkfifo");
     fails(&pipe, &["pipe.json is no regular file"]);
     let large = folder.join("large.config.js");
-    File::create(&large).and_then(|file| file.set_len(100 << 20)).expect("a sparse file");
+    File::create(&large)
+        .and_then(|file| file.set_len(100 << 20))
+        .expect("a sparse file");
     fails(&large, &["large.config.js has 104857600 bytes"]);
     let latin = folder.join("latin.config.js");
     fs::write(&latin, b"// one\n// caf\xe9\n").expect("a file");
     fails(&latin, &["latin.config.js:2:7: byte 0xe9 is no UTF-8"]);
-    fails(&scratch.write("ecosystem.config", "{}"), &["its name does not tell what it is"]);
+    fails(
+        &scratch.write("ecosystem.config", "{}"),
+        &["its name does not tell what it is"],
+    );
 }
 
 #[test]
@@ -348,7 +456,9 @@ fn no_runtime_is_said() {
     // The usual places are looked through as well: those of a user who has nothing there, if this machine has Node in them.
     let output = run::to_end(&mut command, LIMIT);
     if !Path::new("/usr/local/bin/node").exists() && output.code != Some(0) {
-        output.expect_code(2).expect_complaint(&["there is neither node nor bun", "/nowhere"]);
+        output
+            .expect_code(2)
+            .expect_complaint(&["there is neither node nor bun", "/nowhere"]);
     }
 }
 
@@ -385,11 +495,17 @@ fn the_person_who_called_sudo_evaluates_it() {
 
     // And without root it works as well.
     let mut plain = controller_command();
-    plain.arg("import").arg(&file).env("PATH", runtime.parent().expect("a folder"));
+    plain
+        .arg("import")
+        .arg(&file)
+        .env("PATH", runtime.parent().expect("a folder"));
     plain.uid(uid.as_raw()).gid(gid.as_raw());
     let program = readable_by_all(plain.get_program().to_str().expect("a plain path"), &scratch);
     let mut plain = Command::new(program);
-    plain.arg("import").arg(&file).env("PATH", runtime.parent().expect("a folder"));
+    plain
+        .arg("import")
+        .arg(&file)
+        .env("PATH", runtime.parent().expect("a folder"));
     plain.uid(uid.as_raw()).gid(gid.as_raw());
     run::to_end(&mut plain, LIMIT).expect_code(0);
 }

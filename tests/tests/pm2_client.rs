@@ -30,7 +30,10 @@ fn all_of_it(runtime: &str) {
         &words(&[runtime, &script("pm2-echo.js"), &PORT.to_string()]),
     );
     let mut client = Command::new(runtime);
-    client.arg(script("pm2-client.js")).arg(package()).env("REUSE_APP", app.name());
+    client
+        .arg(script("pm2-client.js"))
+        .arg(package())
+        .env("REUSE_APP", app.name());
     let output = run::to_end(&mut client, LIMIT).expect_code(0);
     assert_eq!(output.stdout.trim(), "ok", "{}", output.stderr);
     app.stop();
@@ -85,10 +88,17 @@ fn an_app_that_is_not_there_is_said() {
 
 /// The tutorial's files, with the only line of them that has to be changed.
 fn tutorial(scratch: &Scratch) -> PathBuf {
-    let folder = Path::new(&script("pm2-chat/main.js")).parent().expect("a folder").to_owned();
+    let folder = Path::new(&script("pm2-chat/main.js"))
+        .parent()
+        .expect("a folder")
+        .to_owned();
     let main = fs::read_to_string(folder.join("main.js")).expect("main.js");
     let changed = main.replace("require('pm2')", &format!("require({:?})", package()));
-    let differences = main.lines().zip(changed.lines()).filter(|(old, new)| old != new).count();
+    let differences = main
+        .lines()
+        .zip(changed.lines())
+        .filter(|(old, new)| old != new)
+        .count();
     assert_eq!(differences, 1, "one line is another");
     scratch.write("main.js", &changed);
     folder
@@ -115,7 +125,9 @@ impl Main {
     fn end(mut self) {
         let pid = Pid::from_raw(i32::try_from(self.0.id()).expect("a process id"));
         kill(pid, Signal::SIGTERM).expect("signal a child of ours");
-        let status = wait::until_some("the main process ends", LIMIT, || self.0.try_wait().expect("a child of ours"));
+        let status = wait::until_some("the main process ends", LIMIT, || {
+            self.0.try_wait().expect("a child of ours")
+        });
         assert_eq!(status.code(), Some(0));
     }
 }

@@ -33,8 +33,11 @@ impl Pm2 {
         let own = Self { home: Scratch::new() };
         let mut app = app.clone();
         app["name"] = NAME.into();
-        let file = own.home.write("app.json", &serde_json::json!({ "apps": [app] }).to_string());
-        own.call(&["start", file.to_str().expect("a plain path")]).expect_code(0);
+        let file = own
+            .home
+            .write("app.json", &serde_json::json!({ "apps": [app] }).to_string());
+        own.call(&["start", file.to_str().expect("a plain path")])
+            .expect_code(0);
         own
     }
 
@@ -68,10 +71,10 @@ impl Drop for Pm2 {
     fn drop(&mut self) {
         let Some(daemon) = self.daemon() else { return };
         // It takes its processes along.
-        drop(kill(daemon, Signal::SIGTERM));
         let is_gone = || kill(daemon, None).is_err() || is_zombie(daemon);
-        if wait::poll(Duration::from_secs(5), || is_gone().then_some(())).is_none() {
-            drop(kill(daemon, Signal::SIGKILL));
+        let asked = kill(daemon, Signal::SIGTERM);
+        if asked.is_ok() && wait::poll(Duration::from_secs(5), || is_gone().then_some(())).is_none() {
+            kill(daemon, Signal::SIGKILL).expect("kill a daemon of ours");
         }
     }
 }
@@ -89,7 +92,9 @@ struct Deployed {
 
 impl Deployed {
     fn new() -> Self {
-        let deployed = Self { scratch: Scratch::new() };
+        let deployed = Self {
+            scratch: Scratch::new(),
+        };
         deployed.good();
         deployed
     }

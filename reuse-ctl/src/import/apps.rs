@@ -27,7 +27,11 @@ impl Entry<'_> {
 /// The apps, and what is to be said of the rest.
 pub(super) fn find<'a>(file: &str, document: &'a Value) -> Result<(Vec<Entry<'a>>, Vec<Finding>), ImportError> {
     let wrong = |place: &str, reason: String| ImportError::Wrong {
-        place: if place.is_empty() { file.to_owned() } else { format!("{file}: {place}") },
+        place: if place.is_empty() {
+            file.to_owned()
+        } else {
+            format!("{file}: {place}")
+        },
         reason,
         hint: "it should have `apps: [{ script: \"./server.js\" }]`",
     };
@@ -39,14 +43,20 @@ pub(super) fn find<'a>(file: &str, document: &'a Value) -> Result<(Vec<Entry<'a>
         other => return Err(wrong("", format!("it is {}, and has no apps", other.kind()))),
     };
     let Some(name) = ["apps", "pm2"].into_iter().find(|name| document.get(name).is_some()) else {
-        if entries.iter().any(|(key, _)| table::of_app(key).is_some_and(|row| row.option == "script")) {
+        if entries
+            .iter()
+            .any(|(key, _)| table::of_app(key).is_some_and(|row| row.option == "script"))
+        {
             let options = entries.as_slice();
             return Ok((vec![Entry { at: None, options }], Vec::new()));
         }
         return Err(wrong("", "it has no `apps`".into()));
     };
     let apps = document.get(name).expect("it was just found");
-    let findings = entries.iter().filter(|(key, _)| key != name).map(|(key, _)| beside(key));
+    let findings = entries
+        .iter()
+        .filter(|(key, _)| key != name)
+        .map(|(key, _)| beside(key));
     Ok((list(apps, name, &wrong)?, findings.collect()))
 }
 
@@ -67,7 +77,10 @@ fn list<'a>(
             at: Some((name, at)),
             options,
         }),
-        other => Err(wrong(&format!("{name}[{at}]"), format!("it is {}, not an app", other.kind()))),
+        other => Err(wrong(
+            &format!("{name}[{at}]"),
+            format!("it is {}, not an app", other.kind()),
+        )),
     };
     items.iter().enumerate().map(entry).collect()
 }

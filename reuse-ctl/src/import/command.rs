@@ -69,7 +69,11 @@ pub(super) fn make(wanted: &Wanted<'_>, look: &dyn Fn(&Path) -> ScriptFile) -> M
             made.drops_interpreter_arguments = !wanted.interpreter_arguments.is_empty();
             // A command of that name would be looked for on PATH.
             let is_here = !script.contains('/') && kind != ScriptFile::Absent;
-            made.words.push(if is_here { format!("./{script}") } else { script.to_owned() });
+            made.words.push(if is_here {
+                format!("./{script}")
+            } else {
+                script.to_owned()
+            });
         }
     }
     made.words.extend_from_slice(wanted.arguments);
@@ -78,7 +82,9 @@ pub(super) fn make(wanted: &Wanted<'_>, look: &dyn Fn(&Path) -> ScriptFile) -> M
 
 /// Whether it is Python: PM2 has it write without a buffer.
 pub(super) fn is_python(words: &[String]) -> bool {
-    words.first().is_some_and(|program| file_name(program).starts_with("python"))
+    words
+        .first()
+        .is_some_and(|program| file_name(program).starts_with("python"))
 }
 
 /// A script with blanks is a command line to PM2, and goes to a shell; here only if it needs one.
@@ -88,16 +94,24 @@ fn line(wanted: &Wanted<'_>) -> Made {
     let needs_shell = !wanted.script.chars().all(is_plain) || words.first().is_none_or(|word| word.contains('='));
     let (words, note) = if needs_shell {
         let words = ["bash", "-c", wanted.script].map(str::to_owned).to_vec();
-        (words, "it goes to a shell, which must pass signals on: begin the last command with `exec`")
+        (
+            words,
+            "it goes to a shell, which must pass signals on: begin the last command with `exec`",
+        )
     } else {
-        (words, "its words are the command, without the shell that PM2 puts between")
+        (
+            words,
+            "its words are the command, without the shell that PM2 puts between",
+        )
     };
     Made {
         words,
         script_note: Some(note.into()),
         drops_arguments: !wanted.arguments.is_empty(),
         drops_interpreter_arguments: !wanted.interpreter_arguments.is_empty(),
-        interpreter_note: wanted.interpreter.map(|_| "a script with blanks has no interpreter".to_owned()),
+        interpreter_note: wanted
+            .interpreter
+            .map(|_| "a script with blanks has no interpreter".to_owned()),
         ..Made::default()
     }
 }
@@ -224,7 +238,10 @@ mod tests {
 
     #[test]
     fn a_line_goes_to_a_shell_only_if_it_needs_one() {
-        assert_eq!(words(&wanted("bun run server.ts --port=1")), "bun|run|server.ts|--port=1");
+        assert_eq!(
+            words(&wanted("bun run server.ts --port=1")),
+            "bun|run|server.ts|--port=1"
+        );
         for script in ["A=1 node a.js", "node a.js && node b.js", "node 'a b.js'"] {
             assert_eq!(words(&wanted(script)), format!("bash|-c|{script}"));
         }

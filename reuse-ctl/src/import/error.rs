@@ -109,7 +109,9 @@ impl ImportError {
             Self::NoRuntime { source, .. } => source.hint(),
             Self::Identity(error) => error.hint().into(),
             Self::Runtime { .. } => "does it start by hand? `node --version`".into(),
-            Self::Timeout { .. } => "a configuration must not wait for anything: does it connect or ask somewhere?".into(),
+            Self::Timeout { .. } => {
+                "a configuration must not wait for anything: does it connect or ask somewhere?".into()
+            }
             Self::Ended { .. } => "remove the process.exit() from it, or run it by hand to see what it says".into(),
             Self::ResultTooLarge { .. } => "does a loop make the apps?".into(),
         }

@@ -16,7 +16,9 @@ use crate::api::commands::MAX_WORKERS;
 impl<'a> Draft<'a> {
     pub(super) fn command(&mut self) -> Result<(), ImportError> {
         let Some((written, script)) = self.options.found("script") else {
-            return Err(self.options.wrong("script", "it is missing: nothing says what is to run"));
+            return Err(self
+                .options
+                .wrong("script", "it is missing: nothing says what is to run"));
         };
         let script = self.options.text(written, script)?;
         let interpreter = match self.options.found("exec_interpreter") {
@@ -45,9 +47,22 @@ impl<'a> Draft<'a> {
 
     /// PM2's own server of files.
     pub(super) fn serve(&mut self) {
-        let folder = self.options.text_variable("PM2_SERVE_PATH").unwrap_or_else(|| ".".into());
-        let port = self.options.text_variable("PM2_SERVE_PORT").unwrap_or_else(|| "8080".into());
-        let words = ["python3", "-m", "http.server", port.as_str(), "--directory", folder.as_str()];
+        let folder = self
+            .options
+            .text_variable("PM2_SERVE_PATH")
+            .unwrap_or_else(|| ".".into());
+        let port = self
+            .options
+            .text_variable("PM2_SERVE_PORT")
+            .unwrap_or_else(|| "8080".into());
+        let words = [
+            "python3",
+            "-m",
+            "http.server",
+            port.as_str(),
+            "--directory",
+            folder.as_str(),
+        ];
         self.made.words = words.map(str::to_owned).to_vec();
         self.made.script_note = Some(
             "PM2's own server of files is not here; Python's is in its place, without its password and single-page mode"
@@ -78,13 +93,19 @@ impl<'a> Draft<'a> {
             fewer => {
                 let count = (all + fewer).clamp(1, most);
                 self.app.set("workers", Item::Whole(count));
-                let why = format!("{fewer} is {count} on this machine, which has {all} processors; here it is a number");
+                let why =
+                    format!("{fewer} is {count} on this machine, which has {all} processors; here it is a number");
                 Verdict::changed("workers", why)
             }
         })
     }
 
-    pub(super) fn instance_variable(&mut self, row: &Row, written: &str, value: &Value) -> Result<Verdict, ImportError> {
+    pub(super) fn instance_variable(
+        &mut self,
+        row: &Row,
+        written: &str,
+        value: &Value,
+    ) -> Result<Verdict, ImportError> {
         let name = self.options.text(written, value)?;
         if name == "NODE_APP_INSTANCE" {
             return Ok(Verdict::nothing("every worker has NODE_APP_INSTANCE anyway"));
@@ -124,7 +145,9 @@ impl<'a> Draft<'a> {
             return Ok(Verdict::nothing("nothing is watched"));
         }
         if key == "ready_timeout" && time_ms == 0 {
-            return Ok(Verdict::nothing("no time is no time to get ready in: the default stays"));
+            return Ok(Verdict::nothing(
+                "no time is no time to get ready in: the default stays",
+            ));
         }
         self.app.set(key, Item::Text(text));
         Ok(Verdict::usual(row))
@@ -134,8 +157,10 @@ impl<'a> Draft<'a> {
         if !self.options.is_watched() {
             return Ok(Verdict::nothing("nothing is watched"));
         }
-        let ignored = watch::ignored(value)
-            .ok_or_else(|| self.options.wrong_kind(written, value, "a text, a regular expression, or a list of them"))?;
+        let ignored = watch::ignored(value).ok_or_else(|| {
+            self.options
+                .wrong_kind(written, value, "a text, a regular expression, or a list of them")
+        })?;
         let lost = ignored.lost.join("/, /");
         if ignored.globs.is_empty() {
             return Ok(Verdict::nothing(match lost.as_str() {

@@ -35,7 +35,10 @@ pub(super) fn verdict(value: &Value, chosen: &str) -> Verdict {
     if chosen == given {
         Verdict::kept("name")
     } else if chosen == usable_name(&given) {
-        Verdict::changed("name", format!("{chosen:?}: a name has letters, digits, `.`, `_` and `-`"))
+        Verdict::changed(
+            "name",
+            format!("{chosen:?}: a name has letters, digits, `.`, `_` and `-`"),
+        )
     } else {
         Verdict::changed("name", format!("{chosen:?}: another app has this name already"))
     }
@@ -49,6 +52,14 @@ fn usable_name(given: &str) -> String {
     };
     let name: String = given.chars().map(letter).collect();
     // A number may have to be put behind it.
-    let name: String = name.trim_start_matches(['.', '-']).chars().take(MAX_NAME_LEN - 4).collect();
-    if AppPaths::new(&name).is_ok() { name } else { "app".to_owned() }
+    let name: String = name
+        .trim_start_matches(['.', '-'])
+        .chars()
+        .take(MAX_NAME_LEN - 4)
+        .collect();
+    if AppPaths::new(&name).is_ok() {
+        name
+    } else {
+        "app".to_owned()
+    }
 }

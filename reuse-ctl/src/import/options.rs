@@ -24,13 +24,16 @@ impl<'a> Options<'a> {
 
     /// An option by its name in the table, with the name and value that count.
     pub(super) fn found(&self, option: &str) -> Option<(&'a str, &'a Value)> {
-        let row = table::TABLE.iter().find(|row| row.place == Place::App && row.option == option)?;
+        let row = table::TABLE
+            .iter()
+            .find(|row| row.place == Place::App && row.option == option)?;
         let named = || {
             let called = |(name, value): &&'a (String, Value)| row.is_called(name) && *value != Value::Null;
             self.entry.options.iter().filter(called)
         };
         let own = named().find(|(name, _)| name == option);
-        own.or_else(|| named().next()).map(|(name, value)| (name.as_str(), value))
+        own.or_else(|| named().next())
+            .map(|(name, value)| (name.as_str(), value))
     }
 
     pub(super) fn value(&self, option: &str) -> Option<&'a Value> {
@@ -99,7 +102,9 @@ impl<'a> Options<'a> {
     pub(super) fn size(&self, written: &str, value: &Value) -> Result<String, ImportError> {
         let is_size = |text: &str| {
             let number = text.strip_suffix(['G', 'M', 'K']).unwrap_or(text);
-            !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()) && !number.bytes().all(|byte| byte == b'0')
+            !number.is_empty()
+                && number.bytes().all(|byte| byte.is_ascii_digit())
+                && !number.bytes().all(|byte| byte == b'0')
         };
         match value {
             Value::Text(text) if is_size(text) => Ok(text.clone()),
@@ -109,7 +114,9 @@ impl<'a> Options<'a> {
     }
 
     pub(super) fn is_watched(&self) -> bool {
-        self.value("watch").and_then(watch::paths).is_some_and(|paths| !paths.is_empty())
+        self.value("watch")
+            .and_then(watch::paths)
+            .is_some_and(|paths| !paths.is_empty())
     }
 
     /// Objects in it are passed on as JSON, as PM2 does.

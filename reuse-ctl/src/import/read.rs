@@ -75,7 +75,9 @@ fn place_at(before: &str) -> (usize, usize) {
 fn from_json(file: &Path, text: &str) -> Result<Value, ImportError> {
     serde_json::from_str(&json::plain(text)).map_err(|error| {
         let reason = error.to_string();
-        let reason = reason.rsplit_once(" at line ").map_or(reason.as_str(), |(reason, _)| reason);
+        let reason = reason
+            .rsplit_once(" at line ")
+            .map_or(reason.as_str(), |(reason, _)| reason);
         ImportError::Wrong {
             place: format!("{}:{}:{}", file.display(), error.line(), error.column()),
             reason: format!("it is no JSON: {reason}"),
@@ -127,7 +129,8 @@ mod tests {
     #[test]
     fn yaml_with_anchors() {
         let file = Path::new("apps.yaml");
-        let text = "base: &base\n  watch: false\n  1: one\napps:\n  - <<: *base\n    script: ./a.js\n    instances: 2\n";
+        let text =
+            "base: &base\n  watch: false\n  1: one\napps:\n  - <<: *base\n    script: ./a.js\n    instances: 2\n";
         let value = from_yaml(file, text).expect("YAML");
         let Some(Value::List(apps)) = value.get("apps") else {
             panic!("{value:?}")

@@ -63,8 +63,10 @@ pub(super) async fn evaluate(file: &Path) -> Result<Value, ImportError> {
     let (mut child, result) = run.start(&absolute)?;
     let outcome = run.follow(&mut child, result).await;
     // What it has started goes with it. There is an id only as long as nobody has waited for it, so it is still its own.
-    if let Some(group) = child.id().and_then(|pid| i32::try_from(pid).ok()) {
-        drop(killpg(Pid::from_raw(group), Signal::SIGKILL));
+    if let Some(group) = child.id().and_then(|pid| i32::try_from(pid).ok())
+        && let Err(error) = killpg(Pid::from_raw(group), Signal::SIGKILL)
+    {
+        tracing::debug!(%error, group, "killpg");
     }
     drop(child.wait().await);
     let (answer, complaint) = outcome?;
@@ -176,7 +178,11 @@ impl<'a> Run<'a> {
                 } else {
                     libc::dup2(from, RESULT_DESCRIPTOR)
                 };
-                if done < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+                if done < 0 {
+                    Err(io::Error::last_os_error())
+                } else {
+                    Ok(())
+                }
             });
         }
     }
@@ -225,11 +231,15 @@ impl<'a> Run<'a> {
     fn ended(&self, status: ExitStatus) -> ImportError {
         ImportError::Ended {
             file: self.file.to_owned(),
-            program: self.program.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+            program: self
+                .program
+                .file_name()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned(),
             status,
         }
     }
-
 }
 
 /// The beginning of it; the rest is read as well, so that nobody waits for us.

@@ -62,14 +62,14 @@ use Becomes::{Changed, Kept, Nothing};
 use Place::{CommandLine, Program, Top};
 
 const NOTHING_INSIDE: &str = "nothing is put into the app's process";
-const LOG_FILES: &str =
-    "each worker's output goes straight to its own file, rotated by size, or to the journal: `log`, `log_size`, `reuse-ctl logs`";
+const LOG_FILES: &str = "each worker's output goes straight to its own file, rotated by size, or to the journal: `log`, `log_size`, `reuse-ctl logs`";
 const RESTARTS: &str = "a worker that ends by itself is always started again, later and later up to 30s; one that crashes again and again without ever being ready is left alone, and `status` says so";
 const CONTAINER: &str = "PM2 itself has no containers any more; docs/containers.md has ours";
 const STARTUP: &str = "it is for `pm2 startup`: `reuse-ctl unit` prints a systemd unit";
 const DISPLAY: &str = "it is for what PM2's own commands print";
 
 /// The table.
+#[rustfmt::skip]
 pub const TABLE: &[Row] = &[
     // What runs
     app("name", &[], Kept("name")),
@@ -79,70 +79,27 @@ pub const TABLE: &[Row] = &[
     app("node_args", &["interpreterArgs", "interpreter_args"], Kept("command")),
     app("cwd", &[], Kept("cwd")),
     app("instances", &[], Kept("workers")),
-    app(
-        "exec_mode",
-        &[],
-        Nothing("all workers share one port, whatever they are written in, and the app needs no cluster module for it"),
-    ),
+    app("exec_mode", &[], Nothing("all workers share one port, whatever they are written in, and the app needs no cluster module for it")),
     app("uid", &["user"], Changed("user", "with all groups of that user")),
     app("gid", &[], Nothing("workers have the groups of their user")),
     app("username", &[], Nothing("PM2 sets it itself")),
-    app(
-        "namespace",
-        &[],
-        Nothing("an app has a controller of its own; name apps so that they are told apart"),
-    ),
-    app(
-        "name_prefix",
-        &[],
-        Nothing("PM2 sets it for its modules; write the whole `name`"),
-    ),
-    app(
-        "append_env_to_name",
-        &[],
-        Nothing("the name is what `name` says in every environment"),
-    ),
+    app("namespace", &[], Nothing("an app has a controller of its own; name apps so that they are told apart")),
+    app("name_prefix", &[], Nothing("PM2 sets it for its modules; write the whole `name`")),
+    app("append_env_to_name", &[], Nothing("the name is what `name` says in every environment")),
     app("port", &[], Changed("env", "it is PORT in the environment, as under PM2")),
     // Environment
     app("env", &[], Kept("env")),
-    app("env_*", &[], Changed("env.*", "chosen by `--env NAME`, on top of `env`")),
-    app(
-        "filter_env",
-        &[],
-        Nothing("workers have the environment of `reuse-ctl run`: start it by `env -i` or a systemd unit"),
-    ),
+    app("env_*", &[], Kept("env.*")),
+    app("filter_env", &[], Nothing("workers have the environment of `reuse-ctl run`: start it by `env -i` or a systemd unit")),
     app("increment_var", &[], Kept("increment_var")),
-    app(
-        "instance_var",
-        &[],
-        Changed("increment_var", "NODE_APP_INSTANCE and REUSE_WORKER_ID are there as well"),
-    ),
+    app("instance_var", &[], Changed("increment_var", "NODE_APP_INSTANCE and REUSE_WORKER_ID are there as well")),
     // Start, readiness, end
-    app(
-        "wait_ready",
-        &[],
-        Changed("ready", "\"ipc\": a worker that is not ready in time has failed; PM2 calls it online all the same"),
-    ),
-    app(
-        "listen_timeout",
-        &[],
-        Changed(
-            "ready_timeout",
-            "a worker that is not ready by then has failed, and the old one stays; PM2 calls it online",
-        ),
-    ),
+    app("wait_ready", &[], Changed("ready", "\"ipc\": a worker that is not ready in time has failed; PM2 calls it online all the same")),
+    app("listen_timeout", &[], Changed("ready_timeout", "a worker that is not ready by then has failed, and the old one stays; PM2 calls it online")),
     app("kill_timeout", &[], Kept("stop_timeout")),
-    app(
-        "kill_retry_time",
-        &[],
-        Nothing("the end of a process is an event here: nobody asks again and again"),
-    ),
+    app("kill_retry_time", &[], Nothing("the end of a process is an event here: nobody asks again and again")),
     app("shutdown_with_message", &[], Kept("stop_message")),
-    app(
-        "treekill",
-        &[],
-        Nothing("a worker's whole cgroup ends with it, so no orphan survives"),
-    ),
+    app("treekill", &[], Nothing("a worker's whole cgroup ends with it, so no orphan survives")),
     app("autostart", &[], Nothing("an app in the file is an app that runs: comment it out")),
     // Restarts
     app("autorestart", &[], Nothing(RESTARTS)),
@@ -151,65 +108,25 @@ pub const TABLE: &[Row] = &[
     app("min_uptime", &[], Nothing(RESTARTS)),
     app("restart_delay", &[], Nothing(RESTARTS)),
     app("exp_backoff_restart_delay", &[], Nothing(RESTARTS)),
-    app(
-        "max_memory_restart",
-        &[],
-        Changed("max_memory", "the new worker is ready before the old one ends, so nothing is lost"),
-    ),
-    app(
-        "cron_restart",
-        &["cron"],
-        Changed("cron", "one worker after the other, and nothing is lost; PM2 restarts them all at once"),
-    ),
-    app(
-        "watch",
-        &[],
-        Changed("watch", "one worker after the other; node_modules and what begins with a dot never count"),
-    ),
-    app(
-        "ignore_watch",
-        &[],
-        Changed("watch_ignore", "globs, relative to the working folder; of regular expressions only plain words"),
-    ),
+    app("max_memory_restart", &[], Changed("max_memory", "the new worker is ready before the old one ends, so nothing is lost")),
+    app("cron_restart", &["cron"], Changed("cron", "one worker after the other, and nothing is lost; PM2 restarts them all at once")),
+    app("watch", &[], Changed("watch", "one worker after the other; node_modules and what begins with a dot never count")),
+    app("ignore_watch", &[], Changed("watch_ignore", "globs, relative to the working folder; of regular expressions only plain words")),
     app("watch_delay", &[], Kept("watch_delay")),
     app("watch_options", &[], Nothing("they are for the library that PM2 watches files with")),
-    app(
-        "force",
-        &[],
-        Nothing("apps are told apart by their names, so the same script may run in several"),
-    ),
+    app("force", &[], Nothing("apps are told apart by their names, so the same script may run in several")),
     // Output
     app("out_file", &["out", "output", "out_log"], Nothing(LOG_FILES)),
     app("error_file", &["error", "err", "err_file", "err_log"], Nothing(LOG_FILES)),
     app("log_file", &["log"], Nothing(LOG_FILES)),
-    app(
-        "disable_logs",
-        &[],
-        Nothing("log files are bounded by `log_size` and `log_keep`; what is not written is not kept"),
-    ),
+    app("disable_logs", &[], Nothing("log files are bounded by `log_size` and `log_keep`; what is not written is not kept")),
     app("log_type", &[], Nothing("`reuse-ctl logs --json` gives any app's lines as JSON")),
-    app(
-        "log_date_format",
-        &[],
-        Nothing("`reuse-ctl logs --json` gives each line with its time; nothing is put in front of the app's own lines"),
-    ),
-    app(
-        "time",
-        &[],
-        Nothing("`reuse-ctl logs --json` gives each line with its time; nothing is put in front of the app's own lines"),
-    ),
-    app(
-        "merge_logs",
-        &["combine_logs"],
-        Nothing("each worker has its own file, and `reuse-ctl logs` shows them all together"),
-    ),
+    app("log_date_format", &[], Nothing("`reuse-ctl logs --json` gives each line with its time; nothing is put in front of the app's own lines")),
+    app("time", &[], Nothing("`reuse-ctl logs --json` gives each line with its time; nothing is put in front of the app's own lines")),
+    app("merge_logs", &["combine_logs"], Nothing("each worker has its own file, and `reuse-ctl logs` shows them all together")),
     app("pid_file", &["pid"], Nothing("`reuse-ctl status --json` has the process ids")),
     // What PM2 puts into the process, or does besides
-    app(
-        "source_map_support",
-        &[],
-        Changed("command", "Node's own --enable-source-maps, if it is asked for"),
-    ),
+    app("source_map_support", &[], Changed("command", "Node's own --enable-source-maps, if it is asked for")),
     app("disable_source_map_support", &[], Nothing(NOTHING_INSIDE)),
     app("pmx", &[], Nothing(NOTHING_INSIDE)),
     app("automation", &[], Nothing(NOTHING_INSIDE)),
@@ -228,16 +145,8 @@ pub const TABLE: &[Row] = &[
     // Beside the apps
     elsewhere(Top, "apps", Kept("app")),
     elsewhere(Top, "pm2", Kept("app")),
-    elsewhere(
-        Top,
-        "deploy",
-        Nothing("copying to other machines is not its job: your tool does that, then `reuse-ctl apply -f reuse.toml` over ssh"),
-    ),
-    elsewhere(
-        Top,
-        "static",
-        Nothing("PM2's own server of files is not here: any other can be an app's `command`"),
-    ),
+    elsewhere(Top, "deploy", Nothing("copying to other machines is not its job: your tool does that, then `reuse-ctl apply -f reuse.toml` over ssh")),
+    elsewhere(Top, "static", Nothing("PM2's own server of files is not here: any other can be an app's `command`")),
     // pm2.start({…})
     elsewhere(Program, "container", Nothing(CONTAINER)),
     elsewhere(Program, "dist", Nothing(CONTAINER)),
@@ -248,18 +157,10 @@ pub const TABLE: &[Row] = &[
     // pm2 … --option
     elsewhere(CommandLine, "ext", Changed("watch_ignore", "globs say what does not count")),
     elsewhere(CommandLine, "only", Nothing("`reuse-ctl apply` leaves alone what has not changed")),
-    elsewhere(
-        CommandLine,
-        "update_env",
-        Nothing("`reuse-ctl apply` reloads an app whose environment has changed in the file"),
-    ),
+    elsewhere(CommandLine, "update_env", Nothing("`reuse-ctl apply` reloads an app whose environment has changed in the file")),
     elsewhere(CommandLine, "parallel", Nothing("workers are replaced one after the other")),
     elsewhere(CommandLine, "attach", Nothing("`reuse-ctl logs -f`")),
-    elsewhere(
-        CommandLine,
-        "daemon",
-        Nothing("there is no daemon: `run` stays in the foreground, unless `--detach` is given"),
-    ),
+    elsewhere(CommandLine, "daemon", Nothing("there is no daemon: `run` stays in the foreground, unless `--detach` is given")),
     elsewhere(CommandLine, "wait_ip", Nothing(STARTUP)),
     elsewhere(CommandLine, "hp", Nothing(STARTUP)),
     elsewhere(CommandLine, "service_name", Nothing(STARTUP)),
@@ -347,7 +248,10 @@ mod tests {
     fn no_name_means_two_things() {
         for row in TABLE.iter().filter(|row| row.place == Place::App) {
             let camel = camel_case(row.option);
-            for name in std::iter::once(row.option).chain([camel.as_str()]).chain(row.aliases.iter().copied()) {
+            for name in std::iter::once(row.option)
+                .chain([camel.as_str()])
+                .chain(row.aliases.iter().copied())
+            {
                 let owners: Vec<_> = TABLE
                     .iter()
                     .filter(|row| row.place == Place::App && row.is_called(name))

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use super::report::{Fate, to_text};
-use super::table::{Becomes, Place, TABLE};
 use super::surroundings::{ScriptFile, Surroundings};
+use super::table::{Becomes, Place, TABLE};
 use super::translate::translate;
 use super::value::Value;
 use super::{ImportError, Imported};
@@ -50,8 +50,50 @@ fn an_app_as_many_have_it() {
         "out_file":"./out.log","watch":false,"ignore_watch":["node_modules"],"cron_restart":"0 3 * * *","instnces":2}],
         "deploy":{"production":{}}}"#,
     );
-    insta::assert_snapshot!(imported.toml, @"");
-    insta::assert_snapshot!(to_text("ecosystem.config.js", &imported.findings), @"");
+    insta::assert_snapshot!(imported.toml, @r#"
+    # From ecosystem.config.js, by `reuse-ctl import`.
+    name = "web"
+    command = ["node", "./dist/server.js"]
+    workers = "max"
+    pm2_compat = true
+    ready = "ipc"
+    ready_timeout = "10500ms"
+    stop_timeout = "3s"
+    max_memory = "300M"
+    cron = "0 3 * * *"
+
+    [env]
+    NODE_ENV = "development"
+    PORT = "3000"
+    OPTIONS = "{\"a\":[1,null]}"
+    DEBUG = "false"
+
+    [env.production]
+    NODE_ENV = "production"
+    "#);
+    insta::assert_snapshot!(to_text("ecosystem.config.js", &imported.findings), @r#"
+    ecosystem.config.js: 16 options: 6 kept, 4 changed, 5 not applicable, 1 unknown
+
+    web
+      kept            name
+      kept            script → command
+      kept            instances → workers
+      not applicable  exec_mode                        all workers share one port, whatever they are written in, and the app needs no cluster module for it
+      changed         max_memory_restart → max_memory  the new worker is ready before the old one ends, so nothing is lost
+      kept            kill_timeout → stop_timeout
+      changed         wait_ready → ready               "ipc": a worker that is not ready in time has failed; PM2 calls it online all the same
+      changed         listen_timeout → ready_timeout   a worker that is not ready by then has failed, and the old one stays; PM2 calls it online
+      kept            env
+      kept            env_production → env.production
+      not applicable  out_file                         each worker's output goes straight to its own file, rotated by size, or to the journal: `log`, `log_size`, `reuse-ctl logs`
+      not applicable  watch                            it is off, as it is without it
+      not applicable  ignore_watch                     nothing is watched
+      changed         cron_restart → cron              one worker after the other, and nothing is lost; PM2 restarts them all at once
+      unknown         instnces                         PM2 does not know it, and does nothing with it: is `instances` meant?
+
+    beside the apps
+      not applicable  deploy                           copying to other machines is not its job: your tool does that, then `reuse-ctl apply -f reuse.toml` over ssh
+    "#);
 }
 
 #[test]
@@ -61,15 +103,51 @@ fn several_apps_are_tables_and_no_two_have_one_name() {
         {"name":"my app","script":"server","interpreter":"none","uid":33,"watch":["src"],"ignore_watch":"logs/","watch_delay":1500},
         {"script":"npm run start","port":8080,"instance_var":"ID","shutdown_with_message":true}]"#,
     );
-    insta::assert_snapshot!(imported.toml, @"");
-    let names: Vec<_> = imported.findings.iter().filter(|finding| finding.option == "name").collect();
+    insta::assert_snapshot!(imported.toml, @r#"
+    # From ecosystem.config.js, by `reuse-ctl import`.
+
+    [[app]]
+    name = "my-app"
+    command = ["python3", "main.py", "--port", "1", "a b"]
+    cwd = "/srv"
+    pm2_compat = true
+
+    [app.env]
+    PYTHONUNBUFFERED = "1"
+
+    [[app]]
+    name = "my-app-2"
+    command = ["./server"]
+    user = "33"
+    pm2_compat = true
+    watch = ["src"]
+    watch_ignore = ["logs"]
+    watch_delay = "1500ms"
+
+    [[app]]
+    name = "npm-run-start"
+    command = ["npm", "run", "start"]
+    pm2_compat = true
+    stop_message = true
+    increment_var = "ID=0"
+
+    [app.env]
+    PORT = "8080"
+    "#);
+    let names: Vec<_> = imported
+        .findings
+        .iter()
+        .filter(|finding| finding.option == "name")
+        .collect();
     assert!(names.iter().all(|finding| finding.fate == Fate::Changed), "{names:?}");
 }
 
 #[test]
 fn every_row_with_a_key_sets_it() {
     for row in TABLE.iter().filter(|row| row.place == Place::App) {
-        let (Becomes::Kept(key) | Becomes::Changed(key, _)) = row.becomes else { continue };
+        let (Becomes::Kept(key) | Becomes::Changed(key, _)) = row.becomes else {
+            continue;
+        };
         let (option, value) = match row.option {
             "env_*" => ("env_production", r#"{"A":"1"}"#),
             "env" => ("env", r#"{"A":"1"}"#),
@@ -118,7 +196,10 @@ fn what_is_off_has_no_key() {
 fn of_two_names_of_one_option_one_counts_and_the_other_is_said() {
     let json = r#"{"script":"a.js","exec":"b.js","cron":"1 * * * *","cron_restart":"2 * * * *"}"#;
     let text = imported(json).toml;
-    assert!(text.contains(r#"["node", "a.js"]"#) && text.contains(r#"cron = "2 * * * *""#), "{text}");
+    assert!(
+        text.contains(r#"["node", "a.js"]"#) && text.contains(r#"cron = "2 * * * *""#),
+        "{text}"
+    );
     assert_eq!(fate(json, "exec").0, Fate::NotApplicable);
     assert_eq!(fate(json, "cron").0, Fate::NotApplicable);
     assert_eq!(fate(json, "cron_restart").0, Fate::Changed);
@@ -141,7 +222,9 @@ fn instances_of_all_kinds() {
 
 #[test]
 fn what_pm2_does_not_know_is_said_with_what_is_meant() {
-    let findings = imported(r#"{"apps":[{"script":"a.js","max_memory_restrt":"1G","container":true,"attach":true}],"app":1}"#).findings;
+    let findings =
+        imported(r#"{"apps":[{"script":"a.js","max_memory_restrt":"1G","container":true,"attach":true}],"app":1}"#)
+            .findings;
     let of = |option: &str| {
         let finding = findings.iter().find(|finding| finding.option == option).expect(option);
         (finding.fate, finding.why.clone().expect("a reason"))
@@ -160,9 +243,18 @@ fn nonsense_has_a_place() {
         ("{}", "ecosystem.config.js: it is empty: it has no apps"),
         ("3", "ecosystem.config.js: it is a number, and has no apps"),
         (r#"{"x":1}"#, "ecosystem.config.js: it has no `apps`"),
-        (r#"{"apps":[]}"#, "ecosystem.config.js: apps: it has no apps: the list is empty"),
-        (r#"{"apps":[3]}"#, "ecosystem.config.js: apps[0]: it is a number, not an app"),
-        (r#"[{"name":"x"}]"#, "ecosystem.config.js: [0].script: it is missing: nothing says what is to run"),
+        (
+            r#"{"apps":[]}"#,
+            "ecosystem.config.js: apps: it has no apps: the list is empty",
+        ),
+        (
+            r#"{"apps":[3]}"#,
+            "ecosystem.config.js: apps[0]: it is a number, not an app",
+        ),
+        (
+            r#"[{"name":"x"}]"#,
+            "ecosystem.config.js: [0].script: it is missing: nothing says what is to run",
+        ),
         (
             r#"{"apps":[{"script":"a.js"},{"script":"a.js","instances":"many"}]}"#,
             "ecosystem.config.js: apps[1].instances: it is \"many\", and should be a whole number from -1024 to 65535",

@@ -59,12 +59,18 @@ impl Thrown {
         let heading = self.stack.lines().next().into_iter().chain(complaint.lines());
         let frames = self.stack.lines().map(str::trim).filter_map(|line| {
             let frame = line.strip_prefix("at ")?;
-            let inner = frame.strip_suffix(')').and_then(|frame| Some(frame.rsplit_once('(')?.1));
+            let inner = frame
+                .strip_suffix(')')
+                .and_then(|frame| Some(frame.rsplit_once('(')?.1));
             Some(inner.unwrap_or(frame.strip_prefix("async ").unwrap_or(frame)))
         });
         heading
             .filter_map(as_place)
-            .chain(frames.filter_map(as_place).filter(|place| !place.contains("/node_modules/")))
+            .chain(
+                frames
+                    .filter_map(as_place)
+                    .filter(|place| !place.contains("/node_modules/")),
+            )
             .next()
     }
 }
@@ -99,7 +105,8 @@ mod tests {
     fn the_place_is_the_innermost_that_is_the_persons_own() {
         let stack = "TypeError: x\n    at f (/srv/node_modules/z/i.js:1:2)\n    at node:internal/x:1:2\n    at Object.<anonymous> (/srv/e.config.js:3:9)";
         assert_eq!(thrown(stack).place(""), Some("/srv/e.config.js:3:9".into()));
-        let stack = "/srv/e.config.js:3\n  apps: [ {,\n           ^\n\nSyntaxError: x\n    at wrapSafe (node:internal/x:1:1)";
+        let stack =
+            "/srv/e.config.js:3\n  apps: [ {,\n           ^\n\nSyntaxError: x\n    at wrapSafe (node:internal/x:1:1)";
         assert_eq!(thrown(stack).place(""), Some("/srv/e.config.js:3".into()));
         let complaint = "file:///srv/e.config.mjs:3\n  apps: [ {,\n";
         assert_eq!(

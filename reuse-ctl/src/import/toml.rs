@@ -161,7 +161,8 @@ mod tests {
         app.set("pm2_compat", Item::Truth(true));
         app.set_variable("A", "0".into());
         app.set_variable("A", "1".into());
-        app.environments.push(("pro duction".into(), vec![("b.c".into(), "2".into())]));
+        app.environments
+            .push(("pro duction".into(), vec![("b.c".into(), "2".into())]));
         insta::assert_snapshot!(document("x\n.js", &[app.clone()]), @r#"
         # From x?.js, by `reuse-ctl import`.
         name = "a \"b\"\n\u0001\\"

@@ -153,7 +153,7 @@ impl<'a> Draft<'a> {
                 let name = written.strip_prefix("env_").unwrap_or(written).to_owned();
                 let variables = self.options.variables(written, value)?;
                 self.app.environments.push((name.clone(), variables));
-                Ok(Verdict::changed(&format!("env.{name}"), format!("chosen by `--env {name}`, on top of `env`")))
+                Ok(Verdict::kept(&format!("env.{name}")))
             }
             "increment_var" => {
                 let name = self.options.text(written, value)?;
@@ -177,7 +177,8 @@ impl<'a> Draft<'a> {
                 usual()
             }
             "watch" => {
-                let paths = watch::paths(value).ok_or_else(|| self.options.wrong_kind(written, value, "true, a path or a list"))?;
+                let paths = watch::paths(value)
+                    .ok_or_else(|| self.options.wrong_kind(written, value, "true, a path or a list"))?;
                 if paths.is_empty() {
                     return Ok(Verdict::nothing(OFF));
                 }

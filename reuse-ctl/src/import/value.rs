@@ -27,7 +27,11 @@ impl Value {
     /// The value of a key; of two, the last, as everywhere.
     pub(super) fn get(&self, key: &str) -> Option<&Value> {
         let Self::Map(entries) = self else { return None };
-        entries.iter().rev().find(|(name, _)| name == key).map(|(_, value)| value)
+        entries
+            .iter()
+            .rev()
+            .find(|(name, _)| name == key)
+            .map(|(_, value)| value)
     }
 
     /// What it is, for a sentence: `a list`.

@@ -34,32 +34,28 @@ pub(super) fn ignored(value: &Value) -> Option<Ignored> {
     for item in items {
         match (item.regular_expression(), item) {
             (Some(source), _) => match plain_word(source) {
-                Some(word) => ignored.globs.extend([format!("**/*{word}*"), format!("**/*{word}*/**")]),
+                // A glob without a slash is compared with every name in a path, and what it ignores it ignores with all that is in it.
+                Some(word) if word.contains('/') => ignored.globs.push(format!("**/*{word}*")),
+                Some(word) => ignored.globs.push(format!("*{word}*")),
                 None => ignored.lost.push(source.to_owned()),
             },
-            (None, Value::Text(text)) => ignored.globs.extend(globs_of(text)),
+            (None, Value::Text(text)) => ignored.globs.extend(glob_of(text)),
             _ => return None,
         }
     }
     Some(ignored)
 }
 
-/// A name without a star stands for the file or for all that is in the folder.
-fn globs_of(text: &str) -> Vec<String> {
+/// PM2 means paths relative to the working folder, too.
+fn glob_of(text: &str) -> Option<String> {
     let path = text.strip_prefix("./").unwrap_or(text).trim_end_matches('/');
-    if path.is_empty() {
-        Vec::new()
-    } else if path.contains(['*', '?', '[', '{']) {
-        vec![path.to_owned()]
-    } else {
-        vec![path.to_owned(), format!("{path}/**")]
-    }
+    (!path.is_empty()).then(|| path.to_owned())
 }
 
 /// The text that a regular expression looks for, if that is all it does.
 fn plain_word(source: &str) -> Option<String> {
     let word = source.replace("\\.", ".").replace("\\/", "/").replace("\\-", "-");
-    let is_plain = |letter: char| letter.is_alphanumeric() || matches!(letter, '_' | '-' | ' ');
+    let is_plain = |letter: char| letter.is_alphanumeric() || matches!(letter, '_' | '-' | ' ' | '/');
     let was_escaped = source.matches("\\.").count() == word.matches('.').count();
     let inner = word.trim_matches('/');
     let is_word = inner.chars().all(|letter| is_plain(letter) || letter == '.');
@@ -92,13 +88,15 @@ mod tests {
     fn what_is_not() {
         let list = |items: Vec<Value>| ignored(&Value::List(items)).expect("texts");
         let strings = list(vec![Value::Text("./logs/".into()), Value::Text("*.log".into())]);
-        assert_eq!(strings.globs, ["logs", "logs/**", "*.log"]);
-        let words = list(vec![expression("node_modules"), expression("\\.git"), expression("^a|b$")]);
-        assert_eq!(
-            words.globs,
-            ["**/*node_modules*", "**/*node_modules*/**", "**/*.git*", "**/*.git*/**"]
-        );
+        assert_eq!(strings.globs, ["logs", "*.log"]);
+        let words = list(vec![
+            expression("node_modules"),
+            expression("\\.git"),
+            expression("^a|b$"),
+        ]);
+        assert_eq!(words.globs, ["*node_modules*", "*.git*"]);
         assert_eq!(words.lost, ["^a|b$"]);
+        assert_eq!(list(vec![expression("a\\/b")]).globs, ["**/*a/b*"]);
         assert_eq!(list(vec![expression("a.b")]).lost, ["a.b"], "a bare dot is any letter");
         assert_eq!(ignored(&Value::Integer(3)), None);
     }
