@@ -153,7 +153,11 @@ fn the_same_version_changes_nothing_here_and_says_failure() {
     load.wait_for(100, Duration::from_secs(10));
     server.broken();
     let output = app.ctl(&["reload"]).expect_code(1);
-    assert!(output.stderr.contains("boom"), "{}", output.stderr);
+    assert!(
+        output.stderr.contains("exited with code 1 before it was ready"),
+        "{}",
+        output.stderr
+    );
     load.wait_for(100, Duration::from_secs(10));
     load.stop().assert_nothing_failed();
     assert_eq!(app.status().pids(), before, "the old version serves");
