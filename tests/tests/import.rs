@@ -291,6 +291,30 @@ fn what_it_prints_is_said_of_every_option() {
     assert_eq!(parsed(&output.stdout)["stop_timeout"], "3s");
 }
 
+/// What is printed is a file that `check` takes, for every option there is.
+#[test]
+fn what_it_prints_is_taken() {
+    let scratch = Scratch::new();
+    let everything = json!({
+        "name": "my app", "script": "a.js", "args": "--a 'b c'", "interpreter": "bun", "node_args": ["--smol"], "cwd": ".",
+        "instances": "max", "uid": "root", "port": 3000, "env": {"A": 1, "B.C": "\u{1}\"\\ü\n"}, "env_production": {"A": 2},
+        "increment_var": "N", "wait_ready": true, "listen_timeout": 3000, "kill_timeout": 1600, "shutdown_with_message": true,
+        "max_memory_restart": 100_000_000, "cron_restart": "0 3 * * *", "watch": ["src", "."], "ignore_watch": ["logs", "*.log"],
+        "watch_delay": 250,
+    });
+    let second = json!({ "script": "python3 -m http.server 8080", "instances": 2, "instance_var": "ID", "max_memory_restart": "1G" });
+    fs::create_dir(scratch.path().join("src")).expect("a folder");
+    for (name, apps) in [("one", json!([everything])), ("two", json!([everything, second]))] {
+        let file = scratch.write(&format!("{name}.json"), &json!({ "apps": apps }).to_string());
+        let toml = scratch.write(&format!("{name}.toml"), &import(&file).expect_code(0).stdout);
+        for environment in [&[][..], &["--env", "production"]] {
+            let mut check = controller_command();
+            check.args(["check", "-f"]).arg(&toml).args(environment);
+            run::to_end(&mut check, LIMIT).expect_code(0);
+        }
+    }
+}
+
 #[test]
 fn an_import_that_throws() {
     refused(

@@ -141,6 +141,36 @@ impl Drop for Main {
     }
 }
 
+#[test]
+fn the_bus_is_there_again_when_the_controller_is() {
+    let _namespace = Namespace::enter();
+    let launch = Launch::new(&["--ready", "ipc"]);
+    let command = words(&[&node24(), &script("pm2-echo.js"), &PORT.to_string()]);
+    let scratch = Scratch::new();
+    let text = format!(
+        "require({:?}).launchBus((error, bus) => {{\n\
+         if (error) throw error;\n\
+         for (const name of ['close', 'connect']) bus.on(name, () => console.log(name));\n\
+         process.on('SIGTERM', () => bus.close());\n\
+         console.log('open');\n}});\n",
+        package()
+    );
+    let file = scratch.write("bus.js", &text);
+    for runtime in [node24(), bun()] {
+        let app = launch.run(&command);
+        let output = scratch.path().join("output");
+        let main = Main::start(&runtime, &file, app.name(), &output);
+        let written = || fs::read_to_string(&output).unwrap_or_default();
+        wait::until("the bus is open", LIMIT, || written() == "open\n");
+        app.stop();
+        wait::until("it is closed", LIMIT, || written() == "open\nclose\n");
+        let app = launch.run(&command);
+        wait::until("it is open again", LIMIT, || written() == "open\nclose\nconnect\n");
+        main.end();
+        app.stop();
+    }
+}
+
 /// WebSocket → receiver → main → chat → main → db → main → chat → main → receiver → WebSocket.
 fn the_tutorial(runtime: &str) {
     let _namespace = Namespace::enter();

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use reuse_tests::binaries::{bun, node24, pm2};
+use reuse_tests::binaries::{bun, node24, pm2, script};
 use reuse_tests::http::get;
 use reuse_tests::load::{Load, Mode};
 use reuse_tests::run::{self, Output};
@@ -28,17 +28,21 @@ struct Pm2 {
 }
 
 impl Pm2 {
-    /// Starts the app, and waits until PM2 says that it has.
+    /// With one app.
     fn start(app: &serde_json::Value) -> Self {
         let own = Self { home: Scratch::new() };
-        let mut app = app.clone();
-        app["name"] = NAME.into();
-        let file = own
-            .home
-            .write("app.json", &serde_json::json!({ "apps": [app] }).to_string());
-        own.call(&["start", file.to_str().expect("a plain path")])
-            .expect_code(0);
+        own.add(NAME, app);
         own
+    }
+
+    /// Starts an app, and waits until PM2 says that it has.
+    fn add(&self, name: &str, app: &serde_json::Value) {
+        let mut app = app.clone();
+        app["name"] = name.into();
+        let text = serde_json::json!({ "apps": [app] }).to_string();
+        let file = self.home.write(&format!("{name}.json"), &text);
+        self.call(&["start", file.to_str().expect("a plain path")])
+            .expect_code(0);
     }
 
     fn call(&self, arguments: &[&str]) -> Output {
@@ -210,4 +214,42 @@ fn it_is_ready_and_stays_up_here() {
     assert!(after.workers.iter().all(|worker| worker.restarts == 0), "{after:#?}");
     app.ctl(&["reload"]).expect_code(0);
     app.stop();
+}
+
+/// So what `pm2_client` changes one line of is code that works.
+#[test]
+fn the_tutorial_runs_under_pm2_as_it_stands() {
+    let _namespace = Namespace::enter();
+    let file = |name: &str| script(&format!("pm2-chat/{name}.js"));
+    let theirs = Pm2 { home: Scratch::new() };
+    // In this order, because the main process knows them by their numbers.
+    for name in ["receiver", "chat", "db"] {
+        theirs.add(
+            name,
+            &serde_json::json!({
+                "script": file(name),
+                "interpreter": node24(),
+                "exec_mode": "fork",
+                "env": { "PORT": PORT.to_string() },
+            }),
+        );
+    }
+    wait::until("the receiver answers", PM2_LIMIT, is_up);
+    theirs.add(
+        "main",
+        &serde_json::json!({
+            "script": file("main"),
+            "interpreter": node24(),
+            "exec_mode": "fork",
+            "env": { "NODE_PATH": pm2("..") },
+        }),
+    );
+    let log = theirs.home.path().join("logs/main-out.log");
+    wait::until("the main process listens", PM2_LIMIT, || {
+        fs::read_to_string(&log).is_ok_and(|text| text.contains("listening\n"))
+    });
+    let mut client = Command::new(node24());
+    client.arg(file("client")).args([&PORT.to_string(), "3"]);
+    let heard = run::to_end(&mut client, COMMAND_LIMIT).expect_code(0).stdout;
+    assert_eq!(heard, "1 LINE 1\n2 LINE 2\n3 LINE 3\n");
 }

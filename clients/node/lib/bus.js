@@ -24,9 +24,9 @@ class Parser {
   }
 
   push(text) {
-    this.rest += text;
-    if (this.rest.length > MAX_EVENT_CHARACTERS) throw new Error('an event has no end');
-    const lines = this.rest.split('\n');
+    // Only what is new is looked through: a message may come in hundreds of pieces.
+    const lines = text.split('\n');
+    lines[0] = this.rest + lines[0];
     this.rest = lines.pop();
     for (const line of lines) this.line(line.endsWith('\r') ? line.slice(0, -1) : line);
   }
@@ -152,7 +152,9 @@ class Bus {
     };
     response.setEncoding('utf8');
     response.on('data', (text) => {
-      if (!this.closed) parser.push(text);
+      if (this.closed) return;
+      parser.push(text);
+      if (parser.rest.length > MAX_EVENT_CHARACTERS) response.destroy();
     });
     response.on('error', over);
     response.on('close', over);
@@ -167,7 +169,7 @@ class Bus {
         await this.open();
         this.emit('connect');
       } catch {
-        this.again(Math.min(delayMs * 2, RETRY_MS[1]));
+        if (!this.closed) this.again(Math.min(delayMs * 2, RETRY_MS[1]));
       }
     }, delayMs);
   }
