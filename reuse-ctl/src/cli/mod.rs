@@ -11,6 +11,7 @@ mod doctor;
 mod drain;
 pub mod failure;
 mod get;
+mod import;
 mod logs;
 mod ls;
 pub(crate) mod output;
@@ -115,6 +116,7 @@ async fn ask(context: &Context, verb: Verb) -> Result<(), Failure> {
         Verb::Promote => promote::run(context).await,
         Verb::Abort => abort::run(context).await,
         Verb::Get(arguments) => get::run(context, &arguments).await,
+        Verb::Import(arguments) => import::run(context, &arguments).await,
         Verb::Stop(arguments) => stop::run(context, &arguments).await,
         Verb::Logs(arguments) => logs::run(context, &arguments).await,
         Verb::Doctor(arguments) => doctor::run(context, &arguments).await,
