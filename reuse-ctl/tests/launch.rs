@@ -4,8 +4,9 @@ use std::collections::HashMap;
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -93,15 +94,20 @@ fn launcher() -> Launcher {
     }
 }
 
+/// A channel of whose other end nothing is wanted.
+fn channel() -> OwnedFd {
+    UnixStream::pair().expect("a socket pair").1.into()
+}
+
 async fn spawn(spec: &LaunchSpec) -> Running {
     launcher()
-        .spawn(spec)
+        .spawn(spec, channel())
         .await
         .unwrap_or_else(|error| panic!("{error}; {}", error.hint()))
 }
 
 async fn failure(spec: &LaunchSpec) -> (Step, String) {
-    match launcher().spawn(spec).await {
+    match launcher().spawn(spec, channel()).await {
         Err(SpawnError::Launch(failure)) => (failure.step, failure.to_string()),
         other => panic!("expected a failed step, not {other:?}"),
     }
@@ -167,6 +173,8 @@ async fn a_worker_is_unprivileged_and_alone() {
         .collect();
     descriptors.sort();
     let log = stage.log().display().to_string();
+    let (number, channel) = descriptors.pop().expect("the channel");
+    assert!(number == 100 && channel.starts_with("socket:"), "{number} {channel}");
     assert_eq!(descriptors, [(0, "/dev/null".into()), (1, log.clone()), (2, log)]);
     assert_eq!(fs::metadata(stage.log()).expect("there").uid(), NOBODY);
 
@@ -230,6 +238,32 @@ async fn nobody_binds_port_80_itself_and_by_inheritance() {
         .expect("there");
     assert_eq!((dual.v6only, dual.backlog), (Some(false), 4096));
     drop(running);
+}
+
+#[tokio::test]
+async fn the_channel_is_where_the_environment_says_behind_all_listeners() {
+    let stage = Stage::new("channel");
+    enter_own_network();
+    let script = "import os,socket\n\
+        channel=socket.socket(fileno=int(os.environ['NODE_CHANNEL_FD']))\n\
+        channel.sendall(channel.recv(100)+b' '+os.environ['NODE_CHANNEL_FD'].encode()+b' '+str(os.get_blocking(channel.fileno())).encode())";
+    for (listeners, number) in [(0_u16, 100), (1, 100), (98, 102)] {
+        let listen = (0..listeners)
+            .map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, 8000 + port)))
+            .collect();
+        let (mut ours, theirs) = UnixStream::pair().expect("a socket pair");
+        let spec = LaunchSpec {
+            listen,
+            ..stage.python(script)
+        };
+        let running = launcher().spawn(&spec, theirs.into()).await.expect("started");
+        ours.write_all(b"hello").expect("room");
+        let mut said = String::new();
+        ours.read_to_string(&mut said).expect("text, and the end");
+        assert_eq!(said, format!("hello {number} True"));
+        let Running { mut child, .. } = running;
+        assert_eq!(exit_of(child.wait().await.expect("ours")), Exit::Code(0));
+    }
 }
 
 #[tokio::test]
@@ -310,7 +344,7 @@ async fn what_fails_is_said_through_the_pipe_and_leaves_nothing() {
         ..stage.spec("/bin/true", &[])
     };
     assert!(matches!(
-        launcher().spawn(&no_cgroup).await,
+        launcher().spawn(&no_cgroup, channel()).await,
         Err(SpawnError::Shim { .. })
     ));
     let no_log = LaunchSpec {
@@ -337,7 +371,7 @@ async fn what_fails_is_said_through_the_pipe_and_leaves_nothing() {
         program: "/none".into(),
         args: Vec::new(),
     }
-    .spawn(&stage.spec("/bin/true", &[]))
+    .spawn(&stage.spec("/bin/true", &[]), channel())
     .await;
     assert!(matches!(no_shim, Err(SpawnError::Shim { .. })), "{no_shim:?}");
 }

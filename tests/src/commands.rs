@@ -106,6 +106,31 @@ pub fn python_slow(options: &[&str]) -> Vec<String> {
     command
 }
 
+/// A Node 24 server that does what messages tell it; the script says what.
+pub fn node_messages(options: &[&str]) -> Vec<String> {
+    let mut command = words(&[&node24(), &script("messages.js"), &PORT.to_string()]);
+    command.extend(words(options));
+    command
+}
+
+/// The same in Python, and more.
+pub fn python_messages() -> Vec<String> {
+    words(&[&python(), &script("messages.py"), &PORT.to_string()])
+}
+
+/// Worker 0 is Node 20, worker 1 Node 24, worker 2 Bun, and all others are Python.
+pub fn all_messages(options: &[&str]) -> Vec<String> {
+    let js = format!("{} {PORT} {}", script("messages.js"), options.join(" "));
+    let line = format!(
+        "case $REUSE_WORKER_ID in 0) exec {} {js};; 1) exec {} {js};; 2) exec {} {js};; *) exec {};; esac",
+        node(),
+        node24(),
+        bun(),
+        python_messages().join(" "),
+    );
+    words(&["/bin/sh", "-c", &line])
+}
+
 /// nginx with one worker process; each instance writes into a folder of its own within `folder`.
 pub fn nginx_one(folder: &Path) -> Vec<String> {
     let folder = folder.to_str().expect("a plain path");

@@ -7,6 +7,7 @@
 
 pub mod app;
 pub mod binaries;
+pub mod bus;
 pub mod commands;
 pub mod control;
 pub mod events;

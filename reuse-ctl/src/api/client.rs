@@ -11,6 +11,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
+use super::bus::Packet;
 use super::types::{Event, GetRequest, Got, Reply, Status, WORKER_HEADER};
 
 /// Why a controller could not be asked.
@@ -110,15 +111,27 @@ impl Client {
     /// # Errors
     /// All.
     pub async fn events(&self) -> Result<EventStream, ClientError> {
-        let response = self.send(Method::GET, "/v1/events", Bytes::new()).await?;
+        Ok(EventStream(self.stream("/v1/events").await?))
+    }
+
+    /// `GET /v1/bus`.
+    ///
+    /// # Errors
+    /// All.
+    pub async fn bus(&self) -> Result<BusStream, ClientError> {
+        Ok(BusStream(self.stream("/v1/bus").await?))
+    }
+
+    async fn stream(&self, path: &str) -> Result<Stream, ClientError> {
+        let response = self.send(Method::GET, path, Bytes::new()).await?;
         if !response.status().is_success() {
             let body = self.whole(response).await?;
             return Err(ClientError::Refusal(Box::new(self.parse(&body)?)));
         }
-        Ok(EventStream {
+        Ok(Stream {
             client: self.clone(),
             body: response.into_body(),
-            buffered: Vec::new(),
+            buffered: Buffered::default(),
         })
     }
 
@@ -171,10 +184,18 @@ impl Client {
 
 /// What happens in the app, as it happens.
 #[derive(Debug)]
-pub struct EventStream {
+pub struct EventStream(Stream);
+
+/// PM2's bus.
+#[derive(Debug)]
+pub struct BusStream(Stream);
+
+/// Server-sent events.
+#[derive(Debug)]
+struct Stream {
     client: Client,
     body: Incoming,
-    buffered: Vec<u8>,
+    buffered: Buffered,
 }
 
 impl EventStream {
@@ -183,29 +204,80 @@ impl EventStream {
     /// # Errors
     /// `Protocol` only.
     pub async fn next(&mut self) -> Option<Result<Event, ClientError>> {
+        let message = self.0.next().await?;
+        Some(message.and_then(|message| self.0.client.parse(&message.data)))
+    }
+}
+
+impl BusStream {
+    /// The next packet; `None` when the app has ended.
+    ///
+    /// # Errors
+    /// `Protocol` only.
+    pub async fn next(&mut self) -> Option<Result<Packet, ClientError>> {
+        let message = self.0.next().await?;
+        Some(message.and_then(|Message { name, data }| {
+            let text = |bytes| String::from_utf8(bytes).map_err(|error| self.0.client.protocol(error.to_string()));
+            Ok(Packet {
+                name: text(name)?.trim_start().to_owned(),
+                data: text(data)?.trim_start().to_owned(),
+            })
+        }))
+    }
+}
+
+impl Stream {
+    async fn next(&mut self) -> Option<Result<Message, ClientError>> {
         loop {
-            if let Some(data) = take_message(&mut self.buffered) {
-                return Some(self.client.parse(&data));
+            if let Some(message) = self.buffered.take_message() {
+                return Some(Ok(message));
             }
             match self.body.frame().await? {
-                Ok(frame) => self.buffered.extend(frame.data_ref().map_or(&[][..], |data| data)),
+                Ok(frame) => self
+                    .buffered
+                    .bytes
+                    .extend(frame.data_ref().map_or(&[][..], |data| data)),
                 Err(error) => return Some(Err(self.client.protocol(error.to_string()))),
             }
         }
     }
 }
 
-/// The `data:` of the first complete message that has any; comments (keep-alives) are dropped on the way.
-fn take_message(buffered: &mut Vec<u8>) -> Option<Vec<u8>> {
-    loop {
-        let end = buffered.windows(2).position(|pair| pair == b"\n\n")?;
-        let message: Vec<u8> = buffered.drain(..end + 2).collect();
-        let data: Vec<&[u8]> = message
-            .split(|byte| *byte == b'\n')
-            .filter_map(|line| line.strip_prefix(b"data:"))
-            .collect();
-        if !data.is_empty() {
-            return Some(data.join(&b'\n'));
+/// A part of a stream of events.
+#[derive(Debug, Default)]
+struct Buffered {
+    bytes: Vec<u8>,
+    /// No message ends before. Without it, one of 16 MiB that comes in small pieces would be searched again with each of them.
+    searched: usize,
+}
+
+/// One event; its data is not empty.
+#[derive(Debug, PartialEq, Eq)]
+struct Message {
+    name: Vec<u8>,
+    data: Vec<u8>,
+}
+
+impl Buffered {
+    /// The first complete message that has data; comments (keep-alives) are dropped on the way.
+    fn take_message(&mut self) -> Option<Message> {
+        loop {
+            let Some(end) = self.bytes[self.searched..].windows(2).position(|pair| pair == b"\n\n") else {
+                self.searched = self.bytes.len().saturating_sub(1);
+                return None;
+            };
+            let message: Vec<u8> = self.bytes.drain(..self.searched + end + 2).collect();
+            self.searched = 0;
+            let of_kind = |prefix: &[u8]| {
+                let lines = message.split(|byte| *byte == b'\n');
+                let values: Vec<&[u8]> = lines.filter_map(|line| line.strip_prefix(prefix)).collect();
+                values.join(&b'\n')
+            };
+            let data = of_kind(b"data:");
+            if !data.is_empty() {
+                let name = of_kind(b"event:");
+                return Some(Message { name, data });
+            }
         }
     }
 }
@@ -244,11 +316,24 @@ mod tests {
 
     #[test]
     fn messages_are_cut_out_of_the_stream() {
-        let mut buffered = b":\n\ndata: {\"a\":1}\n\ndata: x\ndata: y\n\nevent: z\nda".to_vec();
-        assert_eq!(take_message(&mut buffered).as_deref(), Some(&b" {\"a\":1}"[..]));
-        assert_eq!(take_message(&mut buffered).as_deref(), Some(&b" x\n y"[..]));
-        assert_eq!(take_message(&mut buffered), None);
-        buffered.extend(b"ta: 2\n\n");
-        assert_eq!(take_message(&mut buffered).as_deref(), Some(&b" 2"[..]));
+        let stream = b":\n\ndata: {\"a\":1}\n\ndata: x\ndata: y\n\nevent: z\ndata: 2\n\n";
+        let message = |name: &[u8], data: &[u8]| Message {
+            name: name.to_vec(),
+            data: data.to_vec(),
+        };
+        let expected = [
+            message(b"", b" {\"a\":1}"),
+            message(b"", b" x\n y"),
+            message(b" z", b" 2"),
+        ];
+        for piece in 1..=stream.len() {
+            let mut buffered = Buffered::default();
+            let mut found = Vec::new();
+            for piece in stream.chunks(piece) {
+                buffered.bytes.extend(piece);
+                found.extend(std::iter::from_fn(|| buffered.take_message()));
+            }
+            assert_eq!(found, expected, "in pieces of {piece}");
+        }
     }
 }

@@ -7,9 +7,10 @@ use serde::de::DeserializeOwned;
 
 use super::types::{
     CanaryRequest, DrainRequest, ErrorKind, GetRequest, PolicyRequest, ReloadRequest, Reply, RestartRequest,
-    ScaleRequest, StopRequest, WeightRequest,
+    ScaleRequest, SendRequest, StopRequest, WeightRequest,
 };
 use super::weight::{canary_share, weight_of};
+use crate::process::channel::message::{Outgoing, Unsendable};
 use crate::supervisor::interface::{Command, ScaleTarget, SlotId};
 
 /// The most slots that an app may have.
@@ -90,6 +91,26 @@ pub fn get(id: &str, body: &[u8]) -> Result<(SlotId, GetRequest), BadRequest> {
     let request: GetRequest = required(body, r#"{"path":"/debug"}"#)?;
     check_path(&request.path)?;
     Ok((slot, request))
+}
+
+/// `POST /v1/workers/{id}/send`, and without an id `POST /v1/send`.
+pub fn send(id: Option<&str>, body: &[u8]) -> Result<(Option<SlotId>, Outgoing), BadRequest> {
+    let slot = id.map(slot_named).transpose()?;
+    let SendRequest { message, topic } = required(body, r#"{"message":{"hello":1}}"#)?;
+    Ok((slot, outgoing(message.get(), topic.as_deref())?))
+}
+
+/// A message that can be sent.
+pub fn outgoing(json: &str, topic: Option<&str>) -> Result<Outgoing, BadRequest> {
+    Outgoing::new(json, topic).map_err(|why| {
+        let hint = match why {
+            Unsendable::NotJson(_) => "a message is one JSON value, like {\"hello\":1} or \"hello\"",
+            Unsendable::TooLong => "a message has at most 16 MiB: send the name of a file instead",
+            Unsendable::TooDeep => "send it as a text that holds JSON",
+            Unsendable::Internal => "name the member otherwise: workers in Node would take it for Node's own",
+        };
+        usage(format!("the message can't be sent: {why}"), hint.into())
+    })
 }
 
 /// `POST /v1/canary`.

@@ -8,11 +8,13 @@ use nix::unistd::{Gid, Uid};
 use reuse_common::Share;
 use tokio::sync::{broadcast, oneshot};
 
+use super::bus::{Bus, BusReader, Packet};
 use super::types::{
     CanaryRequest, ErrorKind, Event, GetRequest, Got, GroupStatus, InstanceStatus, Reply, Status, Verdicts,
     WorkerState, WorkerStatus,
 };
 use super::{Ask, Handle, SupervisorEnds, server};
+use crate::process::channel::message::Outgoing;
 use crate::supervisor::interface::{Command, SlotId};
 
 /// A folder that goes away with the test.
@@ -69,6 +71,8 @@ impl App {
                         }));
                     }
                     Ask::Get { slot, request, reply } => drop(reply.send(got(slot, &request))),
+                    Ask::Send { slot, message, reply } => drop(reply.send(sent(slot, &message))),
+                    Ask::Bus(reply) => drop(reply.send(published())),
                     Ask::Command { command, reply } => {
                         let answer = respond(&command);
                         record.lock().expect("no test panicked with it").push(command);
@@ -134,6 +138,31 @@ pub(crate) fn got(slot: SlotId, request: &GetRequest) -> Result<Got, Reply> {
         content_type: content_type.map(str::to_owned),
         body: body.to_vec(),
     })
+}
+
+/// Everybody gets everything, but for worker 1.
+fn sent(slot: Option<SlotId>, message: &Outgoing) -> Reply {
+    let line = message.line(slot.map_or(0, |slot| slot.0));
+    Reply {
+        ok: slot != Some(SlotId(1)),
+        message: Some(String::from_utf8_lossy(&line).into_owned()),
+        workers: slot.map_or(vec![0, 2], |slot| vec![slot.0]),
+        error: (slot == Some(SlotId(1))).then(|| "worker 1 is deaf".into()),
+        ..Reply::default()
+    }
+}
+
+/// Two packets, then the end.
+fn published() -> BusReader {
+    let bus = Bus::default();
+    let reader = bus.subscribe();
+    for (name, data) in [("chat", r#"{"data":1}"#), ("process:event", r#"{"event":"online"}"#)] {
+        bus.publish(Packet {
+            name: name.into(),
+            data: data.into(),
+        });
+    }
+    reader
 }
 
 /// Three workers: one active, one draining, one backing off.

@@ -3,6 +3,7 @@
 //! The server owns nothing of the app. It turns requests into [`Ask`]s for the supervisor's task and waits for its answers; a
 //! client that goes away drops its end of the answer, and what it asked for goes on.
 
+pub mod bus;
 pub mod client;
 pub mod commands;
 pub mod server;
@@ -15,7 +16,9 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 
 use reuse_common::Share;
 
+use crate::process::channel::message::Outgoing;
 use crate::supervisor::interface::{Command, SlotId};
+use bus::BusReader;
 use types::{CanaryRequest, ErrorKind, Event, GetRequest, Got, Reply, Status};
 
 /// How many asks may wait for the supervisor before further clients wait in turn.
@@ -54,6 +57,17 @@ pub enum Ask {
         /// What it answered, or why nothing came.
         reply: oneshot::Sender<Result<Got, Reply>>,
     },
+    /// Send a message to one worker, or to all.
+    Send {
+        /// Absent: to all.
+        slot: Option<SlotId>,
+        /// What.
+        message: Outgoing,
+        /// The one answer: whom it is queued for, or who can't get it.
+        reply: oneshot::Sender<Reply>,
+    },
+    /// Listen to the bus.
+    Bus(oneshot::Sender<BusReader>),
 }
 
 /// The supervisor as the API sees it.
@@ -131,6 +145,25 @@ impl Handle {
             return Err(Stopping.into());
         }
         receiver.await.unwrap_or_else(|_| Err(Stopping.into()))
+    }
+
+    /// Has the supervisor send a message to one worker or (absent) to all.
+    pub async fn send(&self, slot: Option<SlotId>, message: Outgoing) -> Reply {
+        let (reply, receiver) = oneshot::channel();
+        if self.asks.send(Ask::Send { slot, message, reply }).await.is_err() {
+            return Stopping.into();
+        }
+        receiver.await.unwrap_or_else(|_| Stopping.into())
+    }
+
+    /// What is published on the bus from now on.
+    ///
+    /// # Errors
+    /// The supervisor is gone.
+    pub async fn bus(&self) -> Result<BusReader, Stopping> {
+        let (reply, receiver) = oneshot::channel();
+        self.asks.send(Ask::Bus(reply)).await.map_err(|_| Stopping)?;
+        receiver.await.map_err(|_| Stopping)
     }
 
     /// What happens from now on.

@@ -20,6 +20,8 @@ use tokio::net::UnixListener;
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 
+mod messages;
+
 use super::commands::{self, BadRequest, WorkerVerb};
 pub use super::socket::{BindError, bind};
 use super::types::{ErrorKind, Event, Got, Reply, WORKER_HEADER};
@@ -130,6 +132,9 @@ fn router(shared: Shared) -> axum::Router {
         )
         .route("/v1/workers/{id}/weight", worker(MethodFilter::PUT, WorkerVerb::Weigh))
         .route("/v1/workers/{id}/get", post(ask_worker))
+        .route("/v1/workers/{id}/send", messages::send_to_one())
+        .route("/v1/send", messages::send_to_all())
+        .route("/v1/bus", messages::bus())
         .route("/v1/canary", post(canary))
         .route("/v1/canary/promote", post(whole(commands::promote)))
         .route("/v1/canary/abort", post(whole(commands::abort)))
@@ -236,7 +241,9 @@ async fn status(State(shared): State<Shared>) -> Response {
 async fn unknown_path(uri: Uri) -> Response {
     answer(Reply {
         error: Some(format!("there is no {}", uri.path())),
-        hint: Some("the paths start with /v1/: status, workers, canary, reload, policy, stop, events".into()),
+        hint: Some(
+            "the paths start with /v1/: status, workers, canary, reload, policy, stop, send, events, bus".into(),
+        ),
         kind: Some(ErrorKind::NotFound),
         ..Reply::default()
     })

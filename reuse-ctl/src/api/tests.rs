@@ -355,6 +355,56 @@ async fn what_is_not_a_controller_is_a_protocol_error() {
     impostor.await.expect("it did its part");
 }
 
+#[tokio::test]
+async fn messages_are_checked_and_sent() {
+    let app = App::start("send", done);
+    let long = format!("\"{}\"", "x".repeat(16 * 1024 * 1024 - 2));
+    for (path, body, expected) in [
+        ("/v1/workers/2/send", r#"{"message":{"a":[1, 2]}}"#, "{\"a\":[1, 2]}\n"),
+        (
+            "/v1/workers/2/send",
+            r#"{"message":1,"topic":"t"}"#,
+            "{\"id\":2,\"type\":\"process:msg\",\"topic\":\"t\",\"data\":1}\n",
+        ),
+        ("/v1/send", r#"{"message":null}"#, "null\n"),
+        ("/v1/send", &format!(r#"{{"message":{long}}}"#), &format!("{long}\n")),
+    ] {
+        let (status, reply) = raw(&app, &format!("POST {path}"), body).await;
+        assert_eq!(status, 200, "{path}");
+        assert!(reply["message"] == expected, "{path}");
+    }
+    let too_long = format!(r#"{{"message":"{}"}}"#, "x".repeat(16 * 1024 * 1024));
+    for (path, body, status, word) in [
+        ("/v1/send", "", 400, "no body"),
+        ("/v1/send", "{}", 400, "missing field"),
+        ("/v1/send", r#"{"message":nothing}"#, 400, "not what this path takes"),
+        ("/v1/send", r#"{"message":1,"to":2}"#, 400, "unknown field"),
+        ("/v1/send", r#"{"message":{"cmd":"NODE_HANDLE"}}"#, 400, "Node's own"),
+        ("/v1/send", &too_long, 400, "longer than 16 MiB"),
+        ("/v1/workers/1/send", r#"{"message":1}"#, 500, "deaf"),
+        ("/v1/workers/x/send", r#"{"message":1}"#, 404, "no worker x"),
+    ] {
+        let (code, reply) = raw(&app, &format!("POST {path}"), body).await;
+        let error = reply["error"].as_str().expect("an error");
+        assert_eq!(code, status, "{path}: {error}");
+        assert!(error.contains(word), "{path}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn the_bus_is_passed_on_with_its_names() {
+    let app = App::start("bus", done);
+    let client = Client::connect(&app.socket()).await.expect("it listens");
+    let mut bus = client.bus().await.expect("a stream");
+    let mut heard = Vec::new();
+    while let Some(packet) = bus.next().await {
+        let packet = packet.expect("a packet");
+        heard.push((packet.name, packet.data));
+    }
+    let expected = [("chat", r#"{"data":1}"#), ("process:event", r#"{"event":"online"}"#)];
+    assert_eq!(heard, expected.map(|(name, data)| (name.to_owned(), data.to_owned())));
+}
+
 async fn raw(app: &App, request: &str, body: &str) -> (u16, serde_json::Value) {
     let mut stream = UnixStream::connect(app.socket()).await.expect("it listens");
     let head = format!(

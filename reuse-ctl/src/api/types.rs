@@ -1,6 +1,7 @@
 //! What travels over `control.sock`. Fields are added, never renamed: scripts read them.
 
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
 /// `GET /v1/status`, and `reuse-ctl status --json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -250,6 +251,17 @@ pub struct GetRequest {
     pub timeout_ms: Option<u64>,
 }
 
+/// `POST /v1/workers/{id}/send` and `POST /v1/send` (to all workers that run): a message over the Node IPC channel, at most 16 MiB.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SendRequest {
+    /// Any JSON.
+    pub message: Box<RawValue>,
+    /// Makes it PM2's packet for each worker: `{"id":ID,"type":"process:msg","topic":TOPIC,"data":MESSAGE}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub topic: Option<String>,
+}
+
 /// The header that tells a worker's own answer from the controller's refusal; its value is the worker's number.
 pub const WORKER_HEADER: &str = "reuse-worker";
 
@@ -345,7 +357,7 @@ pub struct Event {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pid: Option<u32>,
     /// A stable word: `spawned`, `active`, `draining`, `drained`, `stopping`, `exited`, `failed`, `backing_off`, `hung`, `unhealthy`, `rescued`,
-    /// `recovered`, `weighed`, `warning`, …
+    /// `recovered`, `weighed`, `deaf`, `hearing`, `warning`, …
     pub event: String,
     /// One line for a person.
     pub message: String,

@@ -81,8 +81,10 @@ pub enum Verb {
     Abort,
     Get(Get),
     Import(Import),
+    Send(Send),
     Stop(Stop),
     Logs(Logs),
+    Events(Events),
     Doctor(Doctor),
     Demo(Demo),
 }
@@ -407,6 +409,55 @@ pub struct Import {
     pub file: PathBuf,
 }
 
+/// Send workers a message, as Node's child.send() does
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "\
+Examples:
+  reuse-ctl send 2 '{\"flush\":true}'          process.on('message', (message) => …)
+  reuse-ctl send all --topic config '{\"a\":1}'   PM2's packet: {\"id\":2,\"type\":\"process:msg\",\"topic\":\"config\",\"data\":{\"a\":1}}
+  reuse-ctl send 2 --text 'hello'
+  jq . config.json | reuse-ctl send all -
+
+It returns when the message waits for the worker, not when that has read it.")]
+pub struct Send {
+    /// The worker's number, or all that run
+    #[arg(value_name = "ID|all", value_parser = recipient)]
+    pub to: Recipient,
+    /// JSON; `-` reads it from the standard input
+    #[arg(allow_negative_numbers = true)]
+    pub message: String,
+    /// Send it as the data of PM2's packet about this topic
+    #[arg(long)]
+    pub topic: Option<String>,
+    /// It is a text, not JSON
+    #[arg(long)]
+    pub text: bool,
+}
+
+/// Whom a message is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Recipient {
+    /// All workers that run.
+    All,
+    /// One worker.
+    Worker(u16),
+}
+
+/// Show what happens, as it happens, until Ctrl-C
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "\
+Examples:
+  reuse-ctl events
+  reuse-ctl events --bus                what workers say and write, too
+  reuse-ctl events --json | jq 'select(.event == \"log:out\") | .packet.data'
+
+With --json each line is a packet of PM2's bus: {\"event\":NAME,\"packet\":{…}}")]
+pub struct Events {
+    /// PM2's bus: what happens to workers, what they say to nobody in particular, and what they write
+    #[arg(long)]
+    pub bus: bool,
+}
+
 /// End the app and everything it made
 #[derive(Debug, Clone, Args)]
 pub struct Stop {
@@ -435,6 +486,13 @@ pub struct Demo {
     /// How long the load lasts
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u64).range(4..=600))]
     pub seconds: u64,
+}
+
+fn recipient(text: &str) -> Result<Recipient, &'static str> {
+    match text {
+        "all" => Ok(Recipient::All),
+        number => worker_id(number).map(Recipient::Worker),
+    }
 }
 
 fn worker_id(text: &str) -> Result<u16, &'static str> {

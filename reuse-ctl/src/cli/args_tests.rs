@@ -37,6 +37,12 @@ fn lines_that_are_right() {
         "reuse-ctl abort --app shop",
         "reuse-ctl get 2 /debug",
         "reuse-ctl get 2 / --addr [::1]:80 --timeout 500ms --json",
+        "reuse-ctl send 2 {\"a\":1}",
+        "reuse-ctl send all --topic t 1",
+        "reuse-ctl send 2 -1",
+        "reuse-ctl send 2 - --text",
+        "reuse-ctl events --json",
+        "reuse-ctl events --bus",
         "reuse-ctl stop --timeout 1m30s",
         "reuse-ctl logs",
         "reuse-ctl logs 2 -f -n 5",
@@ -57,6 +63,10 @@ fn lines_that_are_wrong() {
         "reuse-ctl drain",
         "reuse-ctl drain two",
         "reuse-ctl drain 70000",
+        "reuse-ctl send 2",
+        "reuse-ctl send two 1",
+        "reuse-ctl send 1 2 3",
+        "reuse-ctl events 2",
         "reuse-ctl drain 2 --timeout soon",
         "reuse-ctl restart",
         "reuse-ctl restart 1 --all",
@@ -160,8 +170,10 @@ fn help() {
       abort    Remove the canary, and bring back what a failed promotion has changed
       get      Send one HTTP request to one worker, and print the body of its answer
       import   Turn a PM2 ecosystem file into a reuse.toml, and say what became of each of its options
+      send     Send workers a message, as Node's child.send() does
       stop     End the app and everything it made
       logs     Show what the workers have written
+      events   Show what happens, as it happens, until Ctrl-C
       doctor   Try what the kernel can do, and say what is lost without it
       demo     See it at work: a small built-in server, a load, and all that can happen to workers
 

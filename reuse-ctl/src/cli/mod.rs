@@ -9,6 +9,7 @@ mod canary;
 mod detach;
 mod doctor;
 mod drain;
+mod events;
 pub mod failure;
 mod get;
 mod import;
@@ -22,6 +23,7 @@ mod reload;
 mod restart;
 pub mod run;
 mod scale;
+mod send;
 mod sizes;
 pub(crate) mod status;
 mod stop;
@@ -117,8 +119,10 @@ async fn ask(context: &Context, verb: Verb) -> Result<(), Failure> {
         Verb::Abort => abort::run(context).await,
         Verb::Get(arguments) => get::run(context, &arguments).await,
         Verb::Import(arguments) => import::run(context, &arguments).await,
+        Verb::Send(arguments) => send::run(context, &arguments).await,
         Verb::Stop(arguments) => stop::run(context, &arguments).await,
         Verb::Logs(arguments) => logs::run(context, &arguments).await,
+        Verb::Events(arguments) => events::run(context, &arguments).await,
         Verb::Doctor(arguments) => doctor::run(context, &arguments).await,
         Verb::Demo(arguments) => crate::demo::run(context, &arguments).await,
         Verb::Run(_) => unreachable!("it makes its own runtime"),

@@ -39,6 +39,7 @@ pub fn worker_environment(
     set(&mut environment, "REUSE_APP", &spec.app);
     set(&mut environment, "REUSE_WORKER_ID", &slot);
     set(&mut environment, "NODE_APP_INSTANCE", &slot);
+    set(&mut environment, "NODE_CHANNEL_FD", spec.channel_fd().to_string());
 
     let go = match get(&environment, "GODEBUG") {
         Some(before) if !before.is_empty() => join(before, ",", GO_WITHOUT_MPTCP),
@@ -124,7 +125,6 @@ mod tests {
     fn what_is_the_controllers_own_is_stripped_and_the_rest_kept() {
         let stripped = [
             "NODE_UNIQUE_ID",
-            "NODE_CHANNEL_FD",
             "NODE_CHANNEL_SERIALIZATION_MODE",
             "NOTIFY_SOCKET",
             "WATCHDOG_USEC",
@@ -157,7 +157,12 @@ mod tests {
     #[test]
     fn the_worker_learns_who_it_is() {
         let environment = of(
-            &[("HOME", "/root"), ("USER", "root"), ("NODE_APP_INSTANCE", "9")],
+            &[
+                ("HOME", "/root"),
+                ("USER", "root"),
+                ("NODE_APP_INSTANCE", "9"),
+                ("NODE_CHANNEL_FD", "9"),
+            ],
             &spec(),
         );
         for (name, expected) in [
@@ -167,6 +172,7 @@ mod tests {
             ("REUSE_APP", "shop"),
             ("REUSE_WORKER_ID", "2"),
             ("NODE_APP_INSTANCE", "2"),
+            ("NODE_CHANNEL_FD", "100"),
             ("GODEBUG", "multipathtcp=0"),
             ("PATH", DEFAULT_PATH),
         ] {

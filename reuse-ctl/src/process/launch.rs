@@ -1,7 +1,7 @@
 //! Starting a worker, the controller's half: it runs this same program as a shim, which turns itself into the worker.
 //!
 //! ```text
-//! controller ── clone into its cgroup, exec ──► shim (root): process group, signals, log, uid, listeners, environment ── exec ──► worker
+//! controller ── clone into its cgroup, exec ──► shim (root): process group, signals, log, uid, descriptors, environment ── exec ──► worker
 //!      ▲                        │
 //!      └── error pipe ──────────┘   one JSON line if a step failed; closed by the exec if none did
 //! ```
@@ -37,6 +37,11 @@ pub const LAUNCH_VERB: &str = "__launch";
 /// Carries the [`LaunchSpec`] as JSON.
 pub const LAUNCH_VARIABLE: &str = "REUSE_CTL_LAUNCH";
 
+/// The listeners that are handed over begin here.
+pub(super) const FIRST_INHERITED_FD: RawFd = 3;
+/// Node and Bun open a few dozen descriptors when they start.
+const CHANNEL_FD: RawFd = 100;
+
 /// The steps are local and quick; only a hanging network file system could hold the shim up.
 const LAUNCH_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -67,6 +72,21 @@ pub struct LaunchSpec {
     pub identity: Identity,
     /// The listeners it inherits, from descriptor 3 up.
     pub listen: Vec<SocketAddr>,
+}
+
+impl LaunchSpec {
+    /// Where the worker finds its end of the IPC channel. A high number: a worker may start a Node process that inherits the variable but
+    /// not the descriptor (Python's `subprocess` closes all), and would take whatever it has opened itself at that number for the
+    /// channel. At 3, Node aborts.
+    pub(super) fn channel_fd(&self) -> RawFd {
+        let after = self.after_listeners();
+        CHANNEL_FD.max(after.saturating_add(1))
+    }
+
+    /// The first number behind the listeners.
+    pub(super) fn after_listeners(&self) -> RawFd {
+        FIRST_INHERITED_FD.saturating_add(RawFd::try_from(self.listen.len()).unwrap_or(RawFd::MAX))
+    }
 }
 
 /// What the shim does, in this order.
@@ -245,17 +265,15 @@ impl Default for Launcher {
 }
 
 impl Launcher {
-    /// Starts a worker and returns when its command runs.
+    /// Starts a worker, with `channel` as its end of the IPC channel, and returns when its command runs.
     ///
     /// # Errors
     /// See [`SpawnError`]; then there is no process.
-    pub async fn spawn(&self, spec: &LaunchSpec) -> Result<Running, SpawnError> {
+    pub async fn spawn(&self, spec: &LaunchSpec, channel: OwnedFd) -> Result<Running, SpawnError> {
         let json = serde_json::to_string(spec)?;
         let (sender, mut receiver) = pipe::pipe().map_err(SpawnError::Pipe)?;
         let sender = sender.into_blocking_fd().map_err(SpawnError::Pipe)?;
-        // The pipe travels as standard input: handing it over at any other number would have it leak into a process that another
-        // thread starts at the same moment.
-        let mut child = self.start(&spec.cgroup, json, sender)?;
+        let mut child = self.start(&spec.cgroup, json, sender, channel)?;
         let pid = child.id();
 
         let mut words = Vec::new();
@@ -281,9 +299,9 @@ impl Launcher {
         Err(error)
     }
 
-    /// Starts the shim in its cgroup, with the error pipe as its standard input: any other number could leak into a process that
-    /// another thread starts at the same moment.
-    fn start(&self, cgroup: &Path, json: String, pipe: OwnedFd) -> Result<Child, SpawnError> {
+    /// Starts the shim in its cgroup, with the error pipe as its standard input and the channel as its standard output: at any other number
+    /// they could leak into a process that another thread starts at the same moment. Both are closed here.
+    fn start(&self, cgroup: &Path, json: String, pipe: OwnedFd, channel: OwnedFd) -> Result<Child, SpawnError> {
         let failed = |source| SpawnError::Shim {
             program: self.program.clone(),
             source,
@@ -298,7 +316,7 @@ impl Launcher {
         // SAFETY: the child makes only system calls, on what was prepared above, and executes the shim or ends.
         match unsafe { clone_into(&folder, false) }.map_err(failed)? {
             // SAFETY: this is the child.
-            Side::Child => unsafe { image.execute(pipe.as_raw_fd(), null.as_raw_fd()) },
+            Side::Child => unsafe { image.execute(pipe.as_raw_fd(), channel.as_raw_fd(), null.as_raw_fd()) },
             Side::Parent(child) => Ok(child),
         }
     }
@@ -345,15 +363,15 @@ impl Image {
         })
     }
 
-    /// Becomes the shim, with `pipe` as standard input and nothing as output; else writes its errno there and ends.
+    /// Becomes the shim, with `pipe` as standard input and `channel` as output; else writes its errno into the pipe and ends.
     ///
     /// # Safety
     /// Only in a child that nothing else runs in.
-    unsafe fn execute(&self, pipe: RawFd, null: RawFd) -> ! {
+    unsafe fn execute(&self, pipe: RawFd, channel: RawFd, null: RawFd) -> ! {
         // SAFETY: open descriptors, and arrays that end with a null pointer.
         unsafe {
             libc::dup2(pipe, libc::STDIN_FILENO);
-            libc::dup2(null, libc::STDOUT_FILENO);
+            libc::dup2(channel, libc::STDOUT_FILENO);
             libc::dup2(null, libc::STDERR_FILENO);
             libc::execve(
                 self.program.as_ptr(),
@@ -371,8 +389,8 @@ impl Image {
 ///
 /// # Errors
 /// See [`SpawnError`].
-pub async fn spawn(spec: &LaunchSpec) -> Result<Running, SpawnError> {
-    Launcher::default().spawn(spec).await
+pub async fn spawn(spec: &LaunchSpec, channel: OwnedFd) -> Result<Running, SpawnError> {
+    Launcher::default().spawn(spec, channel).await
 }
 
 /// How a process ended, in the supervisor's words.

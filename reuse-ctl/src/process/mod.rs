@@ -1,10 +1,11 @@
 //! Starts and ends processes: who they run as ([`identity`]), what is run ([`command`]), in which cgroup ([`cgroup`]), how it
-//! gets there ([`launch`], [`shim`]), what it writes ([`logs`]) and uses ([`usage`]), and where the app keeps its files ([`paths`]).
+//! gets there ([`launch`], [`shim`]), what is said to it and what it says ([`channel`]), what it writes ([`logs`]) and uses ([`usage`]), and where the app keeps its files ([`paths`]).
 //!
 //! Plain Linux: nothing here knows of BPF.
 
 pub mod cgroup;
 mod cgroup_tree;
+pub mod channel;
 mod clone;
 pub mod command;
 pub mod environment;

@@ -7,7 +7,7 @@
 use std::ffi::{CString, OsString};
 use std::fs::File;
 use std::io::{self, Write as _};
-use std::os::fd::{AsFd as _, OwnedFd, RawFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::process::ExitCode;
 
@@ -18,35 +18,36 @@ use nix::unistd::{Gid, Pid, Uid};
 
 use super::environment::worker_environment;
 use super::identity::Identity;
-use super::launch::{LAUNCH_VARIABLE, LaunchFailure, LaunchSpec, Step};
+use super::launch::{FIRST_INHERITED_FD, LAUNCH_VARIABLE, LaunchFailure, LaunchSpec, Step};
 use super::listen::reuseport_listener;
 use super::logs;
 
-const FIRST_INHERITED_FD: RawFd = 3;
 /// What a shell answers when it can't run a command.
 const EXIT_NOT_LAUNCHED: u8 = 127;
 
-/// Becomes the worker that `REUSE_CTL_LAUNCH` describes. Standard input is the error pipe. Returns only if a step failed, and that
-/// has then been said through the pipe.
+/// Becomes the worker that `REUSE_CTL_LAUNCH` describes. Standard input is the error pipe, standard output the worker's end of its
+/// channel. Returns only if a step failed, and that has then been said through the pipe.
 pub fn shim_main() -> ExitCode {
     let Ok(pipe) = above(io::stdin().as_fd(), FIRST_INHERITED_FD) else {
         return ExitCode::from(EXIT_NOT_LAUNCHED);
     };
     let mut pipe = File::from(pipe);
-    let Err(failure) = launch(&mut pipe);
+    let channel = above(io::stdout().as_fd(), FIRST_INHERITED_FD);
+    let Err(failure) = launch(&mut pipe, channel);
     let json = serde_json::to_vec(&failure).expect("text and numbers only");
     // Nobody is left to tell if this fails.
     drop(pipe.write_all(&json));
     ExitCode::from(EXIT_NOT_LAUNCHED)
 }
 
-fn launch(pipe: &mut File) -> Result<std::convert::Infallible, LaunchFailure> {
+fn launch(pipe: &mut File, channel: io::Result<OwnedFd>) -> Result<std::convert::Infallible, LaunchFailure> {
     let spec = specification().map_err(|error| LaunchFailure::new(Step::Specification, LAUNCH_VARIABLE, &error))?;
     let failed = |step, object: &dyn std::fmt::Display| {
         let object = object.to_string();
         move |error: io::Error| LaunchFailure::new(step, object, &error)
     };
     let user = &spec.identity.name;
+    let channel = channel.map_err(failed(Step::Descriptors, &"channel"))?;
 
     reset_signals().map_err(failed(Step::Signals, &""))?;
     redirect_output(&spec).map_err(failed(Step::Log, &spec.log.display()))?;
@@ -54,7 +55,7 @@ fn launch(pipe: &mut File) -> Result<std::convert::Infallible, LaunchFailure> {
     keep_low_ports(&spec.identity).map_err(failed(Step::Capabilities, user))?;
 
     // Out of the way of the numbers that the listeners get in the end.
-    let after = FIRST_INHERITED_FD + RawFd::try_from(spec.listen.len()).unwrap_or(RawFd::MAX - FIRST_INHERITED_FD);
+    let after = spec.after_listeners();
     let mut listeners = Vec::new();
     for address in &spec.listen {
         let listener = reuseport_listener(*address)
@@ -64,9 +65,15 @@ fn launch(pipe: &mut File) -> Result<std::convert::Infallible, LaunchFailure> {
     }
     std::env::set_current_dir(&spec.cwd).map_err(failed(Step::Directory, &spec.cwd.display()))?;
 
-    *pipe = File::from(above(pipe.as_fd(), after).map_err(failed(Step::Descriptors, &"error pipe"))?);
-    place(listeners).map_err(failed(Step::Descriptors, &"listeners"))?;
+    let channel_fd = spec.channel_fd();
+    let beyond = |fd: BorrowedFd<'_>| above(fd, channel_fd + 1);
+    *pipe = File::from(beyond(pipe.as_fd()).map_err(failed(Step::Descriptors, &"error pipe"))?);
+    let channel = beyond(channel.as_fd()).map_err(failed(Step::Descriptors, &"channel"))?;
+    for (number, listener) in (FIRST_INHERITED_FD..).zip(listeners) {
+        place(listener, number).map_err(failed(Step::Descriptors, &"listeners"))?;
+    }
     close_on_exec_from(after).map_err(failed(Step::Descriptors, &"others"))?;
+    place(channel, channel_fd).map_err(failed(Step::Descriptors, &"channel"))?;
 
     let environment = worker_environment(std::env::vars_os(), &spec, std::process::id());
     let error = execute(&spec, environment);
@@ -136,20 +143,18 @@ fn keep_low_ports(identity: &Identity) -> io::Result<()> {
 }
 
 /// A duplicate at `lowest` or above that the exec closes.
-fn above(fd: std::os::fd::BorrowedFd<'_>, lowest: RawFd) -> io::Result<OwnedFd> {
+fn above(fd: BorrowedFd<'_>, lowest: RawFd) -> io::Result<OwnedFd> {
     let duplicate = fcntl(fd, FcntlArg::F_DUPFD_CLOEXEC(lowest))?;
     // SAFETY: the kernel has just made this descriptor for us.
     Ok(unsafe { std::os::fd::FromRawFd::from_raw_fd(duplicate) })
 }
 
-/// Puts the listeners at 3, 4, …, to be inherited.
-fn place(listeners: Vec<OwnedFd>) -> io::Result<()> {
-    for (number, listener) in (FIRST_INHERITED_FD..).zip(listeners) {
-        // SAFETY: whatever is at this number is not ours: our descriptors have all been moved above the last of them.
-        let placed = unsafe { nix::unistd::dup2_raw(listener, number) }?;
-        // It is the worker's from now on.
-        std::mem::forget(placed);
-    }
+/// Puts a descriptor at this number, to be inherited.
+fn place(fd: OwnedFd, number: RawFd) -> io::Result<()> {
+    // SAFETY: whatever is at this number is not ours: what we still need has been moved above the last of the numbers that are given.
+    let placed = unsafe { nix::unistd::dup2_raw(fd, number) }?;
+    // It is the worker's from now on.
+    std::mem::forget(placed);
     Ok(())
 }
 

@@ -49,6 +49,8 @@ impl Task {
                 Err(refusal) => drop(reply.send(*refusal)),
             },
             Ask::Get { slot, request, reply } => self.get(slot, &request, reply),
+            Ask::Send { slot, message, reply } => drop(reply.send(self.send(slot, &message))),
+            Ask::Bus(reply) => drop(reply.send(self.messages.subscribe())),
         }
     }
 

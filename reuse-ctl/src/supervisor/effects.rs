@@ -28,7 +28,7 @@ impl Task {
             Effect::Publish(published) => self.publish(&published),
             Effect::Terminate { instance } => {
                 if let Some(live) = self.live.get(&instance) {
-                    live.terminate(self.template.stop_signal);
+                    self.ask_to_end(live);
                 }
                 self.look_now();
             }
@@ -84,6 +84,10 @@ impl Task {
     }
 
     fn spawn(&mut self, slot: SlotId, id: InstanceId, version: VersionId) -> Result<(), String> {
+        let (channel, theirs) = self
+            .messages
+            .open(slot, id, self.happenings.clone())
+            .map_err(|error| format!("socketpair for its messages: {error}"))?;
         let cgroup = self
             .template
             .cgroup
@@ -97,11 +101,13 @@ impl Task {
         let spec = self.template.launch_spec(slot, version, &cgroup);
         let log = spec.log.clone();
         self.console.follow(slot, log.clone());
+        self.messages.add_output(slot, "log:out", &log);
         let live = Live {
             slot,
             row,
             cgroup: Arc::new(cgroup),
             process: Process::Launching,
+            channel,
             log_start: logs::len(&log),
             log,
             binds: Vec::new(),
@@ -112,7 +118,7 @@ impl Task {
             was_ready: false,
         };
         self.live.insert(id, live);
-        live::launch(id, spec, self.happenings.clone());
+        live::launch(id, spec, theirs, self.happenings.clone());
         Ok(())
     }
 
@@ -140,6 +146,7 @@ impl Task {
     }
 
     fn note(&mut self, note: Note) {
+        self.tell_bus(&note);
         let Note {
             slot,
             instance,

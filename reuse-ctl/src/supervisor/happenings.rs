@@ -42,6 +42,7 @@ impl Task {
             Happening::Established(ticket) => self.on_established(ticket),
             Happening::Over(ticket, outcome) => self.on_over(ticket, outcome),
             Happening::SpareLoaded(loaded) => self.on_spare(loaded),
+            Happening::Said(id, report) => self.on_report(id, report),
             Happening::StrangerNamed(cookie, addr, who) => self.on_stranger(cookie, addr, who),
         }
     }

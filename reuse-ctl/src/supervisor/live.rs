@@ -1,6 +1,6 @@
 //! What the controller holds of each instance beside the machine's state.
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{net::SocketAddr, os::fd::OwnedFd, path::PathBuf, sync::Arc, time::Duration};
 
 use nix::sys::signal::Signal;
 use tokio::sync::mpsc;
@@ -8,12 +8,14 @@ use tokio::sync::mpsc;
 use super::{
     connections::{Outcome, Ticket},
     interface::{Exit, InstanceId, SlotId},
+    messages::Report,
 };
 use crate::{
     bpf::{BpfError, GroupProgram},
     group::diag::Listener,
     process::{
         cgroup::InstanceCgroup,
+        channel::Channel,
         handle::ProcessHandle,
         launch::{self, Child, LaunchSpec, Running, SpawnError},
     },
@@ -36,6 +38,8 @@ pub(super) enum Happening {
     Over(Ticket, Outcome),
     /// A program for the next group.
     SpareLoaded(Result<Box<GroupProgram>, BpfError>),
+    /// It, or the channel to it, has something for the task.
+    Said(InstanceId, Report),
     /// Who has the listener with this cookie, on the address of a group: `pid (command)`.
     StrangerNamed(u64, SocketAddr, Option<String>),
 }
@@ -48,6 +52,8 @@ pub(super) struct Live {
     pub(super) row: u16,
     pub(super) cgroup: Arc<InstanceCgroup>,
     pub(super) process: Process,
+    /// For messages to it.
+    pub(super) channel: Channel,
     /// Where its part of the slot's log begins.
     pub(super) log_start: u64,
     pub(super) log: PathBuf,
@@ -111,10 +117,10 @@ impl Live {
     }
 }
 
-/// Starts the process in the background.
-pub(super) fn launch(id: InstanceId, spec: LaunchSpec, happenings: mpsc::Sender<Happening>) {
+/// Starts the process in the background, with `channel` as its end of the message channel.
+pub(super) fn launch(id: InstanceId, spec: LaunchSpec, channel: OwnedFd, happenings: mpsc::Sender<Happening>) {
     tokio::spawn(async move {
-        let happening = match launch::spawn(&spec).await {
+        let happening = match launch::spawn(&spec, channel).await {
             Ok(running) => Happening::Spawned(id, running),
             Err(error) => Happening::SpawnFailed(id, error),
         };

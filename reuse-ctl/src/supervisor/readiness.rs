@@ -12,8 +12,10 @@ use tokio::time::timeout_at;
 use super::{
     connections::{Aim, Outcome},
     interface::{Input, InstanceId},
+    live::Live,
     task::Task,
 };
+use crate::options::ReadyKind;
 
 /// How long one proof that an inherited listener is served waits for the server to accept. The start's deadline bounds all of them together.
 const PROOF_PATIENCE: Duration = Duration::from_secs(2);
@@ -32,8 +34,16 @@ impl Task {
                 instance: id,
                 reason: "its listener is gone".into(),
             });
-        } else if !live.ready && !served.is_empty() && self.missing(id).is_empty() {
+        } else if !live.ready && !served.is_empty() && self.is_announced(live) && self.missing(id).is_empty() {
             self.become_ready(id);
+        }
+    }
+
+    /// Whether it has said that it is ready, if it is to say so.
+    fn is_announced(&self, live: &Live) -> bool {
+        match self.template.ready {
+            ReadyKind::Ipc => live.announced_ready,
+            ReadyKind::Listener | ReadyKind::Notify | ReadyKind::Http(_) => true,
         }
     }
 

@@ -22,6 +22,7 @@ use super::{
     health::Health,
     interface::{Input, InstanceId, Millis, RequestId},
     live::{Happening, Live},
+    messages::Messages,
     signals::{Asked, Signals},
     sockets::Sockets,
     status::UsageMeter,
@@ -51,6 +52,7 @@ pub(super) struct Task {
     pub(super) health: Option<Health>,
     pub(super) sockets: Sockets,
     pub(super) console: Console,
+    pub(super) messages: Messages,
     pub(super) meter: Arc<Mutex<UsageMeter>>,
     pub(super) happenings: mpsc::Sender<Happening>,
     pub(super) finished: Option<Finished>,
@@ -97,6 +99,7 @@ impl Task {
         let (happenings, happened) = mpsc::channel(64);
         let now = Instant::now();
         let policy = core.view().policy;
+        let messages = Messages::new(&template.app);
         let mut task = Self {
             core,
             template,
@@ -109,6 +112,7 @@ impl Task {
             health: upkeep.health.map(Health::new),
             sockets: Sockets::new(now),
             console,
+            messages,
             meter: Arc::default(),
             happenings,
             finished: None,
@@ -224,6 +228,7 @@ impl Task {
             let view = self.core.view();
             self.refresh_health(&view);
             self.watch.set_fault(view.slots.iter().any(|slot| slot.fault.is_some()));
+            self.seat(&view);
             self.announce(&view);
         }
     }

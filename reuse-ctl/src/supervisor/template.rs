@@ -10,6 +10,7 @@ use super::{
 };
 use crate::{
     api::types::{CanaryRequest, ErrorKind, Reply},
+    options::ReadyKind,
     process::{
         cgroup::{AppCgroup, InstanceCgroup},
         command::{self, CommandError, Search},
@@ -28,7 +29,10 @@ pub(super) struct Template {
     pub(super) ports: Vec<u16>,
     pub(super) listen: Vec<SocketAddr>,
     pub(super) stop_signal: Signal,
+    /// Ask by a message instead, if that can be sent.
+    pub(super) stop_message: bool,
     pub(super) drain_timeout_ms: u64,
+    pub(super) ready: ReadyKind,
     pub(super) ready_timeout: Duration,
     pub(super) paths: AppPaths,
     /// By [`VersionId`]; the first is that of `run`, and none is ever removed.

@@ -1,0 +1,146 @@
+//! PM2's bus: what happens to workers, what they say, and what they write, for whoever listens.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::process::channel::{Offer, Outbox, Weight};
+
+/// One packet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Packet {
+    /// `process:event`, `process:msg`, `log:out`, `log:err`, or the `type` of a worker's own message. No control characters.
+    pub name: String,
+    /// JSON on one line.
+    pub data: String,
+}
+
+/// Where packets are published. Without a listener they are not even made.
+#[derive(Debug, Clone, Default)]
+pub struct Bus(Arc<Readers>);
+
+/// When the last publisher is gone, the readers get what waits for them, and no more.
+#[derive(Debug, Default)]
+struct Readers(Mutex<Vec<Outbox<Arc<Packet>>>>);
+
+/// One listener's end. What it does not take in time is lost for it, and for nobody else.
+#[derive(Debug)]
+pub struct BusReader {
+    outbox: Outbox<Arc<Packet>>,
+    /// The bytes of the packet that was given out last.
+    given_out: Option<usize>,
+}
+
+/// What a listener hears.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Heard {
+    /// The next one.
+    Packet(Arc<Packet>),
+    /// So many were lost here, because it was too slow.
+    Missed(u64),
+}
+
+impl Weight for Arc<Packet> {
+    fn bytes(&self) -> usize {
+        self.name.len() + self.data.len()
+    }
+}
+
+impl Bus {
+    /// Whether anybody listens.
+    pub fn is_heard(&self) -> bool {
+        self.readers().iter().any(Outbox::is_open)
+    }
+
+    /// Gives it to all who listen.
+    pub fn publish(&self, packet: Packet) {
+        let packet = Arc::new(packet);
+        self.readers()
+            .retain(|reader| reader.offer(Arc::clone(&packet)) != Offer::Closed);
+    }
+
+    /// What is published from now on.
+    pub fn subscribe(&self) -> BusReader {
+        let outbox = Outbox::new();
+        let mut readers = self.readers();
+        readers.retain(Outbox::is_open);
+        readers.push(outbox.clone());
+        BusReader {
+            outbox,
+            given_out: None,
+        }
+    }
+
+    fn readers(&self) -> MutexGuard<'_, Vec<Outbox<Arc<Packet>>>> {
+        self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Readers {
+    fn drop(&mut self) {
+        for reader in self.0.get_mut().unwrap_or_else(PoisonError::into_inner) {
+            reader.finish();
+        }
+    }
+}
+
+impl BusReader {
+    /// The next packet. Cancel-safe.
+    pub async fn next(&mut self) -> Option<Heard> {
+        if let Some(bytes) = self.given_out.take()
+            && let Some(missed) = self.outbox.passed_on(1, bytes)
+        {
+            return Some(Heard::Missed(missed));
+        }
+        let packet = self.outbox.take().await?;
+        self.given_out = Some(packet.bytes());
+        Some(Heard::Packet(packet))
+    }
+}
+
+impl Drop for BusReader {
+    fn drop(&mut self) {
+        self.outbox.close();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn packet(data: impl Into<String>) -> Packet {
+        Packet {
+            name: "t".into(),
+            data: data.into(),
+        }
+    }
+
+    #[tokio::test]
+    async fn each_listener_hears_everything_or_how_much_it_has_missed() {
+        let bus = Bus::default();
+        assert!(!bus.is_heard());
+        let (mut fast, mut slow) = (bus.subscribe(), bus.subscribe());
+        let long = "x".repeat(20_000_000);
+        for number in 0..3 {
+            bus.publish(packet(long.clone()));
+            bus.publish(packet(number.to_string()));
+            assert!(matches!(fast.next().await, Some(Heard::Packet(packet)) if packet.data == long));
+            assert_eq!(
+                fast.next().await,
+                Some(Heard::Packet(packet(number.to_string()).into()))
+            );
+        }
+        assert!(matches!(slow.next().await, Some(Heard::Packet(packet)) if packet.data == long));
+        assert_eq!(slow.next().await, Some(Heard::Packet(packet("0").into())));
+        assert_eq!(slow.next().await, Some(Heard::Missed(4)));
+        bus.publish(packet("after"));
+        assert_eq!(slow.next().await, Some(Heard::Packet(packet("after").into())));
+        drop(slow);
+        assert!(bus.is_heard());
+        drop(fast);
+        assert!(!bus.is_heard());
+        let mut last = bus.subscribe();
+        bus.publish(packet("end"));
+        drop(bus);
+        assert_eq!(last.next().await, Some(Heard::Packet(packet("end").into())));
+        assert_eq!(last.next().await, None);
+    }
+}

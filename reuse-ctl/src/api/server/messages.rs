@@ -1,0 +1,95 @@
+//! Messages to workers, and the bus.
+
+use std::convert::Infallible;
+
+use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{DefaultBodyLimit, Path as UrlPath, State};
+use axum::response::sse::{self, Sse};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::{MethodRouter, get, post};
+use tokio::sync::{mpsc, watch};
+use tokio_stream::wrappers::ReceiverStream;
+
+use super::{Shared, answer};
+use crate::api::bus::{BusReader, Heard};
+use crate::api::commands;
+use crate::process::channel::MAX_LINE_BYTES;
+
+/// The longest body: the longest message, and what is around it.
+const SEND_BODY_BYTES: usize = MAX_LINE_BYTES + 64 * 1024;
+
+/// Packets under way to one reader. Each may be the longest message: all others wait on the bus, where they are bounded.
+const BUS_BUFFER: usize = 1;
+
+type Body = Result<Bytes, BytesRejection>;
+
+/// `POST /v1/workers/{id}/send`.
+pub(super) fn send_to_one() -> MethodRouter<Shared> {
+    post(
+        async |State(shared): State<Shared>, UrlPath(id): UrlPath<String>, body: Body| {
+            send(&shared, Some(&id), body).await
+        },
+    )
+    .layer(DefaultBodyLimit::max(SEND_BODY_BYTES))
+}
+
+/// `POST /v1/send`.
+pub(super) fn send_to_all() -> MethodRouter<Shared> {
+    post(async |State(shared): State<Shared>, body: Body| send(&shared, None, body).await)
+        .layer(DefaultBodyLimit::max(SEND_BODY_BYTES))
+}
+
+/// `GET /v1/bus`.
+pub(super) fn bus() -> MethodRouter<Shared> {
+    get(async |State(shared): State<Shared>| match shared.handle.bus().await {
+        Ok(reader) => {
+            let (sender, receiver) = mpsc::channel(BUS_BUFFER);
+            tokio::spawn(forward(reader, shared.closing, sender));
+            Sse::new(ReceiverStream::new(receiver))
+                .keep_alive(sse::KeepAlive::default())
+                .into_response()
+        }
+        Err(stopping) => answer(stopping.into()),
+    })
+}
+
+async fn send(shared: &Shared, id: Option<&str>, body: Body) -> Response {
+    let parsed = match body {
+        Ok(body) => commands::send(id, &body),
+        Err(rejection) => Err(commands::usage(
+            rejection.body_text(),
+            "a message has at most 16 MiB".into(),
+        )),
+    };
+    answer(match parsed {
+        Ok((slot, message)) => shared.handle.send(slot, message).await,
+        Err(refusal) => refusal.into(),
+    })
+}
+
+/// Passes packets on until the reader is gone or the server closes.
+async fn forward(
+    mut packets: BusReader,
+    mut closing: watch::Receiver<bool>,
+    reader: mpsc::Sender<Result<sse::Event, Infallible>>,
+) {
+    loop {
+        let heard = tokio::select! {
+            biased;
+            () = reader.closed() => return,
+            heard = packets.next() => heard,
+            _ = closing.wait_for(|closing| *closing) => return,
+        };
+        let event = match heard {
+            Some(Heard::Packet(packet)) => sse::Event::default().event(&packet.name).data(&packet.data),
+            Some(Heard::Missed(missed)) => sse::Event::default()
+                .event("missed")
+                .data(format!(r#"{{"missed":{missed}}}"#)),
+            None => return,
+        };
+        if reader.send(Ok(event)).await.is_err() {
+            return;
+        }
+    }
+}

@@ -1,0 +1,310 @@
+//! Messages to workers, from workers, and the bus: how the supervisor's task has part in them.
+//!
+//! ```text
+//!  worker ──channel──▶ Ear ──"ready", complaints──▶ task ──▶ events
+//!                       │ ├──to a worker──▶ outbox of its current instance ──channel──▶ worker
+//!                       │ ╰──anything else──▶ bus      (only while somebody listens)
+//!  API ──send──▶ task ──╯        task: process:event ──▶ bus ◀── log:out: read from the logs
+//! ```
+//!
+//! What workers say to each other does not pass through the task: it has queues to watch, and a worker that talks all day must not keep it.
+
+mod ear;
+mod output;
+mod packets;
+mod route;
+
+use std::{
+    collections::BTreeMap,
+    io,
+    os::fd::OwnedFd,
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use hyper::body::Bytes;
+use tokio::sync::mpsc;
+
+pub(super) use self::ear::Report;
+use self::{
+    ear::Ear,
+    output::Outputs,
+    packets::{Details, Happened, Lives, Process},
+};
+use super::{
+    asks::refusal,
+    core::View,
+    interface::{InstanceId, Note, SlotId},
+    live::{Happening, Live},
+    task::Task,
+};
+use crate::{
+    api::{
+        bus::{Bus, BusReader},
+        types::{ErrorKind, Event, Reply, WorkerState},
+    },
+    process::channel::{
+        Channel, Offer, Outbox, Turn,
+        message::{Outgoing, SHUTDOWN, line_of},
+    },
+};
+
+/// What the task keeps for messages.
+#[derive(Debug)]
+pub(super) struct Messages {
+    app: Arc<str>,
+    seats: Arc<Mutex<route::Seats<Seat>>>,
+    /// Whom the seats belong to, as the machine said last.
+    seated: BTreeMap<SlotId, Option<InstanceId>>,
+    turn: Turn,
+    bus: Bus,
+    lives: Lives,
+    outputs: Outputs,
+}
+
+/// Who hears what is sent to a slot.
+#[derive(Debug, Clone)]
+struct Seat {
+    instance: InstanceId,
+    outbox: Outbox<Bytes>,
+}
+
+impl Messages {
+    pub(super) fn new(app: &str) -> Self {
+        Self {
+            app: app.into(),
+            seats: Arc::default(),
+            seated: BTreeMap::new(),
+            turn: Turn::default(),
+            bus: Bus::default(),
+            lives: Lives::default(),
+            outputs: Outputs::default(),
+        }
+    }
+
+    /// The channel of a new instance, and the end that it inherits.
+    pub(super) fn open(
+        &self,
+        slot: SlotId,
+        instance: InstanceId,
+        happenings: mpsc::Sender<Happening>,
+    ) -> io::Result<(Channel, OwnedFd)> {
+        let ear = Ear {
+            slot,
+            instance,
+            app: Arc::clone(&self.app),
+            seats: Arc::clone(&self.seats),
+            bus: self.bus.clone(),
+            happenings,
+            memory: Mutex::default(),
+        };
+        Channel::open(Arc::clone(&self.turn), ear)
+    }
+
+    /// A worker is about to write into this log; on the bus its lines are packets of this name.
+    pub(super) fn add_output(&self, slot: SlotId, name: &'static str, log: &Path) {
+        self.outputs.add((slot, name), log);
+    }
+
+    /// What happens from now on.
+    pub(super) fn subscribe(&self) -> BusReader {
+        let reader = self.bus.subscribe();
+        self.outputs.follow(&self.bus, &self.app);
+        reader
+    }
+}
+
+impl Task {
+    /// Asks a worker to end: by a message, if that is wanted and it can be sent, else by the signal.
+    pub(super) fn ask_to_end(&self, live: &Live) {
+        let is_asked = self.is_asked_by_message(live) && {
+            let line = line_of(SHUTDOWN).expect("it is JSON");
+            live.channel.outbox().offer(line) == Offer::Queued
+        };
+        if !is_asked {
+            live.terminate(self.template.stop_signal);
+        }
+    }
+
+    /// Whether it is to be asked to end by a message: whether it catches the signal does not matter then.
+    pub(super) fn is_asked_by_message(&self, live: &Live) -> bool {
+        self.template.stop_message && live.channel.outbox().is_open()
+    }
+
+    /// Who is where, after something may have changed.
+    pub(super) fn seat(&mut self, view: &View) {
+        let seated: BTreeMap<_, _> = view.slots.iter().map(|slot| (slot.id, slot.current)).collect();
+        if seated == self.messages.seated {
+            return;
+        }
+        let seats = seated.iter().map(|(&slot, &current)| {
+            let live = current.and_then(|instance| Some((instance, self.live.get(&instance)?)));
+            let seat = live.map(|(instance, live)| Seat {
+                instance,
+                outbox: live.channel.outbox().clone(),
+            });
+            (slot, seat)
+        });
+        let seats = seats.collect();
+        *self.messages.seats.lock().unwrap_or_else(PoisonError::into_inner) = seats;
+        let before = std::mem::replace(&mut self.messages.seated, seated);
+        for slot in before.into_keys() {
+            if !self.messages.seated.contains_key(&slot) {
+                let happened = self.messages.lives.removed(slot);
+                self.publish_event(happened, slot, None, view);
+            }
+        }
+    }
+
+    /// Tells the bus what became of an instance.
+    pub(super) fn tell_bus(&mut self, note: &Note) {
+        let view = self.core.view();
+        let Some(slot) = note.slot else { return };
+        let row = view.slots.iter().find(|row| row.id == slot);
+        let is_leaving = row.is_none_or(|row| row.current.is_none_or(|current| Some(current) == note.instance));
+        let Some(happened) = self.messages.lives.happened(note, is_leaving) else {
+            return;
+        };
+        let pid = note.instance.and_then(|id| self.live.get(&id)).and_then(Live::pid);
+        self.publish_event(happened, slot, pid, &view);
+    }
+
+    fn publish_event(&self, happened: Happened, slot: SlotId, pid: Option<u32>, view: &View) {
+        if !self.messages.bus.is_heard() {
+            return;
+        }
+        let row = view.slots.iter().find(|row| row.id == slot);
+        let has_failed = row.is_some_and(|row| row.state == WorkerState::Failed);
+        let details = Details {
+            process: Process::new(slot, &self.messages.app),
+            status: if has_failed { "errored" } else { happened.status() },
+            pid,
+            restart_time: row.map_or(0, |row| row.restarts),
+        };
+        self.messages.bus.publish(happened.packet(&details));
+    }
+
+    /// Sends a message to one worker, or to all that there are.
+    pub(super) fn send(&self, to: Option<SlotId>, message: &Outgoing) -> Reply {
+        let seats = self
+            .messages
+            .seats
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        let hint = "`reuse-ctl status` lists the workers and their states";
+        if let Some(slot) = to
+            && !seats.contains_key(&slot)
+        {
+            return *refusal(ErrorKind::NotFound, format!("no worker {slot}"), hint);
+        }
+        let (mut queued, mut refused) = (Vec::new(), Vec::new());
+        for (slot, seat) in seats {
+            if to.is_some_and(|to| to != slot) {
+                continue;
+            }
+            let Some(seat) = seat else {
+                // Of all, nobody is missed there.
+                refused.extend(to.map(|_| format!("worker {slot}: nothing runs there now")));
+                continue;
+            };
+            match seat.outbox.offer(message.line(slot.0)) {
+                Offer::Queued => queued.push(slot.0),
+                Offer::Lost { is_first } => {
+                    if is_first {
+                        self.tell_of_deaf(slot, seat.instance);
+                    }
+                    refused.push(format!(
+                        "worker {slot} does not read its messages: no more can wait for it"
+                    ));
+                }
+                Offer::Closed => refused.push(format!("worker {slot} has no channel: it has closed it")),
+            }
+        }
+        if queued.is_empty() && refused.is_empty() {
+            refused.push("nothing runs now".into());
+        }
+        if !refused.is_empty() {
+            let refusal = refusal(ErrorKind::Failed, refused.join("; "), hint);
+            return Reply {
+                workers: queued,
+                ..*refusal
+            };
+        }
+        let names: Vec<String> = queued.iter().map(u16::to_string).collect();
+        let s = if queued.len() == 1 { "" } else { "s" };
+        Reply {
+            ok: true,
+            message: Some(format!("queued for worker{s} {}", names.join(", "))),
+            workers: queued,
+            ..Reply::default()
+        }
+    }
+
+    pub(super) fn on_report(&mut self, id: InstanceId, report: Report) {
+        let Some(live) = self.live.get_mut(&id) else { return };
+        let slot = live.slot;
+        match report {
+            Report::Ready => {
+                live.announced_ready = true;
+                self.judge(id);
+            }
+            Report::NoMessage { line, why } => self.tell_of_message(
+                "warning",
+                slot,
+                id,
+                &format!("said something on its message channel that is no message, and is ignored ({why}): {line}"),
+            ),
+            Report::TooLong { times } => self.tell_of_message(
+                "warning",
+                slot,
+                id,
+                &format!("sent {}longer than 16 MiB: nobody gets it", a_message(times)),
+            ),
+            Report::Unreachable { why, times } => self.tell_of_message(
+                "warning",
+                slot,
+                id,
+                &format!("sent {}that nobody gets: {why}", a_message(times)),
+            ),
+            Report::Deaf { slot, instance } => self.tell_of_deaf(slot, instance),
+            Report::HearsAgain { lost } => self.tell_of_message(
+                "hearing",
+                slot,
+                id,
+                &format!("has read all messages that waited for it; {lost} were lost"),
+            ),
+        }
+    }
+
+    fn tell_of_deaf(&self, slot: SlotId, instance: InstanceId) {
+        self.tell_of_message(
+            "deaf",
+            slot,
+            instance,
+            "does not read its messages: 32 MiB wait for it, and it gets no more until it has read them",
+        );
+    }
+
+    fn tell_of_message(&self, event: &str, slot: SlotId, id: InstanceId, what: &str) {
+        let pid = self.live.get(&id).and_then(Live::pid);
+        let name = pid.map_or_else(|| format!("worker {slot}"), |pid| format!("worker {slot} (pid {pid})"));
+        let message = format!("{name} {what}");
+        self.console.warn(&message);
+        self.tell(Event {
+            at_ms: 0,
+            worker: Some(slot.0),
+            pid,
+            event: event.into(),
+            message,
+        });
+    }
+}
+
+/// "a message ", "3 messages ": of one kind, since the last time that it was told.
+fn a_message(times: u64) -> String {
+    match times {
+        1 => "a message ".into(),
+        _ => format!("{times} messages "),
+    }
+}

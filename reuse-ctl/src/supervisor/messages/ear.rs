@@ -1,0 +1,269 @@
+//! Hears what one worker says, and passes it on at once: to other workers, to the bus. Only what is for the supervisor goes to its task.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use hyper::body::Bytes;
+use tokio::sync::mpsc;
+
+use super::{Seat, packets::Process, route};
+use crate::{
+    api::bus::Bus,
+    process::channel::{
+        Line, Listener, Offer,
+        message::{Addressee, Meaning, meaning, shortened},
+    },
+    supervisor::{
+        interface::{InstanceId, SlotId},
+        live::Happening,
+    },
+};
+
+/// The same complaint about one worker is made once in so long.
+const COMPLAIN_EVERY: Duration = Duration::from_secs(10);
+
+/// What the supervisor hears of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::supervisor) enum Report {
+    /// It said that it is ready.
+    Ready,
+    /// It said something that is no message. Said once of each instance.
+    NoMessage {
+        /// The beginning of it.
+        line: String,
+        why: String,
+    },
+    /// It said something that is longer than 16 MiB, so many times since it was last told.
+    TooLong { times: u64 },
+    /// It spoke to nobody, so many times since it was last told.
+    Unreachable { why: String, times: u64 },
+    /// Another one does not read what is sent to it.
+    Deaf { slot: SlotId, instance: InstanceId },
+    /// It has read all that waited for it; so many messages were lost.
+    HearsAgain { lost: u64 },
+}
+
+/// The listener of one instance.
+#[derive(Debug)]
+pub(super) struct Ear {
+    pub(super) slot: SlotId,
+    pub(super) instance: InstanceId,
+    pub(super) app: Arc<str>,
+    pub(super) seats: Arc<Mutex<route::Seats<Seat>>>,
+    pub(super) bus: Bus,
+    pub(super) happenings: mpsc::Sender<Happening>,
+    pub(super) memory: Mutex<Memory>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Memory {
+    reports: Vec<Report>,
+    has_said_ready: bool,
+    has_said_nonsense: bool,
+    too_long: Complaints,
+    unreachable: Complaints,
+}
+
+/// How often something was to be complained about.
+#[derive(Debug, Default)]
+struct Complaints {
+    last: Option<Instant>,
+    unsaid: u64,
+}
+
+impl Complaints {
+    /// One more. Returns how many there are to complain about, if it is time for it.
+    fn count(&mut self, now: Instant) -> Option<u64> {
+        self.unsaid += 1;
+        if self.last.is_some_and(|last| now.duration_since(last) < COMPLAIN_EVERY) {
+            return None;
+        }
+        self.last = Some(now);
+        Some(std::mem::take(&mut self.unsaid))
+    }
+}
+
+impl Listener for Ear {
+    fn hear(&self, line: Line<'_>) {
+        let line = match line {
+            Line::Whole(line) => line,
+            Line::TooLong => {
+                let mut memory = self.memory();
+                if let Some(times) = memory.too_long.count(Instant::now()) {
+                    memory.reports.push(Report::TooLong { times });
+                }
+                return;
+            }
+        };
+        match meaning(line) {
+            Ok(Meaning::Internal) => {}
+            Ok(Meaning::Ready) => {
+                let mut memory = self.memory();
+                if !std::mem::replace(&mut memory.has_said_ready, true) {
+                    memory.reports.push(Report::Ready);
+                }
+            }
+            Ok(Meaning::To(to)) => self.pass_on(&to, line),
+            Ok(Meaning::Event { name, data }) if self.bus.is_heard() => {
+                self.bus.publish(self.process().said(&name, data));
+            }
+            Ok(Meaning::Other) if self.bus.is_heard() => {
+                let text = std::str::from_utf8(line).expect("JSON is UTF-8");
+                self.bus.publish(self.process().said_raw(text));
+            }
+            Ok(Meaning::Event { .. } | Meaning::Other) => {}
+            Err(why) => {
+                let mut memory = self.memory();
+                if !std::mem::replace(&mut memory.has_said_nonsense, true) {
+                    memory.reports.push(Report::NoMessage {
+                        line: shortened(&String::from_utf8_lossy(&line[..line.len().min(SHOWN_BYTES)])),
+                        why: why.to_string(),
+                    });
+                }
+            }
+        }
+    }
+
+    async fn settle(&self) {
+        let reports = std::mem::take(&mut self.memory().reports);
+        for report in reports {
+            self.report(report).await;
+        }
+    }
+
+    async fn hears_again(&self, lost: u64) {
+        self.report(Report::HearsAgain { lost }).await;
+    }
+}
+
+/// More than what is shown of a line has bytes.
+const SHOWN_BYTES: usize = 1024;
+
+impl Ear {
+    fn pass_on(&self, to: &Addressee, line: &[u8]) {
+        let seats = self.seats.lock().unwrap_or_else(PoisonError::into_inner);
+        let slots = match route::recipients(to, self.slot, &seats) {
+            Ok(slots) => slots,
+            Err(why) => {
+                let mut memory = self.memory();
+                if let Some(times) = memory.unreachable.count(Instant::now()) {
+                    let why = why.to_string();
+                    memory.reports.push(Report::Unreachable { why, times });
+                }
+                return;
+            }
+        };
+        let line: Bytes = [line, b"\n"].concat().into();
+        for slot in slots {
+            let Some(Some(seat)) = seats.get(&slot) else { continue };
+            if seat.outbox.offer(line.clone()) == (Offer::Lost { is_first: true }) {
+                let instance = seat.instance;
+                self.memory().reports.push(Report::Deaf { slot, instance });
+            }
+        }
+    }
+
+    fn process(&self) -> Process<'_> {
+        Process::new(self.slot, &self.app)
+    }
+
+    async fn report(&self, report: Report) {
+        // The receiver lives as long as any instance does.
+        drop(self.happenings.send(Happening::Said(self.instance, report)).await);
+    }
+
+    fn memory(&self) -> MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::process::channel::Outbox;
+
+    fn ear(seats: route::Seats<Seat>) -> (Ear, mpsc::Receiver<Happening>) {
+        let (happenings, happened) = mpsc::channel(8);
+        let ear = Ear {
+            slot: SlotId(0),
+            instance: InstanceId(10),
+            app: "shop".into(),
+            seats: Arc::new(Mutex::new(seats)),
+            bus: Bus::default(),
+            happenings,
+            memory: Mutex::default(),
+        };
+        (ear, happened)
+    }
+
+    fn seat(number: u32) -> Option<Seat> {
+        Some(Seat {
+            instance: InstanceId(number),
+            outbox: Outbox::new(),
+        })
+    }
+
+    async fn reports(ear: &Ear, happened: &mut mpsc::Receiver<Happening>) -> Vec<Report> {
+        ear.settle().await;
+        std::iter::from_fn(|| match happened.try_recv() {
+            Ok(Happening::Said(InstanceId(10), report)) => Some(report),
+            Ok(_) => panic!("only reports are sent"),
+            Err(_) => None,
+        })
+        .collect()
+    }
+
+    #[tokio::test]
+    async fn messages_go_on_as_they_are_and_nonsense_is_told_once() {
+        let seats = route::Seats::from([(SlotId(0), seat(10)), (SlotId(1), seat(11)), (SlotId(2), seat(12))]);
+        let outboxes: Vec<_> = seats.values().flatten().map(|seat| seat.outbox.clone()).collect();
+        let (ear, mut happened) = ear(seats);
+        let hear = |line: &str| ear.hear(Line::Whole(line.as_bytes()));
+        let to_one = r#"{ "type":"process:msg", "id":1, "data":"x" }"#;
+        hear(to_one);
+        hear(r#"{"type":"process:msg","id":"all"}"#);
+        hear(r#"{"cmd":"NODE_HANDLE_ACK","type":"process:msg","id":1}"#);
+        hear(r#"{"hello":1}"#);
+        assert_eq!(
+            outboxes[1].try_take().as_deref(),
+            Some(format!("{to_one}\n").as_bytes())
+        );
+        for outbox in &outboxes[1..] {
+            assert_eq!(
+                outbox.try_take().as_deref(),
+                Some(&b"{\"type\":\"process:msg\",\"id\":\"all\"}\n"[..])
+            );
+            assert_eq!(outbox.try_take(), None);
+        }
+        assert_eq!(outboxes[0].try_take(), None);
+        assert_eq!(reports(&ear, &mut happened).await, []);
+        for _ in 0..3 {
+            hear("\"ready\"");
+            hear("no \u{1b}[1mJSON");
+            hear("");
+            hear(r#"{"type":"process:msg","id":7}"#);
+            ear.hear(Line::TooLong);
+        }
+        let told = reports(&ear, &mut happened).await;
+        assert!(
+            matches!(&told[..], [
+                Report::Ready,
+                Report::NoMessage { line, .. },
+                Report::Unreachable { why, times: 1 },
+                Report::TooLong { times: 1 },
+            ] if line == "no \u{fffd}[1mJSON" && why == "there is no worker 7"),
+            "{told:?}"
+        );
+    }
+
+    #[test]
+    fn complaints_are_counted_and_made_now_and_then() {
+        let mut complaints = Complaints::default();
+        let start = Instant::now();
+        assert_eq!(complaints.count(start), Some(1));
+        assert_eq!(complaints.count(start + Duration::from_secs(9)), None);
+        assert_eq!(complaints.count(start + COMPLAIN_EVERY), Some(2));
+    }
+}

@@ -1,0 +1,254 @@
+//! PM2's packets, as people's code expects them on the bus.
+
+use std::{
+    collections::HashSet,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use serde::Serialize;
+
+use crate::{
+    api::bus::Packet,
+    process::channel::message::on_one_line,
+    supervisor::interface::{InstanceId, Note, NoteKind, SlotId},
+};
+
+/// What PM2 calls the group of an app that names none.
+const NAMESPACE: &str = "default";
+
+/// Who a packet is about.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct Process<'a> {
+    pub(super) pm_id: u16,
+    pub(super) name: &'a str,
+    namespace: &'static str,
+}
+
+/// Who an event is about: what PM2 tells more of him.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct Details<'a> {
+    #[serde(flatten)]
+    pub(super) process: Process<'a>,
+    pub(super) status: &'static str,
+    pub(super) pid: Option<u32>,
+    pub(super) restart_time: u64,
+}
+
+/// Something that PM2 tells of a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Happened {
+    pub(super) event: &'static str,
+    pub(super) manually: bool,
+}
+
+/// What is remembered to tell it.
+#[derive(Debug, Default)]
+pub(super) struct Lives {
+    /// Something ran there before.
+    slots: HashSet<SlotId>,
+    /// What comes next there is nobody's wish.
+    troubled: HashSet<SlotId>,
+    online: HashSet<InstanceId>,
+    ending: HashSet<InstanceId>,
+}
+
+impl<'a> Process<'a> {
+    pub(super) fn new(slot: SlotId, app: &'a str) -> Self {
+        Self {
+            pm_id: slot.0,
+            name: app,
+            namespace: NAMESPACE,
+        }
+    }
+
+    /// `{type, data}` of a worker.
+    pub(super) fn said(&self, name: &str, data: &str) -> Packet {
+        self.packet(name, "data", &on_one_line(data))
+    }
+
+    /// Anything else that a worker says.
+    pub(super) fn said_raw(&self, raw: &str) -> Packet {
+        self.packet("process:msg", "raw", &on_one_line(raw))
+    }
+
+    /// A line that a worker wrote. PM2 gives it with its end.
+    pub(super) fn wrote(&self, name: &str, line: &str) -> Packet {
+        let line = serde_json::to_string(&format!("{line}\n")).expect("text");
+        self.packet(name, "data", &line)
+    }
+
+    fn packet(&self, name: &str, key: &str, json: &str) -> Packet {
+        let process = serde_json::to_string(self).expect("plain data");
+        Packet {
+            name: name.into(),
+            data: format!(r#"{{"at":{},"{key}":{json},"process":{process}}}"#, now_ms()),
+        }
+    }
+}
+
+impl Happened {
+    pub(super) fn packet(self, details: &Details<'_>) -> Packet {
+        let Self { event, manually } = self;
+        let process = serde_json::to_string(details).expect("plain data");
+        Packet {
+            name: "process:event".into(),
+            data: format!(
+                r#"{{"event":"{event}","manually":{manually},"process":{process},"at":{}}}"#,
+                now_ms()
+            ),
+        }
+    }
+
+    /// PM2's word for how the process is then.
+    pub(super) fn status(self) -> &'static str {
+        match self.event {
+            "start" | "restart" => "launching",
+            "online" => "online",
+            "stop" => "stopping",
+            _ => "stopped",
+        }
+    }
+}
+
+impl Lives {
+    /// What PM2 would tell of this. `is_leaving`: no other instance is there to take its place.
+    pub(super) fn happened(&mut self, note: &Note, is_leaving: bool) -> Option<Happened> {
+        let slot = note.slot?;
+        let wished = !self.troubled.contains(&slot);
+        let (event, manually) = match note.kind {
+            NoteKind::Spawned if self.slots.insert(slot) => ("start", wished),
+            NoteKind::Spawned => ("restart", wished),
+            // Only once of each instance: one that was drained is active again, but was online all the time.
+            NoteKind::Active if self.online.insert(note.instance?) => {
+                self.troubled.remove(&slot);
+                ("online", wished)
+            }
+            // Said when it is withdrawn, and again when it is asked to end.
+            NoteKind::Stopping if self.ending.insert(note.instance?) && is_leaving => ("stop", wished),
+            NoteKind::Exited => {
+                let instance = note.instance?;
+                self.online.remove(&instance);
+                let was_asked = self.ending.remove(&instance);
+                ("exit", was_asked && wished)
+            }
+            NoteKind::BackingOff | NoteKind::Failed | NoteKind::Hung | NoteKind::Unhealthy => {
+                self.troubled.insert(slot);
+                return None;
+            }
+            NoteKind::Recovered => {
+                self.troubled.remove(&slot);
+                return None;
+            }
+            NoteKind::Active
+            | NoteKind::Stopping
+            | NoteKind::Draining
+            | NoteKind::Drained
+            | NoteKind::Weighed
+            | NoteKind::Warning => return None,
+        };
+        Some(Happened { event, manually })
+    }
+
+    /// The slot is gone.
+    pub(super) fn removed(&mut self, slot: SlotId) -> Happened {
+        self.slots.remove(&slot);
+        self.troubled.remove(&slot);
+        Happened {
+            event: "delete",
+            manually: true,
+        }
+    }
+}
+
+fn now_ms() -> u64 {
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn without_time(packet: &Packet) -> Value {
+        let mut value: Value = serde_json::from_str(&packet.data).expect("JSON");
+        let at = value.as_object_mut().expect("an object").remove("at");
+        assert!(at.is_some_and(|at| at.as_u64().is_some_and(|at| at > 1_700_000_000_000)));
+        assert!(!packet.data.contains(['\n', '\r']));
+        value
+    }
+
+    #[test]
+    fn packets_are_as_pm2_makes_them() {
+        let process = Process::new(SlotId(2), "shop \"1\"");
+        let who = json!({"pm_id": 2, "name": "shop \"1\"", "namespace": "default"});
+        assert_eq!(
+            without_time(&process.said("chat", "{\r\n\"a\":1}")),
+            json!({"data": {"a": 1}, "process": who})
+        );
+        assert_eq!(
+            without_time(&process.said_raw("[1]")),
+            json!({"raw": [1], "process": who})
+        );
+        assert_eq!(
+            without_time(&process.wrote("log:out", "a \u{1b}[1mb")),
+            json!({"data": "a \u{1b}[1mb\n", "process": who})
+        );
+        let happened = Happened {
+            event: "exit",
+            manually: false,
+        };
+        let details = Details {
+            process,
+            status: happened.status(),
+            pid: Some(7),
+            restart_time: 3,
+        };
+        assert_eq!(
+            without_time(&happened.packet(&details)),
+            json!({"event": "exit", "manually": false, "process": {
+                "pm_id": 2, "name": "shop \"1\"", "namespace": "default", "status": "stopped", "pid": 7, "restart_time": 3,
+            }})
+        );
+    }
+
+    #[test]
+    fn lives_are_told_as_pm2_tells_them() {
+        let mut lives = Lives::default();
+        let mut tell = |kind, instance, is_leaving| {
+            let note = Note {
+                slot: Some(SlotId(1)),
+                instance: Some(InstanceId(instance)),
+                kind,
+                message: String::new(),
+            };
+            let happened = lives.happened(&note, is_leaving)?;
+            Some((happened.event, happened.manually))
+        };
+        for (kind, instance, expected) in [
+            (NoteKind::Spawned, 1, Some(("start", true))),
+            (NoteKind::Active, 1, Some(("online", true))),
+            (NoteKind::Draining, 1, None),
+            (NoteKind::Active, 1, None),
+            // It crashes.
+            (NoteKind::Exited, 1, Some(("exit", false))),
+            (NoteKind::BackingOff, 1, None),
+            (NoteKind::Spawned, 2, Some(("restart", false))),
+            (NoteKind::Active, 2, Some(("online", false))),
+            // A person restarts it.
+            (NoteKind::Spawned, 3, Some(("restart", true))),
+            (NoteKind::Active, 3, Some(("online", true))),
+            (NoteKind::Stopping, 2, None),
+            (NoteKind::Exited, 2, Some(("exit", true))),
+            // It hangs and is replaced.
+            (NoteKind::Hung, 3, None),
+            (NoteKind::Spawned, 4, Some(("restart", false))),
+        ] {
+            assert_eq!(tell(kind, instance, false), expected, "{kind:?} {instance}");
+        }
+        assert_eq!(tell(NoteKind::Active, 4, false), Some(("online", false)));
+        assert_eq!(tell(NoteKind::Stopping, 4, true), Some(("stop", true)));
+        assert_eq!(tell(NoteKind::Stopping, 4, true), None);
+        assert_eq!(lives.removed(SlotId(1)).event, "delete");
+    }
+}
