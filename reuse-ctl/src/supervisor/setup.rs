@@ -1,6 +1,11 @@
 //! `run`: makes what an app needs before its first worker, and takes it away again whatever happens in between.
 
-use std::{fs::File, net::SocketAddr, time::Duration};
+use std::{
+    fs::File,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use nix::{
     sys::stat::Mode,
@@ -15,9 +20,11 @@ use super::{
     diagnosis,
     interface::Config,
     leftovers,
+    recycle,
+    recycle_files::{Files, WatchError},
     signals::Signals,
     task::{Task, Upkeep},
-    template::{CommandLine, Template},
+    template::{CommandLine, Template, inherited},
 };
 use crate::{
     api::{Handle, server},
@@ -30,6 +37,7 @@ use crate::{
         cgroup::AppCgroup,
         identity::{self, Identity},
         paths::{AppLock, AppPaths},
+        variables::Variables,
     },
 };
 
@@ -68,6 +76,7 @@ async fn run_app(options: RunOptions) -> Result<(), Failure> {
         diag,
         template,
         guards,
+        files,
         traces,
     } = prepared;
 
@@ -80,6 +89,8 @@ async fn run_app(options: RunOptions) -> Result<(), Failure> {
     let upkeep = Upkeep {
         hung_after_ms: options.hung.hung_after_ms,
         health: options.health.clone(),
+        recycle: options.recycle.clone(),
+        files,
     };
     let (mut task, happened) = Task::new(core, template, groups, diag, console, ends.events, upkeep);
     let finished = task.run(ends.asks, notices, happened, signals).await;
@@ -120,14 +131,17 @@ struct Prepared {
     diag: Diag,
     template: Template,
     guards: Vec<Guard>,
+    files: Option<Files>,
     traces: Traces,
 }
 
 fn prepare(options: &RunOptions, console: &Console) -> Result<Prepared, Failure> {
     doctor::required().map_err(|check| Failure::failed(format!("{}: {}", check.name, check.detail), check.remedy))?;
-    let cwd = std::env::current_dir()
+    let folder = std::env::current_dir()
         .map_err(|error| Failure::failed(format!("the working folder: {error}"), "cd to one that exists"))?;
-    let command = CommandLine::resolve(options.command.clone(), cwd)
+    let cwd = working_folder(options, &folder)?;
+    let variables = variables(options, &folder)?;
+    let command = CommandLine::resolve(options.command.clone(), cwd.clone())
         .map_err(|error| Failure::failed(error.to_string(), error.hint()))?;
     let identity =
         Identity::resolve(options.user.as_deref()).map_err(|error| Failure::failed(error.to_string(), error.hint()))?;
@@ -136,6 +150,7 @@ fn prepare(options: &RunOptions, console: &Console) -> Result<Prepared, Failure>
     }
     let mode_and_group = control_access(options)?;
     let paths = AppPaths::new(&options.name).map_err(|error| Failure::usage(error.to_string(), error.hint()))?;
+    let files = watched_files(options, &cwd, &paths)?;
     leftovers::refuse(&options.name)?;
     let lock = paths
         .lock()
@@ -147,6 +162,9 @@ fn prepare(options: &RunOptions, console: &Console) -> Result<Prepared, Failure>
     let mut diag = Diag::new().map_err(|error| Failure::failed(error.to_string(), "see `reuse-ctl doctor`"))?;
     let cgroup = AppCgroup::create(&options.name).map_err(|error| Failure::failed(error.to_string(), error.hint()))?;
     traces.cgroup = Some(cgroup.clone());
+    cgroup
+        .allow(&options.limits)
+        .map_err(|error| Failure::failed(error.to_string(), error.hint()))?;
     let opened = cgroup
         .open()
         .map_err(|error| Failure::failed(format!("{}: {error}", cgroup.path().display()), ""))?;
@@ -162,6 +180,9 @@ fn prepare(options: &RunOptions, console: &Console) -> Result<Prepared, Failure>
         identity,
         ports: options.ports.clone(),
         listen: options.listen.clone(),
+        ready: options.ready.kind.clone(),
+        limits: options.limits,
+        variables,
         stop_signal: options.stop.signal,
         drain_timeout_ms: milliseconds(options.stop.drain_timeout),
         ready_timeout: options.ready.timeout,
@@ -176,8 +197,45 @@ fn prepare(options: &RunOptions, console: &Console) -> Result<Prepared, Failure>
         diag,
         template,
         guards,
+        files,
         traces,
     })
+}
+
+fn working_folder(options: &RunOptions, folder: &Path) -> Result<PathBuf, Failure> {
+    let Some(cwd) = &options.cwd else {
+        return Ok(folder.to_owned());
+    };
+    let cwd = folder.join(cwd);
+    if cwd.is_dir() {
+        return Ok(cwd);
+    }
+    Err(Failure::usage(
+        format!("--cwd: there is no folder {}", cwd.display()),
+        "give the folder that the command is to run in",
+    ))
+}
+
+/// Where workers write is not watched: a reload would write there, too.
+fn watched_files(options: &RunOptions, cwd: &Path, paths: &AppPaths) -> Result<Option<Files>, Failure> {
+    let Some(watch) = &options.recycle.watch else {
+        return Ok(None);
+    };
+    let folders = vec![paths.log_dir().to_owned(), paths.run_dir().to_owned()];
+    match recycle::watch(watch, cwd, folders) {
+        Ok(files) => Ok(Some(files)),
+        Err(error @ WatchError::Root { .. }) => Err(Failure::usage(error.to_string(), error.hint())),
+        Err(error) => Err(Failure::failed(error.to_string(), error.hint())),
+    }
+}
+
+/// Those of the first workers are made as a trial: what is wrong with them is to be said before anything is started.
+fn variables(options: &RunOptions, folder: &Path) -> Result<Variables, Failure> {
+    let tried = Variables::read(options.environment.clone(), folder).and_then(|variables| {
+        (0..options.workers).try_for_each(|slot| variables.of(&options.name, slot, inherited).map(drop))?;
+        Ok(variables)
+    });
+    tried.map_err(|error| Failure::usage(error.to_string(), error.hint()))
 }
 
 /// What would be left on disk; removed when dropped, in the right order.
