@@ -95,6 +95,7 @@ pub(super) fn watch(options: &WatchOptions, base: &Path, folders: Vec<PathBuf>) 
 pub(super) struct Recycle {
     rules: Rules,
     cron: Option<Timetable<Local>>,
+    next_cron_look: Instant,
     next_look: Instant,
     /// Memory is being measured.
     measuring: bool,
@@ -110,6 +111,7 @@ impl Recycle {
         Self {
             rules: Rules::new(options, fastrand::u64(..)),
             cron: cron.map(|cron| Timetable::new(cron, Local::now())),
+            next_cron_look: Instant::now(),
             next_look: Instant::now() + LOOK_EVERY,
             measuring: false,
             asked: None,
@@ -120,7 +122,7 @@ impl Recycle {
     /// When something is to be looked at.
     pub(super) fn due(&self) -> Option<Instant> {
         let look = (self.rules.looks_at_workers() || self.rules.is_waiting()).then_some(self.next_look);
-        let cron = self.cron.as_ref().map(|cron| Instant::now() + cron.look_in(&Local::now()));
+        let cron = self.cron.as_ref().map(|_| self.next_cron_look);
         [look, cron].into_iter().flatten().min()
     }
 }
@@ -137,9 +139,13 @@ impl Task {
     /// Looks whether it is time, and at the workers.
     pub(super) fn recycle(&mut self) {
         let recycle = &mut self.recycle;
-        if recycle.cron.as_mut().is_some_and(|cron| cron.is_due(Local::now())) {
-            recycle.rules.on_time();
-            recycle.next_look = Instant::now();
+        if let Some(cron) = &mut recycle.cron {
+            let now = Local::now();
+            if cron.is_due(now) {
+                recycle.rules.on_time();
+                recycle.next_look = Instant::now();
+            }
+            recycle.next_cron_look = Instant::now() + cron.look_in(&now);
         }
         if Instant::now() < recycle.next_look {
             return;

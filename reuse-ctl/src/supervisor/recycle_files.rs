@@ -140,7 +140,10 @@ impl Files {
         let mut burst: Option<Burst> = None;
         let mut next_roots = Instant::now() + ROOTS_EVERY;
         loop {
-            let wake = burst.as_ref().map_or(next_roots, |burst| burst.over_at().min(next_roots));
+            // What is being exchanged is waited for.
+            let is_complete = self.roots.iter().all(|root| root.identity.is_some());
+            let over = burst.as_ref().filter(|_| is_complete).map(Burst::over_at);
+            let wake = over.map_or(next_roots, |over| over.min(next_roots));
             let mut changed = Vec::new();
             let mut problems = Vec::new();
             tokio::select! {
@@ -182,7 +185,6 @@ impl Files {
                     "{name} and what is near it do not stop changing: nothing is reloaded before they rest; leave them out with --watch-ignore"
                 )));
             }
-            // What is being exchanged is waited for.
             let is_complete = self.roots.iter().all(|root| root.identity.is_some());
             if let Some(over) = burst.take_if(|burst| is_complete && burst.over_at() <= now) {
                 told.push(Told::Changed(over.describe(&self.base)));

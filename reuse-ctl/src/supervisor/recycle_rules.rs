@@ -158,7 +158,9 @@ impl Rules {
             (None, Some(Occasion::Cron)) => self.waiting.take().map(Wish::All),
             (None, None) => self.worst(workers),
         };
-        self.under_way.clone_from(&wish);
+        if wish.is_some() {
+            self.under_way.clone_from(&wish);
+        }
         Verdict { wish, warnings }
     }
 

@@ -1,8 +1,9 @@
 //! `run`: makes what an app needs before its first worker, and takes it away again whatever happens in between.
 
 use std::{
-    fs::File,
+    fs::{File, Permissions},
     net::SocketAddr,
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -32,7 +33,7 @@ use crate::{
     cli::Failure,
     doctor,
     group::{GroupError, Groups, GroupsOptions, Guard, diag::Diag},
-    options::{RunOptions, WhenEmpty},
+    options::{ReadyKind, RunOptions, WhenEmpty},
     process::{
         cgroup::AppCgroup,
         identity::{self, Identity},
@@ -155,6 +156,10 @@ fn prepare(options: &RunOptions, console: &Console) -> Result<Prepared, Failure>
     let lock = paths
         .lock()
         .map_err(|error| Failure::failed(error.to_string(), error.hint()))?;
+    if options.ready.kind == ReadyKind::Notify {
+        let_workers_pass(paths.run_dir())
+            .map_err(|error| Failure::failed(format!("{}: {error}", paths.run_dir().display()), ""))?;
+    }
     let mut traces = Traces {
         cgroup: None,
         lock: Some(lock),
@@ -236,6 +241,15 @@ fn variables(options: &RunOptions, folder: &Path) -> Result<Variables, Failure> 
         Ok(variables)
     });
     tried.map_err(|error| Failure::usage(error.to_string(), error.hint()))
+}
+
+/// Workers open their notify socket by its path: whatever the umask, they can pass through the folders, if not list them.
+fn let_workers_pass(run_dir: &Path) -> std::io::Result<()> {
+    for folder in run_dir.ancestors().take(2) {
+        let mode = std::fs::metadata(folder)?.permissions().mode();
+        std::fs::set_permissions(folder, Permissions::from_mode(mode | 0o111))?;
+    }
+    Ok(())
 }
 
 /// What would be left on disk; removed when dropped, in the right order.
