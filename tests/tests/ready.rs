@@ -51,7 +51,10 @@ fn a_worker_that_listens_is_not_ready_before_it_says_so() {
     let sockets: Vec<_> = fs::read_dir(run_folder(app.name()))
         .expect("the app's folder")
         .map(|entry| entry.expect("readable").path())
-        .filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("notify-")))
+        .filter(|path| {
+            path.file_name()
+                .is_some_and(|name| name.to_string_lossy().starts_with("notify-"))
+        })
         .collect();
     assert_eq!(sockets.len(), 2);
     for socket in &sockets {
@@ -79,7 +82,9 @@ fn a_worker_that_never_says_so_has_failed() {
     let _namespace = Namespace::enter();
     let never = Path::new("/nonexistent/never");
     let launch = Launch::new(&["--ready", "notify", "--ready-timeout", "1s"]);
-    let output = launch.to_end(&commands::python_notify(never, &[]), Duration::from_secs(120)).expect_code(1);
+    let output = launch
+        .to_end(&commands::python_notify(never, &[]), Duration::from_secs(120))
+        .expect_code(1);
     let said = "was not ready within 1 s (it listens, but has not said READY=1 to its NOTIFY_SOCKET)";
     assert!(output.stderr.contains(said), "{}", output.stderr);
     assert_nothing_left(launch.app_name());
@@ -175,7 +180,11 @@ fn variables_come_from_the_environment_and_then_from_files_in_their_order() {
         text(&work),
         "--pm2-compat",
     ]);
-    let launch = launch.env("A", "inherited").env("D", "inherited").env("pm_id", "9").env("PM2_HOME", "/x");
+    let launch = launch
+        .env("A", "inherited")
+        .env("D", "inherited")
+        .env("pm_id", "9")
+        .env("PM2_HOME", "/x");
     let app = launch.run(&commands::node_environment(&[&PORT.to_string()]));
     let seen = environment(&app, "1");
     assert_eq!(seen["cwd"], text(&work));
@@ -216,7 +225,10 @@ fn a_reload_picks_a_changed_file_up_and_refuses_a_broken_one() {
     let before = app.status().pids();
     folder.write("env", "VERSION=three\n\nno variable here\n");
     let complaint = app.ctl(&["reload"]).expect_code(2).expect_complaint(&["env, line 3"]);
-    assert!(!complaint.stderr.contains("no variable here"), "what is in the file is secret");
+    assert!(
+        !complaint.stderr.contains("no variable here"),
+        "what is in the file is secret"
+    );
     app.ctl(&["restart", "1"]).expect_code(2);
     assert_eq!(app.status().pids(), before, "nobody was touched");
     app.stop();
@@ -272,11 +284,18 @@ fn limits_hold_or_are_refused() {
     let options = ["--memory-limit", "512M", "--cpu-limit", "1.5"];
     if !has("memory") || !has("cpu") {
         let lacking = if has("memory") { "cpu" } else { "memory" };
-        return refused(&options, 1, &[&format!("--{lacking}-limit needs the cgroup v2 controller {lacking}")]);
+        return refused(
+            &options,
+            1,
+            &[&format!("--{lacking}-limit needs the cgroup v2 controller {lacking}")],
+        );
     }
     let app = App::run(&options, &commands::rust(&[]));
     let path = fs::read_to_string(format!("/proc/{}/cgroup", app.status().pid_of(0))).expect("readable");
-    let path = path.lines().find_map(|line| line.strip_prefix("0::")).expect("a cgroup");
+    let path = path
+        .lines()
+        .find_map(|line| line.strip_prefix("0::"))
+        .expect("a cgroup");
     let folder = cgroup_root().join(path.trim_start_matches('/'));
     let read = |file: &str| fs::read_to_string(folder.join(file)).expect("readable");
     assert_eq!(read("memory.max").trim(), (512 << 20).to_string());

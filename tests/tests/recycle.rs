@@ -25,12 +25,21 @@ fn leaky(bytes_per_request: u32) -> Vec<String> {
 fn recycle_under_load(options: &[&str], command: &[String], times: u64, limit: Duration) -> Vec<Event> {
     let _turn = Heavy::turn();
     let _namespace = Namespace::enter();
-    let app = App::run(&[&["--workers", "2", "--policy", "round-robin"], options].concat(), command);
+    let app = App::run(
+        &[&["--workers", "2", "--policy", "round-robin"], options].concat(),
+        command,
+    );
     let events = Events::of(&app);
     let clients = OpenLoop::start(SERVER, 200);
     let most = Cell::new(0);
     app.wait_status("each was replaced", limit, |status| {
-        let busy = |status: &Status| status.workers.iter().filter(|worker| worker.instances.len() > 1).count();
+        let busy = |status: &Status| {
+            status
+                .workers
+                .iter()
+                .filter(|worker| worker.instances.len() > 1)
+                .count()
+        };
         most.set(most.get().max(busy(status)));
         status.workers.iter().all(|worker| worker.restarts >= times)
     });
@@ -54,7 +63,11 @@ fn a_leaking_worker_is_replaced_before_it_is_too_large() {
     assert!(recycled.len() >= 4, "{recycled:?}");
     for event in &recycled {
         assert!(event.worker.is_some());
-        assert!(event.message.contains("more than --max-memory 140M: it is replaced"), "{}", event.message);
+        assert!(
+            event.message.contains("more than --max-memory 140M: it is replaced"),
+            "{}",
+            event.message
+        );
     }
 }
 
@@ -67,8 +80,14 @@ fn a_worker_that_is_too_large_from_the_start_is_no_reason_for_a_loop() {
     let events = Events::of(&app);
     let clients = OpenLoop::start(SERVER, 50);
     let warned = events.wait_for("warning", 2, LIMIT);
-    assert!(warned[0].message.contains("it is replaced when it has served for 10s"), "{warned:?}");
-    assert!(warned[1].message.contains("it is replaced when it has served for 20s"), "{warned:?}");
+    assert!(
+        warned[0].message.contains("it is replaced when it has served for 10s"),
+        "{warned:?}"
+    );
+    assert!(
+        warned[1].message.contains("it is replaced when it has served for 20s"),
+        "{warned:?}"
+    );
     clients.run_for(Duration::from_secs(10));
     assert_eq!(app.status().worker(0).restarts, 1, "{:?}", events.named("recycled"));
     clients.stop().assert_nothing_failed();
@@ -77,18 +96,38 @@ fn a_worker_that_is_too_large_from_the_start_is_no_reason_for_a_loop() {
 
 #[test]
 fn workers_are_replaced_when_they_are_old() {
-    let recycled = recycle_under_load(&["--max-age", "6s"], &commands::bun_reuse_port(&["linger=50"]), 2, LIMIT);
-    assert!(recycled.iter().all(|event| event.message.contains("more than its --max-age of")), "{recycled:?}");
+    let recycled = recycle_under_load(
+        &["--max-age", "6s"],
+        &commands::bun_reuse_port(&["linger=50"]),
+        2,
+        LIMIT,
+    );
+    assert!(
+        recycled
+            .iter()
+            .all(|event| event.message.contains("more than its --max-age of")),
+        "{recycled:?}"
+    );
 }
 
 #[test]
 fn workers_are_replaced_when_they_have_served_enough() {
-    let options = ["--max-connections", "400", "--health", "tcp", "--health-interval", "100ms"];
+    let options = [
+        "--max-connections",
+        "400",
+        "--health",
+        "tcp",
+        "--health-interval",
+        "100ms",
+    ];
     let recycled = recycle_under_load(&options, &leaky(0), 2, LIMIT);
     for event in recycled {
         let words: Vec<&str> = event.message.split(' ').collect();
         let number = |after: &str| {
-            let at = words.iter().position(|word| *word == after).expect("the words of the message");
+            let at = words
+                .iter()
+                .position(|word| *word == after)
+                .expect("the words of the message");
             words[at + 1].trim_end_matches(':').parse::<u64>().expect("a number")
         };
         let (count, limit) = (number("accepted"), number("of"));
@@ -157,11 +196,21 @@ fn a_change_of_files_reloads_once_and_says_which() {
     let watched = Watched::new(&["--watch-ignore", "dist", "--watch-ignore", "*.log"]);
     let clients = OpenLoop::start(SERVER, 100);
     // None of these counts.
-    for name in ["node_modules/x/index.js", ".git/HEAD", "dist/a.js", "src/debug.log", "src/.a.swp"] {
+    for name in [
+        "node_modules/x/index.js",
+        ".git/HEAD",
+        "dist/a.js",
+        "src/debug.log",
+        "src/.a.swp",
+    ] {
         watched.write(name);
     }
     clients.run_for(Duration::from_secs(1));
-    assert!(watched.events.named("recycled").is_empty(), "{:?}", watched.events.named("recycled"));
+    assert!(
+        watched.events.named("recycled").is_empty(),
+        "{:?}",
+        watched.events.named("recycled")
+    );
     watched.write("src/server.js");
     let events = watched.reloaded(1);
     assert!(events[0].message.contains("src/server.js has changed"), "{events:?}");
@@ -197,12 +246,19 @@ fn a_folder_that_vanishes_and_comes_back_is_watched_on() {
     for round in 1..=2 {
         fs::remove_dir_all(&source).expect("a folder of ours");
         clients.run_for(Duration::from_secs(1));
-        assert_eq!(events.named("recycled").len(), 2 * round - 2, "nothing is started from nothing");
+        assert_eq!(
+            events.named("recycled").len(),
+            2 * round - 2,
+            "nothing is started from nothing"
+        );
         fs::create_dir(&source).expect("a folder");
         events.wait_for("recycled", 2 * round - 1, LIMIT);
         fs::write(source.join("a.js"), "x").expect("a file");
         let seen = events.wait_for("recycled", 2 * round, LIMIT);
-        assert!(seen.last().expect("some").message.contains("a.js has changed"), "{seen:?}");
+        assert!(
+            seen.last().expect("some").message.contains("a.js has changed"),
+            "{seen:?}"
+        );
     }
     app.wait_status("all were replaced", LIMIT, |status| {
         status.all_active(2) && status.workers.iter().all(|worker| worker.restarts == 4)
@@ -218,10 +274,15 @@ fn a_change_that_breaks_it_costs_nothing_and_the_next_one_mends_it() {
     let watched = Watched::new(&[]);
     let before = watched.app.status().pids();
     let clients = OpenLoop::start(SERVER, 100);
-    watched.launcher.deploy(&commands::rust(&["--exit-code", "3"]).join(" "));
+    watched
+        .launcher
+        .deploy(&commands::rust(&["--exit-code", "3"]).join(" "));
     watched.write("src/broken.js");
     let warnings = watched.events.wait_for("warning", 1, LIMIT);
-    assert!(warnings[0].message.contains("not tried again before the next occasion"), "{warnings:?}");
+    assert!(
+        warnings[0].message.contains("not tried again before the next occasion"),
+        "{warnings:?}"
+    );
     assert!(warnings[0].message.contains("exited with code 3"), "{warnings:?}");
     clients.run_for(Duration::from_secs(1));
     assert_eq!(watched.app.status().pids(), before, "the old version goes on");

@@ -175,11 +175,6 @@ impl AppCgroup {
         })
     }
 
-    /// The hierarchy that it is in.
-    pub fn hierarchy(&self) -> &Hierarchy {
-        &self.hierarchy
-    }
-
     /// How many levels below the root of the hierarchy an instance's cgroup is.
     pub fn instance_level(&self) -> u32 {
         self.hierarchy.hidden_levels + 3

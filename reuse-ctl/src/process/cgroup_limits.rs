@@ -104,7 +104,11 @@ impl AppCgroup {
             return Err(LimitError::NoController {
                 controller,
                 mount: hierarchy.mount().to_owned(),
-                there: if there.is_empty() { "none".into() } else { there.join(", ") },
+                there: if there.is_empty() {
+                    "none".into()
+                } else {
+                    there.join(", ")
+                },
             });
         }
         let names: Vec<&str> = needed.iter().map(|controller| controller.name()).collect();
@@ -229,7 +233,10 @@ mod tests {
             Err(error) => {
                 assert!(matches!(error, LimitError::NoController { .. }), "{error}");
                 assert!(!there.iter().any(|name| name == "memory") || !there.iter().any(|name| name == "cpu"));
-                assert!(error.to_string().contains("-limit needs the cgroup v2 controller"), "{error}");
+                assert!(
+                    error.to_string().contains("-limit needs the cgroup v2 controller"),
+                    "{error}"
+                );
                 assert!(error.hint().contains("--max-memory"));
             }
         }
@@ -252,7 +259,10 @@ mod tests {
     fn numbers_are_the_kernels() {
         assert_eq!(cpu_max(50), "50000 100000");
         assert_eq!(cpu_max(250), "250000 100000");
-        assert_eq!(resident("anon 4096\nfile 900\nkernel 5\nfile_mapped 8192\n"), Some(12_288));
+        assert_eq!(
+            resident("anon 4096\nfile 900\nkernel 5\nfile_mapped 8192\n"),
+            Some(12_288)
+        );
         assert_eq!(resident("anon 4096\n"), None);
         assert_eq!(needed(&BOTH), Controller::ALL);
     }

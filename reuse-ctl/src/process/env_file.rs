@@ -235,7 +235,11 @@ mod tests {
         let pipe = folder.0.join("pipe");
         nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRUSR).expect("made");
         for path in [pipe.as_path(), folder.0.as_path(), Path::new("/dev/zero")] {
-            assert!(matches!(read(path), Err(EnvFileError::NotAFile { .. })), "{}", path.display());
+            assert!(
+                matches!(read(path), Err(EnvFileError::NotAFile { .. })),
+                "{}",
+                path.display()
+            );
         }
         let error = read(&folder.0.join("none")).expect_err("not there");
         assert!(error.to_string().contains("No such file"), "{error}");

@@ -335,9 +335,8 @@ impl Image {
             all.push(text(argument.as_bytes().to_vec())?);
         }
         let mut environment = vec![text(format!("{LAUNCH_VARIABLE}={json}").into_bytes())?];
-        let is_own = |name: &OsString| {
-            name != LAUNCH_VARIABLE && !name.as_bytes().starts_with(VARIABLE_PREFIX.as_bytes())
-        };
+        let is_own =
+            |name: &OsString| name != LAUNCH_VARIABLE && !name.as_bytes().starts_with(VARIABLE_PREFIX.as_bytes());
         for (name, value) in std::env::vars_os().filter(|(name, _)| is_own(name)) {
             environment.push(text([name.as_bytes(), b"=", value.as_bytes()].concat())?);
         }

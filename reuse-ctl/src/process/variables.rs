@@ -132,7 +132,11 @@ impl Variables {
             set(&mut variables, OsStr::new(&increment.name), value);
         }
         if self.options.pm2_names {
-            for (name, value) in [("pm_id", &*slot.to_string()), ("name", app), ("exec_mode", "cluster_mode")] {
+            for (name, value) in [
+                ("pm_id", &*slot.to_string()),
+                ("name", app),
+                ("exec_mode", "cluster_mode"),
+            ] {
                 set(&mut variables, OsStr::new(name), value);
             }
         }
@@ -175,16 +179,31 @@ mod tests {
         pairs.iter().map(|(name, value)| (name.into(), value.into())).collect()
     }
 
-    fn of(options: EnvironmentOptions, slot: u16, inherited: &[(&str, &str)]) -> Result<Vec<(OsString, OsString)>, VariablesError> {
+    fn of(
+        options: EnvironmentOptions,
+        slot: u16,
+        inherited: &[(&str, &str)],
+    ) -> Result<Vec<(OsString, OsString)>, VariablesError> {
         let variables = Variables::read(options, Path::new("/"))?;
         let inherited = pairs(inherited);
-        let look = |name: &str| inherited.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
+        let look = |name: &str| {
+            inherited
+                .iter()
+                .find(|(known, _)| known == name)
+                .map(|(_, value)| value.clone())
+        };
         variables.of("shop", slot, look)
     }
 
     #[test]
     fn the_last_of_a_name_counts_and_what_is_the_controllers_is_left_out() {
-        let given = pairs(&[("A", "1"), ("NOTIFY_SOCKET", "/x"), ("B", "2"), ("A", "3"), ("NODE_CHANNEL_FD", "9")]);
+        let given = pairs(&[
+            ("A", "1"),
+            ("NOTIFY_SOCKET", "/x"),
+            ("B", "2"),
+            ("A", "3"),
+            ("NODE_CHANNEL_FD", "9"),
+        ]);
         let options = EnvironmentOptions {
             variables: given,
             ..EnvironmentOptions::default()
@@ -199,12 +218,27 @@ mod tests {
             variables: pairs(variables),
             ..EnvironmentOptions::default()
         };
-        assert_eq!(of(stepped(10, &[]), 3, &[("PORT", "3000")]).expect("right"), pairs(&[("PORT", "3030")]));
-        assert_eq!(of(stepped(1, &[("PORT", "80")]), 1, &[("PORT", "3000")]).expect("right"), pairs(&[("PORT", "81")]));
-        assert!(matches!(of(stepped(1, &[]), 0, &[]), Err(VariablesError::NoPort { .. })));
-        assert!(matches!(of(stepped(1, &[("PORT", "http")]), 0, &[]), Err(VariablesError::NoPort { .. })));
+        assert_eq!(
+            of(stepped(10, &[]), 3, &[("PORT", "3000")]).expect("right"),
+            pairs(&[("PORT", "3030")])
+        );
+        assert_eq!(
+            of(stepped(1, &[("PORT", "80")]), 1, &[("PORT", "3000")]).expect("right"),
+            pairs(&[("PORT", "81")])
+        );
+        assert!(matches!(
+            of(stepped(1, &[]), 0, &[]),
+            Err(VariablesError::NoPort { .. })
+        ));
+        assert!(matches!(
+            of(stepped(1, &[("PORT", "http")]), 0, &[]),
+            Err(VariablesError::NoPort { .. })
+        ));
         let error = of(stepped(1000, &[]), 200, &[("PORT", "3000")]).expect_err("too high");
-        assert_eq!(error.to_string(), "worker 200 would get PORT 203000: the last one is 65535");
+        assert_eq!(
+            error.to_string(),
+            "worker 200 would get PORT 203000: the last one is 65535"
+        );
 
         let counted = |first| EnvironmentOptions {
             increment: Some(Increment {
@@ -214,8 +248,14 @@ mod tests {
             ..EnvironmentOptions::default()
         };
         assert_eq!(of(counted(None), 2, &[]).expect("right"), pairs(&[("N", "2")]));
-        assert_eq!(of(counted(None), 2, &[("N", "7")]).expect("right"), pairs(&[("N", "9")]));
-        assert_eq!(of(counted(Some(100)), 2, &[("N", "7")]).expect("right"), pairs(&[("N", "102")]));
+        assert_eq!(
+            of(counted(None), 2, &[("N", "7")]).expect("right"),
+            pairs(&[("N", "9")])
+        );
+        assert_eq!(
+            of(counted(Some(100)), 2, &[("N", "7")]).expect("right"),
+            pairs(&[("N", "102")])
+        );
     }
 
     #[test]
@@ -236,7 +276,10 @@ mod tests {
                 variables: pairs(&[(name, value)]),
                 ..EnvironmentOptions::default()
             };
-            assert!(matches!(of(options, 0, &[]), Err(VariablesError::Impossible { .. })), "{name}");
+            assert!(
+                matches!(of(options, 0, &[]), Err(VariablesError::Impossible { .. })),
+                "{name}"
+            );
         }
     }
 }

@@ -144,12 +144,7 @@ impl Task {
         Ok((row, spec, notify))
     }
 
-    fn open_notify(
-        &self,
-        slot: SlotId,
-        id: InstanceId,
-        cgroup: &Arc<InstanceCgroup>,
-    ) -> Result<NotifySocket, String> {
+    fn open_notify(&self, slot: SlotId, id: InstanceId, cgroup: &Arc<InstanceCgroup>) -> Result<NotifySocket, String> {
         let path = self.template.paths.notify_socket(slot, id);
         let owner = (self.template.identity.uid, self.template.identity.gid);
         NotifySocket::open(&path, owner, id, Arc::clone(cgroup), self.happenings.clone())

@@ -149,7 +149,9 @@ impl Task {
             if answered.is_err() {
                 sleep_until((began + ASK_EVERY).into()).await;
             }
-            Outcome::AnsweredReady(answered.map_err(|problem| format!("it listens, but GET {path} on {addr}: {problem}")))
+            Outcome::AnsweredReady(
+                answered.map_err(|problem| format!("it listens, but GET {path} on {addr}: {problem}")),
+            )
         });
         Ok(())
     }

@@ -228,7 +228,10 @@ mod tests {
         };
         for (bytes, expected) in [
             (&b"READY=1"[..], message(true, None)),
-            (b"READY=1\nSTATUS=serving 3 of 4 \n", message(true, Some("serving 3 of 4"))),
+            (
+                b"READY=1\nSTATUS=serving 3 of 4 \n",
+                message(true, Some("serving 3 of 4")),
+            ),
             (b"STATUS=\x1b[2Jgone\xff", message(false, Some(" [2Jgone\u{fffd}"))),
             (b"READY=0\nMAINPID=1\nSTOPPING=1\nBARRIER=1", message(false, None)),
             (b"", message(false, None)),
@@ -270,7 +273,11 @@ mod tests {
                 _ => panic!("something else has happened"),
             }
         }
-        assert_eq!(heard.iter().filter(|said| **said == Said::Ready).count(), 1, "{heard:?}");
+        assert_eq!(
+            heard.iter().filter(|said| **said == Said::Ready).count(),
+            1,
+            "{heard:?}"
+        );
         assert!(!heard.contains(&Said::Status("mine".into())), "{heard:?}");
         drop(child.stdin.take());
         child.wait().await.expect("ours");

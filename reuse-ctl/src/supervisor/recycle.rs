@@ -107,7 +107,10 @@ pub(super) struct Recycle {
 impl Recycle {
     /// `files` are watched from now on.
     pub(super) fn new(options: &RecycleOptions, files: Option<Files>, happenings: &mpsc::Sender<Happening>) -> Self {
-        let cron = options.cron.as_deref().and_then(|pattern| recycle_cron::parse(pattern).ok());
+        let cron = options
+            .cron
+            .as_deref()
+            .and_then(|pattern| recycle_cron::parse(pattern).ok());
         Self {
             rules: Rules::new(options, fastrand::u64(..)),
             cron: cron.map(|cron| Timetable::new(cron, Local::now())),
@@ -206,7 +209,10 @@ impl Task {
         self.recycle.measuring = true;
         let happenings = self.happenings.clone();
         tokio::task::spawn_blocking(move || {
-            let memory = cgroups.into_iter().map(|(id, cgroup)| (id, memory_of(&cgroup))).collect();
+            let memory = cgroups
+                .into_iter()
+                .map(|(id, cgroup)| (id, memory_of(&cgroup)))
+                .collect();
             // The controller has ended meanwhile; so be it.
             drop(happenings.blocking_send(Happening::Measured(memory)));
         });
@@ -252,7 +258,13 @@ impl Task {
 
     fn begin_recycling(&mut self, wish: &Wish) {
         let (command, slot) = match *wish {
-            Wish::One { slot, .. } => (Command::Restart { slot, stop_first: false }, Some(slot)),
+            Wish::One { slot, .. } => (
+                Command::Restart {
+                    slot,
+                    stop_first: false,
+                },
+                Some(slot),
+            ),
             Wish::All(_) => (Command::Reload { stop_first: false }, None),
         };
         if !self.core.would_take(&command) {
@@ -276,9 +288,17 @@ impl Task {
 
     fn recycling_failed(&mut self, why: &str) {
         let now = self.now();
-        let what = self.recycle.rules.under_way().map(Wish::word).unwrap_or("the replacement");
+        let what = self
+            .recycle
+            .rules
+            .under_way()
+            .map(Wish::word)
+            .unwrap_or("the replacement");
         let again = match self.recycle.rules.failed(now) {
-            Some(ms) => format!("tried again in {}", humantime::format_duration(Duration::from_millis(ms))),
+            Some(ms) => format!(
+                "tried again in {}",
+                humantime::format_duration(Duration::from_millis(ms))
+            ),
             None => "not tried again before the next occasion".to_owned(),
         };
         self.warn(None, format!("{what} has failed and is {again}: {why}"));

@@ -110,7 +110,9 @@ impl Files {
         };
         let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK);
         let inotify = inotify.map_err(|errno| refused(errno.into()))?;
-        let inotify = AsyncFd::with_interest(Descriptor(inotify), Interest::READABLE).map_err(refused)?;
+        // SAFETY: the descriptor is owned, and stays the same and open as long as the registration.
+        let inotify = unsafe { AsyncFd::register_with_interest(Descriptor(inotify), Interest::READABLE) };
+        let inotify = inotify.map_err(|error| refused(error.into()))?;
         let mut files = Self {
             inotify,
             roots: Vec::new(),
@@ -285,7 +287,6 @@ impl Files {
             | F::IN_ATTRIB
             | F::IN_MOVED_FROM
             | F::IN_MOVED_TO
-            | F::IN_EXCL_UNLINK
             | F::IN_ONLYDIR;
         match self.inotify.get_ref().0.add_watch(path, mask) {
             Ok(descriptor) => {
@@ -305,7 +306,7 @@ impl Files {
     fn forget_tree(&mut self, path: &Path) {
         for (descriptor, _) in self.folders.extract_if(|_, folder| folder.starts_with(path)) {
             // The kernel has forgotten those that are gone.
-            drop(self.inotify.get_ref().0.rm_watch(descriptor));
+            self.inotify.get_ref().0.rm_watch(descriptor).ok();
         }
     }
 }

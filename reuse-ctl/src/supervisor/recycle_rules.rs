@@ -204,7 +204,9 @@ impl Rules {
 
     /// Remembers when each worker was first too large.
     fn note_large(&mut self, workers: &[Seen]) -> Vec<(SlotId, String)> {
-        let Some(limit) = self.max_memory else { return Vec::new() };
+        let Some(limit) = self.max_memory else {
+            return Vec::new();
+        };
         let mut warnings = Vec::new();
         for seen in workers {
             let Some(bytes) = seen.memory_bytes.filter(|bytes| *bytes > limit) else {
@@ -283,10 +285,18 @@ impl fmt::Display for TooMuch {
                 write!(f, "uses {}, more than --max-memory {}", size(bytes), size(limit))
             }
             Self::Age { ms, limit_ms } => {
-                write!(f, "is {} old, more than its --max-age of {}", seconds(ms), seconds(limit_ms))
+                write!(
+                    f,
+                    "is {} old, more than its --max-age of {}",
+                    seconds(ms),
+                    seconds(limit_ms)
+                )
             }
             Self::Connections { count, limit } => {
-                write!(f, "has accepted {count} connections, more than its --max-connections of {limit}")
+                write!(
+                    f,
+                    "has accepted {count} connections, more than its --max-connections of {limit}"
+                )
             }
         }
     }
@@ -297,7 +307,9 @@ impl fmt::Display for Wish {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::One { slot, why, .. } => write!(f, "worker {slot} {why}: it is replaced"),
-            Self::All(Occasion::Cron) => f.write_str("it is time (--cron): all workers are replaced, one after the other"),
+            Self::All(Occasion::Cron) => {
+                f.write_str("it is time (--cron): all workers are replaced, one after the other")
+            }
             Self::All(Occasion::Changed(what)) => write!(f, "{what}: all workers are replaced, one after the other"),
         }
     }

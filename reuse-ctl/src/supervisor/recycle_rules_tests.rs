@@ -38,11 +38,18 @@ fn slot_of(verdict: &Verdict) -> Option<u16> {
 #[test]
 fn the_largest_goes_first_and_one_at_a_time() {
     let mut rules = memory(300);
-    let workers = [worker(0, 0, 60_000, 310), worker(1, 1, 60_000, 312), worker(2, 2, 60_000, 299)];
+    let workers = [
+        worker(0, 0, 60_000, 310),
+        worker(1, 1, 60_000, 312),
+        worker(2, 2, 60_000, 299),
+    ];
     let verdict = rules.look(Millis(0), &workers);
     assert_eq!(slot_of(&verdict), Some(1));
     let wish = verdict.wish.expect("one");
-    assert_eq!(wish.to_string(), "worker 1 uses 312M, more than --max-memory 300M: it is replaced");
+    assert_eq!(
+        wish.to_string(),
+        "worker 1 uses 312M, more than --max-memory 300M: it is replaced"
+    );
     assert_eq!(rules.look(Millis(2000), &workers).wish, None, "one is under way");
     rules.done();
     assert_eq!(slot_of(&rules.look(Millis(4000), &workers[..1])), Some(0));
@@ -70,7 +77,10 @@ fn a_worker_that_is_too_large_from_the_start_is_replaced_ever_more_rarely() {
             now += 2000;
         }
     }
-    assert_eq!(replaced, [10_000, 20_000, 40_000, 80_000, 160_000, 320_000, 600_000, 600_000]);
+    assert_eq!(
+        replaced,
+        [10_000, 20_000, 40_000, 80_000, 160_000, 320_000, 600_000, 600_000]
+    );
     assert_eq!(warnings, 8, "each is told of once");
     // One that leaks slowly proves that it can be helped.
     assert!(rules.look(Millis(now), &[worker(0, 8, 599_000, 50)]).wish.is_none());
@@ -96,7 +106,11 @@ fn a_failure_is_followed_by_a_pause_that_grows() {
     assert!(rules.look(Millis(now), &workers).wish.is_some());
     rules.done();
     assert!(rules.look(Millis(now), &workers).wish.is_some());
-    assert_eq!(rules.failed(Millis(now)), Some(30_000), "a success makes it short again");
+    assert_eq!(
+        rules.failed(Millis(now)),
+        Some(30_000),
+        "a success makes it short again"
+    );
 }
 
 #[test]
@@ -110,16 +124,25 @@ fn a_roll_is_not_begun_again_by_the_next_tick_but_by_the_next_change() {
     assert!(rules.look(Millis(1), &[]).wish.is_none());
     rules.done();
     let verdict = rules.look(Millis(2), &[]);
-    assert_eq!(verdict.wish, Some(Wish::All(Occasion::Changed("a.js has changed".into()))));
+    assert_eq!(
+        verdict.wish,
+        Some(Wish::All(Occasion::Changed("a.js has changed".into())))
+    );
     // Something of a person's is under way: the newest occasion waits.
     rules.on_change("b.js has changed".into());
     rules.not_now();
     let verdict = rules.look(Millis(3), &[]);
-    assert_eq!(verdict.wish, Some(Wish::All(Occasion::Changed("b.js has changed".into()))));
+    assert_eq!(
+        verdict.wish,
+        Some(Wish::All(Occasion::Changed("b.js has changed".into())))
+    );
     assert_eq!(rules.failed(Millis(3)), None, "it is not tried again by itself");
     assert!(rules.look(Millis(3_600_000), &[]).wish.is_none());
     rules.on_change("c.js has changed".into());
-    assert!(rules.look(Millis(4), &[]).wish.is_some(), "somebody has mended it: no pause");
+    assert!(
+        rules.look(Millis(4), &[]).wish.is_some(),
+        "somebody has mended it: no pause"
+    );
 }
 
 #[test]
@@ -146,7 +169,10 @@ fn words_are_those_of_the_options() {
         connections.to_string(),
         "has accepted 11 connections, more than its --max-connections of 10"
     );
-    assert_eq!((size(2 << 30), size(300 * MIB + 1), size(0)), ("2G".into(), "300.1M".into(), "0M".into()));
+    assert_eq!(
+        (size(2 << 30), size(300 * MIB + 1), size(0)),
+        ("2G".into(), "300.1M".into(), "0M".into())
+    );
     assert!(size(u64::MAX).ends_with('M'));
 }
 
