@@ -11,7 +11,7 @@ use super::{
     env_file::{self, EnvFileError},
     environment::{self, VARIABLE_PREFIX},
 };
-use crate::options::EnvironmentOptions;
+use crate::options::{EnvironmentOptions, Increment};
 
 /// The kernel passes on no longer `NAME=VALUE`, its end included (MAX_ARG_STRLEN).
 const MAX_VARIABLE_BYTES: usize = 128 * 1024;
@@ -95,6 +95,12 @@ impl Variables {
         Self::read(self.options.clone(), Path::new("/"))
     }
 
+    /// Whether `PORT` is another one for each worker.
+    pub fn give_own_ports(&self) -> bool {
+        let counts = |increment: &Increment| increment.name == "PORT";
+        self.options.port_step > 0 || self.options.increment.as_ref().is_some_and(counts)
+    }
+
     /// What the worker of `slot` gets, each name once. `inherited` looks a name up in the controller's own environment.
     ///
     /// # Errors
@@ -173,8 +179,6 @@ fn set(variables: &mut Vec<(OsString, OsString)>, name: &OsStr, value: impl Into
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::options::Increment;
-
     fn pairs(pairs: &[(&str, &str)]) -> Vec<(OsString, OsString)> {
         pairs.iter().map(|(name, value)| (name.into(), value.into())).collect()
     }

@@ -52,7 +52,12 @@ impl Task {
             return Vec::new();
         };
         let served = self.groups.served_by(live.row);
-        let ports = &self.template.ports;
+        // Where each has a port of its own, which of them is whose is for the app to know.
+        let ports: &[u16] = if self.template.variables.give_own_ports() {
+            &[]
+        } else {
+            &self.template.ports
+        };
         let ports = ports
             .iter()
             .filter(|port| !served.iter().any(|addr| addr.port() == **port))
@@ -66,7 +71,7 @@ impl Task {
     }
 
     /// The addresses that the instance has to serve: those of `--listen`, those of the instance that it replaces, or else
-    /// those that all published instances have in common.
+    /// those that all published instances have in common, unless each has a port of its own.
     fn expected(&self, id: InstanceId) -> BTreeSet<SocketAddr> {
         let mut expected: BTreeSet<SocketAddr> = self.template.listen.iter().copied().collect();
         let Some(live) = self.live.get(&id) else {
@@ -80,7 +85,7 @@ impl Task {
         let predecessor = ready().find(|(_, other)| other.slot == live.slot);
         if let Some((_, predecessor)) = predecessor {
             expected.extend(self.groups.served_by(predecessor.row));
-        } else {
+        } else if !self.template.variables.give_own_ports() {
             let common = ready()
                 .map(|(_, other)| self.groups.served_by(other.row))
                 .reduce(|a, b| &a & &b);
