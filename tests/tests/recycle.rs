@@ -33,20 +33,12 @@ fn recycle_under_load(options: &[&str], command: &[String], times: u64, limit: D
     let clients = OpenLoop::start(SERVER, 200);
     let most = Cell::new(0);
     app.wait_status("each was replaced", limit, |status| {
-        let busy = |status: &Status| {
-            status
-                .workers
-                .iter()
-                .filter(|worker| worker.instances.len() > 1)
-                .count()
-        };
-        most.set(most.get().max(busy(status)));
+        most.set(most.get().max(starting(status)));
         status.workers.iter().all(|worker| worker.restarts >= times)
     });
     let run = clients.stop();
     run.assert_nothing_failed();
-    assert!(most.get() <= 1, "{} were replaced at once", most.get());
-    assert!(app.status().published().len() >= 1);
+    assert!(most.get() <= 1, "{} were started at once", most.get());
     app.wait_status("nothing is under way", LIMIT, |status| {
         status.workers.iter().all(|worker| worker.instances.len() == 1)
     });
@@ -55,6 +47,12 @@ fn recycle_under_load(options: &[&str], command: &[String], times: u64, limit: D
     let recycled = events.named("recycled");
     app.stop();
     recycled
+}
+
+/// The old ones may take their time to end.
+fn starting(status: &Status) -> usize {
+    let instances = status.workers.iter().flat_map(|worker| &worker.instances);
+    instances.filter(|instance| instance.state == "starting").count()
 }
 
 #[test]

@@ -164,7 +164,8 @@ impl Files {
                 () = sleep_until(wake.into()) => {}
             }
             let now = Instant::now();
-            if now >= next_roots {
+            // Before anything is told, too: nobody should start from a folder that is just being exchanged.
+            if now >= wake {
                 next_roots = now + ROOTS_EVERY;
                 match self.look_at_roots() {
                     Ok(paths) => changed.extend(paths),

@@ -74,6 +74,9 @@ pub(super) struct Verdict {
     pub(super) warnings: Vec<(SlotId, String)>,
 }
 
+/// What a worker has too much of, and how much is too much.
+type Cause = fn(&Rules, &Seen) -> Option<(u64, TooMuch)>;
+
 #[derive(Debug)]
 pub(super) struct Rules {
     max_memory: Option<u64>,
@@ -237,8 +240,7 @@ impl Rules {
 
     /// Memory first, which may be short; then who is furthest beyond its limit.
     fn worst(&self, workers: &[Seen]) -> Option<Wish> {
-        let causes: [fn(&Self, &Seen) -> Option<(u64, TooMuch)>; 3] =
-            [Self::too_large, Self::too_old, Self::too_many_connections];
+        let causes: [Cause; 3] = [Self::too_large, Self::too_old, Self::too_many_connections];
         causes.iter().find_map(|cause| {
             let found = workers.iter().filter_map(|seen| Some((seen, cause(self, seen)?)));
             let (seen, (_, why)) = found.max_by_key(|(_, (excess, _))| *excess)?;
