@@ -108,6 +108,9 @@ pub struct WorkerStatus {
     /// Whether it runs a canary's command.
     #[serde(default)]
     pub canary: bool,
+    /// What it says of itself (`STATUS=` to its `NOTIFY_SOCKET`), in one line.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status_text: Option<String>,
     /// Why the slot is failed or backing off, in one line.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
@@ -357,7 +360,7 @@ pub struct Event {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pid: Option<u32>,
     /// A stable word: `spawned`, `active`, `draining`, `drained`, `stopping`, `exited`, `failed`, `backing_off`, `hung`, `unhealthy`, `rescued`,
-    /// `recovered`, `weighed`, `deaf`, `hearing`, `warning`, …
+    /// `recovered`, `weighed`, `recycled`, `deaf`, `hearing`, `warning`, …
     pub event: String,
     /// One line for a person.
     pub message: String,

@@ -13,6 +13,7 @@ use crate::options::{
     RecycleOptions, RunOptions, StickyOptions, StopOptions, WatchOptions,
 };
 use crate::process::paths::MAX_NAME_LEN;
+use crate::supervisor;
 use crate::supervisor::interface::{HealthRules, HungRules};
 
 /// How a worker is asked to end, and how long it may take.
@@ -41,7 +42,7 @@ pub(super) fn run(context: &Context, arguments: args::Run, raw: &[OsString]) -> 
     if wants_detach {
         detach::run(context, &options, raw)
     } else {
-        crate::supervisor::run(options)
+        supervisor::run(options)
     }
 }
 
@@ -91,6 +92,7 @@ pub fn resolve(arguments: args::Run) -> Result<RunOptions, Failure> {
             keep: arguments.log_keep,
         },
         environment: EnvironmentOptions {
+            files: arguments.env_file.clone(),
             variables: Vec::new(),
             increment: arguments.increment_var.as_deref().map(increment).transpose()?,
             port_step: arguments.port_step,
@@ -108,6 +110,7 @@ pub fn resolve(arguments: args::Run) -> Result<RunOptions, Failure> {
         cwd: arguments.cwd,
         command: arguments.command,
     };
+    supervisor::check_recycling(&options.recycle).map_err(|error| Failure::usage(error.to_string(), error.hint()))?;
     match options.listen.iter().find(|address| address.port() == 0) {
         Some(address) => Err(Failure::usage(
             format!("--listen {address}: port 0 is no port"),

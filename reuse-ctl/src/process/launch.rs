@@ -26,6 +26,7 @@ use tokio::net::unix::pipe;
 
 pub use super::clone::Child;
 use super::clone::{Side, clone_into};
+use super::environment::VARIABLE_PREFIX;
 use super::handle::{ProcessHandle, terminate};
 use super::identity::Identity;
 use super::os_text;
@@ -45,7 +46,7 @@ const CHANNEL_FD: RawFd = 100;
 /// The steps are local and quick; only a hanging network file system could hold the shim up.
 const LAUNCH_PATIENCE: Duration = Duration::from_secs(10);
 
-/// Everything the shim needs to know. As JSON it has to fit into one variable of 128 KiB.
+/// Everything the shim needs to know. As JSON it has to fit into one variable of 128 KiB, but for the worker's variables.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LaunchSpec {
     /// The app's name.
@@ -72,6 +73,9 @@ pub struct LaunchSpec {
     pub identity: Identity,
     /// The listeners it inherits, from descriptor 3 up.
     pub listen: Vec<SocketAddr>,
+    /// Variables on top of the controller's own. They travel in the shim's environment and not in the JSON: there may be many.
+    #[serde(skip)]
+    pub variables: Vec<(OsString, OsString)>,
 }
 
 impl LaunchSpec {
@@ -216,7 +220,7 @@ impl SpawnError {
         match self {
             Self::Launch(failure) => failure.hint(),
             Self::Shim { source, .. } if source.raw_os_error() == Some(libc::E2BIG) => {
-                "the command's arguments are too long; put them into a file".into()
+                "the command's arguments or the worker's variables are too long; put them into a file".into()
             }
             Self::Hung => "is a network file system among the program, the working folder and the log?".into(),
             _ => "see `reuse-ctl doctor`".into(),
@@ -273,7 +277,7 @@ impl Launcher {
         let json = serde_json::to_string(spec)?;
         let (sender, mut receiver) = pipe::pipe().map_err(SpawnError::Pipe)?;
         let sender = sender.into_blocking_fd().map_err(SpawnError::Pipe)?;
-        let mut child = self.start(&spec.cgroup, json, sender, channel)?;
+        let mut child = self.start(spec, json, sender, channel)?;
         let pid = child.id();
 
         let mut words = Vec::new();
@@ -301,13 +305,13 @@ impl Launcher {
 
     /// Starts the shim in its cgroup, with the error pipe as its standard input and the channel as its standard output: at any other number
     /// they could leak into a process that another thread starts at the same moment. Both are closed here.
-    fn start(&self, cgroup: &Path, json: String, pipe: OwnedFd, channel: OwnedFd) -> Result<Child, SpawnError> {
+    fn start(&self, spec: &LaunchSpec, json: String, pipe: OwnedFd, channel: OwnedFd) -> Result<Child, SpawnError> {
         let failed = |source| SpawnError::Shim {
             program: self.program.clone(),
             source,
         };
-        let image = Image::new(&self.program, &self.args, json).map_err(failed)?;
-        let folder = File::open(cgroup).map_err(failed)?;
+        let image = Image::new(&self.program, &self.args, json, &spec.variables).map_err(failed)?;
+        let folder = File::open(&spec.cgroup).map_err(failed)?;
         let null = OpenOptions::new()
             .read(true)
             .write(true)
@@ -336,7 +340,12 @@ struct Image {
 }
 
 impl Image {
-    fn new(program: &Path, arguments: &[OsString], json: String) -> io::Result<Self> {
+    fn new(
+        program: &Path,
+        arguments: &[OsString],
+        json: String,
+        variables: &[(OsString, OsString)],
+    ) -> io::Result<Self> {
         let text = |bytes: Vec<u8>| CString::new(bytes).map_err(io::Error::from);
         let program = text(program.as_os_str().as_bytes().to_vec())?;
         let mut all = vec![program.clone()];
@@ -344,8 +353,14 @@ impl Image {
             all.push(text(argument.as_bytes().to_vec())?);
         }
         let mut environment = vec![text(format!("{LAUNCH_VARIABLE}={json}").into_bytes())?];
-        for (name, value) in std::env::vars_os().filter(|(name, _)| name != LAUNCH_VARIABLE) {
+        let is_own =
+            |name: &OsString| name != LAUNCH_VARIABLE && !name.as_bytes().starts_with(VARIABLE_PREFIX.as_bytes());
+        for (name, value) in std::env::vars_os().filter(|(name, _)| is_own(name)) {
             environment.push(text([name.as_bytes(), b"=", value.as_bytes()].concat())?);
+        }
+        for (name, value) in variables {
+            let parts = [VARIABLE_PREFIX.as_bytes(), name.as_bytes(), b"=", value.as_bytes()];
+            environment.push(text(parts.concat())?);
         }
         let pointers = |texts: &[CString]| {
             texts
@@ -430,6 +445,7 @@ pub(super) mod tests {
                 source: Source::Option,
             },
             listen: Vec::new(),
+            variables: Vec::new(),
         }
     }
 

@@ -43,11 +43,17 @@ impl Task {
     pub(super) fn on_ask(&mut self, ask: Ask) {
         match ask {
             Ask::Status(reply) => self.status(reply),
-            Ask::Command { command, reply } => self.request(command, reply),
-            Ask::Canary { share, request, reply } => match self.template.add_version(&request) {
-                Ok(version) => self.request(Command::Canary { share, version }, reply),
+            Ask::Command { command, reply } => match self.renew_variables_for(&command) {
+                Ok(()) => self.request(command, reply),
                 Err(refusal) => drop(reply.send(*refusal)),
             },
+            Ask::Canary { share, request, reply } => {
+                let renewed = self.renew_variables();
+                match renewed.and_then(|()| self.template.add_version(&request)) {
+                    Ok(version) => self.request(Command::Canary { share, version }, reply),
+                    Err(refusal) => drop(reply.send(*refusal)),
+                }
+            }
             Ask::Get { slot, request, reply } => self.get(slot, &request, reply),
             Ask::Send { slot, message, reply } => drop(reply.send(self.send(slot, &message))),
             Ask::Bus(reply) => drop(reply.send(self.messages.subscribe())),
@@ -59,6 +65,28 @@ impl Task {
         let id = RequestId(self.next_request);
         self.replies.insert(id, reply);
         self.feed(Input::Request { id, command });
+    }
+
+    /// Whoever asks for new processes wants what is in the env files now.
+    fn renew_variables_for(&mut self, command: &Command) -> Result<(), Box<Reply>> {
+        match command {
+            Command::Restart { .. } | Command::Reload { .. } => self.renew_variables(),
+            Command::Drain { .. }
+            | Command::Undrain { .. }
+            | Command::Scale(_)
+            | Command::SetPolicy(_)
+            | Command::Weigh { .. }
+            | Command::Canary { .. }
+            | Command::Promote
+            | Command::Abort
+            | Command::Stop { .. } => Ok(()),
+        }
+    }
+
+    fn renew_variables(&mut self) -> Result<(), Box<Reply>> {
+        self.template
+            .renew_variables()
+            .map_err(|error| refusal(ErrorKind::Usage, error.to_string(), error.hint()))
     }
 
     pub(super) fn reply(&mut self, id: RequestId, reply: Reply) {

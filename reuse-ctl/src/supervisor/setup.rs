@@ -1,6 +1,12 @@
 //! `run`: makes what an app needs before its first worker, and takes it away again whatever happens in between.
 
-use std::{fs::File, net::SocketAddr, time::Duration};
+use std::{
+    fs::{File, Permissions},
+    net::SocketAddr,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use nix::{
     sys::stat::Mode,
@@ -14,10 +20,11 @@ use super::{
     core::Core,
     diagnosis,
     interface::Config,
-    leftovers,
+    leftovers, recycle,
+    recycle_files::{Files, WatchError},
     signals::Signals,
     task::{Task, Upkeep},
-    template::{CommandLine, Template},
+    template::{CommandLine, Template, inherited},
 };
 use crate::{
     api::{Handle, server},
@@ -25,12 +32,13 @@ use crate::{
     cli::Failure,
     doctor,
     group::{GroupError, Groups, GroupsOptions, Guard, diag::Diag},
-    options::{RunOptions, WhenEmpty},
+    options::{ReadyKind, RunOptions, WhenEmpty},
     process::{
         cgroup::AppCgroup,
         identity::{self, Identity},
         paths::{AppLock, AppPaths},
         priority,
+        variables::Variables,
     },
 };
 
@@ -73,6 +81,7 @@ async fn run_app(options: RunOptions) -> Result<(), Failure> {
         diag,
         template,
         guards,
+        files,
         traces,
     } = prepared;
 
@@ -85,6 +94,8 @@ async fn run_app(options: RunOptions) -> Result<(), Failure> {
     let upkeep = Upkeep {
         hung_after_ms: options.hung.hung_after_ms,
         health: options.health.clone(),
+        recycle: options.recycle.clone(),
+        files,
     };
     let (mut task, happened) = Task::new(core, template, groups, diag, console, ends.events, upkeep);
     let finished = task.run(ends.asks, notices, happened, signals).await;
@@ -125,14 +136,17 @@ struct Prepared {
     diag: Diag,
     template: Template,
     guards: Vec<Guard>,
+    files: Option<Files>,
     traces: Traces,
 }
 
 fn prepare(options: &RunOptions, console: &Console) -> Result<Prepared, Failure> {
     doctor::required().map_err(|check| Failure::failed(format!("{}: {}", check.name, check.detail), check.remedy))?;
-    let cwd = std::env::current_dir()
+    let folder = std::env::current_dir()
         .map_err(|error| Failure::failed(format!("the working folder: {error}"), "cd to one that exists"))?;
-    let command = CommandLine::resolve(options.command.clone(), cwd)
+    let cwd = working_folder(options, &folder)?;
+    let variables = variables(options, &folder)?;
+    let command = CommandLine::resolve(options.command.clone(), cwd.clone())
         .map_err(|error| Failure::failed(error.to_string(), error.hint()))?;
     let identity =
         Identity::resolve(options.user.as_deref()).map_err(|error| Failure::failed(error.to_string(), error.hint()))?;
@@ -141,10 +155,15 @@ fn prepare(options: &RunOptions, console: &Console) -> Result<Prepared, Failure>
     }
     let mode_and_group = control_access(options)?;
     let paths = AppPaths::new(&options.name).map_err(|error| Failure::usage(error.to_string(), error.hint()))?;
+    let files = watched_files(options, &cwd, &paths)?;
     leftovers::refuse(&options.name)?;
     let lock = paths
         .lock()
         .map_err(|error| Failure::failed(error.to_string(), error.hint()))?;
+    if options.ready.kind == ReadyKind::Notify {
+        let_workers_pass(paths.run_dir())
+            .map_err(|error| Failure::failed(format!("{}: {error}", paths.run_dir().display()), ""))?;
+    }
     let mut traces = Traces {
         cgroup: None,
         lock: Some(lock),
@@ -152,6 +171,9 @@ fn prepare(options: &RunOptions, console: &Console) -> Result<Prepared, Failure>
     let mut diag = Diag::new().map_err(|error| Failure::failed(error.to_string(), "see `reuse-ctl doctor`"))?;
     let cgroup = AppCgroup::create(&options.name).map_err(|error| Failure::failed(error.to_string(), error.hint()))?;
     traces.cgroup = Some(cgroup.clone());
+    cgroup
+        .allow(&options.limits)
+        .map_err(|error| Failure::failed(error.to_string(), error.hint()))?;
     let opened = cgroup
         .open()
         .map_err(|error| Failure::failed(format!("{}: {error}", cgroup.path().display()), ""))?;
@@ -167,10 +189,12 @@ fn prepare(options: &RunOptions, console: &Console) -> Result<Prepared, Failure>
         identity,
         ports: options.ports.clone(),
         listen: options.listen.clone(),
+        ready: options.ready.kind.clone(),
+        limits: options.limits,
+        variables,
         stop_signal: options.stop.signal,
         stop_message: options.stop.message,
         drain_timeout_ms: milliseconds(options.stop.drain_timeout),
-        ready: options.ready.kind.clone(),
         ready_timeout: options.ready.timeout,
         paths,
         versions: vec![command],
@@ -183,8 +207,54 @@ fn prepare(options: &RunOptions, console: &Console) -> Result<Prepared, Failure>
         diag,
         template,
         guards,
+        files,
         traces,
     })
+}
+
+fn working_folder(options: &RunOptions, folder: &Path) -> Result<PathBuf, Failure> {
+    let Some(cwd) = &options.cwd else {
+        return Ok(folder.to_owned());
+    };
+    let cwd = folder.join(cwd);
+    if cwd.is_dir() {
+        return Ok(cwd);
+    }
+    Err(Failure::usage(
+        format!("--cwd: there is no folder {}", cwd.display()),
+        "give the folder that the command is to run in",
+    ))
+}
+
+/// Where workers write is not watched: a reload would write there, too.
+fn watched_files(options: &RunOptions, cwd: &Path, paths: &AppPaths) -> Result<Option<Files>, Failure> {
+    let Some(watch) = &options.recycle.watch else {
+        return Ok(None);
+    };
+    let folders = vec![paths.log_dir().to_owned(), paths.run_dir().to_owned()];
+    match recycle::watch(watch, cwd, folders) {
+        Ok(files) => Ok(Some(files)),
+        Err(error @ WatchError::Root { .. }) => Err(Failure::usage(error.to_string(), error.hint())),
+        Err(error) => Err(Failure::failed(error.to_string(), error.hint())),
+    }
+}
+
+/// Those of the first workers are made as a trial: what is wrong with them is to be said before anything is started.
+fn variables(options: &RunOptions, folder: &Path) -> Result<Variables, Failure> {
+    let tried = Variables::read(options.environment.clone(), folder).and_then(|variables| {
+        (0..options.workers).try_for_each(|slot| variables.of(&options.name, slot, inherited).map(drop))?;
+        Ok(variables)
+    });
+    tried.map_err(|error| Failure::usage(error.to_string(), error.hint()))
+}
+
+/// Workers open their notify socket by its path: whatever the umask, they can pass through the folders, if not list them.
+fn let_workers_pass(run_dir: &Path) -> std::io::Result<()> {
+    for folder in run_dir.ancestors().take(2) {
+        let mode = std::fs::metadata(folder)?.permissions().mode();
+        std::fs::set_permissions(folder, Permissions::from_mode(mode | 0o111))?;
+    }
+    Ok(())
 }
 
 /// What would be left on disk; removed when dropped, in the right order.

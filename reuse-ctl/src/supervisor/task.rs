@@ -23,6 +23,8 @@ use super::{
     interface::{Input, InstanceId, Millis, RequestId},
     live::{Happening, Live},
     messages::Messages,
+    recycle::Recycle,
+    recycle_files::Files,
     signals::{Asked, Signals},
     sockets::Sockets,
     status::UsageMeter,
@@ -36,7 +38,7 @@ use crate::{
     },
     bpf::Notices,
     group::{Groups, diag::Diag},
-    options::HealthOptions,
+    options::{HealthOptions, RecycleOptions},
 };
 
 /// Everything that the controller knows and may change.
@@ -50,6 +52,7 @@ pub(super) struct Task {
     pub(super) nudges: Nudges,
     pub(super) watch: Watch,
     pub(super) health: Option<Health>,
+    pub(super) recycle: Recycle,
     pub(super) sockets: Sockets,
     pub(super) console: Console,
     pub(super) messages: Messages,
@@ -77,6 +80,10 @@ pub(super) struct Upkeep {
     pub(super) hung_after_ms: u64,
     /// Absent: no checks.
     pub(super) health: Option<HealthOptions>,
+    /// When workers are replaced that are well.
+    pub(super) recycle: RecycleOptions,
+    /// What `--watch` watches.
+    pub(super) files: Option<Files>,
 }
 
 /// The app is over.
@@ -110,6 +117,7 @@ impl Task {
             nudges: Nudges::default(),
             watch: Watch::new(upkeep.hung_after_ms),
             health: upkeep.health.map(Health::new),
+            recycle: Recycle::new(&upkeep.recycle, upkeep.files, &happenings),
             sockets: Sockets::new(now),
             console,
             messages,
@@ -184,7 +192,7 @@ impl Task {
         let deadline = self.core.next_deadline();
         let deadline = deadline.map(|deadline| self.started + Duration::from_millis(deadline.0));
         let check = self.health.as_ref().and_then(Health::due);
-        [deadline, check, self.watch.due()]
+        [deadline, check, self.watch.due(), self.recycle.due()]
             .into_iter()
             .flatten()
             .fold(self.sockets.next_look, Instant::min)
@@ -201,6 +209,9 @@ impl Task {
         }
         if is_due(self.health.as_ref().and_then(Health::due)) {
             self.check_health();
+        }
+        if is_due(self.recycle.due()) {
+            self.recycle();
         }
         if is_due(Some(self.sockets.next_look)) {
             self.look();

@@ -10,13 +10,14 @@ use super::{
 };
 use crate::{
     api::types::{CanaryRequest, ErrorKind, Reply},
-    options::ReadyKind,
+    options::{LimitOptions, ReadyKind},
     process::{
         cgroup::{AppCgroup, InstanceCgroup},
         command::{self, CommandError, Search},
         identity::{self, Identity},
         launch::LaunchSpec,
         paths::AppPaths,
+        variables::{Variables, VariablesError},
     },
 };
 
@@ -28,11 +29,13 @@ pub(super) struct Template {
     pub(super) identity: Identity,
     pub(super) ports: Vec<u16>,
     pub(super) listen: Vec<SocketAddr>,
+    pub(super) ready: ReadyKind,
+    pub(super) limits: LimitOptions,
+    pub(super) variables: Variables,
     pub(super) stop_signal: Signal,
     /// Ask by a message instead, if that can be sent.
     pub(super) stop_message: bool,
     pub(super) drain_timeout_ms: u64,
-    pub(super) ready: ReadyKind,
     pub(super) ready_timeout: Duration,
     pub(super) paths: AppPaths,
     /// By [`VersionId`]; the first is that of `run`, and none is ever removed.
@@ -42,12 +45,20 @@ pub(super) struct Template {
 
 impl Template {
     /// How the shim makes one.
-    pub(super) fn launch_spec(&self, slot: SlotId, version: VersionId, cgroup: &InstanceCgroup) -> LaunchSpec {
+    ///
+    /// # Errors
+    /// Its variables can't be made.
+    pub(super) fn launch_spec(
+        &self,
+        slot: SlotId,
+        version: VersionId,
+        cgroup: &InstanceCgroup,
+    ) -> Result<LaunchSpec, VariablesError> {
         let command = usize::try_from(version.0)
             .ok()
             .and_then(|version| self.versions.get(version))
             .expect("the machine names only versions that it was given");
-        LaunchSpec {
+        Ok(LaunchSpec {
             app: self.app.clone(),
             slot: slot.0,
             program: command.program.clone(),
@@ -58,7 +69,17 @@ impl Template {
             log: self.paths.log_file(slot),
             identity: self.identity.clone(),
             listen: self.listen.clone(),
-        }
+            variables: self.variables.of(&self.app, slot.0, inherited)?,
+        })
+    }
+
+    /// Reads the files of variables again: what is started from now on gets them as they are now.
+    ///
+    /// # Errors
+    /// They can't be used; then everything stays as it was.
+    pub(super) fn renew_variables(&mut self) -> Result<(), VariablesError> {
+        self.variables = self.variables.reread()?;
+        Ok(())
     }
 
     /// Finds the command of a canary, as `run` finds its own, and gives it a number.
@@ -92,6 +113,11 @@ impl Template {
     pub(super) fn quiet(&self) -> bool {
         self.verbosity == 0
     }
+}
+
+/// A variable of the controller's own.
+pub(super) fn inherited(name: &str) -> Option<OsString> {
+    std::env::var_os(name)
 }
 
 /// A command that can be run.

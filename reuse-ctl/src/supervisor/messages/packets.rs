@@ -131,7 +131,7 @@ impl Lives {
                 let was_asked = self.ending.remove(&instance);
                 ("exit", was_asked && wished)
             }
-            NoteKind::BackingOff | NoteKind::Failed | NoteKind::Hung | NoteKind::Unhealthy => {
+            NoteKind::BackingOff | NoteKind::Recycled | NoteKind::Failed | NoteKind::Hung | NoteKind::Unhealthy => {
                 self.troubled.insert(slot);
                 return None;
             }
