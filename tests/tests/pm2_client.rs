@@ -180,9 +180,6 @@ fn the_tutorial(runtime: &str) {
     let app = Launch::new(&["--workers", "3", "--ready", "ipc"])
         .env("PORT", &PORT.to_string())
         .run(&words(&[runtime, workers.to_str().expect("a plain path")]));
-    // The chat and the data base take messages, not clients.
-    app.ctl(&["drain", "1", "2"]).expect_code(0);
-
     let output = scratch.path().join("main.output");
     let main = Main::start(runtime, &scratch.path().join("main.js"), app.name(), &output);
     let written = || fs::read_to_string(&output).unwrap_or_default();

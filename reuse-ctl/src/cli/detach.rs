@@ -44,7 +44,12 @@ pub(super) fn run(context: &Context, options: &RunOptions, raw: &[OsString]) -> 
     }
     let addresses: Vec<_> = status.groups.iter().map(|group| group.addr.as_str()).collect();
     let workers = counted(u64::try_from(status.workers.len()).unwrap_or(u64::MAX), "worker");
-    output::print(&format!("{} runs: {workers} on {}\n", status.app, addresses.join(" ")))
+    let place = if addresses.is_empty() {
+        ", listening nowhere".to_owned()
+    } else {
+        format!(" on {}", addresses.join(" "))
+    };
+    output::print(&format!("{} runs: {workers}{place}\n", status.app))
 }
 
 /// The same arguments, with `--detached` before the `--` that starts the command.

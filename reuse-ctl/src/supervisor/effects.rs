@@ -117,6 +117,7 @@ impl Task {
             accepted: Vec::new(),
             problem: None,
             announced_ready: false,
+            listens: false,
             status_text: None,
             _notify: notify,
             ready: false,

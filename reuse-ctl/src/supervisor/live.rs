@@ -78,6 +78,8 @@ pub(super) struct Live {
     pub(super) status_text: Option<String>,
     /// Over which it says so.
     pub(super) _notify: Option<NotifySocket>,
+    /// Whether it was ever seen to listen.
+    pub(super) listens: bool,
     /// Whether the machine was told that it is ready.
     pub(super) ready: bool,
     /// Whether it ever was.

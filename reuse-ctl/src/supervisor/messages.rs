@@ -245,10 +245,7 @@ impl Task {
         let Some(live) = self.live.get_mut(&id) else { return };
         let slot = live.slot;
         match report {
-            Report::Ready => {
-                live.announced_ready = true;
-                self.judge(id);
-            }
+            Report::Ready => self.announce_ready(id),
             Report::NoMessage { line, why } => self.tell_of_message(
                 "warning",
                 slot,

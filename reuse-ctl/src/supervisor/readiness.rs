@@ -35,14 +35,50 @@ impl Task {
             return;
         }
         let served = self.groups.served_by(live.row);
-        if live.ready && served.is_empty() {
+        if live.ready && live.listens && served.is_empty() {
             self.live.get_mut(&id).expect("looked up above").ready = false;
             self.feed(Input::Unready {
                 instance: id,
                 reason: "its listener is gone".into(),
             });
-        } else if !live.ready && !served.is_empty() && self.missing(id).is_empty() {
+        } else if !served.is_empty() {
+            let live = self.live.get_mut(&id).expect("looked up above");
+            live.listens = true;
+            if !live.ready && self.missing(id).is_empty() {
+                self.become_ready(id);
+            }
+        }
+    }
+
+    /// The same, right after a look at all sockets: what is not seen then does not listen. A worker that says itself that it is ready need not
+    /// listen anywhere (it may work off a queue, or talk to others by messages), unless it has to serve what its predecessor serves, or a
+    /// port was asked for.
+    pub(super) fn judge_after_look(&mut self, id: InstanceId) {
+        self.judge(id);
+        let Some(live) = self.live.get(&id) else { return };
+        if self.says_itself()
+            && live.announced_ready
+            && live.pid().is_some()
+            && !live.ready
+            && !live.listens
+            && self.missing(id).is_empty()
+        {
             self.become_ready(id);
+        }
+    }
+
+    /// Whether a worker itself knows and says when it is ready.
+    fn says_itself(&self) -> bool {
+        matches!(self.template.ready, ReadyKind::Ipc | ReadyKind::Notify)
+    }
+
+    /// It has said that it is ready. Where it listens may not be known yet: the notice of that is still on its way.
+    pub(super) fn announce_ready(&mut self, id: InstanceId) {
+        let Some(live) = self.live.get_mut(&id) else { return };
+        live.announced_ready = true;
+        self.judge(id);
+        if self.live.get(&id).is_some_and(|live| !live.ready) {
+            self.look_now();
         }
     }
 
@@ -71,7 +107,7 @@ impl Task {
     }
 
     /// The addresses that the instance has to serve: those of `--listen`, those of the instance that it replaces, or else
-    /// those that all published instances have in common, unless each has a port of its own.
+    /// those that all published instances have in common, unless each has a port of its own, or says itself when it is ready.
     fn expected(&self, id: InstanceId) -> BTreeSet<SocketAddr> {
         let mut expected: BTreeSet<SocketAddr> = self.template.listen.iter().copied().collect();
         let Some(live) = self.live.get(&id) else {
@@ -85,7 +121,7 @@ impl Task {
         let predecessor = ready().find(|(_, other)| other.slot == live.slot);
         if let Some((_, predecessor)) = predecessor {
             expected.extend(self.groups.served_by(predecessor.row));
-        } else if !self.template.variables.give_own_ports() {
+        } else if !self.template.variables.give_own_ports() && !self.says_itself() {
             let common = ready()
                 .map(|(_, other)| self.groups.served_by(other.row))
                 .reduce(|a, b| &a & &b);

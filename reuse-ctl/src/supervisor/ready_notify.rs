@@ -107,13 +107,13 @@ impl Drop for NotifySocket {
 impl Task {
     /// An instance has said something.
     pub(super) fn on_notified(&mut self, id: InstanceId, said: Said) {
-        let Some(live) = self.live.get_mut(&id) else { return };
         match said {
-            Said::Ready => {
-                live.announced_ready = true;
-                self.judge(id);
+            Said::Ready => self.announce_ready(id),
+            Said::Status(text) => {
+                if let Some(live) = self.live.get_mut(&id) {
+                    live.status_text = Some(text).filter(|text| !text.is_empty());
+                }
             }
-            Said::Status(text) => live.status_text = Some(text).filter(|text| !text.is_empty()),
         }
     }
 }

@@ -98,7 +98,7 @@ impl Task {
         }
         self.reconcile(&listeners);
         for id in self.live.keys().copied().collect::<Vec<_>>() {
-            self.judge(id);
+            self.judge_after_look(id);
         }
         self.look_for_strangers(&listeners);
     }

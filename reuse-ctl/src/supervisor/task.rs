@@ -266,12 +266,16 @@ impl Task {
         self.announced = true;
         let addresses: Vec<String> = self.groups.addresses().iter().map(ToString::to_string).collect();
         let workers = view.slots.len();
-        self.console.say(&format!(
-            "{}: {workers} worker{} on {}, {}",
-            self.template.app,
-            if workers == 1 { "" } else { "s" },
-            addresses.join(", "),
-            view.policy.name(),
-        ));
+        let s = if workers == 1 { "" } else { "s" };
+        let app = &self.template.app;
+        self.console.say(&if addresses.is_empty() {
+            format!("{app}: {workers} worker{s}, listening nowhere")
+        } else {
+            format!(
+                "{app}: {workers} worker{s} on {}, {}",
+                addresses.join(", "),
+                view.policy.name()
+            )
+        });
     }
 }
