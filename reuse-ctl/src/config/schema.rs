@@ -4,7 +4,16 @@ use std::ffi::OsStr;
 
 use serde_json::{Map, Value, json};
 
-use super::keys::{Key, Keys, Kind, NAME};
+use super::keys::{CWD, Key, Keys, Kind, NAME};
+
+/// Options whose help speaks of the command line.
+const DIFFERENT: [(&str, &str); 2] = [
+    (
+        NAME,
+        "The app's name [default: the command's file name]; needed if there are several",
+    ),
+    (CWD, "Run the command in this folder [default: that of the file]"),
+];
 
 /// As it is printed and kept in `docs/reuse.schema.json`.
 pub(crate) fn text() -> String {
@@ -84,7 +93,14 @@ fn property(key: &Key, keys: &Keys) -> Value {
         one.insert("type".into(), "boolean".into());
     } else {
         let types = types(key, keys);
-        one.insert("type".into(), if let [one] = types[..] { one.into() } else { types.into() });
+        one.insert(
+            "type".into(),
+            if let [one] = types[..] {
+                one.into()
+            } else {
+                types.into()
+            },
+        );
         let valid = key.argument.get_possible_values();
         if !valid.is_empty() {
             let names: Vec<&str> = valid.iter().map(clap::builder::PossibleValue::get_name).collect();
@@ -99,7 +115,10 @@ fn property(key: &Key, keys: &Keys) -> Value {
         }
     };
     if let Some(help) = key.argument.get_help() {
-        property.insert("description".into(), keys.in_words_of_the_file(&help.to_string()).into());
+        property.insert(
+            "description".into(),
+            keys.in_words_of_the_file(&help.to_string()).into(),
+        );
     }
     if let ([default], true) = (key.argument.get_default_values(), key.kind == Kind::One) {
         property.insert("default".into(), as_value(default));
@@ -139,7 +158,10 @@ mod tests {
             std::fs::write(COMMITTED, text()).expect("write the schema");
         }
         let committed = std::fs::read_to_string(COMMITTED).expect("docs/reuse.schema.json");
-        assert!(committed == text(), "REUSE_UPDATE_SCHEMA=1 cargo test -p reuse-ctl schema writes it anew");
+        assert!(
+            committed == text(),
+            "REUSE_UPDATE_SCHEMA=1 cargo test -p reuse-ctl schema writes it anew"
+        );
     }
 
     #[test]
@@ -167,9 +189,11 @@ mod tests {
     fn every_key_is_described() {
         let schema = schema();
         let properties = schema["$defs"]["app"]["properties"].as_object().expect("a table");
-        assert_eq!(properties.len(), Keys::new().all().len() + 2);
+        let keys = Keys::new();
+        assert_eq!(properties.len(), keys.all().len() + 2);
         for (name, property) in properties {
-            assert!(property["description"].as_str().is_some_and(|text| !text.contains("--") || name == "env"), "{name}");
+            let text = property["description"].as_str().unwrap_or_default();
+            assert!(!text.is_empty() && keys.spoken_of(text).is_empty(), "{name}: {text}");
         }
     }
 }
