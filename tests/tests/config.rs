@@ -430,7 +430,8 @@ fn calls_that_make_no_sense_with_a_file() {
         (&["run", "-f", "FILE", "--name", "nobody"], &["nobody", "-web"]),
         (&["run", "-f", "FILE", "--workers", "3"], &["--workers", "--name"]),
         (&["run", "-f", "FILE", "--", "node"], &["--file"]),
-        (&["run", "--env", "staging", "--", "node"], &["--file"]),
+        (&["run", "--env", "staging", "--", "node"], &["--env"]),
+        (&["run", "--env", "staging"], &["CMD"]),
         (&["run"], &[]),
         (
             &["run", "--variables-on-stdin", "--", "node"],

@@ -114,11 +114,14 @@ fn property(key: &Key, keys: &Keys) -> Value {
             Map::from_iter([("anyOf".to_owned(), json!([one, list]))])
         }
     };
-    if let Some(help) = key.argument.get_help() {
-        property.insert(
-            "description".into(),
-            keys.in_words_of_the_file(&help.to_string()).into(),
-        );
+    let different = DIFFERENT.iter().find(|(name, _)| *name == key.name);
+    let help = || {
+        key.argument
+            .get_help()
+            .map(|help| keys.in_words_of_the_file(&help.to_string()))
+    };
+    if let Some(text) = different.map(|(_, text)| (*text).to_owned()).or_else(help) {
+        property.insert("description".into(), text.into());
     }
     if let ([default], true) = (key.argument.get_default_values(), key.kind == Kind::One) {
         property.insert("default".into(), as_value(default));

@@ -344,7 +344,13 @@ fn value_of(name: &str) -> BoxedStrategy<String> {
         {
             (10..=99_999_u32).prop_map(|ms| format!("{ms}ms")).boxed()
         }
-        name if ["user", "cron", "watch_ignore", "control_group"].contains(&name) => "[ -~äß日]{1,12}".boxed(),
+        "cron" => prop::sample::select(vec!["0 4 * * *", "*/10 * * * * *"])
+            .prop_map(str::to_owned)
+            .boxed(),
+        "watch_ignore" => prop::sample::select(vec!["*.log", "build/**"])
+            .prop_map(str::to_owned)
+            .boxed(),
+        name if ["user", "control_group"].contains(&name) => "[ -~äß日]{1,12}".boxed(),
         _ => (1..=100_u32).prop_map(|number| number.to_string()).boxed(),
     }
 }
