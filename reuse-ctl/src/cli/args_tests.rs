@@ -16,6 +16,13 @@ fn clap_finds_no_contradiction() {
 #[test]
 fn lines_that_are_right() {
     for line in [
+        "reuse-ctl run -f reuse.toml",
+        "reuse-ctl run -d -f x.toml --env production --name web --json",
+        "reuse-ctl check",
+        "reuse-ctl check -f x.toml --env production --json",
+        "reuse-ctl init",
+        "reuse-ctl init --name web -- node server.js -d",
+        "reuse-ctl schema",
         "reuse-ctl status",
         "reuse-ctl status --json --watch",
         "reuse-ctl --json --app shop status",
@@ -64,6 +71,8 @@ fn lines_that_are_wrong() {
         "reuse-ctl scale 1 2",
         "reuse-ctl run --workers 2",
         "reuse-ctl run ./server",
+        "reuse-ctl run -f x.toml -- ./server",
+        "reuse-ctl run --env production -- ./server",
         "reuse-ctl start",
         "reuse-ctl weight 3",
         "reuse-ctl weight all 5%",

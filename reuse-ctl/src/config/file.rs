@@ -9,7 +9,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::command;
 use super::keys::{CWD, Key, Keys, Kind, NAME, Values};
-use super::ports::Port;
+use super::rivals;
 use super::source::{Problem, Source, SourceError, check_text};
 use super::value::{a_kind, text};
 use super::variables::Variables;
@@ -22,6 +22,12 @@ const APP: &str = "app";
 const COMMAND: &str = "command";
 const ENV: &str = "env";
 
+/// So many values of one key, and so many apps, are more than anybody means.
+const MAX_ITEMS: usize = 1000;
+
+/// With so many problems nobody looks for further unknown keys.
+const MANY: usize = 10_000;
+
 /// An app, and where things are said of it.
 #[derive(Debug)]
 pub(super) struct Described {
@@ -31,7 +37,9 @@ pub(super) struct Described {
     /// Where each value of [`Self::values`] is.
     spans: Vec<Vec<Range<usize>>>,
     /// Where the app itself begins.
-    span: Range<usize>,
+    pub(super) span: Range<usize>,
+    /// Its name is said, though it may be none that an app can have.
+    pub(super) is_named: bool,
 }
 
 /// What is in a file.
@@ -63,8 +71,8 @@ pub(super) fn read(source: &Source) -> Result<Content, Vec<Problem>> {
         .into_iter()
         .map(|(table, span)| Described::read(table, span, &source.folder, &keys, &mut problems))
         .collect();
-    names(&apps, &keys, source, &mut problems);
-    ports(&apps, &keys, source, &mut problems);
+    rivals::names(&apps, &keys, source, &mut problems);
+    rivals::ports(&apps, &keys, source, &mut problems);
     if problems.is_empty() {
         Ok(Content { apps, keys })
     } else {
@@ -125,6 +133,15 @@ fn tables<'a, 'i>(document: &'a DeTable<'i>, problems: &mut Vec<Problem>) -> Vec
             "write [[app]] above the keys of each",
         ));
     }
+    if array.len() > MAX_ITEMS {
+        let error = format!("there are {} apps", array.len());
+        problems.push(Problem::new(
+            apps.span(),
+            error,
+            format!("at most {MAX_ITEMS} are taken"),
+        ));
+        return Vec::new();
+    }
     let mut tables = Vec::new();
     for app in array {
         match app.get_ref() {
@@ -147,25 +164,25 @@ impl Described {
             variables: Variables::default(),
             spans: vec![Vec::new(); keys.all().len()],
             span,
+            is_named: table.contains_key(NAME),
         };
-        let mut says_command = false;
-        for (name, value) in table {
+        let mut entries: Vec<_> = table.iter().collect();
+        entries.sort_by_key(|(name, _)| name.span().start);
+        for (name, value) in entries {
             match name.get_ref().as_ref() {
-                COMMAND => {
-                    says_command = true;
-                    match command::words(value, folder) {
-                        Ok(words) => described.command = Some(words),
-                        Err(problem) => problems.push(problem),
-                    }
-                }
+                COMMAND => match command::words(value, folder) {
+                    Ok(words) => described.command = Some(words),
+                    Err(problem) => problems.push(problem),
+                },
                 ENV => described.variables = Variables::read(value, problems),
                 other => match keys.find(other) {
                     Some(at) => described.value(at, &keys.all()[at], value, folder, keys, problems),
+                    None if problems.len() > MANY => {}
                     None => problems.push(unknown(name.span(), other, keys)),
                 },
             }
         }
-        if !says_command {
+        if !table.contains_key(COMMAND) {
             let hint = "say one like command = \"node server.js\"";
             problems.push(Problem::new(described.span.clone(), "there is no `command`", hint));
         }
@@ -185,6 +202,15 @@ impl Described {
             (Kind::Many, DeValue::Array(array)) => array.iter().collect(),
             _ => vec![value],
         };
+        if items.len() > MAX_ITEMS {
+            let error = format!("`{}` has {} values", key.name, items.len());
+            problems.push(Problem::new(
+                value.span(),
+                error,
+                format!("at most {MAX_ITEMS} are taken"),
+            ));
+            return;
+        }
         for item in items {
             match judged(key, item, folder, keys) {
                 Ok(Some(text)) => {
@@ -231,7 +257,8 @@ impl Described {
         })
     }
 
-    fn said<'a>(&'a self, keys: &Keys, name: &str) -> impl Iterator<Item = (&'a str, &'a Range<usize>)> {
+    /// The values of a key that are text, and where they are.
+    pub(super) fn said<'a>(&'a self, keys: &Keys, name: &str) -> impl Iterator<Item = (&'a str, &'a Range<usize>)> {
         let at = keys.find(name).expect("an option of run");
         self.values[at]
             .iter()
@@ -292,65 +319,5 @@ fn on_disk(key: &Key, path: &OsStr) -> Result<(), (String, String)> {
             "paths are relative to the folder of this file".into(),
         )),
         _ => Ok(()),
-    }
-}
-
-/// Several apps have a name each.
-fn names(apps: &[Described], keys: &Keys, source: &Source, problems: &mut Vec<Problem>) {
-    let mut seen: Vec<(&str, &Range<usize>)> = Vec::new();
-    for app in apps {
-        let Some((name, span)) = app.said(keys, NAME).next() else {
-            let at = keys.find(NAME).expect("an option of run");
-            if apps.len() > 1 && app.values[at].is_empty() {
-                problems.push(Problem::new(
-                    app.span.clone(),
-                    "this app has no `name`",
-                    "say one like name = \"web\": there are several apps",
-                ));
-            }
-            continue;
-        };
-        match seen.iter().find(|(other, _)| *other == name) {
-            Some((_, first)) => {
-                let hint = format!(
-                    "the other is in line {}: give each a name of its own",
-                    source.line(first.start)
-                );
-                problems.push(Problem::new(
-                    span.clone(),
-                    format!("two apps have the name {name:?}"),
-                    hint,
-                ));
-            }
-            None => seen.push((name, span)),
-        }
-    }
-}
-
-/// No two apps serve one port.
-fn ports(apps: &[Described], keys: &Keys, source: &Source, problems: &mut Vec<Problem>) {
-    let mut seen: Vec<(usize, Port, &Range<usize>)> = Vec::new();
-    for (number, app) in apps.iter().enumerate() {
-        let said = app.said(keys, "port").chain(app.said(keys, "listen"));
-        for (port, span) in said.filter_map(|(text, span)| Some((Port::read(text)?, span))) {
-            let taken = seen
-                .iter()
-                .find(|(owner, other, _)| *owner != number && other.clashes(port));
-            match taken {
-                Some((owner, _, first)) => {
-                    let name = apps[*owner]
-                        .said(keys, NAME)
-                        .next()
-                        .map_or_else(|| "another app".to_owned(), |(name, _)| format!("{name:?}"));
-                    let error = format!(
-                        "port {} is served by {name} already, in line {}",
-                        port.number(),
-                        source.line(first.start)
-                    );
-                    problems.push(Problem::new(span.clone(), error, "two apps can't share a port"));
-                }
-                None => seen.push((number, port, span)),
-            }
-        }
     }
 }

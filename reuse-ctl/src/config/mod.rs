@@ -8,7 +8,7 @@ mod file;
 pub(crate) mod handover;
 mod keys;
 mod place;
-mod ports;
+mod rivals;
 pub(crate) mod schema;
 mod source;
 mod spec;
@@ -16,6 +16,7 @@ mod spec;
 mod tests;
 pub(crate) mod value;
 mod variables;
+mod words;
 
 use std::path::Path;
 

@@ -241,6 +241,7 @@ fn tables_that_are_none() {
         "command = 'x'\nwatch_ignore = '*.log'\n",
         "command = 'x'\nhealth = 'tcp'\nhealth_interval = '1ms'\n",
         "command = '/'\n",
+        "[[app]]\nname = 'a/b'\ncommand = 'x'\n[[app]]\nname = 'b'\ncommand = 'y'\n",
     ]
     .iter()
     .map(|text| folder.complaint(text))
@@ -292,6 +293,10 @@ fn a_file_full_of_errors_is_not_shown_whole() {
     let said = folder.complaint(text);
     assert_eq!(said.matches("reuse-ctl: ").count(), 20);
     assert!(said.ends_with("and 4981 more\n"), "{said}");
+    let said = folder.complaint(format!("command = 'x'\nport = [{}]\n", "1,".repeat(1001)));
+    assert!(said.contains("`port` has 1001 values"), "{said}");
+    let said = folder.complaint("[[app]]\n".repeat(1001));
+    assert!(said.contains("there are 1001 apps"), "{said}");
 }
 
 #[test]
