@@ -5,7 +5,8 @@ use crate::{
     client::ClientKey,
     limits::FULL_SCAN,
     load::{Loads, Moment},
-    rendezvous::{Buckets, mix},
+    places::Places,
+    rendezvous::mix,
     seats::Membership,
 };
 
@@ -17,10 +18,8 @@ const MEAN_SAMPLE: u32 = 32;
 
 /// `hash`: the owner of the connection's bucket. `hash` is the kernel's hash of the 4-tuple.
 #[inline(always)]
-pub fn by_hash(membership: &Membership, buckets: &Buckets, hash: u32) -> u32 {
-    // The kernel's hash is good in all its bits, but short of keys: mixing costs nothing next to the look-up.
-    let key = mix(hash as u64);
-    owner_or_any(membership, buckets, key)
+pub const fn by_hash(places: &Places, hash: u32) -> u32 {
+    places.of(hash)
 }
 
 /// 2^32 over the golden ratio: its multiples, modulo 2^32, spread evenly however many are taken.
@@ -78,7 +77,7 @@ pub fn by_record(membership: &Membership, recorded: Option<u16>) -> Option<u32> 
 #[inline(always)]
 pub fn for_new_client(
     membership: &Membership,
-    buckets: &Buckets,
+    places: &Places,
     loads: Loads,
     client: &ClientKey,
     moment: Moment,
@@ -86,7 +85,7 @@ pub fn for_new_client(
     let bound = bound(membership, loads);
     let mut attempt = 0;
     while attempt < STICKY_ATTEMPTS {
-        let place = owner_or_any(membership, buckets, client.hash(attempt));
+        let place = places.of(client.hash(attempt) as u32);
         let is_shared = place >= membership.free();
         let may_take = !is_shared && loads.established(membership.seat(place).instance()) <= bound;
         if may_take || (is_shared && attempt == 0) {
@@ -111,22 +110,13 @@ fn bound(membership: &Membership, loads: Loads) -> u32 {
     mean.saturating_add((mean.saturating_sub(Loads::BIAS) / 4).max(8))
 }
 
-/// The place of the key's owner. While the controller switches tables an owner may have no seat: any seat will do then.
-#[inline(always)]
-fn owner_or_any(membership: &Membership, buckets: &Buckets, key: u64) -> u32 {
-    match membership.place_of(buckets.owner(key)) {
-        Some(place) => place,
-        None => scale((key >> 32) as u32, membership.count()),
-    }
-}
-
 /// Maps a random number to 0…count-1.
 #[inline(always)]
 const fn scale(random: u32, count: u32) -> u32 {
     ((random as u64 * count as u64) >> 32) as u32
 }
 
-/// Which of an instance's listeners.
+/// Which of an instance's listeners: by the lower half of the connection's hash first, so that it does not depend on the bucket.
 #[inline(always)]
 pub const fn listener(hash: u32, listeners: u16) -> u16 {
     if listeners <= 1 {

@@ -3,8 +3,9 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     client::ClientMask,
-    limits::MAX_INSTANCES,
+    limits::{LOT, MAX_INSTANCES},
     load::{InstanceLoad, LoadTable},
+    rendezvous::Buckets,
     seats::Seat,
     share::Share,
 };
@@ -14,7 +15,7 @@ const NOW: Moment = Moment::new(9, 100);
 /// A group whose slot `n` is held by instance `n + 1`.
 struct Group {
     membership: Membership,
-    buckets: Box<Buckets>,
+    places: Box<Places>,
     table: Box<LoadTable>,
 }
 
@@ -31,13 +32,13 @@ impl Group {
         let table = unsafe { Box::<LoadTable>::new_zeroed().assume_init() };
         assert_eq!(table.rows().len(), MAX_INSTANCES);
         assert_eq!(table.rows()[1], InstanceLoad::default());
+        let seats = slots
+            .iter()
+            .map(|&(slot, share)| Seat::new(slot, slot + 1, 1).with_share(share));
+        let membership = Membership::new(seats);
         Self {
-            membership: Membership::new(
-                slots
-                    .iter()
-                    .map(|&(slot, share)| Seat::new(slot, slot + 1, 1).with_share(share)),
-            ),
-            buckets,
+            places: Box::new(Places::new(&membership, &buckets)),
+            membership,
             table,
         }
     }
@@ -62,7 +63,7 @@ impl Group {
 /// The whole of `sticky`.
 fn by_client(group: &Group, loads: Loads, client: &ClientKey, recorded: Option<u16>) -> u32 {
     by_record(&group.membership, recorded)
-        .unwrap_or_else(|| for_new_client(&group.membership, &group.buckets, loads, client, NOW))
+        .unwrap_or_else(|| for_new_client(&group.membership, &group.places, loads, client, NOW))
 }
 
 fn client(number: u32) -> ClientKey {
@@ -258,22 +259,45 @@ fn shares_alone_fill_the_whole() {
         (7_350..=7_650).contains(&nines)
     };
     assert!(counts(&|n| by_share(&group.membership, n).expect("all are shared")));
-    assert!(counts(&|n| by_hash(&group.membership, &group.buckets, n)));
+    assert!(counts(&|n| by_hash(&group.places, mix(n.into()) as u32)));
     assert!(counts(&|n| by_client(&group, loads, &client(n), None)));
+}
+
+/// Of every instance's connections each of its listeners gets its part, even where the instance has few buckets.
+#[test]
+fn the_listener_does_not_depend_on_the_bucket() {
+    let group = Group::new(0..256);
+    for listeners in [3_u16, 8] {
+        let mut counts = vec![0u32; 256 * listeners as usize];
+        for n in 0..2_000_000_u64 {
+            let hash = mix(n) as u32;
+            let place = by_hash(&group.places, hash) as usize;
+            counts[place * listeners as usize + listener(hash, listeners) as usize] += 1;
+        }
+        for of_one in counts.chunks(listeners as usize) {
+            let mean = of_one.iter().sum::<u32>() / u32::from(listeners);
+            assert!(
+                of_one.iter().all(|count| count.abs_diff(mean) < mean / 5),
+                "{listeners}: {of_one:?}"
+            );
+        }
+    }
 }
 
 proptest! {
     #[test]
     fn every_policy_names_a_seat(slots in prop::collection::btree_set(0u16..256, 1..256), stale in prop::collection::vec(0u16..256, 1..8), hash: u32, turn: u32, recorded in prop::option::of(0u16..300), loaded in prop::collection::vec(1u16..257, 0..400)) {
         let mut group = Group::new(slots.iter().copied());
-        // The buckets of an earlier membership: what a reader may see between the two writes of a switch.
-        group.buckets.assign(&stale.iter().map(|&slot| (slot, None)).collect::<Vec<_>>());
+        // Owners without a seat, among others.
+        let mut buckets = Box::new(Buckets::EMPTY);
+        buckets.assign(&stale.iter().map(|&slot| (slot, None)).collect::<Vec<_>>());
+        *group.places = Places::new(&group.membership, &buckets);
         let loads = group.loads();
         for instance in loaded {
             loads.entered(instance, true);
         }
         let count = group.membership.count();
-        prop_assert!(by_hash(&group.membership, &group.buckets, hash) < count);
+        prop_assert!(by_hash(&group.places, hash) < count);
         prop_assert!(by_turn(&group.membership, turn) < count);
         prop_assert!(by_load(&group.membership, loads, NOW, hash) < count);
         let place = by_client(&group, loads, &client(hash), recorded);
@@ -301,6 +325,21 @@ proptest! {
         prop_assert_eq!(cell::smaller(i64::MAX, a.abs()), a.abs());
         prop_assert_eq!(cell::ones_if_less(c, d), if c < d { u32::MAX } else { 0 });
         prop_assert_eq!(cell::ones_if_less(c, c), 0);
+    }
+
+    /// Whoever reads while the controller writes may find places of another membership.
+    #[test]
+    fn places_of_another_membership_are_harmless(slots in 0u16..256, before in 1u16..=256, hash: u32) {
+        let (mut group, other) = (Group::new(0..slots), Group::new(0..before));
+        let loads = group.loads();
+        for place in [
+            by_hash(&other.places, hash),
+            for_new_client(&group.membership, &other.places, loads, &client(hash), NOW),
+        ] {
+            let seat = group.membership.seat(place);
+            prop_assert_eq!(seat.listeners() > 0, place < group.membership.count());
+            prop_assert!(seat.listeners() > 0 || seat.instance() == LOT);
+        }
     }
 
     #[test]

@@ -3,9 +3,11 @@
 //! One look-up serves the program for all of it. The first cache line is all that every connection reads besides its seat, and all that
 //! it writes here.
 
+#[cfg(not(target_arch = "bpf"))]
+use crate::rendezvous::Buckets;
 use crate::{
     cell,
-    rendezvous::Buckets,
+    places::Places,
     seats::Membership,
     verdict::{Verdict, VerdictCounts},
 };
@@ -13,7 +15,7 @@ use crate::{
 /// The whole value.
 #[repr(C, align(64))]
 pub struct GroupTable {
-    /// Which of the two buffers of membership and buckets is in use.
+    /// Which of the two buffers of membership and places is in use.
     active: u32,
     /// Not 0: refuse connections while nobody is published, instead of parking them.
     refuse_when_empty: u32,
@@ -23,7 +25,7 @@ pub struct GroupTable {
     draws: u32,
     verdicts: VerdictCounts,
     memberships: [Membership; 2],
-    buckets: [Buckets; 2],
+    places: [Places; 2],
 }
 
 const _: () = assert!(core::mem::offset_of!(GroupTable, memberships) == 64);
@@ -39,8 +41,8 @@ pub struct Group {
 pub struct Published<'a> {
     /// The seats.
     pub membership: &'a Membership,
-    /// Whose a key is.
-    pub buckets: &'a Buckets,
+    /// Where among them the owner of a key is.
+    pub places: &'a Places,
 }
 
 impl Group {
@@ -61,7 +63,7 @@ impl Group {
             let active = cell::read(&raw const (*self.table).active) as usize & 1;
             Published {
                 membership: &*(&raw const (*self.table).memberships).cast::<Membership>().add(active),
-                buckets: &*(&raw const (*self.table).buckets).cast::<Buckets>().add(active),
+                places: &*(&raw const (*self.table).places).cast::<Places>().add(active),
             }
         }
     }
@@ -109,25 +111,18 @@ impl Group {
         unsafe { cell::write(&raw mut (*self.table).refuse_when_empty, refuse.into()) };
     }
 
-    /// The buffer that [`publish`](Self::publish) writes next: 0 or 1.
-    pub fn next_buffer(&self) -> usize {
-        // SAFETY: valid by the promise at `new`.
-        unsafe { cell::read(&raw const (*self.table).active) as usize & 1 ^ 1 }
-    }
-
-    /// From now on exactly these can be chosen: written where no program reads, then switched to. Without `buckets`, those that this buffer
-    /// has are used.
-    pub fn publish(&self, membership: Membership, buckets: Option<&Buckets>) {
-        let next = self.next_buffer();
+    /// From now on exactly these can be chosen, by key as these buckets say: written where no program reads, then switched to.
+    #[cfg(not(target_arch = "bpf"))]
+    pub fn publish(&self, membership: Membership, buckets: &Buckets) {
+        let places = Places::new(&membership, buckets);
         // SAFETY: valid by the promise at `new`; only the controller writes the buffers, and programs read the other one.
         unsafe {
+            let next = cell::read(&raw const (*self.table).active) as usize & 1 ^ 1;
             cell::write(
                 (&raw mut (*self.table).memberships).cast::<Membership>().add(next),
                 membership,
             );
-            if let Some(buckets) = buckets {
-                cell::write((&raw mut (*self.table).buckets).cast::<Buckets>().add(next), *buckets);
-            }
+            cell::write((&raw mut (*self.table).places).cast::<Places>().add(next), places);
             // An exchange, because it is a barrier too: whoever reads the number reads the tables.
             cell::exchange_u32(&raw mut (*self.table).active, next as u32);
         }
@@ -149,14 +144,18 @@ mod tests {
         let mut buckets = Buckets::EMPTY;
         for slot in [5, 6, 7] {
             buckets.assign(&[(slot, None)]);
-            group.publish(Membership::new([Seat::new(slot, slot + 1, 1)]), Some(&buckets));
-            let published = group.published();
-            assert_eq!(published.membership.seat(0).slot(), slot);
-            assert_eq!(published.buckets.owner(77), slot);
+            // The other seat comes first, so that the owner's place is not what an empty table says.
+            group.publish(
+                Membership::new([slot + 100, slot].map(|slot| Seat::new(slot, slot + 1, 1))),
+                &buckets,
+            );
+            let Published { membership, places } = group.published();
+            assert_eq!(membership.seat(0).slot(), slot + 100);
+            assert_eq!(membership.seat(places.of(77)).slot(), slot);
         }
-        group.publish(Membership::new([Seat::new(9, 10, 1)]), None);
-        assert_eq!(group.published().membership.seat(0).slot(), 9);
-        assert_eq!(group.published().buckets.owner(77), 6, "this buffer's last");
+        group.publish(Membership::EMPTY, &buckets);
+        assert_eq!(group.published().membership.count(), 0);
+        assert_eq!(group.published().places.of(77), 0, "of no seat");
     }
 
     #[test]

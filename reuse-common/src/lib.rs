@@ -1,7 +1,8 @@
 //! Types and decisions that the BPF programs and the controller share.
 //!
 //! Everything here is pure: it compiles for the BPF target (without `std`) and is unit- and property-tested on the host.
-//! [`choose`] holds the four policies; [`rendezvous`] and [`seats`] the tables that they read and that the controller writes;
+//! [`choose`] holds the four policies; [`seats`] and [`places`] the tables that they read and that the controller writes; [`rendezvous`]
+//! whose a key is;
 //! [`load`] what the kernel counts per instance; [`app`] and [`group`] where all of that stands; [`client`] who counts as one client.
 //! [`stall`] says who is hung, [`withhold`] who is withdrawn for a fault: only the controller and the simulator ask them.
 #![cfg_attr(target_arch = "bpf", no_std)]
@@ -19,6 +20,7 @@ pub mod group;
 pub mod limits;
 pub mod load;
 pub mod notice;
+pub mod places;
 pub mod policy;
 pub mod portion;
 pub mod rendezvous;

@@ -2,15 +2,15 @@
 //!
 //! A key belongs to a bucket, and a bucket to the published slot that scores highest for it. Taking a slot away leaves every other
 //! slot's score as it is, so no bucket of another slot moves: the exact property of rendezvous hashing, at the price of one
-//! table look-up in the kernel, however many workers there are. The controller fills the table when membership changes
-//! (256 slots: a few milliseconds).
+//! table look-up in the kernel, however many workers there are. The controller fills its table when membership changes
+//! (256 slots: a few milliseconds), and writes down for the kernel where each owner sits: see [`places`](crate::places).
 //!
 //! A slot with a fixed share gets exactly that many buckets, those that score highest for it; the others divide the rest as if there
 //! were no more. A share that grows only takes buckets, and one that shrinks only gives some back.
 
-use crate::limits::MAX_SLOTS;
 #[cfg(not(target_arch = "bpf"))]
 use crate::{
+    limits::MAX_SLOTS,
     portion::{MAX_SHARES, Scale},
     share::Share,
 };
@@ -18,21 +18,37 @@ use crate::{
 /// Number of buckets; with 256 slots each owns 64 of them, so shares differ by about an eighth from the granularity alone.
 pub const BUCKETS: usize = 1 << 14;
 
+/// The bucket of a key with this hash: its upper bits, which must be evenly spread.
+///
+/// They need no mixing: the kernel's hash of a 4-tuple is Jenkins' (`jhash`, with a secret), which is good in all its bits, and a client's
+/// has been mixed. But what else is decided by the same hash must not be by the same bits. [`choose::listener`](crate::choose::listener)
+/// goes by the lower half, so the bucket does not say which of an instance's listeners it will be; with the same bits for
+/// both, an instance with few buckets has uneven listeners. [`choose::by_load`](crate::choose::by_load) mixes whatever it is given.
+#[inline(always)]
+pub const fn bucket(hash: u32) -> usize {
+    (hash >> (u32::BITS - BUCKETS.ilog2())) as usize
+}
+
 /// The owner of each bucket.
-#[repr(C)]
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[cfg(not(target_arch = "bpf"))]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Buckets {
     slots: [u8; BUCKETS],
 }
 
+#[cfg(not(target_arch = "bpf"))]
 impl Buckets {
     /// All buckets belong to slot 0.
     pub const EMPTY: Self = Self { slots: [0; BUCKETS] };
 
-    /// The slot that owns the bucket of `key`.
-    #[inline(always)]
-    pub const fn owner(&self, key: u64) -> u16 {
-        self.slots[key as usize & (BUCKETS - 1)] as u16
+    /// The slot that owns the bucket of a key with this hash.
+    pub const fn owner(&self, hash: u32) -> u16 {
+        self.slots[bucket(hash)] as u16
+    }
+
+    /// The owner of each bucket, in their order.
+    pub fn owners(&self) -> impl Iterator<Item = u16> {
+        self.slots.iter().map(|&slot| slot.into())
     }
 
     /// Divides the buckets among these slots. Without slots nothing changes.
@@ -41,7 +57,6 @@ impl Buckets {
     /// that are not taken yet, the ones that score highest for the slot. How shares are made to fit is told at [`Scale`]. The
     /// other buckets go each to the highest-scoring slot without a share (of all slots, where every one has a share and rounding has
     /// left a bucket over).
-    #[cfg(not(target_arch = "bpf"))]
     pub fn assign(&mut self, slots: &[(u16, Option<Share>)]) {
         let mut shared: Vec<(u16, Share)> = slots.iter().filter_map(|&(slot, share)| Some((slot, share?))).collect();
         shared.sort_unstable();
@@ -100,10 +115,8 @@ pub const fn mix(key: u64) -> u64 {
     z ^ (z >> 31)
 }
 
-const _: () = assert!(
-    size_of::<Buckets>() == BUCKETS && MAX_SLOTS <= 256,
-    "a slot fits into a byte"
-);
+#[cfg(not(target_arch = "bpf"))]
+const _: () = assert!(MAX_SLOTS <= 256, "a slot fits into a byte");
 const _: () = assert!(BUCKETS <= 1 << 16, "a bucket's number fits into two bytes");
 
 #[cfg(test)]
@@ -129,7 +142,7 @@ mod tests {
     }
 
     fn count(buckets: &Buckets, slot: u16) -> usize {
-        (0..BUCKETS as u64).filter(|&key| buckets.owner(key) == slot).count()
+        buckets.owners().filter(|&owner| owner == slot).count()
     }
 
     /// Slots, some with a share (0 is none).
@@ -153,11 +166,11 @@ mod tests {
             let gone = free[nth.index(free.len())];
             let rest: Vec<_> = slots.iter().copied().filter(|&(slot, _)| slot != gone).collect();
             let (before, after) = (assigned(&slots), assigned(&rest));
-            for key in 0..BUCKETS as u64 {
-                if before.owner(key) == gone {
-                    prop_assert!(free.contains(&after.owner(key)) && after.owner(key) != gone);
+            for (before, after) in before.owners().zip(after.owners()) {
+                if before == gone {
+                    prop_assert!(free.contains(&after) && after != gone);
                 } else {
-                    prop_assert_eq!(before.owner(key), after.owner(key));
+                    prop_assert_eq!(before, after);
                 }
             }
         }
@@ -173,8 +186,8 @@ mod tests {
             let sum: u16 = larger.iter().filter_map(|(_, share)| *share).map(Share::hundredths_of_a_percent).sum();
             prop_assume!(sum < Share::WHOLE);
             let (before, after) = (assigned(&slots), assigned(&larger));
-            for key in (0..BUCKETS as u64).filter(|&key| before.owner(key) == slots[grows].0) {
-                prop_assert_eq!(after.owner(key), slots[grows].0);
+            for (_, after) in before.owners().zip(after.owners()).filter(|&(before, _)| before == slots[grows].0) {
+                prop_assert_eq!(after, slots[grows].0);
             }
         }
 
@@ -222,8 +235,8 @@ mod tests {
         for slots in [2usize, 4, 8, 64, 256] {
             let buckets = assigned(&free(0..slots as u16));
             let mut counts = vec![0u32; slots];
-            for key in 0..BUCKETS as u64 {
-                counts[buckets.owner(key) as usize] += 1;
+            for owner in buckets.owners() {
+                counts[owner as usize] += 1;
             }
             let mean = BUCKETS as f64 / slots as f64;
             let bound = 4.5 * mean.sqrt();

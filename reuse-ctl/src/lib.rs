@@ -23,6 +23,8 @@ pub mod doctor;
 #[cfg(target_os = "linux")]
 pub mod group;
 #[cfg(target_os = "linux")]
+pub mod import;
+#[cfg(target_os = "linux")]
 pub mod options;
 #[cfg(target_os = "linux")]
 pub mod process;

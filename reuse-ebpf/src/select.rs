@@ -161,12 +161,12 @@ impl Connection<'_> {
     /// Asks the policy. `None` while nobody is published.
     #[inline(always)]
     fn place(&self, ctx: &SkReuseportContext) -> Option<u32> {
-        let Published { membership, buckets } = self.published;
+        let Published { membership, places } = self.published;
         if membership.count() == 0 {
             return None;
         }
         Some(match self.settings().policy {
-            POLICY_HASH => choose::by_hash(membership, buckets, ctx.hash()),
+            POLICY_HASH => choose::by_hash(places, ctx.hash()),
             POLICY_STICKY => self.by_client(ctx)?,
             policy => match self.by_share() {
                 Some(place) => place,
@@ -285,8 +285,8 @@ fn place_for_new_client(md: *mut sk_reuseport_md, client: &ClientKey, recorded: 
     let (Some(app), Some(group)) = (maps::app(), maps::group()) else {
         return 0;
     };
-    let Published { membership, buckets } = group.published();
-    let place = choose::for_new_client(membership, buckets, app.loads(), client, Moment::at(now_ns));
+    let Published { membership, places } = group.published();
+    let place = choose::for_new_client(membership, places, app.loads(), client, Moment::at(now_ns));
     if recorded != NOT_RECORDED {
         let to: u16 = membership.seat(place).slot();
         debug!(&ctx, "a client moved from worker {} to {}", recorded, to);

@@ -109,24 +109,37 @@ pub fn script(name: &str) -> String {
     text(&path)
 }
 
-/// `tests/servers/node_modules`, installed from the lock file when it is not there or older than the lock file.
+/// A file of the real PM2 from npm.
+pub fn pm2(name: &str) -> String {
+    let path = installed(&servers().join("bench-peers")).join("pm2").join(name);
+    assert!(path.exists(), "{} is missing", path.display());
+    text(&path)
+}
+
+/// `tests/servers/node_modules`.
 fn runtimes() -> PathBuf {
-    let modules = servers().join("node_modules");
-    let lock_file = servers().join("package-lock.json");
+    installed(&servers())
+}
+
+/// The folder's `node_modules`, installed from the lock file when it is not there or older than the lock file.
+fn installed(folder: &Path) -> PathBuf {
+    let modules = folder.join("node_modules");
+    let lock_file = folder.join("package-lock.json");
     let changed = |path: &Path| path.metadata().and_then(|metadata| metadata.modified()).ok();
-    let lock = std::fs::File::open(&lock_file).expect("tests/servers/package-lock.json");
+    let lock = std::fs::File::open(&lock_file).unwrap_or_else(|error| panic!("{}: {error}", lock_file.display()));
     let _guard = Flock::lock(lock, FlockArg::LockExclusive)
         .map_err(|(_, errno)| errno)
         .expect("flock");
     if changed(&modules.join(".package-lock.json")) < changed(&lock_file) {
         let output = Command::new("npm")
             .arg("ci")
-            .current_dir(servers())
+            .current_dir(folder)
             .output()
             .expect("run npm");
         assert!(
             output.status.success(),
-            "npm ci in tests/servers: {}",
+            "npm ci in {}: {}",
+            folder.display(),
             String::from_utf8_lossy(&output.stderr)
         );
     }

@@ -61,6 +61,10 @@ impl Scenario {
             Self::Steering | Self::Idle => false,
         }
     }
+
+    fn runs_node(self) -> bool {
+        self.has_peers() || self == Self::Steering
+    }
 }
 
 /// Builds, installs what is compared with, measures, writes the reports and their index.
@@ -80,9 +84,11 @@ fn build_and_measure(workspace: &Workspace, arguments: &Arguments) -> Result<()>
         Some(scenario) => vec![scenario],
         None => Scenario::value_variants().to_vec(),
     };
-    if scenarios.iter().any(|scenario| scenario.has_peers()) {
+    if scenarios.iter().any(|scenario| scenario.runs_node()) {
         machine::install_programs()?;
         machine::install_runtimes(workspace)?;
+    }
+    if scenarios.iter().any(|scenario| scenario.has_peers()) {
         peers::install(workspace)?;
     }
     step("building reuse-ctl and the benches");

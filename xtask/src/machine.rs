@@ -9,6 +9,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::SystemTime;
 
+/// The packages that tests and benchmarks compare with.
+pub(crate) const PEERS: &str = "tests/servers/bench-peers";
+
 /// Where pinned BPF objects live.
 const BPF_FILESYSTEM: &str = "/sys/fs/bpf";
 
@@ -128,12 +131,13 @@ pub(crate) fn is_on_path(program: &str) -> bool {
         .is_some_and(|path| std::env::split_paths(&path).any(|folder| folder.join(program).is_file()))
 }
 
-/// Installs the server runtimes of `tests/servers` when they are not there or older than its lock file.
+/// Installs the server runtimes of `tests/servers`, and the PM2 that tests compare with, when they are not there or older than their lock files.
 ///
 /// # Errors
 /// When npm fails.
 pub(crate) fn install_runtimes(workspace: &Workspace) -> Result<()> {
-    install_packages(workspace, "tests/servers")
+    install_packages(workspace, "tests/servers")?;
+    install_packages(workspace, PEERS)
 }
 
 /// Installs npm's packages of a folder of the workspace when they are not there or older than its lock file.

@@ -16,7 +16,7 @@ use reuse_ctl::{
 use socket2::{Domain, Socket, Type};
 
 use crate::{
-    clients,
+    blind, clients,
     runtime::{self, Runs, Used},
 };
 
@@ -121,11 +121,11 @@ impl Group {
         let (address, members) = members(app, cgroups, size, traffic)?;
         let program = match chooser {
             Chooser::Ours | Chooser::Kernel => None,
-            Chooser::Empty => Some(runtime::load(&runtime::EMPTY)?),
+            Chooser::Empty => Some(runtime::load(&blind::EMPTY)?),
             Chooser::Blind => {
                 // The program keeps the array.
                 let array = runtime::array_of([1, 2, 3, 4].map(|nth| members[nth].as_fd()))?;
-                Some(runtime::load(&runtime::select_blindly(array.as_fd()))?)
+                Some(runtime::load(&blind::select_blindly(array.as_raw_fd()))?)
             }
         };
         if let Some(program) = &program {

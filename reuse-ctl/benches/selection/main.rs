@@ -3,10 +3,13 @@
 //! Prints its samples as one JSON object; `cargo xtask bench` makes the report of it. The connections are real ones, over the loopback
 //! device of a network namespace: between two selections the processor does everything that a connection costs, so the program finds
 //! its data as cold as it would in service. The same with UDP datagrams, between which lies little, shows how much of the time is
-//! waiting for memory.
+//! waiting for memory. How many instructions a selection executes is counted: no noise is in that.
 
 mod bed;
+mod blind;
+mod case;
 mod clients;
+mod count;
 mod group;
 mod ladder;
 mod runtime;
@@ -15,6 +18,7 @@ use std::net::Ipv4Addr;
 
 use anyhow::{Context as _, ensure};
 use bed::Bed;
+use case::Case;
 use clap::Parser;
 use clients::Clients;
 use group::{Chooser, Traffic};
@@ -47,64 +51,6 @@ struct Options {
     bench: bool,
 }
 
-/// What is measured.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Case {
-    /// A program of two instructions.
-    Empty,
-    /// It selects, without a look at anything.
-    Blind,
-    Hash,
-    RoundRobin,
-    LeastLoaded,
-    /// The client is recorded.
-    StickyHit,
-    /// The client has never been seen.
-    StickyNew,
-}
-
-impl Case {
-    const ALL: [Self; 7] = [
-        Self::Empty,
-        Self::Blind,
-        Self::Hash,
-        Self::RoundRobin,
-        Self::LeastLoaded,
-        Self::StickyHit,
-        Self::StickyNew,
-    ];
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::Empty => "empty",
-            Self::Blind => "a blind choice",
-            Self::Hash => "hash",
-            Self::RoundRobin => "round-robin",
-            Self::LeastLoaded => "least-loaded",
-            Self::StickyHit => "sticky, known client",
-            Self::StickyNew => "sticky, new client",
-        }
-    }
-
-    fn policy(self) -> Policy {
-        match self {
-            // Any but sticky, so that `track` records nobody.
-            Self::Empty | Self::Blind | Self::Hash => Policy::Hash,
-            Self::RoundRobin => Policy::RoundRobin,
-            Self::LeastLoaded => Policy::LeastLoaded,
-            Self::StickyHit | Self::StickyNew => Policy::Sticky,
-        }
-    }
-
-    fn chooser(self) -> Chooser {
-        match self {
-            Self::Empty => Chooser::Empty,
-            Self::Blind => Chooser::Blind,
-            Self::Hash | Self::RoundRobin | Self::LeastLoaded | Self::StickyHit | Self::StickyNew => Chooser::Ours,
-        }
-    }
-}
-
 /// What is measured where, and nanoseconds per run in each round.
 struct Cell {
     workers: u16,
@@ -115,6 +61,7 @@ struct Cell {
 
 fn main() -> anyhow::Result<()> {
     let options = Options::parse();
+    let executed = count::count(&WORKERS)?;
     unshare(CloneFlags::CLONE_NEWNET).context("unshare(CLONE_NEWNET): this needs root")?;
     bed::loopback_up()?;
     pin()?;
@@ -166,6 +113,7 @@ fn main() -> anyhow::Result<()> {
         "steps": steps,
         "programs": runtime::sizes(&["select", "track"])?,
         "cells": cells,
+        "executed": executed,
     });
     println!("{samples}");
     bed.end()
@@ -198,10 +146,18 @@ fn record_clients(bed: &mut Bed) -> anyhow::Result<()> {
     Ok(())
 }
 
+fn chooser(case: Case) -> Chooser {
+    match case {
+        Case::Empty => Chooser::Empty,
+        Case::Blind => Chooser::Blind,
+        Case::Hash | Case::RoundRobin | Case::LeastLoaded | Case::StickyHit | Case::StickyNew => Chooser::Ours,
+    }
+}
+
 /// Nanoseconds per run of the group's program, averaged over `connections`.
 fn measure(bed: &mut Bed, cell: &Cell, clients: &mut Clients, connections: usize) -> anyhow::Result<f64> {
     bed.app.set_policy(cell.case.policy())?;
-    let group = bed.group(cell.workers, cell.traffic, cell.case.chooser());
+    let group = bed.group(cell.workers, cell.traffic, chooser(cell.case));
     let addresses = |clients: &mut Clients, count| -> Vec<Ipv4Addr> {
         match cell.case {
             Case::StickyNew => clients.unknown(count),

@@ -1,4 +1,4 @@
-//! The kernel's run-time statistics, and the program that they are compared with.
+//! The kernel's run-time statistics, and the system calls that put other programs in `select`'s place.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -20,33 +20,6 @@ const TYPE_SK_REUSEPORT: u32 = 21;
 const ATTACH_SELECT_OR_MIGRATE: u32 = 40;
 /// `include/uapi/asm-generic/socket.h`.
 const SO_ATTACH_REUSEPORT_EBPF: libc::c_int = 52;
-
-/// `r0 = 1; exit`: SK_PASS, and the kernel's hash decides outside of the program's time.
-pub(crate) const EMPTY: [u64; 2] = [0x0000_0001_0000_00b7, 0x0000_0000_0000_0095];
-
-/// Selects one of four members of an array by the lowest bits of the kernel's hash: what no steering can do without.
-pub(crate) fn select_blindly(members: BorrowedFd<'_>) -> [u64; 11] {
-    let map = u64::from(members.as_raw_fd().cast_unsigned());
-    [
-        // w2 = hash & 3
-        0x0000_0000_0020_1261,
-        0x0000_0003_0000_0254,
-        // *(u32 *)(r10 - 4) = w2
-        0x0000_0000_fffc_2a63,
-        // r2 = members
-        map << 32 | 0x1218,
-        0,
-        // r3 = r10 - 4
-        0x0000_0000_0000_a3bf,
-        0xffff_fffc_0000_0307,
-        // r4 = 0
-        0x0000_0000_0000_04b7,
-        // sk_select_reuseport(r1, r2, r3, r4)
-        0x0000_0052_0000_0085,
-        EMPTY[0],
-        EMPTY[1],
-    ]
-}
 
 /// What a program has used so far.
 #[derive(Debug, Clone, Copy)]

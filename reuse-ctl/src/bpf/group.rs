@@ -28,8 +28,10 @@ use super::{
 pub struct GroupProgram {
     table: MappedTable<GroupTable>,
     members: ReusePortSockArray<MapData>,
-    /// What the buckets of each buffer were made for.
-    bucket_slots: [Vec<(u16, Option<Share>)>; 2],
+    /// Whose each key is, among [`assigned`](Self::assigned).
+    buckets: Box<Buckets>,
+    /// The slots that `buckets` were made for.
+    assigned: Vec<(u16, Option<Share>)>,
     ebpf: Ebpf,
 }
 
@@ -58,7 +60,8 @@ impl GroupProgram {
         let mut group = Self {
             table: MappedTable::new(&mut ebpf, "GROUP")?,
             members: take(&mut ebpf, "MEMBERS")?,
-            bucket_slots: [Vec::new(), Vec::new()],
+            buckets: Box::new(Buckets::EMPTY),
+            assigned: Vec::new(),
             ebpf,
         };
         group.table.view().refuse_when_empty(refuse_when_empty);
@@ -112,16 +115,14 @@ impl GroupProgram {
     /// # Errors
     /// None at present: the tables are memory that is mapped here.
     pub fn publish(&mut self, seats: &[Seat]) -> Result<(), BpfError> {
-        let table = self.table.view();
         let slots: Vec<_> = seats.iter().map(|seat| (seat.slot(), seat.share())).collect();
-        let made_for = &mut self.bucket_slots[table.next_buffer()];
-        let buckets = (!slots.is_empty() && *made_for != slots).then(|| {
-            let mut buckets = Box::new(Buckets::EMPTY);
-            buckets.assign(&slots);
-            *made_for = slots;
-            buckets
-        });
-        table.publish(Membership::new(seats.iter().copied()), buckets.as_deref());
+        // A reload changes who sits there, but not whose the keys are.
+        if !slots.is_empty() && slots != self.assigned {
+            self.buckets.assign(&slots);
+            self.assigned = slots;
+        }
+        let membership = Membership::new(seats.iter().copied());
+        self.table.view().publish(membership, &self.buckets);
         Ok(())
     }
 

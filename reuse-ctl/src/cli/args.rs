@@ -84,6 +84,7 @@ pub enum Verb {
     /// Remove the canary, and bring back what a failed promotion has changed
     Abort,
     Get(Get),
+    Import(Import),
     Stop(Stop),
     Logs(Logs),
     Doctor(Doctor),
@@ -435,6 +436,20 @@ pub struct Get {
     /// How long it may take in all
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = parse_duration)]
     pub timeout: Duration,
+}
+
+/// Turn a PM2 ecosystem file into a reuse.toml, and say what became of each of its options
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "\
+Examples:
+  reuse-ctl import ecosystem.config.js > reuse.toml
+  reuse-ctl import ecosystem.config.js --json
+
+JavaScript is evaluated by your own node or bun. Nothing is started.")]
+pub struct Import {
+    /// ecosystem.config.js, .cjs, .mjs, .json, .yaml or .yml
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
 }
 
 /// End the app and everything it made

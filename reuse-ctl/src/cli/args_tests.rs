@@ -168,6 +168,7 @@ fn help() {
       promote  Roll the canary's command out to all workers, one after the other
       abort    Remove the canary, and bring back what a failed promotion has changed
       get      Send one HTTP request to one worker, and print the body of its answer
+      import   Turn a PM2 ecosystem file into a reuse.toml, and say what became of each of its options
       stop     End the app and everything it made
       logs     Show what the workers have written
       doctor   Try what the kernel can do, and say what is lost without it

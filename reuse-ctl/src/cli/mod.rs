@@ -12,6 +12,7 @@ mod doctor;
 mod drain;
 pub mod failure;
 mod get;
+mod import;
 mod init;
 mod logs;
 mod ls;
@@ -125,6 +126,7 @@ async fn ask(context: &Context, verb: Verb) -> Result<(), Failure> {
         Verb::Promote => promote::run(context).await,
         Verb::Abort => abort::run(context).await,
         Verb::Get(arguments) => get::run(context, &arguments).await,
+        Verb::Import(arguments) => import::run(context, &arguments).await,
         Verb::Stop(arguments) => stop::run(context, &arguments).await,
         Verb::Logs(arguments) => logs::run(context, &arguments).await,
         Verb::Doctor(arguments) => doctor::run(context, &arguments).await,

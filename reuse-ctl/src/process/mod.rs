@@ -17,6 +17,7 @@ mod lock;
 pub mod logs;
 pub(crate) mod os_text;
 pub mod paths;
+pub mod priority;
 pub mod shim;
 pub mod socket;
 pub mod usage;

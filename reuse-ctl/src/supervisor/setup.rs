@@ -30,6 +30,7 @@ use crate::{
         cgroup::AppCgroup,
         identity::{self, Identity},
         paths::{AppLock, AppPaths},
+        priority,
     },
 };
 
@@ -49,6 +50,10 @@ const STABLE: Duration = Duration::from_secs(10);
 pub fn run(options: RunOptions) -> Result<(), Failure> {
     start_logging(options.verbosity);
     give_back_large_blocks();
+    // The task that looks at the queues is run by this thread.
+    if let Err(error) = priority::prefer_this_thread() {
+        tracing::debug!("looks may be late when the processors are busy: sched_setattr: {error}");
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()

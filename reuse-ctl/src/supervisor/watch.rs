@@ -125,20 +125,23 @@ impl Task {
         let queues = self.groups.queues_among(&listeners);
         let mut backlogs = Vec::with_capacity(before.len());
         let mut looks = BTreeMap::new();
+        let mut stands = false;
         // In the order of the instances, whose rows were read before.
         for (&id, (row, before)) in &before {
             let Some(&queue) = queues.get(row) else { continue };
             let seen = backlog(*before, Totals::of(&self.groups.load_of(*row)), queue);
-            self.groups.set_queue(*row, standing(self.watch.seen.get(&id), &seen));
+            let standing = standing(self.watch.seen.get(&id), &seen);
+            self.groups.set_queue(*row, standing);
+            stands |= standing > 0;
             looks.insert(id, seen);
             let queue = self.queue_to_tell(id, *row, queue, &listeners);
             backlogs.push((id, Backlog { queue, ..seen }));
         }
         let arrived = self.arrived();
-        let queued = queues.values().any(|&queue| queue > 0);
         self.watch.seen = looks;
         let seen = Seen {
-            queued,
+            stands,
+            queued: queues.values().any(|&queue| queue > 0),
             traffic: std::mem::replace(&mut self.watch.arrived, arrived) != arrived,
             fault: false,
         };

@@ -11,9 +11,9 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use reuse_tests::{App, Namespace, kernel, wait};
 
-use crate::process::cpu_seconds;
+use crate::process::{cpu_seconds, status_number};
 use crate::programs::{Programs, Statistics};
-use crate::server;
+use crate::server::Subject;
 use crate::traffic::{self, Round};
 
 const WORKERS: usize = 4;
@@ -28,6 +28,8 @@ const WARM_UP: Duration = Duration::from_secs(1);
 /// What was measured under one policy.
 #[derive(Debug)]
 pub(crate) struct Rate {
+    /// What was served by.
+    pub(crate) subject: Subject,
     /// `control` is plain against plain.
     pub(crate) policy: &'static str,
     /// Connections per second, of each plain round.
@@ -38,6 +40,8 @@ pub(crate) struct Rate {
     pub(crate) cpu_ratio: Vec<f64>,
     /// CPU time per connection in microseconds, of each plain round.
     pub(crate) plain_cpu_us: Vec<f64>,
+    /// How often a server went to sleep and was woken per connection: in the plain rounds, and in the others.
+    pub(crate) wakes: (Vec<f64>, Vec<f64>),
     /// What the programs used, and in how many connections; not for the control.
     pub(crate) programs: Option<(Programs, u64)>,
     /// Share of a core that the controller uses while its servers are busy, of each steered round; not for the control.
@@ -52,22 +56,27 @@ pub(crate) struct Rate {
 /// When a connection fails, or the counters do not show that the program chose for every one.
 pub(crate) fn measure(pairs: usize, length: Duration) -> anyhow::Result<Vec<Rate>> {
     let _namespace = Namespace::enter();
-    let plain = Plain::start(PLAIN)?;
-    let control = Plain::start(CONTROL)?;
-    let mut rates = vec![compare("control", pairs, length, &plain, &control.side())?];
-    drop(control);
-    for policy in POLICIES {
-        rates.push(steered(policy, pairs, length, &plain)?);
+    let mut rates = Vec::new();
+    for subject in Subject::ALL {
+        let plain = Plain::start(subject, PLAIN)?;
+        let control = Plain::start(subject, CONTROL)?;
+        rates.push(compare("control", pairs, length, &plain, &control.side())?);
+        drop(control);
+        for policy in POLICIES {
+            rates.push(steered(policy, pairs, length, &plain)?);
+        }
     }
     Ok(rates)
 }
 
 fn steered(policy: &'static str, pairs: usize, length: Duration, plain: &Plain) -> anyhow::Result<Rate> {
     let workers = WORKERS.to_string();
-    let app = App::run(&["--workers", &workers, "--policy", policy], &server::command(STEERED)?);
+    let subject = plain.subject;
+    let app = App::run(&["--workers", &workers, "--policy", policy], &subject.command(STEERED)?);
     let before = app.status();
     let controller = before.pid;
     let side = Side {
+        subject,
         address: STEERED,
         processes: before.pids().into_iter().flatten().collect(),
         controller: Some(controller),
@@ -77,7 +86,7 @@ fn steered(policy: &'static str, pairs: usize, length: Duration, plain: &Plain) 
 
     let enabled = Statistics::enable()?;
     let programs = Programs::of(controller)?;
-    let round = traffic::run(STEERED, WARM_UP)?;
+    let round = traffic::run(STEERED, subject.exchange(), WARM_UP)?;
     let used = Programs::of(controller)?.since(programs);
     drop(enabled);
     ensure!(
@@ -102,13 +111,18 @@ fn steered(policy: &'static str, pairs: usize, length: Duration, plain: &Plain) 
 
 /// Runs the pairs.
 fn compare(policy: &'static str, pairs: usize, length: Duration, plain: &Plain, other: &Side) -> anyhow::Result<Rate> {
-    eprintln!("    connection rate, {policy}: {pairs} pairs of {length:?}");
+    eprintln!(
+        "    connection rate, {}, {policy}: {pairs} pairs of {length:?}",
+        plain.subject.name()
+    );
     let mut rate = Rate {
+        subject: plain.subject,
         policy,
         plain: Vec::new(),
         ratio: Vec::new(),
         cpu_ratio: Vec::new(),
         plain_cpu_us: Vec::new(),
+        wakes: (Vec::new(), Vec::new()),
         programs: None,
         controller_busy: Vec::new(),
         controller_idle: Vec::new(),
@@ -130,6 +144,8 @@ fn compare(policy: &'static str, pairs: usize, length: Duration, plain: &Plain, 
         rate.cpu_ratio
             .push((steered.cpu_us + steered.controller_us) / base.cpu_us);
         rate.plain_cpu_us.push(base.cpu_us);
+        rate.wakes.0.push(base.wakes);
+        rate.wakes.1.push(steered.wakes);
         if other.controller.is_some() {
             rate.controller_busy.push(steered.controller_share);
             rate.controller_idle.push(base.controller_share);
@@ -140,6 +156,7 @@ fn compare(policy: &'static str, pairs: usize, length: Duration, plain: &Plain, 
 
 /// One side of a pair.
 struct Side {
+    subject: Subject,
     address: SocketAddr,
     /// The servers: their CPU time counts, besides this process's.
     processes: Vec<u32>,
@@ -152,6 +169,8 @@ struct Measured {
     per_second: f64,
     /// CPU time per connection of client and servers.
     cpu_us: f64,
+    /// How often a server was woken, per connection.
+    wakes: f64,
     /// CPU time per connection of the controller.
     controller_us: f64,
     /// Share of a core that the controller used.
@@ -162,16 +181,25 @@ impl Side {
     /// A round of this side; the controller is watched also while its servers are idle.
     fn round(&self, length: Duration, controller: Option<u32>) -> anyhow::Result<Measured> {
         let controller_seconds = || controller.map_or(Ok(0.0), cpu_seconds);
+        let sleeps = self.sleeps()?;
         let before = (self.cpu_seconds()?, controller_seconds()?);
-        let Round { connections, seconds } = traffic::run(self.address, length)?;
+        let Round { connections, seconds } = traffic::run(self.address, self.subject.exchange(), length)?;
         let used = self.cpu_seconds()? - before.0;
         let controller_used = controller_seconds()? - before.1;
+        let wakes = self.sleeps()? - sleeps;
         Ok(Measured {
             per_second: connections as f64 / seconds,
             cpu_us: used * 1e6 / connections as f64,
+            wakes: wakes as f64 / connections as f64,
             controller_us: controller_used * 1e6 / connections as f64,
             controller_share: controller_used / seconds,
         })
+    }
+
+    /// How often the servers, of one thread each, have gone to sleep so far.
+    fn sleeps(&self) -> anyhow::Result<u64> {
+        let sleeps = |&pid: &u32| status_number(pid, "voluntary_ctxt_switches");
+        self.processes.iter().map(sleeps).sum()
     }
 
     fn cpu_seconds(&self) -> anyhow::Result<f64> {
@@ -185,14 +213,16 @@ impl Side {
 
 /// Servers that nobody steers.
 struct Plain {
+    subject: Subject,
     address: SocketAddr,
     servers: Vec<Child>,
 }
 
 impl Plain {
-    fn start(address: SocketAddr) -> anyhow::Result<Self> {
-        let command = server::command(address)?;
+    fn start(subject: Subject, address: SocketAddr) -> anyhow::Result<Self> {
+        let command = subject.command(address)?;
         let mut plain = Self {
+            subject,
             address,
             servers: Vec::new(),
         };
@@ -213,6 +243,7 @@ impl Plain {
 
     fn side(&self) -> Side {
         Side {
+            subject: self.subject,
             address: self.address,
             processes: self.servers.iter().map(Child::id).collect(),
             controller: None,

@@ -1,14 +1,19 @@
 //! The report, as Markdown.
 
+mod reasons;
+mod selections;
+
 use std::fmt::{self, Formatter};
 
 use crate::document::{self, Target};
 use crate::machine::Machine;
 use crate::pairs::Rate;
-use crate::predictions::{self, CASES, RATIO_TARGET, RATIO_TOLERANCE, TIME_TOLERANCE};
+use crate::predictions::{self, RATIO_TARGET, RATIO_TOLERANCE};
 use crate::programs::Used;
 use crate::selection::{Selection, Step};
+use crate::server::Subject;
 use crate::spread::Spread;
+use selections::{Cost, Selections};
 
 /// Everything that was measured.
 pub(crate) struct Report {
@@ -32,7 +37,7 @@ impl fmt::Display for Report {
         write!(f, "\n{}", document::targets(&self.targets()))?;
         self.write_rates(f)?;
         self.write_steps(f)?;
-        self.write_selections(f)?;
+        write!(f, "{}", Selections(&self.selection))?;
         self.write_programs(f)
     }
 }
@@ -45,7 +50,8 @@ impl Report {
             let (low, high) = ratio.confidence;
             Target {
                 what: format!(
-                    "connection rate with {} over plain `SO_REUSEPORT`, median of {} pairs",
+                    "connection rate of {} with {} over plain `SO_REUSEPORT`, median of {} pairs",
+                    rate.subject.name(),
                     rate.policy,
                     rate.ratio.len()
                 ),
@@ -54,20 +60,14 @@ impl Report {
                 reached: ratio.reaches(RATIO_TARGET),
             }
         });
-        // The largest group that there is a target for stands for the case; all of them are in the table below.
-        let costs = CASES.iter().filter_map(|case| {
-            let sizes = self.selection.sizes();
-            let (workers, aim) = sizes
-                .into_iter()
-                .rev()
-                .find_map(|workers| Some((workers, predictions::selection_target_ns(case, workers)?)))?;
-            let above = Spread::of_differences(self.selection.ns(case, workers)?, self.selection.ns("empty", workers)?);
-            Some(Target {
-                what: format!("a selection above an empty program, {case}, {workers} workers"),
-                aim: format!("≤ {aim:.0} ns"),
-                measured: format!("{} ns", above.shown(0)),
-                reached: Some(above.median <= aim),
-            })
+        let costs = Cost::all(&self.selection).into_iter().map(|cost| Target {
+            what: format!(
+                "a selection above an empty program, {}, {} workers",
+                cost.case, cost.workers
+            ),
+            aim: format!("≤ {:.0} ns", cost.aim_ns),
+            measured: format!("{} ns", cost.above.shown(0)),
+            reached: Some(cost.is_reached()),
         });
         rates.chain(costs).collect()
     }
@@ -80,23 +80,26 @@ impl Report {
             "The same server, four processes: started by hand, and under `reuse-ctl run`. {pairs} pairs of rounds per policy, every other \
              pair in the other order; the ratio is taken within each pair, and stands with the 95 % interval of its median. Client, servers \
              and controller share one core, so that the rate is one over the CPU time of a connection (what two cores do to each other's caches is \
-             not in it). A connection is connect, one byte, one byte, close; the server \
-             does nothing else, so this is the case in which steering weighs most. *Control* is plain against a second plain group: what \
-             the method itself adds. CPU is that of client, servers and controller together.\n"
+             not in it). *The bare server* does next to nothing: a connection is connect, one byte, one byte, close, so this is the case in which \
+             steering weighs most. *Node's HTTP server* answers one GET per connection. *Control* is plain against a second plain group: what \
+             the method itself adds. CPU is that of client, servers and controller together. *Wakes* is how often a server had gone to sleep and was \
+             woken, per connection: a choice by hash gives one server two connections in a row every so often, and one wake does for both; an even \
+             spread wakes a server for each.\n"
         )?;
         writeln!(
             f,
-            "| policy | plain, connections/s | steered ÷ plain | 95 % | predicted | | target ≥ {RATIO_TARGET} | CPU per connection, steered ÷ plain | \
-             controller's share of a core: busy, idle |"
+            "| server | policy | plain, connections/s | steered ÷ plain | 95 % | predicted | | target ≥ {RATIO_TARGET} | CPU per connection, steered ÷ plain | \
+             wakes: plain, steered | controller's share of a core: busy, idle |"
         )?;
-        writeln!(f, "|---|---|---|---|---|---|---|---|---|")?;
+        writeln!(f, "|---|---|---|---|---|---|---|---|---|---|---|")?;
         for rate in &self.rates {
             let ratio = Spread::of(&rate.ratio);
-            let predicted = predictions::rate_ratio(rate.policy);
+            let predicted = predictions::rate_ratio(rate.subject, rate.policy);
             let hit = predicted.is_some_and(|predicted| (ratio.median - predicted).abs() <= RATIO_TOLERANCE);
             writeln!(
                 f,
-                "| {} | {} | {} | {:.3} … {:.3} | {} | {} | {} | {} | {} |",
+                "| {} | {} | {} | {} | {:.3} … {:.3} | {} | {} | {} | {} | {:.2}, {:.2} | {} |",
+                rate.subject.name(),
                 rate.policy,
                 Spread::of(&rate.plain).shown(0),
                 ratio.shown(3),
@@ -106,14 +109,20 @@ impl Report {
                 document::foretold(hit),
                 document::reached(ratio.reaches(RATIO_TARGET)),
                 Spread::of(&rate.cpu_ratio).shown(3),
+                Spread::of(&rate.wakes.0).median,
+                Spread::of(&rate.wakes.1).median,
                 controller(rate),
             )?;
         }
-        let cpu: Vec<f64> = self.rates.iter().flat_map(|rate| rate.plain_cpu_us.clone()).collect();
+        let cpu = Subject::ALL.map(|subject| {
+            let of_it = self.rates.iter().filter(|rate| rate.subject == subject);
+            let cpu: Vec<f64> = of_it.flat_map(|rate| rate.plain_cpu_us.clone()).collect();
+            format!("{} µs of CPU with {}", Spread::of(&cpu).shown(1), subject.name())
+        });
         writeln!(
             f,
-            "\nA plain connection took {} µs of CPU. A prediction is missed when the median is off by more than {RATIO_TOLERANCE}.",
-            Spread::of(&cpu).shown(1)
+            "\nA plain connection took {}. A prediction is missed when the median is off by more than {RATIO_TOLERANCE}.",
+            cpu.join(", ")
         )
     }
 
@@ -141,68 +150,6 @@ impl Report {
         Ok(())
     }
 
-    fn write_selections(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let Selection {
-            rounds, connections, ..
-        } = self.selection;
-        writeln!(f, "\n## Nanoseconds per selection\n")?;
-        writeln!(
-            f,
-            "The kernel's run-time statistics of `select`, {rounds} rounds of {connections} real connections per case, the cases taking \
-             turns. *Above empty* is less a program of two instructions in a group of the same size in the same round. Between two selections \
-             the processor does all that a connection costs, so code and data are as cold as in service. *Warm* is the same, above empty, for UDP \
-             datagrams sent in a row: about the program's own work, and the rest of the time is waiting for memory.\n"
-        )?;
-        writeln!(
-            f,
-            "| workers | case | ns per run | above empty, ns | predicted | | target | | warm, ns |"
-        )?;
-        writeln!(f, "|---|---|---|---|---|---|---|---|---|")?;
-        for workers in self.selection.sizes() {
-            if let Some(empty) = self.selection.ns("empty", workers) {
-                let shown = Spread::of(empty).shown(0);
-                writeln!(f, "| {workers} | empty program | {shown} | | | | | | |")?;
-            }
-            for case in CASES {
-                self.write_selection(f, case, workers)?;
-            }
-        }
-        writeln!(
-            f,
-            "\nA prediction is missed when the median is off by more than {:.0} % of it.",
-            100.0 * TIME_TOLERANCE
-        )
-    }
-
-    fn write_selection(&self, f: &mut Formatter<'_>, case: &str, workers: u16) -> fmt::Result {
-        let cold = self
-            .selection
-            .ns(case, workers)
-            .zip(self.selection.ns("empty", workers));
-        let warm = self
-            .selection
-            .warm_ns(case, workers)
-            .zip(self.selection.warm_ns("empty", workers));
-        let (Some((ns, empty)), Some((warm_ns, warm_empty))) = (cold, warm) else {
-            return Ok(());
-        };
-        let above = Spread::of_differences(ns, empty);
-        let predicted = predictions::selection_ns(case, workers);
-        let hit = predicted.is_some_and(|predicted| (above.median - predicted).abs() <= TIME_TOLERANCE * predicted);
-        let aim = predictions::selection_target_ns(case, workers);
-        writeln!(
-            f,
-            "| {workers} | {case} | {} | {} | {} | {} | {} | {} | {} |",
-            Spread::of(ns).shown(0),
-            above.shown(0),
-            predicted.map_or_else(|| "–".to_owned(), |predicted| format!("{predicted:.0}")),
-            document::foretold(hit),
-            aim.map_or_else(|| "–".to_owned(), |aim| format!("≤ {aim:.0}")),
-            aim.map_or("", |aim| document::reached(Some(above.median <= aim))),
-            Spread::of_differences(warm_ns, warm_empty).shown(0),
-        )
-    }
-
     fn write_programs(&self, f: &mut Formatter<'_>) -> fmt::Result {
         writeln!(f, "\n## All program time of a connection\n")?;
         writeln!(
@@ -212,9 +159,9 @@ impl Report {
         )?;
         writeln!(
             f,
-            "| policy | `select`: runs, ns per connection | `track`: runs, ns per connection |"
+            "| server | policy | `select`: runs, ns per connection | `track`: runs, ns per connection |"
         )?;
-        writeln!(f, "|---|---|---|")?;
+        writeln!(f, "|---|---|---|---|")?;
         for rate in &self.rates {
             if let Some((programs, connections)) = &rate.programs {
                 let shown = |used: Used| {
@@ -223,7 +170,8 @@ impl Report {
                 };
                 writeln!(
                     f,
-                    "| {} | {} | {} |",
+                    "| {} | {} | {} | {} |",
+                    rate.subject.name(),
                     rate.policy,
                     shown(programs.select),
                     shown(programs.track)

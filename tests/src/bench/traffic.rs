@@ -17,6 +17,15 @@ const THREADS: u8 = 4;
 /// How long a client waits for the answer: longer than any hiccup of the machine.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// What a connection is for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Exchange {
+    /// Sent once it is established.
+    pub(crate) request: &'static [u8],
+    /// What the answer begins with; the server closes after it.
+    pub(crate) answer: &'static [u8],
+}
+
 /// What one round did.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Round {
@@ -28,11 +37,11 @@ pub(crate) struct Round {
 ///
 /// # Errors
 /// The first connection that fails: a run with losses is not a measurement.
-pub(crate) fn run(server: SocketAddr, length: Duration) -> anyhow::Result<Round> {
+pub(crate) fn run(server: SocketAddr, exchange: Exchange, length: Duration) -> anyhow::Result<Round> {
     let started = Instant::now();
     let deadline = started + length;
     let clients: Vec<_> = (0..THREADS)
-        .map(|thread| thread::spawn(move || client(server, thread, deadline)))
+        .map(|thread| thread::spawn(move || client(server, exchange, thread, deadline)))
         .collect();
     let mut connections = 0;
     for client in clients {
@@ -47,29 +56,29 @@ pub(crate) fn run(server: SocketAddr, length: Duration) -> anyhow::Result<Round>
     })
 }
 
-fn client(server: SocketAddr, thread: u8, deadline: Instant) -> io::Result<u64> {
+fn client(server: SocketAddr, what: Exchange, thread: u8, deadline: Instant) -> io::Result<u64> {
     let mut count = 0;
     for last in (1..=250).cycle() {
         if Instant::now() >= deadline {
             break;
         }
-        exchange(server, Ipv4Addr::new(127, 0, 1 + thread, last))?;
+        exchange(server, what, Ipv4Addr::new(127, 0, 1 + thread, last))?;
         count += 1;
     }
     Ok(count)
 }
 
-fn exchange(server: SocketAddr, from: Ipv4Addr) -> io::Result<()> {
+fn exchange(server: SocketAddr, what: Exchange, from: Ipv4Addr) -> io::Result<()> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
     socket.set_linger(Some(Duration::ZERO))?;
     socket.set_read_timeout(Some(PATIENCE))?;
     socket.bind(&SocketAddr::from((from, 0)).into())?;
     socket.connect(&server.into())?;
     let mut stream = TcpStream::from(socket);
-    stream.write_all(b"?")?;
-    let mut answer = Vec::with_capacity(8);
+    stream.write_all(what.request)?;
+    let mut answer = Vec::with_capacity(512);
     stream.read_to_end(&mut answer)?;
-    if answer != b"." {
+    if !answer.starts_with(what.answer) {
         return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "no answer"));
     }
     Ok(())

@@ -5,6 +5,7 @@ use reuse_common::{
     client::{ClientKey, ClientMask, ClientRecord},
     limits::{MAX_INSTANCES, MAX_SLOTS},
     load::{LoadTable, Loads},
+    places::Places,
     rendezvous::Buckets,
     seats::{Membership, Seat},
 };
@@ -36,7 +37,8 @@ pub(crate) struct Kernel {
     tuning: Tuning,
     membership: Membership,
     buckets: Box<Buckets>,
-    /// In place of them, if the tuning wants another number.
+    places: Box<Places>,
+    /// In place of both, if the tuning wants another number.
     other_buckets: Option<OtherBuckets>,
     loads: Box<LoadTable>,
     clients: ClientTable,
@@ -58,6 +60,7 @@ impl Kernel {
             tuning,
             membership: Membership::EMPTY,
             buckets: Box::new(Buckets::EMPTY),
+            places: Box::new(Places::EMPTY),
             other_buckets: None,
             // SAFETY: a table of integers may be all zeroes.
             loads: unsafe { Box::<LoadTable>::new_zeroed().assume_init() },
@@ -78,6 +81,7 @@ impl Kernel {
         if matches!(self.chooser, Chooser::By(Policy::Hash | Policy::Sticky)) {
             let slots: Vec<_> = seats.iter().map(|seat| (seat.slot(), seat.share())).collect();
             self.buckets.assign(&slots);
+            *self.places = Places::new(&self.membership, &self.buckets);
             if self.tuning.bucket_bits != Tuning::REAL.bucket_bits {
                 let slots: Vec<u16> = seats.iter().map(Seat::slot).collect();
                 self.other_buckets = Some(OtherBuckets::new(self.tuning.bucket_bits, &slots));
@@ -165,7 +169,7 @@ impl Kernel {
             Chooser::Plain => ((u64::from(packet.hash) * u64::from(self.membership.count())) >> 32) as u32,
             Chooser::By(Policy::Hash) => match &self.other_buckets {
                 Some(buckets) => variant::by_hash(&self.membership, buckets, packet.hash),
-                None => choose::by_hash(&self.membership, &self.buckets, packet.hash),
+                None => choose::by_hash(&self.places, packet.hash),
             },
             Chooser::By(Policy::Sticky) => self.by_client(now_ns, packet.client),
             Chooser::By(policy @ (Policy::RoundRobin | Policy::LeastLoaded)) => {
@@ -206,11 +210,11 @@ impl Kernel {
         }
         let (loads, moment) = (self.loads(), self.tuning.moment(now_ns));
         let place = if self.tuning.chooses_as_the_real_one() {
-            choose::for_new_client(&self.membership, &self.buckets, loads, &key, moment)
+            choose::for_new_client(&self.membership, &self.places, loads, &key, moment)
         } else {
-            variant::for_new_client(&self.membership, &self.buckets, self.weighed(loads, now_ns), &key)
+            variant::for_new_client(&self.membership, &self.places, self.weighed(loads, now_ns), &key)
         };
-        let home = self.buckets.owner(key.hash(0));
+        let home = self.buckets.owner(key.hash(0) as u32);
         self.sticky.placed += 1;
         self.sticky.away_from_home += u64::from(self.membership.seat(place).slot() != home);
         place

@@ -5,7 +5,8 @@ use reuse_common::{
     client::ClientKey,
     limits::FULL_SCAN,
     load::{Loads, Moment, PENDING_AT_MOST, QUEUE_WEIGHT},
-    rendezvous::{BUCKETS, Buckets, mix},
+    places::Places,
+    rendezvous::{BUCKETS, mix},
     seats::Membership,
 };
 
@@ -138,7 +139,7 @@ pub(crate) fn by_load(membership: &Membership, weighed: Weighed<'_>, random: u32
         .map_or(0, |(place, _)| place)
 }
 
-/// [`Buckets`] of another number, for slots without shares.
+/// [`Buckets`](reuse_common::rendezvous::Buckets) of another number, for slots without shares.
 #[derive(Debug, Default)]
 pub(crate) struct OtherBuckets {
     slots: Vec<u16>,
@@ -153,8 +154,8 @@ impl OtherBuckets {
         }
     }
 
-    fn owner(&self, key: u64) -> u16 {
-        self.slots[key as usize & (self.slots.len() - 1)]
+    fn owner(&self, hash: u32) -> u16 {
+        self.slots[(hash >> (u32::BITS - self.slots.len().ilog2())) as usize]
     }
 }
 
@@ -164,10 +165,8 @@ const fn score(bucket: u64, slot: u16) -> u64 {
 
 /// [`reuse_common::choose::by_hash`].
 pub(crate) fn by_hash(membership: &Membership, buckets: &OtherBuckets, hash: u32) -> u32 {
-    let key = mix(u64::from(hash));
-    membership
-        .place_of(buckets.owner(key))
-        .unwrap_or_else(|| scale((key >> 32) as u32, membership.count()))
+    // Nobody is an owner here who has no seat.
+    membership.place_of(buckets.owner(hash)).unwrap_or(0)
 }
 
 /// How many other buckets a new client tries.
@@ -180,16 +179,13 @@ const SLACK: u32 = 8;
 /// [`reuse_common::choose::for_new_client`].
 pub(crate) fn for_new_client(
     membership: &Membership,
-    buckets: &Buckets,
+    places: &Places,
     weighed: Weighed<'_>,
     client: &ClientKey,
 ) -> u32 {
     let bound = bound(membership, weighed);
     for attempt in 0..STICKY_ATTEMPTS {
-        let key = client.hash(attempt);
-        let place = membership
-            .place_of(buckets.owner(key))
-            .unwrap_or_else(|| scale((key >> 32) as u32, membership.count()));
+        let place = places.of(client.hash(attempt) as u32);
         let is_shared = place >= membership.free();
         let may_take = !is_shared && weighed.loads.established(membership.seat(place).instance()) <= bound;
         if may_take || (is_shared && attempt == 0) {
@@ -226,6 +222,7 @@ mod tests {
         Share, choose,
         client::ClientMask,
         load::{LoadTable, epoch},
+        rendezvous::Buckets,
         seats::Seat,
     };
 
@@ -269,6 +266,7 @@ mod tests {
             } else {
                 &shares
             });
+            let places = Box::new(Places::new(&membership, &buckets));
             // Few have more selections than may count.
             let crowd = random.u32(0..if slots.len() <= 20 { 400 } else { 60 });
             for _ in 0..membership.count() * crowd {
@@ -294,8 +292,8 @@ mod tests {
                 );
                 let client = ClientKey::from_v4(draw, &ClientMask::new(32, 64));
                 assert_eq!(
-                    for_new_client(&membership, &buckets, weighed, &client),
-                    choose::for_new_client(&membership, &buckets, loads, &client, moment)
+                    for_new_client(&membership, &places, weighed, &client),
+                    choose::for_new_client(&membership, &places, loads, &client, moment)
                 );
             }
         }
@@ -307,12 +305,10 @@ mod tests {
         let membership = Membership::new(slots.iter().map(|&slot| Seat::new(slot, slot + 1, 1)));
         let mut buckets = Box::new(Buckets::EMPTY);
         buckets.assign(&slots.map(|slot| (slot, None)));
+        let places = Places::new(&membership, &buckets);
         let other = OtherBuckets::new(Tuning::REAL.bucket_bits, &slots);
-        for hash in (0..1_000_000).step_by(7) {
-            assert_eq!(
-                by_hash(&membership, &other, hash),
-                choose::by_hash(&membership, &buckets, hash)
-            );
+        for hash in (0..u32::MAX).step_by(1 << 14) {
+            assert_eq!(by_hash(&membership, &other, hash), choose::by_hash(&places, hash));
         }
     }
 

@@ -12,15 +12,12 @@ const PROGRAMS: [(&str, &str); 3] = [
     ("/usr/bin/gunicorn", "gunicorn"),
 ];
 
-/// PM2 has a folder of its own, so that the tests need not install it.
-const PACKAGES: &str = "tests/servers/bench-peers";
-
 /// Installs what is missing, and lets none of it start as a service.
 ///
 /// # Errors
 /// Names what is missing where there is no apt; when apt or npm fails.
 pub(crate) fn install(workspace: &Workspace) -> Result<()> {
-    machine::install_packages(workspace, PACKAGES)?;
+    machine::install_packages(workspace, machine::PEERS)?;
     let missing: Vec<&str> = PROGRAMS
         .into_iter()
         .filter(|(program, _)| !Path::new(program).exists())

@@ -6,7 +6,7 @@ use crate::clock;
 use crate::document::{Document, Setting, Target, foretold};
 use crate::predictions::{IDLE_CPU_TARGET_PERCENT, IDLE_MEMORY_TARGET_MB, idle};
 use crate::process::{cpu_seconds, status_number};
-use crate::server;
+use crate::server::Subject;
 use crate::spread::Spread;
 
 const SIZES: [usize; 2] = [4, 64];
@@ -47,7 +47,7 @@ pub(crate) fn measure(setting: &Setting) -> anyhow::Result<()> {
 fn controller(workers: usize, seconds: u32) -> anyhow::Result<Measured> {
     eprintln!("    {workers} workers");
     let count = workers.to_string();
-    let command = server::command(([127, 0, 0, 1], 8100).into())?;
+    let command = Subject::Bare.command(([127, 0, 0, 1], 8100).into())?;
     let app = App::run(&["--workers", &count, "--policy", "least-loaded"], &command);
     let pid = app.status().pid;
     clock::sleep_until(clock::now_ns() + clock::nanoseconds(SETTLE_S));

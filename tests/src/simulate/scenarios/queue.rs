@@ -48,7 +48,7 @@ fn serial(service: Law, load: f64, effort: Effort) -> Setup {
 
 pub(super) fn run(effort: Effort) -> Section {
     let mut section = Section::new(
-        "What a connection in the accept queue counts (4)",
+        "What a connection in the accept queue counts (1)",
         "nothing is gained for servers of one connection at a time, where all but one of a worker's connections are queued anyway; something is where most open \
          connections are idle and a queue is the only sign that a worker is behind. Above 2 the 5 ms-old numbers begin to drive everybody the same way. (8 and 16 were added after the first run, the three exponential rows after the weight had become 4.)",
     );

@@ -1,0 +1,124 @@
+//! Where the kernel looks a key up: which place each bucket of the published membership stands for.
+//!
+//! The controller keeps whose a bucket is ([`Buckets`], by slot, so that a change moves no more than it must) and writes down here
+//! where that slot sits at present. So a look-up names the seat, and the kernel needs neither the slot nor a rule for what is missing.
+
+use crate::{
+    limits::MAX_SLOTS,
+    rendezvous::{BUCKETS, bucket},
+};
+#[cfg(not(target_arch = "bpf"))]
+use crate::{rendezvous::Buckets, seats::Membership};
+
+/// The place of each bucket's owner in the membership of the same buffer.
+#[repr(C, align(64))]
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Places {
+    places: [u8; BUCKETS],
+}
+
+impl Places {
+    /// Every bucket stands for the first place.
+    pub const EMPTY: Self = Self { places: [0; BUCKETS] };
+
+    /// Where the owners of the buckets sit. A bucket whose owner has no seat stands for any: they take turns, bucket by bucket. While
+    /// there is no seat at all, every bucket stands for the first place, which is empty then.
+    #[cfg(not(target_arch = "bpf"))]
+    pub fn new(membership: &Membership, buckets: &Buckets) -> Self {
+        let mut places = Self::EMPTY;
+        for (nth, (place, owner)) in places.places.iter_mut().zip(buckets.owners()).enumerate() {
+            let seat = membership
+                .place_of(owner)
+                .unwrap_or(nth as u32 % membership.count().max(1));
+            *place = u8::try_from(seat).expect("as many places as slots");
+        }
+        places
+    }
+
+    /// The place for a key with this hash, of whose bits [`bucket`] says which must be good. It is one of the membership's, unless this is
+    /// read while it is written: then it may be one without a seat, at which [`Membership::seat`](crate::seats::Membership::seat)
+    /// shows an empty one.
+    #[inline(always)]
+    pub const fn of(&self, hash: u32) -> u32 {
+        self.places[bucket(hash)] as u32
+    }
+}
+
+const _: () = assert!(
+    size_of::<Places>() == BUCKETS && MAX_SLOTS <= 256,
+    "a place fits into a byte"
+);
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{seats::Seat, share::Share};
+
+    fn slots(size: core::ops::Range<usize>) -> impl Strategy<Value = Vec<(u16, Option<Share>)>> {
+        // 0 is no share.
+        let share = prop_oneof![2 => Just(0), 1 => 1u16..2500].prop_map(Share::from_hundredths_of_a_percent);
+        prop::collection::btree_map(0u16..256, share, size).prop_map(|slots| slots.into_iter().collect())
+    }
+
+    fn membership(slots: &[(u16, Option<Share>)]) -> Membership {
+        Membership::new(
+            slots
+                .iter()
+                .map(|&(slot, share)| Seat::new(slot, slot + 1, 1).with_share(share)),
+        )
+    }
+
+    /// Hashes that hit every bucket once.
+    fn one_hash_each() -> impl Iterator<Item = u32> {
+        (0..BUCKETS as u32).map(|bucket| bucket << (32 - BUCKETS.ilog2()))
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(96))]
+
+        /// Of owners and seats any may be without the other: slots that came, went, or got a share in between.
+        #[test]
+        fn every_place_is_the_owners_or_anybodys(owners in slots(1..12), seated in slots(0..12), common in slots(0..12)) {
+            let with_common = |mut slots: Vec<(u16, Option<Share>)>| {
+                slots.retain(|(slot, _)| common.iter().all(|(other, _)| other != slot));
+                slots.extend(&common);
+                slots
+            };
+            let mut buckets = Box::new(Buckets::EMPTY);
+            buckets.assign(&with_common(owners));
+            let membership = membership(&with_common(seated));
+            let places = Places::new(&membership, &buckets);
+            for (hash, owner) in one_hash_each().zip(buckets.owners()) {
+                let place = places.of(hash);
+                prop_assert_eq!(owner, buckets.owner(hash));
+                prop_assert!(place < membership.count().max(1));
+                if let Some(own) = membership.place_of(owner) {
+                    prop_assert_eq!(place, own);
+                    prop_assert_eq!(membership.seat(place).slot(), owner);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_buckets_of_a_slot_without_a_seat_are_divided() {
+        let mut buckets = Box::new(Buckets::EMPTY);
+        buckets.assign(&[(9, None)]);
+        let places = Places::new(&membership(&[(1, None), (2, None), (3, None)]), &buckets);
+        let mut counts = [0; 3];
+        for hash in one_hash_each() {
+            counts[places.of(hash) as usize] += 1;
+        }
+        assert_eq!(counts, [BUCKETS / 3 + 1, BUCKETS / 3, BUCKETS / 3]);
+    }
+
+    #[test]
+    fn nobody_published_is_the_first_place_without_a_seat() {
+        let mut buckets = Box::new(Buckets::EMPTY);
+        buckets.assign(&[(9, None), (200, None)]);
+        assert!(Places::new(&Membership::EMPTY, &buckets) == Places::EMPTY);
+        assert_eq!(Membership::EMPTY.seat(0).listeners(), 0);
+    }
+}

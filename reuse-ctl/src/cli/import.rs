@@ -1,0 +1,30 @@
+//! `import FILE`: a PM2 ecosystem file as a `reuse.toml`, and what became of each of its options.
+
+use std::io::{self, Write as _};
+
+use serde::Serialize;
+
+use super::{Context, Failure, args, output};
+use crate::import::{self, Finding, Imported};
+
+pub(super) async fn run(context: &Context, arguments: &args::Import) -> Result<(), Failure> {
+    let file = &arguments.file;
+    let imported = import::import(file).await;
+    let Imported { toml, findings } = imported.map_err(|error| Failure::usage(error.to_string(), error.hint()))?;
+    if context.json {
+        return output::print_json(&output::Okay::new(Json {
+            toml: &toml,
+            options: &findings,
+        }));
+    }
+    output::print(&toml)?;
+    // Nobody may be there to read it: the file itself is what was asked for.
+    drop(io::stderr().write_all(import::to_text(&file.display().to_string(), &findings).as_bytes()));
+    Ok(())
+}
+
+#[derive(Serialize)]
+struct Json<'a> {
+    toml: &'a str,
+    options: &'a [Finding],
+}

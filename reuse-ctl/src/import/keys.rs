@@ -1,0 +1,177 @@
+//! Options that take more than a look into the table.
+
+use std::path::Path;
+
+use super::command::{self, Wanted};
+use super::error::ImportError;
+use super::surroundings::ScriptFile;
+use super::table::{Becomes, Row};
+use super::toml::Item;
+use super::translate::Draft;
+use super::value::Value;
+use super::verdict::{OFF, Verdict};
+use super::watch;
+use crate::api::commands::MAX_WORKERS;
+
+impl<'a> Draft<'a> {
+    pub(super) fn command(&mut self) -> Result<(), ImportError> {
+        let Some((written, script)) = self.options.found("script") else {
+            return Err(self
+                .options
+                .wrong("script", "it is missing: nothing says what is to run"));
+        };
+        let script = self.options.text(written, script)?;
+        let interpreter = match self.options.found("exec_interpreter") {
+            // What is empty or false means to PM2 that nothing is said.
+            None | Some((_, Value::Bool(false))) => None,
+            Some((_, Value::Text(text))) if text.is_empty() => None,
+            Some((written, value)) => Some(self.options.text(written, value)?),
+        };
+        let folder = self.options.value("cwd").and_then(Value::word).unwrap_or_default();
+        let look = |path: &Path| (self.around.look)(&Path::new(&folder).join(path));
+        if script == "serve" && interpreter.is_none() && look(Path::new("serve")) == ScriptFile::Absent {
+            self.serve();
+        } else {
+            let wanted = Wanted {
+                script: &script,
+                arguments: &self.options.words("args")?,
+                interpreter: interpreter.as_deref(),
+                interpreter_arguments: &self.options.words("node_args")?,
+                source_maps: self.options.value("source_map_support").and_then(Value::truth) == Some(true),
+            };
+            self.made = command::make(&wanted, &look);
+        }
+        self.app.set("command", Item::List(self.made.words.clone()));
+        Ok(())
+    }
+
+    /// PM2's own server of files.
+    pub(super) fn serve(&mut self) {
+        let folder = self
+            .options
+            .text_variable("PM2_SERVE_PATH")
+            .unwrap_or_else(|| ".".into());
+        let port = self
+            .options
+            .text_variable("PM2_SERVE_PORT")
+            .unwrap_or_else(|| "8080".into());
+        let words = [
+            "python3",
+            "-m",
+            "http.server",
+            port.as_str(),
+            "--directory",
+            folder.as_str(),
+        ];
+        self.made.words = words.map(str::to_owned).to_vec();
+        self.made.script_note = Some(
+            "PM2's own server of files is not here; Python's is in its place, without its password and single-page mode"
+                .into(),
+        );
+    }
+
+    pub(super) fn instances(&mut self, written: &str, value: &Value) -> Result<Verdict, ImportError> {
+        let all = self.around.processors;
+        let count = match value {
+            Value::Text(text) if text == "max" => 0,
+            _ => self.options.whole(written, value, -1024, i64::from(u16::MAX))?,
+        };
+        let most = i64::from(MAX_WORKERS);
+        Ok(match count {
+            0 => {
+                self.app.set("workers", Item::Text("max".into()));
+                Verdict::kept("workers")
+            }
+            1.. if count <= most => {
+                self.app.set("workers", Item::Whole(count));
+                Verdict::kept("workers")
+            }
+            1.. => {
+                self.app.set("workers", Item::Whole(most));
+                Verdict::changed("workers", format!("there are {most} at most"))
+            }
+            fewer => {
+                let count = (all + fewer).clamp(1, most);
+                self.app.set("workers", Item::Whole(count));
+                let why =
+                    format!("{fewer} is {count} on this machine, which has {all} processors; here it is a number");
+                Verdict::changed("workers", why)
+            }
+        })
+    }
+
+    pub(super) fn instance_variable(
+        &mut self,
+        row: &Row,
+        written: &str,
+        value: &Value,
+    ) -> Result<Verdict, ImportError> {
+        let name = self.options.text(written, value)?;
+        if name == "NODE_APP_INSTANCE" {
+            return Ok(Verdict::nothing("every worker has NODE_APP_INSTANCE anyway"));
+        }
+        if self.options.value("increment_var").is_some() {
+            let why = "`increment_var` has the only place for it; NODE_APP_INSTANCE has the worker's number";
+            return Ok(Verdict::nothing(why));
+        }
+        self.app.set("increment_var", Item::Text(format!("{name}=0")));
+        Ok(Verdict::usual(row))
+    }
+
+    pub(super) fn switch(&mut self, row: &Row, written: &str, value: &Value) -> Result<Verdict, ImportError> {
+        match value.truth() {
+            Some(false) => return Ok(Verdict::nothing(OFF)),
+            Some(true) => {}
+            None => return Err(self.options.wrong_kind(written, value, "true or false")),
+        }
+        if row.option == "wait_ready" {
+            self.app.set("ready", Item::Text("ipc".into()));
+        } else {
+            self.app.set("stop_message", Item::Truth(true));
+        }
+        Ok(Verdict::usual(row))
+    }
+
+    pub(super) fn duration(&mut self, row: &Row, written: &str, value: &Value) -> Result<Verdict, ImportError> {
+        let time_ms = self.options.whole(written, value, 0, 86_400_000)?;
+        let text = match time_ms % 1000 {
+            0 => format!("{}s", time_ms / 1000),
+            _ => format!("{time_ms}ms"),
+        };
+        let (Becomes::Kept(key) | Becomes::Changed(key, _)) = row.becomes else {
+            unreachable!("these have keys")
+        };
+        if key == "watch_delay" && !self.options.is_watched() {
+            return Ok(Verdict::nothing("nothing is watched"));
+        }
+        if key == "ready_timeout" && time_ms == 0 {
+            return Ok(Verdict::nothing(
+                "no time is no time to get ready in: the default stays",
+            ));
+        }
+        self.app.set(key, Item::Text(text));
+        Ok(Verdict::usual(row))
+    }
+
+    pub(super) fn ignored(&mut self, row: &Row, written: &str, value: &Value) -> Result<Verdict, ImportError> {
+        if !self.options.is_watched() {
+            return Ok(Verdict::nothing("nothing is watched"));
+        }
+        let ignored = watch::ignored(value).ok_or_else(|| {
+            self.options
+                .wrong_kind(written, value, "a text, a regular expression, or a list of them")
+        })?;
+        let lost = ignored.lost.join("/, /");
+        if ignored.globs.is_empty() {
+            return Ok(Verdict::nothing(match lost.as_str() {
+                "" => "the list is empty".to_owned(),
+                lost => format!("no glob says the same as /{lost}/: write one as `watch_ignore`"),
+            }));
+        }
+        self.app.set("watch_ignore", Item::List(ignored.globs));
+        Ok(match lost.as_str() {
+            "" => Verdict::usual(row),
+            lost => Verdict::changed("watch_ignore", format!("without /{lost}/: no glob says the same")),
+        })
+    }
+}

@@ -1,0 +1,65 @@
+//! What an app is called.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use super::error::ImportError;
+use super::options::Options;
+use super::value::Value;
+use super::verdict::Verdict;
+use crate::process::paths::{AppPaths, MAX_NAME_LEN};
+
+/// The name in the file, or that of the script; made one that an app can have, and that no other has.
+pub(super) fn choose(options: &Options<'_>, names: &mut BTreeSet<String>) -> Result<String, ImportError> {
+    let given = match options.found("name") {
+        Some((written, value)) => options.word(written, value)?,
+        None => {
+            let script = options.value("script").and_then(Value::word).unwrap_or_default();
+            let path = Path::new(&script);
+            path.file_stem().unwrap_or_default().to_string_lossy().into_owned()
+        }
+    };
+    let base = usable_name(&given);
+    let numbered = (2..).map(|number| format!("{base}-{number}"));
+    let name = std::iter::once(base.clone())
+        .chain(numbered)
+        .find(|name| !names.contains(name))
+        .expect("numbers have no end");
+    names.insert(name.clone());
+    Ok(name)
+}
+
+/// What is said of the option `name`, of which `chosen` was made.
+pub(super) fn verdict(value: &Value, chosen: &str) -> Verdict {
+    let given = value.word().unwrap_or_default();
+    if chosen == given {
+        Verdict::kept("name")
+    } else if chosen == usable_name(&given) {
+        Verdict::changed(
+            "name",
+            format!("{chosen:?}: a name has letters, digits, `.`, `_` and `-`"),
+        )
+    } else {
+        Verdict::changed("name", format!("{chosen:?}: another app has this name already"))
+    }
+}
+
+/// The name, with what an app's can't have replaced.
+fn usable_name(given: &str) -> String {
+    let letter = |letter: char| match letter {
+        letter if letter.is_ascii_alphanumeric() || matches!(letter, '.' | '_' | '-') => letter,
+        _ => '-',
+    };
+    let name: String = given.chars().map(letter).collect();
+    // A number may have to be put behind it.
+    let name: String = name
+        .trim_start_matches(['.', '-'])
+        .chars()
+        .take(MAX_NAME_LEN - 4)
+        .collect();
+    if AppPaths::new(&name).is_ok() {
+        name
+    } else {
+        "app".to_owned()
+    }
+}

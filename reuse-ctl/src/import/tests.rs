@@ -1,0 +1,326 @@
+//! Whole documents.
+
+use std::path::Path;
+
+use super::report::{Fate, to_text};
+use super::surroundings::{ScriptFile, Surroundings};
+use super::table::{Becomes, Place, TABLE};
+use super::translate::translate;
+use super::value::Value;
+use super::{ImportError, Imported};
+
+fn import(json: &str) -> Result<Imported, ImportError> {
+    let document: Value = serde_json::from_str(json).expect("JSON");
+    let around = Surroundings {
+        processors: 4,
+        look: Box::new(|path| match path.to_str() {
+            Some("server" | "deep/server") => ScriptFile::Program,
+            _ => ScriptFile::Absent,
+        }),
+    };
+    translate(Path::new("ecosystem.config.js"), &document, &around)
+}
+
+fn imported(json: &str) -> Imported {
+    import(json).expect(json)
+}
+
+fn refused(json: &str) -> String {
+    import(json).expect_err(json).to_string()
+}
+
+/// The fate and key of one option of the only app.
+fn fate(json: &str, option: &str) -> (Fate, Option<String>) {
+    let findings = imported(json).findings;
+    let finding = findings.iter().find(|finding| finding.option == option);
+    let finding = finding.unwrap_or_else(|| panic!("{option} is not in {findings:?}"));
+    assert!(
+        finding.fate == Fate::Kept || finding.why.is_some(),
+        "no reason: {finding:?}"
+    );
+    (finding.fate, finding.key.clone())
+}
+
+#[test]
+fn an_app_as_many_have_it() {
+    let imported = imported(
+        r#"{"apps":[{"name":"web","script":"./dist/server.js","instances":"max","exec_mode":"cluster",
+        "max_memory_restart":"300M","kill_timeout":3000,"wait_ready":true,"listen_timeout":10500,
+        "env":{"NODE_ENV":"development","PORT":3000,"OPTIONS":{"a":[1,null]},"DEBUG":false},"env_production":{"NODE_ENV":"production"},
+        "out_file":"./out.log","watch":false,"ignore_watch":["node_modules"],"cron_restart":"0 3 * * *","instnces":2}],
+        "deploy":{"production":{}}}"#,
+    );
+    insta::assert_snapshot!(imported.toml, @r#"
+    # From ecosystem.config.js, by `reuse-ctl import`.
+    name = "web"
+    command = ["node", "./dist/server.js"]
+    workers = "max"
+    pm2_compat = true
+    ready = "ipc"
+    ready_timeout = "10500ms"
+    stop_timeout = "3s"
+    max_memory = "300M"
+    cron = "0 3 * * *"
+
+    [env]
+    NODE_ENV = "development"
+    PORT = "3000"
+    OPTIONS = "{\"a\":[1,null]}"
+    DEBUG = "false"
+
+    [env.production]
+    NODE_ENV = "production"
+    "#);
+    insta::assert_snapshot!(to_text("ecosystem.config.js", &imported.findings), @r#"
+    ecosystem.config.js: 16 options: 6 kept, 4 changed, 5 not applicable, 1 unknown
+
+    web
+      kept            name
+      kept            script → command
+      kept            instances → workers
+      not applicable  exec_mode                        all workers share one port, whatever they are written in, and the app needs no cluster module for it
+      changed         max_memory_restart → max_memory  the new worker is ready before the old one ends, so nothing is lost
+      kept            kill_timeout → stop_timeout
+      changed         wait_ready → ready               "ipc": a worker that is not ready in time has failed; PM2 calls it online all the same
+      changed         listen_timeout → ready_timeout   a worker that is not ready by then has failed, and the old one stays; PM2 calls it online
+      kept            env
+      kept            env_production → env.production
+      not applicable  out_file                         each worker's output goes straight to its own file, rotated by size, or to the journal: `log`, `log_size`, `reuse-ctl logs`
+      not applicable  watch                            it is off, as it is without it
+      not applicable  ignore_watch                     nothing is watched
+      changed         cron_restart → cron              one worker after the other, and nothing is lost; PM2 restarts them all at once
+      unknown         instnces                         PM2 does not know it, and does nothing with it: is `instances` meant?
+
+    beside the apps
+      not applicable  deploy                           copying to other machines is not its job: your tool does that, then `reuse-ctl apply -f reuse.toml` over ssh
+    "#);
+}
+
+#[test]
+fn several_apps_are_tables_and_no_two_have_one_name() {
+    let imported = imported(
+        r#"[{"name":"my app","script":"main.py","args":"--port 1 'a b'","cwd":"/srv"},
+        {"name":"my app","script":"server","interpreter":"none","uid":33,"watch":["src"],"ignore_watch":"logs/","watch_delay":1500},
+        {"script":"npm run start","port":8080,"instance_var":"ID","shutdown_with_message":true}]"#,
+    );
+    insta::assert_snapshot!(imported.toml, @r#"
+    # From ecosystem.config.js, by `reuse-ctl import`.
+
+    [[app]]
+    name = "my-app"
+    command = ["python3", "main.py", "--port", "1", "a b"]
+    cwd = "/srv"
+    pm2_compat = true
+
+    [app.env]
+    PYTHONUNBUFFERED = "1"
+
+    [[app]]
+    name = "my-app-2"
+    command = ["./server"]
+    user = "33"
+    pm2_compat = true
+    watch = ["src"]
+    watch_ignore = ["logs"]
+    watch_delay = "1500ms"
+
+    [[app]]
+    name = "npm-run-start"
+    command = ["npm", "run", "start"]
+    pm2_compat = true
+    stop_message = true
+    increment_var = "ID=0"
+
+    [app.env]
+    PORT = "8080"
+    "#);
+    let names: Vec<_> = imported
+        .findings
+        .iter()
+        .filter(|finding| finding.option == "name")
+        .collect();
+    assert!(names.iter().all(|finding| finding.fate == Fate::Changed), "{names:?}");
+}
+
+#[test]
+fn every_row_with_a_key_sets_it() {
+    for row in TABLE.iter().filter(|row| row.place == Place::App) {
+        let (Becomes::Kept(key) | Becomes::Changed(key, _)) = row.becomes else {
+            continue;
+        };
+        let (option, value) = match row.option {
+            "env_*" => ("env_production", r#"{"A":"1"}"#),
+            "env" => ("env", r#"{"A":"1"}"#),
+            "wait_ready" | "shutdown_with_message" | "watch" | "source_map_support" => (row.option, "true"),
+            "instances" | "kill_timeout" | "listen_timeout" | "watch_delay" | "port" => (row.option, "3"),
+            "max_memory_restart" => (row.option, r#""3M""#),
+            "cron_restart" => (row.option, r#""* * * * *""#),
+            other => (other, r#""three""#),
+        };
+        let rest = match row.option {
+            "script" => "",
+            "ignore_watch" | "watch_delay" => r#","script":"x.js","watch":true"#,
+            _ => r#","script":"x.js""#,
+        };
+        let json = format!(r#"{{"apps":[{{"{option}":{value}{rest}}}]}}"#);
+        let (fate, at) = fate(&json, option);
+        assert!(matches!(fate, Fate::Kept | Fate::Changed), "{json}: {fate:?}");
+        let at = at.expect("a key");
+        assert!(at == key || (key == "env.*" && at == "env.production"), "{json}: {at}");
+        let text = imported(&json).toml;
+        let is_there = text.contains(&format!("\n{at} = ")) || text.contains(&format!("\n[{at}]\n"));
+        assert!(is_there, "{json} gives no {at}:\n{text}");
+    }
+}
+
+#[test]
+fn what_is_off_has_no_key() {
+    for option in [
+        r#""watch":false"#,
+        r#""wait_ready":false"#,
+        r#""shutdown_with_message":"false""#,
+        r#""cron_restart":0"#,
+        r#""source_map_support":false"#,
+        r#""ignore_watch":["x"]"#,
+        r#""watch_delay":100"#,
+        r#""instances":null"#,
+        r#""instance_var":"NODE_APP_INSTANCE""#,
+    ] {
+        let json = format!(r#"{{"script":"a.js",{option}}}"#);
+        let name = option.split('"').nth(1).expect("a name");
+        assert_eq!(fate(&json, name), (Fate::NotApplicable, None), "{option}");
+    }
+}
+
+#[test]
+fn of_two_names_of_one_option_one_counts_and_the_other_is_said() {
+    let json = r#"{"script":"a.js","exec":"b.js","cron":"1 * * * *","cron_restart":"2 * * * *"}"#;
+    let text = imported(json).toml;
+    assert!(
+        text.contains(r#"["node", "a.js"]"#) && text.contains(r#"cron = "2 * * * *""#),
+        "{text}"
+    );
+    assert_eq!(fate(json, "exec").0, Fate::NotApplicable);
+    assert_eq!(fate(json, "cron").0, Fate::NotApplicable);
+    assert_eq!(fate(json, "cron_restart").0, Fate::Changed);
+}
+
+#[test]
+fn instances_of_all_kinds() {
+    for (instances, workers) in [
+        ("0", "workers = \"max\""),
+        (r#""max""#, "workers = \"max\""),
+        ("-1", "workers = 3"),
+        ("-9", "workers = 1"),
+        (r#""2""#, "workers = 2"),
+        ("1000", "workers = 256"),
+    ] {
+        let text = imported(&format!(r#"{{"script":"a.js","instances":{instances}}}"#)).toml;
+        assert!(text.contains(workers), "{instances}: {text}");
+    }
+}
+
+#[test]
+fn what_pm2_does_not_know_is_said_with_what_is_meant() {
+    let findings =
+        imported(r#"{"apps":[{"script":"a.js","max_memory_restrt":"1G","container":true,"attach":true}],"app":1}"#)
+            .findings;
+    let of = |option: &str| {
+        let finding = findings.iter().find(|finding| finding.option == option).expect(option);
+        (finding.fate, finding.why.clone().expect("a reason"))
+    };
+    assert!(of("max_memory_restrt").1.contains("`max_memory_restart`"));
+    assert_eq!(of("max_memory_restrt").0, Fate::Unknown);
+    assert_eq!(of("app").0, Fate::Unknown);
+    assert!(of("app").1.contains("`apps`"));
+    assert_eq!(of("container").0, Fate::NotApplicable);
+    assert!(of("attach").1.contains("not take it from a file"));
+}
+
+#[test]
+fn nonsense_has_a_place() {
+    for (json, error) in [
+        ("{}", "ecosystem.config.js: it is empty: it has no apps"),
+        ("3", "ecosystem.config.js: it is a number, and has no apps"),
+        (r#"{"x":1}"#, "ecosystem.config.js: it has no `apps`"),
+        (
+            r#"{"apps":[]}"#,
+            "ecosystem.config.js: apps: it has no apps: the list is empty",
+        ),
+        (
+            r#"{"apps":[3]}"#,
+            "ecosystem.config.js: apps[0]: it is a number, not an app",
+        ),
+        (
+            r#"[{"name":"x"}]"#,
+            "ecosystem.config.js: [0].script: it is missing: nothing says what is to run",
+        ),
+        (
+            r#"{"apps":[{"script":"a.js"},{"script":"a.js","instances":"many"}]}"#,
+            "ecosystem.config.js: apps[1].instances: it is \"many\", and should be a whole number from -1024 to 65535",
+        ),
+        (
+            r#"{"script":"a.js","env":"X=1"}"#,
+            "ecosystem.config.js: env: it is \"X=1\", and should be an object of variables",
+        ),
+        (
+            r#"{"script":"a.js","env":{"production":1},"env_production":{"A":1}}"#,
+            "ecosystem.config.js: env_production: `env` has a variable \"production\" already, and both can't be `env.production`",
+        ),
+        (
+            r#"{"script":"a.js","max_memory_restart":"much"}"#,
+            "ecosystem.config.js: max_memory_restart: it is \"much\", and should be a number of bytes, or one with K, M or G: \"300M\"",
+        ),
+        (
+            r#"{"script":["a.js"]}"#,
+            "ecosystem.config.js: script: it is a list, and should be a text",
+        ),
+    ] {
+        assert_eq!(refused(json), error);
+    }
+}
+
+/// Every line of it is written from the table, so that neither goes without the other.
+#[test]
+fn the_manual_has_the_table() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/from-pm2.md");
+    let manual = std::fs::read_to_string(&path).expect("docs/from-pm2.md");
+    let (before, rest) = manual.split_once("<!-- table -->\n").expect("its beginning");
+    let (_, after) = rest.split_once("<!-- end of table -->").expect("its end");
+    let wanted = format!("{before}<!-- table -->\n{}<!-- end of table -->{after}", manual_table());
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::write(&path, &wanted).expect("docs/from-pm2.md can be written");
+    }
+    assert!(
+        manual == wanted || std::env::var_os("UPDATE_DOCS").is_some(),
+        "docs/from-pm2.md is behind import/table.rs: UPDATE_DOCS=1 cargo test -p reuse-ctl the_manual_has_the_table"
+    );
+}
+
+fn manual_table() -> String {
+    let mut text = String::new();
+    for (place, title) in [
+        (Place::App, "In an app"),
+        (Place::Top, "Beside the apps"),
+        (Place::CommandLine, "On PM2's command line only"),
+        (Place::Program, "In the options of `pm2.start()` only"),
+    ] {
+        text += &format!("\n### {title}\n\n| PM2 | here | |\n|---|---|---|\n");
+        for row in TABLE.iter().filter(|row| row.place == place) {
+            let names: Vec<String> = std::iter::once(&row.option)
+                .chain(row.aliases)
+                .map(|name| match place {
+                    Place::CommandLine => format!("`--{}`", name.replace('_', "-")),
+                    _ => format!("`{name}`"),
+                })
+                .collect();
+            let (key, why) = match row.becomes {
+                Becomes::Kept(key) => (format!("`{key}`"), "the same"),
+                Becomes::Changed(key, why) => (format!("`{key}`"), why),
+                Becomes::Nothing(why) => ("—".to_owned(), why),
+            };
+            text += &format!("| {} | {key} | {why} |\n", names.join(", "));
+        }
+    }
+    text + "\n"
+}

@@ -1,0 +1,49 @@
+//! What became of one option, before it is said of which app.
+
+use super::report::Fate;
+use super::table::{Becomes, Row};
+
+/// Said of an option that asks for what is so anyway.
+pub(super) const OFF: &str = "it is off, as it is without it";
+
+/// What became of one option.
+pub(super) struct Verdict {
+    pub(super) fate: Fate,
+    pub(super) key: Option<String>,
+    pub(super) why: Option<String>,
+}
+
+impl Verdict {
+    pub(super) fn kept(key: &str) -> Self {
+        Self {
+            fate: Fate::Kept,
+            key: Some(key.to_owned()),
+            why: None,
+        }
+    }
+
+    pub(super) fn changed(key: &str, why: impl Into<String>) -> Self {
+        Self {
+            fate: Fate::Changed,
+            key: Some(key.to_owned()),
+            why: Some(why.into()),
+        }
+    }
+
+    pub(super) fn nothing(why: impl Into<String>) -> Self {
+        Self {
+            fate: Fate::NotApplicable,
+            key: None,
+            why: Some(why.into()),
+        }
+    }
+
+    /// What the table says, in general.
+    pub(super) fn usual(row: &Row) -> Self {
+        match row.becomes {
+            Becomes::Kept(key) => Self::kept(key),
+            Becomes::Changed(key, why) => Self::changed(key, why),
+            Becomes::Nothing(why) => Self::nothing(why),
+        }
+    }
+}

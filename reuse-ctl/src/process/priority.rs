@@ -1,0 +1,69 @@
+//! The controller's own priority.
+//!
+//! A hung worker is noticed by looking every few milliseconds. Workers that saturate the processors would make those looks late, and that is
+//! when they are needed.
+
+use std::io;
+
+use nix::errno::Errno;
+
+/// Halfway to the highest: a waking controller runs before workers, and a person's shell with `nice -n -20` before it.
+const NICE: i32 = -10;
+
+/// `include/uapi/linux/sched.h`: what this thread starts gets the usual priority.
+const SCHED_FLAG_RESET_ON_FORK: u64 = 0x01;
+
+/// Lets this thread alone run before others: neither threads nor processes that it starts. Left as it is where the person who started it
+/// has chosen a priority.
+///
+/// # Errors
+/// EPERM without CAP_SYS_NICE, as in most containers: looks may be late then.
+pub fn prefer_this_thread() -> io::Result<()> {
+    // SAFETY: two numbers; which of -1 means an error is told by errno.
+    let nice = unsafe {
+        Errno::clear();
+        libc::getpriority(libc::PRIO_PROCESS, 0)
+    };
+    if nice != 0 {
+        return Ok(());
+    }
+    let attributes = libc::sched_attr {
+        size: u32::try_from(size_of::<libc::sched_attr>()).expect("56 bytes"),
+        sched_policy: libc::SCHED_OTHER.cast_unsigned(),
+        sched_flags: SCHED_FLAG_RESET_ON_FORK,
+        sched_nice: NICE,
+        sched_priority: 0,
+        sched_runtime: 0,
+        sched_deadline: 0,
+        sched_period: 0,
+    };
+    // SAFETY: the kernel reads as many bytes as the structure says that it has.
+    let code = unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const attributes, 0) };
+    Errno::result(code).map(drop).map_err(io::Error::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn nice() -> i32 {
+        // SAFETY: as above.
+        unsafe { libc::getpriority(libc::PRIO_PROCESS, 0) }
+    }
+
+    #[test]
+    fn it_is_this_threads_alone() {
+        let preferred = std::thread::spawn(|| {
+            prefer_this_thread().map(|()| {
+                let child = std::thread::spawn(nice).join().expect("it ends");
+                let process = std::process::Command::new("nice").output().expect("coreutils");
+                (nice(), child, String::from_utf8(process.stdout).expect("a number"))
+            })
+        });
+        match preferred.join().expect("it ends") {
+            Ok(seen) => assert_eq!(seen, (NICE, 0, "0\n".to_owned())),
+            Err(error) => assert_eq!(error.raw_os_error(), Some(libc::EPERM), "only for want of the right"),
+        }
+        assert_eq!(nice(), 0);
+    }
+}

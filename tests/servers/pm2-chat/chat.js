@@ -1,0 +1,9 @@
+// Chat: has each line stored, and tells the receiver what came of it.
+process.on('message', (packet) => {
+  if (packet.topic === 'chat:say') {
+    process.send({ type: 'db:store', data: { ...packet.data, text: packet.data.text.toUpperCase() } });
+  }
+  if (packet.topic === 'db:stored') {
+    process.send({ type: 'chat:said', data: packet.data });
+  }
+});
