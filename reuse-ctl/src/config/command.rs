@@ -14,7 +14,7 @@ use super::value::{a_kind, quoted};
 /// What a shell does with such a word, and we do not.
 const OPERATORS: [&str; 12] = ["&&", "||", "|", ";", "&", ">", ">>", "<", "2>", "2>&1", ">&2", "&>"];
 
-/// The command of an app whose file is in `folder`.
+/// The command of an app that works in `folder`.
 pub(super) fn words(value: &Spanned<DeValue<'_>>, folder: &Path) -> Result<Vec<OsString>, Problem> {
     let mut words = match value.get_ref() {
         DeValue::String(text) => split(text, value.span())?,

@@ -8,7 +8,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::command;
-use super::keys::{CWD, Key, Keys, Kind, NAME, Values};
+use super::keys::{CWD, Folders, Key, Keys, Kind, NAME, Values};
 use super::rivals;
 use super::source::{Problem, Source, SourceError, check_text};
 use super::value::{a_kind, text};
@@ -166,17 +166,19 @@ impl Described {
             span,
             is_named: table.contains_key(NAME),
         };
+        let cwd = table.get(CWD).and_then(|cwd| cwd.get_ref().as_str());
+        let folders = Folders::new(folder, cwd.map(OsStr::new));
         let mut entries: Vec<_> = table.iter().collect();
         entries.sort_by_key(|(name, _)| name.span().start);
         for (name, value) in entries {
             match name.get_ref().as_ref() {
-                COMMAND => match command::words(value, folder) {
+                COMMAND => match command::words(value, &folders.working) {
                     Ok(words) => described.command = Some(words),
                     Err(problem) => problems.push(problem),
                 },
                 ENV => described.variables = Variables::read(value, problems),
                 other => match keys.find(other) {
-                    Some(at) => described.value(at, &keys.all()[at], value, folder, keys, problems),
+                    Some(at) => described.value(at, value, &folders, keys, problems),
                     None if problems.len() > MANY => {}
                     None => problems.push(unknown(name.span(), other, keys)),
                 },
@@ -192,12 +194,12 @@ impl Described {
     fn value(
         &mut self,
         at: usize,
-        key: &Key,
         value: &Spanned<DeValue<'_>>,
-        folder: &Path,
+        folders: &Folders,
         keys: &Keys,
         problems: &mut Vec<Problem>,
     ) {
+        let key = &keys.all()[at];
         let items: Vec<&Spanned<DeValue<'_>>> = match (key.kind, value.get_ref()) {
             (Kind::Many, DeValue::Array(array)) => array.iter().collect(),
             _ => vec![value],
@@ -212,7 +214,7 @@ impl Described {
             return;
         }
         for item in items {
-            match judged(key, item, folder, keys) {
+            match judged(key, item, folders, keys) {
                 Ok(Some(text)) => {
                     self.values[at].push(text);
                     self.spans[at].push(item.span());
@@ -278,7 +280,7 @@ fn unknown(span: Range<usize>, name: &str, keys: &Keys) -> Problem {
 }
 
 /// The value as it would be typed; `None` for a flag that is not set.
-fn judged(key: &Key, item: &Spanned<DeValue<'_>>, folder: &Path, keys: &Keys) -> Result<Option<OsString>, Problem> {
+fn judged(key: &Key, item: &Spanned<DeValue<'_>>, folders: &Folders, keys: &Keys) -> Result<Option<OsString>, Problem> {
     let wrong_type = |wanted: &str| {
         let error = format!("`{}` is {wanted}, not {}", key.name, a_kind(item.get_ref()));
         Problem::new(item.span(), error, key.hint())
@@ -299,7 +301,7 @@ fn judged(key: &Key, item: &Spanned<DeValue<'_>>, folder: &Path, keys: &Keys) ->
     };
     keys.judge(key, &value)
         .map_err(|(error, hint)| Problem::new(item.span(), error, hint))?;
-    let value = key.absolute(value, folder);
+    let value = key.absolute(value, folders);
     on_disk(key, &value).map_err(|(error, hint)| Problem::new(item.span(), error, hint))?;
     Ok(Some(value))
 }

@@ -17,6 +17,9 @@ pub(super) const EXCLUDED: [&str; 6] = ["detach", "detached", "verbose", "file",
 /// The option with the app's folder: it has a default that depends on where one is.
 pub(super) const CWD: &str = "cwd";
 
+/// The option with what is watched.
+const WATCH: &str = "watch";
+
 /// The option with the app's name.
 pub(super) const NAME: &str = "name";
 
@@ -182,11 +185,34 @@ impl Key {
     }
 
     /// The value as the controller gets it: paths are absolute, so that it does not matter where it runs.
-    pub(super) fn absolute(&self, value: OsString, folder: &Path) -> OsString {
-        if self.is_path && !value.is_empty() {
-            absolute(&value, folder).into()
+    pub(super) fn absolute(&self, value: OsString, folders: &Folders) -> OsString {
+        if !self.is_path || value.is_empty() {
+            return value;
+        }
+        let folder = if self.name == WATCH {
+            &folders.working
         } else {
-            value
+            &folders.here
+        };
+        absolute(&value, folder).into()
+    }
+}
+
+/// What relative paths are relative to.
+#[derive(Debug)]
+pub(super) struct Folders {
+    /// The folder of the file, or the one in which a command is typed.
+    pub(super) here: PathBuf,
+    /// The app's working folder: for its program and for what is watched.
+    pub(super) working: PathBuf,
+}
+
+impl Folders {
+    /// With `cwd` as it was said.
+    pub(super) fn new(here: &Path, cwd: Option<&OsStr>) -> Self {
+        Self {
+            here: here.to_owned(),
+            working: cwd.map_or_else(|| here.to_owned(), |cwd| absolute(cwd, here)),
         }
     }
 }

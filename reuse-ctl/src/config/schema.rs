@@ -27,7 +27,7 @@ fn schema() -> Value {
     json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "reuse.toml",
-        "description": "Apps for reuse-ctl: one, with its keys at the top, or several as [[app]], each with a name. Relative paths are relative to the file's folder.",
+        "description": "Apps for reuse-ctl: one, with its keys at the top, or several as [[app]], each with a name. Relative paths are relative to the file's folder; those of command and watch to cwd, which is that folder unless it is said.",
         "if": { "required": ["app"] },
         "then": {
             "type": "object",

@@ -6,7 +6,7 @@ use std::path::Path;
 use clap::{CommandFactory as _, Parser as _};
 use serde::{Deserialize, Serialize};
 
-use super::keys::{CWD, Keys, Values};
+use super::keys::{CWD, Folders, Keys, Values};
 use crate::cli::args::{Arguments, Verb};
 use crate::cli::{Failure, run};
 use crate::options::RunOptions;
@@ -30,13 +30,16 @@ impl AppSpec {
     /// Options are in one order, whatever order they were typed in, and without those that are about this one call (`--detach`, `-v`).
     pub(crate) fn typed(raw: &[OsString], folder: Option<&Path>) -> Self {
         let keys = Keys::new();
-        let Said { mut values, command } = Said::read(&keys, raw, folder);
         let cwd = keys.find(CWD).expect("an option of run");
-        if let (true, Some(folder)) = (values[cwd].is_empty(), folder) {
-            values[cwd].push(folder.into());
+        let mut said = Said::read(&keys, raw);
+        if let Some(folder) = folder {
+            said.make_absolute(&keys, folder, None);
+            if said.values[cwd].is_empty() {
+                said.values[cwd].push(folder.into());
+            }
         }
         Self {
-            arguments: keys.arguments(&values, &command),
+            arguments: keys.arguments(&said.values, &said.command),
             variables: Vec::new(),
         }
     }
@@ -44,9 +47,17 @@ impl AppSpec {
     /// The same with the options that were typed (as for [`AppSpec::typed`]) in the place of its own.
     pub(crate) fn with_typed(&self, raw: &[OsString], folder: Option<&Path>) -> Self {
         let keys = Keys::new();
-        let Said { mut values, command } = Said::read(&keys, &self.line(), None);
-        let typed = Said::read(&keys, raw, folder).values;
-        for (own, typed) in values.iter_mut().zip(typed).filter(|(_, typed)| !typed.is_empty()) {
+        let cwd = keys.find(CWD).expect("an option of run");
+        let Said { mut values, command } = Said::read(&keys, &self.line());
+        let mut typed = Said::read(&keys, raw);
+        if let Some(folder) = folder {
+            typed.make_absolute(&keys, folder, values[cwd].first().map(OsString::as_os_str));
+        }
+        for (own, typed) in values
+            .iter_mut()
+            .zip(typed.values)
+            .filter(|(_, typed)| !typed.is_empty())
+        {
             *own = typed;
         }
         Self {
@@ -58,7 +69,7 @@ impl AppSpec {
     /// The options that were typed behind `run`, by their keys.
     pub(crate) fn typed_keys(raw: &[OsString]) -> Vec<String> {
         let keys = Keys::new();
-        let values = Said::read(&keys, raw, None).values;
+        let values = Said::read(&keys, raw).values;
         let typed = keys.all().iter().zip(values).filter(|(_, values)| !values.is_empty());
         typed.map(|(key, _)| key.long.clone()).collect()
     }
@@ -92,20 +103,12 @@ struct Said {
 }
 
 impl Said {
-    /// Paths are made absolute if a folder is given.
-    fn read(keys: &Keys, line: &[OsString], folder: Option<&Path>) -> Self {
+    fn read(keys: &Keys, line: &[OsString]) -> Self {
         let matches = Arguments::command()
             .try_get_matches_from(line)
             .expect("it was parsed already");
         let matches = matches.subcommand_matches("run").expect("it is a run");
-        let mut values = keys.typed(matches);
-        if let Some(folder) = folder {
-            for (key, values) in keys.all().iter().zip(&mut values) {
-                for value in values {
-                    *value = key.absolute(std::mem::take(value), folder);
-                }
-            }
-        }
+        let values = keys.typed(matches);
         let command = matches
             .get_raw("command")
             .into_iter()
@@ -113,6 +116,17 @@ impl Said {
             .map(OsStr::to_owned)
             .collect();
         Self { values, command }
+    }
+
+    /// `folder` is where it was typed, `cwd` the working folder if none was.
+    fn make_absolute(&mut self, keys: &Keys, folder: &Path, cwd: Option<&OsStr>) {
+        let typed = keys.find(CWD).and_then(|cwd| self.values[cwd].first());
+        let folders = Folders::new(folder, typed.map(OsString::as_os_str).or(cwd));
+        for (key, values) in keys.all().iter().zip(&mut self.values) {
+            for value in values {
+                *value = key.absolute(std::mem::take(value), &folders);
+            }
+        }
     }
 }
 

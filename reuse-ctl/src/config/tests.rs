@@ -108,13 +108,16 @@ fn several_apps() {
     let apps = folder
         .load(
             "[[app]]\nname = 'web'\ncommand = ['node', 'server.js']\nport = 80\nenv = { A = 1, production = { A = 2 } }\n\
-             [[app]]\nname = 'api'\ncommand = 'python3 app.py'\ncwd = 'api'\nlisten = ['127.0.0.1:81']\n",
+             [[app]]\nname = 'api'\ncommand = './app.py'\ncwd = 'api'\nwatch = 'src'\nlisten = ['127.0.0.1:81']\n",
         )
         .expect("right");
     let names: Vec<&str> = apps.iter().map(|app| app.name.as_str()).collect();
     assert_eq!(names, ["web", "api"]);
     let cwd = |app: &NamedSpec| app.spec.resolve().expect("right").cwd.expect("always");
     assert_eq!((cwd(&apps[0]), cwd(&apps[1])), (folder.0.clone(), folder.0.join("api")));
+    let api = apps[1].spec.resolve().expect("right");
+    assert_eq!(api.command, [folder.0.join("api/app.py")]);
+    assert_eq!(api.recycle.watch.expect("it is said").paths, [folder.0.join("api/src")]);
     let production = load(&folder.0.join("reuse.toml"), Some("production")).expect("one app has it");
     assert_eq!(production[0].spec.variables, words("A 2"));
     assert_eq!(production[1], apps[1]);
@@ -139,7 +142,7 @@ fn what_is_typed_wins_over_the_file() {
     let apps = folder
         .load("command = 'node x'\nworkers = 2\nport = [1, 2]\npolicy = 'hash'\n")
         .expect("right");
-    let raw = words("reuse-ctl run -f reuse.toml -v --port 3 --workers 5 --cwd sub");
+    let raw = words("reuse-ctl run -f reuse.toml -v --port 3 --workers 5 --cwd sub --watch x --env-file y");
     let spec = apps[0].spec.with_typed(&raw, Some(Path::new("/srv")));
     let options = spec.resolve().expect("right");
     assert_eq!(
@@ -150,7 +153,15 @@ fn what_is_typed_wins_over_the_file() {
         (options.cwd, options.command),
         (Some("/srv/sub".into()), words("node x"))
     );
-    assert_eq!(AppSpec::typed_keys(&raw), ["workers", "port", "cwd"]);
+    assert_eq!(
+        options.recycle.watch.expect("it is said").paths,
+        [Path::new("/srv/sub/x")]
+    );
+    assert!(spec.arguments.contains(&"--env-file=/srv/y".into()));
+    assert_eq!(
+        AppSpec::typed_keys(&raw),
+        ["workers", "port", "watch", "cwd", "env-file"]
+    );
     assert_eq!(
         AppSpec::typed_keys(&words("reuse-ctl run -f x --env a -d -vv --json")),
         [""; 0]
