@@ -16,6 +16,13 @@ fn clap_finds_no_contradiction() {
 #[test]
 fn lines_that_are_right() {
     for line in [
+        "reuse-ctl run -f reuse.toml",
+        "reuse-ctl run -d -f x.toml --env production --name web --json",
+        "reuse-ctl check",
+        "reuse-ctl check -f x.toml --env production --json",
+        "reuse-ctl init",
+        "reuse-ctl init --name web -- node server.js -d",
+        "reuse-ctl schema",
         "reuse-ctl status",
         "reuse-ctl status --json --watch",
         "reuse-ctl --json --app shop status",
@@ -74,6 +81,8 @@ fn lines_that_are_wrong() {
         "reuse-ctl scale 1 2",
         "reuse-ctl run --workers 2",
         "reuse-ctl run ./server",
+        "reuse-ctl run -f x.toml -- ./server",
+        "reuse-ctl run --env production -- ./server",
         "reuse-ctl start",
         "reuse-ctl weight 3",
         "reuse-ctl weight all 5%",
@@ -156,6 +165,10 @@ fn help() {
 
     Commands:
       run      Start a command as a steered group of workers
+      check    Check a file for `run -f` and `apply`, and say what is in it; every error is shown at its
+               place
+      init     Write a reuse.toml for the server in this folder
+      schema   Print the JSON Schema of reuse.toml
       status   Show the workers: state, connections, queue, share
       ls       List the apps that run
       drain    Take workers out of the choice, and wait until nothing is left on them
@@ -222,15 +235,26 @@ fn help_of_run() {
                                      be refused [default: park] [possible values: park, refuse]
           --user <USER>              Run the workers as this user [default: the user who called sudo]
           --drain-timeout <TIME>     How long connections may take to end [default: 30s]
-          --stop-signal <SIGNAL>     Asks a worker to end [default: SIGTERM]
-          --stop-timeout <TIME>      How long a worker without connections may take to end before it is
-                                     killed [default: 10s]
-          --ready-timeout <TIME>     How long a worker may take until it listens [default: 30s]
           --control-group <GROUP>    Let this group use the control socket, too
       -d, --detach                   Return when all workers are active; the app goes on in the
                                      background
       -v, --verbose...               Log more; twice: also what the kernel program decides
       -h, --help                     Print help
+
+    Starting and ending workers:
+          --ready <listener|ipc|notify|http:/PATH>
+              When a worker is ready, once it listens: at once (listener), after process.send('ready')
+              (ipc), after READY=1 (notify), or when GET of this path is answered [default: listener]
+          --ready-timeout <TIME>
+              How long a worker may take until it is ready; then its start has failed [default: 30s]
+          --stop-signal <SIGNAL>
+              Asks a worker to end [default: SIGTERM]
+          --stop-message
+              Ask by the message "shutdown" (process.on('message')) instead of the signal
+          --stop-timeout <TIME>
+              How long a worker without connections may take to end before it is killed [default: 10s]
+          --pm2-compat
+              What apps made for PM2 expect: SIGINT, 1600ms to end, and its names in the environment
 
     Hung and unhealthy workers:
           --hung-after <TIME>          Withdraw a worker that accepts nothing for so long while
@@ -247,6 +271,36 @@ fn help_of_run() {
           --health-fails <N>           So many failed checks in a row make a worker unhealthy: it is
                                        withdrawn and replaced [default: 3]
           --health-passes <N>          So many passed checks in a row make it healthy again [default: 2]
+
+    Replacing workers that are well:
+          --max-memory <SIZE>    Replace a worker that uses more memory: 300M
+          --max-age <TIME>       Replace a worker that is older (give or take a tenth, so that they do
+                                 not all go at once)
+          --max-connections <N>  Replace a worker that has accepted more connections (give or take a
+                                 tenth)
+          --cron <EXPRESSION>    Replace all, one after the other, at these times: minute, hour, day,
+                                 month, weekday; with seconds before them if there are six
+          --watch <PATH>         Replace all when this file or folder changes, for development; may be
+                                 given several times
+          --watch-ignore <GLOB>  But not when this does; may be given several times [node_modules and
+                                 what begins with a dot never count]
+          --watch-delay <TIME>   Wait until nothing has changed for so long [default: 300ms]
+          --memory-limit <SIZE>  A worker may use so much memory at most, then the kernel ends it
+          --cpu-limit <CORES>    A worker may use so many cores at most: 0.5
+
+    Output of the workers:
+          --log <file|journald>  To a file for each worker, or to the journal [default: file]
+          --log-size <SIZE>      Rotate a log file that is larger [default: 32M]
+          --log-keep <N>         Keep so many rotated files of each [default: 1]
+
+    Environment of the workers:
+          --cwd <DIR>                     Run the command in this folder [default: the current one]
+          --env-file <FILE>               Take variables from this file: NAME=VALUE lines; may be given
+                                          several times, the last of a name counts
+          --increment-var <NAME[=FIRST]>  Give each worker the next number in this variable, from FIRST
+                                          on [default: from what it is, or 0]
+          --port-step <N>                 Add this to PORT from worker to worker, for apps whose workers
+                                          do not share a port [default: 0]
 
     Policy sticky:
           --sticky-prefix4 <BITS>      So many leading bits of an IPv4 address are one client [default:

@@ -6,15 +6,18 @@ mod abort;
 pub mod apps;
 pub mod args;
 mod canary;
-mod detach;
+mod check;
+pub(crate) mod detach;
 mod doctor;
 mod drain;
 mod events;
 pub mod failure;
 mod get;
 mod import;
+mod init;
 mod logs;
 mod ls;
+mod many;
 pub(crate) mod output;
 mod policy;
 mod progress;
@@ -23,6 +26,7 @@ mod reload;
 mod restart;
 pub mod run;
 mod scale;
+mod schema;
 mod send;
 mod sizes;
 pub(crate) mod status;
@@ -93,14 +97,20 @@ fn dispatch(Arguments { global, verb }: Arguments, raw: &[OsString]) -> Result<(
     };
     match verb {
         Verb::Run(arguments) => run::run(&context, *arguments, raw),
-        asking => {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()
-                .map_err(|error| Failure::failed(format!("epoll_create: {error}"), "see `ulimit -n`"))?;
-            runtime.block_on(ask(&context, asking))
-        }
+        Verb::Check(arguments) => check::run(&context, &arguments),
+        Verb::Init(arguments) => init::run(&context, &arguments),
+        Verb::Schema => schema::run(),
+        asking => block_on(ask(&context, asking))?,
     }
+}
+
+/// Runs what asks and waits.
+fn block_on<T>(future: impl Future<Output = T>) -> Result<T, Failure> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map(|runtime| runtime.block_on(future))
+        .map_err(|error| Failure::failed(format!("epoll_create: {error}"), "see `ulimit -n`"))
 }
 
 async fn ask(context: &Context, verb: Verb) -> Result<(), Failure> {
@@ -126,6 +136,7 @@ async fn ask(context: &Context, verb: Verb) -> Result<(), Failure> {
         Verb::Doctor(arguments) => doctor::run(context, &arguments).await,
         Verb::Demo(arguments) => crate::demo::run(context, &arguments).await,
         Verb::Run(_) => unreachable!("it makes its own runtime"),
+        Verb::Check(_) | Verb::Init(_) | Verb::Schema => unreachable!("they ask nobody"),
     }
 }
 

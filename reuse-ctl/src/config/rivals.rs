@@ -1,0 +1,131 @@
+//! When two apps would be in each other's way.
+
+use std::net::{IpAddr, SocketAddr};
+use std::ops::Range;
+
+use super::file::Described;
+use super::keys::{Keys, NAME};
+use super::source::{Problem, Source};
+
+/// Several apps have a name each.
+pub(super) fn names(apps: &[Described], keys: &Keys, source: &Source, problems: &mut Vec<Problem>) {
+    let mut seen: Vec<(&str, &Range<usize>)> = Vec::new();
+    for app in apps {
+        let Some((name, span)) = app.said(keys, NAME).next() else {
+            if apps.len() > 1 && !app.is_named {
+                problems.push(Problem::new(
+                    app.span.clone(),
+                    "this app has no `name`",
+                    "say one like name = \"web\": there are several apps",
+                ));
+            }
+            continue;
+        };
+        match seen.iter().find(|(other, _)| *other == name) {
+            Some((_, first)) => {
+                let hint = format!(
+                    "the other is in line {}: give each a name of its own",
+                    source.line(first.start)
+                );
+                problems.push(Problem::new(
+                    span.clone(),
+                    format!("two apps have the name {name:?}"),
+                    hint,
+                ));
+            }
+            None => seen.push((name, span)),
+        }
+    }
+}
+
+/// No two apps serve one port.
+pub(super) fn ports(apps: &[Described], keys: &Keys, source: &Source, problems: &mut Vec<Problem>) {
+    let mut seen: Vec<(usize, Port, &Range<usize>)> = Vec::new();
+    for (number, app) in apps.iter().enumerate() {
+        let said = app.said(keys, "port").chain(app.said(keys, "listen"));
+        for (port, span) in said.filter_map(|(text, span)| Some((Port::read(text)?, span))) {
+            let taken = seen
+                .iter()
+                .find(|(owner, other, _)| *owner != number && other.clashes(port));
+            match taken {
+                Some((owner, _, first)) => {
+                    let name = apps[*owner]
+                        .said(keys, NAME)
+                        .next()
+                        .map_or_else(|| "another app".to_owned(), |(name, _)| format!("{name:?}"));
+                    let error = format!(
+                        "port {} is served by {name} already, in line {}",
+                        port.number(),
+                        source.line(first.start)
+                    );
+                    problems.push(Problem::new(span.clone(), error, "two apps can't share a port"));
+                }
+                None => seen.push((number, port, span)),
+            }
+        }
+    }
+}
+
+/// What an app serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Port {
+    /// `port`: on whatever address the workers bind.
+    Any(u16),
+    /// `listen`.
+    On(SocketAddr),
+}
+
+impl Port {
+    /// A number, or an address with one.
+    fn read(text: &str) -> Option<Self> {
+        let number = text.parse().map(Self::Any).ok();
+        number.or_else(|| text.parse().map(Self::On).ok())
+    }
+
+    fn number(self) -> u16 {
+        match self {
+            Self::Any(port) => port,
+            Self::On(address) => address.port(),
+        }
+    }
+
+    /// Whether one of two apps could not listen there. `::` takes the port of every IPv4 address, too.
+    fn clashes(self, other: Self) -> bool {
+        if self.number() != other.number() {
+            return false;
+        }
+        let (Self::On(left), Self::On(right)) = (self, other) else {
+            return true;
+        };
+        let (left, right) = (left.ip(), right.ip());
+        let covers = |wide: IpAddr, narrow: IpAddr| wide.is_unspecified() && (wide.is_ipv6() || narrow.is_ipv4());
+        left == right || covers(left, right) || covers(right, left)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_port_is_for_one_app() {
+        for (left, right, clash) in [
+            ("80", "80", true),
+            ("80", "81", false),
+            ("80", "127.0.0.1:80", true),
+            ("127.0.0.1:80", "127.0.0.1:80", true),
+            ("127.0.0.1:80", "127.0.0.2:80", false),
+            ("127.0.0.1:80", "0.0.0.0:80", true),
+            ("127.0.0.1:80", "[::]:80", true),
+            ("0.0.0.0:80", "[::1]:80", false),
+            ("[::]:80", "[::1]:80", true),
+            ("[::1]:80", "127.0.0.1:80", false),
+            ("0.0.0.0:80", "0.0.0.0:81", false),
+        ] {
+            let port = |text: &str| Port::read(text).expect("a port");
+            assert_eq!(port(left).clashes(port(right)), clash, "{left} {right}");
+            assert_eq!(port(right).clashes(port(left)), clash, "{right} {left}");
+        }
+        assert_eq!(Port::read("x"), None);
+    }
+}
