@@ -212,18 +212,22 @@ fn help_of_run() {
     let mut command = Arguments::command().term_width(100);
     command.build();
     let run = command.find_subcommand_mut("run").expect("a verb");
-    insta::assert_snapshot!(run.render_help(), @r"
+    insta::assert_snapshot!(run.render_help(), @r#"
     Start a command as a steered group of workers
 
-    Usage: reuse-ctl run [OPTIONS] -- <CMD>...
+    Usage: reuse-ctl run [OPTIONS] [-- <CMD>...]
 
     Arguments:
-      <CMD>...  The command and its arguments
+      [CMD]...  The command and its arguments
 
     Options:
           --app <NAME>               Which app is meant, when more than one runs [env: REUSE_APP]
-          --name <APP>               The app's name [default: the command's file name]
+      -f, --file <FILE>              Take command and options of one or more apps from this file (see
+                                     `init`, `check`); options given here win over one app's
+          --env <NAME>               With --file: add the variables of its [env.NAME]
           --json                     Answer in JSON, errors too
+          --name <APP>               The app's name [default: the command's file name]; with --file:
+                                     only this one of its apps
           --workers <N|max>          How many workers, 1 to 256, or `max`: one per processor [default:
                                      1]
           --policy <POLICY>          hash, round-robin, least-loaded or sticky [default: least-loaded]
@@ -314,5 +318,6 @@ fn help_of_run() {
       sudo reuse-ctl run --workers 4 -- bun server.ts
       sudo reuse-ctl run --workers max --policy sticky --port 8080 -d -- node server.js
       sudo reuse-ctl run --listen 0.0.0.0:443 --user www -- ./server
-    ");
+      sudo reuse-ctl run -f reuse.toml --env production
+    "#);
 }
