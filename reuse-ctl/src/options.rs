@@ -10,6 +10,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use reuse_common::Policy;
 
+use crate::config::AppSpec;
 use crate::supervisor::interface::{HealthRules, HungRules};
 
 /// The app.
@@ -57,6 +58,9 @@ pub struct RunOptions {
     pub cwd: Option<PathBuf>,
     /// The command and its arguments; never empty.
     pub command: Vec<OsString>,
+    /// What the controller was started with, for those who ask what it would take to change it. Filled in on the way to the supervisor;
+    /// what [`AppSpec::resolve`] gives has none, so that two ways to say the same compare equal.
+    pub spec: AppSpec,
 }
 
 /// What happens to new connections while no worker is active

@@ -22,7 +22,7 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use super::commands::{self, BadRequest, WorkerVerb};
 pub use super::socket::{BindError, bind};
-use super::types::{ErrorKind, Event, Got, Reply, WORKER_HEADER};
+use super::types::{ErrorKind, Event, Got, Reply, SpecReply, WORKER_HEADER};
 use super::{Handle, Stopping};
 use crate::supervisor::interface::{Command, SlotId};
 
@@ -31,6 +31,9 @@ const LAST_ANSWERS: Duration = Duration::from_secs(1);
 
 /// The longest body that is read.
 const BODY_BYTES: usize = 64 * 1024;
+
+/// The same of a specification: environments can be large.
+const SPEC_BYTES: usize = 4 * 1024 * 1024;
 
 /// Events under way to one reader.
 const EVENT_BUFFER: usize = 64;
@@ -130,6 +133,10 @@ fn router(shared: Shared) -> axum::Router {
         )
         .route("/v1/workers/{id}/weight", worker(MethodFilter::PUT, WorkerVerb::Weigh))
         .route("/v1/workers/{id}/get", post(ask_worker))
+        .route(
+            "/v1/spec",
+            get(spec).put(apply).layer(DefaultBodyLimit::max(SPEC_BYTES)),
+        )
         .route("/v1/canary", post(canary))
         .route("/v1/canary/promote", post(whole(commands::promote)))
         .route("/v1/canary/abort", post(whole(commands::abort)))
@@ -177,6 +184,39 @@ async fn canary(State(shared): State<Shared>, ConnectInfo(Peer(peer)): ConnectIn
         Ok((share, request)) => shared.handle.canary(share, request).await,
         Err(refusal) => refusal.into(),
     })
+}
+
+async fn spec(State(shared): State<Shared>, ConnectInfo(Peer(peer)): ConnectInfo<Peer>) -> Response {
+    if !may_start_commands(peer, shared.owner, shared.handle.workers) {
+        return answer(not_yours(
+            "variables may be secrets: only root may read what the app was told to be, and its owner if the workers run as him",
+        ));
+    }
+    match shared.handle.spec().await {
+        Ok(spec) => Json(SpecReply { ok: true, spec }).into_response(),
+        Err(stopping) => answer(stopping.into()),
+    }
+}
+
+async fn apply(State(shared): State<Shared>, ConnectInfo(Peer(peer)): ConnectInfo<Peer>, body: Body) -> Response {
+    if !may_start_commands(peer, shared.owner, shared.handle.workers) {
+        return answer(not_yours(
+            "`apply` runs a command as the workers' user: only root may, and the app's owner if that is him",
+        ));
+    }
+    answer(match parsed(body, commands::spec) {
+        Ok(request) => shared.handle.apply(request).await,
+        Err(refusal) => refusal.into(),
+    })
+}
+
+fn not_yours(error: &str) -> Reply {
+    Reply {
+        error: Some(error.into()),
+        hint: Some("use sudo, or ask the app's owner".into()),
+        kind: Some(ErrorKind::Failed),
+        ..Reply::default()
+    }
 }
 
 async fn ask_worker(State(shared): State<Shared>, UrlPath(id): UrlPath<String>, body: Body) -> Response {
@@ -236,7 +276,7 @@ async fn status(State(shared): State<Shared>) -> Response {
 async fn unknown_path(uri: Uri) -> Response {
     answer(Reply {
         error: Some(format!("there is no {}", uri.path())),
-        hint: Some("the paths start with /v1/: status, workers, canary, reload, policy, stop, events".into()),
+        hint: Some("the paths start with /v1/: status, spec, workers, canary, reload, policy, stop, events".into()),
         kind: Some(ErrorKind::NotFound),
         ..Reply::default()
     })

@@ -3,6 +3,7 @@
 //! Parsing is pure; which app is meant is resolved afterwards ([`apps`]). Errors go up to `main` as a [`Failure`].
 
 mod abort;
+mod apply;
 pub mod apps;
 pub mod args;
 mod canary;
@@ -27,6 +28,7 @@ mod stop;
 pub(crate) mod table;
 pub(crate) mod terminal;
 mod undrain;
+mod unit;
 mod weight;
 
 use std::ffi::OsString;
@@ -90,6 +92,7 @@ fn dispatch(Arguments { global, verb }: Arguments, raw: &[OsString]) -> Result<(
     };
     match verb {
         Verb::Run(arguments) => run::run(&context, *arguments, raw),
+        Verb::Unit(arguments) => unit::run(&arguments),
         asking => {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
@@ -102,6 +105,7 @@ fn dispatch(Arguments { global, verb }: Arguments, raw: &[OsString]) -> Result<(
 
 async fn ask(context: &Context, verb: Verb) -> Result<(), Failure> {
     match verb {
+        Verb::Apply(arguments) => apply::run(context, &arguments).await,
         Verb::Status(arguments) => status::run(context, &arguments).await,
         Verb::Ls => ls::run(context).await,
         Verb::Drain(arguments) => drain::run(context, &arguments).await,
@@ -120,6 +124,7 @@ async fn ask(context: &Context, verb: Verb) -> Result<(), Failure> {
         Verb::Doctor(arguments) => doctor::run(context, &arguments).await,
         Verb::Demo(arguments) => crate::demo::run(context, &arguments).await,
         Verb::Run(_) => unreachable!("it makes its own runtime"),
+        Verb::Unit(_) => unreachable!("it asks nobody"),
     }
 }
 

@@ -8,6 +8,7 @@ use nix::sys::signal::Signal;
 
 use super::{Context, Failure, args, detach};
 use crate::api::commands::{self, MAX_WORKERS};
+use crate::config::AppSpec;
 use crate::options::{
     EnvironmentOptions, HealthCheck, HealthOptions, Increment, LimitOptions, LogOptions, ReadyKind, ReadyOptions,
     RecycleOptions, RunOptions, StickyOptions, StopOptions, WatchOptions,
@@ -107,6 +108,7 @@ pub fn resolve(arguments: args::Run) -> Result<RunOptions, Failure> {
         detached: arguments.detached,
         cwd: arguments.cwd,
         command: arguments.command,
+        spec: AppSpec::default(),
     };
     match options.listen.iter().find(|address| address.port() == 0) {
         Some(address) => Err(Failure::usage(
@@ -341,6 +343,7 @@ mod tests {
             verbosity: 0,
             detached: false,
             command: vec!["./bin/server".into(), "--port".into(), "1".into(), "-d".into()],
+            spec: AppSpec::default(),
         };
         assert_eq!(options, expected);
     }

@@ -44,23 +44,33 @@ impl Task {
         match ask {
             Ask::Status(reply) => self.status(reply),
             Ask::Command { command, reply } => self.request(command, reply),
-            Ask::Canary { share, request, reply } => match self.template.add_version(&request) {
+            Ask::Canary { share, request, reply } => match self.template.add_canary(&request, self.core.version()) {
                 Ok(version) => self.request(Command::Canary { share, version }, reply),
                 Err(refusal) => drop(reply.send(*refusal)),
             },
+            Ask::Spec(reply) => drop(reply.send(self.options().spec.clone())),
+            Ask::Apply { request, reply } => self.apply(request, reply),
             Ask::Get { slot, request, reply } => self.get(slot, &request, reply),
         }
     }
 
     fn request(&mut self, command: Command, reply: oneshot::Sender<Reply>) {
-        self.next_request += 1;
-        let id = RequestId(self.next_request);
+        let id = self.next_request_id();
         self.replies.insert(id, reply);
         self.feed(Input::Request { id, command });
     }
 
+    pub(super) fn next_request_id(&mut self) -> RequestId {
+        self.next_request += 1;
+        RequestId(self.next_request)
+    }
+
     pub(super) fn reply(&mut self, id: RequestId, reply: Reply) {
-        if let Some(waiting) = self.replies.remove(&id) {
+        if self.applying.as_ref().is_some_and(|applying| applying.waits_for(id)) {
+            self.on_step(reply);
+        } else if let Some(signal) = self.signalled.remove(&id) {
+            self.on_signal_answered(signal, &reply);
+        } else if let Some(waiting) = self.replies.remove(&id) {
             // The client has gone away; so be it, here and elsewhere.
             drop(waiting.send(reply));
         }

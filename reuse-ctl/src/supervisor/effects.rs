@@ -28,7 +28,7 @@ impl Task {
             Effect::Publish(published) => self.publish(&published),
             Effect::Terminate { instance } => {
                 if let Some(live) = self.live.get(&instance) {
-                    live.terminate(self.template.stop_signal);
+                    live.terminate(self.template.options(live.version).stop.signal);
                 }
                 self.look_now();
             }
@@ -99,6 +99,7 @@ impl Task {
         self.console.follow(slot, log.clone());
         let live = Live {
             slot,
+            version,
             row,
             cgroup: Arc::new(cgroup),
             process: Process::Launching,

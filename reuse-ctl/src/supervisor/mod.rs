@@ -8,6 +8,7 @@
 pub mod core;
 pub mod interface;
 
+mod apply;
 mod asks;
 mod cadence;
 mod connections;
@@ -21,6 +22,7 @@ pub mod leftovers;
 mod live;
 mod readiness;
 mod request;
+mod service;
 mod setup;
 mod signals;
 mod sockets;

@@ -13,11 +13,12 @@ use super::{
     console::Console,
     core::Core,
     diagnosis,
-    interface::Config,
+    interface::{Config, Rules},
     leftovers,
+    service::Service,
     signals::Signals,
     task::{Task, Upkeep},
-    template::{CommandLine, Template},
+    template::{Template, Version},
 };
 use crate::{
     api::{Handle, server},
@@ -80,6 +81,8 @@ async fn run_app(options: RunOptions) -> Result<(), Failure> {
     let upkeep = Upkeep {
         hung_after_ms: options.hung.hung_after_ms,
         health: options.health.clone(),
+        service: Service::from_environment()
+            .map_err(|error| Failure::failed(format!("NOTIFY_SOCKET: {error}"), "unset it if there is no service manager"))?,
     };
     let (mut task, happened) = Task::new(core, template, groups, diag, console, ends.events, upkeep);
     let finished = task.run(ends.asks, notices, happened, signals).await;
@@ -125,10 +128,7 @@ struct Prepared {
 
 fn prepare(options: &RunOptions, console: &Console) -> Result<Prepared, Failure> {
     doctor::required().map_err(|check| Failure::failed(format!("{}: {}", check.name, check.detail), check.remedy))?;
-    let cwd = std::env::current_dir()
-        .map_err(|error| Failure::failed(format!("the working folder: {error}"), "cd to one that exists"))?;
-    let command = CommandLine::resolve(options.command.clone(), cwd)
-        .map_err(|error| Failure::failed(error.to_string(), error.hint()))?;
+    let version = Version::resolve(options.clone())?;
     let identity =
         Identity::resolve(options.user.as_deref()).map_err(|error| Failure::failed(error.to_string(), error.hint()))?;
     if identity.runs_as_root() {
@@ -162,11 +162,8 @@ fn prepare(options: &RunOptions, console: &Console) -> Result<Prepared, Failure>
         identity,
         ports: options.ports.clone(),
         listen: options.listen.clone(),
-        stop_signal: options.stop.signal,
-        drain_timeout_ms: milliseconds(options.stop.drain_timeout),
-        ready_timeout: options.ready.timeout,
         paths,
-        versions: vec![command],
+        versions: vec![version],
         verbosity: options.verbosity,
     };
     Ok(Prepared {
@@ -277,16 +274,28 @@ fn service_ports(options: &RunOptions) -> Vec<u16> {
 
 fn machine_config(options: &RunOptions) -> Config {
     let ms = milliseconds;
+    let rules = rules(options);
     Config {
         workers: options.workers,
-        ready_timeout_ms: ms(options.ready.timeout),
-        drain_timeout_ms: ms(options.stop.drain_timeout),
-        stop_timeout_ms: ms(options.stop.timeout),
+        ready_timeout_ms: rules.ready_timeout_ms,
+        drain_timeout_ms: rules.drain_timeout_ms,
+        stop_timeout_ms: rules.stop_timeout_ms,
         backoff_min_ms: ms(BACKOFF.0),
         backoff_max_ms: ms(BACKOFF.1),
         crash_limit: CRASH_LIMIT,
         stable_ms: ms(STABLE),
         seed: fastrand::u64(..),
+        hung: rules.hung,
+        health: rules.health,
+    }
+}
+
+/// What the machine is told at the start, and again by `apply`.
+pub(super) fn rules(options: &RunOptions) -> Rules {
+    Rules {
+        ready_timeout_ms: milliseconds(options.ready.timeout),
+        drain_timeout_ms: milliseconds(options.stop.drain_timeout),
+        stop_timeout_ms: milliseconds(options.stop.timeout),
         hung: options.hung,
         health: options.health.as_ref().map(|health| health.rules),
     }

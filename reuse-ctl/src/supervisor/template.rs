@@ -1,8 +1,6 @@
 //! What workers are started from: what all of them share, and the versions of the command.
 
-use std::{ffi::OsString, net::SocketAddr, path::PathBuf, time::Duration};
-
-use nix::sys::signal::Signal;
+use std::{ffi::OsString, net::SocketAddr, path::PathBuf, sync::Arc};
 
 use super::{
     asks::refusal,
@@ -10,6 +8,8 @@ use super::{
 };
 use crate::{
     api::types::{CanaryRequest, ErrorKind, Reply},
+    cli::Failure,
+    options::RunOptions,
     process::{
         cgroup::{AppCgroup, InstanceCgroup},
         command::{self, CommandError, Search},
@@ -27,22 +27,24 @@ pub(super) struct Template {
     pub(super) identity: Identity,
     pub(super) ports: Vec<u16>,
     pub(super) listen: Vec<SocketAddr>,
-    pub(super) stop_signal: Signal,
-    pub(super) drain_timeout_ms: u64,
-    pub(super) ready_timeout: Duration,
     pub(super) paths: AppPaths,
     /// By [`VersionId`]; the first is that of `run`, and none is ever removed.
-    pub(super) versions: Vec<CommandLine>,
+    pub(super) versions: Vec<Version>,
     pub(super) verbosity: u8,
+}
+
+/// What an instance is started from, and all else that was said of the app then. What is changed without a new start (`apply`) is changed
+/// here, too.
+#[derive(Debug, Clone)]
+pub(super) struct Version {
+    pub(super) command: CommandLine,
+    pub(super) options: Arc<RunOptions>,
 }
 
 impl Template {
     /// How the shim makes one.
     pub(super) fn launch_spec(&self, slot: SlotId, version: VersionId, cgroup: &InstanceCgroup) -> LaunchSpec {
-        let command = usize::try_from(version.0)
-            .ok()
-            .and_then(|version| self.versions.get(version))
-            .expect("the machine names only versions that it was given");
+        let Version { command, options: _ } = self.version(version);
         LaunchSpec {
             app: self.app.clone(),
             slot: slot.0,
@@ -57,10 +59,41 @@ impl Template {
         }
     }
 
-    /// Finds the command of a canary, as `run` finds its own, and gives it a number.
-    pub(super) fn add_version(&mut self, request: &CanaryRequest) -> Result<VersionId, Box<Reply>> {
-        let home = &self.versions[0].cwd;
-        // A relative folder is relative to that of `run`; an absolute one stays as it is.
+    /// What the machine means by this number.
+    pub(super) fn version(&self, version: VersionId) -> &Version {
+        usize::try_from(version.0)
+            .ok()
+            .and_then(|version| self.versions.get(version))
+            .expect("the machine names only versions that it was given")
+    }
+
+    /// All that was said of it.
+    pub(super) fn options(&self, version: VersionId) -> &Arc<RunOptions> {
+        &self.version(version).options
+    }
+
+    /// What was said of it has changed, and nothing that its command was resolved from.
+    pub(super) fn replace_options(&mut self, version: VersionId, options: Arc<RunOptions>) {
+        let found = usize::try_from(version.0)
+            .ok()
+            .and_then(|version| self.versions.get_mut(version));
+        if let Some(found) = found {
+            found.options = options;
+        }
+    }
+
+    /// Gives it a number.
+    pub(super) fn push_version(&mut self, version: Version) -> VersionId {
+        let id = VersionId(u32::try_from(self.versions.len()).expect("people type them one by one"));
+        self.versions.push(version);
+        id
+    }
+
+    /// Finds the command of a canary, as `run` finds its own, and gives it a number. In all else it is as the version `like`.
+    pub(super) fn add_canary(&mut self, request: &CanaryRequest, like: VersionId) -> Result<VersionId, Box<Reply>> {
+        let like = self.version(like);
+        let home = &like.command.cwd;
+        // A relative folder is relative to the app's; an absolute one stays as it is.
         let cwd = request.cwd.as_ref().map_or_else(|| home.clone(), |cwd| home.join(cwd));
         if !cwd.is_dir() {
             return Err(refusal(
@@ -77,16 +110,45 @@ impl Template {
                 "reuse-ctl canary --weight 5% -- ./server-v2",
             ));
         }
+        let options = RunOptions {
+            cwd: Some(cwd.clone()),
+            command: args.clone(),
+            ..RunOptions::clone(&like.options)
+        };
         let command = CommandLine::resolve(args, cwd)
             .map_err(|error| refusal(ErrorKind::Failed, error.to_string(), &error.hint()))?;
-        let version = VersionId(u32::try_from(self.versions.len()).expect("people type them one by one"));
-        self.versions.push(command);
-        Ok(version)
+        let options = Arc::new(options);
+        Ok(self.push_version(Version { command, options }))
     }
 
     /// Whether a person wants only what matters.
     pub(super) fn quiet(&self) -> bool {
         self.verbosity == 0
+    }
+}
+
+impl Version {
+    /// Looks up what the options mean on this machine now: the working folder, the program.
+    ///
+    /// # Errors
+    /// Either is not there.
+    pub(super) fn resolve(options: RunOptions) -> Result<Self, Failure> {
+        let here = std::env::current_dir()
+            .map_err(|error| Failure::failed(format!("the working folder: {error}"), "cd to one that exists"))?;
+        let cwd = options.cwd.as_ref().map_or_else(|| here.clone(), |cwd| here.join(cwd));
+        if !cwd.is_dir() {
+            return Err(Failure::failed(
+                format!("there is no folder {}", cwd.display()),
+                "give the folder that the command is to run in: --cwd",
+            ));
+        }
+        let command = CommandLine::resolve(options.command.clone(), cwd.clone())
+            .map_err(|error| Failure::failed(error.to_string(), error.hint()))?;
+        let options = Arc::new(RunOptions {
+            cwd: Some(cwd),
+            ..options
+        });
+        Ok(Self { command, options })
     }
 }
 
