@@ -65,6 +65,10 @@ pub struct Global {
 pub enum Verb {
     Run(Box<Run>),
     Apply(Apply),
+    Check(Check),
+    Init(Init),
+    /// Print the JSON Schema of reuse.toml
+    Schema,
     Unit(Unit),
     Status(Status),
     /// List the apps that run
@@ -102,9 +106,16 @@ pub struct Doctor {
 Examples:
   sudo reuse-ctl run --workers 4 -- bun server.ts
   sudo reuse-ctl run --workers max --policy sticky --port 8080 -d -- node server.js
-  sudo reuse-ctl run --listen 0.0.0.0:443 --user www -- ./server")]
+  sudo reuse-ctl run --listen 0.0.0.0:443 --user www -- ./server
+  sudo reuse-ctl run -f reuse.toml --env production")]
 pub struct Run {
-    /// The app's name [default: the command's file name]
+    /// Take command and options of one or more apps from this file (see `init`, `check`); options given here win over one app's
+    #[arg(short, long, value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    /// With --file: add the variables of its [env.NAME]
+    #[arg(long, value_name = "NAME", requires = "file")]
+    pub env: Option<String>,
+    /// The app's name [default: the command's file name]; with --file: only this one of its apps
     #[arg(long, value_name = "APP")]
     pub name: Option<String>,
     /// How many workers, 1 to 256, or `max`: one per processor
@@ -246,8 +257,11 @@ pub struct Run {
     /// Set by `--detach` on the process it leaves in the background
     #[arg(long, hide = true)]
     pub detached: bool,
+    /// Set on a controller that was started from a file: the variables of its workers are on its standard input, where nobody else can read them
+    #[arg(long, hide = true)]
+    pub variables_on_stdin: bool,
     /// The command and its arguments
-    #[arg(last = true, required = true, value_name = "CMD")]
+    #[arg(last = true, required_unless_present = "file", conflicts_with = "file", value_name = "CMD")]
     pub command: Vec<OsString>,
 }
 
@@ -293,6 +307,32 @@ pub struct Unit {
     /// What would stand behind `reuse-ctl run`
     #[arg(last = true, required_unless_present = "file", value_name = "ARGUMENTS OF run")]
     pub run: Vec<OsString>,
+}
+
+/// Check a file for `run -f` and `apply`, and say what is in it; every error is shown at its place
+#[derive(Debug, Clone, Args)]
+pub struct Check {
+    /// The file
+    #[arg(short, long, value_name = "FILE", default_value = "reuse.toml")]
+    pub file: PathBuf,
+    /// With the variables of its [env.NAME]
+    #[arg(long, value_name = "NAME")]
+    pub env: Option<String>,
+}
+
+/// Write a reuse.toml for the server in this folder
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "\
+Examples:
+  reuse-ctl init
+  reuse-ctl init --name web -- node server.js")]
+pub struct Init {
+    /// The app's name [default: that of package.json, or the folder's]
+    #[arg(long, value_name = "APP")]
+    pub name: Option<String>,
+    /// The command and its arguments [default: guessed from what is in the folder]
+    #[arg(last = true, value_name = "CMD")]
+    pub command: Vec<String>,
 }
 
 /// Show the workers: state, connections, queue, share

@@ -1,11 +1,10 @@
-//! `run --detach`: the same command in a session of its own, and the wait until its workers are active.
+//! `run --detach`: a controller in a session of its own, and the wait until its workers are active.
 
-use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::Child;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
@@ -15,6 +14,7 @@ use super::table::counted;
 use super::{Context, Failure, output};
 use crate::api::client::Client;
 use crate::api::types::{ErrorKind, Status, WorkerState, WorkerStatus};
+use crate::config::{AppSpec, handover};
 use crate::options::RunOptions;
 
 const POLL: Duration = Duration::from_millis(50);
@@ -23,48 +23,59 @@ const SLACK: Duration = Duration::from_secs(30);
 /// How much of the controller's log is shown when it fails.
 const TAIL_LINES: usize = 20;
 
-pub(super) fn run(context: &Context, options: &RunOptions, raw: &[OsString]) -> Result<(), Failure> {
-    let mut log = ControllerLog::open(&options.name)?;
-    let mut child = spawn(raw, &log)?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| Failure::failed(format!("epoll_create: {error}"), "see `ulimit -n`"))?;
-    let status = runtime.block_on(ready(&mut child, &mut log, options))?;
-    if context.json {
-        #[derive(Serialize)]
-        struct Started {
-            app: String,
-            pid: u32,
-        }
-        return output::print_json(&output::Okay::new(Started {
-            app: status.app,
-            pid: status.pid,
-        }));
+/// An app that was started in the background; all its workers are active.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct Started {
+    /// Its name.
+    pub(crate) app: String,
+    /// Its controller.
+    pub(crate) pid: u32,
+    #[serde(skip)]
+    pub(crate) workers: usize,
+    /// What it serves, as shown to people.
+    #[serde(skip)]
+    pub(crate) addresses: Vec<String>,
+}
+
+impl Started {
+    /// One line for people.
+    pub(crate) fn to_line(&self) -> String {
+        let workers = counted(u64::try_from(self.workers).unwrap_or(u64::MAX), "worker");
+        format!("{} runs: {workers} on {}", self.app, self.addresses.join(" "))
     }
-    let addresses: Vec<_> = status.groups.iter().map(|group| group.addr.as_str()).collect();
-    let workers = counted(u64::try_from(status.workers.len()).unwrap_or(u64::MAX), "worker");
-    output::print(&format!("{} runs: {workers} on {}\n", status.app, addresses.join(" ")))
 }
 
-/// The same arguments, with `--detached` before the `--` that starts the command.
-fn background_arguments(raw: &[OsString]) -> Vec<OsString> {
-    let command = raw.iter().position(|argument| argument == "--").unwrap_or(raw.len());
-    let (own, command) = raw.split_at(command);
-    own.iter()
-        .skip(1)
-        .cloned()
-        .chain(["--detached".into()])
-        .chain(command.iter().cloned())
-        .collect()
+/// Starts one app in the background, and says how that went.
+pub(super) fn run(context: &Context, spec: &AppSpec, verbosity: u8) -> Result<(), Failure> {
+    let started = super::block_on(start(spec, verbosity))??;
+    if context.json {
+        return output::print_json(&output::Okay::new(started));
+    }
+    output::print(&format!("{}\n", started.to_line()))
 }
 
-fn spawn(raw: &[OsString], log: &ControllerLog) -> Result<Child, Failure> {
+/// Starts an app in the background and waits until all its workers are active.
+///
+/// # Errors
+/// It could not be started, a worker has failed, or a deadline passed.
+pub(crate) async fn start(spec: &AppSpec, verbosity: u8) -> Result<Started, Failure> {
+    let options = spec.resolve()?;
+    let mut log = ControllerLog::open(&options.name)?;
+    let mut child = spawn(spec, verbosity, &log)?;
+    let status = ready(&mut child, &mut log, &options).await?;
+    Ok(Started {
+        app: status.app,
+        pid: status.pid,
+        workers: status.workers.len(),
+        addresses: status.groups.into_iter().map(|group| group.addr).collect(),
+    })
+}
+
+fn spawn(spec: &AppSpec, verbosity: u8, log: &ControllerLog) -> Result<Child, Failure> {
     let failed = |call: &str, error: io::Error| {
         Failure::failed(format!("{call}: {error}"), "run it without --detach to see more")
     };
-    let mut command = Command::new("/proc/self/exe");
-    command.args(background_arguments(raw)).stdin(Stdio::null());
+    let mut command = handover::controller(spec, verbosity, true).map_err(|error| failed("memfd_create", error))?;
     command.stdout(log.file.try_clone().map_err(|error| failed("dup", error))?);
     command.stderr(log.file.try_clone().map_err(|error| failed("dup", error))?);
     // SAFETY: between fork and exec only setsid(2) is called, which is async-signal-safe and touches no memory.
@@ -193,13 +204,6 @@ fn last_words(text: &str, code: Option<i32>) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_command_keeps_its_own_options() {
-        let raw = ["reuse-ctl", "run", "-d", "--name", "a", "--", "x", "--", "-d"].map(OsString::from);
-        let expected = ["run", "-d", "--name", "a", "--detached", "--", "x", "--", "-d"].map(OsString::from);
-        assert_eq!(background_arguments(&raw), expected);
-    }
 
     #[test]
     fn the_controllers_own_words_are_passed_on() {

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::api::commands::BadRequest;
 use crate::api::types::{ErrorKind, Reply};
+use crate::config::Place;
 
 /// Why a verb did not do what it was asked for. `main` prints it and exits with the kind's code.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,8 +23,42 @@ pub struct Failure {
     pub output: Vec<String>,
     /// The workers that were changed all the same.
     pub workers: Box<[u16]>,
+    /// What only some failures have.
+    pub detail: Option<Box<Detail>>,
+}
+
+/// What only some failures have.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum Detail {
     /// The answer of a worker, if that is what failed: in JSON only, a person has seen it already.
-    pub answered: Option<Box<Answered>>,
+    Answered(Answered),
+    /// All that is wrong in a file, in its order. `error` and `hint` are those of the first.
+    Places {
+        /// Not empty.
+        places: Vec<Place>,
+    },
+    /// What became of each of several apps: in JSON only, a person has seen it already.
+    Apps {
+        /// In the order in which they were started.
+        apps: Vec<AppOutcome>,
+    },
+}
+
+/// What became of one of several apps.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct AppOutcome {
+    /// Its name.
+    pub app: String,
+    /// Its controller, if it runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pid: Option<u32>,
+    /// Why it does not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// What to do about that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
 }
 
 /// What a worker answered to `get`.
@@ -67,16 +102,32 @@ impl Failure {
             left,
             output,
             workers,
-            answered: None,
+            detail: None,
         }
     }
 
     /// For a person: the error, what to do next, and what else there is to know; every line is ended.
     pub fn to_text(&self) -> String {
-        let mut text = format!("reuse-ctl: {}\n", self.error);
+        let mut text = String::new();
         let mut line = |line: std::fmt::Arguments<'_>| writeln!(text, "{line}").expect("a string takes everything");
-        if !self.hint.is_empty() {
-            line(format_args!("  → {}", self.hint));
+        let places = match self.detail.as_deref() {
+            Some(Detail::Places { places }) => places.as_slice(),
+            _ => &[],
+        };
+        for place in places {
+            line(format_args!("reuse-ctl: {}", place.title()));
+            for excerpt in &place.excerpt {
+                line(format_args!("  {excerpt}"));
+            }
+            if !place.hint.is_empty() {
+                line(format_args!("  → {}", place.hint));
+            }
+        }
+        if places.is_empty() {
+            line(format_args!("reuse-ctl: {}", self.error));
+            if !self.hint.is_empty() {
+                line(format_args!("  → {}", self.hint));
+            }
         }
         for left in &self.left {
             line(format_args!("  left: {left}"));
@@ -109,7 +160,7 @@ impl Failure {
             #[serde(skip_serializing_if = "<[_]>::is_empty")]
             output: &'a [String],
             #[serde(flatten)]
-            answered: Option<&'a Answered>,
+            detail: Option<&'a Detail>,
         }
         let Self {
             kind,
@@ -118,7 +169,7 @@ impl Failure {
             left,
             output,
             workers,
-            answered,
+            detail,
         } = self;
         serde_json::to_string(&Json {
             ok: false,
@@ -128,7 +179,7 @@ impl Failure {
             left,
             workers,
             output,
-            answered: answered.as_deref(),
+            detail: detail.as_deref(),
         })
         .expect("plain data")
     }
@@ -147,7 +198,7 @@ impl From<Reply> for Failure {
             left: Box::default(),
             output: reply.output,
             workers: reply.workers.into(),
-            answered: None,
+            detail: None,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! `get ID PATH`: one HTTP request to one worker behind the shared port, and its answer as it came.
 
-use super::failure::Answered;
+use super::failure::{Answered, Detail};
 use super::{Context, Failure, apps, args, output};
 use crate::api::commands::check_path;
 use crate::api::types::{GetRequest, Got};
@@ -26,7 +26,7 @@ pub(super) async fn run(context: &Context, arguments: &args::Get) -> Result<(), 
         None if context.json => output::print_json(&output::Okay::new(answered(got))),
         None => Ok(()),
         Some(failure) => Err(Failure {
-            answered: Some(Box::new(answered(got))),
+            detail: Some(Box::new(Detail::Answered(answered(got)))),
             ..failure
         }),
     }
@@ -66,7 +66,7 @@ mod tests {
                 .all(|status| failure_of(2, &got(*status)).is_none())
         );
         let failure = Failure {
-            answered: Some(Box::new(answered(got(503)))),
+            detail: Some(Box::new(Detail::Answered(answered(got(503))))),
             ..failure_of(2, &got(503)).expect("an error")
         };
         insta::assert_snapshot!(failure.to_text(), @r"

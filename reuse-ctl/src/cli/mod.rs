@@ -7,13 +7,16 @@ mod apply;
 pub mod apps;
 pub mod args;
 mod canary;
-mod detach;
+mod check;
+pub(crate) mod detach;
 mod doctor;
 mod drain;
 pub mod failure;
 mod get;
+mod init;
 mod logs;
 mod ls;
+mod many;
 pub(crate) mod output;
 mod policy;
 mod progress;
@@ -22,6 +25,7 @@ mod reload;
 mod restart;
 pub mod run;
 mod scale;
+mod schema;
 mod sizes;
 pub(crate) mod status;
 mod stop;
@@ -93,14 +97,20 @@ fn dispatch(Arguments { global, verb }: Arguments, raw: &[OsString]) -> Result<(
     match verb {
         Verb::Run(arguments) => run::run(&context, *arguments, raw),
         Verb::Unit(arguments) => unit::run(&arguments),
-        asking => {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()
-                .map_err(|error| Failure::failed(format!("epoll_create: {error}"), "see `ulimit -n`"))?;
-            runtime.block_on(ask(&context, asking))
-        }
+        Verb::Check(arguments) => check::run(&context, &arguments),
+        Verb::Init(arguments) => init::run(&context, &arguments),
+        Verb::Schema => schema::run(),
+        asking => block_on(ask(&context, asking))?,
     }
+}
+
+/// Runs what asks and waits.
+fn block_on<T>(future: impl Future<Output = T>) -> Result<T, Failure> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map(|runtime| runtime.block_on(future))
+        .map_err(|error| Failure::failed(format!("epoll_create: {error}"), "see `ulimit -n`"))
 }
 
 async fn ask(context: &Context, verb: Verb) -> Result<(), Failure> {
@@ -124,7 +134,7 @@ async fn ask(context: &Context, verb: Verb) -> Result<(), Failure> {
         Verb::Doctor(arguments) => doctor::run(context, &arguments).await,
         Verb::Demo(arguments) => crate::demo::run(context, &arguments).await,
         Verb::Run(_) => unreachable!("it makes its own runtime"),
-        Verb::Unit(_) => unreachable!("it asks nobody"),
+        Verb::Check(_) | Verb::Init(_) | Verb::Schema | Verb::Unit(_) => unreachable!("they ask nobody"),
     }
 }
 

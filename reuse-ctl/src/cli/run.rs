@@ -1,14 +1,14 @@
 //! `run`: from the arguments to checked [`RunOptions`], and on to the supervisor, here or in the background.
 
 use std::ffi::{OsStr, OsString};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use super::{Context, Failure, args, detach};
+use super::{Context, Failure, args, detach, many};
 use crate::api::commands::{self, MAX_WORKERS};
-use crate::config::AppSpec;
+use crate::config::{self, AppSpec, NamedSpec, handover};
 use crate::options::{
     EnvironmentOptions, HealthCheck, HealthOptions, Increment, LimitOptions, LogOptions, ReadyKind, ReadyOptions,
     RecycleOptions, RunOptions, StickyOptions, StopOptions, WatchOptions,
@@ -36,14 +36,80 @@ pub(super) fn run(context: &Context, arguments: args::Run, raw: &[OsString]) -> 
             "name a new one with `--name APP`",
         ));
     }
-    let wants_detach = arguments.detach && !arguments.detached;
-    let options = resolve(arguments)?;
-    super::require_root("run")?;
-    if wants_detach {
-        detach::run(context, &options, raw)
-    } else {
-        crate::supervisor::run(options)
+    let call = Call {
+        detach: arguments.detach && !arguments.detached,
+        detached: arguments.detached,
+        verbosity: arguments.verbose,
+    };
+    if let Some(file) = &arguments.file {
+        return from_file(context, file, &arguments, raw, call);
     }
+    let mut spec = AppSpec::typed(raw, current_folder().as_deref());
+    if arguments.variables_on_stdin {
+        spec.variables = handover::take_variables()?;
+    }
+    start(context, spec, call)
+}
+
+/// What is said about this one call of `run`, and is no part of the app.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Call {
+    /// In the background; this process only waits.
+    pub(super) detach: bool,
+    /// This process is the one in the background.
+    pub(super) detached: bool,
+    /// As often as `-v` was given.
+    pub(super) verbosity: u8,
+}
+
+/// One app, here or in the background.
+pub(super) fn start(context: &Context, spec: AppSpec, call: Call) -> Result<(), Failure> {
+    let options = spec.resolve()?;
+    super::require_root("run")?;
+    if call.detach {
+        return detach::run(context, &spec, call.verbosity);
+    }
+    crate::supervisor::run(RunOptions {
+        verbosity: call.verbosity,
+        detached: call.detached,
+        spec,
+        ..options
+    })
+}
+
+/// The apps of a file, or the one of them that `--name` picks.
+fn from_file(
+    context: &Context,
+    file: &Path,
+    arguments: &args::Run,
+    raw: &[OsString],
+    call: Call,
+) -> Result<(), Failure> {
+    let mut apps = config::load(file, arguments.env.as_deref())?;
+    let file = file.display();
+    if let Some(wanted) = &arguments.name {
+        let names: Vec<String> = apps.iter().map(|app| app.name.clone()).collect();
+        apps.retain(|app| app.name == *wanted);
+        if apps.is_empty() {
+            let error = format!("{file} has no app {wanted:?}");
+            return Err(Failure::usage(error, format!("it has {}", names.join(", "))));
+        }
+    }
+    match <[NamedSpec; 1]>::try_from(apps) {
+        Ok([app]) => start(context, app.spec.with_typed(raw, current_folder().as_deref()), call),
+        Err(apps) => match AppSpec::typed_keys(raw).first() {
+            Some(option) => Err(Failure::usage(
+                format!("--{option} is for one app, and {file} has {}", apps.len()),
+                "write it into the file, or say which app with `--name APP`",
+            )),
+            None => many::run(context, &apps, call),
+        },
+    }
+}
+
+/// Absent if it was removed; the supervisor says so then.
+fn current_folder() -> Option<PathBuf> {
+    std::env::current_dir().ok()
 }
 
 /// Checks what clap let through.

@@ -3,8 +3,55 @@
 //! Each becomes an [`AppSpec`]: the arguments that could stand behind `reuse-ctl run`, and variables for the workers' environment. So a key
 //! is an option of `run` by construction, and is judged by the same code.
 
+mod command;
 mod difference;
+mod file;
+pub(crate) mod handover;
+mod keys;
+mod place;
+mod ports;
+pub(crate) mod schema;
+mod source;
 mod spec;
+#[cfg(test)]
+mod tests;
+pub(crate) mod value;
+mod variables;
+
+use std::path::Path;
 
 pub use difference::{Change, Difference, Way, difference};
+pub use place::Place;
 pub use spec::AppSpec;
+
+use crate::cli::Failure;
+use source::Source;
+
+/// An app of a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NamedSpec {
+    /// Its name; no other app of the file has it.
+    pub name: String,
+    /// What it is to be.
+    pub spec: AppSpec,
+}
+
+/// Reads and checks a file. `environment` is `--env`: its `[env.NAME]` goes on top of `[env]`, in every app that has it.
+///
+/// # Errors
+/// Usage, with everything that is wrong in the file, each at its place; nothing has been done then.
+pub fn load(path: &Path, environment: Option<&str>) -> Result<Vec<NamedSpec>, Failure> {
+    let source = Source::read(path)?;
+    let content = file::read(&source).map_err(|problems| source.refuse(problems))?;
+    let known = content.environments();
+    if let Some(name) = environment
+        && !known.contains(&name)
+    {
+        let hint = match known.as_slice() {
+            [] => format!("write its variables below [env.{name}]"),
+            known => format!("it has {}", known.join(", ")),
+        };
+        return Err(Failure::usage(format!("{}: there is no environment {name:?}", source.shown), hint));
+    }
+    content.specs(&source.folder, environment).map_err(|problems| source.refuse(problems))
+}

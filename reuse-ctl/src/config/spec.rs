@@ -1,10 +1,12 @@
 //! What an app is to be, in the form in which it is compared and travels to its controller.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
+use std::path::Path;
 
-use clap::Parser as _;
+use clap::{CommandFactory as _, Parser as _};
 use serde::{Deserialize, Serialize};
 
+use super::keys::{CWD, Keys, Values};
 use crate::cli::args::{Arguments, Verb};
 use crate::cli::{Failure, run};
 use crate::options::RunOptions;
@@ -23,14 +25,56 @@ pub struct AppSpec {
 }
 
 impl AppSpec {
+    /// What was typed behind `reuse-ctl run` in `folder`; `raw` is the whole command line, which has been parsed already.
+    ///
+    /// Options are in one order, whatever order they were typed in, and without those that are about this one call (`--detach`, `-v`).
+    pub(crate) fn typed(raw: &[OsString], folder: Option<&Path>) -> Self {
+        let keys = Keys::new();
+        let Said { mut values, command } = Said::read(&keys, raw, folder);
+        let cwd = keys.find(CWD).expect("an option of run");
+        if let (true, Some(folder)) = (values[cwd].is_empty(), folder) {
+            values[cwd].push(folder.into());
+        }
+        Self {
+            arguments: keys.arguments(&values, &command),
+            variables: Vec::new(),
+        }
+    }
+
+    /// The same with the options that were typed (as for [`AppSpec::typed`]) in the place of its own.
+    pub(crate) fn with_typed(&self, raw: &[OsString], folder: Option<&Path>) -> Self {
+        let keys = Keys::new();
+        let Said { mut values, command } = Said::read(&keys, &self.line(), None);
+        let typed = Said::read(&keys, raw, folder).values;
+        for (own, typed) in values.iter_mut().zip(typed).filter(|(_, typed)| !typed.is_empty()) {
+            *own = typed;
+        }
+        Self {
+            arguments: keys.arguments(&values, &command),
+            variables: self.variables.clone(),
+        }
+    }
+
+    /// The options that were typed behind `run`, by their keys.
+    pub(crate) fn typed_keys(raw: &[OsString]) -> Vec<String> {
+        let keys = Keys::new();
+        let values = Said::read(&keys, raw, None).values;
+        let typed = keys.all().iter().zip(values).filter(|(_, values)| !values.is_empty());
+        typed.map(|(key, _)| key.long.clone()).collect()
+    }
+
+    /// As a whole command line.
+    fn line(&self) -> Vec<OsString> {
+        let program = ["reuse-ctl", "run"].map(OsString::from);
+        program.into_iter().chain(self.arguments.iter().cloned()).collect()
+    }
+
     /// The same as options.
     ///
     /// # Errors
     /// Usage, in the words of the command line.
     pub fn resolve(&self) -> Result<RunOptions, Failure> {
-        let program = ["reuse-ctl", "run"].map(OsString::from);
-        let arguments = Arguments::try_parse_from(program.into_iter().chain(self.arguments.iter().cloned()))
-            .map_err(|error| Failure::from(&error))?;
+        let arguments = Arguments::try_parse_from(self.line()).map_err(|error| Failure::from(&error))?;
         let Verb::Run(arguments) = arguments.verb else {
             unreachable!("the verb is the second word above")
         };
@@ -38,6 +82,30 @@ impl AppSpec {
         let pairs = self.variables.chunks_exact(2);
         options.environment.variables = pairs.map(|pair| (pair[0].clone(), pair[1].clone())).collect();
         Ok(options)
+    }
+}
+
+/// A command line of `run`, by keys.
+struct Said {
+    values: Values,
+    command: Vec<OsString>,
+}
+
+impl Said {
+    /// Paths are made absolute if a folder is given.
+    fn read(keys: &Keys, line: &[OsString], folder: Option<&Path>) -> Self {
+        let matches = Arguments::command().try_get_matches_from(line).expect("it was parsed already");
+        let matches = matches.subcommand_matches("run").expect("it is a run");
+        let mut values = keys.typed(matches);
+        if let Some(folder) = folder {
+            for (key, values) in keys.all().iter().zip(&mut values) {
+                for value in values {
+                    *value = key.absolute(std::mem::take(value), folder);
+                }
+            }
+        }
+        let command = matches.get_raw("command").into_iter().flatten().map(OsStr::to_owned).collect();
+        Self { values, command }
     }
 }
 

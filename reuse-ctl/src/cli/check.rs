@@ -1,0 +1,84 @@
+//! `check`: what a file describes, or everything that is wrong in it.
+
+use std::fmt::Write as _;
+
+use serde::Serialize;
+
+use super::table::counted;
+use super::{Context, Failure, args, output};
+use crate::config::{self, NamedSpec};
+use crate::options::RunOptions;
+
+#[derive(Serialize)]
+struct Checked {
+    file: String,
+    apps: Vec<App>,
+}
+
+/// An app of the file, as far as a person wants to see it.
+#[derive(Serialize)]
+struct App {
+    name: String,
+    workers: u16,
+    policy: &'static str,
+    command: Vec<String>,
+    cwd: Option<String>,
+    ports: Vec<u16>,
+    listen: Vec<String>,
+    /// Names only: values may be secrets.
+    variables: Vec<String>,
+}
+
+pub(super) fn run(context: &Context, arguments: &args::Check) -> Result<(), Failure> {
+    let specs = config::load(&arguments.file, arguments.env.as_deref())?;
+    let checked = Checked {
+        file: arguments.file.display().to_string(),
+        apps: specs.iter().map(App::of).collect::<Result<_, _>>()?,
+    };
+    if context.json {
+        return output::print_json(&output::Okay::new(checked));
+    }
+    output::print(&checked.to_text())
+}
+
+impl Checked {
+    fn to_text(&self) -> String {
+        let apps: Vec<String> = self.apps.iter().map(App::to_text).collect();
+        let count = counted(u64::try_from(self.apps.len()).unwrap_or(u64::MAX), "app");
+        match apps.as_slice() {
+            [one] => format!("{}: {count}: {one}\n", self.file),
+            several => several.iter().fold(format!("{}: {count}\n", self.file), |mut text, app| {
+                writeln!(text, "  {app}").expect("a string takes everything");
+                text
+            }),
+        }
+    }
+}
+
+impl App {
+    fn of(NamedSpec { name, spec }: &NamedSpec) -> Result<Self, Failure> {
+        let options: RunOptions = spec.resolve()?;
+        let text = |word: &std::ffi::OsString| word.to_string_lossy().into_owned();
+        Ok(Self {
+            name: name.clone(),
+            workers: options.workers,
+            policy: options.policy.name(),
+            command: options.command.iter().map(text).collect(),
+            cwd: options.cwd.map(|folder| folder.display().to_string()),
+            ports: options.ports,
+            listen: options.listen.iter().map(ToString::to_string).collect(),
+            variables: spec.variables.iter().step_by(2).map(text).collect(),
+        })
+    }
+
+    /// `web (4 workers, port 8080): node server.js`
+    fn to_text(&self) -> String {
+        let mut facts = vec![counted(self.workers.into(), "worker")];
+        facts.extend(self.ports.iter().map(|port| format!("port {port}")));
+        facts.extend(self.listen.iter().cloned());
+        if !self.variables.is_empty() {
+            facts.push(counted(u64::try_from(self.variables.len()).unwrap_or(u64::MAX), "variable"));
+        }
+        format!("{} ({}): {}", self.name, facts.join(", "), shell_words::join(&self.command))
+    }
+}

@@ -1,0 +1,230 @@
+//! `run -f` with several apps: a controller for each, in the background or as child processes whose output is shown together.
+
+use std::io::{self, BufRead as _, BufReader, IsTerminal as _, PipeReader, Read as _, Write};
+use std::os::unix::process::CommandExt as _;
+use std::process::ExitStatus;
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::time::Duration;
+
+use nix::sys::prctl;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde::Serialize;
+use tokio::process::{Child, Command};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{broadcast, mpsc};
+use tokio::task::JoinSet;
+
+use super::failure::{AppOutcome, Detail};
+use super::run::Call;
+use super::{Context, Failure, detach, output};
+use crate::api::types::ErrorKind;
+use crate::config::{NamedSpec, handover};
+
+/// What is passed on to all controllers; each knows what to do about it.
+const FORWARDED: [Signal; 6] = [
+    Signal::SIGINT,
+    Signal::SIGTERM,
+    Signal::SIGHUP,
+    Signal::SIGUSR1,
+    Signal::SIGTTIN,
+    Signal::SIGTTOU,
+];
+
+/// How long the last lines may take when all controllers have ended.
+const LAST_LINES: Duration = Duration::from_secs(1);
+
+/// A line that is longer is shown in pieces.
+const MAX_LINE: u64 = 64 * 1024;
+
+/// Colours that can be told apart on dark and light grounds; workers have others.
+const COLOURS: [u8; 6] = [95, 94, 96, 93, 92, 91];
+
+pub(super) fn run(context: &Context, apps: &[NamedSpec], call: Call) -> Result<(), Failure> {
+    super::require_root("run")?;
+    if call.detach {
+        super::block_on(in_background(context, apps, call.verbosity))?
+    } else {
+        super::block_on(here(apps, call.verbosity))?
+    }
+}
+
+/// Starts one after the other; one that fails does not keep the others from being started.
+async fn in_background(context: &Context, apps: &[NamedSpec], verbosity: u8) -> Result<(), Failure> {
+    let mut outcomes = Vec::new();
+    let mut worst: Option<ErrorKind> = None;
+    for NamedSpec { name, spec } in apps {
+        let (outcome, line) = match detach::start(spec, verbosity).await {
+            Ok(started) => (outcome(name, Some(started.pid), None), started.to_line()),
+            Err(failure) => {
+                worst = worst.into_iter().chain([failure.kind]).max_by_key(|kind| kind.exit_code());
+                let line = format!("{name} does not run: {}\n  → {}", failure.error, failure.hint);
+                (outcome(name, None, Some(failure)), line)
+            }
+        };
+        if !context.json {
+            output::print(&format!("{line}\n"))?;
+        }
+        outcomes.push(outcome);
+    }
+    let Some(kind) = worst else {
+        #[derive(Serialize)]
+        struct Started {
+            apps: Vec<AppOutcome>,
+        }
+        return if context.json {
+            output::print_json(&output::Okay::new(Started { apps: outcomes }))
+        } else {
+            Ok(())
+        };
+    };
+    let failed: Vec<&str> = outcomes.iter().filter(|app| app.error.is_some()).map(|app| app.app.as_str()).collect();
+    let error = format!("{} of {} apps did not start: {}", failed.len(), outcomes.len(), failed.join(", "));
+    let mut failure = Failure::failed(error, "the others run: see `reuse-ctl ls`");
+    failure.kind = kind;
+    failure.detail = Some(Box::new(Detail::Apps { apps: outcomes }));
+    Err(failure)
+}
+
+fn outcome(name: &str, pid: Option<u32>, failure: Option<Failure>) -> AppOutcome {
+    let (error, hint) = failure.map(|failure| (failure.error, failure.hint)).unzip();
+    AppOutcome {
+        app: name.to_owned(),
+        pid,
+        error,
+        hint,
+    }
+}
+
+/// Runs them as child processes until all have ended.
+async fn here(apps: &[NamedSpec], verbosity: u8) -> Result<(), Failure> {
+    // Before anything is started that a signal would have to end.
+    let mut asked = signals().map_err(|error| Failure::failed(format!("sigaction: {error}"), ""))?;
+    let (forward, _) = broadcast::channel(16);
+    let (reading, read) = channel::<()>();
+    let width = apps.iter().map(|app| app.name.len()).max().unwrap_or(0);
+    let mut running = JoinSet::new();
+    let mut failed = Vec::new();
+    for (number, app) in apps.iter().enumerate() {
+        let label = Label { name: &app.name, width, number };
+        match start(app, &label, verbosity, &reading) {
+            Ok(child) => {
+                let (name, signals) = (app.name.clone(), forward.subscribe());
+                running.spawn(async move { (name, until_ended(child, signals).await) });
+            }
+            Err(error) => failed.push(format!("{} was not started: {error}", app.name)),
+        }
+    }
+    drop(reading);
+    loop {
+        tokio::select! {
+            ended = running.join_next() => match ended {
+                Some(Ok((name, Ok(status)))) if !status.success() => failed.push(format!("{name}: {status}")),
+                Some(Ok((name, Err(error)))) => failed.push(format!("{name}: wait: {error}")),
+                Some(Ok(_)) => {}
+                Some(Err(error)) => std::panic::resume_unwind(error.into_panic()),
+                None => break,
+            },
+            // Nobody listens when the last has just ended.
+            Some(signal) = asked.recv() => drop(forward.send(signal)),
+        }
+    }
+    // The last lines; if nobody takes them, they are not waited for.
+    let (Ok(()) | Err(RecvTimeoutError::Disconnected | RecvTimeoutError::Timeout)) = read.recv_timeout(LAST_LINES);
+    if failed.is_empty() {
+        return Ok(());
+    }
+    let error = format!("{} of {} apps failed: {}", failed.len(), apps.len(), failed.join("; "));
+    Err(Failure::failed(error, "what they have said above tells why"))
+}
+
+/// What is to be passed on.
+fn signals() -> io::Result<mpsc::Receiver<Signal>> {
+    let (sender, receiver) = mpsc::channel(16);
+    // When the terminal is closed there is nobody left who wanted to see all this; else SIGHUP is a message.
+    let on_hangup = if io::stderr().is_terminal() { Signal::SIGTERM } else { Signal::SIGHUP };
+    for forwarded in FORWARDED {
+        let mut stream = signal(SignalKind::from_raw(forwarded as i32))?;
+        let sender = sender.clone();
+        let meant = if forwarded == Signal::SIGHUP { on_hangup } else { forwarded };
+        tokio::spawn(async move {
+            while stream.recv().await.is_some() && sender.send(meant).await.is_ok() {}
+        });
+    }
+    Ok(receiver)
+}
+
+/// What stands before an app's lines.
+struct Label<'a> {
+    name: &'a str,
+    width: usize,
+    number: usize,
+}
+
+impl Label<'_> {
+    fn text(&self, is_terminal: bool) -> String {
+        let Self { name, width, number } = *self;
+        let colour = is_terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        if colour {
+            format!("\x1b[{}m{name:width$} |\x1b[0m ", COLOURS[number % COLOURS.len()])
+        } else {
+            format!("{name:width$} | ")
+        }
+    }
+}
+
+/// Starts a controller with its output in pipes of ours. It has a process group of its own, or Ctrl-C would reach it twice: from the
+/// terminal and from us.
+fn start(app: &NamedSpec, label: &Label<'_>, verbosity: u8, reading: &Sender<()>) -> io::Result<Child> {
+    let (stdout, to_stdout) = io::pipe()?;
+    let (stderr, to_stderr) = io::pipe()?;
+    let mut command = handover::controller(&app.spec, verbosity, false)?;
+    command.stdout(to_stdout).stderr(to_stderr).process_group(0);
+    // SAFETY: prctl is a bare system call; nothing of the parent's state is touched between fork and exec.
+    unsafe {
+        // Killed together with us, even if we can't say so any more.
+        command.pre_exec(|| prctl::set_pdeathsig(Signal::SIGTERM).map_err(io::Error::from));
+    }
+    let child = Command::from(command).spawn()?;
+    show(stdout, label.text(io::stdout().is_terminal()), io::stdout, reading.clone());
+    show(stderr, label.text(io::stderr().is_terminal()), io::stderr, reading.clone());
+    Ok(child)
+}
+
+/// Copies lines, in a thread: a terminal that takes none (Ctrl-S) must not keep us from passing on a signal. The controllers do not wait
+/// for it either, they drop lines.
+fn show<W: Write>(from: PipeReader, label: String, to: impl Fn() -> W + Send + 'static, reading: Sender<()>) {
+    std::thread::spawn(move || {
+        let mut lines = BufReader::new(from);
+        let mut line = Vec::new();
+        loop {
+            line.clear();
+            line.extend_from_slice(label.as_bytes());
+            match lines.by_ref().take(MAX_LINE).read_until(b'\n', &mut line) {
+                Ok(0) | Err(_) => break,
+                Ok(_) => {}
+            }
+            if line.last() != Some(&b'\n') {
+                line.push(b'\n');
+            }
+            // Nobody is left to tell when the terminal is gone; the pipe must be emptied all the same.
+            drop(to().write_all(&line));
+        }
+        drop(reading);
+    });
+}
+
+async fn until_ended(mut child: Child, mut signals: broadcast::Receiver<Signal>) -> io::Result<ExitStatus> {
+    loop {
+        tokio::select! {
+            ended = child.wait() => return ended,
+            signal = signals.recv() => {
+                let pid = child.id().and_then(|pid| i32::try_from(pid).ok());
+                if let (Ok(signal), Some(pid)) = (signal, pid) {
+                    // It is a child of ours that was not waited for: if it has ended, that is told above.
+                    drop(kill(Pid::from_raw(pid), signal));
+                }
+            }
+        }
+    }
+}

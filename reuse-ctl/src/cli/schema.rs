@@ -1,0 +1,8 @@
+//! `schema`: for editors that complete and check a file while it is written.
+
+use super::{Failure, output};
+use crate::config::schema;
+
+pub(super) fn run() -> Result<(), Failure> {
+    output::print(&schema::text())
+}

@@ -1,0 +1,338 @@
+//! The keys of the file: the options of `run`, taken from what clap knows of them, so that a new option is a key without further work.
+
+use std::any::TypeId;
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{Arg, ArgAction, ArgMatches, Command, CommandFactory as _, FromArgMatches as _, parser::ValueSource};
+
+use crate::cli::args::{Arguments, Run};
+use crate::cli::{Failure, run};
+
+/// Options of `run` that say how it is called, not what an app is. Those of every verb (`--app`, `--json`) are none either.
+pub(super) const EXCLUDED: [&str; 6] = ["detach", "detached", "verbose", "file", "env", "variables-on-stdin"];
+
+/// The option with the app's folder: it has a default that depends on where one is.
+pub(super) const CWD: &str = "cwd";
+
+/// The option with the app's name.
+pub(super) const NAME: &str = "name";
+
+/// What a key takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// `true` or `false`.
+    Flag,
+    /// A string or a number.
+    One,
+    /// One, or a list of them.
+    Many,
+}
+
+/// A key, or the option that it is.
+#[derive(Debug, Clone)]
+pub(super) struct Key {
+    /// In the file: `max_memory`.
+    pub(super) name: String,
+    /// On the command line: `max-memory`.
+    pub(super) long: String,
+    pub(super) kind: Kind,
+    /// It names a file or a folder.
+    pub(super) is_path: bool,
+    /// What clap knows of it.
+    pub(super) argument: Arg,
+}
+
+/// All of them.
+#[derive(Debug)]
+pub(super) struct Keys {
+    run: Command,
+    all: Vec<Key>,
+}
+
+/// Values of options, by their place in [`Keys::all`]; those of a flag are empty texts.
+pub(super) type Values = Vec<Vec<OsString>>;
+
+impl Keys {
+    pub(super) fn new() -> Self {
+        let arguments = Arguments::command();
+        let run = arguments.find_subcommand("run").expect("it is a verb").clone();
+        let all = run.get_arguments().filter_map(Key::of).collect();
+        Self { run, all }
+    }
+
+    /// In the order of `run --help`.
+    pub(super) fn all(&self) -> &[Key] {
+        &self.all
+    }
+
+    pub(super) fn find(&self, name: &str) -> Option<usize> {
+        self.all.iter().position(|key| key.name == name)
+    }
+
+    /// No values yet.
+    pub(super) fn nothing(&self) -> Values {
+        vec![Vec::new(); self.all.len()]
+    }
+
+    /// The values that were typed behind `run`; defaults are not among them.
+    pub(super) fn typed(&self, matches: &ArgMatches) -> Values {
+        let typed = |key: &Key| {
+            let id = key.argument.get_id().as_str();
+            if matches.value_source(id) != Some(ValueSource::CommandLine) {
+                return Vec::new();
+            }
+            match key.kind {
+                Kind::Flag => vec![OsString::new()],
+                Kind::One | Kind::Many => matches.get_raw(id).into_iter().flatten().map(OsStr::to_owned).collect(),
+            }
+        };
+        self.all.iter().map(typed).collect()
+    }
+
+    /// The arguments of `run` that say the same, in one order whatever order they were in.
+    pub(super) fn arguments(&self, values: &Values, command: &[OsString]) -> Vec<OsString> {
+        let mut arguments = Vec::new();
+        for (key, values) in self.all.iter().zip(values) {
+            for value in values {
+                let mut argument = OsString::from(format!("--{}", key.long));
+                if key.kind != Kind::Flag {
+                    argument.push("=");
+                    argument.push(value);
+                }
+                arguments.push(argument);
+            }
+        }
+        arguments.push("--".into());
+        arguments.extend(command.iter().cloned());
+        arguments
+    }
+
+    /// What clap and [`run::resolve`] say of one value, whatever the other options are.
+    ///
+    /// # Errors
+    /// What is wrong, and what would be right, in words of the file.
+    pub(super) fn judge(&self, key: &Key, value: &OsStr) -> Result<(), (String, String)> {
+        let mut option = OsString::from(format!("--{}", key.long));
+        if key.kind != Kind::Flag {
+            option.push("=");
+            option.push(value);
+        }
+        let line = ["run".into(), option, "--".into(), "x".into()];
+        let parsed = self.run.clone().try_get_matches_from(line).and_then(|found| Run::from_arg_matches(&found));
+        match parsed.map(run::resolve) {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(failure)) => Err((self.in_words_of_the_file(&failure.error), self.in_words_of_the_file(&failure.hint))),
+            // Another option is missing: that is judged where all are known.
+            Err(error) if error.kind() == ErrorKind::MissingRequiredArgument => Ok(()),
+            Err(error) => Err(self.words_of(key, &error)),
+        }
+    }
+
+    /// What clap says of a value, without its talk of options.
+    fn words_of(&self, key: &Key, error: &clap::Error) -> (String, String) {
+        let name = &key.name;
+        let hint = match (key.argument.get_value_names(), key.argument.get_default_values()) {
+            (_, [default, ..]) => format!("the default is {:?}", default.to_string_lossy()),
+            (Some([shape, ..]), _) => format!("what is meant is {name} = {shape}"),
+            _ => String::new(),
+        };
+        if let Some(source) = std::error::Error::source(error) {
+            return (format!("`{name}`: {source}"), hint);
+        }
+        match error.get(ContextKind::ValidValue) {
+            Some(ContextValue::Strings(valid)) if !valid.is_empty() => {
+                (format!("`{name}` can't be that"), format!("say one of {}", valid.join(", ")))
+            }
+            Some(_) => (format!("`{name}` is empty"), hint),
+            None => {
+                let failure = Failure::from(error);
+                (self.in_words_of_the_file(&failure.error), hint)
+            }
+        }
+    }
+
+    /// `--max-memory` is `max_memory` there.
+    pub(super) fn in_words_of_the_file(&self, text: &str) -> String {
+        let mut words = String::new();
+        let mut rest = text;
+        while let Some(at) = rest.find("--") {
+            let (before, option) = rest.split_at(at);
+            words.push_str(before);
+            let length = option[2..].find(|letter: char| !is_option_letter(letter)).map_or(option.len(), |end| end + 2);
+            let (option, after) = option.split_at(length);
+            match self.all.iter().find(|key| key.long == option[2..]) {
+                Some(key) => words.push_str(&key.name),
+                None => words.push_str(option),
+            }
+            rest = after;
+        }
+        words.push_str(rest);
+        words
+    }
+
+    /// The keys whose options such a text speaks of.
+    pub(super) fn spoken_of(&self, text: &str) -> Vec<usize> {
+        let options = text.match_indices("--").map(|(at, _)| {
+            let name = &text[at + 2..];
+            &name[..name.find(|letter: char| !is_option_letter(letter)).unwrap_or(name.len())]
+        });
+        options.filter_map(|option| self.all.iter().position(|key| key.long == option)).collect()
+    }
+
+    /// The known name that is most like this one, if any is.
+    pub(super) fn nearest<'a>(&'a self, name: &str, others: &[&'a str]) -> Option<&'a str> {
+        let name = name.to_ascii_lowercase().replace('-', "_");
+        if let Some((_, meant)) = FOREIGN.iter().find(|(foreign, _)| *foreign == name) {
+            return Some(meant);
+        }
+        let known = self.all.iter().map(|key| key.name.as_str()).chain(others.iter().copied());
+        let rated = known.map(|known| (strsim::jaro_winkler(&name, known), known));
+        let best = rated.max_by(|(left, _), (right, _)| left.total_cmp(right));
+        best.filter(|(likeness, _)| *likeness > 0.8).map(|(_, known)| known)
+    }
+}
+
+/// What people are used to from other programs, and would not find by likeness.
+const FOREIGN: [(&str, &str); 8] = [
+    ("instances", "workers"),
+    ("processes", "workers"),
+    ("script", "command"),
+    ("cmd", "command"),
+    ("exec", "command"),
+    ("cron_restart", "cron"),
+    ("kill_timeout", "stop_timeout"),
+    ("environment", "env"),
+];
+
+fn is_option_letter(letter: char) -> bool {
+    letter.is_ascii_alphanumeric() || letter == '-'
+}
+
+impl Key {
+    fn of(argument: &Arg) -> Option<Self> {
+        let long = argument.get_long()?;
+        if EXCLUDED.contains(&long) {
+            return None;
+        }
+        let kind = match argument.get_action() {
+            ArgAction::SetTrue => Kind::Flag,
+            ArgAction::Append => Kind::Many,
+            _ => Kind::One,
+        };
+        Some(Self {
+            name: long.replace('-', "_"),
+            long: long.to_owned(),
+            kind,
+            is_path: argument.get_value_parser().type_id() == TypeId::of::<PathBuf>(),
+            argument: argument.clone(),
+        })
+    }
+
+    /// The value as the controller gets it: paths are absolute, so that it does not matter where it runs.
+    pub(super) fn absolute(&self, value: OsString, folder: &Path) -> OsString {
+        if self.is_path && !value.is_empty() {
+            absolute(&value, folder).into()
+        } else {
+            value
+        }
+    }
+}
+
+/// Absolute, without `.` in it; `..` stays, because a symbolic link may stand before it.
+pub(super) fn absolute(path: impl AsRef<Path>, folder: &Path) -> PathBuf {
+    let joined = folder.join(path);
+    std::path::absolute(&joined).unwrap_or(joined)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_option_of_run_is_a_key_or_is_excluded() {
+        let mut command = Arguments::command();
+        command.build();
+        let run = command.find_subcommand("run").expect("it is a verb");
+        let keys = Keys::new();
+        for argument in run.get_arguments().filter(|argument| !argument.is_positional()) {
+            let long = argument.get_long().expect("every option of run has a long name");
+            let is_key = keys.all().iter().any(|key| key.long == long);
+            let is_excluded = EXCLUDED.contains(&long) || ["app", "json", "help"].contains(&long);
+            assert!(is_key != is_excluded, "--{long}: key {is_key}, excluded {is_excluded}");
+        }
+        for excluded in EXCLUDED {
+            assert!(run.get_arguments().any(|argument| argument.get_long() == Some(excluded)), "{excluded}");
+        }
+        assert!(keys.all().len() > 40);
+    }
+
+    #[test]
+    fn kinds_come_from_clap() {
+        let keys = Keys::new();
+        for (name, kind, is_path) in [
+            ("workers", Kind::One, false),
+            ("stop_message", Kind::Flag, false),
+            ("port", Kind::Many, false),
+            ("listen", Kind::Many, false),
+            ("cwd", Kind::One, true),
+            ("env_file", Kind::Many, true),
+            ("watch", Kind::Many, true),
+            ("watch_ignore", Kind::Many, false),
+        ] {
+            let key = &keys.all()[keys.find(name).expect(name)];
+            assert_eq!((key.kind, key.is_path), (kind, is_path), "{name}");
+        }
+    }
+
+    #[test]
+    fn values_are_judged_like_options() {
+        let keys = Keys::new();
+        let judged = |name: &str, value: &str| {
+            let key = &keys.all()[keys.find(name).expect(name)];
+            keys.judge(key, OsStr::new(value)).err().map(|(error, hint)| format!("{error} → {hint}"))
+        };
+        assert_eq!(judged("workers", "4"), None);
+        assert_eq!(judged("watch_ignore", "*.log"), None);
+        let wrong = [
+            ("workers", "0"),
+            ("sticky_prefix4", "33"),
+            ("drain_timeout", "30"),
+            ("when_empty", "wait"),
+            ("listen", "80"),
+            ("max_memory", "much"),
+            ("cwd", ""),
+            ("name", "a/b"),
+        ];
+        let said: Vec<_> = wrong.iter().map(|(name, value)| judged(name, value).expect(name)).collect();
+        insta::assert_snapshot!(said.join("\n"), @"");
+    }
+
+    #[test]
+    fn unknown_names_have_a_nearest_one() {
+        let keys = Keys::new();
+        for (name, nearest) in [
+            ("worker", Some("workers")),
+            ("max-memory", Some("max_memory")),
+            ("max_memory_restart", Some("max_memory")),
+            ("Ports", Some("port")),
+            ("instances", Some("workers")),
+            ("comand", Some("command")),
+            ("enviroment", Some("env")),
+            ("zzz", None),
+        ] {
+            assert_eq!(keys.nearest(name, &["command", "env"]), nearest, "{name}");
+        }
+    }
+
+    #[test]
+    fn options_are_spoken_of_as_keys() {
+        let keys = Keys::new();
+        let text = "--health-interval is at least 10ms, and --health-timeout more; --nonsense -- x";
+        let words = "health_interval is at least 10ms, and health_timeout more; --nonsense -- x";
+        assert_eq!(keys.in_words_of_the_file(text), words);
+        let spoken: Vec<&str> = keys.spoken_of(text).into_iter().map(|key| keys.all()[key].name.as_str()).collect();
+        assert_eq!(spoken, ["health_interval", "health_timeout"]);
+    }
+}

@@ -1,0 +1,162 @@
+//! Where in a file something is wrong, as a person sees it: line, column, and the line itself with a caret under the very span.
+
+use std::ops::Range;
+
+use serde::Serialize;
+
+/// So much of a long line is shown.
+const WIDTH: usize = 100;
+
+/// How much of a long line is shown before what is wrong in it.
+const BEFORE: usize = 30;
+
+/// Something that is wrong in a file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Place {
+    /// The file, as it was named.
+    pub file: String,
+    /// From 1.
+    pub line: usize,
+    /// From 1, in characters.
+    pub column: usize,
+    /// What is wrong, in one line.
+    pub error: String,
+    /// What to do about it, in one line; may be empty.
+    pub hint: String,
+    /// The line and the carets below it, for a terminal.
+    #[serde(skip)]
+    pub excerpt: Vec<String>,
+}
+
+impl Place {
+    /// `span` (in bytes) of `text` is wrong.
+    pub(super) fn new(file: &str, text: &str, span: Range<usize>, error: String, hint: String) -> Self {
+        let start = floor(text, span.start);
+        let line_start = text[..start].rfind('\n').map_or(0, |at| at + 1);
+        let line_end = text[start..].find('\n').map_or(text.len(), |at| start + at);
+        let content = text[line_start..line_end].trim_end_matches('\r');
+        // A span that goes on in the next line is marked to the end of its first.
+        let end = floor(text, span.end).clamp(start, line_start + content.len().max(start - line_start));
+        let before = text[line_start..start].chars().count();
+        let marked = text[start..end].chars().count();
+        let line = text[..start].matches('\n').count() + 1;
+        Self {
+            file: file.to_owned(),
+            line,
+            column: before + 1,
+            error,
+            hint,
+            excerpt: excerpt(line, content, before, marked),
+        }
+    }
+
+    /// `reuse.toml:4:1: what is wrong`.
+    pub fn title(&self) -> String {
+        format!("{}:{}:{}: {}", self.file, self.line, self.column, self.error)
+    }
+}
+
+/// The nearest boundary of a character at or before `at`.
+fn floor(text: &str, at: usize) -> usize {
+    let at = at.min(text.len());
+    (0..=at).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0)
+}
+
+/// The line, and carets under `marked` characters of it after the first `before`; a long line only around them.
+fn excerpt(line: usize, content: &str, before: usize, marked: usize) -> Vec<String> {
+    let skipped = if content.chars().count() > WIDTH { before.saturating_sub(BEFORE) } else { 0 };
+    let shown: Vec<char> = content.chars().skip(skipped).take(WIDTH).collect();
+    let is_cut = content.chars().nth(skipped + WIDTH).is_some();
+    let before = before - skipped;
+    let marked = marked.min(WIDTH.saturating_sub(before)).max(1);
+
+    let mut text: String = if skipped > 0 { "…".into() } else { String::new() };
+    text.extend(shown.iter().map(|letter| printable(*letter)));
+    text.push_str(if is_cut { "…" } else { "" });
+    let width = |letters: &[char]| letters.iter().map(|letter| columns(*letter)).sum::<usize>();
+    let under = &shown[before.min(shown.len())..(before + marked).min(shown.len())];
+    let indent = usize::from(skipped > 0) + width(&shown[..before.min(shown.len())]);
+    let number = line.to_string();
+    let margin = " ".repeat(number.len());
+    vec![
+        format!("{number} | {text}").trim_end().to_owned(),
+        format!("{margin} | {}{}", " ".repeat(indent), "^".repeat(width(under).max(1))),
+    ]
+}
+
+/// A tab is as wide as a space here, and what would move the cursor is shown as a box.
+fn printable(letter: char) -> char {
+    match letter {
+        '\t' => ' ',
+        letter if letter.is_control() => '\u{fffd}',
+        letter => letter,
+    }
+}
+
+/// How many columns of a terminal it takes: two for what is Chinese, Japanese, Korean or a picture, none for an accent of its own.
+fn columns(letter: char) -> usize {
+    match u32::from(letter) {
+        0x0300..=0x036f | 0x200b..=0x200f | 0xfe00..=0xfe0f => 0,
+        0x1100..=0x115f
+        | 0x2e80..=0xa4cf
+        | 0xac00..=0xd7a3
+        | 0xf900..=0xfaff
+        | 0xfe30..=0xfe6f
+        | 0xff01..=0xff60
+        | 0xffe0..=0xffe6
+        | 0x1f300..=0x1f64f
+        | 0x1f680..=0x1f6ff
+        | 0x1f900..=0x1f9ff
+        | 0x20000..=0x3fffd => 2,
+        _ => 1,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(text: &str, wrong: &str) -> String {
+        let start = text.find(wrong).expect("it is there");
+        let place = Place::new("f", text, start..start + wrong.len(), "e".into(), String::new());
+        format!("{}:{}\n{}", place.line, place.column, place.excerpt.join("\n"))
+    }
+
+    #[test]
+    fn the_line_with_carets_below() {
+        insta::assert_snapshot!(shown("a = 1\r\n\tb = two\r\n", "two"), @r"
+        2:6
+        2 |  b = two
+          |      ^^^
+        ");
+        insta::assert_snapshot!(shown("ä = '日本語' # x", "語"), @r"
+        1:8
+        1 | ä = '日本語' # x
+          |          ^^
+        ");
+        insta::assert_snapshot!(shown("a = [\n 1,\n 2]\n", "[\n 1,\n 2]"), @r"
+        1:5
+        1 | a = [
+          |     ^
+        ");
+        insta::assert_snapshot!(shown("x = \"\u{1b}[31m\"", "\u{1b}"), @r"
+        1:6
+        1 | x = \"�[31m\"
+          |      ^
+        ");
+    }
+
+    #[test]
+    fn a_long_line_is_shown_around_the_place() {
+        let text = format!("{}wrong{}", "a".repeat(500), "b".repeat(500));
+        insta::assert_snapshot!(shown(&text, "wrong"), @r"");
+    }
+
+    #[test]
+    fn the_end_of_the_file_and_nonsense_have_a_place_too() {
+        for (text, span) in [("", 0..0), ("a\n", 2..2), ("a", 5..9), ("ä", 1..1), ("a\nb", 3..1)] {
+            let place = Place::new("f", text, span, String::new(), String::new());
+            assert!(place.line >= 1 && place.column >= 1 && place.excerpt.len() == 2, "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! Values of TOML as text, and text as values of TOML.
+
+use std::fmt::Write as _;
+
+use toml::de::{DeInteger, DeValue};
+
+/// What one would type for it: a string, a number, and for variables also `true` and `false`.
+pub(super) fn text(value: &DeValue<'_>) -> Option<String> {
+    match value {
+        DeValue::String(text) => Some(text.clone().into_owned()),
+        DeValue::Integer(integer) => Some(decimal(integer)),
+        DeValue::Float(float) => Some(float.as_str().to_owned()),
+        DeValue::Boolean(_) | DeValue::Datetime(_) | DeValue::Array(_) | DeValue::Table(_) => None,
+    }
+}
+
+/// `0x1F` is 31 for options, whatever TOML calls it. One that is too large for this stays as it is, for the option to refuse.
+fn decimal(integer: &DeInteger<'_>) -> String {
+    match integer.radix() {
+        10 => integer.as_str().trim_start_matches('+').to_owned(),
+        radix => u64::from_str_radix(integer.as_str(), radix).map_or_else(|_| integer.to_string(), |value| value.to_string()),
+    }
+}
+
+/// For "is a string, not …".
+pub(super) fn a_kind(value: &DeValue<'_>) -> &'static str {
+    match value {
+        DeValue::String(_) => "a string",
+        DeValue::Integer(_) | DeValue::Float(_) => "a number",
+        DeValue::Boolean(_) => "true or false",
+        DeValue::Datetime(_) => "a date",
+        DeValue::Array(_) => "a list",
+        DeValue::Table(_) => "a table",
+    }
+}
+
+/// A basic string of TOML.
+pub(crate) fn quoted(text: &str) -> String {
+    let mut quoted = String::from("\"");
+    for letter in text.chars() {
+        match letter {
+            '"' | '\\' => quoted.extend(['\\', letter]),
+            '\n' => quoted.push_str("\\n"),
+            '\t' => quoted.push_str("\\t"),
+            letter if letter.is_control() => {
+                write!(quoted, "\\u{:04X}", u32::from(letter)).expect("a string takes everything");
+            }
+            letter => quoted.push(letter),
+        }
+    }
+    quoted.push('"');
+    quoted
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn of(source: &str) -> Option<String> {
+        text(DeValue::parse(source).expect("TOML").get_ref())
+    }
+
+    #[test]
+    fn numbers_are_what_one_would_type() {
+        for (source, text) in [
+            ("3", "3"),
+            ("+3", "3"),
+            ("-3", "-3"),
+            ("1_000", "1000"),
+            ("0x1F", "31"),
+            ("0o17", "15"),
+            ("0b11", "3"),
+            ("0.5", "0.5"),
+            ("'0.5s'", "0.5s"),
+        ] {
+            assert_eq!(of(source).as_deref(), Some(text), "{source}");
+        }
+        for source in ["true", "1979-05-27", "[1]", "{a=1}"] {
+            assert_eq!(of(source), None, "{source}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_text_can_be_quoted(text in any::<String>()) {
+            prop_assert_eq!(of(&quoted(&text)), Some(text));
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! `env` and `[env.NAME]`: variables of the workers.
+
+use std::collections::BTreeMap;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::command::checked;
+use super::source::Problem;
+use super::value::{a_kind, text};
+
+/// The variables of one app.
+#[derive(Debug, Default)]
+pub(super) struct Variables {
+    /// In every environment.
+    always: BTreeMap<String, String>,
+    /// What an environment sets on top, by its name.
+    environments: BTreeMap<String, BTreeMap<String, String>>,
+}
+
+impl Variables {
+    /// Reads the value of `env`; what is wrong is left out and added to `problems`.
+    pub(super) fn read(value: &Spanned<DeValue<'_>>, problems: &mut Vec<Problem>) -> Self {
+        let DeValue::Table(table) = value.get_ref() else {
+            let error = format!("`env` is a table, not {}", a_kind(value.get_ref()));
+            problems.push(Problem::new(value.span(), error, "say env = { NAME = \"value\" }, or [env] above NAME = \"value\""));
+            return Self::default();
+        };
+        let mut variables = Self::default();
+        for (name, value) in table {
+            if let DeValue::Table(more) = value.get_ref() {
+                let flat = flat(more, problems);
+                variables.environments.insert(name.get_ref().clone().into_owned(), flat);
+            } else {
+                one(name, value, &mut variables.always, problems);
+            }
+        }
+        variables
+    }
+
+    pub(super) fn environments(&self) -> impl Iterator<Item = &str> {
+        self.environments.keys().map(String::as_str)
+    }
+
+    /// Names and values, in turn, each name once.
+    pub(super) fn of(&self, environment: Option<&str>) -> impl Iterator<Item = String> {
+        let mut variables = self.always.clone();
+        if let Some(more) = environment.and_then(|name| self.environments.get(name)) {
+            variables.extend(more.clone());
+        }
+        variables.into_iter().flat_map(|(name, value)| [name, value])
+    }
+}
+
+fn flat(table: &DeTable<'_>, problems: &mut Vec<Problem>) -> BTreeMap<String, String> {
+    let mut variables = BTreeMap::new();
+    for (name, value) in table {
+        one(name, value, &mut variables, problems);
+    }
+    variables
+}
+
+fn one(
+    name: &Spanned<std::borrow::Cow<'_, str>>,
+    value: &Spanned<DeValue<'_>>,
+    variables: &mut BTreeMap<String, String>,
+    problems: &mut Vec<Problem>,
+) {
+    let key = name.get_ref();
+    if key.is_empty() || key.contains(['=', '\0']) {
+        problems.push(Problem::new(name.span(), format!("{key:?} can't be a variable's name"), "a name is not empty and has no = in it"));
+        return;
+    }
+    let text = match value.get_ref() {
+        DeValue::Boolean(value) => Some(value.to_string()),
+        other => text(other),
+    };
+    match text.map(|text| checked(&text, value.span())) {
+        Some(Ok(text)) => {
+            variables.insert(key.clone().into_owned(), text);
+        }
+        Some(Err(problem)) => problems.push(problem),
+        None => {
+            let error = format!("the variable {key} is a string, a number, true or false, not {}", a_kind(value.get_ref()));
+            problems.push(Problem::new(value.span(), error, "put it in quotes"));
+        }
+    }
+}
