@@ -13,6 +13,7 @@ use super::types::{
     WorkerState, WorkerStatus,
 };
 use super::{Ask, Handle, SupervisorEnds, server};
+use crate::config::AppSpec;
 use crate::supervisor::interface::{Command, SlotId};
 
 /// A folder that goes away with the test.
@@ -69,6 +70,8 @@ impl App {
                         }));
                     }
                     Ask::Get { slot, request, reply } => drop(reply.send(got(slot, &request))),
+                    Ask::Spec(reply) => drop(reply.send(AppSpec::default())),
+                    Ask::Apply { reply, .. } => drop(reply.send(Reply::default())),
                     Ask::Command { command, reply } => {
                         let answer = respond(&command);
                         record.lock().expect("no test panicked with it").push(command);

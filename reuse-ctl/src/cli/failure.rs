@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::api::commands::BadRequest;
 use crate::api::types::{ErrorKind, Reply};
+use super::apply::Report;
 use crate::config::Place;
 
 /// Why a verb did not do what it was asked for. `main` prints it and exits with the kind's code.
@@ -38,6 +39,8 @@ pub enum Detail {
         /// Not empty.
         places: Vec<Place>,
     },
+    /// What `apply` has done and has not: in JSON only, a person has seen it already.
+    Applied(Report),
     /// What became of each of several apps: in JSON only, a person has seen it already.
     Apps {
         /// In the order in which they were started.

@@ -3,7 +3,7 @@
 //! Parsing is pure; which app is meant is resolved afterwards ([`apps`]). Errors go up to `main` as a [`Failure`].
 
 mod abort;
-mod apply;
+pub mod apply;
 pub mod apps;
 pub mod args;
 mod canary;
