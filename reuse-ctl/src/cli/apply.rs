@@ -356,7 +356,7 @@ mod tests {
             (one.error.as_str(), one.kind),
             ("web: it is late", ErrorKind::Timeout)
         );
-        insta::assert_snapshot!(one.to_json(), @"");
+        insta::assert_snapshot!(one.to_json(), @r#"{"ok":false,"error":"web: it is late","hint":"wait","kind":"timeout","dry_run":false,"apps":[{"app":"web","became":"not_changed","error":"it is late","hint":"wait"},{"app":"api","became":"unchanged","message":"unchanged"}],"not_in_file":[]}"#);
         let both = failed(report(vec![bad("web"), bad("api")]), failure.clone());
         assert_eq!(both.error, "2 of 2 apps failed: web, api");
         assert_eq!(both.kind, ErrorKind::Timeout);

@@ -179,7 +179,7 @@ impl Unit {
         line(format_args!("After=network-online.target"));
         line(format_args!(""));
         line(format_args!("[Service]"));
-        line(format_args!("# Started is it when all workers are active; `systemctl status` shows how many are."));
+        line(format_args!("# It is up when all workers are active; `systemctl status` shows how many are."));
         line(format_args!("Type=notify"));
         line(format_args!("NotifyAccess=main"));
         if let Some(path) = &self.path {
@@ -266,7 +266,35 @@ mod tests {
     #[test]
     fn all_that_matters_is_in_it() {
         let unit = unit("--workers 4 --drain-timeout 5s --stop-timeout 1500ms -- ./server --user x");
-        insta::assert_snapshot!(unit.to_text(), @"");
+        insta::assert_snapshot!(unit.to_text(), @r"
+        # /etc/systemd/system/server.service, printed by `reuse-ctl unit`
+        #   systemctl daemon-reload && systemctl enable --now server
+        [Unit]
+        Description=server, steered by reuse-ctl
+        Wants=network-online.target
+        After=network-online.target
+
+        [Service]
+        # It is up when all workers are active; `systemctl status` shows how many are.
+        Type=notify
+        NotifyAccess=main
+        ExecStart=/usr/local/bin/reuse-ctl run --workers=4 --drain-timeout=5s --stop-timeout=1500ms --cwd=/srv/web --user=ann -- ./server --user x
+        # Every worker replaced, one after the other; fails if the new version does not get ready. HUP does the same, unwatched.
+        ExecReload=/usr/local/bin/reuse-ctl reload --app server
+        # What a controller that was killed leaves behind would be in the way of the next one.
+        ExecStopPost=-/usr/local/bin/reuse-ctl stop --leftovers --app server
+        Restart=on-failure
+        WatchdogSec=30
+        TimeoutStartSec=60
+        TimeoutStopSec=22
+        # The controller ends the workers; they are in cgroups of their own, below reuse-ctl/server.
+        KillMode=mixed
+        LimitNOFILE=524288
+        CapabilityBoundingSet=CAP_BPF CAP_PERFMON CAP_NET_ADMIN CAP_SYS_PTRACE CAP_SETUID CAP_SETGID CAP_KILL CAP_CHOWN CAP_DAC_OVERRIDE CAP_NET_BIND_SERVICE
+
+        [Install]
+        WantedBy=multi-user.target
+        ");
     }
 
     #[test]

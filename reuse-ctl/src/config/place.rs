@@ -139,11 +139,11 @@ mod tests {
         1 | a = [
           |     ^
         ");
-        insta::assert_snapshot!(shown("x = \"\u{1b}[31m\"", "\u{1b}"), @r"
+        insta::assert_snapshot!(shown("x = \"\u{1b}[31m\"", "\u{1b}"), @r#"
         1:6
         1 | x = \"�[31m\"
           |      ^
-        ");
+        "#);
     }
 
     #[test]

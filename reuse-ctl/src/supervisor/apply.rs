@@ -163,10 +163,8 @@ impl Task {
         let Some(mut applying) = self.applying.take() else { return };
         let (step, _) = applying.step;
         if !reply.ok {
-            let mut is_done = |way| way < step.way();
             if step == Step::Reload {
                 self.take_over(&applying.new, &applying.old);
-                is_done = |_| false;
             } else {
                 self.keep(&applying.new);
                 let what = list(applying.difference.by(step.way()));
@@ -177,7 +175,7 @@ impl Task {
                 };
                 reply.error = Some(format!("{what} was not done: {why}{so_far}"));
             }
-            reply.changes = changes(&applying.difference, is_done);
+            reply.changes = changes(&applying.difference, |way| step != Step::Reload && way < step.way());
             return drop(applying.reply.send(reply));
         }
         applying.done.push(match step {
