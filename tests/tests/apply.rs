@@ -41,7 +41,11 @@ impl File {
     #[track_caller]
     fn apply(&self, options: &[&str]) -> Output {
         run::to_end(
-            controller_command().arg("apply").arg("-f").arg(self.path()).args(options),
+            controller_command()
+                .arg("apply")
+                .arg("-f")
+                .arg(self.path())
+                .args(options),
             LIMIT,
         )
     }
@@ -69,7 +73,11 @@ fn answers_as(label: &str) -> bool {
 /// The lines about one app, without its name.
 fn lines<'a>(output: &'a Output, name: &str) -> Vec<&'a str> {
     let prefix = format!("{name}: ");
-    output.stdout.lines().filter_map(|line| line.strip_prefix(&prefix)).collect()
+    output
+        .stdout
+        .lines()
+        .filter_map(|line| line.strip_prefix(&prefix))
+        .collect()
 }
 
 fn ready(status: &Status, count: usize) -> bool {
@@ -85,7 +93,10 @@ fn it_starts_what_is_missing_and_the_second_time_does_nothing() {
     assert_eq!(lines(&output, &name), ["would be started"]);
     assert!(!App::detached(&name).socket().exists(), "nothing runs yet");
     let output = file.apply(&[]).expect_code(0);
-    assert!(output.stdout.contains(&format!("{name}: started 2 workers on ")), "{output:?}");
+    assert!(
+        output.stdout.contains(&format!("{name}: started 2 workers on ")),
+        "{output:?}"
+    );
     let app = App::detached(&name);
     let before = app.status();
     assert!(ready(&before, 2));
@@ -103,9 +114,7 @@ fn what_was_typed_and_what_is_written_compare_equal() {
     let launch = Launch::new(&["--workers", "2", "--drain-timeout", "20s"]).directory(folder.path());
     let name = launch.app_name().to_owned();
     let running = launch.run(&label("v1"));
-    let file = File {
-        folder: Scratch::new(),
-    };
+    let file = File { folder: Scratch::new() };
     let cwd = format!("workers = 2\ndrain_timeout = \"20s\"\ncwd = {:?}", folder.path());
     file.write(&app(&name, &label("v1"), &cwd));
     let output = file.apply(&[]).expect_code(0);
@@ -126,13 +135,20 @@ fn workers_policy_and_patience_change_without_a_new_process() {
     let output = file.apply(&["--dry-run"]).expect_code(0);
     assert_eq!(
         lines(&output, &name),
-        ["would change when-empty park → refuse, drain-timeout 30s → 5s, health none → tcp; would change policy least-loaded → sticky; would scale 2 → 3"]
+        [
+            "would change when-empty park → refuse, drain-timeout 30s → 5s, health none → tcp; would change policy least-loaded → sticky; would scale 2 → 3"
+        ]
     );
-    assert_eq!((app_.status().pids(), app_.status().policy), (before.pids(), before.policy.clone()));
+    assert_eq!(
+        (app_.status().pids(), app_.status().policy),
+        (before.pids(), before.policy.clone())
+    );
     let output = file.apply(&[]).expect_code(0);
     assert_eq!(
         lines(&output, &name),
-        ["when-empty park → refuse, drain-timeout 30s → 5s, health none → tcp; policy least-loaded → sticky; scaled 2 → 3"]
+        [
+            "when-empty park → refuse, drain-timeout 30s → 5s, health none → tcp; policy least-loaded → sticky; scaled 2 → 3"
+        ]
     );
     let after = app_.status();
     assert!(ready(&after, 3) && after.policy == "sticky", "{after:#?}");
@@ -181,9 +197,19 @@ fn a_broken_version_fails_and_the_old_one_goes_on() {
     let before = app_.status();
     let load = Load::start_with_pause(SERVER, 8, Mode::NewConnections, LIMIT, PAUSE);
     load.wait_for(100, SOON);
-    file.write(&app(&name, &commands::rust(&["--exit-code", "7"]), "workers = 3\ndrain_timeout = \"5s\""));
-    let output = file.apply(&[]).expect_code(1).expect_complaint(&[&name, "all run the old version"]);
-    assert!(output.stderr.contains("boom"), "what it wrote is shown: {output:?}");
+    file.write(&app(
+        &name,
+        &commands::rust(&["--exit-code", "7"]),
+        "workers = 3\ndrain_timeout = \"5s\"",
+    ));
+    let output = file.apply(&[]).expect_code(1);
+    for words in [
+        "nobody was changed: all run the old version",
+        "  → the old instance",
+        "boom: this version",
+    ] {
+        assert!(output.stderr.contains(words), "{words} is missing in {output:?}");
+    }
     load.wait_for(100, SOON);
     load.stop().assert_nothing_failed();
     let after = app_.status();
@@ -191,7 +217,10 @@ fn a_broken_version_fails_and_the_old_one_goes_on() {
     assert!(answers_as("v1"));
     let answer = file.apply(&["--json"]).expect_code(1).stdout;
     let answer: Value = serde_json::from_str(&answer).expect("one line of JSON");
-    assert_eq!((&answer["ok"], &answer["apps"][0]["became"]), (&Value::Bool(false), &"not_changed".into()));
+    assert_eq!(
+        (&answer["ok"], &answer["apps"][0]["became"]),
+        (&Value::Bool(false), &"not_changed".into())
+    );
     // The old file is what runs.
     file.write(&app(&name, &label("v1"), "workers = 2"));
     let output = file.apply(&[]).expect_code(0);
@@ -253,7 +282,10 @@ fn a_changed_variable_is_rolled_out_and_never_shown() {
     let app_ = App::detached(&name);
     file.write(&app(&name, &label("v1"), "env = { TOKEN = \"hunter2\" }"));
     let output = file.apply(&["--json"]).expect_code(0).stdout;
-    assert!(output.contains("environment") && !output.contains("hunter2"), "{output}");
+    assert!(
+        output.contains("environment") && !output.contains("hunter2"),
+        "{output}"
+    );
     let (code, spec) = control::request(&app_.socket(), "GET", "/v1/spec", "").expect("an answer");
     assert!(code == 200 && spec.contains("hunter2"), "for root: {spec}");
     app_.stop();
@@ -277,7 +309,9 @@ fn what_belongs_to_the_start_is_refused_before_anything_is_changed() {
     ] {
         file.write(&app(&name, &label("v2"), &format!("workers = 3\n{key}")));
         let stop = format!("reuse-ctl stop --app {name}");
-        file.apply(&[]).expect_code(1).expect_complaint(&[option, "can't change while the app runs", &stop]);
+        file.apply(&[])
+            .expect_code(1)
+            .expect_complaint(&[option, "can't change while the app runs", &stop]);
         assert_eq!(app_.status().pids(), before.pids(), "{key}");
     }
     app_.stop();
@@ -291,15 +325,23 @@ fn not_while_there_is_a_canary() {
     file.apply(&[]).expect_code(0);
     let app_ = App::detached(&name);
     let mut canary = controller_command();
-    canary.args(["canary", "--app", &name, "--weight", "5%", "--"]).args(label("v2"));
+    canary
+        .args(["canary", "--app", &name, "--weight", "5%", "--"])
+        .args(label("v2"));
     run::to_end(&mut canary, LIMIT).expect_code(0);
     let output = file.apply(&[]).expect_code(0);
     assert_eq!(lines(&output, &name), ["unchanged"], "the canary is nobody's worker");
     file.write(&app(&name, &label("v3"), "workers = 3"));
-    file.apply(&[]).expect_code(1).expect_complaint(&["worker 2 is a canary", "promote", "abort"]);
+    file.apply(&[])
+        .expect_code(1)
+        .expect_complaint(&["worker 2 is a canary", "promote", "abort"]);
     app_.ctl(&["promote"]).expect_code(0);
     // What was promoted is what runs: the file that says so changes nothing.
-    file.write(&app(&name, &label("v2"), &format!("workers = 2\ncwd = {:?}", std::env::current_dir().expect("ours"))));
+    file.write(&app(
+        &name,
+        &label("v2"),
+        &format!("workers = 2\ncwd = {:?}", std::env::current_dir().expect("ours")),
+    ));
     let output = file.apply(&["--dry-run"]).expect_code(0);
     assert_eq!(lines(&output, &name), ["unchanged"], "{output:?}");
     app_.stop();
@@ -309,10 +351,19 @@ fn not_while_there_is_a_canary() {
 fn of_two_apps_one_is_changed_one_started_and_a_third_is_left_alone() {
     let _namespace = Namespace::enter();
     let (web, api) = (name(), name());
-    let stranger = App::run(&[], &commands::rust(&[]).iter().map(|word| word.replace("8080", "8090")).collect::<Vec<_>>());
+    let stranger = App::run(
+        &[],
+        &commands::rust(&[])
+            .iter()
+            .map(|word| word.replace("8080", "8090"))
+            .collect::<Vec<_>>(),
+    );
     let on = |port: u16, label: &str| {
         let command = commands::rust(&["--label", label]);
-        command.iter().map(|word| word.replace("8080", &port.to_string())).collect::<Vec<_>>()
+        command
+            .iter()
+            .map(|word| word.replace("8080", &port.to_string()))
+            .collect::<Vec<_>>()
     };
     let both = |web_label: &str, api_port: u16| {
         format!(
@@ -327,8 +378,14 @@ fn of_two_apps_one_is_changed_one_started_and_a_third_is_left_alone() {
     file.write(&both("v2", 8081));
     let output = file.apply(&[]).expect_code(0);
     assert_eq!(lines(&output, &web), ["command changed: reloaded 1 worker"]);
-    assert!(lines(&output, &api)[0].starts_with("started 1 worker on "), "{output:?}");
-    assert!(lines(&output, stranger.name())[0].starts_with("left alone"), "{output:?}");
+    assert!(
+        lines(&output, &api)[0].starts_with("started 1 worker on "),
+        "{output:?}"
+    );
+    assert!(
+        lines(&output, stranger.name())[0].starts_with("left alone"),
+        "{output:?}"
+    );
     let api_app = App::detached(&api);
     let before = (web_app.status().pids(), api_app.status().pids());
     // One that can't be changed keeps the other from being changed.
@@ -365,7 +422,9 @@ fn two_at_a_time_are_not_mixed() {
     let file = File::new(&app(&name, &label("v1"), "workers = 2"));
     file.apply(&[]).expect_code(0);
     let app_ = App::detached(&name);
-    let body = |spec: &str| format!("{{\"spec\":{{\"arguments\":[\"--name\",{name:?},\"--workers\",\"2\",{spec}],\"variables\":[]}}}}");
+    let body = |spec: &str| {
+        format!("{{\"spec\":{{\"arguments\":[\"--name\",{name:?},\"--workers\",\"2\",{spec}],\"variables\":[]}}}}")
+    };
     let slow = commands::rust(&["--boot-delay-ms", "1500"]);
     let words: Vec<String> = slow.iter().map(|word| format!("{word:?}")).collect();
     let request = body(&format!("\"--\",{}", words.join(",")));
@@ -380,6 +439,10 @@ fn two_at_a_time_are_not_mixed() {
     assert_eq!(code, 200, "{answer}");
     let pids = app_.status().pids();
     wait::until("the old ones are gone", SOON, || app_.status().all_active(2));
-    assert!(pids.iter().flatten().all(|pid| kernel::is_alive(i32::try_from(*pid).expect("a pid"))));
+    assert!(
+        pids.iter()
+            .flatten()
+            .all(|pid| kernel::is_alive(i32::try_from(*pid).expect("a pid")))
+    );
     app_.stop();
 }

@@ -1,6 +1,7 @@
 //! What a service manager hears of the controller, and what it can say to it by signals. The manager is a datagram socket of the test's.
 
-use std::os::unix::net::UnixDatagram;
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -30,7 +31,9 @@ impl Manager {
         let folder = Scratch::new();
         let path = folder.path().join("notify");
         let socket = UnixDatagram::bind(&path).expect("bind a datagram socket");
-        socket.set_read_timeout(Some(Duration::from_millis(50))).expect("a timeout");
+        socket
+            .set_read_timeout(Some(Duration::from_millis(50)))
+            .expect("a timeout");
         Self {
             socket,
             path,
@@ -99,10 +102,17 @@ fn ready_is_when_all_are_active() {
     let heard = manager.until("half", SOON, |line| line == "STATUS=1/2 active, sticky");
     assert!(!heard.contains(&"READY=1".to_owned()), "{heard:?}");
     let heard = manager.until_line("READY=1", SOON);
-    assert!(heard.contains(&"STATUS=2/2 active, sticky".to_owned()) || manager.until("all", SOON, |line| line == "STATUS=2/2 active, sticky").len() == 1);
+    assert!(
+        heard.contains(&"STATUS=2/2 active, sticky".to_owned())
+            || manager
+                .until("all", SOON, |line| line == "STATUS=2/2 active, sticky")
+                .len()
+                == 1
+    );
     app.wait_all_active(2);
     for slot in 0..2 {
-        let environment = std::fs::read(format!("/proc/{}/environ", app.status().pid_of(slot))).expect("a process of ours");
+        let environment =
+            std::fs::read(format!("/proc/{}/environ", app.status().pid_of(slot))).expect("a process of ours");
         let environment = String::from_utf8_lossy(&environment);
         assert!(!environment.contains("NOTIFY_SOCKET") && !environment.contains("WATCHDOG_"));
     }
@@ -129,7 +139,10 @@ fn the_watchdog_is_fed_while_the_task_lives() {
         manager.until_line("WATCHDOG=1", SOON);
     }
     let took = began.elapsed();
-    assert!(took > Duration::from_millis(600) && took < Duration::from_secs(2), "every 200 ms: {took:?}");
+    assert!(
+        took > Duration::from_millis(600) && took < Duration::from_secs(2),
+        "every 200 ms: {took:?}"
+    );
     // A controller that is stopped says nothing, which is the point of it.
     app.signal(Signal::SIGSTOP);
     wait::until("the controller is stopped", SOON, || kernel::is_stopped(app.pid()));
@@ -159,16 +172,20 @@ fn a_watchdog_for_somebody_else_is_left_alone() {
 fn an_abstract_socket_and_a_detached_controller_do_as_well() {
     let _namespace = Namespace::enter();
     let name = format!("reuse-test-{}", std::process::id());
-    let address = std::os::linux::net::SocketAddrExt::from_abstract_name(name.as_bytes()).expect("a short name");
-    let address: std::os::unix::net::SocketAddr = address;
+    let address = SocketAddr::from_abstract_name(name.as_bytes()).expect("a short name");
     let manager = Manager {
         socket: UnixDatagram::bind_addr(&address).expect("bind an abstract socket"),
         path: format!("@{name}").into(),
         _folder: Scratch::new(),
     };
-    manager.socket.set_read_timeout(Some(Duration::from_millis(50))).expect("a timeout");
+    manager
+        .socket
+        .set_read_timeout(Some(Duration::from_millis(50)))
+        .expect("a timeout");
     let launch = Launch::new(&["--workers", "2", "--detach"]).env("NOTIFY_SOCKET", manager.path());
-    launch.to_end(&commands::rust(&[]), Duration::from_secs(40)).expect_code(0);
+    launch
+        .to_end(&commands::rust(&[]), Duration::from_secs(40))
+        .expect_code(0);
     let app = App::detached(launch.app_name());
     manager.until_line("READY=1", SOON);
     app.stop();
@@ -197,7 +214,8 @@ fn hangup_reloads_and_says_so() {
     load.wait_for(100, SOON);
     app.signal(Signal::SIGHUP);
     let heard = manager.until("a reload", SOON, |line| line.starts_with("RELOADING=1"));
-    let at = manager_time(&heard).or_else(|| manager_time(&manager.until("when", SOON, |line| line.starts_with("MONOTONIC_USEC="))));
+    let at = manager_time(&heard)
+        .or_else(|| manager_time(&manager.until("when", SOON, |line| line.starts_with("MONOTONIC_USEC="))));
     assert!(at.is_some_and(|at| at > 0), "{heard:?}");
     manager.until_line("READY=1", SOON);
     load.wait_for(100, SOON);
@@ -213,20 +231,25 @@ fn hangup_reloads_and_says_so() {
     manager.until_line("READY=1", SOON);
     assert_eq!(app.status().pids(), before);
     wait::until("the failure is told", SOON, || {
-        events.named("warning").iter().any(|event| event.message.starts_with("SIGHUP: the new instance of worker 0"))
+        events
+            .named("warning")
+            .iter()
+            .any(|event| event.message.starts_with("SIGHUP: the new instance of worker 0"))
     });
     app.stop();
 }
 
 fn manager_time(lines: &[String]) -> Option<u64> {
-    lines.iter().find_map(|line| line.strip_prefix("MONOTONIC_USEC=")?.parse().ok())
+    lines
+        .iter()
+        .find_map(|line| line.strip_prefix("MONOTONIC_USEC=")?.parse().ok())
 }
 
 #[test]
 fn in_a_terminal_a_hangup_is_the_end() {
     let _namespace = Namespace::enter();
     let launch = Launch::new(&["--workers", "2"]);
-    let mut run = launch.command(&commands::rust(&[]));
+    let run = launch.command(&commands::rust(&[]));
     // `script` gives it a terminal of its own.
     let line: Vec<String> = std::iter::once(run.get_program())
         .chain(run.get_args())
@@ -234,14 +257,19 @@ fn in_a_terminal_a_hangup_is_the_end() {
         .collect();
     let mut script = Command::new("script");
     script.args(["-q", "-e", "-c", &line.join(" "), "/dev/null"]);
-    script.stdin(std::process::Stdio::null()).stdout(std::process::Stdio::null());
+    script
+        .stdin(std::process::Stdio::null())
+        .stdout(std::process::Stdio::null());
     let mut child = script.spawn().expect("run script (package bsdutils)");
-    drop(run.stdin(std::process::Stdio::null()));
     let app = App::detached(launch.app_name());
-    app.wait_status("both are active", Duration::from_secs(40), |status| status.all_active(2));
+    app.wait_status("both are active", Duration::from_secs(40), |status| {
+        status.all_active(2)
+    });
     app.signal(Signal::SIGHUP);
     wait::until("the controller has ended", SOON, || !app.socket().exists());
-    wait::until("script has ended", SOON, || child.try_wait().expect("a child of ours").is_some());
+    wait::until("script has ended", SOON, || {
+        child.try_wait().expect("a child of ours").is_some()
+    });
 }
 
 #[test]
@@ -259,10 +287,17 @@ fn workers_come_and_go_by_signal() {
     }
     app.signal(Signal::SIGTTOU);
     wait::until("the last one stays", SOON, || {
-        events.named("warning").iter().any(|event| event.message.starts_with("SIGTTOU: an app has 1 to 256 workers"))
+        events
+            .named("warning")
+            .iter()
+            .any(|event| event.message.starts_with("SIGTTOU: an app has 1 to 256 workers"))
     });
     assert!(app.status().all_active(1));
-    assert!(app.output().contains("SIGTTIN: scaled from 2 to 3 workers"), "{}", app.output());
+    assert!(
+        app.output().contains("SIGTTIN: scaled from 2 to 3 workers"),
+        "{}",
+        app.output()
+    );
     app.stop();
 }
 
@@ -285,24 +320,43 @@ fn a_unit_says_how_to_run_it() {
     let server = folder.write_executable("server", "#!/bin/sh\n");
     let unit = |arguments: &[&str]| run::to_end(controller_command().arg("unit").args(arguments), SOON);
     let path = server.to_str().expect("plain");
-    let text = unit(&["--", "--name", "web", "--workers", "4", "--", path, "100% $HOME"]).expect_code(0).stdout;
-    let start = text.lines().find(|line| line.starts_with("ExecStart=")).expect("a start");
-    assert!(start.starts_with("ExecStart=/") && start.ends_with(&format!("-- {path} \"100%% $$HOME\"")), "{start}");
-    for line in ["Type=notify", "NotifyAccess=main", "KillMode=mixed", "WantedBy=multi-user.target"] {
+    let text = unit(&["--", "--name", "web", "--workers", "4", "--", path, "100% $HOME"])
+        .expect_code(0)
+        .stdout;
+    let start = text
+        .lines()
+        .find(|line| line.starts_with("ExecStart="))
+        .expect("a start");
+    assert!(
+        start.starts_with("ExecStart=/") && start.ends_with(&format!("-- {path} \"100%% $$HOME\"")),
+        "{start}"
+    );
+    for line in [
+        "Type=notify",
+        "NotifyAccess=main",
+        "KillMode=mixed",
+        "WantedBy=multi-user.target",
+    ] {
         assert!(text.lines().any(|one| one == line), "{line} is missing in {text}");
     }
     let file = folder.write("reuse.toml", &format!("name = \"web\"\ncommand = [{path:?}]\n"));
     let file = file.to_str().expect("plain");
     let text = unit(&["-f", file]).expect_code(0).stdout;
     assert!(text.contains(&format!(" run --file {file}")), "{text}");
-    unit(&["-f", file, "--name", "api"]).expect_code(2).expect_complaint(&["api", "web"]);
+    unit(&["-f", file, "--name", "api"])
+        .expect_code(2)
+        .expect_complaint(&["api", "web"]);
     unit(&["--", "--workers", "0", "--", path]).expect_code(2);
     unit(&[]).expect_code(2);
     if let Ok(analyze) = Command::new("systemd-analyze").arg("--version").output()
         && analyze.status.success()
     {
         let written = folder.write("web.service", &text);
-        let checked = Command::new("systemd-analyze").arg("verify").arg(&written).output().expect("it runs");
+        let checked = Command::new("systemd-analyze")
+            .arg("verify")
+            .arg(&written)
+            .output()
+            .expect("it runs");
         let complaints = String::from_utf8_lossy(&checked.stderr).into_owned();
         let ours: Vec<&str> = complaints.lines().filter(|line| line.contains("web.service")).collect();
         assert!(ours.is_empty(), "{ours:#?}");

@@ -15,8 +15,8 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 
 use reuse_common::Share;
 
-use crate::supervisor::interface::{Command, SlotId};
 use crate::config::AppSpec;
+use crate::supervisor::interface::{Command, SlotId};
 use types::{CanaryRequest, ErrorKind, Event, GetRequest, Got, Reply, SpecRequest, Status};
 
 /// How many asks may wait for the supervisor before further clients wait in turn.

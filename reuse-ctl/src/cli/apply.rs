@@ -158,9 +158,7 @@ impl Plan {
                     (outcome, Some(failure))
                 }
             },
-            Self::Change(change) if change.became() == Became::Unchanged => {
-                (Self::Change(change).foretell(), None)
-            }
+            Self::Change(change) if change.became() == Became::Unchanged => (Self::Change(change).foretell(), None),
             Self::Change(change) => change.carry_out(context).await,
         }
     }
@@ -191,7 +189,10 @@ impl Change {
             Ok(mut reply) => {
                 let changes = std::mem::take(&mut reply.changes);
                 let failure = Failure::from(reply);
-                (Outcome::failed(name, Became::NotChanged, &failure, changes), Some(failure))
+                (
+                    Outcome::failed(name, Became::NotChanged, &failure, changes),
+                    Some(failure),
+                )
             }
             Err(failure) => (
                 Outcome::failed(name, Became::NotChanged, &failure, Vec::new()),
@@ -309,7 +310,12 @@ fn failed(report: Report, worst: Failure) -> Failure {
             ..worst
         },
         several => {
-            let error = format!("{} of {} apps failed: {}", several.len(), report.apps.len(), names.join(", "));
+            let error = format!(
+                "{} of {} apps failed: {}",
+                several.len(),
+                report.apps.len(),
+                names.join(", ")
+            );
             let mut failure = Failure::failed(error, "what is above tells why");
             failure.kind = worst.kind;
             failure
@@ -352,10 +358,7 @@ mod tests {
             report(vec![bad("web"), outcome("api", Became::Unchanged)]),
             failure.clone(),
         );
-        assert_eq!(
-            (one.error.as_str(), one.kind),
-            ("web: it is late", ErrorKind::Timeout)
-        );
+        assert_eq!((one.error.as_str(), one.kind), ("web: it is late", ErrorKind::Timeout));
         insta::assert_snapshot!(one.to_json(), @r#"{"ok":false,"error":"web: it is late","hint":"wait","kind":"timeout","dry_run":false,"apps":[{"app":"web","became":"not_changed","error":"it is late","hint":"wait"},{"app":"api","became":"unchanged","message":"unchanged"}],"not_in_file":[]}"#);
         let both = failed(report(vec![bad("web"), bad("api")]), failure.clone());
         assert_eq!(both.error, "2 of 2 apps failed: web, api");

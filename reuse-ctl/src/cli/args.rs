@@ -261,7 +261,12 @@ pub struct Run {
     #[arg(long, hide = true)]
     pub variables_on_stdin: bool,
     /// The command and its arguments
-    #[arg(last = true, required_unless_present = "file", conflicts_with = "file", value_name = "CMD")]
+    #[arg(
+        last = true,
+        required_unless_present = "file",
+        conflicts_with = "file",
+        value_name = "CMD"
+    )]
     pub command: Vec<OsString>,
 }
 

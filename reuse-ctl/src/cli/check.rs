@@ -47,10 +47,12 @@ impl Checked {
         let count = counted(u64::try_from(self.apps.len()).unwrap_or(u64::MAX), "app");
         match apps.as_slice() {
             [one] => format!("{}: {count}: {one}\n", self.file),
-            several => several.iter().fold(format!("{}: {count}\n", self.file), |mut text, app| {
-                writeln!(text, "  {app}").expect("a string takes everything");
-                text
-            }),
+            several => several
+                .iter()
+                .fold(format!("{}: {count}\n", self.file), |mut text, app| {
+                    writeln!(text, "  {app}").expect("a string takes everything");
+                    text
+                }),
         }
     }
 }
@@ -77,8 +79,16 @@ impl App {
         facts.extend(self.ports.iter().map(|port| format!("port {port}")));
         facts.extend(self.listen.iter().cloned());
         if !self.variables.is_empty() {
-            facts.push(counted(u64::try_from(self.variables.len()).unwrap_or(u64::MAX), "variable"));
+            facts.push(counted(
+                u64::try_from(self.variables.len()).unwrap_or(u64::MAX),
+                "variable",
+            ));
         }
-        format!("{} ({}): {}", self.name, facts.join(", "), shell_words::join(&self.command))
+        format!(
+            "{} ({}): {}",
+            self.name,
+            facts.join(", "),
+            shell_words::join(&self.command)
+        )
     }
 }

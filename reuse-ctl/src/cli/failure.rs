@@ -4,9 +4,9 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
+use super::apply::Report;
 use crate::api::commands::BadRequest;
 use crate::api::types::{ErrorKind, Reply};
-use super::apply::Report;
 use crate::config::Place;
 
 /// Why a verb did not do what it was asked for. `main` prints it and exits with the kind's code.

@@ -124,20 +124,33 @@ const KNOWN: [(&str, &str); 17] = [
 
 fn guess(folder: &Path, package: Option<&Package>) -> Option<Guess> {
     let is_file = |name: &str| folder.join(name).is_file();
-    let has_bun = ["bun.lock", "bun.lockb", "bunfig.toml"].iter().any(|name| is_file(name));
-    let runner = |file: &str| if has_bun || file.ends_with(".ts") { "bun" } else { "node" };
+    let has_bun = ["bun.lock", "bun.lockb", "bunfig.toml"]
+        .iter()
+        .any(|name| is_file(name));
+    let runner = |file: &str| {
+        if has_bun || file.ends_with(".ts") {
+            "bun"
+        } else {
+            "node"
+        }
+    };
     if let Some(start) = package.and_then(|package| package.start.as_deref()) {
         let because = "scripts.start of package.json".to_owned();
         return Some(match plain_words(start) {
             Some(command) => Guess { command, because },
             // It needs a shell, which the package manager starts.
             None => Guess {
-                command: [if has_bun { "bun" } else { "npm" }, "run", "start"].map(str::to_owned).to_vec(),
+                command: [if has_bun { "bun" } else { "npm" }, "run", "start"]
+                    .map(str::to_owned)
+                    .to_vec(),
                 because,
             },
         });
     }
-    if let Some(main) = package.and_then(|package| package.main.as_deref()).filter(|main| is_file(main)) {
+    if let Some(main) = package
+        .and_then(|package| package.main.as_deref())
+        .filter(|main| is_file(main))
+    {
         return Some(Guess {
             command: vec![runner(main).to_owned(), main.to_owned()],
             because: "main of package.json".into(),
@@ -165,7 +178,9 @@ fn plain_words(line: &str) -> Option<Vec<String>> {
 
 /// That of the package, else that of the folder, as far as an app can have it.
 fn name_of(folder: &Path, package: Option<&Package>) -> Option<String> {
-    let of_package = package.and_then(|package| package.name.as_deref()).and_then(|name| name.rsplit('/').next());
+    let of_package = package
+        .and_then(|package| package.name.as_deref())
+        .and_then(|name| name.rsplit('/').next());
     let of_folder = folder.file_name().and_then(|name| name.to_str());
     let fits = |name: &&str| apps::paths_of(name).is_ok();
     of_package.filter(fits).or(of_folder.filter(fits)).map(str::to_owned)
@@ -252,20 +267,58 @@ mod tests {
     #[test]
     fn the_command_is_guessed_from_what_is_there() {
         let cases: [(&str, &[(&str, &str)], Option<&str>); 10] = [
-            ("start", &[("package.json", r#"{"scripts":{"start":"node --enable-source-maps 'a b.js'"},"main":"x.js"}"#)], Some("node --enable-source-maps a b.js")),
-            ("shell", &[("package.json", r#"{"scripts":{"start":"tsc && node dist"}}"#)], Some("npm run start")),
-            ("variable", &[("package.json", r#"{"scripts":{"start":"PORT=1 node x"}}"#), ("bun.lock", "")], Some("bun run start")),
-            ("main", &[("package.json", r#"{"main":"lib/x.js"}"#), ("lib/x.js", "")], Some("node lib/x.js")),
-            ("bun", &[("package.json", r#"{"main":"x.js"}"#), ("x.js", ""), ("bun.lockb", "")], Some("bun x.js")),
-            ("gone", &[("package.json", r#"{"main":"gone.js"}"#), ("app.py", "")], Some("python3 app.py")),
-            ("broken", &[("package.json", "{"), ("server.ts", "")], Some("bun server.ts")),
+            (
+                "start",
+                &[(
+                    "package.json",
+                    r#"{"scripts":{"start":"node --enable-source-maps 'a b.js'"},"main":"x.js"}"#,
+                )],
+                Some("node --enable-source-maps a b.js"),
+            ),
+            (
+                "shell",
+                &[("package.json", r#"{"scripts":{"start":"tsc && node dist"}}"#)],
+                Some("npm run start"),
+            ),
+            (
+                "variable",
+                &[
+                    ("package.json", r#"{"scripts":{"start":"PORT=1 node x"}}"#),
+                    ("bun.lock", ""),
+                ],
+                Some("bun run start"),
+            ),
+            (
+                "main",
+                &[("package.json", r#"{"main":"lib/x.js"}"#), ("lib/x.js", "")],
+                Some("node lib/x.js"),
+            ),
+            (
+                "bun",
+                &[("package.json", r#"{"main":"x.js"}"#), ("x.js", ""), ("bun.lockb", "")],
+                Some("bun x.js"),
+            ),
+            (
+                "gone",
+                &[("package.json", r#"{"main":"gone.js"}"#), ("app.py", "")],
+                Some("python3 app.py"),
+            ),
+            (
+                "broken",
+                &[("package.json", "{"), ("server.ts", "")],
+                Some("bun server.ts"),
+            ),
             ("order", &[("index.js", ""), ("server.js", "")], Some("node server.js")),
             ("source", &[("src/index.ts", "")], Some("bun src/index.ts")),
             ("nothing", &[("README.md", "")], None),
         ];
         for (name, files, expected) in cases {
             let folder = Folder::with(name, files);
-            assert_eq!(folder.guessed().map(|(command, _)| command).as_deref(), expected, "{name}");
+            assert_eq!(
+                folder.guessed().map(|(command, _)| command).as_deref(),
+                expected,
+                "{name}"
+            );
         }
     }
 
@@ -278,15 +331,27 @@ mod tests {
         fs::write(&path, &text).expect("write");
         let apps = config::load(&path, None).expect("right");
         assert_eq!(apps[0].name, "web");
-        assert_eq!(apps[0].spec.resolve().expect("right").command, command.map(std::ffi::OsString::from));
+        assert_eq!(
+            apps[0].spec.resolve().expect("right").command,
+            command.map(std::ffi::OsString::from)
+        );
         // Comments that are sentences stay comments.
         let all: Vec<&str> = text
             .lines()
-            .map(|line| line.strip_prefix("# ").filter(|line| line.contains(" = ") || line.starts_with('[')).unwrap_or(line))
+            .map(|line| {
+                line.strip_prefix("# ")
+                    .filter(|line| line.contains(" = ") || line.starts_with('['))
+                    .unwrap_or(line)
+            })
             .collect();
         fs::write(&path, all.join("\n")).expect("write");
         let apps = config::load(&path, Some("production")).expect("right");
-        let variables: Vec<_> = apps[0].spec.variables.iter().map(|word| word.to_string_lossy().into_owned()).collect();
+        let variables: Vec<_> = apps[0]
+            .spec
+            .variables
+            .iter()
+            .map(|word| word.to_string_lossy().into_owned())
+            .collect();
         assert_eq!(variables, ["LOG_LEVEL", "info", "NODE_ENV", "production"]);
         assert!(matches!(write_new(&path, &text), Err(failure) if failure.error.contains("already")));
     }

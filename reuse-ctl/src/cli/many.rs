@@ -57,7 +57,10 @@ async fn in_background(context: &Context, apps: &[NamedSpec], verbosity: u8) -> 
         let (outcome, line) = match detach::start(spec, verbosity).await {
             Ok(started) => (outcome(name, Some(started.pid), None), started.to_line()),
             Err(failure) => {
-                worst = worst.into_iter().chain([failure.kind]).max_by_key(|kind| kind.exit_code());
+                worst = worst
+                    .into_iter()
+                    .chain([failure.kind])
+                    .max_by_key(|kind| kind.exit_code());
                 let line = format!("{name} does not run: {}\n  → {}", failure.error, failure.hint);
                 (outcome(name, None, Some(failure)), line)
             }
@@ -78,8 +81,17 @@ async fn in_background(context: &Context, apps: &[NamedSpec], verbosity: u8) -> 
             Ok(())
         };
     };
-    let failed: Vec<&str> = outcomes.iter().filter(|app| app.error.is_some()).map(|app| app.app.as_str()).collect();
-    let error = format!("{} of {} apps did not start: {}", failed.len(), outcomes.len(), failed.join(", "));
+    let failed: Vec<&str> = outcomes
+        .iter()
+        .filter(|app| app.error.is_some())
+        .map(|app| app.app.as_str())
+        .collect();
+    let error = format!(
+        "{} of {} apps did not start: {}",
+        failed.len(),
+        outcomes.len(),
+        failed.join(", ")
+    );
     let mut failure = Failure::failed(error, "the others run: see `reuse-ctl ls`");
     failure.kind = kind;
     failure.detail = Some(Box::new(Detail::Apps { apps: outcomes }));
@@ -106,7 +118,11 @@ async fn here(apps: &[NamedSpec], verbosity: u8) -> Result<(), Failure> {
     let mut running = JoinSet::new();
     let mut failed = Vec::new();
     for (number, app) in apps.iter().enumerate() {
-        let label = Label { name: &app.name, width, number };
+        let label = Label {
+            name: &app.name,
+            width,
+            number,
+        };
         match start(app, &label, verbosity, &reading) {
             Ok(child) => {
                 let (name, signals) = (app.name.clone(), forward.subscribe());
@@ -142,14 +158,20 @@ async fn here(apps: &[NamedSpec], verbosity: u8) -> Result<(), Failure> {
 fn signals() -> io::Result<mpsc::Receiver<Signal>> {
     let (sender, receiver) = mpsc::channel(16);
     // When the terminal is closed there is nobody left who wanted to see all this; else SIGHUP is a message.
-    let on_hangup = if io::stderr().is_terminal() { Signal::SIGTERM } else { Signal::SIGHUP };
+    let on_hangup = if io::stderr().is_terminal() {
+        Signal::SIGTERM
+    } else {
+        Signal::SIGHUP
+    };
     for forwarded in FORWARDED {
         let mut stream = signal(SignalKind::from_raw(forwarded as i32))?;
         let sender = sender.clone();
-        let meant = if forwarded == Signal::SIGHUP { on_hangup } else { forwarded };
-        tokio::spawn(async move {
-            while stream.recv().await.is_some() && sender.send(meant).await.is_ok() {}
-        });
+        let meant = if forwarded == Signal::SIGHUP {
+            on_hangup
+        } else {
+            forwarded
+        };
+        tokio::spawn(async move { while stream.recv().await.is_some() && sender.send(meant).await.is_ok() {} });
     }
     Ok(receiver)
 }
@@ -186,8 +208,18 @@ fn start(app: &NamedSpec, label: &Label<'_>, verbosity: u8, reading: &Sender<()>
         command.pre_exec(|| prctl::set_pdeathsig(Signal::SIGTERM).map_err(io::Error::from));
     }
     let child = Command::from(command).spawn()?;
-    show(stdout, label.text(io::stdout().is_terminal()), io::stdout, reading.clone());
-    show(stderr, label.text(io::stderr().is_terminal()), io::stderr, reading.clone());
+    show(
+        stdout,
+        label.text(io::stdout().is_terminal()),
+        io::stdout,
+        reading.clone(),
+    );
+    show(
+        stderr,
+        label.text(io::stderr().is_terminal()),
+        io::stderr,
+        reading.clone(),
+    );
     Ok(child)
 }
 

@@ -78,7 +78,11 @@ fn of_file(arguments: &args::Unit, file: &Path) -> Result<(RunOptions, Vec<OsStr
                 format!("it has {}", names.join(", ")),
             ),
             _ => (
-                format!("{} has {} apps, and each has a unit of its own", file.display(), names.len()),
+                format!(
+                    "{} has {} apps, and each has a unit of its own",
+                    file.display(),
+                    names.len()
+                ),
                 format!("say which with --name: {}", names.join(", ")),
             ),
         };
@@ -102,7 +106,10 @@ fn of_arguments(run: &[OsString], here: &Path) -> Result<(RunOptions, Vec<OsStri
     };
     // It is parsed as it was typed first: what is wrong with it is said in its own words.
     as_typed.resolve()?;
-    let raw: Vec<OsString> = ["reuse-ctl".into(), "run".into()].into_iter().chain(run.iter().cloned()).collect();
+    let raw: Vec<OsString> = ["reuse-ctl".into(), "run".into()]
+        .into_iter()
+        .chain(run.iter().cloned())
+        .collect();
     let spec = AppSpec::typed(&raw, Some(here));
     let options = spec.resolve()?;
     let line = std::iter::once("run".into()).chain(spec.arguments).collect();
@@ -114,8 +121,7 @@ fn user_to_add(options: &RunOptions) -> Result<Option<String>, Failure> {
     if options.user.is_some() {
         return Ok(None);
     }
-    let caller =
-        Identity::resolve(None).map_err(|error| Failure::failed(error.to_string(), error.hint()))?;
+    let caller = Identity::resolve(None).map_err(|error| Failure::failed(error.to_string(), error.hint()))?;
     Ok((!caller.runs_as_root()).then_some(caller.name))
 }
 
@@ -127,7 +133,10 @@ fn add_user(line: &mut Vec<OsString>, user: &str) {
 
 /// The PATH that the service needs to find what the caller would: if it is not among systemd's own folders.
 fn path_to_set(options: &RunOptions, here: &Path) -> Result<Option<OsString>, Failure> {
-    let cwd = options.cwd.as_ref().map_or_else(|| here.to_owned(), |cwd| here.join(cwd));
+    let cwd = options
+        .cwd
+        .as_ref()
+        .map_or_else(|| here.to_owned(), |cwd| here.join(cwd));
     let program = options.command.first().map_or(OsStr::new(""), |program| program);
     let (path, home) = (std::env::var_os("PATH"), identity::caller_home());
     let search = Search {
@@ -135,8 +144,7 @@ fn path_to_set(options: &RunOptions, here: &Path) -> Result<Option<OsString>, Fa
         path: path.as_deref(),
         home: home.as_deref(),
     };
-    let found = command::resolve(program, &search)
-        .map_err(|error| Failure::failed(error.to_string(), error.hint()))?;
+    let found = command::resolve(program, &search).map_err(|error| Failure::failed(error.to_string(), error.hint()))?;
     if program.as_bytes().contains(&b'/') {
         return Ok(None);
     }
@@ -168,10 +176,16 @@ impl Unit {
         let exec: Vec<String> = std::iter::once(own.clone()).chain(exec).collect();
         let mut text = String::new();
         let mut line = |line: std::fmt::Arguments<'_>| writeln!(text, "{line}").expect("a string takes everything");
-        line(format_args!("# /etc/systemd/system/{name}.service, printed by `reuse-ctl unit`"));
-        line(format_args!("#   systemctl daemon-reload && systemctl enable --now {name}"));
+        line(format_args!(
+            "# /etc/systemd/system/{name}.service, printed by `reuse-ctl unit`"
+        ));
+        line(format_args!(
+            "#   systemctl daemon-reload && systemctl enable --now {name}"
+        ));
         if self.runs_as_root {
-            line(format_args!("# The workers run as root: better say --user in ExecStart."));
+            line(format_args!(
+                "# The workers run as root: better say --user in ExecStart."
+            ));
         }
         line(format_args!("[Unit]"));
         line(format_args!("Description={name}, steered by reuse-ctl"));
@@ -179,7 +193,9 @@ impl Unit {
         line(format_args!("After=network-online.target"));
         line(format_args!(""));
         line(format_args!("[Service]"));
-        line(format_args!("# It is up when all workers are active; `systemctl status` shows how many are."));
+        line(format_args!(
+            "# It is up when all workers are active; `systemctl status` shows how many are."
+        ));
         line(format_args!("Type=notify"));
         line(format_args!("NotifyAccess=main"));
         if let Some(path) = &self.path {
@@ -188,15 +204,27 @@ impl Unit {
             line(format_args!("Environment={}", quoted(&variable, "$")));
         }
         line(format_args!("ExecStart={}", exec.join(" ")));
-        line(format_args!("# Every worker replaced, one after the other; fails if the new version does not get ready. HUP does the same, unwatched."));
+        line(format_args!(
+            "# Every worker replaced, one after the other; fails if the new version does not get ready. HUP does the same, unwatched."
+        ));
         line(format_args!("ExecReload={own} reload --app {name}"));
-        line(format_args!("# What a controller that was killed leaves behind would be in the way of the next one."));
+        line(format_args!(
+            "# What a controller that was killed leaves behind would be in the way of the next one."
+        ));
         line(format_args!("ExecStopPost=-{own} stop --leftovers --app {name}"));
         line(format_args!("Restart=on-failure"));
         line(format_args!("WatchdogSec={}", WATCHDOG.as_secs()));
-        line(format_args!("TimeoutStartSec={}", seconds(options.ready.timeout + START_SLACK)));
-        line(format_args!("TimeoutStopSec={}", seconds(time_to_stop(options) + STOP_SLACK)));
-        line(format_args!("# The controller ends the workers; they are in cgroups of their own, below reuse-ctl/{name}."));
+        line(format_args!(
+            "TimeoutStartSec={}",
+            seconds(options.ready.timeout + START_SLACK)
+        ));
+        line(format_args!(
+            "TimeoutStopSec={}",
+            seconds(time_to_stop(options) + STOP_SLACK)
+        ));
+        line(format_args!(
+            "# The controller ends the workers; they are in cgroups of their own, below reuse-ctl/{name}."
+        ));
         line(format_args!("KillMode=mixed"));
         line(format_args!("LimitNOFILE={DESCRIPTORS}"));
         line(format_args!("CapabilityBoundingSet={}", CAPABILITIES.join(" ")));

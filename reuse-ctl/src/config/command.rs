@@ -46,20 +46,44 @@ pub(super) fn words(value: &Spanned<DeValue<'_>>, folder: &Path) -> Result<Vec<O
                 return Ok(command);
             }
         }
-        _ => return Err(Problem::new(value.span(), "`command` is empty", "say one like \"node server.js\"")),
+        _ => {
+            return Err(Problem::new(
+                value.span(),
+                "`command` is empty",
+                "say one like \"node server.js\"",
+            ));
+        }
     }
     Ok(words.into_iter().map(OsString::from).collect())
 }
 
 fn split(text: &str, span: Range<usize>) -> Result<Vec<String>, Problem> {
     checked(text, span.clone())?;
-    let words = shell_words::split(text)
-        .map_err(|error| Problem::new(span.clone(), format!("`command`: {error}"), "close it, or give a list of words"))?;
-    let hint = || format!("start a shell if you want one: command = [\"sh\", \"-c\", {}]", quoted(text));
+    let words = shell_words::split(text).map_err(|error| {
+        Problem::new(
+            span.clone(),
+            format!("`command`: {error}"),
+            "close it, or give a list of words",
+        )
+    })?;
+    let hint = || {
+        format!(
+            "start a shell if you want one: command = [\"sh\", \"-c\", {}]",
+            quoted(text)
+        )
+    };
     if let Some(operator) = words.iter().find(|word| OPERATORS.contains(&word.as_str())) {
-        return Err(Problem::new(span, format!("`command`: no shell runs it, and {operator} is for a shell"), hint()));
+        return Err(Problem::new(
+            span,
+            format!("`command`: no shell runs it, and {operator} is for a shell"),
+            hint(),
+        ));
     }
-    if let Some((name, _)) = words.first().and_then(|first| first.split_once('=')).filter(|(name, _)| is_variable(name)) {
+    if let Some((name, _)) = words
+        .first()
+        .and_then(|first| first.split_once('='))
+        .filter(|(name, _)| is_variable(name))
+    {
         let error = format!("`command`: no shell runs it, and {name}=… is for a shell");
         return Err(Problem::new(span, error, format!("say it as env = {{ {name} = … }}")));
     }
@@ -67,13 +91,20 @@ fn split(text: &str, span: Range<usize>) -> Result<Vec<String>, Problem> {
 }
 
 fn is_variable(name: &str) -> bool {
-    !name.is_empty() && name.chars().all(|letter| letter.is_ascii_alphanumeric() || letter == '_')
+    !name.is_empty()
+        && name
+            .chars()
+            .all(|letter| letter.is_ascii_alphanumeric() || letter == '_')
 }
 
 /// A word that a process can be given.
 pub(super) fn checked(text: &str, span: Range<usize>) -> Result<String, Problem> {
     if text.contains('\0') {
-        return Err(Problem::new(span, "there is a NUL character in it", "no argument and no variable can have one"));
+        return Err(Problem::new(
+            span,
+            "there is a NUL character in it",
+            "no argument and no variable can have one",
+        ));
     }
     Ok(text.to_owned())
 }
@@ -85,14 +116,22 @@ mod tests {
     fn of(text: &str) -> Result<Vec<String>, String> {
         let value = DeValue::parse(text).expect("TOML");
         words(&value, Path::new("/srv/web"))
-            .map(|words| words.into_iter().map(|word| word.into_string().expect("text")).collect())
+            .map(|words| {
+                words
+                    .into_iter()
+                    .map(|word| word.into_string().expect("text"))
+                    .collect()
+            })
             .map_err(|problem| format!("{} → {}", problem.error, problem.hint))
     }
 
     #[test]
     fn a_text_is_split_and_a_list_is_taken_as_it_is() {
         assert_eq!(of("'node server.js'").expect("right"), ["node", "server.js"]);
-        assert_eq!(of(r#"'sh -c "echo a && b"'"#).expect("right"), ["sh", "-c", "echo a && b"]);
+        assert_eq!(
+            of(r#"'sh -c "echo a && b"'"#).expect("right"),
+            ["sh", "-c", "echo a && b"]
+        );
         assert_eq!(of(r#"["a b", "$X", "|"]"#).expect("right"), ["a b", "$X", "|"]);
         assert_eq!(of("'./bin/server -d'").expect("right"), ["/srv/web/bin/server", "-d"]);
         assert_eq!(of("'/bin/server ./x'").expect("right"), ["/bin/server", "./x"]);
@@ -101,7 +140,18 @@ mod tests {
     #[test]
     fn what_can_not_be_run() {
         let said: Vec<String> = [
-            "''", "[]", "['']", "['', 'x']", "5", "[1]", "'a && b'", "'A=1 node x'", r"'a ''b'", "'a \"b'", "'node # x'", r#""a\u0000b""#,
+            "''",
+            "[]",
+            "['']",
+            "['', 'x']",
+            "5",
+            "[1]",
+            "'a && b'",
+            "'A=1 node x'",
+            r"'a ''b'",
+            "'a \"b'",
+            "'node # x'",
+            r#""a\u0000b""#,
         ]
         .iter()
         .filter_map(|text| DeValue::parse(text).is_ok().then(|| of(text)))

@@ -7,13 +7,14 @@ use crate::config::AppSpec;
 
 fn options(arguments: &str) -> RunOptions {
     // An underscore stands for a space within an argument.
-    let arguments = arguments.split_whitespace().map(|word| OsString::from(word.replace('_', " ")));
+    let arguments = arguments
+        .split_whitespace()
+        .map(|word| OsString::from(word.replace('_', " ")));
     let spec = AppSpec {
         arguments: arguments.chain(["--".into(), "server".into()]).collect(),
         variables: Vec::new(),
     };
-    spec.resolve()
-        .unwrap_or_else(|failure| panic!("{spec:?}: {failure:?}"))
+    spec.resolve().unwrap_or_else(|failure| panic!("{spec:?}: {failure:?}"))
 }
 
 /// An option, a value that is not its default, and what a change to it takes.

@@ -49,7 +49,11 @@ pub(super) fn read(source: &Source) -> Result<Content, Vec<Problem>> {
     // What comes after the first mistake in the grammar is guesswork.
     if let Some(error) = errors.first() {
         let span = error.span().unwrap_or(0..0);
-        return Err(vec![Problem::new(span, error.message(), "see https://toml.io for how TOML is written")]);
+        return Err(vec![Problem::new(
+            span,
+            error.message(),
+            "see https://toml.io for how TOML is written",
+        )]);
     }
     let keys = Keys::new();
     let mut problems = Vec::new();
@@ -60,7 +64,11 @@ pub(super) fn read(source: &Source) -> Result<Content, Vec<Problem>> {
         .collect();
     names(&apps, &keys, source, &mut problems);
     ports(&apps, &keys, source, &mut problems);
-    if problems.is_empty() { Ok(Content { apps, keys }) } else { Err(problems) }
+    if problems.is_empty() {
+        Ok(Content { apps, keys })
+    } else {
+        Err(problems)
+    }
 }
 
 impl Content {
@@ -110,7 +118,11 @@ fn tables<'a, 'i>(document: &'a DeTable<'i>, problems: &mut Vec<Problem>) -> Vec
         return Vec::new();
     };
     if array.is_empty() {
-        problems.push(Problem::new(apps.span(), "there is no app", "write [[app]] above the keys of each"));
+        problems.push(Problem::new(
+            apps.span(),
+            "there is no app",
+            "write [[app]] above the keys of each",
+        ));
     }
     let mut tables = Vec::new();
     for app in array {
@@ -199,7 +211,10 @@ impl Described {
             // Each option is right for itself: it is about those that the text speaks of.
             let spoken_of = keys.spoken_of(&failure.error);
             let span = spoken_of.iter().find_map(|key| self.spans[*key].first());
-            let (error, hint) = (keys.in_words_of_the_file(&failure.error), keys.in_words_of_the_file(&failure.hint));
+            let (error, hint) = (
+                keys.in_words_of_the_file(&failure.error),
+                keys.in_words_of_the_file(&failure.hint),
+            );
             Problem::new(span.unwrap_or(&self.span).clone(), error, hint)
         })?;
         // By name: another command would else be another app.
@@ -208,12 +223,18 @@ impl Described {
             values[name].push((&options.name).into());
             spec.arguments = keys.arguments(&values, &command);
         }
-        Ok(NamedSpec { name: options.name, spec })
+        Ok(NamedSpec {
+            name: options.name,
+            spec,
+        })
     }
 
     fn said<'a>(&'a self, keys: &Keys, name: &str) -> impl Iterator<Item = (&'a str, &'a Range<usize>)> {
         let at = keys.find(name).expect("an option of run");
-        self.values[at].iter().zip(&self.spans[at]).filter_map(|(value, span)| Some((value.to_str()?, span)))
+        self.values[at]
+            .iter()
+            .zip(&self.spans[at])
+            .filter_map(|(value, span)| Some((value.to_str()?, span)))
     }
 }
 
@@ -238,12 +259,17 @@ fn judged(key: &Key, item: &Spanned<DeValue<'_>>, folder: &Path, keys: &Keys) ->
         (Kind::Flag, DeValue::Boolean(false)) => return Ok(None),
         (Kind::Flag, _) => return Err(wrong_type("true or false")),
         (Kind::One | Kind::Many, value) => {
-            let wanted = if key.kind == Kind::One { "a string or a number" } else { "a string or a number, or a list of them" };
+            let wanted = if key.kind == Kind::One {
+                "a string or a number"
+            } else {
+                "a string or a number, or a list of them"
+            };
             let text = text(value).ok_or_else(|| wrong_type(wanted))?;
             command::checked(&text, item.span())?.into()
         }
     };
-    keys.judge(key, &value).map_err(|(error, hint)| Problem::new(item.span(), error, hint))?;
+    keys.judge(key, &value)
+        .map_err(|(error, hint)| Problem::new(item.span(), error, hint))?;
     let value = key.absolute(value, folder);
     on_disk(key, &value).map_err(|(error, hint)| Problem::new(item.span(), error, hint))?;
     Ok(Some(value))
@@ -259,9 +285,10 @@ fn on_disk(key: &Key, path: &OsStr) -> Result<(), (String, String)> {
             };
             (format!("{}: {error}", path.display()), hint.to_owned())
         }),
-        CWD if !Path::new(path).is_dir() => {
-            Err((format!("there is no folder {}", path.display()), "paths are relative to the folder of this file".into()))
-        }
+        CWD if !Path::new(path).is_dir() => Err((
+            format!("there is no folder {}", path.display()),
+            "paths are relative to the folder of this file".into(),
+        )),
         _ => Ok(()),
     }
 }
@@ -273,14 +300,25 @@ fn names(apps: &[Described], keys: &Keys, source: &Source, problems: &mut Vec<Pr
         let Some((name, span)) = app.said(keys, NAME).next() else {
             let at = keys.find(NAME).expect("an option of run");
             if apps.len() > 1 && app.values[at].is_empty() {
-                problems.push(Problem::new(app.span.clone(), "this app has no `name`", "say one like name = \"web\": there are several apps"));
+                problems.push(Problem::new(
+                    app.span.clone(),
+                    "this app has no `name`",
+                    "say one like name = \"web\": there are several apps",
+                ));
             }
             continue;
         };
         match seen.iter().find(|(other, _)| *other == name) {
             Some((_, first)) => {
-                let hint = format!("the other is in line {}: give each a name of its own", source.line(first.start));
-                problems.push(Problem::new(span.clone(), format!("two apps have the name {name:?}"), hint));
+                let hint = format!(
+                    "the other is in line {}: give each a name of its own",
+                    source.line(first.start)
+                );
+                problems.push(Problem::new(
+                    span.clone(),
+                    format!("two apps have the name {name:?}"),
+                    hint,
+                ));
             }
             None => seen.push((name, span)),
         }
@@ -293,11 +331,20 @@ fn ports(apps: &[Described], keys: &Keys, source: &Source, problems: &mut Vec<Pr
     for (number, app) in apps.iter().enumerate() {
         let said = app.said(keys, "port").chain(app.said(keys, "listen"));
         for (port, span) in said.filter_map(|(text, span)| Some((Port::read(text)?, span))) {
-            let taken = seen.iter().find(|(owner, other, _)| *owner != number && other.clashes(port));
+            let taken = seen
+                .iter()
+                .find(|(owner, other, _)| *owner != number && other.clashes(port));
             match taken {
                 Some((owner, _, first)) => {
-                    let name = apps[*owner].said(keys, NAME).next().map_or("another app", |(name, _)| name);
-                    let error = format!("port {} is served by {name:?} already, in line {}", port.number(), source.line(first.start));
+                    let name = apps[*owner]
+                        .said(keys, NAME)
+                        .next()
+                        .map_or("another app", |(name, _)| name);
+                    let error = format!(
+                        "port {} is served by {name:?} already, in line {}",
+                        port.number(),
+                        source.line(first.start)
+                    );
                     problems.push(Problem::new(span.clone(), error, "two apps can't share a port"));
                 }
                 None => seen.push((number, port, span)),

@@ -105,7 +105,12 @@ mod tests {
     fn spec() -> AppSpec {
         AppSpec {
             arguments: ["--name=web", "--", "node", "server.js"].map(OsString::from).to_vec(),
-            variables: vec!["SECRET".into(), "x".repeat(1 << 20).into(), "RAW".into(), OsString::from_vec(vec![0xff])],
+            variables: vec![
+                "SECRET".into(),
+                "x".repeat(1 << 20).into(),
+                "RAW".into(),
+                OsString::from_vec(vec![0xff]),
+            ],
         }
     }
 
@@ -115,7 +120,17 @@ mod tests {
         let mut file = unnamed_file(&to_json(&spec.variables)).expect("memory");
         assert_eq!(from_json(&mut file).expect("its own"), spec.variables);
         let arguments = arguments(&spec, 2, true);
-        let expected = ["run", "-v", "-v", "--detached", OPTION, "--name=web", "--", "node", "server.js"];
+        let expected = [
+            "run",
+            "-v",
+            "-v",
+            "--detached",
+            OPTION,
+            "--name=web",
+            "--",
+            "node",
+            "server.js",
+        ];
         assert_eq!(arguments, expected);
         assert!(from_json(&b"[1]"[..]).is_err());
     }

@@ -120,10 +120,17 @@ impl Keys {
             option.push(value);
         }
         let line = ["run".into(), option, "--".into(), "x".into()];
-        let parsed = self.run.clone().try_get_matches_from(line).and_then(|found| Run::from_arg_matches(&found));
+        let parsed = self
+            .run
+            .clone()
+            .try_get_matches_from(line)
+            .and_then(|found| Run::from_arg_matches(&found));
         match parsed.map(run::resolve) {
             Ok(Ok(_)) => Ok(()),
-            Ok(Err(failure)) => Err((self.in_words_of_the_file(&failure.error), self.in_words_of_the_file(&failure.hint))),
+            Ok(Err(failure)) => Err((
+                self.in_words_of_the_file(&failure.error),
+                self.in_words_of_the_file(&failure.hint),
+            )),
             // Another option is missing: that is judged where all are known.
             Err(error) if error.kind() == ErrorKind::MissingRequiredArgument => Ok(()),
             Err(error) => Err(self.words_of(key, &error)),
@@ -142,9 +149,10 @@ impl Keys {
             return (format!("`{name}`: {source}"), hint);
         }
         match error.get(ContextKind::ValidValue) {
-            Some(ContextValue::Strings(valid)) if !valid.is_empty() => {
-                (format!("`{name}` can't be that"), format!("say one of {}", valid.join(", ")))
-            }
+            Some(ContextValue::Strings(valid)) if !valid.is_empty() => (
+                format!("`{name}` can't be that"),
+                format!("say one of {}", valid.join(", ")),
+            ),
             Some(_) => (format!("`{name}` is empty"), hint),
             None => {
                 let failure = Failure::from(error);
@@ -160,7 +168,9 @@ impl Keys {
         while let Some(at) = rest.find("--") {
             let (before, option) = rest.split_at(at);
             words.push_str(before);
-            let length = option[2..].find(|letter: char| !is_option_letter(letter)).map_or(option.len(), |end| end + 2);
+            let length = option[2..]
+                .find(|letter: char| !is_option_letter(letter))
+                .map_or(option.len(), |end| end + 2);
             let (option, after) = option.split_at(length);
             match self.all.iter().find(|key| key.long == option[2..]) {
                 Some(key) => words.push_str(&key.name),
@@ -176,9 +186,13 @@ impl Keys {
     pub(super) fn spoken_of(&self, text: &str) -> Vec<usize> {
         let options = text.match_indices("--").map(|(at, _)| {
             let name = &text[at + 2..];
-            &name[..name.find(|letter: char| !is_option_letter(letter)).unwrap_or(name.len())]
+            &name[..name
+                .find(|letter: char| !is_option_letter(letter))
+                .unwrap_or(name.len())]
         });
-        options.filter_map(|option| self.all.iter().position(|key| key.long == option)).collect()
+        options
+            .filter_map(|option| self.all.iter().position(|key| key.long == option))
+            .collect()
     }
 
     /// The known name that is most like this one, if any is.
@@ -187,7 +201,11 @@ impl Keys {
         if let Some((_, meant)) = FOREIGN.iter().find(|(foreign, _)| *foreign == name) {
             return Some(meant);
         }
-        let known = self.all.iter().map(|key| key.name.as_str()).chain(others.iter().copied());
+        let known = self
+            .all
+            .iter()
+            .map(|key| key.name.as_str())
+            .chain(others.iter().copied());
         let rated = known.map(|known| (strsim::jaro_winkler(&name, known), known));
         let best = rated.max_by(|(left, _), (right, _)| left.total_cmp(right));
         best.filter(|(likeness, _)| *likeness > 0.8).map(|(_, known)| known)
@@ -263,7 +281,11 @@ mod tests {
             assert!(is_key != is_excluded, "--{long}: key {is_key}, excluded {is_excluded}");
         }
         for excluded in EXCLUDED {
-            assert!(run.get_arguments().any(|argument| argument.get_long() == Some(excluded)), "{excluded}");
+            assert!(
+                run.get_arguments()
+                    .any(|argument| argument.get_long() == Some(excluded)),
+                "{excluded}"
+            );
         }
         assert!(keys.all().len() > 40);
     }
@@ -291,7 +313,9 @@ mod tests {
         let keys = Keys::new();
         let judged = |name: &str, value: &str| {
             let key = &keys.all()[keys.find(name).expect(name)];
-            keys.judge(key, OsStr::new(value)).err().map(|(error, hint)| format!("{error} → {hint}"))
+            keys.judge(key, OsStr::new(value))
+                .err()
+                .map(|(error, hint)| format!("{error} → {hint}"))
         };
         assert_eq!(judged("workers", "4"), None);
         assert_eq!(judged("watch_ignore", "*.log"), None);
@@ -305,7 +329,10 @@ mod tests {
             ("cwd", ""),
             ("name", "a/b"),
         ];
-        let said: Vec<_> = wrong.iter().map(|(name, value)| judged(name, value).expect(name)).collect();
+        let said: Vec<_> = wrong
+            .iter()
+            .map(|(name, value)| judged(name, value).expect(name))
+            .collect();
         insta::assert_snapshot!(said.join("\n"), @"");
     }
 
@@ -332,7 +359,11 @@ mod tests {
         let text = "--health-interval is at least 10ms, and --health-timeout more; --nonsense -- x";
         let words = "health_interval is at least 10ms, and health_timeout more; --nonsense -- x";
         assert_eq!(keys.in_words_of_the_file(text), words);
-        let spoken: Vec<&str> = keys.spoken_of(text).into_iter().map(|key| keys.all()[key].name.as_str()).collect();
+        let spoken: Vec<&str> = keys
+            .spoken_of(text)
+            .into_iter()
+            .map(|key| keys.all()[key].name.as_str())
+            .collect();
         assert_eq!(spoken, ["health_interval", "health_timeout"]);
     }
 }

@@ -51,7 +51,12 @@ pub fn load(path: &Path, environment: Option<&str>) -> Result<Vec<NamedSpec>, Fa
             [] => format!("write its variables below [env.{name}]"),
             known => format!("it has {}", known.join(", ")),
         };
-        return Err(Failure::usage(format!("{}: there is no environment {name:?}", source.shown), hint));
+        return Err(Failure::usage(
+            format!("{}: there is no environment {name:?}", source.shown),
+            hint,
+        ));
     }
-    content.specs(&source.folder, environment).map_err(|problems| source.refuse(problems))
+    content
+        .specs(&source.folder, environment)
+        .map_err(|problems| source.refuse(problems))
 }

@@ -64,7 +64,11 @@ fn floor(text: &str, at: usize) -> usize {
 
 /// The line, and carets under `marked` characters of it after the first `before`; a long line only around them.
 fn excerpt(line: usize, content: &str, before: usize, marked: usize) -> Vec<String> {
-    let skipped = if content.chars().count() > WIDTH { before.saturating_sub(BEFORE) } else { 0 };
+    let skipped = if content.chars().count() > WIDTH {
+        before.saturating_sub(BEFORE)
+    } else {
+        0
+    };
     let shown: Vec<char> = content.chars().skip(skipped).take(WIDTH).collect();
     let is_cut = content.chars().nth(skipped + WIDTH).is_some();
     let before = before - skipped;
@@ -156,7 +160,10 @@ mod tests {
     fn the_end_of_the_file_and_nonsense_have_a_place_too() {
         for (text, span) in [("", 0..0), ("a\n", 2..2), ("a", 5..9), ("ä", 1..1), ("a\nb", 3..1)] {
             let place = Place::new("f", text, span, String::new(), String::new());
-            assert!(place.line >= 1 && place.column >= 1 && place.excerpt.len() == 2, "{text:?}");
+            assert!(
+                place.line >= 1 && place.column >= 1 && place.excerpt.len() == 2,
+                "{text:?}"
+            );
         }
     }
 }

@@ -84,7 +84,14 @@ fn property(key: &Key, keys: &Keys) -> Value {
         one.insert("type".into(), "boolean".into());
     } else {
         let types = types(key, keys);
-        one.insert("type".into(), if let [one] = types[..] { one.into() } else { types.into() });
+        one.insert(
+            "type".into(),
+            if let [one] = types[..] {
+                one.into()
+            } else {
+                types.into()
+            },
+        );
         let valid = key.argument.get_possible_values();
         if !valid.is_empty() {
             let names: Vec<&str> = valid.iter().map(clap::builder::PossibleValue::get_name).collect();
@@ -99,7 +106,10 @@ fn property(key: &Key, keys: &Keys) -> Value {
         }
     };
     if let Some(help) = key.argument.get_help() {
-        property.insert("description".into(), keys.in_words_of_the_file(&help.to_string()).into());
+        property.insert(
+            "description".into(),
+            keys.in_words_of_the_file(&help.to_string()).into(),
+        );
     }
     if let ([default], true) = (key.argument.get_default_values(), key.kind == Kind::One) {
         property.insert("default".into(), as_value(default));
@@ -139,7 +149,10 @@ mod tests {
             std::fs::write(COMMITTED, text()).expect("write the schema");
         }
         let committed = std::fs::read_to_string(COMMITTED).expect("docs/reuse.schema.json");
-        assert!(committed == text(), "REUSE_UPDATE_SCHEMA=1 cargo test -p reuse-ctl schema writes it anew");
+        assert!(
+            committed == text(),
+            "REUSE_UPDATE_SCHEMA=1 cargo test -p reuse-ctl schema writes it anew"
+        );
     }
 
     #[test]
@@ -169,7 +182,12 @@ mod tests {
         let properties = schema["$defs"]["app"]["properties"].as_object().expect("a table");
         assert_eq!(properties.len(), Keys::new().all().len() + 2);
         for (name, property) in properties {
-            assert!(property["description"].as_str().is_some_and(|text| !text.contains("--") || name == "env"), "{name}");
+            assert!(
+                property["description"]
+                    .as_str()
+                    .is_some_and(|text| !text.contains("--") || name == "env"),
+                "{name}"
+            );
         }
     }
 }

@@ -108,7 +108,9 @@ impl Source {
         if let (Some(last), true) = (places.last_mut(), count > MAX_PLACES) {
             last.hint = format!("{}, and {} more", last.hint, count - MAX_PLACES);
         }
-        let (error, hint) = places.first().map_or_else(Default::default, |first| (first.title(), first.hint.clone()));
+        let (error, hint) = places
+            .first()
+            .map_or_else(Default::default, |first| (first.title(), first.hint.clone()));
         Failure {
             detail: Some(Box::new(Detail::Places { places })),
             ..Failure::usage(error, hint)
@@ -121,7 +123,10 @@ impl Source {
 
     /// The line of a place, from 1.
     pub(super) fn line(&self, at: usize) -> usize {
-        1 + self.text.as_bytes()[..at.min(self.text.len())].iter().filter(|byte| **byte == b'\n').count()
+        1 + self.text.as_bytes()[..at.min(self.text.len())]
+            .iter()
+            .filter(|byte| **byte == b'\n')
+            .count()
     }
 }
 

@@ -94,7 +94,9 @@ struct Said {
 impl Said {
     /// Paths are made absolute if a folder is given.
     fn read(keys: &Keys, line: &[OsString], folder: Option<&Path>) -> Self {
-        let matches = Arguments::command().try_get_matches_from(line).expect("it was parsed already");
+        let matches = Arguments::command()
+            .try_get_matches_from(line)
+            .expect("it was parsed already");
         let matches = matches.subcommand_matches("run").expect("it is a run");
         let mut values = keys.typed(matches);
         if let Some(folder) = folder {
@@ -104,7 +106,12 @@ impl Said {
                 }
             }
         }
-        let command = matches.get_raw("command").into_iter().flatten().map(OsStr::to_owned).collect();
+        let command = matches
+            .get_raw("command")
+            .into_iter()
+            .flatten()
+            .map(OsStr::to_owned)
+            .collect();
         Self { values, command }
     }
 }

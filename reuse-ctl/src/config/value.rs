@@ -18,7 +18,9 @@ pub(super) fn text(value: &DeValue<'_>) -> Option<String> {
 fn decimal(integer: &DeInteger<'_>) -> String {
     match integer.radix() {
         10 => integer.as_str().trim_start_matches('+').to_owned(),
-        radix => u64::from_str_radix(integer.as_str(), radix).map_or_else(|_| integer.to_string(), |value| value.to_string()),
+        radix => {
+            u64::from_str_radix(integer.as_str(), radix).map_or_else(|_| integer.to_string(), |value| value.to_string())
+        }
     }
 }
 

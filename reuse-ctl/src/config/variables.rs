@@ -23,7 +23,11 @@ impl Variables {
     pub(super) fn read(value: &Spanned<DeValue<'_>>, problems: &mut Vec<Problem>) -> Self {
         let DeValue::Table(table) = value.get_ref() else {
             let error = format!("`env` is a table, not {}", a_kind(value.get_ref()));
-            problems.push(Problem::new(value.span(), error, "say env = { NAME = \"value\" }, or [env] above NAME = \"value\""));
+            problems.push(Problem::new(
+                value.span(),
+                error,
+                "say env = { NAME = \"value\" }, or [env] above NAME = \"value\"",
+            ));
             return Self::default();
         };
         let mut variables = Self::default();
@@ -68,7 +72,11 @@ fn one(
 ) {
     let key = name.get_ref();
     if key.is_empty() || key.contains(['=', '\0']) {
-        problems.push(Problem::new(name.span(), format!("{key:?} can't be a variable's name"), "a name is not empty and has no = in it"));
+        problems.push(Problem::new(
+            name.span(),
+            format!("{key:?} can't be a variable's name"),
+            "a name is not empty and has no = in it",
+        ));
         return;
     }
     let text = match value.get_ref() {
@@ -81,7 +89,10 @@ fn one(
         }
         Some(Err(problem)) => problems.push(problem),
         None => {
-            let error = format!("the variable {key} is a string, a number, true or false, not {}", a_kind(value.get_ref()));
+            let error = format!(
+                "the variable {key} is a string, a number, true or false, not {}",
+                a_kind(value.get_ref())
+            );
             problems.push(Problem::new(value.span(), error, "put it in quotes"));
         }
     }

@@ -160,7 +160,9 @@ impl Task {
 
     /// A step was carried out, or refused. Called while the machine's effects are carried out, so the next request is only queued.
     pub(super) fn on_step(&mut self, mut reply: Reply) {
-        let Some(mut applying) = self.applying.take() else { return };
+        let Some(mut applying) = self.applying.take() else {
+            return;
+        };
         let (step, _) = applying.step;
         if !reply.ok {
             if step == Step::Reload {

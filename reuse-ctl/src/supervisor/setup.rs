@@ -81,8 +81,12 @@ async fn run_app(options: RunOptions) -> Result<(), Failure> {
     let upkeep = Upkeep {
         hung_after_ms: options.hung.hung_after_ms,
         health: options.health.clone(),
-        service: Service::from_environment()
-            .map_err(|error| Failure::failed(format!("NOTIFY_SOCKET: {error}"), "unset it if there is no service manager"))?,
+        service: Service::from_environment().map_err(|error| {
+            Failure::failed(
+                format!("NOTIFY_SOCKET: {error}"),
+                "unset it if there is no service manager",
+            )
+        })?,
     };
     let (mut task, happened) = Task::new(core, template, groups, diag, console, ends.events, upkeep);
     let finished = task.run(ends.asks, notices, happened, signals).await;

@@ -263,7 +263,8 @@ impl Task {
                 queue,
                 handshakes: 0,
                 // Nobody asks of others, and it has to be read from a file.
-                catches_stop_signal: is_ending && usage::catches_signal(pid, self.template.options(live.version).stop.signal),
+                catches_stop_signal: is_ending
+                    && usage::catches_signal(pid, self.template.options(live.version).stop.signal),
             };
             if is_ending && load.connections == 0 && load.queue == 0 {
                 // Asked for only when nothing else is in the way: the kernel walks all of its connections for it.

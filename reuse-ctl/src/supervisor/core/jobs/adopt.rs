@@ -61,7 +61,8 @@ impl Core {
             }
             (Err(again), Direction::Back(failure)) => {
                 let stuck = adoption.rollout.slots_not_done();
-                self.cx.answer(adoption.ticket, Err(not_brought_back(failure, &again, stuck)));
+                self.cx
+                    .answer(adoption.ticket, Err(not_brought_back(failure, &again, stuck)));
                 return None;
             }
             (Ok(()), Direction::Back(failure)) if adoption.rollout.is_over() => {

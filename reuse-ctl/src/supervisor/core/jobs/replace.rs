@@ -223,7 +223,10 @@ impl Rollout {
     /// Those that were to be changed and were not.
     pub(super) fn slots_not_done(&self) -> Vec<SlotId> {
         let begun = self.begun.iter().filter(|replacement| !replacement.has_started());
-        begun.map(|replacement| replacement.slot).chain(self.todo.iter().copied()).collect()
+        begun
+            .map(|replacement| replacement.slot)
+            .chain(self.todo.iter().copied())
+            .collect()
     }
 
     /// "…; reloaded 1 of 4: 0; the others run the old version untouched".

@@ -15,10 +15,7 @@ impl World {
     /// What each slot's next instance is started from, and the app's.
     fn next_versions(&self) -> (Vec<u32>, u32) {
         let view = self.core.view();
-        (
-            view.slots.iter().map(|slot| slot.version.0).collect(),
-            view.version.0,
-        )
+        (view.slots.iter().map(|slot| slot.version.0).collect(), view.version.0)
     }
 
     /// Whoever is on its way out ends.
@@ -107,7 +104,11 @@ fn what_cant_be_taken_back_is_left_to_abort() {
     world.exit_newest(1, 1);
     world.exit_newest(0, 1);
     let refusal = world.refused(adopt, ErrorKind::Failed);
-    assert!(refusal.error.contains("could not be taken back on 1 worker (0)"), "{}", refusal.error);
+    assert!(
+        refusal.error.contains("could not be taken back on 1 worker (0)"),
+        "{}",
+        refusal.error
+    );
     assert_eq!(world.next_versions(), (vec![1, 0], 0));
     let next = world.adopt(2);
     assert_eq!(
