@@ -113,7 +113,7 @@ pub struct Run {
     #[arg(short, long, value_name = "FILE")]
     pub file: Option<PathBuf>,
     /// With --file: add the variables of its [env.NAME]
-    #[arg(long, value_name = "NAME", requires = "file")]
+    #[arg(long, value_name = "NAME", conflicts_with = "command")]
     pub env: Option<String>,
     /// The app's name [default: the command's file name]; with --file: only this one of its apps
     #[arg(long, value_name = "APP")]

@@ -266,7 +266,8 @@ mod tests {
 
     #[test]
     fn the_command_is_guessed_from_what_is_there() {
-        let cases: [(&str, &[(&str, &str)], Option<&str>); 10] = [
+        type Files<'a> = &'a [(&'a str, &'a str)];
+        let cases: [(&str, Files<'_>, Option<&str>); 10] = [
             (
                 "start",
                 &[(

@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 
 use super::failure::{AppOutcome, Detail};
 use super::run::Call;
-use super::{Context, Failure, detach, output};
+use super::{Context, Failure, output};
 use crate::api::types::ErrorKind;
 use crate::config::{NamedSpec, handover};
 
@@ -54,7 +54,7 @@ async fn in_background(context: &Context, apps: &[NamedSpec], verbosity: u8) -> 
     let mut outcomes = Vec::new();
     let mut worst: Option<ErrorKind> = None;
     for NamedSpec { name, spec } in apps {
-        let (outcome, line) = match detach::start(spec, verbosity).await {
+        let (outcome, line) = match handover::start_in_background(spec, verbosity).await {
             Ok(started) => (outcome(name, Some(started.pid), None), started.to_line()),
             Err(failure) => {
                 worst = worst
@@ -254,7 +254,7 @@ async fn until_ended(mut child: Child, mut signals: broadcast::Receiver<Signal>)
                 let pid = child.id().and_then(|pid| i32::try_from(pid).ok());
                 if let (Ok(signal), Some(pid)) = (signal, pid) {
                     // It is a child of ours that was not waited for: if it has ended, that is told above.
-                    drop(kill(Pid::from_raw(pid), signal));
+                    let (Ok(()) | Err(_)) = kill(Pid::from_raw(pid), signal);
                 }
             }
         }

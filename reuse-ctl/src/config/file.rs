@@ -49,11 +49,12 @@ pub(super) fn read(source: &Source) -> Result<Content, Vec<Problem>> {
     // What comes after the first mistake in the grammar is guesswork.
     if let Some(error) = errors.first() {
         let span = error.span().unwrap_or(0..0);
-        return Err(vec![Problem::new(
-            span,
-            error.message(),
-            "see https://toml.io for how TOML is written",
-        )]);
+        let hint = match error.message() {
+            "duplicate key" => "say it once",
+            message if message.starts_with("string values must be quoted") => "put it in quotes",
+            _ => "see https://toml.io for how TOML is written",
+        };
+        return Err(vec![Problem::new(span, error.message(), hint)]);
     }
     let keys = Keys::new();
     let mut problems = Vec::new();
@@ -209,12 +210,13 @@ impl Described {
         };
         let options = spec.resolve().map_err(|failure| {
             // Each option is right for itself: it is about those that the text speaks of.
-            let spoken_of = keys.spoken_of(&failure.error);
+            let spoken_of = keys.spoken_of(&format!("{} {}", failure.error, failure.hint));
             let span = spoken_of.iter().find_map(|key| self.spans[*key].first());
-            let (error, hint) = (
-                keys.in_words_of_the_file(&failure.error),
-                keys.in_words_of_the_file(&failure.hint),
-            );
+            let error = keys.in_words_of_the_file(&failure.error);
+            let hint = match failure.hint.starts_with("usage:") {
+                true => "`reuse-ctl run --help` describes it".to_owned(),
+                false => keys.in_words_of_the_file(&failure.hint),
+            };
             Problem::new(span.unwrap_or(&self.span).clone(), error, hint)
         })?;
         // By name: another command would else be another app.
@@ -252,7 +254,7 @@ fn unknown(span: Range<usize>, name: &str, keys: &Keys) -> Problem {
 fn judged(key: &Key, item: &Spanned<DeValue<'_>>, folder: &Path, keys: &Keys) -> Result<Option<OsString>, Problem> {
     let wrong_type = |wanted: &str| {
         let error = format!("`{}` is {wanted}, not {}", key.name, a_kind(item.get_ref()));
-        Problem::new(item.span(), error, "")
+        Problem::new(item.span(), error, key.hint())
     };
     let value = match (key.kind, item.get_ref()) {
         (Kind::Flag, DeValue::Boolean(true)) => OsString::new(),
@@ -339,9 +341,9 @@ fn ports(apps: &[Described], keys: &Keys, source: &Source, problems: &mut Vec<Pr
                     let name = apps[*owner]
                         .said(keys, NAME)
                         .next()
-                        .map_or("another app", |(name, _)| name);
+                        .map_or_else(|| "another app".to_owned(), |(name, _)| format!("{name:?}"));
                     let error = format!(
-                        "port {} is served by {name:?} already, in line {}",
+                        "port {} is served by {name} already, in line {}",
                         port.number(),
                         source.line(first.start)
                     );

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, ArgAction, ArgMatches, Command, CommandFactory as _, FromArgMatches as _, parser::ValueSource};
 
+use super::value::quoted;
 use crate::cli::args::{Arguments, Run};
 use crate::cli::{Failure, run};
 
@@ -139,18 +140,16 @@ impl Keys {
 
     /// What clap says of a value, without its talk of options.
     fn words_of(&self, key: &Key, error: &clap::Error) -> (String, String) {
-        let name = &key.name;
-        let hint = match (key.argument.get_value_names(), key.argument.get_default_values()) {
-            (_, [default, ..]) => format!("the default is {:?}", default.to_string_lossy()),
-            (Some([shape, ..]), _) => format!("what is meant is {name} = {shape}"),
-            _ => String::new(),
-        };
+        let (name, hint) = (&key.name, key.hint());
         if let Some(source) = std::error::Error::source(error) {
             return (format!("`{name}`: {source}"), hint);
         }
         match error.get(ContextKind::ValidValue) {
             Some(ContextValue::Strings(valid)) if !valid.is_empty() => (
-                format!("`{name}` can't be that"),
+                match error.get(ContextKind::InvalidValue) {
+                    Some(ContextValue::String(value)) => format!("`{name}` can't be {value:?}"),
+                    _ => format!("`{name}` can't be that"),
+                },
                 format!("say one of {}", valid.join(", ")),
             ),
             Some(_) => (format!("`{name}` is empty"), hint),
@@ -248,6 +247,28 @@ impl Key {
         })
     }
 
+    /// What a value looks like.
+    pub(super) fn hint(&self) -> String {
+        let name = &self.name;
+        match (self.argument.get_value_names(), self.argument.get_default_values()) {
+            _ if self.kind == Kind::Flag => format!("say {name} = true, or leave it out"),
+            (_, [default, ..]) => {
+                let default = default.to_string_lossy();
+                let is_number = default.parse::<u64>().is_ok();
+                format!(
+                    "the default is {name} = {}",
+                    if is_number {
+                        default.into_owned()
+                    } else {
+                        quoted(&default)
+                    }
+                )
+            }
+            (Some([shape, ..]), _) => format!("what is meant is {name} = {shape}"),
+            _ => "`reuse-ctl run --help` describes it".to_owned(),
+        }
+    }
+
     /// The value as the controller gets it: paths are absolute, so that it does not matter where it runs.
     pub(super) fn absolute(&self, value: OsString, folder: &Path) -> OsString {
         if self.is_path && !value.is_empty() {
@@ -333,7 +354,7 @@ mod tests {
             .iter()
             .map(|(name, value)| judged(name, value).expect(name))
             .collect();
-        insta::assert_snapshot!(said.join("\n"), @"");
+        insta::assert_snapshot!("judged_values", said.join("\n"));
     }
 
     #[test]

@@ -4,7 +4,16 @@ use std::ffi::OsStr;
 
 use serde_json::{Map, Value, json};
 
-use super::keys::{Key, Keys, Kind, NAME};
+use super::keys::{CWD, Key, Keys, Kind, NAME};
+
+/// Options whose help speaks of the command line.
+const DIFFERENT: [(&str, &str); 2] = [
+    (
+        NAME,
+        "The app's name [default: the command's file name]; needed if there are several",
+    ),
+    (CWD, "Run the command in this folder [default: that of the file]"),
+];
 
 /// As it is printed and kept in `docs/reuse.schema.json`.
 pub(crate) fn text() -> String {
@@ -105,11 +114,14 @@ fn property(key: &Key, keys: &Keys) -> Value {
             Map::from_iter([("anyOf".to_owned(), json!([one, list]))])
         }
     };
-    if let Some(help) = key.argument.get_help() {
-        property.insert(
-            "description".into(),
-            keys.in_words_of_the_file(&help.to_string()).into(),
-        );
+    let different = DIFFERENT.iter().find(|(name, _)| *name == key.name);
+    let help = || {
+        key.argument
+            .get_help()
+            .map(|help| keys.in_words_of_the_file(&help.to_string()))
+    };
+    if let Some(text) = different.map(|(_, text)| (*text).to_owned()).or_else(help) {
+        property.insert("description".into(), text.into());
     }
     if let ([default], true) = (key.argument.get_default_values(), key.kind == Kind::One) {
         property.insert("default".into(), as_value(default));
@@ -180,14 +192,11 @@ mod tests {
     fn every_key_is_described() {
         let schema = schema();
         let properties = schema["$defs"]["app"]["properties"].as_object().expect("a table");
-        assert_eq!(properties.len(), Keys::new().all().len() + 2);
+        let keys = Keys::new();
+        assert_eq!(properties.len(), keys.all().len() + 2);
         for (name, property) in properties {
-            assert!(
-                property["description"]
-                    .as_str()
-                    .is_some_and(|text| !text.contains("--") || name == "env"),
-                "{name}"
-            );
+            let text = property["description"].as_str().unwrap_or_default();
+            assert!(!text.is_empty() && keys.spoken_of(text).is_empty(), "{name}: {text}");
         }
     }
 }
