@@ -123,6 +123,23 @@ fn what_was_typed_and_what_is_written_compare_equal() {
 }
 
 #[test]
+fn nobody_named_is_whoever_they_run_as() {
+    let _namespace = Namespace::enter();
+    let folder = Scratch::new();
+    let launch = Launch::new(&["--user", "nobody"]).directory(folder.path());
+    let name = launch.app_name().to_owned();
+    let running = launch.run(&label("v1"));
+    let cwd = format!("cwd = {:?}", folder.path());
+    let file = File::new(&app(&name, &label("v1"), &cwd));
+    let output = file.apply(&[]).expect_code(0);
+    assert_eq!(lines(&output, &name), ["unchanged"], "{output:?}");
+    file.write(&app(&name, &label("v1"), &format!("{cwd}\nuser = \"65534\"")));
+    let output = file.apply(&[]).expect_code(0);
+    assert_eq!(lines(&output, &name), ["unchanged"], "the same user by number: {output:?}");
+    running.stop();
+}
+
+#[test]
 fn workers_policy_and_patience_change_without_a_new_process() {
     let _namespace = Namespace::enter();
     let name = name();

@@ -228,6 +228,7 @@ impl Unit {
         line(format_args!("KillMode=mixed"));
         line(format_args!("LimitNOFILE={DESCRIPTORS}"));
         line(format_args!("CapabilityBoundingSet={}", CAPABILITIES.join(" ")));
+        line(format_args!("ProtectSystem=full"));
         line(format_args!(""));
         line(format_args!("[Install]"));
         line(format_args!("WantedBy=multi-user.target"));
@@ -319,6 +320,7 @@ mod tests {
         KillMode=mixed
         LimitNOFILE=524288
         CapabilityBoundingSet=CAP_BPF CAP_PERFMON CAP_NET_ADMIN CAP_SYS_PTRACE CAP_SETUID CAP_SETGID CAP_KILL CAP_CHOWN CAP_DAC_OVERRIDE CAP_NET_BIND_SERVICE
+        ProtectSystem=full
 
         [Install]
         WantedBy=multi-user.target

@@ -21,6 +21,7 @@ use crate::{
     cli::Failure,
     config::{Change, Difference, Way, difference},
     options::{RunOptions, WhenEmpty},
+    process::identity::Identity,
     supervisor::health::Health,
 };
 
@@ -121,6 +122,7 @@ impl Task {
         let new = request.spec.resolve().map_err(refused)?;
         let new = RunOptions {
             spec: request.spec.clone(),
+            user: self.user_meant(new.user),
             ..new
         };
         let version = Version::resolve(new).map_err(refused)?;
@@ -149,6 +151,17 @@ impl Task {
             return Err(refusal(ErrorKind::Failed, error, hint));
         }
         Ok((version, difference))
+    }
+
+    /// Nobody named means whoever the workers run as: who that is was decided by how the app was started. The same user may have been named
+    /// differently.
+    fn user_meant(&self, user: Option<String>) -> Option<String> {
+        let own = self.template.identity.uid;
+        let is_own = |user: &String| Identity::resolve(Some(user)).is_ok_and(|named| named.uid == own);
+        match user.filter(|user| !is_own(user)) {
+            None => self.options().user.clone(),
+            other => other,
+        }
     }
 
     /// How many a person would say there are: a canary is one more.
