@@ -135,7 +135,11 @@ fn nobody_named_is_whoever_they_run_as() {
     assert_eq!(lines(&output, &name), ["unchanged"], "{output:?}");
     file.write(&app(&name, &label("v1"), &format!("{cwd}\nuser = \"65534\"")));
     let output = file.apply(&[]).expect_code(0);
-    assert_eq!(lines(&output, &name), ["unchanged"], "the same user by number: {output:?}");
+    assert_eq!(
+        lines(&output, &name),
+        ["unchanged"],
+        "the same user by number: {output:?}"
+    );
     running.stop();
 }
 
