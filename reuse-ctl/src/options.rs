@@ -187,7 +187,10 @@ pub enum LogTarget {
 /// What workers find in their environment, on top of the controller's own.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct EnvironmentOptions {
-    /// In order; the last of a name counts. From the files of `--env-file`, then the configuration's `env`, then its `[env.NAME]`.
+    /// Files of `NAME=VALUE` lines, read at the start and again for every reload, restart and canary; the last of a name counts. Relative
+    /// to the folder in which the controller was started.
+    pub files: Vec<PathBuf>,
+    /// In order, on top of the files; the last of a name counts. The configuration's `env`, then its `[env.NAME]`.
     pub variables: Vec<(OsString, OsString)>,
     /// A variable that counts up from slot to slot.
     pub increment: Option<Increment>,

@@ -53,6 +53,7 @@ impl Stage {
             log: self.log(),
             identity: Identity::decide(Some("nobody"), |_| None).expect("every Linux has nobody"),
             listen: Vec::new(),
+            variables: Vec::new(),
         }
     }
 

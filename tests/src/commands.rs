@@ -117,6 +117,28 @@ pub fn nginx_one(folder: &Path) -> Vec<String> {
     words(&["/bin/sh", "-c", &line])
 }
 
+/// The server that tells its environment, on Node 24; with a port, or with that of its environment.
+pub fn node_environment(options: &[&str]) -> Vec<String> {
+    let mut command = words(&[&node24(), &script("environment.mjs")]);
+    command.extend(words(options));
+    command
+}
+
+/// The same on Bun.
+pub fn bun_environment(options: &[&str]) -> Vec<String> {
+    let mut command = words(&[&bun(), &script("environment.mjs")]);
+    command.extend(words(options));
+    command
+}
+
+/// A server that says READY=1 when `file` is there.
+pub fn python_notify(file: &Path, options: &[&str]) -> Vec<String> {
+    let file = file.to_str().expect("a plain path");
+    let mut command = words(&[&python(), &script("notify_server.py"), &PORT.to_string(), file]);
+    command.extend(words(options));
+    command
+}
+
 /// Listens with MPTCP when it may.
 pub fn mptcp_listener() -> Vec<String> {
     words(&[&python(), &script("mptcp_listener.py"), &PORT.to_string()])

@@ -67,6 +67,8 @@ pub struct Worker {
     pub fault: Option<Fault>,
     pub weight: Option<String>,
     pub canary: bool,
+    #[serde(default)]
+    pub status_text: Option<String>,
     pub reason: Option<String>,
 }
 

@@ -309,6 +309,68 @@ fn a_changed_variable_is_rolled_out_and_never_shown() {
     );
     let (code, spec) = control::request(&app_.socket(), "GET", "/v1/spec", "").expect("an answer");
     assert!(code == 200 && spec.contains("hunter2"), "for root: {spec}");
+    assert!(environment(&app_, 0).contains("TOKEN=hunter2"));
+    app_.stop();
+}
+
+/// What the worker was given.
+fn environment(app: &App, worker: u16) -> String {
+    let environment =
+        std::fs::read(format!("/proc/{}/environ", app.status().pid_of(worker))).expect("a process of ours");
+    String::from_utf8_lossy(&environment).into_owned()
+}
+
+#[test]
+fn an_edited_env_file_is_a_new_version() {
+    let _namespace = Namespace::enter();
+    let name = name();
+    let file = File::new(&app(&name, &label("v1"), "env_file = \"app.env\""));
+    file.folder.write("app.env", "COLOUR=red\n");
+    file.apply(&[]).expect_code(0);
+    let app_ = App::detached(&name);
+    assert!(environment(&app_, 0).contains("COLOUR=red"));
+    file.folder.write("app.env", "COLOUR=blue\n");
+    let output = file.apply(&[]).expect_code(0);
+    assert_eq!(lines(&output, &name), ["env-file changed: reloaded 1 worker"]);
+    assert!(environment(&app_, 0).contains("COLOUR=blue"));
+    let output = file.apply(&[]).expect_code(0);
+    assert_eq!(lines(&output, &name), ["unchanged"]);
+    // A reload has read it, too.
+    file.folder.write("app.env", "COLOUR=green\n");
+    app_.ctl(&["reload"]).expect_code(0);
+    let output = file.apply(&[]).expect_code(0);
+    assert_eq!(lines(&output, &name), ["unchanged"]);
+    // One that can't be read changes nothing.
+    let before = app_.status().pids();
+    file.folder.write("app.env", "nonsense\n");
+    file.apply(&[]).expect_code(2);
+    assert_eq!(app_.status().pids(), before);
+    app_.stop();
+}
+
+#[test]
+fn recycling_begins_and_ends_without_a_new_process() {
+    let _namespace = Namespace::enter();
+    let name = name();
+    let file = File::new(&app(&name, &label("v1"), ""));
+    file.apply(&[]).expect_code(0);
+    let app_ = App::detached(&name);
+    let before = app_.status().pids();
+    file.write(&app(&name, &label("v1"), "max_connections = 5"));
+    let output = file.apply(&[]).expect_code(0);
+    assert_eq!(lines(&output, &name), ["max-connections none → 5"]);
+    assert_eq!(app_.status().pids(), before);
+    for _ in 0..10 {
+        get(SERVER, None).expect("an answer");
+    }
+    app_.wait_status("it was recycled", LIMIT, |status| {
+        status.pids() != before && status.all_active(1)
+    });
+    file.write(&app(&name, &label("v1"), "watch = \"nowhere\""));
+    let before = app_.status().pids();
+    let output = file.apply(&[]);
+    assert!(output.code != Some(0), "there is nothing to watch: {output:?}");
+    assert_eq!(app_.status().pids(), before);
     app_.stop();
 }
 

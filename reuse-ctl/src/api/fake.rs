@@ -217,6 +217,7 @@ pub(crate) fn worker(id: u16, state: WorkerState, selected_total: u64) -> Worker
         fault: None,
         weight: None,
         canary: false,
+        status_text: None,
         reason: None,
     }
 }

@@ -109,6 +109,9 @@ pub struct WorkerStatus {
     /// Whether it runs a canary's command.
     #[serde(default)]
     pub canary: bool,
+    /// What it says of itself (`STATUS=` to its `NOTIFY_SOCKET`), in one line.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status_text: Option<String>,
     /// Why the slot is failed or backing off, in one line.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
@@ -387,7 +390,7 @@ pub struct Event {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pid: Option<u32>,
     /// A stable word: `spawned`, `active`, `draining`, `drained`, `stopping`, `exited`, `failed`, `backing_off`, `hung`, `unhealthy`, `rescued`,
-    /// `recovered`, `weighed`, `warning`, …
+    /// `recovered`, `weighed`, `recycled`, `warning`, …
     pub event: String,
     /// One line for a person.
     pub message: String,

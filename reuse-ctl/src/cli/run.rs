@@ -14,6 +14,7 @@ use crate::options::{
     RecycleOptions, RunOptions, StickyOptions, StopOptions, WatchOptions,
 };
 use crate::process::paths::MAX_NAME_LEN;
+use crate::supervisor;
 use crate::supervisor::interface::{HealthRules, HungRules};
 
 /// How a worker is asked to end, and how long it may take.
@@ -69,7 +70,7 @@ pub(super) fn start(context: &Context, spec: AppSpec, call: Call) -> Result<(), 
     if call.detach {
         return detach::run(context, &spec, call.verbosity);
     }
-    crate::supervisor::run(RunOptions {
+    supervisor::run(RunOptions {
         verbosity: call.verbosity,
         detached: call.detached,
         spec,
@@ -158,6 +159,7 @@ pub fn resolve(arguments: args::Run) -> Result<RunOptions, Failure> {
             keep: arguments.log_keep,
         },
         environment: EnvironmentOptions {
+            files: arguments.env_file.clone(),
             variables: Vec::new(),
             increment: arguments.increment_var.as_deref().map(increment).transpose()?,
             port_step: arguments.port_step,
@@ -176,6 +178,7 @@ pub fn resolve(arguments: args::Run) -> Result<RunOptions, Failure> {
         command: arguments.command,
         spec: AppSpec::default(),
     };
+    supervisor::check_recycling(&options.recycle).map_err(|error| Failure::usage(error.to_string(), error.hint()))?;
     match options.listen.iter().find(|address| address.port() == 0) {
         Some(address) => Err(Failure::usage(
             format!("--listen {address}: port 0 is no port"),

@@ -130,6 +130,11 @@ pub(super) fn render(status: &Status, paint: Paint) -> String {
             text.push_str(&format!("worker {}: {}\n", worker.id, paint.tone(Tone::Bad, reason)));
         }
     }
+    for worker in &status.workers {
+        if let Some(words) = &worker.status_text {
+            text.push_str(&format!("worker {} says: {words}\n", worker.id));
+        }
+    }
     if let Some(line) = all_faulty_line(&status.workers) {
         text.push_str(&format!("{}\n", paint.tone(Tone::Bad, &line)));
     }

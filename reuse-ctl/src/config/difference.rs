@@ -51,6 +51,8 @@ impl fmt::Display for Change {
     }
 }
 
+const ENV_FILE: &str = "env-file";
+
 /// All that differs, in the order of [`RunOptions`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Difference {
@@ -67,6 +69,13 @@ impl Difference {
     /// Whether there is one that comes into force in this way.
     pub fn has(&self, way: Way) -> bool {
         self.by(way).next().is_some()
+    }
+
+    /// The files of variables have another content than before, whatever the options say.
+    pub fn add_content_of_env_files(&mut self) {
+        if !self.changes.iter().any(|change| change.option == ENV_FILE) {
+            self.add(ENV_FILE, Way::Reload, true);
+        }
     }
 
     fn add(&mut self, option: &'static str, way: Way, differs: bool) {
@@ -272,12 +281,14 @@ fn add_logs(found: &mut Difference, old: &LogOptions, new: &LogOptions) {
 /// Values are secrets: not even their number is told.
 fn add_environment(found: &mut Difference, old: &EnvironmentOptions, new: &EnvironmentOptions) {
     let EnvironmentOptions {
+        files,
         variables,
         increment,
         port_step,
         pm2_names,
     } = old;
     let reload = Way::Reload;
+    found.add(ENV_FILE, reload, *files != new.files);
     found.add("environment", reload, *variables != new.variables);
     found.add("increment-var", reload, *increment != new.increment);
     found.add_shown("port-step", reload, port_step, &new.port_step, u16::to_string);

@@ -47,6 +47,7 @@ const OPTIONS: &[(&str, &str, Way)] = &[
     ("log", "--log journald", Way::NewStart),
     ("log-size", "--log-size 1M", Way::Live),
     ("log-keep", "--log-keep 7", Way::Live),
+    ("env-file", "--env-file app.env", Way::Reload),
     ("increment-var", "--increment-var N=1", Way::Reload),
     ("port-step", "--port-step 1", Way::Reload),
     ("control-group", "--control-group ops", Way::NewStart),

@@ -75,6 +75,13 @@ pub(super) const CGROUP: Feature = Feature {
     remedy: "mount the whole hierarchy; in a container: --privileged --cgroupns=host -v /sys/fs/cgroup:/sys/fs/cgroup:rw",
 };
 
+pub(super) const LIMITS: Feature = Feature {
+    name: "limits",
+    need: Need::Helpful,
+    lost: "--memory-limit and --cpu-limit are refused; --max-memory works all the same",
+    remedy: "boot with systemd.unified_cgroup_hierarchy=1 cgroup_no_v1=all, so that cgroup v2 has all controllers",
+};
+
 pub(super) const BPFFS: Feature = Feature {
     name: "bpffs",
     need: Need::Required,

@@ -7,12 +7,15 @@ use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
 use super::{
     Check,
-    feature::{BPFFS, BTF, CGROUP, KERNEL, ROOT},
+    feature::{BPFFS, BTF, CGROUP, KERNEL, LIMITS, ROOT},
     scratch::ScratchCgroup,
 };
 use crate::{
     bpf::mount_bpffs,
-    process::cgroup::{CgroupError, Hierarchy},
+    process::{
+        cgroup::{CgroupError, Hierarchy},
+        cgroup_limits::{self, Controller},
+    },
 };
 
 /// `migrate` came with it, and so did cgroup.kill.
@@ -113,6 +116,27 @@ fn try_cgroup() -> Result<Result<String, String>, CgroupError> {
     Ok(Ok(format!("at {mount}, writable, with cgroup.kill")))
 }
 
+/// What is there to limit workers with. Nothing is switched on to find out.
+pub(super) fn limits() -> Check {
+    let there = Hierarchy::find()
+        .map_err(|error| error.to_string())
+        .and_then(|hierarchy| cgroup_limits::controllers(&hierarchy).map_err(|error| error.to_string()));
+    LIMITS.tried(there.and_then(|there| judge_controllers(&there)))
+}
+
+fn judge_controllers(there: &[String]) -> Result<String, String> {
+    let lacking: Vec<&str> = Controller::ALL
+        .into_iter()
+        .map(Controller::name)
+        .filter(|name| !there.iter().any(|known| known == name))
+        .collect();
+    if lacking.is_empty() {
+        Ok("cgroup v2 has the controllers memory and cpu".into())
+    } else {
+        Err(format!("cgroup v2 has no controller {}", lacking.join(", none ")))
+    }
+}
+
 pub(super) fn bpffs() -> Check {
     let was_mounted = statfs("/sys/fs/bpf").is_ok_and(|stat| stat.filesystem_type() == BPF_FS_MAGIC);
     BPFFS.tried(match mount_bpffs() {
@@ -158,6 +182,14 @@ mod tests {
             judge_release("5.10.0-28-amd64"),
             Err("Linux 5.10.0-28-amd64 is older than 5.14".into())
         );
+    }
+
+    #[test]
+    fn controllers_that_are_missing_are_named() {
+        let judge = |there: &str| judge_controllers(&there.split(' ').map(str::to_owned).collect::<Vec<_>>());
+        assert!(judge("cpuset cpu io memory pids").is_ok());
+        assert_eq!(judge("hugetlb cpu"), Err("cgroup v2 has no controller memory".into()));
+        assert_eq!(judge(""), Err("cgroup v2 has no controller memory, none cpu".into()));
     }
 
     #[test]

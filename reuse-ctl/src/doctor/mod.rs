@@ -53,6 +53,7 @@ pub struct Check {
 pub async fn examine(ports: &[u16]) -> Vec<Check> {
     let mut checks: Vec<Check> = REQUIRED.iter().map(|probe| probe()).collect();
     checks.push(machine::btf());
+    checks.push(machine::limits());
     checks.extend(steering::examine().await);
     checks.extend(network::examine(ports));
     checks

@@ -1,7 +1,7 @@
 //! One cgroup per app, one below it per instance: whose a process is, and a way to end all of it at once.
 //!
-//! `<cgroup2 mount>/reuse-ctl/<app>/<slot>.<instance>`. No controller is switched on, so that a plain cgroup v2 mount, also the
-//! `unified` one of a hybrid machine, is enough.
+//! `<cgroup2 mount>/reuse-ctl/<app>/<slot>.<instance>`. No controller is switched on unless workers are to be limited
+//! ([`cgroup_limits`](super::cgroup_limits)), so that a plain cgroup v2 mount, also the `unified` one of a hybrid machine, is enough.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;

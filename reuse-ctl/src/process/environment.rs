@@ -1,41 +1,62 @@
-//! The environment of a worker: the controller's own, less what is meant for the controller alone, plus what says who the worker is.
+//! The environment of a worker: the controller's own, less what is meant for the controller alone, plus the variables that were given for
+//! the workers ([`variables`](super::variables)), plus what says who the worker is.
 
 use std::ffi::{OsStr, OsString};
-use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::PathBuf;
 
 use super::launch::{LAUNCH_VARIABLE, LaunchSpec};
 
-/// Variables that would mislead a worker. `NODE_UNIQUE_ID` makes Node a cluster worker that hangs in listen(); the channel, the
-/// notify socket, the watchdog and the descriptors are the controller's own; PM2 tells its children apart by its variables.
-const STRIPPED: [&str; 6] = [
+/// A variable that is for the worker alone travels through the shim under its name behind this: the shim is root, and what says
+/// `LD_PRELOAD` to the worker must say nothing to it. Each travels alone, because one may be as long as the whole [`LaunchSpec`].
+pub const VARIABLE_PREFIX: &str = "REUSE_CTL_SET_";
+
+/// Variables that would mislead a worker, whoever sets them. `NODE_UNIQUE_ID` makes Node a cluster worker that hangs in listen(); the
+/// channel, the notify socket, the watchdog and the descriptors are the controller's own.
+const CONTROLLERS: [&str; 9] = [
     LAUNCH_VARIABLE,
     "NODE_UNIQUE_ID",
     "NOTIFY_SOCKET",
     "WATCHDOG_PID",
     "WATCHDOG_USEC",
-    "PM2_HOME",
+    "LISTEN_FDS",
+    "LISTEN_PID",
+    "LISTEN_PIDFDID",
+    "LISTEN_FDNAMES",
 ];
-const STRIPPED_PREFIXES: [&str; 5] = ["NODE_CHANNEL_", "LISTEN_", "PM2_", "pm_", "SUDO_"];
+const CONTROLLERS_PREFIXES: [&str; 2] = ["NODE_CHANNEL_", VARIABLE_PREFIX];
+
+/// What the controller may have and workers don't inherit: PM2 tells its children apart by its variables, and sudo its own.
+const STRIPPED_PREFIXES: [&str; 3] = ["PM2_", "pm_", "SUDO_"];
 
 /// Go ≥ 1.24 listens with MPTCP unless told not to, and such a listener can't be a member. Go takes the last setting of a name.
 const GO_WITHOUT_MPTCP: &str = "multipathtcp=0";
 
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// Computes it. `pid` is the worker's own: `LISTEN_PID` must name the process that finally runs.
+/// Computes it. `parent` is the shim's own, with the variables for the worker alone behind [`VARIABLE_PREFIX`]. `pid` is the worker's own: `LISTEN_PID` must name the process that finally runs.
 pub fn worker_environment(
     parent: impl IntoIterator<Item = (OsString, OsString)>,
     spec: &LaunchSpec,
     pid: u32,
 ) -> Vec<(OsString, OsString)> {
-    let mut environment: Vec<(OsString, OsString)> =
-        parent.into_iter().filter(|(name, _)| !is_stripped(name)).collect();
+    let mut environment = Vec::new();
+    let mut given = Vec::new();
+    for (name, value) in parent {
+        if let Some(name) = name.as_bytes().strip_prefix(VARIABLE_PREFIX.as_bytes()) {
+            given.push((OsString::from_vec(name.to_vec()), value));
+        } else if !is_stripped(&name) {
+            environment.push((name, value));
+        }
+    }
 
     let slot = spec.slot.to_string();
     set(&mut environment, "HOME", spec.identity.home.as_os_str());
     set(&mut environment, "USER", &spec.identity.name);
     set(&mut environment, "LOGNAME", &spec.identity.name);
+    for (name, value) in given {
+        set(&mut environment, &name, value);
+    }
     set(&mut environment, "REUSE_APP", &spec.app);
     set(&mut environment, "REUSE_WORKER_ID", &slot);
     set(&mut environment, "NODE_APP_INSTANCE", &slot);
@@ -69,11 +90,19 @@ pub fn worker_environment(
     environment
 }
 
+/// Whether nobody but the controller may set this variable of a worker.
+pub(super) fn is_the_controllers(name: &OsStr) -> bool {
+    CONTROLLERS.iter().any(|known| name == *known) || begins_with_one(name, &CONTROLLERS_PREFIXES)
+}
+
 fn is_stripped(name: &OsStr) -> bool {
-    STRIPPED.iter().any(|stripped| name == *stripped)
-        || STRIPPED_PREFIXES
-            .iter()
-            .any(|prefix| name.as_bytes().starts_with(prefix.as_bytes()))
+    is_the_controllers(name) || begins_with_one(name, &STRIPPED_PREFIXES)
+}
+
+fn begins_with_one(name: &OsStr, prefixes: &[&str]) -> bool {
+    prefixes
+        .iter()
+        .any(|prefix| name.as_bytes().starts_with(prefix.as_bytes()))
 }
 
 fn get<'a>(environment: &'a [(OsString, OsString)], name: &str) -> Option<&'a OsStr> {
@@ -83,9 +112,10 @@ fn get<'a>(environment: &'a [(OsString, OsString)], name: &str) -> Option<&'a Os
         .map(|(_, value)| value.as_os_str())
 }
 
-fn set(environment: &mut Vec<(OsString, OsString)>, name: &str, value: impl AsRef<OsStr>) {
+fn set(environment: &mut Vec<(OsString, OsString)>, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) {
+    let name = name.as_ref();
     environment.retain(|(known, _)| known != name);
-    environment.push((name.into(), value.as_ref().to_owned()));
+    environment.push((name.to_owned(), value.as_ref().to_owned()));
 }
 
 fn join(before: &OsStr, separator: &str, after: &str) -> OsString {
@@ -143,6 +173,7 @@ mod tests {
             ("PORT", "3000"),
             ("NODE_ENV", "production"),
             ("LISTENER", "kept"),
+            ("LISTEN_ADDRESS", "kept"),
             ("USER", "root"),
         ]);
         let environment = of(&parent, &spec());
@@ -152,6 +183,30 @@ mod tests {
         assert_eq!(value(&environment, "PORT"), Some("3000"));
         assert_eq!(value(&environment, "NODE_ENV"), Some("production"));
         assert_eq!(value(&environment, "LISTENER"), Some("kept"));
+        assert_eq!(value(&environment, "LISTEN_ADDRESS"), Some("kept"));
+    }
+
+    #[test]
+    fn what_is_for_the_worker_alone_comes_on_top() {
+        let parent = [
+            ("REUSE_CTL_SET_LD_PRELOAD", "/lib/x.so"),
+            ("REUSE_CTL_SET_A", "worker's"),
+            ("A", "controller's"),
+            ("REUSE_CTL_SET_HOME", "/srv"),
+            ("REUSE_CTL_SET_REUSE_WORKER_ID", "9"),
+            ("REUSE_CTL_SET_PM2_HOME", "/wanted"),
+        ];
+        let environment = of(&parent, &spec());
+        for (name, expected) in [
+            ("LD_PRELOAD", "/lib/x.so"),
+            ("A", "worker's"),
+            ("HOME", "/srv"),
+            ("REUSE_WORKER_ID", "2"),
+            ("PM2_HOME", "/wanted"),
+        ] {
+            assert_eq!(value(&environment, name), Some(expected), "{name}");
+        }
+        assert!(!environment.iter().any(|(name, _)| name.starts_with(VARIABLE_PREFIX)));
     }
 
     #[test]

@@ -26,6 +26,7 @@ use tokio::net::unix::pipe;
 
 pub use super::clone::Child;
 use super::clone::{Side, clone_into};
+use super::environment::VARIABLE_PREFIX;
 use super::handle::{ProcessHandle, terminate};
 use super::identity::Identity;
 use super::os_text;
@@ -40,7 +41,7 @@ pub const LAUNCH_VARIABLE: &str = "REUSE_CTL_LAUNCH";
 /// The steps are local and quick; only a hanging network file system could hold the shim up.
 const LAUNCH_PATIENCE: Duration = Duration::from_secs(10);
 
-/// Everything the shim needs to know. As JSON it has to fit into one variable of 128 KiB.
+/// Everything the shim needs to know. As JSON it has to fit into one variable of 128 KiB, but for the worker's variables.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LaunchSpec {
     /// The app's name.
@@ -67,6 +68,9 @@ pub struct LaunchSpec {
     pub identity: Identity,
     /// The listeners it inherits, from descriptor 3 up.
     pub listen: Vec<SocketAddr>,
+    /// Variables on top of the controller's own. They travel in the shim's environment and not in the JSON: there may be many.
+    #[serde(skip)]
+    pub variables: Vec<(OsString, OsString)>,
 }
 
 /// What the shim does, in this order.
@@ -196,7 +200,7 @@ impl SpawnError {
         match self {
             Self::Launch(failure) => failure.hint(),
             Self::Shim { source, .. } if source.raw_os_error() == Some(libc::E2BIG) => {
-                "the command's arguments are too long; put them into a file".into()
+                "the command's arguments or the worker's variables are too long; put them into a file".into()
             }
             Self::Hung => "is a network file system among the program, the working folder and the log?".into(),
             _ => "see `reuse-ctl doctor`".into(),
@@ -255,7 +259,7 @@ impl Launcher {
         let sender = sender.into_blocking_fd().map_err(SpawnError::Pipe)?;
         // The pipe travels as standard input: handing it over at any other number would have it leak into a process that another
         // thread starts at the same moment.
-        let mut child = self.start(&spec.cgroup, json, sender)?;
+        let mut child = self.start(spec, json, sender)?;
         let pid = child.id();
 
         let mut words = Vec::new();
@@ -283,13 +287,13 @@ impl Launcher {
 
     /// Starts the shim in its cgroup, with the error pipe as its standard input: any other number could leak into a process that
     /// another thread starts at the same moment.
-    fn start(&self, cgroup: &Path, json: String, pipe: OwnedFd) -> Result<Child, SpawnError> {
+    fn start(&self, spec: &LaunchSpec, json: String, pipe: OwnedFd) -> Result<Child, SpawnError> {
         let failed = |source| SpawnError::Shim {
             program: self.program.clone(),
             source,
         };
-        let image = Image::new(&self.program, &self.args, json).map_err(failed)?;
-        let folder = File::open(cgroup).map_err(failed)?;
+        let image = Image::new(&self.program, &self.args, json, &spec.variables).map_err(failed)?;
+        let folder = File::open(&spec.cgroup).map_err(failed)?;
         let null = OpenOptions::new()
             .read(true)
             .write(true)
@@ -318,7 +322,12 @@ struct Image {
 }
 
 impl Image {
-    fn new(program: &Path, arguments: &[OsString], json: String) -> io::Result<Self> {
+    fn new(
+        program: &Path,
+        arguments: &[OsString],
+        json: String,
+        variables: &[(OsString, OsString)],
+    ) -> io::Result<Self> {
         let text = |bytes: Vec<u8>| CString::new(bytes).map_err(io::Error::from);
         let program = text(program.as_os_str().as_bytes().to_vec())?;
         let mut all = vec![program.clone()];
@@ -326,8 +335,14 @@ impl Image {
             all.push(text(argument.as_bytes().to_vec())?);
         }
         let mut environment = vec![text(format!("{LAUNCH_VARIABLE}={json}").into_bytes())?];
-        for (name, value) in std::env::vars_os().filter(|(name, _)| name != LAUNCH_VARIABLE) {
+        let is_own =
+            |name: &OsString| name != LAUNCH_VARIABLE && !name.as_bytes().starts_with(VARIABLE_PREFIX.as_bytes());
+        for (name, value) in std::env::vars_os().filter(|(name, _)| is_own(name)) {
             environment.push(text([name.as_bytes(), b"=", value.as_bytes()].concat())?);
+        }
+        for (name, value) in variables {
+            let parts = [VARIABLE_PREFIX.as_bytes(), name.as_bytes(), b"=", value.as_bytes()];
+            environment.push(text(parts.concat())?);
         }
         let pointers = |texts: &[CString]| {
             texts
@@ -412,6 +427,7 @@ pub(super) mod tests {
                 source: Source::Option,
             },
             listen: Vec::new(),
+            variables: Vec::new(),
         }
     }
 

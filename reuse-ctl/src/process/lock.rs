@@ -115,7 +115,7 @@ impl AppLock {
         &self.paths
     }
 
-    /// Removes socket, lock file and folder, then gives the lock back. Logs stay.
+    /// Removes sockets, lock file and folder, then gives the lock back. Logs stay.
     ///
     /// # Errors
     /// The first that can't be removed; one that is not there is no error.
@@ -125,6 +125,7 @@ impl AppLock {
             other => other,
         };
         gone(fs::remove_file(self.paths.control_socket()))?;
+        gone(self.paths.remove_notify_sockets())?;
         gone(fs::remove_file(self.paths.lock_file()))?;
         match fs::remove_dir(self.paths.run_dir()) {
             // The next controller of this name is there already.

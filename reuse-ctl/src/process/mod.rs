@@ -1,12 +1,14 @@
 //! Starts and ends processes: who they run as ([`identity`]), what is run ([`command`]), in which cgroup ([`cgroup`]), how it
-//! gets there ([`launch`], [`shim`]), what it writes ([`logs`]) and uses ([`usage`]), and where the app keeps its files ([`paths`]).
+//! gets there ([`launch`], [`shim`]), with which variables ([`variables`], [`environment`]), what it writes ([`logs`]) and uses ([`usage`]), and where the app keeps its files ([`paths`]).
 //!
 //! Plain Linux: nothing here knows of BPF.
 
 pub mod cgroup;
+pub mod cgroup_limits;
 mod cgroup_tree;
 mod clone;
 pub mod command;
+pub mod env_file;
 pub mod environment;
 pub mod freeze;
 pub mod handle;
@@ -20,3 +22,4 @@ pub mod paths;
 pub mod shim;
 pub mod socket;
 pub mod usage;
+pub mod variables;

@@ -2,16 +2,18 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 pub use super::lock::{AppLock, LockError};
 use super::lock::{is_locked, read_pid};
-use crate::supervisor::interface::SlotId;
+use crate::supervisor::interface::{InstanceId, SlotId};
 
 /// The longest name of an app, in bytes.
 pub const MAX_NAME_LEN: usize = 64;
 const LOCK: &str = "lock";
 const SOCKET: &str = "control.sock";
+const NOTIFY_SOCKETS: &str = "notify-";
 
 /// A name that can't be an app's.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -165,6 +167,22 @@ impl AppPaths {
     /// The control socket.
     pub fn control_socket(&self) -> PathBuf {
         self.run.join(SOCKET)
+    }
+
+    /// Removes those of instances that are gone, also of a dead controller.
+    pub(super) fn remove_notify_sockets(&self) -> io::Result<()> {
+        for entry in fs::read_dir(&self.run)? {
+            let entry = entry?;
+            if entry.file_name().as_bytes().starts_with(NOTIFY_SOCKETS.as_bytes()) {
+                fs::remove_file(entry.path())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Where an instance says that it is ready. Not longer than 107 bytes, whatever the app's name.
+    pub fn notify_socket(&self, slot: SlotId, instance: InstanceId) -> PathBuf {
+        self.run.join(format!("{NOTIFY_SOCKETS}{slot}.{}", instance.0))
     }
 
     /// The folder of BPF pins.

@@ -4,13 +4,14 @@
 //! version by a rollout, the policy, the number of workers. A rollout that fails takes back what came before it, so that the old
 //! specification stays in force; nothing later undoes a rollout that succeeded.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{collections::VecDeque, path::Path, sync::Arc};
 
 use tokio::sync::oneshot;
 
 use super::{
     asks::refusal,
     interface::{Command, Input, RequestId, ScaleTarget},
+    recycle::Recycle,
     setup,
     task::Task,
     template::Version,
@@ -78,6 +79,10 @@ impl Task {
             return drop(reply.send(planned(&difference, usize::from(self.workers()))));
         }
         let (old, new) = (Arc::clone(self.options()), Arc::clone(&version.options));
+        let recycle = match self.prepared(&old, &new) {
+            Ok(recycle) => recycle,
+            Err(failure) => return drop(reply.send(*refusal(failure.kind, failure.error, &failure.hint))),
+        };
         let mut todo = VecDeque::new();
         if difference.has(Way::Reload) {
             let version = self.template.push_version(version);
@@ -89,7 +94,7 @@ impl Task {
         if difference.has(Way::Scale) {
             todo.push_back((Step::Scale, Command::Scale(ScaleTarget::To(new.workers))));
         }
-        self.take_over(&old, &new);
+        self.take_over(&old, &new, recycle);
         let mut done = Vec::new();
         if difference.has(Way::Live) {
             done.push(list(difference.by(Way::Live)));
@@ -132,7 +137,13 @@ impl Task {
             policy: view.policy,
             ..RunOptions::clone(self.options())
         };
-        let difference = difference(&old, &version.options);
+        let mut difference = difference(&old, &version.options);
+        if !version
+            .variables
+            .reads_as(&self.template.version(self.core.version()).variables)
+        {
+            difference.add_content_of_env_files();
+        }
         if difference.has(Way::NewStart) {
             let error = format!("{} can't change while the app runs", list(difference.by(Way::NewStart)));
             let hint = format!(
@@ -179,7 +190,12 @@ impl Task {
         let (step, _) = applying.step;
         if !reply.ok {
             if step == Step::Reload {
-                self.take_over(&applying.new, &applying.old);
+                let recycle = self.prepared(&applying.new, &applying.old);
+                let recycle = recycle.unwrap_or_else(|failure| {
+                    self.console.warn(&failure.error);
+                    Some(Recycle::new(&applying.old.recycle, None, &self.happenings))
+                });
+                self.take_over(&applying.new, &applying.old, recycle);
             } else {
                 self.keep(&applying.new);
                 let what = list(applying.difference.by(step.way()));
@@ -216,8 +232,26 @@ impl Task {
         }
     }
 
+    /// What can fail of what is to come into force: cgroup controllers, and files that are to be watched. Gives what is to look after the
+    /// workers, if that changes.
+    fn prepared(&self, old: &RunOptions, new: &RunOptions) -> Result<Option<Recycle>, Failure> {
+        if old.limits != new.limits {
+            let allowed = self.template.cgroup.allow(&new.limits);
+            allowed.map_err(|error| Failure::failed(error.to_string(), error.hint()))?;
+        }
+        if old.recycle == new.recycle && (old.cwd == new.cwd || new.recycle.watch.is_none()) {
+            return Ok(None);
+        }
+        let cwd = new.cwd.as_deref().unwrap_or(Path::new("/"));
+        let files = setup::watched_files(new, cwd, &self.template.paths)?;
+        Ok(Some(Recycle::new(&new.recycle, files, &self.happenings)))
+    }
+
     /// What comes into force without touching a worker. The machine is told with the next input that is worked off.
-    fn take_over(&mut self, old: &RunOptions, new: &RunOptions) {
+    fn take_over(&mut self, old: &RunOptions, new: &RunOptions, recycle: Option<Recycle>) {
+        if let Some(recycle) = recycle {
+            self.recycle = recycle;
+        }
         self.inputs.push_back(Input::Ruled(setup::rules(new)));
         let view = self.core.view();
         if old.hung.hung_after_ms != new.hung.hung_after_ms {

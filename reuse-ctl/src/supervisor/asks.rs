@@ -19,6 +19,7 @@ use crate::{
         types::{ErrorKind, GetRequest, Got, Reply},
     },
     group::Opened,
+    process::variables::VariablesError,
 };
 
 /// How long a request to one worker may take, if its client does not say.
@@ -43,11 +44,17 @@ impl Task {
     pub(super) fn on_ask(&mut self, ask: Ask) {
         match ask {
             Ask::Status(reply) => self.status(reply),
-            Ask::Command { command, reply } => self.request(command, reply),
-            Ask::Canary { share, request, reply } => match self.template.add_canary(&request, self.core.version()) {
-                Ok(version) => self.request(Command::Canary { share, version }, reply),
+            Ask::Command { command, reply } => match self.renew_variables_for(&command) {
+                Ok(()) => self.request(command, reply),
                 Err(refusal) => drop(reply.send(*refusal)),
             },
+            Ask::Canary { share, request, reply } => {
+                let renewed = self.renew_variables();
+                match renewed.and_then(|()| self.template.add_canary(&request, self.core.version())) {
+                    Ok(version) => self.request(Command::Canary { share, version }, reply),
+                    Err(refusal) => drop(reply.send(*refusal)),
+                }
+            }
             Ask::Spec(reply) => drop(reply.send(self.options().spec.clone())),
             Ask::Apply { request, reply } => self.apply(request, reply),
             Ask::Get { slot, request, reply } => self.get(slot, &request, reply),
@@ -63,6 +70,36 @@ impl Task {
     pub(super) fn next_request_id(&mut self) -> RequestId {
         self.next_request += 1;
         RequestId(self.next_request)
+    }
+
+    /// Whoever asks for new processes wants what is in the env files now.
+    pub(super) fn renew_variables_for(&mut self, command: &Command) -> Result<(), Box<Reply>> {
+        match command {
+            Command::Restart { .. } | Command::Reload { .. } => self.renew_variables(),
+            Command::Adopt { .. }
+            | Command::Drain { .. }
+            | Command::Undrain { .. }
+            | Command::Scale(_)
+            | Command::SetPolicy(_)
+            | Command::Weigh { .. }
+            | Command::Canary { .. }
+            | Command::Promote
+            | Command::Abort
+            | Command::Stop { .. } => Ok(()),
+        }
+    }
+
+    /// Of all versions that some slot is started from.
+    pub(super) fn reread_variables(&mut self) -> Result<(), VariablesError> {
+        let view = self.core.view();
+        let mut versions: Vec<_> = view.slots.iter().map(|slot| slot.version).collect();
+        versions.push(view.version);
+        self.template.renew_variables(&versions)
+    }
+
+    fn renew_variables(&mut self) -> Result<(), Box<Reply>> {
+        self.reread_variables()
+            .map_err(|error| refusal(ErrorKind::Usage, error.to_string(), error.hint()))
     }
 
     pub(super) fn reply(&mut self, id: RequestId, reply: Reply) {

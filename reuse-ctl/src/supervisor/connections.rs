@@ -1,5 +1,5 @@
-//! Connections of the controller's own to single workers, while they are under way: proofs that an inherited listener is served, nudges,
-//! health checks, and requests that a person makes of one worker.
+//! Connections of the controller's own to single workers, while they are under way: proofs that an inherited listener is served, questions
+//! whether a worker is ready, nudges, health checks, and requests that a person makes of one worker.
 //!
 //! The program is told of each before it is opened, and forgets it as soon as both ends are established. A second descriptor of it is
 //! kept here meanwhile: nobody else can get its port as long as the program knows it.
@@ -33,6 +33,8 @@ pub(super) struct Ticket(u64);
 pub(super) enum Aim {
     /// To see whether somebody serves the inherited listener on this address.
     Prove(SocketAddr),
+    /// To see whether a worker that starts answers as `--ready` wants.
+    AskReady,
     /// To see when a hung worker accepts again.
     Nudge,
     /// To see whether a worker is healthy.
@@ -44,6 +46,10 @@ pub(super) enum Aim {
 impl Aim {
     pub(super) const fn is_proof(&self) -> bool {
         matches!(self, Self::Prove(_))
+    }
+
+    pub(super) const fn is_question(&self) -> bool {
+        matches!(self, Self::AskReady)
     }
 
     pub(super) const fn is_nudge(&self) -> bool {
@@ -64,6 +70,8 @@ impl Aim {
 pub(super) enum Outcome {
     /// Whether the server has accepted it.
     Proved(io::Result<()>),
+    /// Else what came instead of the answer of a worker that is ready.
+    AnsweredReady(Result<(), String>),
     /// The worker has closed it, or why it could not be opened.
     NudgeEnded(io::Result<()>),
     /// Else what is wrong with the worker.
@@ -232,6 +240,7 @@ impl Task {
         };
         match (aim, outcome) {
             (Aim::Prove(addr), Outcome::Proved(result)) => self.on_proved(to, addr, result),
+            (Aim::AskReady, Outcome::AnsweredReady(result)) => self.on_ready_answer(to, result),
             (Aim::Check, Outcome::Checked(result)) => self.on_checked(to, result),
             (Aim::Check, Outcome::Unchecked(problem)) => tracing::warn!(instance = to.0, problem, "not checked"),
             (Aim::Get(questioner), Outcome::Got(result)) => questioner.answer(result),
@@ -270,7 +279,7 @@ impl Task {
             match aim {
                 Aim::Get(questioner) => questioner.refuse(why),
                 // That it was taken back says nothing of the worker.
-                Aim::Prove(_) | Aim::Nudge | Aim::Check => {}
+                Aim::Prove(_) | Aim::AskReady | Aim::Nudge | Aim::Check => {}
             }
         }
     }

@@ -132,6 +132,9 @@ impl Task {
         } else {
             format!(", but not on {}", wanted.join(", "))
         };
+        if let Some(unannounced) = self.unannounced(id) {
+            return Some(unannounced);
+        }
         if !its_own.is_empty() {
             let its_own: Vec<String> = its_own.iter().map(ToString::to_string).collect();
             return Some(format!("it listens on {}{wanted}", its_own.join(", ")));

@@ -5,12 +5,14 @@ use std::sync::Arc;
 use super::{
     interface::{Effect, Input, InstanceId, Note, NoteKind, Refusal, Seated, SlotId, VersionId},
     live::{self, Live, Process},
+    ready_notify::NotifySocket,
     task::{Finished, Task},
 };
 use crate::{
     api::types::{Event, Reply},
     group::{Choosable, GroupError},
-    process::logs,
+    options::ReadyKind,
+    process::{cgroup::InstanceCgroup, launch::LaunchSpec, logs},
 };
 
 impl Task {
@@ -44,6 +46,7 @@ impl Task {
                 }
                 self.set_watch(policy);
             }
+            Effect::Reply { id, outcome } if self.is_recycling(id) => self.on_recycled(outcome),
             Effect::Reply { id, outcome } => {
                 let reply = match outcome {
                     Ok(done) => Reply {
@@ -89,19 +92,19 @@ impl Task {
             .cgroup
             .instance(slot, id)
             .map_err(|error| error.to_string())?;
-        let row = self.groups.register(slot.0, &cgroup).map_err(|error: GroupError| {
+        let cgroup = Arc::new(cgroup);
+        let prepared = self.prepare_spawn(slot, id, version, &cgroup);
+        let (row, spec, notify) = prepared.inspect_err(|_| {
             // Nothing was started in it.
             drop(cgroup.remove());
-            error.to_string()
         })?;
-        let spec = self.template.launch_spec(slot, version, &cgroup);
         let log = spec.log.clone();
         self.console.follow(slot, log.clone());
         let live = Live {
             slot,
             version,
             row,
-            cgroup: Arc::new(cgroup),
+            cgroup,
             process: Process::Launching,
             log_start: logs::len(&log),
             log,
@@ -109,6 +112,8 @@ impl Task {
             accepted: Vec::new(),
             problem: None,
             announced_ready: false,
+            status_text: None,
+            _notify: notify,
             ready: false,
             was_ready: false,
         };
@@ -117,7 +122,39 @@ impl Task {
         Ok(())
     }
 
-    fn refused(&mut self, refusal: Refusal) -> Reply {
+    /// What is needed of it beside its cgroup; the row comes last, because it would have to be given back.
+    fn prepare_spawn(
+        &mut self,
+        slot: SlotId,
+        id: InstanceId,
+        version: VersionId,
+        cgroup: &Arc<InstanceCgroup>,
+    ) -> Result<(u16, LaunchSpec, Option<NotifySocket>), String> {
+        cgroup
+            .limit(&self.template.options(version).limits)
+            .map_err(|error| error.to_string())?;
+        let spec = self.template.launch_spec(slot, version, cgroup);
+        let mut spec = spec.map_err(|error| error.to_string())?;
+        let notify = match self.template.options(version).ready.kind {
+            ReadyKind::Notify => Some(self.open_notify(slot, id, cgroup)?),
+            ReadyKind::Listener | ReadyKind::Ipc | ReadyKind::Http(_) => None,
+        };
+        if let Some(notify) = &notify {
+            spec.variables.push(("NOTIFY_SOCKET".into(), notify.path().into()));
+        }
+        let row = self.groups.register(slot.0, cgroup);
+        let row = row.map_err(|error: GroupError| error.to_string())?;
+        Ok((row, spec, notify))
+    }
+
+    fn open_notify(&self, slot: SlotId, id: InstanceId, cgroup: &Arc<InstanceCgroup>) -> Result<NotifySocket, String> {
+        let path = self.template.paths.notify_socket(slot, id);
+        let owner = (self.template.identity.uid, self.template.identity.gid);
+        NotifySocket::open(&path, owner, id, Arc::clone(cgroup), self.happenings.clone())
+            .map_err(|error| format!("its notify socket {}: {error}", path.display()))
+    }
+
+    pub(super) fn refused(&mut self, refusal: Refusal) -> Reply {
         let (mut error, mut output) = (refusal.error, Vec::new());
         if let Some(culprit) = refusal.culprit {
             // The answer comes before the culprit is killed: what it listens on can still be seen.
@@ -140,7 +177,7 @@ impl Task {
         }
     }
 
-    fn note(&mut self, note: Note) {
+    pub(super) fn note(&mut self, note: Note) {
         let Note {
             slot,
             instance,

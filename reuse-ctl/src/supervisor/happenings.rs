@@ -41,6 +41,9 @@ impl Task {
             }
             Happening::Established(ticket) => self.on_established(ticket),
             Happening::Over(ticket, outcome) => self.on_over(ticket, outcome),
+            Happening::Notified(id, said) => self.on_notified(id, said),
+            Happening::Measured(memory) => self.on_measured(&memory),
+            Happening::Files(told) => self.on_files(told),
             Happening::SpareLoaded(loaded) => self.on_spare(loaded),
             Happening::StrangerNamed(cookie, addr, who) => self.on_stranger(cookie, addr, who),
         }

@@ -429,6 +429,8 @@ pub enum NoteKind {
     Recovered,
     /// A share, a canary or its end.
     Weighed,
+    /// Is replaced although nothing is wrong with it.
+    Recycled,
     /// The answer to a person's question "what went wrong".
     Warning,
 }
@@ -449,6 +451,7 @@ impl NoteKind {
             Self::Unhealthy => "unhealthy",
             Self::Recovered => "recovered",
             Self::Weighed => "weighed",
+            Self::Recycled => "recycled",
             Self::Warning => "warning",
         }
     }

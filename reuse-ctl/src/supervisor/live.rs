@@ -1,6 +1,6 @@
 //! What the controller holds of each instance beside the machine's state.
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::HashMap, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use nix::sys::signal::Signal;
 use tokio::sync::mpsc;
@@ -8,6 +8,8 @@ use tokio::sync::mpsc;
 use super::{
     connections::{Outcome, Ticket},
     interface::{Exit, InstanceId, SlotId, VersionId},
+    ready_notify::{NotifySocket, Said},
+    recycle_files::Told,
 };
 use crate::{
     bpf::{BpfError, GroupProgram},
@@ -34,6 +36,12 @@ pub(super) enum Happening {
     Established(Ticket),
     /// Something has come of one.
     Over(Ticket, Outcome),
+    /// It has said something to its notify socket.
+    Notified(InstanceId, Said),
+    /// What instances have in memory, in bytes.
+    Measured(HashMap<InstanceId, u64>),
+    /// Of files that are watched.
+    Files(Told),
     /// A program for the next group.
     SpareLoaded(Result<Box<GroupProgram>, BpfError>),
     /// Who has the listener with this cookie, on the address of a group: `pid (command)`.
@@ -59,8 +67,13 @@ pub(super) struct Live {
     pub(super) accepted: Vec<SocketAddr>,
     /// What is known to be wrong with it, for a person.
     pub(super) problem: Option<String>,
-    /// Whether it has said itself that it is ready, in the way that `--ready` wants: by a message, or to its `NOTIFY_SOCKET`.
+    /// Whether it has said itself that it is ready, in the way that `--ready` wants: by a message, to its `NOTIFY_SOCKET`, or by an
+    /// answer.
     pub(super) announced_ready: bool,
+    /// What it says of itself, for a person.
+    pub(super) status_text: Option<String>,
+    /// Over which it says so.
+    pub(super) _notify: Option<NotifySocket>,
     /// Whether the machine was told that it is ready.
     pub(super) ready: bool,
     /// Whether it ever was.

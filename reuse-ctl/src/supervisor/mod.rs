@@ -21,6 +21,12 @@ mod health;
 pub mod leftovers;
 mod live;
 mod readiness;
+mod ready_notify;
+mod recycle;
+mod recycle_changes;
+mod recycle_cron;
+mod recycle_files;
+mod recycle_rules;
 mod request;
 mod service;
 mod setup;
@@ -31,4 +37,5 @@ mod task;
 mod template;
 mod watch;
 
+pub use recycle::{BadRule, check as check_recycling};
 pub use setup::run;

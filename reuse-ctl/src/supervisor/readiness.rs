@@ -1,4 +1,4 @@
-//! When an instance is ready: its listeners are there, in every group that it has to serve.
+//! When an instance is ready: its listeners are there, in every group that it has to serve, and it has said or shown what `--ready` wants.
 
 use std::{
     collections::BTreeSet,
@@ -7,13 +7,22 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::time::timeout_at;
+use tokio::time::{sleep_until, timeout_at};
 
 use super::{
     connections::{Aim, Outcome},
     interface::{Input, InstanceId},
+    request,
     task::Task,
 };
+use crate::{group::Opened, options::ReadyKind};
+
+/// How long one question may take that is to be answered when the worker is ready. The next is asked no earlier than [`ASK_EVERY`]
+/// after it began. The start's deadline bounds all of them together.
+const ASK_PATIENCE: Duration = Duration::from_secs(5);
+
+/// See [`ASK_PATIENCE`].
+const ASK_EVERY: Duration = Duration::from_millis(100);
 
 /// How long one proof that an inherited listener is served waits for the server to accept. The start's deadline bounds all of them together.
 const PROOF_PATIENCE: Duration = Duration::from_secs(2);
@@ -43,7 +52,12 @@ impl Task {
             return Vec::new();
         };
         let served = self.groups.served_by(live.row);
-        let ports = &self.template.ports;
+        // Where each has a port of its own, which of them is whose is for the app to know.
+        let ports: &[u16] = if self.template.version(live.version).variables.give_own_ports() {
+            &[]
+        } else {
+            &self.template.ports
+        };
         let ports = ports
             .iter()
             .filter(|port| !served.iter().any(|addr| addr.port() == **port))
@@ -57,7 +71,7 @@ impl Task {
     }
 
     /// The addresses that the instance has to serve: those of `--listen`, those of the instance that it replaces, or else
-    /// those that all published instances have in common.
+    /// those that all published instances have in common, unless each has a port of its own.
     fn expected(&self, id: InstanceId) -> BTreeSet<SocketAddr> {
         let mut expected: BTreeSet<SocketAddr> = self.template.listen.iter().copied().collect();
         let Some(live) = self.live.get(&id) else {
@@ -71,7 +85,7 @@ impl Task {
         let predecessor = ready().find(|(_, other)| other.slot == live.slot);
         if let Some((_, predecessor)) = predecessor {
             expected.extend(self.groups.served_by(predecessor.row));
-        } else {
+        } else if !self.template.version(live.version).variables.give_own_ports() {
             let common = ready()
                 .map(|(_, other)| self.groups.served_by(other.row))
                 .reduce(|a, b| &a & &b);
@@ -84,13 +98,74 @@ impl Task {
         let Some(live) = self.live.get_mut(&id) else { return };
         // An inherited listener listens before its server runs: only an accepted connection shows that somebody serves it.
         let unproved = self.template.listen.iter().find(|addr| !live.accepted.contains(addr));
-        match unproved.copied() {
-            Some(addr) => self.prove(id, addr),
-            None => {
-                (live.ready, live.was_ready) = (true, true);
-                self.feed(Input::Ready { instance: id });
-            }
+        if let Some(addr) = unproved.copied() {
+            return self.prove(id, addr);
         }
+        match &self.template.options(live.version).ready.kind {
+            ReadyKind::Ipc | ReadyKind::Notify if !live.announced_ready => return,
+            ReadyKind::Http(path) if !live.announced_ready => {
+                let path = path.clone();
+                return self.ask_whether_ready(id, &path);
+            }
+            ReadyKind::Listener | ReadyKind::Ipc | ReadyKind::Notify | ReadyKind::Http(_) => {}
+        }
+        (live.ready, live.was_ready) = (true, true);
+        self.feed(Input::Ready { instance: id });
+    }
+
+    /// What an instance that listens as it should has still not said, for a person.
+    pub(super) fn unannounced(&self, id: InstanceId) -> Option<String> {
+        let live = self.live.get(&id).filter(|live| !live.announced_ready)?;
+        if self.groups.served_by(live.row).is_empty() || !self.missing(id).is_empty() {
+            return None;
+        }
+        let what = match &self.template.options(live.version).ready.kind {
+            ReadyKind::Listener => return None,
+            ReadyKind::Ipc => "has not said \"ready\" over its channel (process.send('ready'))".to_owned(),
+            ReadyKind::Notify => "has not said READY=1 to its NOTIFY_SOCKET".to_owned(),
+            ReadyKind::Http(path) => format!("has not answered GET {path}"),
+        };
+        Some(format!("it listens, but {what}"))
+    }
+
+    /// Asks the instance, unless a question is under way.
+    fn ask_whether_ready(&mut self, id: InstanceId, path: &str) {
+        if self.connections.has(id, Aim::is_question) {
+            return;
+        }
+        // Else it is asked again at the next look.
+        if let Err(problem) = self.begin_question(id, path)
+            && let Some(live) = self.live.get_mut(&id)
+        {
+            live.problem = Some(problem);
+        }
+    }
+
+    fn begin_question(&mut self, id: InstanceId, path: &str) -> Result<(), String> {
+        let live = self.live.get(&id).ok_or("it has ended")?;
+        let addr = *self.groups.served_by(live.row).first().ok_or("it does not listen")?;
+        let way = self.way_to(id, addr)?;
+        let began = Instant::now();
+        let deadline = began + ASK_PATIENCE;
+        let path = path.to_owned();
+        self.direct(way, Aim::AskReady, Some(deadline), move |opened| async move {
+            let asked = timeout_at(deadline.into(), answer_of(opened, &path)).await;
+            let answered = asked.unwrap_or_else(|_| Err(format!("no answer within {} s", ASK_PATIENCE.as_secs())));
+            if answered.is_err() {
+                sleep_until((began + ASK_EVERY).into()).await;
+            }
+            Outcome::AnsweredReady(
+                answered.map_err(|problem| format!("it listens, but GET {path} on {addr}: {problem}")),
+            )
+        });
+        Ok(())
+    }
+
+    pub(super) fn on_ready_answer(&mut self, id: InstanceId, answered: Result<(), String>) {
+        let Some(live) = self.live.get_mut(&id) else { return };
+        live.announced_ready = answered.is_ok();
+        live.problem = answered.err();
+        self.judge(id);
     }
 
     /// Has the server behind an inherited listener accept a connection, unless one is under way.
@@ -137,5 +212,16 @@ impl Task {
             // Tried again at the next look, until the start's own deadline ends it.
             Err(error) => tracing::debug!(%addr, %error, "not accepted yet"),
         }
+    }
+}
+
+/// Else what came instead.
+async fn answer_of(opened: io::Result<Opened>, path: &str) -> Result<(), String> {
+    let opened = opened.map_err(|error| error.to_string())?;
+    let host = opened.target();
+    match request::status(opened.into_stream(), host, path).await {
+        Ok(200..=399) => Ok(()),
+        Ok(status) => Err(format!("status {status}")),
+        Err(error) => Err(error.to_string()),
     }
 }

@@ -1,6 +1,12 @@
 //! `run`: makes what an app needs before its first worker, and takes it away again whatever happens in between.
 
-use std::{fs::File, net::SocketAddr, time::Duration};
+use std::{
+    fs::{File, Permissions},
+    net::SocketAddr,
+    os::unix::fs::PermissionsExt as _,
+    path::Path,
+    time::Duration,
+};
 
 use nix::{
     sys::stat::Mode,
@@ -14,7 +20,8 @@ use super::{
     core::Core,
     diagnosis,
     interface::{Config, Rules},
-    leftovers,
+    leftovers, recycle,
+    recycle_files::{Files, WatchError},
     service::Service,
     signals::Signals,
     task::{Task, Upkeep},
@@ -26,7 +33,7 @@ use crate::{
     cli::Failure,
     doctor,
     group::{GroupError, Groups, GroupsOptions, Guard, diag::Diag},
-    options::{RunOptions, WhenEmpty},
+    options::{ReadyKind, RunOptions, WhenEmpty},
     process::{
         cgroup::AppCgroup,
         identity::{self, Identity},
@@ -69,6 +76,7 @@ async fn run_app(options: RunOptions) -> Result<(), Failure> {
         diag,
         template,
         guards,
+        files,
         traces,
     } = prepared;
 
@@ -81,6 +89,8 @@ async fn run_app(options: RunOptions) -> Result<(), Failure> {
     let upkeep = Upkeep {
         hung_after_ms: options.hung.hung_after_ms,
         health: options.health.clone(),
+        recycle: options.recycle.clone(),
+        files,
         service: Service::from_environment().map_err(|error| {
             Failure::failed(
                 format!("NOTIFY_SOCKET: {error}"),
@@ -127,12 +137,14 @@ struct Prepared {
     diag: Diag,
     template: Template,
     guards: Vec<Guard>,
+    files: Option<Files>,
     traces: Traces,
 }
 
 fn prepare(options: &RunOptions, console: &Console) -> Result<Prepared, Failure> {
     doctor::required().map_err(|check| Failure::failed(format!("{}: {}", check.name, check.detail), check.remedy))?;
     let version = Version::resolve(options.clone())?;
+    let cwd = version.command.cwd().to_owned();
     let identity =
         Identity::resolve(options.user.as_deref()).map_err(|error| Failure::failed(error.to_string(), error.hint()))?;
     if identity.runs_as_root() {
@@ -140,10 +152,15 @@ fn prepare(options: &RunOptions, console: &Console) -> Result<Prepared, Failure>
     }
     let mode_and_group = control_access(options)?;
     let paths = AppPaths::new(&options.name).map_err(|error| Failure::usage(error.to_string(), error.hint()))?;
+    let files = watched_files(options, &cwd, &paths)?;
     leftovers::refuse(&options.name)?;
     let lock = paths
         .lock()
         .map_err(|error| Failure::failed(error.to_string(), error.hint()))?;
+    if options.ready.kind == ReadyKind::Notify {
+        let_workers_pass(paths.run_dir())
+            .map_err(|error| Failure::failed(format!("{}: {error}", paths.run_dir().display()), ""))?;
+    }
     let mut traces = Traces {
         cgroup: None,
         lock: Some(lock),
@@ -151,6 +168,9 @@ fn prepare(options: &RunOptions, console: &Console) -> Result<Prepared, Failure>
     let mut diag = Diag::new().map_err(|error| Failure::failed(error.to_string(), "see `reuse-ctl doctor`"))?;
     let cgroup = AppCgroup::create(&options.name).map_err(|error| Failure::failed(error.to_string(), error.hint()))?;
     traces.cgroup = Some(cgroup.clone());
+    cgroup
+        .allow(&options.limits)
+        .map_err(|error| Failure::failed(error.to_string(), error.hint()))?;
     let opened = cgroup
         .open()
         .map_err(|error| Failure::failed(format!("{}: {error}", cgroup.path().display()), ""))?;
@@ -177,8 +197,31 @@ fn prepare(options: &RunOptions, console: &Console) -> Result<Prepared, Failure>
         diag,
         template,
         guards,
+        files,
         traces,
     })
+}
+
+/// Where workers write is not watched: a reload would write there, too.
+pub(super) fn watched_files(options: &RunOptions, cwd: &Path, paths: &AppPaths) -> Result<Option<Files>, Failure> {
+    let Some(watch) = &options.recycle.watch else {
+        return Ok(None);
+    };
+    let folders = vec![paths.log_dir().to_owned(), paths.run_dir().to_owned()];
+    match recycle::watch(watch, cwd, folders) {
+        Ok(files) => Ok(Some(files)),
+        Err(error @ WatchError::Root { .. }) => Err(Failure::usage(error.to_string(), error.hint())),
+        Err(error) => Err(Failure::failed(error.to_string(), error.hint())),
+    }
+}
+
+/// Workers open their notify socket by its path: whatever the umask, they can pass through the folders, if not list them.
+fn let_workers_pass(run_dir: &Path) -> std::io::Result<()> {
+    for folder in run_dir.ancestors().take(2) {
+        let mode = std::fs::metadata(folder)?.permissions().mode();
+        std::fs::set_permissions(folder, Permissions::from_mode(mode | 0o111))?;
+    }
+    Ok(())
 }
 
 /// What would be left on disk; removed when dropped, in the right order.

@@ -157,6 +157,10 @@ impl Task {
             }),
             weight: slot.share.map(|share| share.to_string()),
             canary: slot.canary,
+            status_text: slot
+                .current
+                .and_then(|id| self.live.get(&id))
+                .and_then(|live| live.status_text.clone()),
             reason: slot.reason.clone(),
         }
     }

@@ -23,6 +23,8 @@ use super::{
     health::Health,
     interface::{Input, InstanceId, Millis, RequestId},
     live::{Happening, Live},
+    recycle::Recycle,
+    recycle_files::Files,
     service::Service,
     signals::{Asked, Signalled, Signals},
     sockets::Sockets,
@@ -37,7 +39,7 @@ use crate::{
     },
     bpf::Notices,
     group::{Groups, diag::Diag},
-    options::HealthOptions,
+    options::{HealthOptions, RecycleOptions},
 };
 
 /// Everything that the controller knows and may change.
@@ -51,6 +53,7 @@ pub(super) struct Task {
     pub(super) nudges: Nudges,
     pub(super) watch: Watch,
     pub(super) health: Option<Health>,
+    pub(super) recycle: Recycle,
     pub(super) sockets: Sockets,
     pub(super) console: Console,
     pub(super) meter: Arc<Mutex<UsageMeter>>,
@@ -81,6 +84,10 @@ pub(super) struct Upkeep {
     pub(super) hung_after_ms: u64,
     /// Absent: no checks.
     pub(super) health: Option<HealthOptions>,
+    /// When workers are replaced that are well.
+    pub(super) recycle: RecycleOptions,
+    /// What `--watch` watches.
+    pub(super) files: Option<Files>,
     pub(super) service: Service,
 }
 
@@ -114,6 +121,7 @@ impl Task {
             nudges: Nudges::default(),
             watch: Watch::new(upkeep.hung_after_ms),
             health: upkeep.health.map(Health::new),
+            recycle: Recycle::new(&upkeep.recycle, upkeep.files, &happenings),
             sockets: Sockets::new(now),
             console,
             meter: Arc::default(),
@@ -190,10 +198,16 @@ impl Task {
         let deadline = self.core.next_deadline();
         let deadline = deadline.map(|deadline| self.started + Duration::from_millis(deadline.0));
         let check = self.health.as_ref().and_then(Health::due);
-        [deadline, check, self.watch.due(), self.service.due()]
-            .into_iter()
-            .flatten()
-            .fold(self.sockets.next_look, Instant::min)
+        [
+            deadline,
+            check,
+            self.watch.due(),
+            self.recycle.due(),
+            self.service.due(),
+        ]
+        .into_iter()
+        .flatten()
+        .fold(self.sockets.next_look, Instant::min)
     }
 
     fn on_time(&mut self) {
@@ -208,6 +222,9 @@ impl Task {
         self.service.watch(Instant::now());
         if is_due(self.health.as_ref().and_then(Health::due)) {
             self.check_health();
+        }
+        if is_due(self.recycle.due()) {
+            self.recycle();
         }
         if is_due(Some(self.sockets.next_look)) {
             self.look();

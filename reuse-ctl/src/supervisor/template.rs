@@ -1,6 +1,11 @@
 //! What workers are started from: what all of them share, and the versions of the command.
 
-use std::{ffi::OsString, net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{
+    ffi::OsString,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use super::{
     asks::refusal,
@@ -16,6 +21,7 @@ use crate::{
         identity::{self, Identity},
         launch::LaunchSpec,
         paths::AppPaths,
+        variables::{Variables, VariablesError},
     },
 };
 
@@ -39,13 +45,22 @@ pub(super) struct Template {
 pub(super) struct Version {
     pub(super) command: CommandLine,
     pub(super) options: Arc<RunOptions>,
+    pub(super) variables: Variables,
 }
 
 impl Template {
     /// How the shim makes one.
-    pub(super) fn launch_spec(&self, slot: SlotId, version: VersionId, cgroup: &InstanceCgroup) -> LaunchSpec {
-        let Version { command, options: _ } = self.version(version);
-        LaunchSpec {
+    ///
+    /// # Errors
+    /// Its variables can't be made.
+    pub(super) fn launch_spec(
+        &self,
+        slot: SlotId,
+        version: VersionId,
+        cgroup: &InstanceCgroup,
+    ) -> Result<LaunchSpec, VariablesError> {
+        let Version { command, variables, .. } = self.version(version);
+        Ok(LaunchSpec {
             app: self.app.clone(),
             slot: slot.0,
             program: command.program.clone(),
@@ -56,7 +71,23 @@ impl Template {
             log: self.paths.log_file(slot),
             identity: self.identity.clone(),
             listen: self.listen.clone(),
+            variables: variables.of(&self.app, slot.0, inherited)?,
+        })
+    }
+
+    /// Reads the files of variables again: what is started from these versions from now on gets them as they are now.
+    ///
+    /// # Errors
+    /// They can't be used; then everything stays as it was.
+    pub(super) fn renew_variables(&mut self, versions: &[VersionId]) -> Result<(), VariablesError> {
+        let read: Vec<_> = versions
+            .iter()
+            .map(|&id| Ok((id, self.version(id).variables.reread()?)))
+            .collect::<Result<_, VariablesError>>()?;
+        for (id, variables) in read {
+            self.version_mut(id).variables = variables;
         }
+        Ok(())
     }
 
     /// What the machine means by this number.
@@ -74,12 +105,14 @@ impl Template {
 
     /// What was said of it has changed, and nothing that its command was resolved from.
     pub(super) fn replace_options(&mut self, version: VersionId, options: Arc<RunOptions>) {
-        let found = usize::try_from(version.0)
+        self.version_mut(version).options = options;
+    }
+
+    fn version_mut(&mut self, version: VersionId) -> &mut Version {
+        usize::try_from(version.0)
             .ok()
-            .and_then(|version| self.versions.get_mut(version));
-        if let Some(found) = found {
-            found.options = options;
-        }
+            .and_then(|version| self.versions.get_mut(version))
+            .expect("the machine names only versions that it was given")
     }
 
     /// Gives it a number.
@@ -117,8 +150,12 @@ impl Template {
         };
         let command = CommandLine::resolve(args, cwd)
             .map_err(|error| refusal(ErrorKind::Failed, error.to_string(), &error.hint()))?;
-        let options = Arc::new(options);
-        Ok(self.push_version(Version { command, options }))
+        let version = Version {
+            command,
+            options: Arc::new(options),
+            variables: like.variables.clone(),
+        };
+        Ok(self.push_version(version))
     }
 
     /// Whether a person wants only what matters.
@@ -128,7 +165,7 @@ impl Template {
 }
 
 impl Version {
-    /// Looks up what the options mean on this machine now: the working folder, the program.
+    /// Looks up what the options mean on this machine now: the working folder, the program, the files of variables.
     ///
     /// # Errors
     /// Either is not there.
@@ -137,19 +174,38 @@ impl Version {
             .map_err(|error| Failure::failed(format!("the working folder: {error}"), "cd to one that exists"))?;
         let cwd = options.cwd.as_ref().map_or_else(|| here.clone(), |cwd| here.join(cwd));
         if !cwd.is_dir() {
-            return Err(Failure::failed(
-                format!("there is no folder {}", cwd.display()),
-                "give the folder that the command is to run in: --cwd",
+            return Err(Failure::usage(
+                format!("--cwd: there is no folder {}", cwd.display()),
+                "give the folder that the command is to run in",
             ));
         }
+        let variables = variables(&options, &here)?;
         let command = CommandLine::resolve(options.command.clone(), cwd.clone())
             .map_err(|error| Failure::failed(error.to_string(), error.hint()))?;
         let options = Arc::new(RunOptions {
             cwd: Some(cwd),
             ..options
         });
-        Ok(Self { command, options })
+        Ok(Self {
+            command,
+            options,
+            variables,
+        })
     }
+}
+
+/// Those of the first workers are made as a trial: what is wrong with them is to be said before anything is started.
+fn variables(options: &RunOptions, folder: &Path) -> Result<Variables, Failure> {
+    let tried = Variables::read(options.environment.clone(), folder).and_then(|variables| {
+        (0..options.workers).try_for_each(|slot| variables.of(&options.name, slot, inherited).map(drop))?;
+        Ok(variables)
+    });
+    tried.map_err(|error| Failure::usage(error.to_string(), error.hint()))
+}
+
+/// A variable of the controller's own.
+pub(super) fn inherited(name: &str) -> Option<OsString> {
+    std::env::var_os(name)
 }
 
 /// A command that can be run.
@@ -163,6 +219,10 @@ pub(super) struct CommandLine {
 }
 
 impl CommandLine {
+    pub(super) fn cwd(&self) -> &Path {
+        &self.cwd
+    }
+
     /// Finds the program that the first of `args` means in `cwd`, on the caller's PATH, or in the usual places of the caller's home.
     pub(super) fn resolve(args: Vec<OsString>, cwd: PathBuf) -> Result<Self, CommandError> {
         let path = std::env::var_os("PATH");

@@ -37,6 +37,11 @@ impl Core {
         }
     }
 
+    /// Whether a request for this would be carried out now, or is done already: nothing else is in its way.
+    pub fn would_take(&self, command: &Command) -> bool {
+        self.judge(command).is_ok()
+    }
+
     fn judge(&self, command: &Command) -> Result<Verdict, Refusal> {
         match self.mode {
             _ if matches!(command, Command::Stop { .. }) => return Ok(Accepted),

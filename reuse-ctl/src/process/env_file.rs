@@ -1,0 +1,247 @@
+//! Files of variables: `NAME=VALUE` lines as dotenv takes them, with quotes, comments, `export` and `$NAME`.
+//!
+//! Errors name the file and the line and never quote it: what is in such a file is often secret.
+
+use std::{
+    cell::Cell,
+    fs::OpenOptions,
+    io::{self, Read},
+    os::unix::fs::OpenOptionsExt as _,
+    path::{Path, PathBuf},
+    rc::Rc,
+};
+
+/// No file of variables is longer: the kernel would not pass on as much.
+const MAX_BYTES: u64 = 1 << 20;
+
+/// Why a file can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum EnvFileError {
+    /// ENOENT, EACCES, or ELOOP for a cycle of symbolic links.
+    #[error("the env file {}: {source}", path.display())]
+    Open {
+        /// Which file.
+        path: PathBuf,
+        /// How the kernel answered.
+        source: io::Error,
+    },
+    /// A folder, a pipe, a device.
+    #[error("the env file {} is no plain file", path.display())]
+    NotAFile {
+        /// Which.
+        path: PathBuf,
+    },
+    /// It is longer than 1 MiB.
+    #[error("the env file {} has more than 1 MiB", path.display())]
+    TooLong {
+        /// Which file.
+        path: PathBuf,
+    },
+    /// A line of it.
+    #[error("the env file {}, line {line}: {problem}", path.display())]
+    Line {
+        /// Which file.
+        path: PathBuf,
+        /// From 1 on.
+        line: usize,
+        /// What is wrong there.
+        problem: &'static str,
+    },
+}
+
+impl EnvFileError {
+    /// What to do next, in one line.
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Self::Open { source, .. } if source.raw_os_error() == Some(libc::ELOOP) => {
+                "its symbolic links lead back to themselves: `namei -l` shows them"
+            }
+            Self::Open { .. } => "check the path; it is relative to the folder in which the app is started",
+            Self::NotAFile { .. } => "it is read again at every reload: put the lines into a file",
+            Self::TooLong { .. } => "is it the right file? Workers can't be given as much",
+            Self::Line { .. } => "lines are like NAME=VALUE, or NAME=\"two words\"; a # begins a comment",
+        }
+    }
+}
+
+/// Reads a file of at most 1 MiB; the variables in their order.
+///
+/// # Errors
+/// See [`EnvFileError`].
+pub fn read(path: &Path) -> Result<Vec<(String, String)>, EnvFileError> {
+    let bytes = contents(path)?;
+    let failed = |line, problem| EnvFileError::Line {
+        path: path.to_owned(),
+        line,
+        problem,
+    };
+    let text = match std::str::from_utf8(&bytes) {
+        Ok(text) => text,
+        Err(error) => return Err(failed(line_at(&bytes, error.valid_up_to()), "it is not UTF-8")),
+    };
+    if let Some(at) = text.find('\0') {
+        return Err(failed(line_at(&bytes, at), "no variable can have a NUL character"));
+    }
+    parse(text).map_err(|line| failed(line, "it is not NAME=VALUE, or a quote is not closed"))
+}
+
+fn contents(path: &Path) -> Result<Vec<u8>, EnvFileError> {
+    let open = |source| EnvFileError::Open {
+        path: path.to_owned(),
+        source,
+    };
+    let file = OpenOptions::new()
+        .read(true)
+        // To open a pipe would wait for whoever writes into it.
+        .custom_flags(libc::O_NONBLOCK)
+        .open(path)
+        .map_err(open)?;
+    if !file.metadata().map_err(open)?.is_file() {
+        return Err(EnvFileError::NotAFile { path: path.to_owned() });
+    }
+    let mut bytes = Vec::new();
+    file.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(open)?;
+    if bytes.len() as u64 > MAX_BYTES {
+        return Err(EnvFileError::TooLong { path: path.to_owned() });
+    }
+    Ok(bytes)
+}
+
+fn line_at(bytes: &[u8], at: usize) -> usize {
+    1 + bytes[..at].iter().filter(|byte| **byte == b'\n').count()
+}
+
+/// # Errors
+/// The number of the line that is wrong, or with which something begins that is.
+fn parse(text: &str) -> Result<Vec<(String, String)>, usize> {
+    // Editors of another system begin a file with a mark.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let given = Rc::new(Cell::new(0));
+    let lines = Lines {
+        rest: text.as_bytes(),
+        given: Rc::clone(&given),
+    };
+    dotenvy::from_read_iter(lines)
+        .map(|item| {
+            item.map_err(|error| {
+                let lines = match &error {
+                    dotenvy::Error::LineParse(text, _) => text.lines().count().max(1),
+                    _ => 1,
+                };
+                (given.get() + 1).saturating_sub(lines).max(1)
+            })
+        })
+        .collect()
+}
+
+/// Gives one line at a time and counts them: the parser does not say where it is.
+struct Lines<'a> {
+    rest: &'a [u8],
+    given: Rc<Cell<usize>>,
+}
+
+impl Read for Lines<'_> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let end = self.rest.iter().position(|byte| *byte == b'\n').map(|end| end + 1);
+        let line = end.unwrap_or(self.rest.len());
+        let count = line.min(into.len());
+        let (now, later) = self.rest.split_at(count);
+        into[..count].copy_from_slice(now);
+        self.rest = later;
+        if count == line && count > 0 {
+            self.given.set(self.given.get() + 1);
+        }
+        Ok(count)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    struct Folder(PathBuf);
+
+    impl Folder {
+        fn new(name: &str) -> Self {
+            let path = std::env::temp_dir().join(format!("reuse-env-{}-{name}", std::process::id()));
+            fs::create_dir_all(&path).expect("made");
+            Self(path)
+        }
+
+        fn read(&self, bytes: &[u8]) -> Result<Vec<(String, String)>, EnvFileError> {
+            let path = self.0.join("file");
+            fs::write(&path, bytes).expect("written");
+            read(&path)
+        }
+
+        fn refused(&self, bytes: &[u8]) -> String {
+            self.read(bytes).expect_err("refused").to_string()
+        }
+    }
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            drop(fs::remove_dir_all(&self.0));
+        }
+    }
+
+    #[test]
+    fn lines_as_people_write_them() {
+        let folder = Folder::new("lines");
+        let text = "\u{feff}# a comment\r\nA=1\r\nexport B='two words' # said\n\nC=\"line\\nbreak ${A}\"\nD=\nA=2\nE=\"over\nlines\"\nF=last";
+        let pairs = folder.read(text.as_bytes()).expect("right");
+        let expected = [
+            ("A", "1"),
+            ("B", "two words"),
+            ("C", "line\nbreak 1"),
+            ("D", ""),
+            ("A", "2"),
+            ("E", "over\nlines"),
+            ("F", "last"),
+        ];
+        assert_eq!(pairs, expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
+        assert_eq!(folder.read(b"").expect("right"), []);
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_by_its_line_and_not_quoted() {
+        let folder = Folder::new("wrong");
+        for (text, line) in [
+            ("A=1\n\n# x\nsecret words\nB=2\n", 4),
+            ("A=1\nB=\"secret\nC=3\nD=4\n", 2),
+            ("A=1\nB=\"secret\nC=3\nD=4", 2),
+            ("=secret\n", 1),
+            ("A=1\nB=secret\0\n", 2),
+        ] {
+            let refused = folder.refused(text.as_bytes());
+            assert!(refused.contains(&format!("file, line {line}: ")), "{text:?}: {refused}");
+            assert!(!refused.contains("secret"), "{refused}");
+        }
+        let refused = folder.refused(b"A=1\nB=\xff\n");
+        assert!(refused.contains("line 2: it is not UTF-8"), "{refused}");
+        assert!(folder.refused(&vec![b'#'; (1 << 20) + 1]).contains("1 MiB"));
+        assert!(folder.read(&vec![b'#'; 1 << 20]).is_ok());
+    }
+
+    #[test]
+    fn what_is_no_file_is_refused_at_once() {
+        let folder = Folder::new("none");
+        let cycle = folder.0.join("cycle");
+        symlink(&cycle, &cycle).expect("made");
+        let error = read(&cycle).expect_err("a cycle");
+        assert!(error.hint().contains("symbolic links"), "{error}");
+        let pipe = folder.0.join("pipe");
+        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRUSR).expect("made");
+        for path in [pipe.as_path(), folder.0.as_path(), Path::new("/dev/zero")] {
+            assert!(
+                matches!(read(path), Err(EnvFileError::NotAFile { .. })),
+                "{}",
+                path.display()
+            );
+        }
+        let error = read(&folder.0.join("none")).expect_err("not there");
+        assert!(error.to_string().contains("No such file"), "{error}");
+    }
+}

@@ -1,0 +1,294 @@
+//! The variables that a worker gets on top of the controller's own: those of env files, those of the configuration, and what counts up from
+//! worker to worker.
+
+use std::{
+    ffi::{OsStr, OsString},
+    os::unix::ffi::OsStrExt as _,
+    path::Path,
+};
+
+use super::{
+    env_file::{self, EnvFileError},
+    environment::{self, VARIABLE_PREFIX},
+};
+use crate::options::{EnvironmentOptions, Increment};
+
+/// The kernel passes on no longer `NAME=VALUE`, its end included (MAX_ARG_STRLEN).
+const MAX_VARIABLE_BYTES: usize = 128 * 1024;
+
+/// Why a worker can't be given its variables.
+#[derive(Debug, thiserror::Error)]
+pub enum VariablesError {
+    /// One of the files.
+    #[error(transparent)]
+    File(#[from] EnvFileError),
+    /// A variable that no process can have.
+    #[error("the variable {name:?} {problem}")]
+    Impossible {
+        /// Its name.
+        name: OsString,
+        /// Why not, to follow the name.
+        problem: &'static str,
+    },
+    /// `--port-step` without a port to start from.
+    #[error("--port-step {step} has nothing to add to: PORT is {}", port.as_ref().map_or("not set".into(), |port| format!("{port:?}")))]
+    NoPort {
+        /// The step.
+        step: u16,
+        /// What PORT is.
+        port: Option<OsString>,
+    },
+    /// There is no such port.
+    #[error("worker {slot} would get PORT {port}: the last one is 65535")]
+    NoSuchPort {
+        /// Whose.
+        slot: u16,
+        /// The sum.
+        port: u64,
+    },
+}
+
+impl VariablesError {
+    /// What to do next, in one line.
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Self::File(error) => error.hint(),
+            Self::Impossible { .. } => "put long values into a file, and its path into the variable",
+            Self::NoPort { .. } => "set PORT to the first worker's port, in the environment or an env file",
+            Self::NoSuchPort { .. } => "begin with a lower PORT, or take a smaller --port-step",
+        }
+    }
+}
+
+/// What was read, and how it becomes each worker's.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Variables {
+    /// Its files are absolute.
+    options: EnvironmentOptions,
+    /// From the files, in their order.
+    read: Vec<(OsString, OsString)>,
+}
+
+impl Variables {
+    /// Reads the files, which are relative to `folder`, in which the controller was started.
+    ///
+    /// # Errors
+    /// A file can't be used, or a variable can't be passed on.
+    pub fn read(mut options: EnvironmentOptions, folder: &Path) -> Result<Self, VariablesError> {
+        for file in &mut options.files {
+            *file = folder.join(&*file);
+        }
+        let mut read = Vec::new();
+        for file in &options.files {
+            let pairs = env_file::read(file)?;
+            read.extend(pairs.into_iter().map(|(name, value)| (name.into(), value.into())));
+        }
+        read.iter().chain(&options.variables).try_for_each(check)?;
+        Ok(Self { options, read })
+    }
+
+    /// The same with the files as they are now.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn reread(&self) -> Result<Self, VariablesError> {
+        Self::read(self.options.clone(), Path::new("/"))
+    }
+
+    /// Whether the files of both had the same content when they were read.
+    pub fn reads_as(&self, other: &Self) -> bool {
+        self.read == other.read
+    }
+
+    /// Whether `PORT` is another one for each worker.
+    pub fn give_own_ports(&self) -> bool {
+        let counts = |increment: &Increment| increment.name == "PORT";
+        self.options.port_step > 0 || self.options.increment.as_ref().is_some_and(counts)
+    }
+
+    /// What the worker of `slot` gets, each name once. `inherited` looks a name up in the controller's own environment.
+    ///
+    /// # Errors
+    /// [`VariablesError::NoPort`] and [`VariablesError::NoSuchPort`].
+    pub fn of(
+        &self,
+        app: &str,
+        slot: u16,
+        inherited: impl Fn(&str) -> Option<OsString>,
+    ) -> Result<Vec<(OsString, OsString)>, VariablesError> {
+        let mut variables = Vec::new();
+        let given = self.read.iter().chain(&self.options.variables);
+        for (name, value) in given.filter(|(name, _)| !environment::is_the_controllers(name)) {
+            set(&mut variables, name, value.clone());
+        }
+        let known = |variables: &[(OsString, OsString)], name: &str| {
+            let own = variables.iter().find(|(known, _)| known == name);
+            own.map(|(_, value)| value.clone()).or_else(|| inherited(name))
+        };
+        let step = self.options.port_step;
+        if step > 0 {
+            let port = known(&variables, "PORT");
+            let first = port.as_deref().and_then(number::<u16>);
+            let first = first.ok_or(VariablesError::NoPort { step, port })?;
+            let port = u64::from(first) + u64::from(step) * u64::from(slot);
+            if port > u64::from(u16::MAX) {
+                return Err(VariablesError::NoSuchPort { slot, port });
+            }
+            set(&mut variables, OsStr::new("PORT"), port.to_string());
+        }
+        if let Some(increment) = &self.options.increment {
+            let before = || known(&variables, &increment.name).as_deref().and_then(number::<u64>);
+            let first = increment.first.or_else(before).unwrap_or(0);
+            let value = first.saturating_add(u64::from(slot)).to_string();
+            set(&mut variables, OsStr::new(&increment.name), value);
+        }
+        if self.options.pm2_names {
+            for (name, value) in [
+                ("pm_id", &*slot.to_string()),
+                ("name", app),
+                ("exec_mode", "cluster_mode"),
+            ] {
+                set(&mut variables, OsStr::new(name), value);
+            }
+        }
+        Ok(variables)
+    }
+}
+
+fn check((name, value): &(OsString, OsString)) -> Result<(), VariablesError> {
+    let has = |text: &OsStr, byte| text.as_bytes().contains(&byte);
+    let problem = if name.is_empty() || has(name, b'=') || has(name, 0) {
+        "is no name"
+    } else if has(value, 0) {
+        "has a NUL character"
+    } else if VARIABLE_PREFIX.len() + name.len() + value.len() + "=\0".len() > MAX_VARIABLE_BYTES {
+        "is longer than 128 KiB"
+    } else {
+        return Ok(());
+    };
+    Err(VariablesError::Impossible {
+        name: name.clone(),
+        problem,
+    })
+}
+
+fn number<T: std::str::FromStr>(text: &OsStr) -> Option<T> {
+    text.to_str()?.trim().parse().ok()
+}
+
+fn set(variables: &mut Vec<(OsString, OsString)>, name: &OsStr, value: impl Into<OsString>) {
+    variables.retain(|(known, _)| known != name);
+    variables.push((name.to_owned(), value.into()));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    fn pairs(pairs: &[(&str, &str)]) -> Vec<(OsString, OsString)> {
+        pairs.iter().map(|(name, value)| (name.into(), value.into())).collect()
+    }
+
+    fn of(
+        options: EnvironmentOptions,
+        slot: u16,
+        inherited: &[(&str, &str)],
+    ) -> Result<Vec<(OsString, OsString)>, VariablesError> {
+        let variables = Variables::read(options, Path::new("/"))?;
+        let inherited = pairs(inherited);
+        let look = |name: &str| {
+            inherited
+                .iter()
+                .find(|(known, _)| known == name)
+                .map(|(_, value)| value.clone())
+        };
+        variables.of("shop", slot, look)
+    }
+
+    #[test]
+    fn the_last_of_a_name_counts_and_what_is_the_controllers_is_left_out() {
+        let given = pairs(&[
+            ("A", "1"),
+            ("NOTIFY_SOCKET", "/x"),
+            ("B", "2"),
+            ("A", "3"),
+            ("NODE_CHANNEL_FD", "9"),
+        ]);
+        let options = EnvironmentOptions {
+            variables: given,
+            ..EnvironmentOptions::default()
+        };
+        assert_eq!(of(options, 0, &[]).expect("right"), pairs(&[("B", "2"), ("A", "3")]));
+    }
+
+    #[test]
+    fn numbers_count_up_from_what_is_there() {
+        let stepped = |port_step, variables: &[(&str, &str)]| EnvironmentOptions {
+            port_step,
+            variables: pairs(variables),
+            ..EnvironmentOptions::default()
+        };
+        assert_eq!(
+            of(stepped(10, &[]), 3, &[("PORT", "3000")]).expect("right"),
+            pairs(&[("PORT", "3030")])
+        );
+        assert_eq!(
+            of(stepped(1, &[("PORT", "80")]), 1, &[("PORT", "3000")]).expect("right"),
+            pairs(&[("PORT", "81")])
+        );
+        assert!(matches!(
+            of(stepped(1, &[]), 0, &[]),
+            Err(VariablesError::NoPort { .. })
+        ));
+        assert!(matches!(
+            of(stepped(1, &[("PORT", "http")]), 0, &[]),
+            Err(VariablesError::NoPort { .. })
+        ));
+        let error = of(stepped(1000, &[]), 200, &[("PORT", "3000")]).expect_err("too high");
+        assert_eq!(
+            error.to_string(),
+            "worker 200 would get PORT 203000: the last one is 65535"
+        );
+
+        let counted = |first| EnvironmentOptions {
+            increment: Some(Increment {
+                name: "N".into(),
+                first,
+            }),
+            ..EnvironmentOptions::default()
+        };
+        assert_eq!(of(counted(None), 2, &[]).expect("right"), pairs(&[("N", "2")]));
+        assert_eq!(
+            of(counted(None), 2, &[("N", "7")]).expect("right"),
+            pairs(&[("N", "9")])
+        );
+        assert_eq!(
+            of(counted(Some(100)), 2, &[("N", "7")]).expect("right"),
+            pairs(&[("N", "102")])
+        );
+    }
+
+    #[test]
+    fn apps_made_for_pm2_find_its_names() {
+        let options = EnvironmentOptions {
+            pm2_names: true,
+            ..EnvironmentOptions::default()
+        };
+        let expected = pairs(&[("pm_id", "4"), ("name", "shop"), ("exec_mode", "cluster_mode")]);
+        assert_eq!(of(options, 4, &[("name", "mine")]).expect("right"), expected);
+    }
+
+    #[test]
+    fn what_no_process_can_have_is_refused() {
+        let long = "x".repeat(MAX_VARIABLE_BYTES);
+        for (name, value) in [("", "1"), ("A=B", "1"), ("A", "\0"), ("A", &long)] {
+            let options = EnvironmentOptions {
+                variables: pairs(&[(name, value)]),
+                ..EnvironmentOptions::default()
+            };
+            assert!(
+                matches!(of(options, 0, &[]), Err(VariablesError::Impossible { .. })),
+                "{name}"
+            );
+        }
+    }
+}

@@ -1,0 +1,289 @@
+//! `--ready notify`: what workers say by sd_notify, each over a socket of its own.
+//!
+//! Of what they may say, READY=1 and STATUS= are heard. MAINPID, STOPPING, RELOADING and descriptors are not: whose a process is and when it
+//! ends is seen without being told. A descriptor that comes with BARRIER=1 is closed, which is what its sender waits for.
+
+use std::{
+    fs, io,
+    io::IoSliceMut,
+    os::{
+        fd::AsRawFd as _,
+        unix::{
+            fs::{PermissionsExt as _, chown},
+            net::UnixDatagram as Socket,
+        },
+    },
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, UnixCredentials, recvmsg, setsockopt, sockopt};
+use tokio::{
+    io::Interest,
+    net::UnixDatagram,
+    sync::mpsc,
+    task::JoinHandle,
+    time::{Instant, sleep_until},
+};
+
+use super::{interface::InstanceId, live::Happening, task::Task};
+use crate::process::cgroup::InstanceCgroup;
+
+/// systemd takes no longer message either.
+const MAX_MESSAGE_BYTES: usize = 4096;
+
+/// No longer status is shown.
+const MAX_STATUS_CHARACTERS: usize = 200;
+
+/// A status is passed on at most so often: no worker keeps the controller busy by talking.
+const STATUS_EVERY: Duration = Duration::from_millis(100);
+
+/// The socket of one instance; dropping it removes it.
+#[derive(Debug)]
+pub(super) struct NotifySocket {
+    path: PathBuf,
+    listening: JoinHandle<()>,
+}
+
+/// What an instance has said.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Said {
+    /// It is ready.
+    Ready,
+    /// How it is, for a person.
+    Status(String),
+}
+
+impl NotifySocket {
+    /// Makes the socket at `path`, which processes of this user may write to, and listens: what processes of `cgroup` say comes back as
+    /// [`Happening::Notified`]. Needs a runtime.
+    ///
+    /// # Errors
+    /// Of socket(2), bind(2), chown(2) or chmod(2).
+    pub(super) fn open(
+        path: &Path,
+        (uid, gid): (u32, u32),
+        id: InstanceId,
+        cgroup: Arc<InstanceCgroup>,
+        happenings: mpsc::Sender<Happening>,
+    ) -> io::Result<Self> {
+        match fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            // There was none, or that of a dead controller.
+            _ => {}
+        }
+        let socket = Socket::bind(path)?;
+        let opened = (|| {
+            fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
+            chown(path, Some(uid), Some(gid))?;
+            setsockopt(&socket, sockopt::PassCred, &true)?;
+            socket.set_nonblocking(true)?;
+            UnixDatagram::from_std(socket)
+        })();
+        let socket = opened.inspect_err(|_| drop(fs::remove_file(path)))?;
+        let listening = tokio::spawn(listen(socket, id, cgroup, happenings));
+        Ok(Self {
+            path: path.to_owned(),
+            listening,
+        })
+    }
+
+    /// What `NOTIFY_SOCKET` is to be.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for NotifySocket {
+    fn drop(&mut self) {
+        self.listening.abort();
+        if let Err(error) = fs::remove_file(&self.path) {
+            tracing::warn!("{}: {error}", self.path.display());
+        }
+    }
+}
+
+impl Task {
+    /// An instance has said something.
+    pub(super) fn on_notified(&mut self, id: InstanceId, said: Said) {
+        let Some(live) = self.live.get_mut(&id) else { return };
+        match said {
+            Said::Ready => {
+                live.announced_ready = true;
+                self.judge(id);
+            }
+            Said::Status(text) => live.status_text = Some(text).filter(|text| !text.is_empty()),
+        }
+    }
+}
+
+async fn listen(
+    socket: UnixDatagram,
+    id: InstanceId,
+    cgroup: Arc<InstanceCgroup>,
+    happenings: mpsc::Sender<Happening>,
+) {
+    let is_its = |pid: u32| cgroup.pids().is_ok_and(|pids| pids.contains(&pid));
+    let mut is_ready = false;
+    let mut said = String::new();
+    // The last status that was not passed on, and whose it is.
+    let mut waiting: Option<(u32, String)> = None;
+    let mut next_status = Instant::now();
+    loop {
+        tokio::select! {
+            biased;
+            () = sleep_until(next_status), if waiting.is_some() => {
+                next_status = Instant::now() + STATUS_EVERY;
+                let Some((pid, status)) = waiting.take() else { continue };
+                if is_its(pid) {
+                    said.clone_from(&status);
+                    // The task is there as long as this has not been aborted.
+                    drop(happenings.send(Happening::Notified(id, Said::Status(status))).await);
+                }
+            }
+            received = socket.async_io(Interest::READABLE, || receive(&socket)) => {
+                let (pid, message) = match received {
+                    Ok(received) => received,
+                    Err(error) => {
+                        tracing::warn!(instance = id.0, "its notify socket can't be read any more: {error}");
+                        return;
+                    }
+                };
+                let Some(pid) = pid else { continue };
+                let Message { ready, status } = Message::parse(&message);
+                if ready && !is_ready {
+                    is_ready = is_its(pid);
+                    if is_ready {
+                        drop(happenings.send(Happening::Notified(id, Said::Ready)).await);
+                    } else {
+                        tracing::warn!(instance = id.0, pid, "READY=1 from a process that is none of the worker's, or has ended");
+                    }
+                }
+                match status {
+                    Some(status) if status != said || waiting.is_some() => waiting = Some((pid, status)),
+                    _ => {}
+                }
+            }
+        }
+    }
+}
+
+/// One message, and the process that sent it, if it can be seen from here.
+fn receive(socket: &UnixDatagram) -> io::Result<(Option<u32>, Vec<u8>)> {
+    let mut message = vec![0; MAX_MESSAGE_BYTES];
+    // No room for descriptors: the kernel closes them.
+    let mut room = nix::cmsg_space!(UnixCredentials);
+    let mut into = [IoSliceMut::new(&mut message)];
+    let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_CMSG_CLOEXEC;
+    let received = recvmsg::<()>(socket.as_raw_fd(), &mut into, Some(&mut room), flags)?;
+    let sender = received.cmsgs()?.find_map(|control| match control {
+        ControlMessageOwned::ScmCredentials(credentials) => u32::try_from(credentials.pid()).ok(),
+        _ => None,
+    });
+    let length = received.bytes;
+    message.truncate(length);
+    Ok((sender.filter(|pid| *pid != 0), message))
+}
+
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Message {
+    ready: bool,
+    status: Option<String>,
+}
+
+impl Message {
+    fn parse(bytes: &[u8]) -> Self {
+        let mut message = Self::default();
+        for line in String::from_utf8_lossy(bytes).lines() {
+            match line.split_once('=') {
+                Some(("READY", "1")) => message.ready = true,
+                Some(("STATUS", text)) => message.status = Some(shown(text)),
+                _ => {}
+            }
+        }
+        message
+    }
+}
+
+/// Fit for a terminal: a worker must not move its cursor.
+fn shown(text: &str) -> String {
+    let plain = text
+        .trim()
+        .chars()
+        .map(|character| if character.is_control() { ' ' } else { character });
+    plain.take(MAX_STATUS_CHARACTERS).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{process::cgroup::AppCgroup, supervisor::interface::SlotId};
+
+    #[test]
+    fn what_is_heard_of_a_message() {
+        let message = |ready, status: Option<&str>| Message {
+            ready,
+            status: status.map(str::to_owned),
+        };
+        for (bytes, expected) in [
+            (&b"READY=1"[..], message(true, None)),
+            (
+                b"READY=1\nSTATUS=serving 3 of 4 \n",
+                message(true, Some("serving 3 of 4")),
+            ),
+            (b"STATUS=\x1b[2Jgone\xff", message(false, Some(" [2Jgone\u{fffd}"))),
+            (b"READY=0\nMAINPID=1\nSTOPPING=1\nBARRIER=1", message(false, None)),
+            (b"", message(false, None)),
+            (b"READY", message(false, None)),
+        ] {
+            assert_eq!(Message::parse(bytes), expected, "{bytes:?}");
+        }
+        assert_eq!(shown(&"x".repeat(1000)).len(), MAX_STATUS_CHARACTERS);
+    }
+
+    /// A process of this test's own, in no instance's cgroup, can write to the socket; it is not believed.
+    #[tokio::test]
+    async fn only_processes_of_the_instance_are_believed() {
+        let app = AppCgroup::create(&format!("test-{}-notify", std::process::id())).expect("cgroup v2 and root");
+        let cgroup = Arc::new(app.instance(SlotId(0), InstanceId(0)).expect("made"));
+        let path = std::env::temp_dir().join(format!("reuse-notify-{}", std::process::id()));
+        let (happenings, mut happened) = mpsc::channel(8);
+        let socket = NotifySocket::open(&path, (0, 0), InstanceId(7), Arc::clone(&cgroup), happenings).expect("opened");
+
+        let stranger = Socket::unbound().expect("made");
+        stranger.send_to(b"READY=1\nSTATUS=mine", socket.path()).expect("sent");
+        let script = "import os,socket,sys\nopen(sys.argv[1] + '/cgroup.procs', 'w').write('0')\n\
+            s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)\ns.connect(sys.argv[2])\n\
+            s.send(b'STATUS=one\\nREADY=1')\ns.send(b'READY=1\\nSTATUS=two')\nsys.stdin.read()";
+        let mut child = tokio::process::Command::new("/usr/bin/python3")
+            .args(["-c", script])
+            .args([cgroup.path(), &path])
+            .stdin(std::process::Stdio::piped())
+            .spawn()
+            .expect("python3 runs");
+        let mut heard = Vec::new();
+        while !heard.contains(&Said::Status("two".into())) {
+            let next = tokio::time::timeout(Duration::from_secs(10), happened.recv());
+            match next.await.expect("it says more").expect("open") {
+                Happening::Notified(id, said) => {
+                    assert_eq!(id, InstanceId(7));
+                    heard.push(said);
+                }
+                _ => panic!("something else has happened"),
+            }
+        }
+        assert_eq!(
+            heard.iter().filter(|said| **said == Said::Ready).count(),
+            1,
+            "{heard:?}"
+        );
+        assert!(!heard.contains(&Said::Status("mine".into())), "{heard:?}");
+        drop(child.stdin.take());
+        child.wait().await.expect("ours");
+        drop(socket);
+        assert!(!path.exists());
+        drop(cgroup.remove());
+        drop(app.remove());
+    }
+}

@@ -1,0 +1,341 @@
+//! Replaces workers that are well, for the reasons of [`recycle_rules`](super::recycle_rules): through the same requests as a person would
+//! make, so that the machine's rules hold, and only when none of a person's is under way.
+
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use chrono::Local;
+use tokio::{sync::mpsc, task::JoinHandle};
+
+use super::{
+    interface::{Command, Done, Input, InstanceId, Note, NoteKind, Refusal, RequestId, SlotId},
+    live::Happening,
+    recycle_changes::Ignored,
+    recycle_cron::{self, Timetable},
+    recycle_files::{Files, Told, WatchError},
+    recycle_rules::{Rules, Seen, TooMuch, Wish},
+    task::Task,
+};
+use crate::{
+    api::types::WorkerState,
+    options::{RecycleOptions, WatchOptions},
+    process::{cgroup::InstanceCgroup, usage},
+};
+
+/// So often workers are looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+
+/// So often it is tried again to replace all while something else is under way.
+const RETRY_EVERY: Duration = Duration::from_millis(500);
+
+/// What is wrong with an option, to be said before anything is started.
+#[derive(Debug, thiserror::Error)]
+#[error("--{option} {value}: {problem}")]
+pub struct BadRule {
+    /// The option's name.
+    pub option: &'static str,
+    /// What was given.
+    pub value: String,
+    /// Why it is none.
+    pub problem: String,
+}
+
+impl BadRule {
+    /// What to do next, in one line.
+    pub fn hint(&self) -> &'static str {
+        match self.option {
+            "cron" => "say one like '0 4 * * *' (every day at four), or '*/10 * * * * *' with seconds before",
+            _ => "say one like 'dist' or '*.log'",
+        }
+    }
+}
+
+/// Judges what can be judged without a look at the machine.
+///
+/// # Errors
+/// The first option that is wrong.
+pub fn check(options: &RecycleOptions) -> Result<(), BadRule> {
+    if let Some(pattern) = &options.cron {
+        recycle_cron::parse(pattern).map_err(|problem| BadRule {
+            option: "cron",
+            value: pattern.clone(),
+            problem,
+        })?;
+    }
+    if let Some(watch) = &options.watch {
+        Ignored::new(&watch.ignore, Path::new("/"), Vec::new()).map_err(bad_glob)?;
+    }
+    Ok(())
+}
+
+fn bad_glob((value, problem): (String, String)) -> BadRule {
+    BadRule {
+        option: "watch-ignore",
+        value,
+        problem,
+    }
+}
+
+/// Begins to watch files; the app's own `folders` do not count. Needs a runtime.
+///
+/// # Errors
+/// A path is not there, or can't be watched.
+pub(super) fn watch(options: &WatchOptions, base: &Path, folders: Vec<PathBuf>) -> Result<Files, WatchError> {
+    // The globs were judged when the options were.
+    let ignored = Ignored::new(&options.ignore, base, folders).expect("check() has seen them");
+    Files::watch(&options.paths, base, ignored, options.delay)
+}
+
+/// What is going on.
+#[derive(Debug)]
+pub(super) struct Recycle {
+    rules: Rules,
+    cron: Option<Timetable<Local>>,
+    next_cron_look: Instant,
+    next_look: Instant,
+    /// Memory is being measured.
+    measuring: bool,
+    /// The request that carries out what is under way.
+    asked: Option<RequestId>,
+    watching: Option<JoinHandle<()>>,
+}
+
+impl Recycle {
+    /// `files` are watched from now on.
+    pub(super) fn new(options: &RecycleOptions, files: Option<Files>, happenings: &mpsc::Sender<Happening>) -> Self {
+        let cron = options
+            .cron
+            .as_deref()
+            .and_then(|pattern| recycle_cron::parse(pattern).ok());
+        Self {
+            rules: Rules::new(options, fastrand::u64(..)),
+            cron: cron.map(|cron| Timetable::new(cron, Local::now())),
+            next_cron_look: Instant::now(),
+            next_look: Instant::now() + LOOK_EVERY,
+            measuring: false,
+            asked: None,
+            watching: files.map(|files| tokio::spawn(files.tell(happenings.clone()))),
+        }
+    }
+
+    /// When something is to be looked at.
+    pub(super) fn due(&self) -> Option<Instant> {
+        let look = (self.rules.looks_at_workers() || self.rules.is_waiting()).then_some(self.next_look);
+        let cron = self.cron.as_ref().map(|_| self.next_cron_look);
+        [look, cron].into_iter().flatten().min()
+    }
+}
+
+impl Drop for Recycle {
+    fn drop(&mut self) {
+        if let Some(watching) = &self.watching {
+            watching.abort();
+        }
+    }
+}
+
+impl Task {
+    /// Looks whether it is time, and at the workers.
+    pub(super) fn recycle(&mut self) {
+        let recycle = &mut self.recycle;
+        if let Some(cron) = &mut recycle.cron {
+            let now = Local::now();
+            if cron.is_due(now) {
+                recycle.rules.on_time();
+                recycle.next_look = Instant::now();
+            }
+            recycle.next_cron_look = Instant::now() + cron.look_in(&now);
+        }
+        if Instant::now() < recycle.next_look {
+            return;
+        }
+        let waits = recycle.rules.is_waiting();
+        recycle.next_look = Instant::now() + if waits { RETRY_EVERY } else { LOOK_EVERY };
+        if !recycle.rules.measures() {
+            self.judge_workers(&HashMap::new());
+        } else if !recycle.measuring {
+            self.measure();
+        }
+    }
+
+    /// Files have changed, or can't be watched.
+    pub(super) fn on_files(&mut self, told: Told) {
+        match told {
+            Told::Changed(what) => {
+                self.recycle.rules.on_change(what);
+                self.recycle.next_look = Instant::now();
+            }
+            Told::Problem(problem) => self.warn(None, problem),
+        }
+    }
+
+    /// Memory was measured.
+    pub(super) fn on_measured(&mut self, memory: &HashMap<InstanceId, u64>) {
+        self.recycle.measuring = false;
+        self.judge_workers(memory);
+    }
+
+    /// Whether the request was made here.
+    pub(super) fn is_recycling(&self, id: RequestId) -> bool {
+        self.recycle.asked == Some(id)
+    }
+
+    /// What has come of it.
+    pub(super) fn on_recycled(&mut self, outcome: Result<Done, Refusal>) {
+        self.recycle.asked = None;
+        match outcome {
+            Ok(_) => self.recycle.rules.done(),
+            // Stopped, scaled away: there is nothing to try again.
+            Err(refusal) if refusal.culprit.is_none() => self.recycle.rules.not_now(),
+            Err(refusal) => {
+                let reply = self.refused(refusal);
+                self.recycling_failed(&reply.error.unwrap_or_default());
+            }
+        }
+    }
+
+    /// Reads files, which may take a moment: beside the task.
+    fn measure(&mut self) {
+        let cgroups: Vec<(InstanceId, Arc<InstanceCgroup>)> = self
+            .live
+            .iter()
+            .filter(|(_, live)| live.ready)
+            .map(|(&id, live)| (id, Arc::clone(&live.cgroup)))
+            .collect();
+        self.recycle.measuring = true;
+        let happenings = self.happenings.clone();
+        tokio::task::spawn_blocking(move || {
+            let memory = cgroups
+                .into_iter()
+                .map(|(id, cgroup)| (id, memory_of(&cgroup)))
+                .collect();
+            // The controller has ended meanwhile; so be it.
+            drop(happenings.blocking_send(Happening::Measured(memory)));
+        });
+    }
+
+    fn judge_workers(&mut self, memory: &HashMap<InstanceId, u64>) {
+        let now = self.now();
+        let workers = self.workers_seen(memory);
+        let verdict = self.recycle.rules.look(now, &workers);
+        for (slot, words) in verdict.warnings {
+            self.warn(Some(slot), format!("worker {slot} {words}"));
+        }
+        if let Some(wish) = verdict.wish {
+            self.begin_recycling(&wish);
+        }
+    }
+
+    /// Those that nobody is changing, and that have nothing else.
+    fn workers_seen(&self, memory: &HashMap<InstanceId, u64>) -> Vec<Seen> {
+        let now = self.now();
+        let view = self.core.view();
+        let seen = view.slots.iter().filter_map(|slot| {
+            let (instance, active_at) = (slot.current?, slot.active_at?);
+            let is_plain = slot.state == WorkerState::Active && slot.fault.is_none() && slot.instances.len() == 1;
+            if !is_plain {
+                return None;
+            }
+            let load = self.groups.load_of(self.live.get(&instance)?.row);
+            let arrived = load.established_total() + load.migrated_in_total();
+            // What the controller itself has asked is no reason.
+            let gone = load.migrated_out_total() + u64::from(load.directed_total());
+            Some(Seen {
+                slot: slot.id,
+                instance,
+                age_ms: now.since(slot.started_at.unwrap_or(active_at)),
+                active_ms: now.since(active_at),
+                memory_bytes: memory.get(&instance).copied(),
+                connections: arrived.saturating_sub(gone),
+            })
+        });
+        seen.collect()
+    }
+
+    fn begin_recycling(&mut self, wish: &Wish) {
+        let (command, slot) = match *wish {
+            Wish::One { slot, .. } => (
+                Command::Restart {
+                    slot,
+                    stop_first: false,
+                },
+                Some(slot),
+            ),
+            Wish::All(_) => (Command::Reload { stop_first: false }, None),
+        };
+        if !self.core.would_take(&command) {
+            return self.recycle.rules.not_now();
+        }
+        if let Err(error) = self.reread_variables() {
+            return self.recycling_failed(&format!("{error}; {}", error.hint()));
+        }
+        let note = Note {
+            slot,
+            instance: None,
+            kind: NoteKind::Recycled,
+            message: wish.to_string(),
+        };
+        self.note(note);
+        let id = self.next_request_id();
+        self.recycle.asked = Some(id);
+        self.feed(Input::Request { id, command });
+    }
+
+    fn recycling_failed(&mut self, why: &str) {
+        let now = self.now();
+        let what = self
+            .recycle
+            .rules
+            .under_way()
+            .map(Wish::word)
+            .unwrap_or("the replacement");
+        let again = match self.recycle.rules.failed(now) {
+            Some(ms) => format!(
+                "tried again in {}",
+                humantime::format_duration(Duration::from_millis(ms))
+            ),
+            None => "not tried again before the next occasion".to_owned(),
+        };
+        self.warn(None, format!("{what} has failed and is {again}: {why}"));
+    }
+
+    fn warn(&mut self, slot: Option<SlotId>, message: String) {
+        self.note(Note {
+            slot,
+            instance: None,
+            kind: NoteKind::Warning,
+            message,
+        });
+    }
+}
+
+/// All processes of an instance: as its cgroup counts them, else what each has resident. Pages that processes share then count for each.
+fn memory_of(cgroup: &InstanceCgroup) -> u64 {
+    cgroup
+        .resident_bytes()
+        .unwrap_or_else(|| usage::usage(&cgroup.pids().unwrap_or_default()).resident_bytes)
+}
+
+impl Wish {
+    fn word(&self) -> &'static str {
+        match self {
+            Self::One {
+                why: TooMuch::Memory { .. },
+                ..
+            } => "the replacement for --max-memory",
+            Self::One {
+                why: TooMuch::Age { .. },
+                ..
+            } => "the replacement for --max-age",
+            Self::One {
+                why: TooMuch::Connections { .. },
+                ..
+            } => "the replacement for --max-connections",
+            Self::All(_) => "the replacement of all workers",
+        }
+    }
+}

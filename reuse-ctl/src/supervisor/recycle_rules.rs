@@ -1,0 +1,349 @@
+//! When workers are replaced that are well: pure rules, with the clock and the measurements as arguments.
+//!
+//! At most one replacement of this kind is under way. One that failed is not tried again before a pause that grows; and a worker that uses
+//! too much memory right after its start is replaced more and more rarely, because its successor will be no better.
+
+use std::{collections::BTreeMap, fmt};
+
+use super::interface::{InstanceId, Millis, SlotId};
+use crate::options::RecycleOptions;
+
+/// A worker that is over its limit of memory when it is younger than this is so from the start; and no younger one is replaced for it.
+const YOUNG_MS: u64 = 10_000;
+
+/// A worker that is too large from the start is left alone for this long at most.
+const MAX_LEFT_ALONE_MS: u64 = 10 * 60_000;
+
+/// After a replacement that failed, and what it doubles up to.
+const PAUSE_MS: (u64, u64) = (30_000, 30 * 60_000);
+
+/// Limits of age and connections differ so much from worker to worker, in per mille: they must not all be replaced at once.
+const SCATTER_PER_MILLE: u64 = 100;
+
+/// A worker that is active, has no fault, and is the only instance of its slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Seen {
+    pub(super) slot: SlotId,
+    pub(super) instance: InstanceId,
+    /// Since it was started.
+    pub(super) age_ms: u64,
+    /// Since it was ready.
+    pub(super) active_ms: u64,
+    /// If it was measured.
+    pub(super) memory_bytes: Option<u64>,
+    /// So many connections it has accepted.
+    pub(super) connections: u64,
+}
+
+/// Who is to be replaced.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Wish {
+    /// This worker.
+    One {
+        slot: SlotId,
+        instance: InstanceId,
+        why: TooMuch,
+    },
+    /// All of them, one after the other.
+    All(Occasion),
+}
+
+/// What a worker has too much of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum TooMuch {
+    Memory { bytes: u64, limit: u64 },
+    Age { ms: u64, limit_ms: u64 },
+    Connections { count: u64, limit: u64 },
+}
+
+/// Why all are replaced.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Occasion {
+    /// It is time.
+    Cron,
+    /// Files have changed, in words: "server.js has changed".
+    Changed(String),
+}
+
+/// What a look has led to.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Verdict {
+    /// What is to be begun now.
+    pub(super) wish: Option<Wish>,
+    /// What people should know of a worker, to follow its name. Said once of each instance.
+    pub(super) warnings: Vec<(SlotId, String)>,
+}
+
+/// What a worker has too much of, and how much is too much.
+type Cause = fn(&Rules, &Seen) -> Option<(u64, TooMuch)>;
+
+#[derive(Debug)]
+pub(super) struct Rules {
+    max_memory: Option<u64>,
+    max_age_ms: Option<u64>,
+    max_connections: Option<u64>,
+    seed: u64,
+    under_way: Option<Wish>,
+    waiting: Option<Occasion>,
+    /// Failures in a row, and until when nothing is tried after the last.
+    failures: u32,
+    paused_until: Millis,
+    large: BTreeMap<SlotId, Large>,
+}
+
+/// What is remembered of a slot whose workers need too much memory.
+#[derive(Debug, Clone, Copy)]
+struct Large {
+    instance: InstanceId,
+    /// How long it had been active when it was first seen to be too large.
+    when_ms: u64,
+    /// No younger one is replaced.
+    left_alone_ms: u64,
+}
+
+impl Rules {
+    pub(super) fn new(options: &RecycleOptions, seed: u64) -> Self {
+        let ms = |age: std::time::Duration| u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
+        Self {
+            max_memory: options.max_memory_bytes,
+            max_age_ms: options.max_age.map(ms),
+            max_connections: options.max_connections,
+            seed,
+            under_way: None,
+            waiting: None,
+            failures: 0,
+            paused_until: Millis::default(),
+            large: BTreeMap::new(),
+        }
+    }
+
+    /// What was wished last and has not come to its end.
+    pub(super) fn under_way(&self) -> Option<&Wish> {
+        self.under_way.as_ref()
+    }
+
+    /// Whether workers have to be looked at.
+    pub(super) fn looks_at_workers(&self) -> bool {
+        self.max_memory.is_some() || self.max_age_ms.is_some() || self.max_connections.is_some()
+    }
+
+    /// Whether memory has to be measured.
+    pub(super) fn measures(&self) -> bool {
+        self.max_memory.is_some()
+    }
+
+    /// Whether all are to be replaced as soon as that is possible.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.waiting.is_some()
+    }
+
+    /// It is time to replace all, unless that is under way, or about to be, anyway.
+    pub(super) fn on_time(&mut self) {
+        if !matches!(self.under_way, Some(Wish::All(_))) && self.waiting.is_none() {
+            self.waiting = Some(Occasion::Cron);
+        }
+    }
+
+    /// Files have changed: also those that a replacement under way has already started from.
+    pub(super) fn on_change(&mut self, what: String) {
+        self.waiting = Some(Occasion::Changed(what));
+    }
+
+    /// What is to be done now. What it wishes counts as under way until [`done`](Self::done), [`failed`](Self::failed) or
+    /// [`not_now`](Self::not_now).
+    pub(super) fn look(&mut self, now: Millis, workers: &[Seen]) -> Verdict {
+        let warnings = self.note_large(workers);
+        let wish = match (&self.under_way, &self.waiting) {
+            (Some(_), _) => None,
+            // Somebody has just mended what was wrong.
+            (None, Some(Occasion::Changed(_))) => self.waiting.take().map(Wish::All),
+            _ if now < self.paused_until => None,
+            (None, Some(Occasion::Cron)) => self.waiting.take().map(Wish::All),
+            (None, None) => self.worst(workers),
+        };
+        if wish.is_some() {
+            self.under_way.clone_from(&wish);
+        }
+        Verdict { wish, warnings }
+    }
+
+    /// It was carried out.
+    pub(super) fn done(&mut self) {
+        self.failures = 0;
+        if let Some(Wish::One {
+            slot,
+            why: TooMuch::Memory { .. },
+            ..
+        }) = self.under_way.take()
+            && let Some(large) = self.large.get_mut(&slot)
+        {
+            large.left_alone_ms = if large.when_ms < YOUNG_MS {
+                large.left_alone_ms.saturating_mul(2).min(MAX_LEFT_ALONE_MS)
+            } else {
+                YOUNG_MS
+            };
+        }
+    }
+
+    /// It was tried. Returns in how many milliseconds it is tried again; absent: not before something changes.
+    pub(super) fn failed(&mut self, now: Millis) -> Option<u64> {
+        let doublings = self.failures.min(32);
+        let pause_ms = PAUSE_MS.0.saturating_mul(1 << doublings).min(PAUSE_MS.1);
+        self.failures += 1;
+        self.paused_until = now.plus(pause_ms);
+        match self.under_way.take() {
+            Some(Wish::All(_)) => None,
+            Some(Wish::One { .. }) | None => Some(pause_ms),
+        }
+    }
+
+    /// Something else is under way that it has to wait for.
+    pub(super) fn not_now(&mut self) {
+        if let Some(Wish::All(occasion)) = self.under_way.take() {
+            // What came meanwhile is newer.
+            self.waiting.get_or_insert(occasion);
+        }
+    }
+
+    /// Remembers when each worker was first too large.
+    fn note_large(&mut self, workers: &[Seen]) -> Vec<(SlotId, String)> {
+        let Some(limit) = self.max_memory else {
+            return Vec::new();
+        };
+        let mut warnings = Vec::new();
+        for seen in workers {
+            let Some(bytes) = seen.memory_bytes.filter(|bytes| *bytes > limit) else {
+                continue;
+            };
+            let before = self.large.get(&seen.slot);
+            if before.is_some_and(|large| large.instance == seen.instance) {
+                continue;
+            }
+            let left_alone_ms = before.map_or(YOUNG_MS, |large| large.left_alone_ms);
+            let large = Large {
+                instance: seen.instance,
+                when_ms: seen.active_ms,
+                left_alone_ms,
+            };
+            self.large.insert(seen.slot, large);
+            if seen.active_ms < left_alone_ms {
+                let why = TooMuch::Memory { bytes, limit };
+                let (age, left_alone) = (seconds(seen.active_ms), seconds(left_alone_ms));
+                warnings.push((
+                    seen.slot,
+                    format!("{why}, {age} after it was ready: it is replaced when it has served for {left_alone}"),
+                ));
+            }
+        }
+        warnings
+    }
+
+    /// Memory first, which may be short; then who is furthest beyond its limit.
+    fn worst(&self, workers: &[Seen]) -> Option<Wish> {
+        let causes: [Cause; 3] = [Self::too_large, Self::too_old, Self::too_many_connections];
+        causes.iter().find_map(|cause| {
+            let found = workers.iter().filter_map(|seen| Some((seen, cause(self, seen)?)));
+            let (seen, (_, why)) = found.max_by_key(|(_, (excess, _))| *excess)?;
+            Some(Wish::One {
+                slot: seen.slot,
+                instance: seen.instance,
+                why,
+            })
+        })
+    }
+
+    fn too_large(&self, seen: &Seen) -> Option<(u64, TooMuch)> {
+        let limit = self.max_memory?;
+        let bytes = seen.memory_bytes.filter(|bytes| *bytes > limit)?;
+        let left_alone_ms = self.large.get(&seen.slot).map_or(YOUNG_MS, |large| large.left_alone_ms);
+        (seen.active_ms >= left_alone_ms).then_some((bytes - limit, TooMuch::Memory { bytes, limit }))
+    }
+
+    fn too_old(&self, seen: &Seen) -> Option<(u64, TooMuch)> {
+        let limit_ms = self.scattered(self.max_age_ms?, seen.instance);
+        let ms = seen.age_ms;
+        (ms > limit_ms).then(|| (ms - limit_ms, TooMuch::Age { ms, limit_ms }))
+    }
+
+    fn too_many_connections(&self, seen: &Seen) -> Option<(u64, TooMuch)> {
+        let limit = self.scattered(self.max_connections?, seen.instance);
+        let count = seen.connections;
+        (count > limit).then(|| (count - limit, TooMuch::Connections { count, limit }))
+    }
+
+    /// The limit of this instance: a tenth more or less, the same at every look.
+    fn scattered(&self, limit: u64, instance: InstanceId) -> u64 {
+        let chance = mix(self.seed.wrapping_add(u64::from(instance.0))) % (2 * SCATTER_PER_MILLE + 1);
+        let per_mille = u128::from(1000 - SCATTER_PER_MILLE + chance);
+        u64::try_from(u128::from(limit) * per_mille / 1000).unwrap_or(u64::MAX)
+    }
+}
+
+impl fmt::Display for TooMuch {
+    /// To follow a worker's name.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::Memory { bytes, limit } => {
+                write!(f, "uses {}, more than --max-memory {}", size(bytes), size(limit))
+            }
+            Self::Age { ms, limit_ms } => {
+                write!(
+                    f,
+                    "is {} old, more than its --max-age of {}",
+                    seconds(ms),
+                    seconds(limit_ms)
+                )
+            }
+            Self::Connections { count, limit } => {
+                write!(
+                    f,
+                    "has accepted {count} connections, more than its --max-connections of {limit}"
+                )
+            }
+        }
+    }
+}
+
+impl fmt::Display for Wish {
+    /// What is done, and why.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::One { slot, why, .. } => write!(f, "worker {slot} {why}: it is replaced"),
+            Self::All(Occasion::Cron) => {
+                f.write_str("it is time (--cron): all workers are replaced, one after the other")
+            }
+            Self::All(Occasion::Changed(what)) => write!(f, "{what}: all workers are replaced, one after the other"),
+        }
+    }
+}
+
+/// "312.4M", "300M", "2G".
+fn size(bytes: u64) -> String {
+    const MIB: u64 = 1 << 20;
+    const GIB: u64 = 1 << 30;
+    if bytes >= GIB && bytes.is_multiple_of(GIB) {
+        return format!("{}G", bytes / GIB);
+    }
+    let tenths = (u128::from(bytes) * 10).div_ceil(u128::from(MIB));
+    match tenths % 10 {
+        0 => format!("{}M", tenths / 10),
+        tenth => format!("{}.{tenth}M", tenths / 10),
+    }
+}
+
+/// "12s", "1h 4m": as the option is written.
+fn seconds(ms: u64) -> String {
+    humantime::format_duration(std::time::Duration::from_secs(ms / 1000)).to_string()
+}
+
+/// The last step of a splitmix64 generator.
+fn mix(state: u64) -> u64 {
+    let mut mixed = state.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
+}
+
+#[cfg(test)]
+#[path = "recycle_rules_tests.rs"]
+mod tests;

@@ -1,0 +1,225 @@
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::*;
+
+const MIB: u64 = 1 << 20;
+
+fn rules(options: RecycleOptions) -> Rules {
+    Rules::new(&options, 7)
+}
+
+fn memory(limit_mib: u64) -> Rules {
+    rules(RecycleOptions {
+        max_memory_bytes: Some(limit_mib * MIB),
+        ..RecycleOptions::default()
+    })
+}
+
+fn worker(slot: u16, instance: u32, age_ms: u64, memory_mib: u64) -> Seen {
+    Seen {
+        slot: SlotId(slot),
+        instance: InstanceId(instance),
+        age_ms,
+        active_ms: age_ms,
+        memory_bytes: Some(memory_mib * MIB),
+        connections: 0,
+    }
+}
+
+fn slot_of(verdict: &Verdict) -> Option<u16> {
+    match verdict.wish {
+        Some(Wish::One { slot, .. }) => Some(slot.0),
+        _ => None,
+    }
+}
+
+#[test]
+fn the_largest_goes_first_and_one_at_a_time() {
+    let mut rules = memory(300);
+    let workers = [
+        worker(0, 0, 60_000, 310),
+        worker(1, 1, 60_000, 312),
+        worker(2, 2, 60_000, 299),
+    ];
+    let verdict = rules.look(Millis(0), &workers);
+    assert_eq!(slot_of(&verdict), Some(1));
+    let wish = verdict.wish.expect("one");
+    assert_eq!(
+        wish.to_string(),
+        "worker 1 uses 312M, more than --max-memory 300M: it is replaced"
+    );
+    assert_eq!(rules.look(Millis(2000), &workers).wish, None, "one is under way");
+    rules.done();
+    assert_eq!(slot_of(&rules.look(Millis(4000), &workers[..1])), Some(0));
+    rules.done();
+    assert_eq!(rules.look(Millis(6000), &workers[2..]).wish, None);
+}
+
+#[test]
+fn a_worker_that_is_too_large_from_the_start_is_replaced_ever_more_rarely() {
+    let mut rules = memory(100);
+    let mut now = 0;
+    let mut replaced = Vec::new();
+    let mut warnings = 0;
+    for instance in 0..8 {
+        let mut active_ms = 0;
+        loop {
+            let verdict = rules.look(Millis(now), &[worker(0, instance, active_ms, 150)]);
+            warnings += verdict.warnings.len();
+            if verdict.wish.is_some() {
+                rules.done();
+                replaced.push(active_ms);
+                break;
+            }
+            active_ms += 2000;
+            now += 2000;
+        }
+    }
+    assert_eq!(
+        replaced,
+        [10_000, 20_000, 40_000, 80_000, 160_000, 320_000, 600_000, 600_000]
+    );
+    assert_eq!(warnings, 8, "each is told of once");
+    // One that leaks slowly proves that it can be helped.
+    assert!(rules.look(Millis(now), &[worker(0, 8, 599_000, 50)]).wish.is_none());
+    assert!(rules.look(Millis(now), &[worker(0, 8, 700_000, 150)]).wish.is_some());
+    rules.done();
+    assert!(rules.look(Millis(now), &[worker(0, 9, 12_000, 150)]).wish.is_some());
+}
+
+#[test]
+fn a_failure_is_followed_by_a_pause_that_grows() {
+    let mut rules = memory(100);
+    let workers = [worker(0, 0, 60_000, 150)];
+    let mut now = 0;
+    let mut pauses = Vec::new();
+    for _ in 0..9 {
+        assert!(rules.look(Millis(now), &workers).wish.is_some());
+        let pause_ms = rules.failed(Millis(now)).expect("it is tried again");
+        pauses.push(pause_ms / 1000);
+        assert!(rules.look(Millis(now + pause_ms - 1), &workers).wish.is_none());
+        now += pause_ms;
+    }
+    assert_eq!(pauses, [30, 60, 120, 240, 480, 960, 1800, 1800, 1800]);
+    assert!(rules.look(Millis(now), &workers).wish.is_some());
+    rules.done();
+    assert!(rules.look(Millis(now), &workers).wish.is_some());
+    assert_eq!(
+        rules.failed(Millis(now)),
+        Some(30_000),
+        "a success makes it short again"
+    );
+}
+
+#[test]
+fn a_roll_is_not_begun_again_by_the_next_tick_but_by_the_next_change() {
+    let mut rules = rules(RecycleOptions::default());
+    rules.on_time();
+    assert_eq!(rules.look(Millis(0), &[]).wish, Some(Wish::All(Occasion::Cron)));
+    rules.on_time();
+    assert!(!rules.is_waiting(), "it is under way");
+    rules.on_change("a.js has changed".into());
+    assert!(rules.look(Millis(1), &[]).wish.is_none());
+    rules.done();
+    let verdict = rules.look(Millis(2), &[]);
+    assert_eq!(
+        verdict.wish,
+        Some(Wish::All(Occasion::Changed("a.js has changed".into())))
+    );
+    // Something of a person's is under way: the newest occasion waits.
+    rules.on_change("b.js has changed".into());
+    rules.not_now();
+    let verdict = rules.look(Millis(3), &[]);
+    assert_eq!(
+        verdict.wish,
+        Some(Wish::All(Occasion::Changed("b.js has changed".into())))
+    );
+    assert_eq!(rules.failed(Millis(3)), None, "it is not tried again by itself");
+    assert!(rules.look(Millis(3_600_000), &[]).wish.is_none());
+    rules.on_change("c.js has changed".into());
+    assert!(
+        rules.look(Millis(4), &[]).wish.is_some(),
+        "somebody has mended it: no pause"
+    );
+}
+
+#[test]
+fn a_tick_waits_for_the_pause_after_a_failure() {
+    let mut rules = rules(RecycleOptions::default());
+    rules.on_time();
+    assert!(rules.look(Millis(0), &[]).wish.is_some());
+    rules.failed(Millis(0));
+    rules.on_time();
+    assert!(rules.look(Millis(29_999), &[]).wish.is_none());
+    assert!(rules.is_waiting());
+    assert!(rules.look(Millis(30_000), &[]).wish.is_some());
+}
+
+#[test]
+fn words_are_those_of_the_options() {
+    let age = TooMuch::Age {
+        ms: 3_700_000,
+        limit_ms: 3_600_000,
+    };
+    assert_eq!(age.to_string(), "is 1h 1m 40s old, more than its --max-age of 1h");
+    let connections = TooMuch::Connections { count: 11, limit: 10 };
+    assert_eq!(
+        connections.to_string(),
+        "has accepted 11 connections, more than its --max-connections of 10"
+    );
+    assert_eq!(
+        (size(2 << 30), size(300 * MIB + 1), size(0)),
+        ("2G".into(), "300.1M".into(), "0M".into())
+    );
+    assert!(size(u64::MAX).ends_with('M'));
+}
+
+proptest! {
+    #[test]
+    fn limits_are_scattered_by_a_tenth_and_stay_so(limit in 0..=u64::MAX, instance: u32, seed: u64) {
+        let rules = Rules { seed, ..memory(1) };
+        let scattered = rules.scattered(limit, InstanceId(instance));
+        prop_assert_eq!(scattered, rules.scattered(limit, InstanceId(instance)));
+        prop_assert!(u128::from(scattered) >= u128::from(limit) * 9 / 10);
+        prop_assert!(u128::from(scattered) <= u128::from(limit) * 11 / 10);
+    }
+
+    /// Whatever is measured and whatever comes of it, there is at most one wish under way, and only for workers that are beyond a limit.
+    #[test]
+    fn never_two_and_never_without_a_reason(steps in prop::collection::vec((0_u64..5000, 0_u64..200, 0_u64..40, 0_u8..6), 1..200)) {
+        let mut rules = rules(RecycleOptions {
+            max_memory_bytes: Some(100 * MIB),
+            max_age: Some(Duration::from_secs(60)),
+            max_connections: Some(20),
+            ..RecycleOptions::default()
+        });
+        let (mut now, mut under_way, mut born) = (0, false, 0);
+        let mut instance = 0;
+        for (passes, memory_mib, connections, outcome) in steps {
+            now += passes;
+            let age_ms = now - born;
+            let seen = Seen { connections, ..worker(0, instance, age_ms, memory_mib) };
+            let wish = rules.look(Millis(now), &[seen]).wish;
+            if let Some(Wish::One { why, .. }) = &wish {
+                prop_assert!(!under_way);
+                match why {
+                    TooMuch::Memory { .. } => prop_assert!(memory_mib > 100 && age_ms >= YOUNG_MS),
+                    TooMuch::Age { .. } => prop_assert!(age_ms >= 54_000),
+                    TooMuch::Connections { .. } => prop_assert!(connections >= 18),
+                }
+            }
+            prop_assert!(!matches!(wish, Some(Wish::All(_))));
+            under_way |= wish.is_some();
+            if under_way {
+                match outcome {
+                    0 => { rules.done(); under_way = false; instance += 1; born = now; }
+                    1 => { rules.failed(Millis(now)); under_way = false; }
+                    2 => { rules.not_now(); under_way = false; }
+                    _ => {}
+                }
+            }
+        }
+    }
+}
