@@ -302,7 +302,7 @@ fn workers_come_and_go_by_signal() {
 }
 
 #[test]
-fn usr1_opens_the_logs_anew() {
+fn usr1_rotates_the_logs() {
     let _namespace = Namespace::enter();
     let app = App::run(&[], &commands::rust(&[]));
     let events = Events::of(&app);

