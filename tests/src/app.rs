@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use nix::sys::prctl;
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, setsid};
 
 use crate::run::Output;
 use crate::scratch::Scratch;
@@ -32,6 +32,7 @@ pub struct Launch {
     options: Vec<String>,
     environment: Vec<(String, String)>,
     directory: Option<PathBuf>,
+    own_session: bool,
 }
 
 impl Launch {
@@ -42,6 +43,7 @@ impl Launch {
             options: owned(options),
             environment: Vec::new(),
             directory: None,
+            own_session: false,
         }
     }
 
@@ -54,6 +56,12 @@ impl Launch {
     /// Runs in that folder.
     pub fn directory(mut self, folder: &Path) -> Self {
         self.directory = Some(folder.to_owned());
+        self
+    }
+
+    /// In a session of its own, without a terminal, as a service manager starts it.
+    pub fn own_session(mut self) -> Self {
+        self.own_session = true;
         self
     }
 
@@ -85,12 +93,20 @@ impl Launch {
         let mut run = self.command(command);
         run.stdin(Stdio::null())
             .stdout(log.try_clone().expect("duplicate a descriptor"))
-            .stderr(log)
-            .process_group(0);
-        // SAFETY: prctl is a bare system call; nothing of the parent's state is touched between fork and exec.
+            .stderr(log);
+        let own_session = self.own_session;
+        if !own_session {
+            run.process_group(0);
+        }
+        // SAFETY: setsid and prctl are bare system calls; nothing of the parent's state is touched between fork and exec.
         unsafe {
-            // A test run that is cut short must not leave apps behind.
-            run.pre_exec(|| prctl::set_pdeathsig(Signal::SIGTERM).map_err(io::Error::from));
+            run.pre_exec(move || {
+                if own_session {
+                    setsid()?;
+                }
+                // A test run that is cut short must not leave apps behind.
+                prctl::set_pdeathsig(Signal::SIGTERM).map_err(io::Error::from)
+            });
         }
         let controller = run.spawn().unwrap_or_else(|error| panic!("{run:?}: {error}"));
         App {

@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 
 use super::types::{
     CanaryRequest, DrainRequest, ErrorKind, GetRequest, PolicyRequest, ReloadRequest, Reply, RestartRequest,
-    ScaleRequest, SendRequest, StopRequest, WeightRequest,
+    ScaleRequest, SendRequest, SpecRequest, StopRequest, WeightRequest,
 };
 use super::weight::{canary_share, weight_of};
 use crate::process::channel::message::{Outgoing, Unsendable};
@@ -136,6 +136,11 @@ pub fn canary(body: &[u8]) -> Result<(Share, CanaryRequest), BadRequest> {
         ));
     }
     Ok((share, request))
+}
+
+/// `PUT /v1/spec`.
+pub fn spec(body: &[u8]) -> Result<SpecRequest, BadRequest> {
+    required(body, r#"{"spec":{"arguments":["--","./server"],"variables":[]}}"#)
 }
 
 /// `POST /v1/canary/promote`.

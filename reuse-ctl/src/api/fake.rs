@@ -14,6 +14,7 @@ use super::types::{
     WorkerState, WorkerStatus,
 };
 use super::{Ask, Handle, SupervisorEnds, server};
+use crate::config::AppSpec;
 use crate::process::channel::message::Outgoing;
 use crate::supervisor::interface::{Command, SlotId};
 
@@ -71,6 +72,8 @@ impl App {
                         }));
                     }
                     Ask::Get { slot, request, reply } => drop(reply.send(got(slot, &request))),
+                    Ask::Spec(reply) => drop(reply.send(AppSpec::default())),
+                    Ask::Apply { reply, .. } => drop(reply.send(Reply::default())),
                     Ask::Send { slot, message, reply } => drop(reply.send(sent(slot, &message))),
                     Ask::Bus(reply) => drop(reply.send(published())),
                     Ask::Command { command, reply } => {

@@ -16,10 +16,11 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 
 use reuse_common::Share;
 
+use crate::config::AppSpec;
 use crate::process::channel::message::Outgoing;
 use crate::supervisor::interface::{Command, SlotId};
 use bus::BusReader;
-use types::{CanaryRequest, ErrorKind, Event, GetRequest, Got, Reply, Status};
+use types::{CanaryRequest, ErrorKind, Event, GetRequest, Got, Reply, SpecRequest, Status};
 
 /// How many asks may wait for the supervisor before further clients wait in turn.
 const ASKS: usize = 64;
@@ -45,6 +46,15 @@ pub enum Ask {
         share: Share,
         /// The rest of what was asked.
         request: CanaryRequest,
+        /// The one answer.
+        reply: oneshot::Sender<Reply>,
+    },
+    /// What the app was told to be.
+    Spec(oneshot::Sender<AppSpec>),
+    /// Make it what this says.
+    Apply {
+        /// What.
+        request: SpecRequest,
         /// The one answer.
         reply: oneshot::Sender<Reply>,
     },
@@ -128,6 +138,25 @@ impl Handle {
         let (reply, receiver) = oneshot::channel();
         let ask = Ask::Canary { share, request, reply };
         if self.asks.send(ask).await.is_err() {
+            return Stopping.into();
+        }
+        receiver.await.unwrap_or_else(|_| Stopping.into())
+    }
+
+    /// What the app was told to be; [`Stopping`] when the supervisor is gone.
+    ///
+    /// # Errors
+    /// The supervisor is gone.
+    pub async fn spec(&self) -> Result<AppSpec, Stopping> {
+        let (sender, receiver) = oneshot::channel();
+        self.asks.send(Ask::Spec(sender)).await.map_err(|_| Stopping)?;
+        receiver.await.map_err(|_| Stopping)
+    }
+
+    /// Has the supervisor make the app what this says, and waits until it is.
+    pub async fn apply(&self, request: SpecRequest) -> Reply {
+        let (reply, receiver) = oneshot::channel();
+        if self.asks.send(Ask::Apply { request, reply }).await.is_err() {
             return Stopping.into();
         }
         receiver.await.unwrap_or_else(|_| Stopping.into())

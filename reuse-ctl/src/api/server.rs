@@ -24,7 +24,7 @@ mod messages;
 
 use super::commands::{self, BadRequest, WorkerVerb};
 pub use super::socket::{BindError, bind};
-use super::types::{ErrorKind, Event, Got, Reply, WORKER_HEADER};
+use super::types::{ErrorKind, Event, Got, Reply, SpecReply, WORKER_HEADER};
 use super::{Handle, Stopping};
 use crate::supervisor::interface::{Command, SlotId};
 
@@ -33,6 +33,9 @@ const LAST_ANSWERS: Duration = Duration::from_secs(1);
 
 /// The longest body that is read.
 const BODY_BYTES: usize = 64 * 1024;
+
+/// The same of a specification: environments can be large.
+const SPEC_BYTES: usize = 4 * 1024 * 1024;
 
 /// Events under way to one reader.
 const EVENT_BUFFER: usize = 64;
@@ -135,6 +138,10 @@ fn router(shared: Shared) -> axum::Router {
         .route("/v1/workers/{id}/send", messages::send_to_one())
         .route("/v1/send", messages::send_to_all())
         .route("/v1/bus", messages::bus())
+        .route(
+            "/v1/spec",
+            get(spec).put(apply).layer(DefaultBodyLimit::max(SPEC_BYTES)),
+        )
         .route("/v1/canary", post(canary))
         .route("/v1/canary/promote", post(whole(commands::promote)))
         .route("/v1/canary/abort", post(whole(commands::abort)))
@@ -182,6 +189,39 @@ async fn canary(State(shared): State<Shared>, ConnectInfo(Peer(peer)): ConnectIn
         Ok((share, request)) => shared.handle.canary(share, request).await,
         Err(refusal) => refusal.into(),
     })
+}
+
+async fn spec(State(shared): State<Shared>, ConnectInfo(Peer(peer)): ConnectInfo<Peer>) -> Response {
+    if !may_start_commands(peer, shared.owner, shared.handle.workers) {
+        return answer(not_yours(
+            "variables may be secrets: only root may read what the app was told to be, and its owner if the workers run as him",
+        ));
+    }
+    match shared.handle.spec().await {
+        Ok(spec) => Json(SpecReply { ok: true, spec }).into_response(),
+        Err(stopping) => answer(stopping.into()),
+    }
+}
+
+async fn apply(State(shared): State<Shared>, ConnectInfo(Peer(peer)): ConnectInfo<Peer>, body: Body) -> Response {
+    if !may_start_commands(peer, shared.owner, shared.handle.workers) {
+        return answer(not_yours(
+            "`apply` runs a command as the workers' user: only root may, and the app's owner if that is him",
+        ));
+    }
+    answer(match parsed(body, commands::spec) {
+        Ok(request) => shared.handle.apply(request).await,
+        Err(refusal) => refusal.into(),
+    })
+}
+
+fn not_yours(error: &str) -> Reply {
+    Reply {
+        error: Some(error.into()),
+        hint: Some("use sudo, or ask the app's owner".into()),
+        kind: Some(ErrorKind::Failed),
+        ..Reply::default()
+    }
 }
 
 async fn ask_worker(State(shared): State<Shared>, UrlPath(id): UrlPath<String>, body: Body) -> Response {
@@ -242,7 +282,7 @@ async fn unknown_path(uri: Uri) -> Response {
     answer(Reply {
         error: Some(format!("there is no {}", uri.path())),
         hint: Some(
-            "the paths start with /v1/: status, workers, canary, reload, policy, stop, send, events, bus".into(),
+            "the paths start with /v1/: status, spec, workers, canary, reload, policy, stop, send, events, bus".into(),
         ),
         kind: Some(ErrorKind::NotFound),
         ..Reply::default()

@@ -52,9 +52,11 @@ pub fn bind(path: &Path, owner_uid: Uid, owner_gid: Gid, mode: Mode) -> Result<U
         .map_err(io::Error::from)
         .map_err(failed("fchmod"))?;
     socket.bind(&address).map_err(failed("bind"))?;
-    std::os::unix::fs::chown(path, Some(owner_uid.as_raw()), Some(owner_gid.as_raw())).map_err(failed("chown"))?;
+    // The owner comes last: the mode of somebody else's file could be changed with CAP_FOWNER only.
+    std::os::unix::fs::chown(path, None, Some(owner_gid.as_raw())).map_err(failed("chown"))?;
     let permissions = std::os::unix::fs::PermissionsExt::from_mode(mode.bits());
     std::fs::set_permissions(path, permissions).map_err(failed("chmod"))?;
+    std::os::unix::fs::chown(path, Some(owner_uid.as_raw()), None).map_err(failed("chown"))?;
     socket.listen(BACKLOG).map_err(failed("listen"))?;
     socket.set_nonblocking(true).map_err(failed("fcntl"))?;
     UnixListener::from_std(std::os::unix::net::UnixListener::from(std::os::fd::OwnedFd::from(

@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use crate::config::{AppSpec, Way};
+
 /// `GET /v1/status`, and `reuse-ctl status --json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Status {
@@ -310,6 +312,46 @@ pub struct Reply {
     /// The last lines that a worker which failed had written.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub output: Vec<String>,
+    /// What `PUT /v1/spec` has found different, and what became of it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub changes: Vec<OptionChange>,
+}
+
+/// `PUT /v1/spec`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SpecRequest {
+    /// What the app is to be.
+    pub spec: AppSpec,
+    /// Only say what it would take.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// `GET /v1/spec`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SpecReply {
+    /// Always.
+    pub ok: bool,
+    /// What the app was told to be. The values of its variables may be secrets.
+    pub spec: AppSpec,
+}
+
+/// An option that differs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OptionChange {
+    /// As on the command line, without the hyphens; or `command`, `environment`.
+    pub option: String,
+    /// What it was; absent where that is secret, or long.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
+    /// What it is to be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<String>,
+    /// How it comes into force.
+    pub way: Way,
+    /// Whether it has.
+    pub done: bool,
 }
 
 /// The four ways to fail, as exit codes and as HTTP statuses.

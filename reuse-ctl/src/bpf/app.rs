@@ -164,6 +164,12 @@ impl AppPrograms {
         Ok(())
     }
 
+    /// Changes how long `sticky` remembers a client that is not seen.
+    pub fn set_client_ttl(&mut self, seconds: u64) {
+        self.settings.client_ttl_ticks = ClientRecord::ticks(seconds);
+        self.write_settings();
+    }
+
     fn write_settings(&mut self) {
         self.table.view().set_settings(self.settings);
     }

@@ -70,6 +70,11 @@ impl GroupProgram {
         Ok(group)
     }
 
+    /// Whether it refuses connections, rather than to let them wait, while nobody is published.
+    pub fn set_refuse_when_empty(&mut self, refuse: bool) {
+        self.table.view().refuse_when_empty(refuse);
+    }
+
     /// Puts the program in charge of the group that this listener belongs to.
     ///
     /// # Errors

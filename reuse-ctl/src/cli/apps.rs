@@ -15,7 +15,11 @@ pub(crate) struct App {
 
 /// The app that the person means, connected.
 pub(crate) async fn connect(context: &Context) -> Result<App, Failure> {
-    let entry = choose(&list()?, context.app.as_deref())?;
+    connect_to(choose(&list()?, context.app.as_deref())?).await
+}
+
+/// This one, connected.
+pub(crate) async fn connect_to(entry: KnownApp) -> Result<App, Failure> {
     let client = Client::connect(&paths_of(&entry.name)?.control_socket()).await;
     Ok(App {
         client: client.map_err(|error| explain(&entry, error))?,

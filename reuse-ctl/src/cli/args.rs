@@ -64,10 +64,12 @@ pub struct Global {
 #[expect(missing_docs, reason = "the types' texts are shown as help")]
 pub enum Verb {
     Run(Box<Run>),
+    Apply(Apply),
     Check(Check),
     Init(Init),
     /// Print the JSON Schema of reuse.toml
     Schema,
+    Unit(Unit),
     Status(Status),
     /// List the apps that run
     Ls,
@@ -269,6 +271,50 @@ pub struct Run {
         value_name = "CMD"
     )]
     pub command: Vec<OsString>,
+}
+
+/// Make the apps of a file run as it says: start what is missing, change what differs, leave the rest alone
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "\
+Examples:
+  sudo reuse-ctl apply -f reuse.toml
+  sudo reuse-ctl apply -f reuse.toml --env production --dry-run
+  sudo reuse-ctl apply --app web                only this one of reuse.toml
+
+A new command, folder or environment is rolled out as `reload` does: if it never gets ready, the old version goes on. Apps that the
+file does not name are left alone. What belongs to the start of an app (--port, --user…) is refused before anything is changed.")]
+pub struct Apply {
+    /// The file
+    #[arg(short, long, value_name = "FILE", default_value = "reuse.toml")]
+    pub file: PathBuf,
+    /// With the variables of its [env.NAME]
+    #[arg(long, value_name = "NAME")]
+    pub env: Option<String>,
+    /// Only say what would be done
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// Print a systemd unit for an app
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "\
+Examples:
+  reuse-ctl unit -f /srv/web/reuse.toml | sudo tee /etc/systemd/system/web.service
+  reuse-ctl unit -f reuse.toml --name api --env production
+  reuse-ctl unit -- --workers 4 --policy sticky -- node server.js      what stands behind `run`")]
+pub struct Unit {
+    /// The file that describes it
+    #[arg(short, long, value_name = "FILE", conflicts_with = "run")]
+    pub file: Option<PathBuf>,
+    /// With --file: with the variables of its [env.NAME]
+    #[arg(long, value_name = "NAME", requires = "file")]
+    pub env: Option<String>,
+    /// With --file: which of its apps, if it has several
+    #[arg(long, value_name = "APP", requires = "file")]
+    pub name: Option<String>,
+    /// What would stand behind `reuse-ctl run`
+    #[arg(last = true, required_unless_present = "file", value_name = "ARGUMENTS OF run")]
+    pub run: Vec<OsString>,
 }
 
 /// Check a file for `run -f` and `apply`, and say what is in it; every error is shown at its place
@@ -509,6 +555,9 @@ pub struct Stop {
     /// How long connections may take to end [default: the app's --drain-timeout]
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     pub timeout: Option<Duration>,
+    /// Only clear away what a controller that was killed has left behind; an app that runs is left alone
+    #[arg(long)]
+    pub leftovers: bool,
 }
 
 /// Show what the workers have written

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
+use super::apply::Report;
 use crate::api::commands::BadRequest;
 use crate::api::types::{ErrorKind, Reply};
 use crate::config::Place;
@@ -38,6 +39,8 @@ pub enum Detail {
         /// Not empty.
         places: Vec<Place>,
     },
+    /// What `apply` has done and has not: in JSON only, a person has seen it already.
+    Applied(Report),
     /// What became of each of several apps: in JSON only, a person has seen it already.
     Apps {
         /// In the order in which they were started.

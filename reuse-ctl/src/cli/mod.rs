@@ -3,6 +3,7 @@
 //! Parsing is pure; which app is meant is resolved afterwards ([`apps`]). Errors go up to `main` as a [`Failure`].
 
 mod abort;
+pub mod apply;
 pub mod apps;
 pub mod args;
 mod canary;
@@ -34,6 +35,7 @@ mod stop;
 pub(crate) mod table;
 pub(crate) mod terminal;
 mod undrain;
+mod unit;
 mod weight;
 
 use std::ffi::OsString;
@@ -97,6 +99,7 @@ fn dispatch(Arguments { global, verb }: Arguments, raw: &[OsString]) -> Result<(
     };
     match verb {
         Verb::Run(arguments) => run::run(&context, *arguments, raw),
+        Verb::Unit(arguments) => unit::run(&arguments),
         Verb::Check(arguments) => check::run(&context, &arguments),
         Verb::Init(arguments) => init::run(&context, &arguments),
         Verb::Schema => schema::run(),
@@ -115,6 +118,7 @@ fn block_on<T>(future: impl Future<Output = T>) -> Result<T, Failure> {
 
 async fn ask(context: &Context, verb: Verb) -> Result<(), Failure> {
     match verb {
+        Verb::Apply(arguments) => apply::run(context, &arguments).await,
         Verb::Status(arguments) => status::run(context, &arguments).await,
         Verb::Ls => ls::run(context).await,
         Verb::Drain(arguments) => drain::run(context, &arguments).await,
@@ -136,7 +140,7 @@ async fn ask(context: &Context, verb: Verb) -> Result<(), Failure> {
         Verb::Doctor(arguments) => doctor::run(context, &arguments).await,
         Verb::Demo(arguments) => crate::demo::run(context, &arguments).await,
         Verb::Run(_) => unreachable!("it makes its own runtime"),
-        Verb::Check(_) | Verb::Init(_) | Verb::Schema => unreachable!("they ask nobody"),
+        Verb::Check(_) | Verb::Init(_) | Verb::Schema | Verb::Unit(_) => unreachable!("they ask nobody"),
     }
 }
 

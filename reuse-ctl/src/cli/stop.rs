@@ -19,6 +19,16 @@ pub(super) async fn run(context: &Context, arguments: &args::Stop) -> Result<(),
     if let Some(name) = apps::dead_one(context.app.as_deref())? {
         return output::finish(context, clear_away(&name).await?);
     }
+    if arguments.leftovers {
+        return output::finish(
+            context,
+            Reply {
+                ok: true,
+                message: Some("nothing was left behind".into()),
+                ..Reply::default()
+            },
+        );
+    }
     let app = apps::connect(context).await?;
     let request = Request::post(
         "/v1/stop",

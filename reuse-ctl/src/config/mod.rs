@@ -4,6 +4,7 @@
 //! is an option of `run` by construction, and is judged by the same code.
 
 mod command;
+mod difference;
 mod file;
 pub(crate) mod handover;
 mod keys;
@@ -20,6 +21,7 @@ mod words;
 
 use std::path::Path;
 
+pub use difference::{Change, Difference, Way, difference};
 pub use place::Place;
 pub use spec::AppSpec;
 

@@ -103,7 +103,9 @@ impl Groups {
     }
 
     /// Keeps it for the next group.
-    pub fn set_spare(&mut self, spare: GroupProgram) {
+    pub fn set_spare(&mut self, mut spare: GroupProgram) {
+        // It may have changed since the spare began to be loaded.
+        spare.set_refuse_when_empty(self.refuse_when_empty);
         self.spare = Some(spare);
     }
 
@@ -193,6 +195,22 @@ impl Groups {
     /// The map can't be written.
     pub fn set_policy(&mut self, policy: Policy) -> Result<(), BpfError> {
         self.app.set_policy(policy)
+    }
+
+    /// What happens to new connections while nobody is published; those that wait already go on waiting.
+    pub fn set_refuse_when_empty(&mut self, refuse: bool) {
+        self.refuse_when_empty = refuse;
+        if let Some(spare) = &mut self.spare {
+            spare.set_refuse_when_empty(refuse);
+        }
+        for group in self.groups.values_mut() {
+            group.set_refuse_when_empty(refuse);
+        }
+    }
+
+    /// See [`AppPrograms::set_client_ttl`].
+    pub fn set_client_ttl(&mut self, seconds: u64) {
+        self.app.set_client_ttl(seconds);
     }
 
     /// See [`AppPrograms::direct`].

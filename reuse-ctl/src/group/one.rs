@@ -79,6 +79,10 @@ impl Group {
         })
     }
 
+    pub(super) fn set_refuse_when_empty(&mut self, refuse: bool) {
+        self.program.set_refuse_when_empty(refuse);
+    }
+
     pub(super) fn addr(&self) -> SocketAddr {
         self.addr
     }

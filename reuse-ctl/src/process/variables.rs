@@ -95,6 +95,11 @@ impl Variables {
         Self::read(self.options.clone(), Path::new("/"))
     }
 
+    /// Whether the files of both had the same content when they were read.
+    pub fn reads_as(&self, other: &Self) -> bool {
+        self.read == other.read
+    }
+
     /// Whether `PORT` is another one for each worker.
     pub fn give_own_ports(&self) -> bool {
         let counts = |increment: &Increment| increment.name == "PORT";

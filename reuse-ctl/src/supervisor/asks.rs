@@ -19,6 +19,7 @@ use crate::{
         types::{ErrorKind, GetRequest, Got, Reply},
     },
     group::Opened,
+    process::variables::VariablesError,
 };
 
 /// How long a request to one worker may take, if its client does not say.
@@ -49,11 +50,13 @@ impl Task {
             },
             Ask::Canary { share, request, reply } => {
                 let renewed = self.renew_variables();
-                match renewed.and_then(|()| self.template.add_version(&request)) {
+                match renewed.and_then(|()| self.template.add_canary(&request, self.core.version())) {
                     Ok(version) => self.request(Command::Canary { share, version }, reply),
                     Err(refusal) => drop(reply.send(*refusal)),
                 }
             }
+            Ask::Spec(reply) => drop(reply.send(self.options().spec.clone())),
+            Ask::Apply { request, reply } => self.apply(request, reply),
             Ask::Get { slot, request, reply } => self.get(slot, &request, reply),
             Ask::Send { slot, message, reply } => drop(reply.send(self.send(slot, &message))),
             Ask::Bus(reply) => drop(reply.send(self.messages.subscribe())),
@@ -61,17 +64,22 @@ impl Task {
     }
 
     fn request(&mut self, command: Command, reply: oneshot::Sender<Reply>) {
-        self.next_request += 1;
-        let id = RequestId(self.next_request);
+        let id = self.next_request_id();
         self.replies.insert(id, reply);
         self.feed(Input::Request { id, command });
     }
 
+    pub(super) fn next_request_id(&mut self) -> RequestId {
+        self.next_request += 1;
+        RequestId(self.next_request)
+    }
+
     /// Whoever asks for new processes wants what is in the env files now.
-    fn renew_variables_for(&mut self, command: &Command) -> Result<(), Box<Reply>> {
+    pub(super) fn renew_variables_for(&mut self, command: &Command) -> Result<(), Box<Reply>> {
         match command {
             Command::Restart { .. } | Command::Reload { .. } => self.renew_variables(),
-            Command::Drain { .. }
+            Command::Adopt { .. }
+            | Command::Drain { .. }
             | Command::Undrain { .. }
             | Command::Scale(_)
             | Command::SetPolicy(_)
@@ -83,14 +91,25 @@ impl Task {
         }
     }
 
+    /// Of all versions that some slot is started from.
+    pub(super) fn reread_variables(&mut self) -> Result<(), VariablesError> {
+        let view = self.core.view();
+        let mut versions: Vec<_> = view.slots.iter().map(|slot| slot.version).collect();
+        versions.push(view.version);
+        self.template.renew_variables(&versions)
+    }
+
     fn renew_variables(&mut self) -> Result<(), Box<Reply>> {
-        self.template
-            .renew_variables()
+        self.reread_variables()
             .map_err(|error| refusal(ErrorKind::Usage, error.to_string(), error.hint()))
     }
 
     pub(super) fn reply(&mut self, id: RequestId, reply: Reply) {
-        if let Some(waiting) = self.replies.remove(&id) {
+        if self.applying.as_ref().is_some_and(|applying| applying.waits_for(id)) {
+            self.on_step(reply);
+        } else if let Some(signal) = self.signalled.remove(&id) {
+            self.on_signal_answered(signal, &reply);
+        } else if let Some(waiting) = self.replies.remove(&id) {
             // The client has gone away; so be it, here and elsewhere.
             drop(waiting.send(reply));
         }

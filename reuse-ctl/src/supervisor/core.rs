@@ -68,6 +68,7 @@
 //!   nothing: a rescue empties it.
 //! - A canary is one more slot, the last, and `scale` waits until it is promoted or aborted: so slots come and go at the end
 //!   only. Each slot knows the version of its next instance; one whose new version fails in a promotion goes back to what it had.
+//! - A version that `apply` brings is all or nothing: at its first failure, the slots that have it go back.
 //! - A `scale` up that fails is undone as a whole: there are as many workers as before.
 //! - Before `Start` and while stopping, every request but `stop` is refused. After `Finish` nothing is said any more, not even
 //!   to a request: whoever carries out `Finish` closes the door.
@@ -98,7 +99,7 @@ pub use self::view::{FaultView, InstanceView, SlotView, View};
 use self::context::{Context, Happened, Ticket};
 use self::jobs::Jobs;
 use self::slot::{Departure, Slot};
-use super::interface::{Config, Effect, Input, Millis, NoteKind, Seated, SlotId, VersionId};
+use super::interface::{Config, Effect, Input, Millis, NoteKind, Rules, Seated, SlotId, VersionId};
 
 /// Everything the controller knows of its workers, and the rules that change it.
 #[derive(Debug)]
@@ -178,10 +179,16 @@ impl Core {
             .min()
     }
 
+    /// What the app's slots run: see [`View::version`].
+    pub fn version(&self) -> VersionId {
+        self.version
+    }
+
     /// What `status` shows.
     pub fn view(&self) -> View {
         View {
             policy: self.policy,
+            version: self.version,
             stopping: matches!(self.mode, Mode::Stopping { .. } | Mode::Finished),
             slots: self.slots.iter().map(Slot::view).collect(),
         }
@@ -226,8 +233,21 @@ impl Core {
             }
             Input::Watched(backlogs) => self.watched(backlogs),
             Input::Checked { instance, outcome } => self.checked(instance, &outcome),
+            Input::Ruled(rules) => self.rule(rules),
             Input::Tick => {}
             Input::Interrupt => self.interrupt(),
+        }
+    }
+
+    fn rule(&mut self, rules: Rules) {
+        let before = self.cx.set_rules(rules);
+        if before.hung.hung_after_ms != rules.hung.hung_after_ms {
+            self.norm = Norm::new(rules.hung.hung_after_ms);
+        }
+        if rules.health.is_none() {
+            for instance in self.slots.iter_mut().filter_map(Slot::active_mut) {
+                instance.no_longer_checked(&mut self.cx);
+            }
         }
     }
 

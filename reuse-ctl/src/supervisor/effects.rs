@@ -107,6 +107,7 @@ impl Task {
         self.messages.add_output(slot, "log:out", &log);
         let live = Live {
             slot,
+            version,
             row,
             cgroup,
             process: Process::Launching,
@@ -136,10 +137,12 @@ impl Task {
         version: VersionId,
         cgroup: &Arc<InstanceCgroup>,
     ) -> Result<(u16, LaunchSpec, Option<NotifySocket>), String> {
-        cgroup.limit(&self.template.limits).map_err(|error| error.to_string())?;
+        cgroup
+            .limit(&self.template.options(version).limits)
+            .map_err(|error| error.to_string())?;
         let spec = self.template.launch_spec(slot, version, cgroup);
         let mut spec = spec.map_err(|error| error.to_string())?;
-        let notify = match self.template.ready {
+        let notify = match self.template.options(version).ready.kind {
             ReadyKind::Notify => Some(self.open_notify(slot, id, cgroup)?),
             ReadyKind::Listener | ReadyKind::Ipc | ReadyKind::Http(_) => None,
         };

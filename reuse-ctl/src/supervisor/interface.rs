@@ -67,6 +67,18 @@ pub struct Config {
     pub health: Option<HealthRules>,
 }
 
+/// The part of [`Config`] that may change while the app runs; each means there what it means here. What is waited for already keeps the
+/// deadline that it was given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "`Config` describes every field")]
+pub struct Rules {
+    pub ready_timeout_ms: u64,
+    pub drain_timeout_ms: u64,
+    pub stop_timeout_ms: u64,
+    pub hung: HungRules,
+    pub health: Option<HealthRules>,
+}
+
 /// What is done about a worker whose queue is not empty while it accepts nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HungRules {
@@ -147,6 +159,8 @@ pub enum Input {
         /// How.
         exit: Exit,
     },
+    /// From now on these rules hold.
+    Ruled(Rules),
     /// Time passed: [`next_deadline`](super::core::Core::next_deadline) is reached.
     Tick,
     /// Ctrl-C or SIGTERM to the controller. The first is `stop`, the second kills.
@@ -230,6 +244,12 @@ pub enum Command {
         /// Old out before new in, slot by slot.
         stop_first: bool,
     },
+    /// Roll this version out to all slots, one after the other, start-first; then it is the app's. At the first that fails, those that have
+    /// it go back.
+    Adopt {
+        /// Which.
+        version: VersionId,
+    },
     /// Change the number of slots.
     Scale(ScaleTarget),
     /// Change the policy.
@@ -259,7 +279,8 @@ pub enum Command {
     },
 }
 
-/// A command that workers are started from. 0 is that of `run`; each canary brings the next.
+/// What workers are started from: a command, and all that is said of its start. 0 is that of `run`; each canary and each `apply` that changes
+/// it brings the next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct VersionId(pub u32);
 

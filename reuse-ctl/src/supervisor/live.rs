@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 
 use super::{
     connections::{Outcome, Ticket},
-    interface::{Exit, InstanceId, SlotId},
+    interface::{Exit, InstanceId, SlotId, VersionId},
     messages::Report,
     ready_notify::{NotifySocket, Said},
     recycle_files::Told,
@@ -56,6 +56,8 @@ pub(super) enum Happening {
 #[derive(Debug)]
 pub(super) struct Live {
     pub(super) slot: SlotId,
+    /// What it was started from.
+    pub(super) version: VersionId,
     /// Row of the load table.
     pub(super) row: u16,
     pub(super) cgroup: Arc<InstanceCgroup>,

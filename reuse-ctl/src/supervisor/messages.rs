@@ -122,13 +122,13 @@ impl Task {
             live.channel.outbox().offer(line) == Offer::Queued
         };
         if !is_asked {
-            live.terminate(self.template.stop_signal);
+            live.terminate(self.template.options(live.version).stop.signal);
         }
     }
 
     /// Whether it is to be asked to end by a message: whether it catches the signal does not matter then.
     pub(super) fn is_asked_by_message(&self, live: &Live) -> bool {
-        self.template.stop_message && live.channel.outbox().is_open()
+        self.template.options(live.version).stop.message && live.channel.outbox().is_open()
     }
 
     /// Who is where, after something may have changed.

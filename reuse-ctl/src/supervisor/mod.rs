@@ -8,6 +8,7 @@
 pub mod core;
 pub mod interface;
 
+mod apply;
 mod asks;
 mod cadence;
 mod connections;
@@ -28,6 +29,7 @@ mod recycle_cron;
 mod recycle_files;
 mod recycle_rules;
 mod request;
+mod service;
 mod setup;
 mod signals;
 mod sockets;

@@ -12,6 +12,7 @@ use tokio::time::{sleep_until, timeout_at};
 use super::{
     connections::{Aim, Outcome},
     interface::{Input, InstanceId},
+    live::Live,
     request,
     task::Task,
 };
@@ -56,7 +57,7 @@ impl Task {
     pub(super) fn judge_after_look(&mut self, id: InstanceId) {
         self.judge(id);
         let Some(live) = self.live.get(&id) else { return };
-        if self.says_itself()
+        if self.says_itself(live)
             && live.announced_ready
             && live.pid().is_some()
             && !live.ready
@@ -68,8 +69,9 @@ impl Task {
     }
 
     /// Whether a worker itself knows and says when it is ready.
-    fn says_itself(&self) -> bool {
-        matches!(self.template.ready, ReadyKind::Ipc | ReadyKind::Notify)
+    fn says_itself(&self, live: &Live) -> bool {
+        let ready = &self.template.options(live.version).ready.kind;
+        matches!(ready, ReadyKind::Ipc | ReadyKind::Notify)
     }
 
     /// It has said that it is ready. Where it listens may not be known yet: the notice of that is still on its way.
@@ -89,7 +91,7 @@ impl Task {
         };
         let served = self.groups.served_by(live.row);
         // Where each has a port of its own, which of them is whose is for the app to know.
-        let ports: &[u16] = if self.template.variables.give_own_ports() {
+        let ports: &[u16] = if self.template.version(live.version).variables.give_own_ports() {
             &[]
         } else {
             &self.template.ports
@@ -121,7 +123,7 @@ impl Task {
         let predecessor = ready().find(|(_, other)| other.slot == live.slot);
         if let Some((_, predecessor)) = predecessor {
             expected.extend(self.groups.served_by(predecessor.row));
-        } else if !self.template.variables.give_own_ports() && !self.says_itself() {
+        } else if !self.template.version(live.version).variables.give_own_ports() && !self.says_itself(live) {
             let common = ready()
                 .map(|(_, other)| self.groups.served_by(other.row))
                 .reduce(|a, b| &a & &b);
@@ -137,7 +139,7 @@ impl Task {
         if let Some(addr) = unproved.copied() {
             return self.prove(id, addr);
         }
-        match &self.template.ready {
+        match &self.template.options(live.version).ready.kind {
             ReadyKind::Ipc | ReadyKind::Notify if !live.announced_ready => return,
             ReadyKind::Http(path) if !live.announced_ready => {
                 let path = path.clone();
@@ -155,7 +157,7 @@ impl Task {
         if self.groups.served_by(live.row).is_empty() || !self.missing(id).is_empty() {
             return None;
         }
-        let what = match &self.template.ready {
+        let what = match &self.template.options(live.version).ready.kind {
             ReadyKind::Listener => return None,
             ReadyKind::Ipc => "has not said \"ready\" over its channel (process.send('ready'))".to_owned(),
             ReadyKind::Notify => "has not said READY=1 to its NOTIFY_SOCKET".to_owned(),

@@ -270,7 +270,7 @@ impl Task {
         if !self.core.would_take(&command) {
             return self.recycle.rules.not_now();
         }
-        if let Err(error) = self.template.renew_variables() {
+        if let Err(error) = self.reread_variables() {
             return self.recycling_failed(&format!("{error}; {}", error.hint()));
         }
         let note = Note {
@@ -280,8 +280,7 @@ impl Task {
             message: wish.to_string(),
         };
         self.note(note);
-        self.next_request += 1;
-        let id = RequestId(self.next_request);
+        let id = self.next_request_id();
         self.recycle.asked = Some(id);
         self.feed(Input::Request { id, command });
     }

@@ -4,7 +4,7 @@ use std::{
     fs::{File, Permissions},
     net::SocketAddr,
     os::unix::fs::PermissionsExt as _,
-    path::{Path, PathBuf},
+    path::Path,
     time::Duration,
 };
 
@@ -19,12 +19,13 @@ use super::{
     console::Console,
     core::Core,
     diagnosis,
-    interface::Config,
+    interface::{Config, Rules},
     leftovers, recycle,
     recycle_files::{Files, WatchError},
+    service::Service,
     signals::Signals,
     task::{Task, Upkeep},
-    template::{CommandLine, Template, inherited},
+    template::{Template, Version},
 };
 use crate::{
     api::{Handle, server},
@@ -38,7 +39,6 @@ use crate::{
         identity::{self, Identity},
         paths::{AppLock, AppPaths},
         priority,
-        variables::Variables,
     },
 };
 
@@ -96,6 +96,12 @@ async fn run_app(options: RunOptions) -> Result<(), Failure> {
         health: options.health.clone(),
         recycle: options.recycle.clone(),
         files,
+        service: Service::from_environment().map_err(|error| {
+            Failure::failed(
+                format!("NOTIFY_SOCKET: {error}"),
+                "unset it if there is no service manager",
+            )
+        })?,
     };
     let (mut task, happened) = Task::new(core, template, groups, diag, console, ends.events, upkeep);
     let finished = task.run(ends.asks, notices, happened, signals).await;
@@ -142,12 +148,8 @@ struct Prepared {
 
 fn prepare(options: &RunOptions, console: &Console) -> Result<Prepared, Failure> {
     doctor::required().map_err(|check| Failure::failed(format!("{}: {}", check.name, check.detail), check.remedy))?;
-    let folder = std::env::current_dir()
-        .map_err(|error| Failure::failed(format!("the working folder: {error}"), "cd to one that exists"))?;
-    let cwd = working_folder(options, &folder)?;
-    let variables = variables(options, &folder)?;
-    let command = CommandLine::resolve(options.command.clone(), cwd.clone())
-        .map_err(|error| Failure::failed(error.to_string(), error.hint()))?;
+    let version = Version::resolve(options.clone())?;
+    let cwd = version.command.cwd().to_owned();
     let identity =
         Identity::resolve(options.user.as_deref()).map_err(|error| Failure::failed(error.to_string(), error.hint()))?;
     if identity.runs_as_root() {
@@ -189,15 +191,8 @@ fn prepare(options: &RunOptions, console: &Console) -> Result<Prepared, Failure>
         identity,
         ports: options.ports.clone(),
         listen: options.listen.clone(),
-        ready: options.ready.kind.clone(),
-        limits: options.limits,
-        variables,
-        stop_signal: options.stop.signal,
-        stop_message: options.stop.message,
-        drain_timeout_ms: milliseconds(options.stop.drain_timeout),
-        ready_timeout: options.ready.timeout,
         paths,
-        versions: vec![command],
+        versions: vec![version],
         verbosity: options.verbosity,
     };
     Ok(Prepared {
@@ -212,22 +207,8 @@ fn prepare(options: &RunOptions, console: &Console) -> Result<Prepared, Failure>
     })
 }
 
-fn working_folder(options: &RunOptions, folder: &Path) -> Result<PathBuf, Failure> {
-    let Some(cwd) = &options.cwd else {
-        return Ok(folder.to_owned());
-    };
-    let cwd = folder.join(cwd);
-    if cwd.is_dir() {
-        return Ok(cwd);
-    }
-    Err(Failure::usage(
-        format!("--cwd: there is no folder {}", cwd.display()),
-        "give the folder that the command is to run in",
-    ))
-}
-
 /// Where workers write is not watched: a reload would write there, too.
-fn watched_files(options: &RunOptions, cwd: &Path, paths: &AppPaths) -> Result<Option<Files>, Failure> {
+pub(super) fn watched_files(options: &RunOptions, cwd: &Path, paths: &AppPaths) -> Result<Option<Files>, Failure> {
     let Some(watch) = &options.recycle.watch else {
         return Ok(None);
     };
@@ -237,15 +218,6 @@ fn watched_files(options: &RunOptions, cwd: &Path, paths: &AppPaths) -> Result<O
         Err(error @ WatchError::Root { .. }) => Err(Failure::usage(error.to_string(), error.hint())),
         Err(error) => Err(Failure::failed(error.to_string(), error.hint())),
     }
-}
-
-/// Those of the first workers are made as a trial: what is wrong with them is to be said before anything is started.
-fn variables(options: &RunOptions, folder: &Path) -> Result<Variables, Failure> {
-    let tried = Variables::read(options.environment.clone(), folder).and_then(|variables| {
-        (0..options.workers).try_for_each(|slot| variables.of(&options.name, slot, inherited).map(drop))?;
-        Ok(variables)
-    });
-    tried.map_err(|error| Failure::usage(error.to_string(), error.hint()))
 }
 
 /// Workers open their notify socket by its path: whatever the umask, they can pass through the folders, if not list them.
@@ -354,16 +326,28 @@ fn service_ports(options: &RunOptions) -> Vec<u16> {
 
 fn machine_config(options: &RunOptions) -> Config {
     let ms = milliseconds;
+    let rules = rules(options);
     Config {
         workers: options.workers,
-        ready_timeout_ms: ms(options.ready.timeout),
-        drain_timeout_ms: ms(options.stop.drain_timeout),
-        stop_timeout_ms: ms(options.stop.timeout),
+        ready_timeout_ms: rules.ready_timeout_ms,
+        drain_timeout_ms: rules.drain_timeout_ms,
+        stop_timeout_ms: rules.stop_timeout_ms,
         backoff_min_ms: ms(BACKOFF.0),
         backoff_max_ms: ms(BACKOFF.1),
         crash_limit: CRASH_LIMIT,
         stable_ms: ms(STABLE),
         seed: fastrand::u64(..),
+        hung: rules.hung,
+        health: rules.health,
+    }
+}
+
+/// What the machine is told at the start, and again by `apply`.
+pub(super) fn rules(options: &RunOptions) -> Rules {
+    Rules {
+        ready_timeout_ms: milliseconds(options.ready.timeout),
+        drain_timeout_ms: milliseconds(options.stop.drain_timeout),
+        stop_timeout_ms: milliseconds(options.stop.timeout),
         hung: options.hung,
         health: options.health.as_ref().map(|health| health.rules),
     }

@@ -78,7 +78,7 @@ impl Task {
         let waiting = self.something_waits();
         self.sockets.next_look = Instant::now() + if waiting { LOOK_EVERY } else { IDLE_LOOK_EVERY };
         self.wake_watch_if_missed();
-        if let Err(error) = self.groups.tend(self.template.ready_timeout) {
+        if let Err(error) = self.groups.tend(self.options().ready.timeout) {
             self.console.warn(&error.to_string());
         }
         self.load_spare();
@@ -264,7 +264,8 @@ impl Task {
                 handshakes: 0,
                 // Nobody asks of others, and it has to be read from a file.
                 catches_stop_signal: is_ending
-                    && (self.is_asked_by_message(live) || usage::catches_signal(pid, self.template.stop_signal)),
+                    && (self.is_asked_by_message(live)
+                        || usage::catches_signal(pid, self.template.options(live.version).stop.signal)),
             };
             if is_ending && load.connections == 0 && load.queue == 0 {
                 // Asked for only when nothing else is in the way: the kernel walks all of its connections for it.

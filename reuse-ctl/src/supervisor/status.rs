@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 use super::{
     core::SlotView,
     interface::{Millis, SlotId},
+    setup,
     task::Task,
 };
 use crate::{
@@ -70,7 +71,7 @@ impl Task {
             policy: view.policy.name().into(),
             pid: std::process::id(),
             uptime_s: now.0 / 1000,
-            drain_timeout_ms: Some(self.template.drain_timeout_ms),
+            drain_timeout_ms: Some(setup::rules(self.options()).drain_timeout_ms),
             fallbacks: groups.iter().map(|group| group.verdicts.fallback).sum(),
             groups,
             unsteered,

@@ -14,6 +14,7 @@ use tokio::{
 };
 
 use super::{
+    apply::Applying,
     connections::Connections,
     console::Console,
     core::{Core, View},
@@ -25,7 +26,8 @@ use super::{
     messages::Messages,
     recycle::Recycle,
     recycle_files::Files,
-    signals::{Asked, Signals},
+    service::Service,
+    signals::{Asked, Signalled, Signals},
     sockets::Sockets,
     status::UsageMeter,
     template::Template,
@@ -65,6 +67,10 @@ pub(super) struct Task {
     pub(super) events: broadcast::Sender<Event>,
     pub(super) replies: HashMap<RequestId, oneshot::Sender<Reply>>,
     pub(super) next_request: u64,
+    /// Requests that are nobody's but a signal's.
+    pub(super) signalled: HashMap<RequestId, Signalled>,
+    pub(super) applying: Option<Applying>,
+    pub(super) service: Service,
     /// Inputs that carrying out an effect has led to.
     pub(super) inputs: VecDeque<Input>,
     /// What goes on beside the task and uses what belongs to the app by name.
@@ -84,6 +90,7 @@ pub(super) struct Upkeep {
     pub(super) recycle: RecycleOptions,
     /// What `--watch` watches.
     pub(super) files: Option<Files>,
+    pub(super) service: Service,
 }
 
 /// The app is over.
@@ -129,6 +136,9 @@ impl Task {
             events,
             replies: HashMap::new(),
             next_request: 0,
+            signalled: HashMap::new(),
+            applying: None,
+            service: upkeep.service,
             inputs: VecDeque::new(),
             beside: JoinSet::new(),
             started: now,
@@ -192,10 +202,16 @@ impl Task {
         let deadline = self.core.next_deadline();
         let deadline = deadline.map(|deadline| self.started + Duration::from_millis(deadline.0));
         let check = self.health.as_ref().and_then(Health::due);
-        [deadline, check, self.watch.due(), self.recycle.due()]
-            .into_iter()
-            .flatten()
-            .fold(self.sockets.next_look, Instant::min)
+        [
+            deadline,
+            check,
+            self.watch.due(),
+            self.recycle.due(),
+            self.service.due(),
+        ]
+        .into_iter()
+        .flatten()
+        .fold(self.sockets.next_look, Instant::min)
     }
 
     fn on_time(&mut self) {
@@ -207,6 +223,7 @@ impl Task {
         if self.core.next_deadline().is_some_and(|deadline| deadline <= self.now()) {
             self.feed(Input::Tick);
         }
+        self.service.watch(Instant::now());
         if is_due(self.health.as_ref().and_then(Health::due)) {
             self.check_health();
         }
@@ -221,6 +238,11 @@ impl Task {
     /// Tells the machine, and carries out what it says and what follows from that.
     pub(super) fn feed(&mut self, input: Input) {
         self.inputs.push_back(input);
+        self.work_off();
+    }
+
+    /// The same, for what is queued already.
+    pub(super) fn work_off(&mut self) {
         let mut may_change_workers = false;
         while let Some(input) = self.inputs.pop_front() {
             tracing::debug!(?input);
@@ -241,15 +263,12 @@ impl Task {
             self.watch.set_fault(view.slots.iter().any(|slot| slot.fault.is_some()));
             self.seat(&view);
             self.announce(&view);
+            self.service.tell(&view);
         }
     }
 
-    fn on_signal(&mut self, asked: Asked) {
-        match asked {
-            Asked::ToStop if self.core.view().stopping => {}
-            Asked::ToStop | Asked::ByHand => self.feed(Input::Interrupt),
-        }
-    }
+    /// Rotates all logs now.
+    pub(super) fn rotate_logs(&mut self) {}
 
     /// Sends an event to whoever listens.
     pub(super) fn tell(&self, mut event: Event) {

@@ -54,6 +54,7 @@ impl Core {
             Command::Undrain { slot } => self.judge_undrain(slot),
             Command::Restart { slot, .. } => self.judge_restart(slot),
             Command::Reload { .. } => self.judge_reload(),
+            Command::Adopt { .. } => self.judge_adopt(),
             Command::Scale(target) => self.judge_scale(target),
             Command::SetPolicy(policy) if policy == self.policy => {
                 Ok(AlreadyDone(format!("the policy is {} already", policy.name())))
@@ -122,10 +123,7 @@ impl Core {
     fn judge_scale(&self, target: ScaleTarget) -> Result<Verdict, Refusal> {
         self.judge_no_wide_job()?;
         if let Some(canary) = self.canary() {
-            return Err(words::failed(
-                format!("worker {} is a canary: promote or abort the canary first", canary.id()),
-                "`reuse-ctl promote` rolls it to all workers, `reuse-ctl abort` removes it",
-            ));
+            return Err(words::canary_first(canary.id()));
         }
         let workers = self.workers();
         match self.workers_after(target) {
@@ -169,6 +167,7 @@ impl Core {
             }
             Command::Restart { slot, stop_first } => self.begin_restart(ticket, slot, Order::from_flag(stop_first)),
             Command::Reload { stop_first } => self.begin_reload(ticket, Order::from_flag(stop_first)),
+            Command::Adopt { version } => self.begin_adoption(ticket, version),
             Command::Scale(target) => self.scale(ticket, target),
             Command::SetPolicy(policy) => {
                 self.policy = policy;

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use super::backoff::Jitter;
 use crate::supervisor::interface::{
-    Config, Done, Effect, InstanceId, Millis, Note, NoteKind, Refusal, RequestId, SlotId, VersionId,
+    Config, Done, Effect, InstanceId, Millis, Note, NoteKind, Refusal, RequestId, Rules, SlotId, VersionId,
 };
 
 /// The right to answer one request. It can't be copied and [`Context::answer`] consumes it: no request is answered twice.
@@ -59,6 +59,26 @@ impl Context {
 
     pub(super) fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// Gives the configuration before.
+    pub(super) fn set_rules(&mut self, rules: Rules) -> Config {
+        let Rules {
+            ready_timeout_ms,
+            drain_timeout_ms,
+            stop_timeout_ms,
+            hung,
+            health,
+        } = rules;
+        let config = Config {
+            ready_timeout_ms,
+            drain_timeout_ms,
+            stop_timeout_ms,
+            hung,
+            health,
+            ..self.config.clone()
+        };
+        std::mem::replace(&mut self.config, config)
     }
 
     pub(super) fn now(&self) -> Millis {

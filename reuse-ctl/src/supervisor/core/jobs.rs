@@ -1,5 +1,6 @@
 //! Requests that take a while: they listen to what happens to instances and slots until they can be answered.
 
+mod adopt;
 mod canary;
 mod replace;
 mod scale;
@@ -8,6 +9,7 @@ use super::Core;
 use super::context::{Happened, Ticket};
 use super::words;
 use crate::supervisor::interface::SlotId;
+use adopt::Adoption;
 use canary::{Abortion, Promotion};
 use replace::{Reload, Restart};
 use scale::{ScaleDown, ScaleUp, Undoing};
@@ -24,6 +26,7 @@ pub(super) struct Jobs {
 #[derive(Debug)]
 enum Wide {
     Reload(Reload),
+    Adoption(Adoption),
     ScaleUp(ScaleUp),
     ScaleDown(ScaleDown),
     Undoing(Undoing),
@@ -36,6 +39,7 @@ impl Core {
         self.continue_restarts(happened);
         self.jobs.wide = match self.jobs.wide.take() {
             Some(Wide::Reload(reload)) => self.continue_reload(reload.hear(happened)).map(Wide::Reload),
+            Some(Wide::Adoption(adoption)) => self.continue_adoption(adoption.hear(happened)),
             Some(Wide::ScaleUp(scale)) => self.continue_scale_up(scale, happened),
             Some(Wide::ScaleDown(scale)) => self.continue_scale_down(scale.hear(happened)).map(Wide::ScaleDown),
             Some(Wide::Undoing(undoing)) => undoing.hear(happened).map(Wide::Undoing),
@@ -90,6 +94,7 @@ impl Wide {
     fn name(&self) -> &'static str {
         match self {
             Self::Reload(_) => "a reload",
+            Self::Adoption(_) => "an apply",
             Self::ScaleUp(scale) => scale.name(),
             Self::ScaleDown(_) => "a scale",
             Self::Undoing(undoing) => undoing.name(),
@@ -100,7 +105,7 @@ impl Wide {
 
     fn replaces_all(&self) -> bool {
         match self {
-            Self::Reload(_) | Self::Promotion(_) | Self::Abortion(_) => true,
+            Self::Reload(_) | Self::Adoption(_) | Self::Promotion(_) | Self::Abortion(_) => true,
             Self::ScaleUp(_) | Self::ScaleDown(_) | Self::Undoing(_) => false,
         }
     }
@@ -108,6 +113,7 @@ impl Wide {
     fn into_ticket(self) -> Option<Ticket> {
         match self {
             Self::Reload(reload) => Some(reload.into_ticket()),
+            Self::Adoption(adoption) => Some(adoption.into_ticket()),
             Self::ScaleUp(scale) => Some(scale.into_ticket()),
             Self::ScaleDown(scale) => Some(scale.into_ticket()),
             Self::Undoing(_) => None,

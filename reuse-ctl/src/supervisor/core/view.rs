@@ -11,6 +11,8 @@ use crate::supervisor::interface::{InstanceId, Millis, SlotId, VersionId};
 pub struct View {
     /// How workers are chosen.
     pub policy: Policy,
+    /// What the app's slots run: not a canary's, nor one that is still on its way to all of them.
+    pub version: VersionId,
     /// Whether everything is being ended, or has ended.
     pub stopping: bool,
     /// In slot order.
@@ -46,6 +48,8 @@ pub struct SlotView {
     pub version: VersionId,
     /// Whether it is a canary's.
     pub canary: bool,
+    /// Whether the slot goes: a person can't name it any more.
+    pub leaving: bool,
     /// The current one, the incoming one, the outgoing ones.
     pub instances: Vec<InstanceView>,
 }

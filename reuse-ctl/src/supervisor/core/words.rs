@@ -175,6 +175,13 @@ pub(super) fn too_many_workers(workers: u16) -> Refusal {
     )
 }
 
+pub(super) fn canary_first(canary: SlotId) -> Refusal {
+    failed(
+        format!("worker {canary} is a canary: promote or abort the canary first"),
+        "`reuse-ctl promote` rolls it to all workers, `reuse-ctl abort` removes it",
+    )
+}
+
 pub(super) fn being_removed(slot: SlotId) -> Refusal {
     failed(
         format!("worker {slot} is being removed"),

@@ -67,6 +67,22 @@ impl Instance {
         }
     }
 
+    /// There are no health checks any more: what the last ones said is forgotten.
+    pub(in crate::supervisor::core) fn no_longer_checked(&mut self, cx: &mut Context) {
+        if self.vigil().is_some_and(|vigil| vigil.has(FaultKind::Unhealthy)) {
+            let id = self.id;
+            let fault = self
+                .vigil_mut()
+                .and_then(|vigil| vigil.recover(FaultKind::Unhealthy, id, cx));
+            let published = if fault.is_some_and(|fault| fault.is_withdrawn()) {
+                ": it is published again"
+            } else {
+                ""
+            };
+            self.note(NoteKind::Recovered, &format!("is not checked any more{published}"), cx);
+        }
+    }
+
     /// See [`Fault::set_withdrawn`]. `stays` says why it is not withdrawn, if so.
     pub(in crate::supervisor::core) fn set_withdrawn(&mut self, withdrawn: bool, stays: &str, cx: &mut Context) {
         let stranded = self.watch.queue() != Some(0);

@@ -53,17 +53,23 @@ impl Core {
                 "`reuse-ctl promote` rolls it to all workers, `reuse-ctl abort` removes it",
             ));
         }
-        if self.slots.iter().any(|slot| slot.version() != self.version) {
-            return Err(words::failed(
-                "some workers still run the version of an earlier canary",
-                "`reuse-ctl abort` brings them back",
-            ));
-        }
+        self.judge_one_version()?;
         if self.workers() >= MAX_WORKERS {
             return Err(words::too_many_workers(self.workers()));
         }
         self.judge_further([Some(share)])?;
         Ok(Verdict::Accepted)
+    }
+
+    /// A promotion or an apply that failed, and could not be taken back, leaves several.
+    pub(super) fn judge_one_version(&self) -> Result<(), Refusal> {
+        if self.slots.iter().all(|slot| slot.version() == self.version) {
+            return Ok(());
+        }
+        Err(words::failed(
+            "some workers run another version than the others",
+            "`reuse-ctl abort` brings them back",
+        ))
     }
 
     pub(in crate::supervisor::core) fn begin_canary(&mut self, ticket: Ticket, share: Share, version: VersionId) {

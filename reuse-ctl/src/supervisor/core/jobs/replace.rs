@@ -1,4 +1,4 @@
-//! `restart` and `reload`, and what `promote` and `abort` share with them: one instance takes another's place.
+//! `restart` and `reload`, and what `apply`, `promote` and `abort` share with them: one instance takes another's place.
 
 use std::collections::VecDeque;
 
@@ -218,6 +218,15 @@ impl Rollout {
     pub(super) fn slots_done(&self) -> Vec<SlotId> {
         let done = self.begun.iter().filter(|replacement| replacement.has_started());
         done.map(|replacement| replacement.slot).collect()
+    }
+
+    /// Those that were to be changed and were not.
+    pub(super) fn slots_not_done(&self) -> Vec<SlotId> {
+        let begun = self.begun.iter().filter(|replacement| !replacement.has_started());
+        begun
+            .map(|replacement| replacement.slot)
+            .chain(self.todo.iter().copied())
+            .collect()
     }
 
     /// "…; reloaded 1 of 4: 0; the others run the old version untouched".

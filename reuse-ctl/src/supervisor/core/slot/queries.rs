@@ -147,6 +147,7 @@ impl Slot {
             share: self.share,
             version: self.version,
             canary: self.is_canary,
+            leaving: self.is_leaving(),
             instances: self.instances().map(InstanceView::of).collect(),
         }
     }

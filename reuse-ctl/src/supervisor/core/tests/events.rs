@@ -5,7 +5,7 @@ use reuse_common::{Policy, Share};
 
 use super::world::config;
 use crate::supervisor::interface::{
-    Backlog, Command, Config, Exit, HealthRules, HungRules, Load, ScaleTarget, SlotId, VersionId,
+    Backlog, Command, Config, Exit, HealthRules, HungRules, Load, Rules, ScaleTarget, SlotId, VersionId,
 };
 
 /// One thing that happens. Instances are picked among those that were ever spawned, the dead ones included.
@@ -30,6 +30,7 @@ pub(super) enum Event {
     Checked(usize, bool),
     Interrupt,
     Start,
+    Ruled(Rules),
 }
 
 pub(super) fn slot() -> impl Strategy<Value = SlotId> {
@@ -71,6 +72,7 @@ pub(super) fn command() -> impl Strategy<Value = Command> {
         1 => policy.prop_map(Command::SetPolicy),
         1 => (slot(), proptest::option::of(share())).prop_map(|(slot, share)| Command::Weigh { slot, share }),
         2 => (share(), 1..9_u32).prop_map(|(share, version)| Command::Canary { share, version: VersionId(version) }),
+        2 => (1..9_u32).prop_map(|version| Command::Adopt { version: VersionId(version) }),
         2 => Just(Command::Promote),
         2 => Just(Command::Abort),
     ]
@@ -131,6 +133,7 @@ pub(super) fn event() -> impl Strategy<Value = Event> {
         20 => fate(),
         8 => command().prop_map(Event::Ask),
         6 => trouble(),
+        1 => rules().prop_map(Event::Ruled),
         1 => Just(Event::Start),
     ]
 }
@@ -155,6 +158,16 @@ pub(super) fn hung_rules() -> impl Strategy<Value = HungRules> {
             at_most_percent,
         },
     )
+}
+
+fn rules() -> impl Strategy<Value = Rules> {
+    any_config().prop_map(|config| Rules {
+        ready_timeout_ms: config.ready_timeout_ms,
+        drain_timeout_ms: config.drain_timeout_ms,
+        stop_timeout_ms: config.stop_timeout_ms,
+        hung: config.hung,
+        health: config.health,
+    })
 }
 
 /// From sensible to all zeros.

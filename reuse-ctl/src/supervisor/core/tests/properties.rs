@@ -79,6 +79,7 @@ impl World {
                 instance: self.picked(*which),
                 outcome: if *passed { Ok(()) } else { Err("no".into()) },
             }),
+            Event::Ruled(rules) => self.send(Input::Ruled(*rules)),
             Event::Interrupt => self.send(Input::Interrupt),
             Event::Start => self.send(Input::Start),
         }

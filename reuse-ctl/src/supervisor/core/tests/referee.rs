@@ -53,6 +53,7 @@ impl Referee {
                 self.alive.remove(instance);
                 self.nudged.remove(instance);
             }
+            Input::Ruled(rules) => self.at_most_percent = rules.hung.at_most_percent,
             Input::Ready { instance } => self.set_ready(*instance, true),
             Input::Unready { instance, .. } => self.set_ready(*instance, false),
             _ => {}

@@ -1,0 +1,367 @@
+//! `apply -f FILE`: makes the apps of a file run as it says, and touches nothing that does so already.
+//!
+//! Every app is asked first what it would take. If one of them can't be changed as it runs, nothing is, in any app.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::apps::{self, App};
+use super::failure::Detail;
+use super::progress::{Request, changing_line, watch};
+use super::{Context, Failure, args, output};
+use crate::api::types::{ErrorKind, OptionChange, Reply, SpecRequest, Status};
+use crate::config::{self, NamedSpec, handover};
+use crate::process::paths::KnownApp;
+
+pub(super) async fn run(context: &Context, arguments: &args::Apply) -> Result<(), Failure> {
+    let wanted = wanted(context, arguments)?;
+    let running: Vec<_> = apps::list()?.into_iter().filter(|app| app.alive).collect();
+    let not_in_file = not_in_file(&running, &wanted.all);
+    let mut plans = Vec::new();
+    for NamedSpec { name, spec } in wanted.apps {
+        plans.push(match running.iter().find(|app| app.name == name) {
+            Some(entry) => Plan::Change(ask(entry, spec).await?),
+            None => {
+                super::require_root("apply")?;
+                refuse_leftovers(&name)?;
+                Plan::Start(NamedSpec { name, spec })
+            }
+        });
+    }
+    let mut outcomes = Vec::new();
+    let mut worst: Option<Failure> = None;
+    for plan in plans {
+        let (outcome, failure) = if arguments.dry_run {
+            (plan.foretell(), None)
+        } else {
+            plan.carry_out(context).await
+        };
+        if !context.json {
+            output::print(&format!("{}\n", outcome.line()))?;
+        }
+        outcomes.push(outcome);
+        if let Some(failure) = failure
+            && worst
+                .as_ref()
+                .is_none_or(|worst| worst.kind.exit_code() < failure.kind.exit_code())
+        {
+            worst = Some(failure);
+        }
+    }
+    let report = Report {
+        dry_run: arguments.dry_run,
+        apps: outcomes,
+        not_in_file,
+    };
+    match worst {
+        Some(failure) => Err(failed(report, failure)),
+        None => show(context, &report, &arguments.file.display().to_string()),
+    }
+}
+
+/// What is to run.
+struct Wanted {
+    apps: Vec<NamedSpec>,
+    /// The names of all apps of the file.
+    all: Vec<String>,
+}
+
+/// All apps of the file, or the one that `--app` names.
+fn wanted(context: &Context, arguments: &args::Apply) -> Result<Wanted, Failure> {
+    let mut apps = config::load(&arguments.file, arguments.env.as_deref())?;
+    let all: Vec<String> = apps.iter().map(|app| app.name.clone()).collect();
+    if let Some(wanted) = &context.app {
+        apps.retain(|app| app.name == *wanted);
+        if apps.is_empty() {
+            let error = format!("{} has no app {wanted:?}", arguments.file.display());
+            return Err(Failure::usage(error, format!("it has {}", all.join(", "))));
+        }
+    }
+    Ok(Wanted { apps, all })
+}
+
+fn not_in_file(running: &[KnownApp], all: &[String]) -> Vec<String> {
+    let others = running.iter().filter(|app| !all.contains(&app.name));
+    others.map(|app| app.name.clone()).collect()
+}
+
+fn refuse_leftovers(name: &str) -> Result<(), Failure> {
+    match apps::dead_one(Some(name))? {
+        Some(name) => Err(Failure::failed(
+            format!("the controller of {name} was killed, and has left something behind"),
+            format!("`sudo reuse-ctl stop --app {name}` ends it; then `apply` again"),
+        )),
+        None => Ok(()),
+    }
+}
+
+/// What it would take, said by the app itself.
+async fn ask(entry: &KnownApp, spec: config::AppSpec) -> Result<Change, Failure> {
+    let app = apps::connect_to(entry.clone()).await?;
+    let request = Request::put("/v1/spec", SpecRequest { spec, dry_run: true });
+    let reply = request.send(&app).await?;
+    if !reply.ok {
+        let mut failure = Failure::from(reply);
+        failure.error = format!("{}: {}", entry.name, failure.error);
+        return Err(failure);
+    }
+    Ok(Change {
+        app,
+        foretold: reply,
+        spec: request.body.spec,
+    })
+}
+
+enum Plan {
+    Start(NamedSpec),
+    Change(Change),
+}
+
+struct Change {
+    app: App,
+    foretold: Reply,
+    spec: config::AppSpec,
+}
+
+impl Plan {
+    fn foretell(self) -> Outcome {
+        match self {
+            Self::Start(app) => Outcome::new(app.name, Became::Started, "would be started"),
+            Self::Change(change) => {
+                let became = change.became();
+                let message = change.foretold.message.unwrap_or_default();
+                Outcome {
+                    changes: change.foretold.changes,
+                    ..Outcome::new(change.app.entry.name, became, message)
+                }
+            }
+        }
+    }
+
+    async fn carry_out(self, context: &Context) -> (Outcome, Option<Failure>) {
+        match self {
+            Self::Start(app) => match handover::start_in_background(&app.spec, 0).await {
+                Ok(started) => {
+                    let line = started.to_line();
+                    let message = line.strip_prefix(&format!("{} runs: ", app.name)).unwrap_or(&line);
+                    (
+                        Outcome {
+                            pid: Some(started.pid),
+                            ..Outcome::new(app.name, Became::Started, format!("started {message}"))
+                        },
+                        None,
+                    )
+                }
+                Err(failure) => {
+                    let outcome = Outcome::failed(app.name, Became::NotStarted, &failure, Vec::new());
+                    (outcome, Some(failure))
+                }
+            },
+            Self::Change(change) if change.became() == Became::Unchanged => (Self::Change(change).foretell(), None),
+            Self::Change(change) => change.carry_out(context).await,
+        }
+    }
+}
+
+impl Change {
+    fn became(&self) -> Became {
+        if self.foretold.changes.is_empty() {
+            Became::Unchanged
+        } else {
+            Became::Changed
+        }
+    }
+
+    async fn carry_out(self, context: &Context) -> (Outcome, Option<Failure>) {
+        let Self { app, spec, .. } = self;
+        let name = app.entry.name.clone();
+        let request = Request::put("/v1/spec", SpecRequest { spec, dry_run: false });
+        let line = |status: &Status, _: Duration| changing_line(status);
+        match watch(context, &app, line, request.send(&app), interrupted).await {
+            Ok(reply) if reply.ok => (
+                Outcome {
+                    changes: reply.changes,
+                    ..Outcome::new(name, Became::Changed, reply.message.unwrap_or_default())
+                },
+                None,
+            ),
+            Ok(mut reply) => {
+                let changes = std::mem::take(&mut reply.changes);
+                let failure = Failure::from(reply);
+                (
+                    Outcome::failed(name, Became::NotChanged, &failure, changes),
+                    Some(failure),
+                )
+            }
+            Err(failure) => (
+                Outcome::failed(name, Became::NotChanged, &failure, Vec::new()),
+                Some(failure),
+            ),
+        }
+    }
+}
+
+fn interrupted() -> Failure {
+    Failure::failed(
+        "no longer waiting; what has been begun goes on without us",
+        "`reuse-ctl status --watch` shows how far it is; `apply` again says what is left",
+    )
+}
+
+/// What `--json` prints.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Report {
+    /// Nothing was done; this is what would be.
+    pub dry_run: bool,
+    /// In the order of the file.
+    pub apps: Vec<Outcome>,
+    /// Apps that run and were left alone, because the file does not name them.
+    pub not_in_file: Vec<String>,
+}
+
+/// What became of one app.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Outcome {
+    /// Its name.
+    pub app: String,
+    /// In one word.
+    pub became: Became,
+    /// In one line.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub message: String,
+    /// Its controller, if it was started.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pid: Option<u32>,
+    /// Option by option.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub changes: Vec<OptionChange>,
+    /// Why not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// What to do about that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+}
+
+/// What became of an app, or (`--dry-run`) would.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[expect(missing_docs, reason = "they say it")]
+pub enum Became {
+    Started,
+    Changed,
+    Unchanged,
+    NotStarted,
+    /// Or not wholly: `changes` says what was.
+    NotChanged,
+}
+
+impl Outcome {
+    fn new(app: String, became: Became, message: impl Into<String>) -> Self {
+        Self {
+            app,
+            became,
+            message: message.into(),
+            pid: None,
+            changes: Vec::new(),
+            error: None,
+            hint: None,
+        }
+    }
+
+    fn failed(app: String, became: Became, failure: &Failure, changes: Vec<OptionChange>) -> Self {
+        Self {
+            changes,
+            error: Some(failure.error.clone()),
+            hint: Some(failure.hint.clone()),
+            ..Self::new(app, became, "")
+        }
+    }
+
+    fn line(&self) -> String {
+        match &self.error {
+            Some(error) => format!("{}: failed: {error}", self.app),
+            None => format!("{}: {}", self.app, self.message),
+        }
+    }
+}
+
+fn show(context: &Context, report: &Report, file: &str) -> Result<(), Failure> {
+    if context.json {
+        return output::print_json(&output::Okay::new(report));
+    }
+    for name in &report.not_in_file {
+        output::print(&format!("{name}: left alone: it is not in {file}\n"))?;
+    }
+    if report.apps.iter().all(|app| app.became == Became::Unchanged) {
+        output::print("nothing to do\n")?;
+    }
+    Ok(())
+}
+
+/// The failure of the one app that failed, or one that names them all.
+fn failed(report: Report, worst: Failure) -> Failure {
+    let failed = report.apps.iter().filter(|app| app.error.is_some());
+    let names: Vec<&str> = failed.map(|app| app.app.as_str()).collect();
+    let mut failure = match names.as_slice() {
+        [one] => Failure {
+            error: format!("{one}: {}", worst.error),
+            ..worst
+        },
+        several => {
+            let error = format!(
+                "{} of {} apps failed: {}",
+                several.len(),
+                report.apps.len(),
+                names.join(", ")
+            );
+            let mut failure = Failure::failed(error, "what is above tells why");
+            failure.kind = worst.kind;
+            failure
+        }
+    };
+    debug_assert_ne!(failure.kind, ErrorKind::NotFound, "they were looked up before");
+    failure.detail = Some(Box::new(Detail::Applied(report)));
+    failure
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn outcome(name: &str, became: Became) -> Outcome {
+        Outcome::new(name.into(), became, "unchanged")
+    }
+
+    #[test]
+    fn what_runs_beside_the_file_is_named() {
+        let app = |name: &str| KnownApp {
+            name: name.into(),
+            pid: Some(1),
+            alive: true,
+        };
+        let running = [app("api"), app("blog")];
+        assert_eq!(not_in_file(&running, &["api".into(), "web".into()]), ["blog"]);
+    }
+
+    #[test]
+    fn one_failure_speaks_for_itself_and_several_are_counted() {
+        let failure = Failure::timeout("it is late", "wait");
+        let bad = |name: &str| Outcome::failed(name.into(), Became::NotChanged, &failure, Vec::new());
+        let report = |apps| Report {
+            dry_run: false,
+            apps,
+            not_in_file: Vec::new(),
+        };
+        let one = failed(
+            report(vec![bad("web"), outcome("api", Became::Unchanged)]),
+            failure.clone(),
+        );
+        assert_eq!((one.error.as_str(), one.kind), ("web: it is late", ErrorKind::Timeout));
+        insta::assert_snapshot!(one.to_json(), @r#"{"ok":false,"error":"web: it is late","hint":"wait","kind":"timeout","dry_run":false,"apps":[{"app":"web","became":"not_changed","error":"it is late","hint":"wait"},{"app":"api","became":"unchanged","message":"unchanged"}],"not_in_file":[]}"#);
+        let both = failed(report(vec![bad("web"), bad("api")]), failure.clone());
+        assert_eq!(both.error, "2 of 2 apps failed: web, api");
+        assert_eq!(both.kind, ErrorKind::Timeout);
+    }
+}

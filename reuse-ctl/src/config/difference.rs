@@ -1,0 +1,378 @@
+//! What it takes to make a running app what it is to be.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use humantime::format_duration;
+use reuse_common::Policy;
+use serde::{Deserialize, Serialize};
+
+use crate::options::{
+    EnvironmentOptions, HealthCheck, HealthOptions, LimitOptions, LogOptions, ReadyKind, ReadyOptions, RecycleOptions,
+    RunOptions, StickyOptions, StopOptions, WhenEmpty,
+};
+use crate::supervisor::interface::{HealthRules, HungRules};
+
+/// How an option that has changed comes into force.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Way {
+    /// At once; no worker is touched.
+    Live,
+    /// Every worker is replaced, one after the other, start-first.
+    Reload,
+    /// At once, for new connections.
+    Policy,
+    /// Workers are added or removed.
+    Scale,
+    /// Not while the app runs: it belongs to what is made before the first worker.
+    NewStart,
+}
+
+/// An option that is to be different.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// As on the command line, without the hyphens; `command` and `environment` for what has no option of its own.
+    pub option: &'static str,
+    /// What it is and what it is to be, for a person; absent where that is secret, or long.
+    pub values: Option<(String, String)>,
+    /// How it comes into force.
+    pub way: Way,
+}
+
+impl fmt::Display for Change {
+    /// `drain-timeout 30s → 10s`, `command`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.values {
+            Some((from, to)) => write!(f, "{} {from} → {to}", self.option),
+            None => f.write_str(self.option),
+        }
+    }
+}
+
+const ENV_FILE: &str = "env-file";
+
+/// All that differs, in the order of [`RunOptions`].
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Difference {
+    /// Empty: nothing does.
+    pub changes: Vec<Change>,
+}
+
+impl Difference {
+    /// Those that come into force in this way.
+    pub fn by(&self, way: Way) -> impl Iterator<Item = &Change> {
+        self.changes.iter().filter(move |change| change.way == way)
+    }
+
+    /// Whether there is one that comes into force in this way.
+    pub fn has(&self, way: Way) -> bool {
+        self.by(way).next().is_some()
+    }
+
+    /// The files of variables have another content than before, whatever the options say.
+    pub fn add_content_of_env_files(&mut self) {
+        if !self.changes.iter().any(|change| change.option == ENV_FILE) {
+            self.add(ENV_FILE, Way::Reload, true);
+        }
+    }
+
+    fn add(&mut self, option: &'static str, way: Way, differs: bool) {
+        if differs {
+            self.changes.push(Change {
+                option,
+                values: None,
+                way,
+            });
+        }
+    }
+
+    fn add_shown<T: PartialEq + ?Sized>(
+        &mut self,
+        option: &'static str,
+        way: Way,
+        old: &T,
+        new: &T,
+        show: impl Fn(&T) -> String,
+    ) {
+        if old != new {
+            self.changes.push(Change {
+                option,
+                values: Some((show(old), show(new))),
+                way,
+            });
+        }
+    }
+
+    fn add_time(&mut self, option: &'static str, old: Duration, new: Duration) {
+        self.add_shown(option, Way::Live, &old, &new, time);
+    }
+}
+
+/// What differs between an app as it runs and as it is to be. Of both, the working folder and the variables of `--env-file` must be resolved
+/// in the same way.
+///
+/// Every field of every part is named, so that a new option does not compile until somebody has said here what a change of it takes.
+pub fn difference(old: &RunOptions, new: &RunOptions) -> Difference {
+    let RunOptions {
+        name,
+        workers,
+        policy,
+        ports,
+        listen,
+        when_empty,
+        user,
+        ready,
+        stop,
+        hung,
+        health,
+        recycle,
+        limits,
+        logs,
+        environment,
+        control_group,
+        sticky,
+        // How this controller was started, not what the app is.
+        verbosity: _,
+        detached: _,
+        cwd,
+        command,
+        // What the options come from.
+        spec: _,
+    } = old;
+    let mut found = Difference::default();
+    found.add_shown("name", Way::NewStart, name, &new.name, String::clone);
+    found.add_shown("workers", Way::Scale, workers, &new.workers, u16::to_string);
+    found.add_shown("policy", Way::Policy, policy, &new.policy, policy_name);
+    found.add_shown("port", Way::NewStart, ports, &new.ports, |ports| list(ports));
+    found.add_shown("listen", Way::NewStart, listen, &new.listen, |listen| list(listen));
+    found.add_shown("when-empty", Way::Live, when_empty, &new.when_empty, when_empty_name);
+    found.add_shown("user", Way::NewStart, user, &new.user, optional);
+    add_ready(&mut found, ready, &new.ready);
+    add_stop(&mut found, stop, &new.stop);
+    add_hung(&mut found, hung, &new.hung);
+    add_health(&mut found, health.as_ref(), new.health.as_ref());
+    add_recycle(&mut found, recycle, &new.recycle);
+    add_limits(&mut found, limits, &new.limits);
+    add_logs(&mut found, logs, &new.logs);
+    add_environment(&mut found, environment, &new.environment);
+    found.add_shown(
+        "control-group",
+        Way::NewStart,
+        control_group,
+        &new.control_group,
+        optional,
+    );
+    add_sticky(&mut found, sticky, &new.sticky);
+    found.add_shown("cwd", Way::Reload, cwd, &new.cwd, folder);
+    found.add("command", Way::Reload, *command != new.command);
+    found
+}
+
+/// The kind belongs to a version: what tells that a worker is ready is part of how it is made.
+fn add_ready(found: &mut Difference, old: &ReadyOptions, new: &ReadyOptions) {
+    let ReadyOptions { kind, timeout } = old;
+    found.add_shown("ready", Way::Reload, kind, &new.kind, ready_name);
+    found.add_time("ready-timeout", *timeout, new.timeout);
+}
+
+fn add_stop(found: &mut Difference, old: &StopOptions, new: &StopOptions) {
+    let StopOptions {
+        drain_timeout,
+        signal,
+        message,
+        timeout,
+    } = old;
+    found.add_time("drain-timeout", *drain_timeout, new.drain_timeout);
+    found.add_shown("stop-signal", Way::Live, signal, &new.signal, ToString::to_string);
+    found.add_shown("stop-message", Way::Live, message, &new.message, |on| yes_no(*on));
+    found.add_time("stop-timeout", *timeout, new.timeout);
+}
+
+fn add_hung(found: &mut Difference, old: &HungRules, new: &HungRules) {
+    let HungRules {
+        hung_after_ms,
+        rescue_after_ms,
+        replace_after_ms,
+        at_most_percent,
+    } = old;
+    let ms = |ms: &u64| time(&Duration::from_millis(*ms));
+    let live = Way::Live;
+    found.add_shown("hung-after", live, hung_after_ms, &new.hung_after_ms, ms);
+    found.add_shown("rescue-after", live, rescue_after_ms, &new.rescue_after_ms, ms);
+    found.add_shown(
+        "replace-hung-after",
+        live,
+        replace_after_ms,
+        &new.replace_after_ms,
+        |after| after.as_ref().map_or_else(never, ms),
+    );
+    found.add_shown("max-hung", live, at_most_percent, &new.at_most_percent, u8::to_string);
+}
+
+fn add_health(found: &mut Difference, old: Option<&HealthOptions>, new: Option<&HealthOptions>) {
+    let live = Way::Live;
+    let check = |health: &Option<&HealthOptions>| health.map_or_else(never, |health| check_name(&health.check));
+    let check_differs = old.map(|health| &health.check) != new.map(|health| &health.check);
+    if check_differs {
+        found.changes.push(Change {
+            option: "health",
+            values: Some((check(&old), check(&new))),
+            way: live,
+        });
+    }
+    let (Some(old), Some(new)) = (old, new) else { return };
+    let HealthOptions {
+        check: _,
+        interval,
+        timeout,
+        rules: HealthRules { fails, passes },
+    } = old;
+    found.add_time("health-interval", *interval, new.interval);
+    found.add_time("health-timeout", *timeout, new.timeout);
+    found.add_shown("health-fails", live, fails, &new.rules.fails, u32::to_string);
+    found.add_shown("health-passes", live, passes, &new.rules.passes, u32::to_string);
+}
+
+fn add_recycle(found: &mut Difference, old: &RecycleOptions, new: &RecycleOptions) {
+    let RecycleOptions {
+        max_memory_bytes,
+        max_age,
+        max_connections,
+        cron,
+        watch,
+    } = old;
+    let live = Way::Live;
+    found.add_shown("max-memory", live, max_memory_bytes, &new.max_memory_bytes, bytes);
+    found.add_shown("max-age", live, max_age, &new.max_age, |age| {
+        age.as_ref().map_or_else(never, time)
+    });
+    found.add_shown("max-connections", live, max_connections, &new.max_connections, number);
+    found.add_shown("cron", live, cron, &new.cron, |cron| {
+        cron.as_ref().map_or_else(never, |cron| format!("{cron:?}"))
+    });
+    found.add("watch", live, *watch != new.watch);
+}
+
+/// They are set before a worker's first instruction.
+fn add_limits(found: &mut Difference, old: &LimitOptions, new: &LimitOptions) {
+    let LimitOptions {
+        memory_bytes,
+        cpu_percent,
+    } = old;
+    found.add_shown("memory-limit", Way::Reload, memory_bytes, &new.memory_bytes, bytes);
+    found.add_shown("cpu-limit", Way::Reload, cpu_percent, &new.cpu_percent, |percent| {
+        percent.map_or_else(never, |percent| format!("{}.{:02}", percent / 100, percent % 100))
+    });
+}
+
+fn add_logs(found: &mut Difference, old: &LogOptions, new: &LogOptions) {
+    let LogOptions {
+        target,
+        max_bytes,
+        keep,
+    } = old;
+    found.add("log", Way::NewStart, *target != new.target);
+    found.add_shown("log-size", Way::Live, max_bytes, &new.max_bytes, u64::to_string);
+    found.add_shown("log-keep", Way::Live, keep, &new.keep, u16::to_string);
+}
+
+/// Values are secrets: not even their number is told.
+fn add_environment(found: &mut Difference, old: &EnvironmentOptions, new: &EnvironmentOptions) {
+    let EnvironmentOptions {
+        files,
+        variables,
+        increment,
+        port_step,
+        pm2_names,
+    } = old;
+    let reload = Way::Reload;
+    found.add(ENV_FILE, reload, *files != new.files);
+    found.add("environment", reload, *variables != new.variables);
+    found.add("increment-var", reload, *increment != new.increment);
+    found.add_shown("port-step", reload, port_step, &new.port_step, u16::to_string);
+    found.add_shown("pm2-compat", reload, pm2_names, &new.pm2_names, |on| yes_no(*on));
+}
+
+fn add_sticky(found: &mut Difference, old: &StickyOptions, new: &StickyOptions) {
+    let StickyOptions {
+        prefix4,
+        prefix6,
+        ttl,
+        capacity,
+    } = old;
+    let new_start = Way::NewStart;
+    found.add_shown("sticky-prefix4", new_start, prefix4, &new.prefix4, u8::to_string);
+    found.add_shown("sticky-prefix6", new_start, prefix6, &new.prefix6, u8::to_string);
+    found.add_time("sticky-ttl", *ttl, new.ttl);
+    found.add_shown("sticky-capacity", new_start, capacity, &new.capacity, u32::to_string);
+}
+
+fn policy_name(policy: &Policy) -> String {
+    policy.name().to_owned()
+}
+
+fn when_empty_name(when_empty: &WhenEmpty) -> String {
+    match when_empty {
+        WhenEmpty::Park => "park".into(),
+        WhenEmpty::Refuse => "refuse".into(),
+    }
+}
+
+fn ready_name(kind: &ReadyKind) -> String {
+    match kind {
+        ReadyKind::Listener => "listener".into(),
+        ReadyKind::Ipc => "ipc".into(),
+        ReadyKind::Notify => "notify".into(),
+        ReadyKind::Http(path) => format!("http:{path}"),
+    }
+}
+
+fn check_name(check: &HealthCheck) -> String {
+    match check {
+        HealthCheck::Tcp => "tcp".into(),
+        HealthCheck::Http(path) => path.clone(),
+    }
+}
+
+fn list<T: ToString>(values: &[T]) -> String {
+    match values {
+        [] => "none".into(),
+        values => values.iter().map(ToString::to_string).collect::<Vec<_>>().join(","),
+    }
+}
+
+fn folder(folder: &Option<PathBuf>) -> String {
+    folder
+        .as_ref()
+        .map_or_else(|| "none".into(), |folder| folder.display().to_string())
+}
+
+fn optional(text: &Option<String>) -> String {
+    text.clone().unwrap_or_else(|| "none".into())
+}
+
+fn number(number: &Option<u64>) -> String {
+    number.map_or_else(never, |number| number.to_string())
+}
+
+fn bytes(bytes: &Option<u64>) -> String {
+    number(bytes)
+}
+
+fn time(time: &Duration) -> String {
+    format_duration(*time).to_string()
+}
+
+fn never() -> String {
+    "none".into()
+}
+
+fn yes_no(on: bool) -> String {
+    if on { "yes" } else { "no" }.into()
+}
+
+#[cfg(test)]
+#[path = "difference_tests.rs"]
+mod tests;

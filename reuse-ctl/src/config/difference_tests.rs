@@ -1,0 +1,133 @@
+use std::ffi::OsString;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::config::AppSpec;
+
+fn options(arguments: &str) -> RunOptions {
+    // An underscore stands for a space within an argument.
+    let arguments = arguments
+        .split_whitespace()
+        .map(|word| OsString::from(word.replace('_', " ")));
+    let spec = AppSpec {
+        arguments: arguments.chain(["--".into(), "server".into()]).collect(),
+        variables: Vec::new(),
+    };
+    spec.resolve().unwrap_or_else(|failure| panic!("{spec:?}: {failure:?}"))
+}
+
+/// An option, a value that is not its default, and what a change to it takes.
+const OPTIONS: &[(&str, &str, Way)] = &[
+    ("name", "--name other", Way::NewStart),
+    ("workers", "--workers 3", Way::Scale),
+    ("policy", "--policy hash", Way::Policy),
+    ("port", "--port 81", Way::NewStart),
+    ("listen", "--listen 127.0.0.1:81", Way::NewStart),
+    ("when-empty", "--when-empty refuse", Way::Live),
+    ("user", "--user www", Way::NewStart),
+    ("ready", "--ready ipc", Way::Reload),
+    ("ready-timeout", "--ready-timeout 1s", Way::Live),
+    ("drain-timeout", "--drain-timeout 1s", Way::Live),
+    ("stop-signal", "--stop-signal INT", Way::Live),
+    ("stop-message", "--stop-message", Way::Live),
+    ("stop-timeout", "--stop-timeout 1s", Way::Live),
+    ("hung-after", "--hung-after 1s", Way::Live),
+    ("rescue-after", "--rescue-after 1s", Way::Live),
+    ("replace-hung-after", "--replace-hung-after 1s", Way::Live),
+    ("max-hung", "--max-hung 10", Way::Live),
+    ("health", "--health /up", Way::Live),
+    ("max-memory", "--max-memory 300M", Way::Live),
+    ("max-age", "--max-age 1h", Way::Live),
+    ("max-connections", "--max-connections 9", Way::Live),
+    ("cron", "--cron 0_3_*_*_*", Way::Live),
+    ("watch", "--watch src", Way::Live),
+    ("memory-limit", "--memory-limit 1G", Way::Reload),
+    ("cpu-limit", "--cpu-limit 0.5", Way::Reload),
+    ("log", "--log journald", Way::NewStart),
+    ("log-size", "--log-size 1M", Way::Live),
+    ("log-keep", "--log-keep 7", Way::Live),
+    ("env-file", "--env-file app.env", Way::Reload),
+    ("increment-var", "--increment-var N=1", Way::Reload),
+    ("port-step", "--port-step 1", Way::Reload),
+    ("control-group", "--control-group ops", Way::NewStart),
+    ("sticky-prefix4", "--sticky-prefix4 24", Way::NewStart),
+    ("sticky-prefix6", "--sticky-prefix6 56", Way::NewStart),
+    ("sticky-ttl", "--sticky-ttl 1s", Way::Live),
+    ("sticky-capacity", "--sticky-capacity 9", Way::NewStart),
+    ("cwd", "--cwd /srv", Way::Reload),
+];
+
+#[test]
+fn every_option_is_found_and_classified() {
+    for &(option, argument, way) in OPTIONS {
+        let found = difference(&options(""), &options(argument)).changes;
+        let found: Vec<_> = found.iter().map(|change| (change.option, change.way)).collect();
+        assert_eq!(found, [(option, way)], "{argument}");
+    }
+}
+
+#[test]
+fn what_has_no_option_of_its_own() {
+    let old = options("");
+    let mut new = old.clone();
+    new.command.push("--fast".into());
+    new.environment.variables.push(("TOKEN".into(), "hunter2".into()));
+    let found = difference(&old, &new);
+    let shown: Vec<_> = found.changes.iter().map(ToString::to_string).collect();
+    assert_eq!(shown, ["environment", "command"], "and no value is told");
+    assert!(found.by(Way::Reload).count() == 2 && !found.has(Way::Live));
+    let compat = difference(&old, &options("--pm2-compat")).changes;
+    let compat: Vec<_> = compat.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        compat,
+        [
+            "stop-signal SIGTERM → SIGINT",
+            "stop-timeout 10s → 1s 600ms",
+            "pm2-compat no → yes"
+        ]
+    );
+}
+
+#[test]
+fn the_parts_of_a_health_check() {
+    let old = options("--health tcp");
+    for (argument, shown) in [
+        ("--health /up", "health tcp → /up"),
+        ("--health tcp --health-interval 5s", "health-interval 2s → 5s"),
+        ("--health tcp --health-timeout 5s", "health-timeout 1s → 5s"),
+        ("--health tcp --health-fails 5", "health-fails 3 → 5"),
+        ("--health tcp --health-passes 5", "health-passes 2 → 5"),
+        ("", "health tcp → none"),
+    ] {
+        let found = difference(&old, &options(argument)).changes;
+        let found: Vec<_> = found.iter().map(ToString::to_string).collect();
+        assert_eq!(found, [shown]);
+    }
+}
+
+#[test]
+fn how_a_controller_was_started_is_no_difference() {
+    let mut new = options("-vv");
+    new.detached = true;
+    new.spec.arguments.push("x".into());
+    assert_eq!(difference(&options(""), &new), Difference::default());
+}
+
+proptest! {
+    /// Exactly the options that were changed are found, whatever else was, and both ways round.
+    #[test]
+    fn exactly_what_was_changed(picked in proptest::collection::vec(any::<bool>(), OPTIONS.len())) {
+        let picked: Vec<_> = OPTIONS.iter().zip(picked).filter_map(|(option, picked)| picked.then_some(option)).collect();
+        let arguments: Vec<_> = picked.iter().map(|(_, argument, _)| *argument).collect();
+        let (old, new) = (options(""), options(&arguments.join(" ")));
+        prop_assert_eq!(difference(&new, &new), Difference::default());
+        for found in [difference(&old, &new), difference(&new, &old)] {
+            let mut found: Vec<_> = found.changes.iter().map(|change| (change.option, change.way)).collect();
+            let mut expected: Vec<_> = picked.iter().map(|(option, _, way)| (*option, *way)).collect();
+            found.sort_unstable();
+            expected.sort_unstable();
+            prop_assert_eq!(found, expected);
+        }
+    }
+}

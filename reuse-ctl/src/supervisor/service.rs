@@ -1,0 +1,206 @@
+//! What the controller tells the service manager that started it, if one did (sd_notify): a datagram of `NAME=value` lines to the socket
+//! that `NOTIFY_SOCKET` names.
+//!
+//! Everything is said from the supervisor's own task: when that is stuck, `WATCHDOG=1` stays out, and the manager notices.
+
+use std::{
+    ffi::OsStr,
+    io,
+    os::{
+        linux::net::SocketAddrExt as _,
+        unix::{
+            ffi::OsStrExt as _,
+            net::{SocketAddr, UnixDatagram},
+        },
+    },
+    time::{Duration, Instant},
+};
+
+use super::core::View;
+use crate::api::types::WorkerState;
+
+/// The service manager, as far as there is one.
+#[derive(Debug, Default)]
+pub(super) struct Service {
+    manager: Option<Manager>,
+    watchdog: Option<Watchdog>,
+    stage: Stage,
+    /// The last STATUS.
+    status: String,
+}
+
+#[derive(Debug)]
+struct Manager {
+    socket: UnixDatagram,
+    address: SocketAddr,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Watchdog {
+    /// Half of what the manager allows.
+    every: Duration,
+    due: Instant,
+}
+
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    #[default]
+    Starting,
+    Ready,
+    /// By SIGHUP.
+    Reloading,
+    Stopping,
+}
+
+impl Service {
+    /// From what the manager has put into the environment.
+    ///
+    /// # Errors
+    /// There is a manager, and no way to reach it.
+    pub(super) fn from_environment() -> io::Result<Self> {
+        let text = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+        let Some(path) = text("NOTIFY_SOCKET") else {
+            return Ok(Self::default());
+        };
+        let number = |name| text(name).and_then(|value| value.to_str()?.parse::<u64>().ok());
+        let pid = number("WATCHDOG_PID");
+        let every = number("WATCHDOG_USEC").and_then(|allowed| watchdog_interval(allowed, pid, std::process::id()));
+        let socket = UnixDatagram::unbound()?;
+        // A manager that does not read must not stop the controller.
+        socket.set_nonblocking(true)?;
+        let address = address_of(&path)?;
+        Ok(Self {
+            manager: Some(Manager { socket, address }),
+            watchdog: every.map(|every| Watchdog {
+                every,
+                due: Instant::now(),
+            }),
+            ..Self::default()
+        })
+    }
+
+    /// When the next `WATCHDOG=1` is due.
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.watchdog.as_ref().map(|watchdog| watchdog.due)
+    }
+
+    /// Says that the task lives, if it is time.
+    pub(super) fn watch(&mut self, now: Instant) {
+        if let Some(watchdog) = self.watchdog.as_mut().filter(|watchdog| watchdog.due <= now) {
+            watchdog.due = now + watchdog.every;
+            self.send("WATCHDOG=1");
+        }
+    }
+
+    /// Says what has changed.
+    pub(super) fn tell(&mut self, view: &View) {
+        if self.manager.is_none() {
+            return;
+        }
+        let mut lines = Vec::new();
+        if view.stopping && self.stage != Stage::Stopping {
+            self.stage = Stage::Stopping;
+            lines.push("STOPPING=1".to_owned());
+        } else if self.stage == Stage::Starting && is_up(view) {
+            self.stage = Stage::Ready;
+            lines.push("READY=1".into());
+        }
+        let status = status(view);
+        if status != self.status {
+            lines.push(format!("STATUS={status}"));
+            self.status = status;
+        }
+        if !lines.is_empty() {
+            self.send(&lines.join("\n"));
+        }
+    }
+
+    /// A reload by signal begins. Until it is over, nothing else of the kind is told.
+    pub(super) fn reloading(&mut self) {
+        if self.stage == Stage::Ready {
+            self.stage = Stage::Reloading;
+            self.send(&format!("RELOADING=1\nMONOTONIC_USEC={}", monotonic_us()));
+        }
+    }
+
+    /// It is over, well or not: the app serves as before.
+    pub(super) fn reloaded(&mut self) {
+        if self.stage == Stage::Reloading {
+            self.stage = Stage::Ready;
+            self.send("READY=1");
+        }
+    }
+
+    fn send(&self, text: &str) {
+        let Some(Manager { socket, address }) = &self.manager else {
+            return;
+        };
+        match socket.send_to_addr(text.as_bytes(), address) {
+            Ok(_) => {}
+            Err(error) => tracing::warn!("NOTIFY_SOCKET: {error}"),
+        }
+    }
+}
+
+/// A path, or the name of an abstract socket behind `@`.
+fn address_of(path: &OsStr) -> io::Result<SocketAddr> {
+    match path.as_bytes() {
+        [b'@', name @ ..] => SocketAddr::from_abstract_name(name),
+        _ => SocketAddr::from_pathname(path),
+    }
+}
+
+/// Absent: the watchdog is not for us.
+fn watchdog_interval(allowed_us: u64, pid: Option<u64>, own: u32) -> Option<Duration> {
+    let is_ours = pid.is_none_or(|pid| pid == u64::from(own));
+    (is_ours && allowed_us > 1).then(|| Duration::from_micros(allowed_us / 2))
+}
+
+fn is_up(view: &View) -> bool {
+    !view.slots.is_empty() && view.slots.iter().all(|slot| slot.state == WorkerState::Active)
+}
+
+/// `4/4 active, sticky`.
+fn status(view: &View) -> String {
+    let active = view.slots.iter().filter(|slot| slot.state == WorkerState::Active);
+    let stopping = if view.stopping { ", stopping" } else { "" };
+    format!(
+        "{}/{} active, {}{stopping}",
+        active.count(),
+        view.slots.len(),
+        view.policy.name()
+    )
+}
+
+/// The kernel's monotonic clock, which the manager compares with its own.
+fn monotonic_us() -> u64 {
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the clock exists on every Linux, and `now` is a timespec that outlives the call.
+    let result = unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut now) };
+    debug_assert_eq!(result, 0, "the monotonic clock is there");
+    let seconds = u64::try_from(now.tv_sec).unwrap_or_default();
+    let nanoseconds = u64::try_from(now.tv_nsec).unwrap_or_default();
+    seconds * 1_000_000 + nanoseconds / 1_000
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_watchdog_is_fed_twice_in_its_time_if_it_is_ours() {
+        let half = Some(Duration::from_millis(500));
+        assert_eq!(watchdog_interval(1_000_000, None, 7), half);
+        assert_eq!(watchdog_interval(1_000_000, Some(7), 7), half);
+        assert_eq!(watchdog_interval(1_000_000, Some(8), 7), None);
+        assert_eq!(watchdog_interval(0, None, 7), None);
+    }
+
+    #[test]
+    fn both_kinds_of_names_are_understood() {
+        let by_path = address_of(OsStr::new("/run/x")).expect("a path");
+        assert_eq!(by_path.as_pathname(), Some(std::path::Path::new("/run/x")));
+        let abstract_one = address_of(OsStr::new("@x")).expect("a name");
+        assert_eq!(abstract_one.as_abstract_name(), Some(&b"x"[..]));
+    }
+}
