@@ -62,11 +62,29 @@ pub struct LaunchSpec {
     /// The folder of the instance's cgroup.
     pub cgroup: PathBuf,
     /// Where standard output and standard error go.
-    pub log: PathBuf,
+    pub output: Output,
     /// Who it runs as.
     pub identity: Identity,
     /// The listeners it inherits, from descriptor 3 up.
     pub listen: Vec<SocketAddr>,
+}
+
+/// Where a worker's output goes: to nothing that ends with the controller.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Output {
+    /// Each of the two is appended to a file.
+    Files {
+        /// Standard output.
+        out: PathBuf,
+        /// Standard error.
+        err: PathBuf,
+    },
+    /// To journald.
+    Journal {
+        /// Under this name.
+        identifier: String,
+    },
 }
 
 /// What the shim does, in this order.
@@ -77,7 +95,7 @@ pub enum Step {
     Specification,
     /// A process group of its own, default signals.
     Signals,
-    /// Opening the log.
+    /// Opening the logs, or connecting to the journal.
     Log,
     /// Becoming the workers' user.
     User,
@@ -402,7 +420,10 @@ pub(super) mod tests {
             cwd: "/".into(),
             path_prefix: Vec::new(),
             cgroup: "/none".into(),
-            log: "/none".into(),
+            output: Output::Files {
+                out: "/none".into(),
+                err: "/none".into(),
+            },
             identity: Identity {
                 uid: 65534,
                 gid: 65534,

@@ -10,7 +10,10 @@ use super::{
 use crate::{
     api::types::{Event, Reply},
     group::{Choosable, GroupError},
-    process::logs,
+    process::{
+        launch::Output,
+        logs::{self, Stream},
+    },
 };
 
 impl Task {
@@ -95,15 +98,24 @@ impl Task {
             error.to_string()
         })?;
         let spec = self.template.launch_spec(slot, version, &cgroup);
-        let log = spec.log.clone();
-        self.console.follow(slot, log.clone());
+        let (log, err_log) = (
+            self.template.paths.log_file(slot),
+            self.template.paths.err_log_file(slot),
+        );
+        let (log_start, err_log_start) = (logs::len(&log), logs::len(&err_log));
+        if let Output::Files { .. } = spec.output {
+            self.logs.keep(slot, Stream::Out, log.clone(), log_start);
+            self.logs.keep(slot, Stream::Err, err_log.clone(), err_log_start);
+        }
         let live = Live {
             slot,
             row,
             cgroup: Arc::new(cgroup),
             process: Process::Launching,
-            log_start: logs::len(&log),
+            log_start,
             log,
+            err_log_start,
+            err_log,
             binds: Vec::new(),
             accepted: Vec::new(),
             problem: None,

@@ -19,6 +19,7 @@ mod happenings;
 mod health;
 pub mod leftovers;
 mod live;
+mod logs;
 mod readiness;
 mod request;
 mod setup;

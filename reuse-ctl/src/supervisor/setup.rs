@@ -1,6 +1,11 @@
 //! `run`: makes what an app needs before its first worker, and takes it away again whatever happens in between.
 
-use std::{fs::File, net::SocketAddr, time::Duration};
+use std::{
+    fs::{self, File},
+    io,
+    net::SocketAddr,
+    time::Duration,
+};
 
 use nix::{
     sys::stat::Mode,
@@ -15,6 +20,7 @@ use super::{
     diagnosis,
     interface::Config,
     leftovers,
+    logs::Logs,
     signals::Signals,
     task::{Task, Upkeep},
     template::{CommandLine, Template},
@@ -25,10 +31,12 @@ use crate::{
     cli::Failure,
     doctor,
     group::{GroupError, Groups, GroupsOptions, Guard, diag::Diag},
-    options::{RunOptions, WhenEmpty},
+    options::{LogTarget, RunOptions, WhenEmpty},
     process::{
         cgroup::AppCgroup,
         identity::{self, Identity},
+        journal,
+        logs::Limits,
         paths::{AppLock, AppPaths},
     },
 };
@@ -77,9 +85,15 @@ async fn run_app(options: RunOptions) -> Result<(), Failure> {
         drop(closing.await);
     }));
     let core = Core::new(machine_config(&options), options.policy);
+    let limits = Limits {
+        max_bytes: options.logs.max_bytes,
+        keep: options.logs.keep,
+    };
     let upkeep = Upkeep {
         hung_after_ms: options.hung.hung_after_ms,
         health: options.health.clone(),
+        logs: Logs::start(limits, console.worker_lines())
+            .map_err(|error| Failure::failed(format!("socketpair: {error}"), "see `ulimit -n`"))?,
     };
     let (mut task, happened) = Task::new(core, template, groups, diag, console, ends.events, upkeep);
     let finished = task.run(ends.asks, notices, happened, signals).await;
@@ -136,10 +150,19 @@ fn prepare(options: &RunOptions, console: &Console) -> Result<Prepared, Failure>
     }
     let mode_and_group = control_access(options)?;
     let paths = AppPaths::new(&options.name).map_err(|error| Failure::usage(error.to_string(), error.hint()))?;
+    if options.logs.target == LogTarget::Journald {
+        journal::check().map_err(|error| {
+            Failure::failed(
+                format!("--log journald: connect to {}: {error}", journal::SOCKET),
+                "systemd-journald does not run here: leave the option out, and output goes to files",
+            )
+        })?;
+    }
     leftovers::refuse(&options.name)?;
     let lock = paths
         .lock()
         .map_err(|error| Failure::failed(error.to_string(), error.hint()))?;
+    note_target(&paths, options.logs.target)?;
     let mut traces = Traces {
         cgroup: None,
         lock: Some(lock),
@@ -166,6 +189,7 @@ fn prepare(options: &RunOptions, console: &Console) -> Result<Prepared, Failure>
         drain_timeout_ms: milliseconds(options.stop.drain_timeout),
         ready_timeout: options.ready.timeout,
         paths,
+        logs: options.logs,
         versions: vec![command],
         verbosity: options.verbosity,
     };
@@ -201,6 +225,24 @@ impl Drop for Traces {
     }
 }
 
+/// Leaves a note for `logs`, which may be asked when the app has ended.
+fn note_target(paths: &AppPaths, target: LogTarget) -> Result<(), Failure> {
+    let note = paths.journal_note();
+    let noted = match target {
+        LogTarget::Journald => fs::create_dir_all(paths.log_dir()).and_then(|()| fs::write(&note, "")),
+        LogTarget::File => match fs::remove_file(&note) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        },
+    };
+    noted.map_err(|error| {
+        Failure::failed(
+            format!("{}: {error}", note.display()),
+            "see whether /var/log is writable",
+        )
+    })
+}
+
 fn control_access(options: &RunOptions) -> Result<(Mode, Uid, Gid), Failure> {
     let owner = identity::owner();
     let uid = Uid::from_raw(owner.uid);
@@ -222,7 +264,7 @@ fn guard_ports(ports: &[u16], cgroup: &File, uid: u32, diag: &mut Diag) -> Resul
     ports.iter().map(guard).collect()
 }
 
-fn address_taken(addr: SocketAddr, error: &std::io::Error, uid: u32, diag: &mut Diag) -> Failure {
+fn address_taken(addr: SocketAddr, error: &io::Error, uid: u32, diag: &mut Diag) -> Failure {
     let listeners = diag.listeners_on(addr.port()).unwrap_or_default();
     match diagnosis::taken_by(addr, &listeners, &[], uid) {
         Some(who) => Failure::failed(who, "end it, or serve on another port"),
@@ -321,7 +363,7 @@ fn start_logging(verbosity: u8) {
     drop(
         tracing_subscriber::fmt()
             .with_env_filter(filter)
-            .with_writer(std::io::stderr)
+            .with_writer(io::stderr)
             .try_init(),
     );
 }

@@ -22,6 +22,7 @@ use super::{
     health::Health,
     interface::{Input, InstanceId, Millis, RequestId},
     live::{Happening, Live},
+    logs::Logs,
     signals::{Asked, Signals},
     sockets::Sockets,
     status::UsageMeter,
@@ -50,6 +51,8 @@ pub(super) struct Task {
     pub(super) watch: Watch,
     pub(super) health: Option<Health>,
     pub(super) sockets: Sockets,
+    /// Before the console, on which it shows the last lines when both end.
+    pub(super) logs: Logs,
     pub(super) console: Console,
     pub(super) meter: Arc<Mutex<UsageMeter>>,
     pub(super) happenings: mpsc::Sender<Happening>,
@@ -75,6 +78,7 @@ pub(super) struct Upkeep {
     pub(super) hung_after_ms: u64,
     /// Absent: no checks.
     pub(super) health: Option<HealthOptions>,
+    pub(super) logs: Logs,
 }
 
 /// The app is over.
@@ -108,6 +112,7 @@ impl Task {
             watch: Watch::new(upkeep.hung_after_ms),
             health: upkeep.health.map(Health::new),
             sockets: Sockets::new(now),
+            logs: upkeep.logs,
             console,
             meter: Arc::default(),
             happenings,

@@ -10,11 +10,13 @@ use super::{
 };
 use crate::{
     api::types::{CanaryRequest, ErrorKind, Reply},
+    options::{LogOptions, LogTarget},
     process::{
         cgroup::{AppCgroup, InstanceCgroup},
         command::{self, CommandError, Search},
         identity::{self, Identity},
-        launch::LaunchSpec,
+        journal,
+        launch::{LaunchSpec, Output},
         paths::AppPaths,
     },
 };
@@ -31,6 +33,7 @@ pub(super) struct Template {
     pub(super) drain_timeout_ms: u64,
     pub(super) ready_timeout: Duration,
     pub(super) paths: AppPaths,
+    pub(super) logs: LogOptions,
     /// By [`VersionId`]; the first is that of `run`, and none is ever removed.
     pub(super) versions: Vec<CommandLine>,
     pub(super) verbosity: u8,
@@ -51,7 +54,15 @@ impl Template {
             cwd: command.cwd.clone(),
             path_prefix: command.path_prefix.clone(),
             cgroup: cgroup.path().to_owned(),
-            log: self.paths.log_file(slot),
+            output: match self.logs.target {
+                LogTarget::File => Output::Files {
+                    out: self.paths.log_file(slot),
+                    err: self.paths.err_log_file(slot),
+                },
+                LogTarget::Journald => Output::Journal {
+                    identifier: journal::identifier(&self.app, slot.0),
+                },
+            },
             identity: self.identity.clone(),
             listen: self.listen.clone(),
         }
