@@ -21,6 +21,9 @@ use crate::process::paths::{AppPaths, Paths};
 /// Without `--lines` and `--since`.
 const LAST_LINES: usize = 20;
 
+/// Of each followed log, so that Ctrl-C is seen in between.
+const BYTES_AT_A_TIME: u64 = 1 << 20;
+
 /// So much is collected before it is written.
 const OUTPUT_BYTES: usize = 64 * 1024;
 
@@ -49,9 +52,13 @@ pub(super) async fn run(context: &Context, arguments: &args::Logs) -> Result<(),
     }
     let mut interrupt = std::pin::pin!(tokio::signal::ctrl_c());
     loop {
-        shown.fresh(&mut written)?;
+        let pause = if shown.fresh(&mut written)? {
+            Duration::ZERO
+        } else {
+            POLL
+        };
         tokio::select! {
-            () = tokio::time::sleep(POLL) => {}
+            () = tokio::time::sleep(pause) => {}
             _ = &mut interrupt => return Ok(()),
         }
         for (key, path) in wanted.logs_in(paths.log_dir())? {
@@ -272,26 +279,20 @@ impl Shown<'_> {
                 text.clear();
             }
         }
-        for log in written {
-            log.follower.up_to(u64::MAX);
-        }
         if text.is_empty() { Ok(()) } else { output::print(&text) }
     }
 
-    /// What was written since the last time.
-    fn fresh(&self, written: &mut [Written]) -> Result<(), Failure> {
-        let mut lines = Vec::new();
-        for log in written {
-            for (at_ms, line) in log.lines()? {
-                lines.push((at_ms, log.key, line));
-            }
+    /// What was written since the last time, or some of it. Returns whether there was anything.
+    fn fresh(&self, written: &mut [Written]) -> Result<bool, Failure> {
+        let mut any = false;
+        for log in written.iter_mut() {
+            let fresh = log.follower.up_to_now(BYTES_AT_A_TIME);
+            any |= fresh.map_err(|error| unreadable(log.follower.path(), &error))?;
         }
-        lines.sort_by_key(|(at_ms, key, _)| (*at_ms, *key));
-        let mut text = String::new();
-        for (at_ms, key, line) in lines {
-            self.add(&mut text, at_ms, key, &line);
+        if any {
+            self.history(written, false)?;
         }
-        if text.is_empty() { Ok(()) } else { output::print(&text) }
+        Ok(any)
     }
 
     fn add(&self, text: &mut String, at_ms: u64, (worker, stream): Key, line: &str) {

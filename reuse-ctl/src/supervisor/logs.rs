@@ -242,11 +242,15 @@ impl Keeper {
             known.due = now;
             return;
         }
+        let mut kept = KeptLog::new(log.clone(), self.limits);
+        if let Err(error) = kept.prepare() {
+            tracing::debug!("{}: {error}", log.display());
+        }
         self.logs.push(Kept {
             slot,
             stream,
             shown: self.console.as_ref().map(|_| Follower::new(&log, from)),
-            log: Some(Box::new(KeptLog::new(log.clone(), self.limits))),
+            log: Some(Box::new(kept)),
             path: log,
             due: now,
             rotation: Rotation::NotNeeded,
@@ -290,8 +294,11 @@ impl Keeper {
                         };
                     }
                 }
-                // Without marks lines have the time of later ones, and nothing is lost.
-                Err(error) => tracing::debug!("{}: {error}", kept.path.display()),
+                // Without marks lines have the time of later ones, and nothing is lost. It is tried again.
+                Err(error) => {
+                    tracing::debug!("{}: {error}", kept.path.display());
+                    changed = true;
+                }
             }
         }
         if let (Some(follower), Some(console)) = (&mut kept.shown, &self.console) {

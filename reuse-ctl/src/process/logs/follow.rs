@@ -103,7 +103,9 @@ impl Follower {
             let chunk = view::read(&self.log, self.offset, wanted)?;
             let was_cut_short = chunk.log_end < self.offset && chunk.live_start < self.offset;
             if chunk.bytes.is_empty() && !was_cut_short {
-                self.finished = seen;
+                if chunk.log_end <= self.offset {
+                    self.finished = seen;
+                }
                 return Ok(Vec::new());
             }
             let lines = self.take(chunk);
@@ -183,7 +185,28 @@ impl TimedFollower {
     /// Reads nothing from offset `until` on.
     pub fn up_to(&mut self, until: u64) {
         self.follower.until = until;
-        self.follower.finished = None;
+    }
+
+    /// Reads what is there now and no more, nor more than `max_bytes`. False: nothing is new.
+    ///
+    /// # Errors
+    /// As [`Follower::next`].
+    pub fn up_to_now(&mut self, max_bytes: u64) -> io::Result<bool> {
+        let follower = &mut self.follower;
+        let seen = Seen::at(&follower.log)?;
+        if seen.is_none() || seen == follower.finished {
+            return Ok(false);
+        }
+        let end = view::end(&follower.log)?;
+        if end == follower.offset {
+            follower.finished = seen;
+            return Ok(false);
+        }
+        // If it was cut short by someone, where to go on is found when it is read.
+        follower.until = end
+            .min(follower.offset.saturating_add(max_bytes))
+            .max(follower.offset + 1);
+        Ok(true)
     }
 
     /// The log.

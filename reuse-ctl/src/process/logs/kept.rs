@@ -116,6 +116,17 @@ impl KeptLog {
         &self.log
     }
 
+    /// Makes the index, before there is a log: on a disk that the log fills there would be no room for it any more.
+    ///
+    /// # Errors
+    /// As mkdir(2), open(2), write(2).
+    pub fn prepare(&mut self) -> io::Result<()> {
+        if let Some(folder) = self.log.parent() {
+            fs::create_dir_all(folder)?;
+        }
+        self.index().map(drop)
+    }
+
     /// Whether it has changed since the last look; if so, that is marked in the index. One system call if not.
     ///
     /// # Errors
@@ -149,7 +160,10 @@ impl KeptLog {
                     .max(index.last().map_or(0, |last| last.at_ms)),
                 offset: end,
             };
-            index.mark(mark, || view::bounds(&log).map_or(0, |(start, _)| start))?;
+            // On a full disk there is no room for marks; a later one will do.
+            if let Err(error) = index.mark(mark, || view::bounds(&log).map_or(0, |(start, _)| start)) {
+                tracing::debug!("the index of {}: {error}", log.display());
+            }
         }
         self.seen = Some(seen);
         let too_large = seen.size.saturating_sub(place.hole) > limits.max_bytes;
