@@ -428,41 +428,40 @@ fn a_failure_is_shown_with_the_last_lines_of_both_streams() {
     }
 }
 
-/// An app whose logs are on a file system of 1 MiB, as only it sees them.
-struct Small {
+/// An app with mounts of its own.
+struct Apart {
     name: String,
     controller: Child,
 }
 
-impl Small {
-    fn run(options: &[&str], command: &[String]) -> (Self, App) {
+impl Apart {
+    /// Runs `shell` before the controller, in the same mount namespace.
+    fn run(shell: &str, options: &[&str], command: &[String]) -> (Self, App) {
         let launch = Launch::new(&[]);
         let name = launch.app_name().to_owned();
         let mut inside = controller_command();
-        inside
-            .args(["run", "--name", &name, "--workers", "2"])
-            .args(options)
-            .arg("--")
-            .args(command);
-        let mount = "mount -t tmpfs -o size=1m none /var/log/reuse-ctl && exec \"$@\"";
-        fs::create_dir_all("/var/log/reuse-ctl").expect("made");
+        inside.args(["run", "--name", &name, "--workers", "2"]);
+        inside.args(options).arg("--").args(command);
         let mut outside = Command::new("unshare");
-        outside
-            .args(["-m", "sh", "-c", mount, "sh"])
-            .arg(inside.get_program())
-            .args(inside.get_args());
-        outside
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .process_group(0);
-        let controller = outside.spawn().expect("run unshare (package util-linux)");
+        outside.args(["-m", "sh", "-ec", &format!("{shell}\nexec \"$@\""), "sh"]);
+        outside.arg(inside.get_program()).args(inside.get_args());
+        outside.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let controller = outside
+            .process_group(0)
+            .spawn()
+            .expect("run unshare (package util-linux)");
         let mut app = App::detached(&name);
         app.wait_all_active(2);
         (Self { name, controller }, app)
     }
 
-    /// The folder as the controller sees it.
+    /// On a file system of 1 MiB.
+    fn on_little(options: &[&str], command: &[String]) -> (Self, App) {
+        fs::create_dir_all("/var/log/reuse-ctl").expect("made");
+        Self::run("mount -t tmpfs -o size=1m none /var/log/reuse-ctl", options, command)
+    }
+
+    /// The folder of the logs as the controller sees it.
     fn folder(&self) -> PathBuf {
         PathBuf::from(format!(
             "/proc/{}/root/var/log/reuse-ctl/{}",
@@ -499,7 +498,7 @@ fn a_full_disk_ends_nobody() {
     );
     let script = scratch.write_executable("worker", &format!("#!/bin/sh\n{script}\n"));
     let command = [script.to_str().expect("a plain path").to_owned()];
-    let (small, app) = Small::run(&["--log-size", "4M"], &command);
+    let (small, app) = Apart::on_little(&["--log-size", "4M"], &command);
     wait::until("the disk is full", LONG, || small.used() >= (1 << 20) - 8192);
     let pids = app.status().pids();
     let full = Instant::now();
@@ -512,7 +511,7 @@ fn a_full_disk_ends_nobody() {
     small.ended();
 
     // With logs that fit it never gets full, and the newest lines are there.
-    let (small, app) = Small::run(&["--log-size", "128K", "--log-keep", "1"], &command);
+    let (small, app) = Apart::on_little(&["--log-size", "128K", "--log-keep", "1"], &command);
     let mut reached = 0;
     wait::until("many times the disk's size was written", LONG, || {
         reached = progress(&small.folder(), 1);
@@ -526,7 +525,9 @@ fn a_full_disk_ends_nobody() {
 /// Real journald, in a place of its own.
 #[test]
 fn output_goes_to_the_journal() {
+    const JOURNALD: &str = "/lib/systemd/systemd-journald";
     let _namespace = Namespace::enter();
+    assert!(Path::new(JOURNALD).exists(), "{JOURNALD} is there (package systemd)");
     let refused = Launch::new(&["--log", "journald"]);
     if !Path::new("/run/systemd/journal/stdout").exists() {
         refused
@@ -535,6 +536,56 @@ fn output_goes_to_the_journal() {
             .expect_complaint(&["journald", "/run/systemd/journal/stdout"]);
         leftovers::assert_nothing_left(refused.app_name());
     }
+
+    let scratch = Scratch::new();
+    let pid_file = scratch.path().join("journald");
+    let shell = format!(
+        "mkdir -p /run/log /run/systemd; mount -t tmpfs none /run/systemd; mount -t tmpfs none /run/log\n\
+         mkdir -p /run/systemd/journal /run/log/journal\n{JOURNALD} & echo $! > {}\n\
+         for look in $(seq 500); do [ -S /run/systemd/journal/stdout ] && break; sleep 0.02; done",
+        pid_file.display()
+    );
+    let line = format!(
+        "echo out of $REUSE_WORKER_ID; echo err of $REUSE_WORKER_ID >&2; exec {}",
+        commands::rust(&[]).join(" ")
+    );
+    let command = ["/bin/sh".to_owned(), "-c".to_owned(), line];
+    let (apart, app) = Apart::run(&shell, &["--log", "journald"], &command);
+    let journal = format!("reuse-ctl/{}.1", app.name());
+    let entries = || {
+        let mut command = Command::new("nsenter");
+        command.args(["-t", &apart.controller.id().to_string(), "-m"]);
+        command.args(["journalctl", "-o", "json", "--no-pager", "-t", &journal]);
+        let output = command.output().expect("run nsenter (package util-linux)");
+        let entries = json_lines(&String::from_utf8_lossy(&output.stdout));
+        let shown = |entry: &Value| {
+            Some((
+                entry["PRIORITY"].as_str()?.to_owned(),
+                entry["MESSAGE"].as_str()?.to_owned(),
+            ))
+        };
+        entries.iter().filter_map(shown).collect::<Vec<_>>()
+    };
+    for (priority, message) in [("6", "out of 1"), ("3", "err of 1")] {
+        wait::until("the line is in the journal", SOON, || {
+            entries().contains(&(priority.to_owned(), message.to_owned()))
+        });
+    }
+    let asked = app.ctl(&["logs", "1"]).expect_code(1);
+    asked.expect_complaint(&[&format!("journalctl -t {journal}")]);
+    assert!(!folder(app.name()).join("worker-1.log").exists());
+    let name = app.name().to_owned();
+    app.stop();
+    let journald = fs::read_to_string(pid_file).expect("its process id");
+    let journald = Pid::from_raw(journald.trim().parse().expect("a process id"));
+    kill(journald, Signal::SIGKILL).expect("ours");
+    apart.ended();
+
+    // The next time to files again.
+    let app = Launch::new(&[]).name(&name).run(&commands::rust(&[]));
+    app.ctl(&["logs"]).expect_code(0);
+    app.stop();
+    fs::remove_dir_all(folder(&name)).expect("removed");
 }
 
 #[test]
