@@ -433,6 +433,7 @@ proptest! {
         let scratch = Scratch::on(&place, "race");
         let limits = blocks * 4096 + batch;
         let done = AtomicBool::new(false);
+        let expected = numbered(0..12_000 + batch);
         scratch.append(b"");
         std::thread::scope(|scope| {
             let writer = scope.spawn(|| {
@@ -454,6 +455,21 @@ proptest! {
                     lines.extend(more);
                 }
             });
+            // Whoever reads what has just been cut meets a rotation most often.
+            let late_reader = scope.spawn(|| {
+                while !done.load(Ordering::Acquire) {
+                    let (_, end) = view::bounds(&scratch.log()).expect("readable");
+                    let mut from = end.saturating_sub(3 * limits);
+                    while from < end {
+                        let chunk = view::read(&scratch.log(), from, 1000).expect("readable");
+                        assert_eq!(chunk.start, from);
+                        for (place, byte) in (from..).zip(chunk.bytes) {
+                            assert_eq!(byte, expected[usize::try_from(place).expect("small")], "at {place}");
+                        }
+                        from += 1000;
+                    }
+                }
+            });
             let mut kept = scratch.kept(limits, 1000);
             let mut rotations = 0;
             loop {
@@ -467,6 +483,7 @@ proptest! {
                 }
             }
             writer.join().expect("it writes");
+            late_reader.join().expect("it reads");
             let written = 12_000_u64.div_ceil(batch) * batch;
             let all: Vec<u64> = (0..written).collect();
             assert_eq!(numbers(&scratch.everything()), all, "{rotations} rotations");
