@@ -16,7 +16,7 @@ use reuse_ctl::group::diag::{Diag, Listener};
 use reuse_ctl::group::discover;
 use reuse_ctl::process::cgroup::{AppCgroup, InstanceCgroup};
 use reuse_ctl::process::identity::Identity;
-use reuse_ctl::process::launch::{LAUNCH_VERB, LaunchSpec, Launcher, Running, SpawnError, Step, exit_of};
+use reuse_ctl::process::launch::{LAUNCH_VERB, LaunchSpec, Launcher, Output, Running, SpawnError, Step, exit_of};
 use reuse_ctl::process::{logs, usage};
 use reuse_ctl::supervisor::interface::{Exit, InstanceId, SlotId};
 
@@ -51,7 +51,10 @@ impl Stage {
             cwd: "/".into(),
             path_prefix: Vec::new(),
             cgroup: self.instance.path().to_owned(),
-            log: self.log(),
+            output: Output::Files {
+                out: self.log(),
+                err: self.err_log(),
+            },
             identity: Identity::decide(Some("nobody"), |_| None).expect("every Linux has nobody"),
             listen: Vec::new(),
             variables: Vec::new(),
@@ -64,6 +67,10 @@ impl Stage {
 
     fn log(&self) -> PathBuf {
         self.folder.join("logs/worker-0.log")
+    }
+
+    fn err_log(&self) -> PathBuf {
+        self.folder.join("logs/worker-0.err.log")
     }
 
     async fn line(&self) -> String {
@@ -173,10 +180,10 @@ async fn a_worker_is_unprivileged_and_alone() {
         })
         .collect();
     descriptors.sort();
-    let log = stage.log().display().to_string();
+    let (log, err_log) = (stage.log().display().to_string(), stage.err_log().display().to_string());
     let (number, channel) = descriptors.pop().expect("the channel");
     assert!(number == 100 && channel.starts_with("socket:"), "{number} {channel}");
-    assert_eq!(descriptors, [(0, "/dev/null".into()), (1, log.clone()), (2, log)]);
+    assert_eq!(descriptors, [(0, "/dev/null".into()), (1, log), (2, err_log)]);
     assert_eq!(fs::metadata(stage.log()).expect("there").uid(), NOBODY);
 
     assert!(!usage::catches_signal(running.pid, Signal::SIGTERM));
@@ -349,7 +356,10 @@ async fn what_fails_is_said_through_the_pipe_and_leaves_nothing() {
         Err(SpawnError::Shim { .. })
     ));
     let no_log = LaunchSpec {
-        log: "/proc/none/log".into(),
+        output: Output::Files {
+            out: stage.log(),
+            err: "/proc/none/log".into(),
+        },
         ..stage.spec("/bin/true", &[])
     };
     assert_eq!(failure(&no_log).await.0, Step::Log);

@@ -42,7 +42,7 @@ impl Output {
         let is_log = |line: &str| {
             line.starts_with("reuse-ctl  ")
                 || line
-                    .split_once('|')
+                    .split_once(['|', '!'])
                     .is_some_and(|(slot, _)| slot.parse::<u16>().is_ok())
         };
         let lines: Vec<_> = self

@@ -6,7 +6,7 @@
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use clap::{ArgAction, Args, Parser, Subcommand};
 use humantime::parse_duration;
@@ -569,9 +569,40 @@ pub struct Logs {
     /// Go on until Ctrl-C
     #[arg(short, long)]
     pub follow: bool,
-    /// So many of the last lines of each worker
-    #[arg(short = 'n', long, value_name = "N", default_value_t = 20)]
-    pub lines: usize,
+    /// So many of the last lines of each worker [default: 20; with --since: all]
+    #[arg(short = 'n', long, value_name = "N")]
+    pub lines: Option<usize>,
+    /// Only what was written from then on: 10m (ago), or 2026-01-31T12:00:00Z
+    #[arg(long, value_name = "WHEN", value_parser = parse_since)]
+    pub since: Option<Since>,
+    /// Only what they wrote to their standard error
+    #[arg(long, conflicts_with = "out")]
+    pub err: bool,
+    /// Only what they wrote to their standard output
+    #[arg(long)]
+    pub out: bool,
+    /// Say when each line was written
+    #[arg(short, long)]
+    pub timestamps: bool,
+}
+
+/// `--since`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Since {
+    #[expect(missing_docs, reason = "the names say it")]
+    Ago(Duration),
+    #[expect(missing_docs, reason = "as above")]
+    At(SystemTime),
+}
+
+fn parse_since(text: &str) -> Result<Since, String> {
+    if let Ok(ago) = parse_duration(text) {
+        return Ok(Since::Ago(ago));
+    }
+    // Without a zone it is UTC, as everything that is shown.
+    humantime::parse_rfc3339_weak(text)
+        .map(Since::At)
+        .map_err(|_| format!("{text:?} is no time: say how long ago, 10m, or when in UTC, 2026-01-31T12:00:00Z"))
 }
 
 /// See it at work: a small built-in server, a load, and all that can happen to workers

@@ -54,6 +54,8 @@ fn lines_that_are_right() {
         "reuse-ctl logs",
         "reuse-ctl logs 2 -f -n 5",
         "reuse-ctl logs --lines 5 --follow",
+        "reuse-ctl logs --since 10m --err --timestamps",
+        "reuse-ctl logs 1 --since 2026-01-31T12:00:00Z --out -t --json",
         "reuse-ctl ls --json",
         "reuse-ctl doctor",
         "reuse-ctl demo",
@@ -94,6 +96,8 @@ fn lines_that_are_wrong() {
         "reuse-ctl get /debug",
         "reuse-ctl get 2 / --addr 8080",
         "reuse-ctl logs -1",
+        "reuse-ctl logs --err --out",
+        "reuse-ctl logs --since yesterday",
     ] {
         let error = parsed(line).expect_err(line);
         assert_eq!(error.exit_code(), 2, "{line}");

@@ -68,7 +68,7 @@ pub struct LaunchSpec {
     /// The folder of the instance's cgroup.
     pub cgroup: PathBuf,
     /// Where standard output and standard error go.
-    pub log: PathBuf,
+    pub output: Output,
     /// Who it runs as.
     pub identity: Identity,
     /// The listeners it inherits, from descriptor 3 up.
@@ -93,6 +93,24 @@ impl LaunchSpec {
     }
 }
 
+/// Where a worker's output goes: to nothing that ends with the controller.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Output {
+    /// Each of the two is appended to a file.
+    Files {
+        /// Standard output.
+        out: PathBuf,
+        /// Standard error.
+        err: PathBuf,
+    },
+    /// To journald.
+    Journal {
+        /// Under this name.
+        identifier: String,
+    },
+}
+
 /// What the shim does, in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -101,7 +119,7 @@ pub enum Step {
     Specification,
     /// A process group of its own, default signals.
     Signals,
-    /// Opening the log.
+    /// Opening the logs, or connecting to the journal.
     Log,
     /// Becoming the workers' user.
     User,
@@ -435,7 +453,10 @@ pub(super) mod tests {
             cwd: "/".into(),
             path_prefix: Vec::new(),
             cgroup: "/none".into(),
-            log: "/none".into(),
+            output: Output::Files {
+                out: "/none".into(),
+                err: "/none".into(),
+            },
             identity: Identity {
                 uid: 65534,
                 gid: 65534,

@@ -15,6 +15,7 @@ pub mod environment;
 pub mod freeze;
 pub mod handle;
 pub mod identity;
+pub mod journal;
 pub mod launch;
 pub mod listen;
 mod lock;

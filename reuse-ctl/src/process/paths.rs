@@ -195,9 +195,19 @@ impl AppPaths {
         &self.logs
     }
 
-    /// The log of one slot.
+    /// What one slot's workers write to their standard output.
     pub fn log_file(&self, slot: SlotId) -> PathBuf {
         self.logs.join(format!("worker-{slot}.log"))
+    }
+
+    /// What they write to their standard error.
+    pub fn err_log_file(&self, slot: SlotId) -> PathBuf {
+        self.logs.join(format!("worker-{slot}.err.log"))
+    }
+
+    /// Is there if the workers' output goes to the journal.
+    pub fn journal_note(&self) -> PathBuf {
+        self.logs.join("journald")
     }
 }
 
@@ -269,6 +279,10 @@ mod tests {
         assert_eq!(
             paths.log_file(SlotId(3)),
             Path::new("/var/log/reuse-ctl/shop/worker-3.log")
+        );
+        assert_eq!(
+            paths.err_log_file(SlotId(3)),
+            Path::new("/var/log/reuse-ctl/shop/worker-3.err.log")
         );
     }
 

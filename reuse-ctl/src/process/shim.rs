@@ -1,14 +1,15 @@
 //! Starting a worker, the shim's half: this process arranges everything around itself and then becomes the worker.
 //!
 //! It must have one thread only (user and capabilities are per thread), so it runs before any runtime is started. It was cloned into the
-//! instance's cgroup. The log is opened as root, whose folder it is in; listeners are made as the workers' user, because all members
+//! instance's cgroup. The logs are opened as root, whose folder they are in; listeners are made as the workers' user, because all members
 //! of a group must have one uid.
 
 use std::ffi::{CString, OsString};
 use std::fs::File;
 use std::io::{self, Write as _};
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::path::Path;
 use std::process::ExitCode;
 
 use caps::{CapSet, Capability, CapsHashSet};
@@ -18,9 +19,10 @@ use nix::unistd::{Gid, Pid, Uid};
 
 use super::environment::worker_environment;
 use super::identity::Identity;
-use super::launch::{FIRST_INHERITED_FD, LAUNCH_VARIABLE, LaunchFailure, LaunchSpec, Step};
+use super::journal;
+use super::launch::{FIRST_INHERITED_FD, LAUNCH_VARIABLE, LaunchFailure, LaunchSpec, Output, Step};
 use super::listen::reuseport_listener;
-use super::logs;
+use super::logs::{self, Stream};
 
 /// What a shell answers when it can't run a command.
 const EXIT_NOT_LAUNCHED: u8 = 127;
@@ -50,8 +52,16 @@ fn launch(pipe: &mut File, channel: io::Result<OwnedFd>) -> Result<std::convert:
     let channel = channel.map_err(failed(Step::Descriptors, &"channel"))?;
 
     reset_signals().map_err(failed(Step::Signals, &""))?;
-    redirect_output(&spec).map_err(failed(Step::Log, &spec.log.display()))?;
+    // The folder of the logs is root's; the journal wants to know whose lines they are.
+    if let Output::Files { out, err } = &spec.output {
+        redirect_output(&open_log(&spec, out)?, &open_log(&spec, err)?).map_err(failed(Step::Log, &out.display()))?;
+    }
     become_user(&spec.identity).map_err(failed(Step::User, user))?;
+    if let Output::Journal { identifier } = &spec.output {
+        let connect = |stream| journal::connect(identifier, stream).map_err(failed(Step::Log, &journal::SOCKET));
+        let (out, err) = (connect(Stream::Out)?, connect(Stream::Err)?);
+        redirect_output(&out, &err).map_err(failed(Step::Log, &journal::SOCKET))?;
+    }
     keep_low_ports(&spec.identity).map_err(failed(Step::Capabilities, user))?;
 
     // Out of the way of the numbers that the listeners get in the end.
@@ -97,12 +107,16 @@ fn reset_signals() -> io::Result<()> {
     Ok(())
 }
 
-fn redirect_output(spec: &LaunchSpec) -> io::Result<()> {
-    let log = logs::open_for_append(&spec.log, spec.identity.uid, spec.identity.gid)?;
+fn open_log(spec: &LaunchSpec, path: &Path) -> Result<File, LaunchFailure> {
+    logs::open_for_append(path, spec.identity.uid, spec.identity.gid)
+        .map_err(|error| LaunchFailure::new(Step::Log, path.display(), &error))
+}
+
+fn redirect_output(out: &impl AsFd, err: &impl AsFd) -> io::Result<()> {
     let null = File::open("/dev/null")?;
     nix::unistd::dup2_stdin(&null)?;
-    nix::unistd::dup2_stdout(&log)?;
-    nix::unistd::dup2_stderr(&log)?;
+    nix::unistd::dup2_stdout(out)?;
+    nix::unistd::dup2_stderr(err)?;
     Ok(())
 }
 

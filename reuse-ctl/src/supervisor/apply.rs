@@ -262,6 +262,9 @@ impl Task {
             self.health = new.health.clone().map(Health::new);
             self.refresh_health(&view);
         }
+        if old.logs != new.logs {
+            self.logs.limit(new.logs);
+        }
         self.groups.set_refuse_when_empty(new.when_empty == WhenEmpty::Refuse);
         self.groups.set_client_ttl(new.sticky.ttl.as_secs());
     }

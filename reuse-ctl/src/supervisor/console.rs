@@ -1,9 +1,7 @@
 //! What a person sees in the terminal in which `run` was typed.
 
 use std::{
-    collections::HashSet,
     io::{IsTerminal as _, Write as _},
-    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -12,10 +10,8 @@ use std::{
     time::Duration,
 };
 
-use tokio::{sync::mpsc as channels, task::JoinHandle};
-
 use super::interface::SlotId;
-use crate::process::logs::{self, Follower};
+use crate::process::logs::Stream;
 
 /// Writes the controller's own lines, and the workers' output behind their numbers. In the background it writes only its own.
 ///
@@ -28,16 +24,13 @@ pub(super) struct Console {
     lines: Lines,
     /// Ends when everything was written.
     written: Receiver<()>,
-    followed: HashSet<SlotId>,
-    follow: channels::UnboundedSender<Followed>,
-    following: JoinHandle<()>,
 }
 
-/// A log whose lines are shown behind its slot's number.
-#[derive(Debug)]
-struct Followed {
-    prefix: String,
-    log: Follower,
+/// The workers' way to the terminal.
+#[derive(Debug, Clone)]
+pub(super) struct WorkerLines {
+    colour: bool,
+    lines: Lines,
 }
 
 /// So many lines may wait to be written.
@@ -45,9 +38,6 @@ const WAITING: usize = 4096;
 
 /// How long the last lines may take when the controller ends.
 const LAST_LINES: Duration = Duration::from_secs(1);
-
-/// So often a log is read (64 KiB each time) before the next one's turn.
-const READS_IN_A_ROW: usize = 16;
 
 /// Colours that can be told apart on dark and light grounds.
 const COLOURS: [u8; 6] = [36, 33, 35, 32, 34, 31];
@@ -57,16 +47,11 @@ impl Console {
         let colour =
             std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
         let (lines, written) = Lines::start();
-        let (follow, logs) = channels::unbounded_channel();
-        let following = tokio::spawn(show(logs, lines.clone()));
         Self {
             colour,
             detached,
             lines,
             written,
-            followed: HashSet::new(),
-            follow,
-            following,
         }
     }
 
@@ -89,57 +74,33 @@ impl Console {
         self.lines.send(Line::Own(line));
     }
 
-    /// Shows what the slot's workers write from now on.
-    pub(super) fn follow(&mut self, slot: SlotId, log: PathBuf) {
-        if self.detached || !self.followed.insert(slot) {
-            return;
-        }
-        let prefix = if self.colour {
-            format!("\x1b[{}m{slot}|\x1b[0m ", COLOURS[usize::from(slot.0) % COLOURS.len()])
-        } else {
-            format!("{slot}| ")
+    /// What shows the workers' lines; nothing does in the background.
+    pub(super) fn worker_lines(&self) -> Option<WorkerLines> {
+        (!self.detached).then(|| WorkerLines {
+            colour: self.colour,
+            lines: self.lines.clone(),
+        })
+    }
+}
+
+impl WorkerLines {
+    /// A line of a worker's, behind its slot's number; what it wrote to its standard error has a `!` there.
+    pub(super) fn show(&self, slot: SlotId, stream: Stream, line: &str) {
+        let bar = match stream {
+            Stream::Out => '|',
+            Stream::Err => '!',
         };
-        let log = Follower::new(&log, logs::len(&log));
-        // It is there as long as this is.
-        drop(self.follow.send(Followed { prefix, log }));
-    }
-}
-
-/// One task for all logs: with one each, sixty-four took half a percent of a core while nothing was written.
-async fn show(mut fresh: channels::UnboundedReceiver<Followed>, out: Lines) {
-    let mut followed = Vec::new();
-    while let Some(first) = fresh.recv().await {
-        followed.push(first);
-        while !followed.is_empty() {
-            tokio::time::sleep(logs::POLL).await;
-            while let Ok(more) = fresh.try_recv() {
-                followed.push(more);
-            }
-            followed.retain_mut(|log| log.show_new(&out));
-        }
-    }
-}
-
-impl Followed {
-    /// Returns false if it can't be read.
-    fn show_new(&mut self, out: &Lines) -> bool {
-        // A log that grows faster than it can be read must not keep the others waiting.
-        for _ in 0..READS_IN_A_ROW {
-            let Ok(lines) = self.log.poll() else { return false };
-            if lines.is_empty() {
-                break;
-            }
-            for line in lines {
-                out.send(Line::Workers(format!("{}{line}", self.prefix)));
-            }
-        }
-        true
+        self.lines.send(Line::Workers(if self.colour {
+            let colour = COLOURS[usize::from(slot.0) % COLOURS.len()];
+            format!("\x1b[{colour}m{slot}{bar}\x1b[0m {line}")
+        } else {
+            format!("{slot}{bar} {line}")
+        }));
     }
 }
 
 impl Drop for Console {
     fn drop(&mut self) {
-        self.following.abort();
         self.lines.send(Line::Last);
         // Disconnected or late: nobody is left to tell.
         let (Ok(()) | Err(RecvTimeoutError::Disconnected | RecvTimeoutError::Timeout)) =

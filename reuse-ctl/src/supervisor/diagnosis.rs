@@ -14,7 +14,7 @@ use crate::{
         diag::{Diag, Listener},
         discover,
     },
-    process::logs,
+    process::logs::{self, Range},
 };
 
 /// Lines of a failed worker's output that are shown.
@@ -67,7 +67,10 @@ impl Task {
             None => self.visible_problem(id),
         };
         let Some(live) = self.live.get(&id) else { return };
-        let output = logs::tail_since(&live.log, live.log_start, OUTPUT_LINES).unwrap_or_default();
+        let parts = [(&live.log, live.log_start), (&live.err_log, live.err_log_start)];
+        let parts = parts.map(|(log, start)| Range::behind(log, start));
+        let parts: Vec<Range> = parts.into_iter().flatten().collect();
+        let output = logs::last_lines(&parts, OUTPUT_LINES).unwrap_or_default();
         self.last_failure = Some((problem.clone().unwrap_or_default(), output.clone()));
         self.failures.remember(id, Failure { problem, output });
     }

@@ -12,7 +12,11 @@ use crate::{
     api::types::{Event, Reply},
     group::{Choosable, GroupError},
     options::ReadyKind,
-    process::{cgroup::InstanceCgroup, launch::LaunchSpec, logs},
+    process::{
+        cgroup::InstanceCgroup,
+        launch::{LaunchSpec, Output},
+        logs::{self, Stream},
+    },
 };
 
 impl Task {
@@ -102,9 +106,17 @@ impl Task {
             // Nothing was started in it.
             drop(cgroup.remove());
         })?;
-        let log = spec.log.clone();
-        self.console.follow(slot, log.clone());
-        self.messages.add_output(slot, "log:out", &log);
+        let (log, err_log) = (
+            self.template.paths.log_file(slot),
+            self.template.paths.err_log_file(slot),
+        );
+        let (log_start, err_log_start) = (logs::len(&log), logs::len(&err_log));
+        if let Output::Files { .. } = spec.output {
+            self.logs.keep(slot, Stream::Out, log.clone(), log_start);
+            self.logs.keep(slot, Stream::Err, err_log.clone(), err_log_start);
+            self.messages.add_output(slot, "log:out", &log);
+            self.messages.add_output(slot, "log:err", &err_log);
+        }
         let live = Live {
             slot,
             version,
@@ -112,8 +124,10 @@ impl Task {
             cgroup,
             process: Process::Launching,
             channel,
-            log_start: logs::len(&log),
+            log_start,
             log,
+            err_log_start,
+            err_log,
             binds: Vec::new(),
             accepted: Vec::new(),
             problem: None,

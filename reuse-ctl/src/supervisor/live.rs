@@ -66,7 +66,11 @@ pub(super) struct Live {
     pub(super) channel: Channel,
     /// Where its part of the slot's log begins.
     pub(super) log_start: u64,
+    /// Its standard output, if that goes to a file.
     pub(super) log: PathBuf,
+    /// The same of its standard error.
+    pub(super) err_log_start: u64,
+    pub(super) err_log: PathBuf,
     /// What it tried to bind, for the case that it does not succeed.
     pub(super) binds: Vec<SocketAddr>,
     /// Inherited listeners that it has accepted from.

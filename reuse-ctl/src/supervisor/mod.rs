@@ -20,6 +20,7 @@ mod happenings;
 mod health;
 pub mod leftovers;
 mod live;
+mod logs;
 mod messages;
 mod readiness;
 mod ready_notify;

@@ -1,7 +1,8 @@
 //! `run`: makes what an app needs before its first worker, and takes it away again whatever happens in between.
 
 use std::{
-    fs::{File, Permissions},
+    fs::{self, File, Permissions},
+    io,
     net::SocketAddr,
     os::unix::fs::PermissionsExt as _,
     path::Path,
@@ -20,7 +21,9 @@ use super::{
     core::Core,
     diagnosis,
     interface::{Config, Rules},
-    leftovers, recycle,
+    leftovers,
+    logs::{self, Logs},
+    recycle,
     recycle_files::{Files, WatchError},
     service::Service,
     signals::Signals,
@@ -33,10 +36,11 @@ use crate::{
     cli::Failure,
     doctor,
     group::{GroupError, Groups, GroupsOptions, Guard, diag::Diag},
-    options::{ReadyKind, RunOptions, WhenEmpty},
+    options::{LogTarget, ReadyKind, RunOptions, WhenEmpty},
     process::{
         cgroup::AppCgroup,
         identity::{self, Identity},
+        journal,
         paths::{AppLock, AppPaths},
         priority,
     },
@@ -102,6 +106,8 @@ async fn run_app(options: RunOptions) -> Result<(), Failure> {
                 "unset it if there is no service manager",
             )
         })?,
+        logs: Logs::start(logs::limits(options.logs), console.worker_lines())
+            .map_err(|error| Failure::failed(format!("socketpair: {error}"), "see `ulimit -n`"))?,
     };
     let (mut task, happened) = Task::new(core, template, groups, diag, console, ends.events, upkeep);
     let finished = task.run(ends.asks, notices, happened, signals).await;
@@ -158,6 +164,14 @@ fn prepare(options: &RunOptions, console: &Console) -> Result<Prepared, Failure>
     let mode_and_group = control_access(options)?;
     let paths = AppPaths::new(&options.name).map_err(|error| Failure::usage(error.to_string(), error.hint()))?;
     let files = watched_files(options, &cwd, &paths)?;
+    if options.logs.target == LogTarget::Journald {
+        journal::check().map_err(|error| {
+            Failure::failed(
+                format!("--log journald: connect to {}: {error}", journal::SOCKET),
+                "systemd-journald does not run here: leave the option out, and output goes to files",
+            )
+        })?;
+    }
     leftovers::refuse(&options.name)?;
     let lock = paths
         .lock()
@@ -166,6 +180,7 @@ fn prepare(options: &RunOptions, console: &Console) -> Result<Prepared, Failure>
         let_workers_pass(paths.run_dir())
             .map_err(|error| Failure::failed(format!("{}: {error}", paths.run_dir().display()), ""))?;
     }
+    note_target(&paths, options.logs.target)?;
     let mut traces = Traces {
         cgroup: None,
         lock: Some(lock),
@@ -250,6 +265,24 @@ impl Drop for Traces {
     }
 }
 
+/// Leaves a note for `logs`, which may be asked when the app has ended.
+fn note_target(paths: &AppPaths, target: LogTarget) -> Result<(), Failure> {
+    let note = paths.journal_note();
+    let noted = match target {
+        LogTarget::Journald => fs::create_dir_all(paths.log_dir()).and_then(|()| fs::write(&note, "")),
+        LogTarget::File => match fs::remove_file(&note) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        },
+    };
+    noted.map_err(|error| {
+        Failure::failed(
+            format!("{}: {error}", note.display()),
+            "see whether /var/log is writable",
+        )
+    })
+}
+
 fn control_access(options: &RunOptions) -> Result<(Mode, Uid, Gid), Failure> {
     let owner = identity::owner();
     let uid = Uid::from_raw(owner.uid);
@@ -271,7 +304,7 @@ fn guard_ports(ports: &[u16], cgroup: &File, uid: u32, diag: &mut Diag) -> Resul
     ports.iter().map(guard).collect()
 }
 
-fn address_taken(addr: SocketAddr, error: &std::io::Error, uid: u32, diag: &mut Diag) -> Failure {
+fn address_taken(addr: SocketAddr, error: &io::Error, uid: u32, diag: &mut Diag) -> Failure {
     let listeners = diag.listeners_on(addr.port()).unwrap_or_default();
     match diagnosis::taken_by(addr, &listeners, &[], uid) {
         Some(who) => Failure::failed(who, "end it, or serve on another port"),
@@ -382,7 +415,7 @@ fn start_logging(verbosity: u8) {
     drop(
         tracing_subscriber::fmt()
             .with_env_filter(filter)
-            .with_writer(std::io::stderr)
+            .with_writer(io::stderr)
             .try_init(),
     );
 }

@@ -4,7 +4,6 @@
 use std::{
     collections::{BTreeMap, HashMap},
     net::SocketAddr,
-    path::PathBuf,
     time::{Duration, Instant},
 };
 
@@ -20,7 +19,7 @@ use crate::{
         diag::{Diag, DiagError, Family, Listener, Queue},
         discover,
     },
-    process::{logs, usage},
+    process::usage,
 };
 
 /// How often loads are looked at while something waits for them.
@@ -28,9 +27,6 @@ const LOOK_EVERY: Duration = Duration::from_millis(25);
 
 /// How often the sockets are looked at when nothing waits.
 const IDLE_LOOK_EVERY: Duration = Duration::from_secs(1);
-
-/// How often logs are looked at.
-const BOUND_LOGS_EVERY: Duration = Duration::from_secs(10);
 
 /// What the look at the sockets remembers.
 #[derive(Debug)]
@@ -40,7 +36,6 @@ pub(super) struct Sockets {
     unseen: Vec<u64>,
     /// Listeners in our groups that belong to nobody of ours, by cookie, and who has them once that is known.
     strangers: BTreeMap<u64, (SocketAddr, Option<String>)>,
-    logs_bounded: Instant,
     /// Whether a program for the next group is being loaded.
     loading_spare: bool,
 }
@@ -51,7 +46,6 @@ impl Sockets {
             next_look: now,
             unseen: Vec::new(),
             strangers: BTreeMap::new(),
-            logs_bounded: now,
             loading_spare: false,
         }
     }
@@ -82,7 +76,6 @@ impl Task {
             self.console.warn(&error.to_string());
         }
         self.load_spare();
-        self.bound_logs();
         let listeners = match all_queues(&mut self.diag) {
             Ok(listeners) => listeners,
             Err(error) => return self.console.warn(&format!("the sockets can't be listed: {error}")),
@@ -194,22 +187,6 @@ impl Task {
             Ok(spare) => self.groups.set_spare(*spare),
             Err(error) => self.console.warn(&error.to_string()),
         }
-    }
-
-    /// Cuts logs that have grown too long, now and then and beside the work.
-    fn bound_logs(&mut self) {
-        if self.sockets.logs_bounded.elapsed() < BOUND_LOGS_EVERY {
-            return;
-        }
-        self.sockets.logs_bounded = Instant::now();
-        let logs: Vec<PathBuf> = self.live.values().map(|live| live.log.clone()).collect();
-        tokio::task::spawn_blocking(move || {
-            for log in logs {
-                if let Err(error) = logs::bound(&log) {
-                    tracing::warn!("{}: {error}", log.display());
-                }
-            }
-        });
     }
 
     /// Whether a listener was made by one of the app's processes: it will be a member in a moment, or has just been one.

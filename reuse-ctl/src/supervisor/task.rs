@@ -23,6 +23,7 @@ use super::{
     health::Health,
     interface::{Input, InstanceId, Millis, RequestId},
     live::{Happening, Live},
+    logs::Logs,
     messages::Messages,
     recycle::Recycle,
     recycle_files::Files,
@@ -56,6 +57,8 @@ pub(super) struct Task {
     pub(super) health: Option<Health>,
     pub(super) recycle: Recycle,
     pub(super) sockets: Sockets,
+    /// Before the console, on which it shows the last lines when both end.
+    pub(super) logs: Logs,
     pub(super) console: Console,
     pub(super) messages: Messages,
     pub(super) meter: Arc<Mutex<UsageMeter>>,
@@ -86,6 +89,7 @@ pub(super) struct Upkeep {
     pub(super) hung_after_ms: u64,
     /// Absent: no checks.
     pub(super) health: Option<HealthOptions>,
+    pub(super) logs: Logs,
     /// When workers are replaced that are well.
     pub(super) recycle: RecycleOptions,
     /// What `--watch` watches.
@@ -126,6 +130,7 @@ impl Task {
             health: upkeep.health.map(Health::new),
             recycle: Recycle::new(&upkeep.recycle, upkeep.files, &happenings),
             sockets: Sockets::new(now),
+            logs: upkeep.logs,
             console,
             messages,
             meter: Arc::default(),
@@ -266,9 +271,6 @@ impl Task {
             self.service.tell(&view);
         }
     }
-
-    /// Rotates all logs now.
-    pub(super) fn rotate_logs(&mut self) {}
 
     /// Sends an event to whoever listens.
     pub(super) fn tell(&self, mut event: Event) {

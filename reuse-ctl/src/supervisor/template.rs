@@ -14,12 +14,13 @@ use super::{
 use crate::{
     api::types::{CanaryRequest, ErrorKind, Reply},
     cli::Failure,
-    options::RunOptions,
+    options::{LogTarget, RunOptions},
     process::{
         cgroup::{AppCgroup, InstanceCgroup},
         command::{self, CommandError, Search},
         identity::{self, Identity},
-        launch::LaunchSpec,
+        journal,
+        launch::{LaunchSpec, Output},
         paths::AppPaths,
         variables::{Variables, VariablesError},
     },
@@ -68,7 +69,15 @@ impl Template {
             cwd: command.cwd.clone(),
             path_prefix: command.path_prefix.clone(),
             cgroup: cgroup.path().to_owned(),
-            log: self.paths.log_file(slot),
+            output: match self.options(version).logs.target {
+                LogTarget::File => Output::Files {
+                    out: self.paths.log_file(slot),
+                    err: self.paths.err_log_file(slot),
+                },
+                LogTarget::Journald => Output::Journal {
+                    identifier: journal::identifier(&self.app, slot.0),
+                },
+            },
             identity: self.identity.clone(),
             listen: self.listen.clone(),
             variables: variables.of(&self.app, slot.0, inherited)?,

@@ -1,0 +1,119 @@
+//! The index of a log as the controller writes it: the place, then the marks.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use super::marks::{MARK_BYTES, MAX_MARKS, Mark, Marks, thinned};
+use super::place::{PLACE_BYTES, Place, index_of};
+
+/// One controller has it at a time.
+#[derive(Debug)]
+pub(super) struct Index {
+    path: PathBuf,
+    file: File,
+    place: Place,
+    marks: u64,
+    last: Option<Mark>,
+}
+
+impl Index {
+    /// Opens a log's index; makes it if there is none that can be used.
+    ///
+    /// # Errors
+    /// As open(2), read(2), write(2), flock(2). WouldBlock: another controller has it.
+    pub(super) fn open(log: &Path) -> io::Result<Self> {
+        let path = index_of(log);
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o644)
+            .custom_flags(libc::O_NOFOLLOW)
+            .open(&path)?;
+        file.try_lock().map_err(io::Error::from)?;
+        if let Some(place) = Place::read(&file)? {
+            let mut marks = Marks::of(file.try_clone()?)?;
+            return Ok(Self {
+                place,
+                marks: marks.count(),
+                last: marks.last()?,
+                path,
+                file,
+            });
+        }
+        let place = Place::assumed(log);
+        file.set_len(0)?;
+        file.write_all_at(&place.encode(), 0)?;
+        Ok(Self {
+            path,
+            file,
+            place,
+            marks: 0,
+            last: None,
+        })
+    }
+
+    pub(super) fn place(&self) -> Place {
+        self.place
+    }
+
+    pub(super) fn last(&self) -> Option<Mark> {
+        self.last
+    }
+
+    /// Says where things are from now on.
+    ///
+    /// # Errors
+    /// As write(2); then it is as before.
+    pub(super) fn set_place(&mut self, mut place: Place) -> io::Result<()> {
+        place.changes = self.place.changes + 1;
+        self.file.write_all_at(&place.encode(), 0)?;
+        self.place = place;
+        Ok(())
+    }
+
+    /// Adds a mark, later than the last; `kept_from` is the oldest offset that can be read.
+    ///
+    /// # Errors
+    /// As write(2), rename(2).
+    pub(super) fn mark(&mut self, mark: Mark, kept_from: impl FnOnce() -> u64) -> io::Result<()> {
+        if self.marks >= MAX_MARKS as u64 {
+            self.thin(kept_from())?;
+        }
+        let at = PLACE_BYTES as u64 + self.marks * MARK_BYTES;
+        self.file.write_all_at(&mark.encode(), at)?;
+        self.marks += 1;
+        self.last = Some(mark);
+        Ok(())
+    }
+
+    /// Writes a shorter index beside the old one, and puts it in its place: who reads has the old one or the new one.
+    fn thin(&mut self, kept_from: u64) -> io::Result<()> {
+        let marks = thinned(&Marks::of(self.file.try_clone()?)?.all()?, kept_from);
+        let place = Place {
+            changes: self.place.changes + 1,
+            ..self.place
+        };
+        let mut bytes = place.encode().to_vec();
+        bytes.extend(marks.iter().flat_map(|mark| mark.encode()));
+        let fresh = self.path.with_extension("times.new");
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o644)
+            .custom_flags(libc::O_NOFOLLOW)
+            .open(&fresh)?;
+        file.try_lock().map_err(io::Error::from)?;
+        file.write_all_at(&bytes, 0)?;
+        std::fs::rename(&fresh, &self.path)?;
+        self.file = file;
+        self.place = place;
+        self.marks = marks.len() as u64;
+        Ok(())
+    }
+}

@@ -1,0 +1,204 @@
+//! The last lines of logs, found from the end backwards: how long a log is does not matter.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::follow::{BLOCK_BYTES, Line, time_of};
+use super::marks::Marks;
+use super::view;
+
+/// Where in a log to begin, and which part of it to look at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Range {
+    /// The log.
+    pub log: PathBuf,
+    /// The first offset.
+    pub start: u64,
+    /// Behind the last.
+    pub end: u64,
+}
+
+impl Range {
+    /// All that was written behind `offset`; if someone has cut the log short meanwhile, all that there is.
+    ///
+    /// # Errors
+    /// As open(2) and read(2). No file: nothing.
+    pub fn behind(log: &Path, offset: u64) -> io::Result<Self> {
+        let (oldest, end) = view::bounds(log)?;
+        Ok(Self {
+            log: log.to_owned(),
+            start: if offset > end { oldest } else { offset.max(oldest) },
+            end,
+        })
+    }
+
+    /// All that is there now of what was written at `since_ms` or later (0: everything), from the beginning of a line on.
+    ///
+    /// # Errors
+    /// As open(2) and read(2). No file: nothing.
+    pub fn since(log: &Path, since_ms: u64) -> io::Result<Self> {
+        let (oldest, end) = view::bounds(log)?;
+        let mark = Marks::open(log)?.offset_at(since_ms)?;
+        let mut range = Self {
+            log: log.to_owned(),
+            start: oldest,
+            end,
+        };
+        if mark > oldest {
+            // The mark may have been made in the middle of a line.
+            let mut before = Backwards::new(Self {
+                end: mark.min(end),
+                ..range.clone()
+            });
+            if let Some(line) = before.next_line()? {
+                let is_whole = line.bytes.last() == Some(&b'\n');
+                range.start = if is_whole { line.end } else { line.start };
+            }
+        }
+        Ok(range)
+    }
+}
+
+/// Where to begin in each log so that the last `count` lines of all of them together are read; the logs as a whole if that is fewer.
+///
+/// # Errors
+/// As open(2) and read(2).
+pub fn starts_of_last(ranges: &[Range], count: usize) -> io::Result<Vec<u64>> {
+    let mut starts: Vec<u64> = ranges.iter().map(|range| range.end).collect();
+    for_last(ranges, count, |log, line| starts[log] = line.start)?;
+    Ok(starts)
+}
+
+/// The last `count` lines of all these logs together, in the order of their time.
+///
+/// # Errors
+/// As open(2) and read(2).
+pub fn last_lines(ranges: &[Range], count: usize) -> io::Result<Vec<String>> {
+    let mut lines = Vec::new();
+    for_last(ranges, count, |_, line| {
+        lines.push(Line::new(line.end, &line.bytes).text)
+    })?;
+    lines.reverse();
+    Ok(lines)
+}
+
+fn for_last(ranges: &[Range], count: usize, mut take: impl FnMut(usize, Found)) -> io::Result<()> {
+    let mut sources = Vec::with_capacity(ranges.len());
+    for range in ranges {
+        let mut source = Source {
+            marks: Marks::open(&range.log)?,
+            lines: Backwards::new(range.clone()),
+            next: None,
+        };
+        source.advance()?;
+        sources.push(source);
+    }
+    for _ in 0..count {
+        // Of two of the same time the one of the later log, as forwards it is the one of the earlier.
+        let latest = (0..sources.len()).max_by_key(|log| (sources[*log].next.as_ref().map(|(at_ms, _)| *at_ms), *log));
+        let Some(log) = latest else { break };
+        let Some((_, line)) = sources[log].next.take() else {
+            break;
+        };
+        take(log, line);
+        sources[log].advance()?;
+    }
+    Ok(())
+}
+
+struct Source {
+    marks: Marks,
+    lines: Backwards,
+    next: Option<(u64, Found)>,
+}
+
+impl Source {
+    fn advance(&mut self) -> io::Result<()> {
+        self.next = match self.lines.next_line()? {
+            Some(line) => {
+                let at_ms = time_of(&mut self.marks, &self.lines.range.log, line.end)?;
+                Some((at_ms, line))
+            }
+            None => None,
+        };
+        Ok(())
+    }
+}
+
+struct Found {
+    start: u64,
+    end: u64,
+    bytes: Vec<u8>,
+}
+
+/// The lines of a range, last first.
+struct Backwards {
+    range: Range,
+    /// What was read and not given out; it ends where the range does now.
+    bytes: Vec<u8>,
+}
+
+impl Backwards {
+    fn new(range: Range) -> Self {
+        Self {
+            range,
+            bytes: Vec::new(),
+        }
+    }
+
+    fn next_line(&mut self) -> io::Result<Option<Found>> {
+        loop {
+            let before_last = self.bytes.len().saturating_sub(1);
+            let start = self.bytes[..before_last].iter().rposition(|byte| *byte == b'\n');
+            let is_begin = self.range.end - self.bytes.len() as u64 <= self.range.start;
+            let at = match start {
+                Some(newline) => newline + 1,
+                None if is_begin && self.bytes.is_empty() => return Ok(None),
+                // The first line; or one that is so long that it comes in pieces.
+                None if is_begin || self.bytes.len() >= BLOCK_BYTES => 0,
+                None => {
+                    self.read_more()?;
+                    continue;
+                }
+            };
+            let bytes = self.bytes.split_off(at);
+            let end = self.range.end;
+            self.range.end -= bytes.len() as u64;
+            return Ok(Some(Found {
+                start: self.range.end,
+                end,
+                bytes,
+            }));
+        }
+    }
+
+    /// Reads the block before what is there.
+    fn read_more(&mut self) -> io::Result<()> {
+        let until = self.range.end - self.bytes.len() as u64;
+        let mut block = Vec::new();
+        let mut from = until.saturating_sub(BLOCK_BYTES as u64).max(self.range.start);
+        while from + (block.len() as u64) < until {
+            let at = from + block.len() as u64;
+            let chunk = view::read(
+                &self.range.log,
+                at,
+                usize::try_from(until - at).expect("at most a block"),
+            )?;
+            if chunk.bytes.is_empty() || chunk.start != at {
+                // What was there is gone meanwhile: here is where the log begins now.
+                block.clear();
+                from = if chunk.bytes.is_empty() {
+                    until
+                } else {
+                    chunk.start.min(until)
+                };
+                self.range.start = from;
+            } else {
+                block.extend(chunk.bytes);
+            }
+        }
+        block.append(&mut self.bytes);
+        self.bytes = block;
+        Ok(())
+    }
+}
