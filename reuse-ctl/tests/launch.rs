@@ -57,6 +57,7 @@ impl Stage {
             },
             identity: Identity::decide(Some("nobody"), |_| None).expect("every Linux has nobody"),
             listen: Vec::new(),
+            descriptors: Some(77),
             variables: Vec::new(),
         }
     }
@@ -185,6 +186,12 @@ async fn a_worker_is_unprivileged_and_alone() {
     assert!(number == 100 && channel.starts_with("socket:"), "{number} {channel}");
     assert_eq!(descriptors, [(0, "/dev/null".into()), (1, log), (2, err_log)]);
     assert_eq!(fs::metadata(stage.log()).expect("there").uid(), NOBODY);
+    let limits = fs::read_to_string(format!("/proc/{pid}/limits")).expect("alive");
+    let open_files = limits
+        .lines()
+        .find(|line| line.starts_with("Max open files"))
+        .expect("there");
+    assert_eq!(open_files.split_whitespace().nth(3), Some("77"), "{open_files}");
 
     assert!(!usage::catches_signal(running.pid, Signal::SIGTERM));
     assert!(running.signal(Signal::SIGTERM).expect("ours"));

@@ -73,6 +73,9 @@ pub struct LaunchSpec {
     pub identity: Identity,
     /// The listeners it inherits, from descriptor 3 up.
     pub listen: Vec<SocketAddr>,
+    /// How many descriptors it may open, if not as many as the controller.
+    #[serde(default)]
+    pub descriptors: Option<u64>,
     /// Variables on top of the controller's own. They travel in the shim's environment and not in the JSON: there may be many.
     #[serde(skip)]
     pub variables: Vec<(OsString, OsString)>,
@@ -466,6 +469,7 @@ pub(super) mod tests {
                 source: Source::Option,
             },
             listen: Vec::new(),
+            descriptors: None,
             variables: Vec::new(),
         }
     }

@@ -10,6 +10,7 @@ mod cgroup_tree;
 pub mod channel;
 mod clone;
 pub mod command;
+pub mod descriptors;
 pub mod env_file;
 pub mod environment;
 pub mod freeze;

@@ -17,6 +17,7 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::unistd::{Gid, Pid, Uid};
 
+use super::descriptors;
 use super::environment::worker_environment;
 use super::identity::Identity;
 use super::journal;
@@ -86,6 +87,10 @@ fn launch(pipe: &mut File, channel: io::Result<OwnedFd>) -> Result<std::convert:
     place(channel, channel_fd).map_err(failed(Step::Descriptors, &"channel"))?;
 
     let environment = worker_environment(std::env::vars_os(), &spec, std::process::id());
+    // Last: the channel's number may be above it.
+    if let Some(limit) = spec.descriptors {
+        descriptors::set_limit(limit).map_err(failed(Step::Descriptors, &format!("limit {limit}")))?;
+    }
     let error = execute(&spec, environment);
     Err(LaunchFailure::new(Step::Exec, spec.program.display(), &error))
 }

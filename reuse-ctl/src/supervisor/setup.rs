@@ -39,6 +39,7 @@ use crate::{
     options::{LogTarget, ReadyKind, RunOptions, WhenEmpty},
     process::{
         cgroup::AppCgroup,
+        descriptors,
         identity::{self, Identity},
         journal,
         paths::{AppLock, AppPaths},
@@ -65,6 +66,9 @@ pub fn run(options: RunOptions) -> Result<(), Failure> {
     // The task that looks at the queues is run by this thread.
     if let Err(error) = priority::prefer_this_thread() {
         tracing::debug!("looks may be late when the processors are busy: sched_setattr: {error}");
+    }
+    if let Err(error) = descriptors::raise_limit() {
+        tracing::debug!("many workers may be too many: RLIMIT_NOFILE: {error}");
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -236,10 +240,10 @@ pub(super) fn watched_files(options: &RunOptions, cwd: &Path, paths: &AppPaths) 
 }
 
 /// Workers open their notify socket by its path: whatever the umask, they can pass through the folders, if not list them.
-fn let_workers_pass(run_dir: &Path) -> std::io::Result<()> {
+fn let_workers_pass(run_dir: &Path) -> io::Result<()> {
     for folder in run_dir.ancestors().take(2) {
-        let mode = std::fs::metadata(folder)?.permissions().mode();
-        std::fs::set_permissions(folder, Permissions::from_mode(mode | 0o111))?;
+        let mode = fs::metadata(folder)?.permissions().mode();
+        fs::set_permissions(folder, Permissions::from_mode(mode | 0o111))?;
     }
     Ok(())
 }

@@ -18,6 +18,7 @@ use crate::{
     process::{
         cgroup::{AppCgroup, InstanceCgroup},
         command::{self, CommandError, Search},
+        descriptors,
         identity::{self, Identity},
         journal,
         launch::{LaunchSpec, Output},
@@ -80,6 +81,7 @@ impl Template {
             },
             identity: self.identity.clone(),
             listen: self.listen.clone(),
+            descriptors: descriptors::found_limit(),
             variables: variables.of(&self.app, slot.0, inherited)?,
         })
     }
