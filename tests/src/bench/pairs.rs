@@ -22,8 +22,17 @@ const CONTROL: SocketAddr = loopback(8081);
 const STEERED: SocketAddr = loopback(8082);
 const POLICIES: [&str; 4] = ["hash", "round-robin", "least-loaded", "sticky"];
 
-/// Before each side's first round.
-const WARM_UP: Duration = Duration::from_secs(1);
+/// How many rounds each side has before the first that counts.
+const fn warm_up_rounds(subject: Subject) -> u32 {
+    match subject {
+        Subject::Bare => 8,
+        // Node's compiler has seen the code often enough then, and the heap has its size.
+        Subject::Node => 100,
+    }
+}
+
+/// The round of which the programs' statistics are taken.
+const COUNTED: Duration = Duration::from_secs(1);
 
 /// What was measured under one policy.
 #[derive(Debug)]
@@ -58,11 +67,13 @@ pub(crate) fn measure(pairs: usize, length: Duration) -> anyhow::Result<Vec<Rate
     let _namespace = Namespace::enter();
     let mut rates = Vec::new();
     for subject in Subject::ALL {
+        // Both sides of a pair are of one age: a runtime that compiles as it goes gets faster for a while.
         let plain = Plain::start(subject, PLAIN)?;
         let control = Plain::start(subject, CONTROL)?;
         rates.push(compare("control", pairs, length, &plain, &control.side())?);
-        drop(control);
+        drop((plain, control));
         for policy in POLICIES {
+            let plain = Plain::start(subject, PLAIN)?;
             rates.push(steered(policy, pairs, length, &plain)?);
         }
     }
@@ -86,7 +97,7 @@ fn steered(policy: &'static str, pairs: usize, length: Duration, plain: &Plain) 
 
     let enabled = Statistics::enable()?;
     let programs = Programs::of(controller)?;
-    let round = traffic::run(STEERED, subject.exchange(), WARM_UP)?;
+    let round = traffic::run(STEERED, subject.exchange(), COUNTED)?;
     let used = Programs::of(controller)?.since(programs);
     drop(enabled);
     ensure!(
@@ -128,9 +139,11 @@ fn compare(policy: &'static str, pairs: usize, length: Duration, plain: &Plain, 
         controller_idle: Vec::new(),
     };
     let plain = plain.side();
-    // Long enough for the controller to be done with the start.
-    plain.round(WARM_UP, None)?;
-    other.round(WARM_UP, None)?;
+    // Long enough for the controller to be done with the start, too.
+    for _ in 0..warm_up_rounds(plain.subject) {
+        plain.round(length, None)?;
+        other.round(length, None)?;
+    }
     for pair in 0..pairs {
         let (base, steered) = if pair % 2 == 0 {
             let base = plain.round(length, other.controller)?;
