@@ -57,7 +57,7 @@ impl Stage {
             },
             identity: Identity::decide(Some("nobody"), |_| None).expect("every Linux has nobody"),
             listen: Vec::new(),
-            descriptors: Some(77),
+            descriptors: Some(177),
             variables: Vec::new(),
         }
     }
@@ -191,7 +191,7 @@ async fn a_worker_is_unprivileged_and_alone() {
         .lines()
         .find(|line| line.starts_with("Max open files"))
         .expect("there");
-    assert_eq!(open_files.split_whitespace().nth(3), Some("77"), "{open_files}");
+    assert_eq!(open_files.split_whitespace().nth(3), Some("177"), "{open_files}");
 
     assert!(!usage::catches_signal(running.pid, Signal::SIGTERM));
     assert!(running.signal(Signal::SIGTERM).expect("ours"));

@@ -169,10 +169,13 @@ fn help() {
 
     Commands:
       run      Start a command as a steered group of workers
+      apply    Make the apps of a file run as it says: start what is missing, change what differs, leave
+               the rest alone
       check    Check a file for `run -f` and `apply`, and say what is in it; every error is shown at its
                place
       init     Write a reuse.toml for the server in this folder
       schema   Print the JSON Schema of reuse.toml
+      unit     Print a systemd unit for an app
       status   Show the workers: state, connections, queue, share
       ls       List the apps that run
       drain    Take workers out of the choice, and wait until nothing is left on them
