@@ -12,8 +12,8 @@ use crate::options::RunOptions;
 use crate::process::command::{self, Search};
 use crate::process::identity::{self, Identity};
 
-/// All that the controller needs of root. Without any one of them something fails: docs/systemd.md says what.
-const CAPABILITIES: [&str; 10] = [
+/// All that the controller needs of root. Without any one of them something fails, or comes late: docs/systemd.md says what.
+const CAPABILITIES: [&str; 11] = [
     "CAP_BPF",
     "CAP_PERFMON",
     "CAP_NET_ADMIN",
@@ -24,6 +24,7 @@ const CAPABILITIES: [&str; 10] = [
     "CAP_CHOWN",
     "CAP_DAC_OVERRIDE",
     "CAP_NET_BIND_SERVICE",
+    "CAP_SYS_NICE",
 ];
 
 /// Where systemd looks for programs.
@@ -319,7 +320,7 @@ mod tests {
         # The controller ends the workers; they are in cgroups of their own, below reuse-ctl/server.
         KillMode=mixed
         LimitNOFILE=524288
-        CapabilityBoundingSet=CAP_BPF CAP_PERFMON CAP_NET_ADMIN CAP_SYS_PTRACE CAP_SETUID CAP_SETGID CAP_KILL CAP_CHOWN CAP_DAC_OVERRIDE CAP_NET_BIND_SERVICE
+        CapabilityBoundingSet=CAP_BPF CAP_PERFMON CAP_NET_ADMIN CAP_SYS_PTRACE CAP_SETUID CAP_SETGID CAP_KILL CAP_CHOWN CAP_DAC_OVERRIDE CAP_NET_BIND_SERVICE CAP_SYS_NICE
         ProtectSystem=full
 
         [Install]

@@ -29,16 +29,22 @@ fn established(rig: &Rig) -> Vec<u32> {
 async fn round_robin_is_exact() {
     let (rig, group) = eight_workers(Policy::RoundRobin);
     for connections in [16, 64, 256] {
+        let selected = || rig.each(|load| load.selected_total());
+        // Not from the beginning of the test: a packet of a connection that has just gone is looked up among the listeners, and runs the
+        // program too.
+        let (chosen_before, selected_before) = (group.verdict(Verdict::Chosen), selected());
         let open: Vec<TcpStream> = (0..connections).map(|_| group.connect()).collect();
         until("all are counted", || {
             established(&rig).iter().sum::<u32>() == connections
         });
         assert_eq!(established(&rig), vec![connections / 8; 8]);
+        assert_eq!(group.verdict(Verdict::Chosen) - chosen_before, u64::from(connections));
+        for (now, before) in selected().into_iter().zip(selected_before) {
+            assert_eq!(now - before, u64::from(connections / 8));
+        }
         drop((open, group.accept_all()));
         rig.comes_to_rest();
     }
-    assert_eq!(group.verdict(Verdict::Chosen), 16 + 64 + 256);
-    assert_eq!(rig.each(|load| load.selected_total()), vec![42; 8]);
 }
 
 #[tokio::test]
