@@ -369,7 +369,10 @@ fn who_talks_all_the_time_costs_half_a_processor_and_little_memory() {
             &json!({"do": "say", "message": {"type": "process:msg", "id": 2, "data": rounds}}),
         );
         rounds += 1;
-        bus.wait_for("heard", rounds, SOON);
+        // A listener that is too slow for the flood misses packets, and is told so: this one may be among them.
+        wait::until("the answer is on the bus", SOON, || {
+            bus.named("heard").len() >= rounds || !bus.named("missed").is_empty()
+        });
         slowest = slowest.max(asked.elapsed());
     }
     let seconds = started.elapsed().as_secs_f64();

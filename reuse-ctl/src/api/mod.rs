@@ -55,6 +55,8 @@ pub enum Ask {
     Apply {
         /// What.
         request: SpecRequest,
+        /// Whether root asks.
+        by_root: bool,
         /// The one answer.
         reply: oneshot::Sender<Reply>,
     },
@@ -154,9 +156,15 @@ impl Handle {
     }
 
     /// Has the supervisor make the app what this says, and waits until it is.
-    pub async fn apply(&self, request: SpecRequest) -> Reply {
+    /// `by_root`: whether root asks.
+    pub async fn apply(&self, request: SpecRequest, by_root: bool) -> Reply {
         let (reply, receiver) = oneshot::channel();
-        if self.asks.send(Ask::Apply { request, reply }).await.is_err() {
+        let ask = Ask::Apply {
+            request,
+            by_root,
+            reply,
+        };
+        if self.asks.send(ask).await.is_err() {
             return Stopping.into();
         }
         receiver.await.unwrap_or_else(|_| Stopping.into())

@@ -210,7 +210,7 @@ async fn apply(State(shared): State<Shared>, ConnectInfo(Peer(peer)): ConnectInf
         ));
     }
     answer(match parsed(body, commands::spec) {
-        Ok(request) => shared.handle.apply(request).await,
+        Ok(request) => shared.handle.apply(request, peer.is_some_and(Uid::is_root)).await,
         Err(refusal) => refusal.into(),
     })
 }

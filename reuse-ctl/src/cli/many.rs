@@ -20,6 +20,7 @@ use super::run::Call;
 use super::{Context, Failure, output};
 use crate::api::types::ErrorKind;
 use crate::config::{NamedSpec, handover};
+use crate::supervisor::signals::{has_terminal, is_ignored};
 
 /// What is passed on to all controllers; each knows what to do about it.
 const FORWARDED: [Signal; 6] = [
@@ -157,17 +158,22 @@ async fn here(apps: &[NamedSpec], verbosity: u8) -> Result<(), Failure> {
 /// What is to be passed on.
 fn signals() -> io::Result<mpsc::Receiver<Signal>> {
     let (sender, receiver) = mpsc::channel(16);
-    // When the terminal is closed there is nobody left who wanted to see all this; else SIGHUP is a message.
-    let on_hangup = if io::stderr().is_terminal() {
-        Signal::SIGTERM
-    } else {
-        Signal::SIGHUP
-    };
+    let in_terminal = has_terminal();
     for forwarded in FORWARDED {
+        // As one controller does: `nohup` stays in force, and what a terminal's driver sends to jobs stops them as ever.
+        let is_left_alone = match forwarded {
+            Signal::SIGHUP => is_ignored(forwarded as i32),
+            Signal::SIGTTIN | Signal::SIGTTOU => in_terminal,
+            _ => false,
+        };
+        if is_left_alone {
+            continue;
+        }
         let mut stream = signal(SignalKind::from_raw(forwarded as i32))?;
         let sender = sender.clone();
-        let meant = if forwarded == Signal::SIGHUP {
-            on_hangup
+        // When the terminal is closed there is nobody left who wanted to see all this; else SIGHUP is a message.
+        let meant = if forwarded == Signal::SIGHUP && in_terminal {
+            Signal::SIGTERM
         } else {
             forwarded
         };
@@ -202,6 +208,10 @@ fn start(app: &NamedSpec, label: &Label<'_>, verbosity: u8, reading: &Sender<()>
     let (stderr, to_stderr) = io::pipe()?;
     let mut command = handover::controller(&app.spec, verbosity, false)?;
     command.stdout(to_stdout).stderr(to_stderr).process_group(0);
+    // What a service manager wants to hear is not for one of several to say.
+    for variable in ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"] {
+        command.env_remove(variable);
+    }
     // SAFETY: prctl is a bare system call; nothing of the parent's state is touched between fork and exec.
     unsafe {
         // Killed together with us, even if we can't say so any more.

@@ -90,6 +90,12 @@ impl AppSpec {
             unreachable!("the verb is the second word above")
         };
         let mut options = run::resolve(*arguments)?;
+        if !self.variables.len().is_multiple_of(2) {
+            return Err(Failure::usage(
+                "the variables are not names and values in turn",
+                r#"say them like ["NAME","value","NAME2","value2"]"#,
+            ));
+        }
         let pairs = self.variables.chunks_exact(2);
         options.environment.variables = pairs.map(|pair| (pair[0].clone(), pair[1].clone())).collect();
         Ok(options)
@@ -151,5 +157,10 @@ mod tests {
             ..AppSpec::default()
         };
         assert!(wrong.resolve().expect_err("none").error.contains("--workers 0"));
+        let odd = AppSpec {
+            variables: words("A 1 B"),
+            ..spec
+        };
+        assert!(odd.resolve().expect_err("no value").error.contains("in turn"));
     }
 }

@@ -4,12 +4,14 @@
 
 use std::{
     cell::Cell,
-    fs::OpenOptions,
+    fs::{self, File, OpenOptions},
     io::{self, Read},
-    os::unix::fs::OpenOptionsExt as _,
+    os::{fd::AsRawFd as _, unix::fs::OpenOptionsExt as _},
     path::{Path, PathBuf},
     rc::Rc,
 };
+
+use super::{identity::Identity, open_as::open_as};
 
 /// No file of variables is longer: the kernel would not pass on as much.
 const MAX_BYTES: u64 = 1 << 20;
@@ -64,12 +66,33 @@ impl EnvFileError {
     }
 }
 
-/// Reads a file of at most 1 MiB; the variables in their order.
+/// With whose rights a file is opened.
+#[derive(Debug, Clone, Copy)]
+pub enum Rights<'a> {
+    /// Of whoever runs this process: a person has just named the file to it.
+    Callers,
+    /// The workers' user's: somebody who may be no more than that has named it.
+    Workers(&'a Identity),
+    /// The caller's, if the file is where it was when it was opened with them, else the workers' user's. Whoever may write into a folder
+    /// on its way could have put a link to another file there, for root to read it for him.
+    CallersAt(&'a Path, &'a Identity),
+}
+
+/// What a file of variables had in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Contents {
+    /// In their order.
+    pub variables: Vec<(String, String)>,
+    /// Where the file really is, all links followed.
+    pub place: PathBuf,
+}
+
+/// Reads a file of at most 1 MiB.
 ///
 /// # Errors
 /// See [`EnvFileError`].
-pub fn read(path: &Path) -> Result<Vec<(String, String)>, EnvFileError> {
-    let bytes = contents(path)?;
+pub fn read(path: &Path, rights: Rights<'_>) -> Result<Contents, EnvFileError> {
+    let (bytes, place) = contents(path, rights)?;
     let failed = |line, problem| EnvFileError::Line {
         path: path.to_owned(),
         line,
@@ -82,20 +105,32 @@ pub fn read(path: &Path) -> Result<Vec<(String, String)>, EnvFileError> {
     if let Some(at) = text.find('\0') {
         return Err(failed(line_at(&bytes, at), "no variable can have a NUL character"));
     }
-    parse(text).map_err(|line| failed(line, "it is not NAME=VALUE, or a quote is not closed"))
+    let variables = parse(text).map_err(|line| failed(line, "it is not NAME=VALUE, or a quote is not closed"))?;
+    Ok(Contents { variables, place })
 }
 
-fn contents(path: &Path) -> Result<Vec<u8>, EnvFileError> {
+fn contents(path: &Path, rights: Rights<'_>) -> Result<(Vec<u8>, PathBuf), EnvFileError> {
     let open = |source| EnvFileError::Open {
         path: path.to_owned(),
         source,
     };
-    let file = OpenOptions::new()
-        .read(true)
-        // To open a pipe would wait for whoever writes into it.
-        .custom_flags(libc::O_NONBLOCK)
-        .open(path)
-        .map_err(open)?;
+    let opened = || {
+        OpenOptions::new()
+            .read(true)
+            // To open a pipe would wait for whoever writes into it.
+            .custom_flags(libc::O_NONBLOCK)
+            .open(path)
+    };
+    let (file, place) = match rights {
+        Rights::Callers => opened().and_then(placed),
+        Rights::Workers(identity) => open_as(identity, opened).and_then(placed),
+        Rights::CallersAt(before, identity) => match opened().and_then(placed) {
+            Ok((file, place)) if place == before => Ok((file, place)),
+            Ok(_) => open_as(identity, opened).and_then(placed),
+            Err(error) => Err(error),
+        },
+    }
+    .map_err(open)?;
     if !file.metadata().map_err(open)?.is_file() {
         return Err(EnvFileError::NotAFile { path: path.to_owned() });
     }
@@ -104,7 +139,12 @@ fn contents(path: &Path) -> Result<Vec<u8>, EnvFileError> {
     if bytes.len() as u64 > MAX_BYTES {
         return Err(EnvFileError::TooLong { path: path.to_owned() });
     }
-    Ok(bytes)
+    Ok((bytes, place))
+}
+
+fn placed(file: File) -> io::Result<(File, PathBuf)> {
+    let place = fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
+    Ok((file, place))
 }
 
 fn line_at(bytes: &[u8], at: usize) -> usize {
@@ -159,7 +199,7 @@ impl Read for Lines<'_> {
 mod tests {
     use super::*;
     use std::fs;
-    use std::os::unix::fs::symlink;
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
 
     struct Folder(PathBuf);
 
@@ -173,7 +213,7 @@ mod tests {
         fn read(&self, bytes: &[u8]) -> Result<Vec<(String, String)>, EnvFileError> {
             let path = self.0.join("file");
             fs::write(&path, bytes).expect("written");
-            read(&path)
+            read(&path, Rights::Callers).map(|contents| contents.variables)
         }
 
         fn refused(&self, bytes: &[u8]) -> String {
@@ -230,18 +270,48 @@ mod tests {
         let folder = Folder::new("none");
         let cycle = folder.0.join("cycle");
         symlink(&cycle, &cycle).expect("made");
-        let error = read(&cycle).expect_err("a cycle");
+        let error = read(&cycle, Rights::Callers).expect_err("a cycle");
         assert!(error.hint().contains("symbolic links"), "{error}");
         let pipe = folder.0.join("pipe");
         nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRUSR).expect("made");
         for path in [pipe.as_path(), folder.0.as_path(), Path::new("/dev/zero")] {
             assert!(
-                matches!(read(path), Err(EnvFileError::NotAFile { .. })),
+                matches!(read(path, Rights::Callers), Err(EnvFileError::NotAFile { .. })),
                 "{}",
                 path.display()
             );
         }
-        let error = read(&folder.0.join("none")).expect_err("not there");
+        let error = read(&folder.0.join("none"), Rights::Callers).expect_err("not there");
         assert!(error.to_string().contains("No such file"), "{error}");
+    }
+
+    #[test]
+    fn root_reads_no_file_that_was_put_in_the_place_of_another() {
+        if !nix::unistd::geteuid().is_root() {
+            return;
+        }
+        let folder = Folder::new("swapped");
+        let nobody = Identity::decide(Some("nobody"), |_| None).expect("every Linux has nobody");
+        let (path, secret) = (folder.0.join("env"), folder.0.join("secret"));
+        for file in [&path, &secret] {
+            fs::write(file, "A=1\n").expect("room");
+            fs::set_permissions(file, fs::Permissions::from_mode(0o600)).expect("ours");
+        }
+        let place = read(&path, Rights::Callers).expect("it is root's").place;
+        assert!(read(&path, Rights::CallersAt(&place, &nobody)).is_ok(), "where it was");
+        assert!(matches!(
+            read(&path, Rights::Workers(&nobody)),
+            Err(EnvFileError::Open { .. })
+        ));
+        fs::remove_file(&path).expect("ours");
+        symlink(&secret, &path).expect("a link");
+        assert!(matches!(
+            read(&path, Rights::CallersAt(&place, &nobody)),
+            Err(EnvFileError::Open { .. })
+        ));
+        // What the workers may read anyway may lie elsewhere.
+        fs::set_permissions(&secret, fs::Permissions::from_mode(0o644)).expect("ours");
+        fs::set_permissions(&folder.0, fs::Permissions::from_mode(0o755)).expect("ours");
+        assert!(read(&path, Rights::CallersAt(&place, &nobody)).is_ok());
     }
 }

@@ -21,6 +21,7 @@ pub mod launch;
 pub mod listen;
 mod lock;
 pub mod logs;
+pub mod open_as;
 pub(crate) mod os_text;
 pub mod paths;
 pub mod priority;

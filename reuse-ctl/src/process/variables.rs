@@ -4,12 +4,13 @@
 use std::{
     ffi::{OsStr, OsString},
     os::unix::ffi::OsStrExt as _,
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use super::{
-    env_file::{self, EnvFileError},
+    env_file::{self, Contents, EnvFileError, Rights},
     environment::{self, VARIABLE_PREFIX},
+    identity::Identity,
 };
 use crate::options::{EnvironmentOptions, Increment};
 
@@ -67,6 +68,8 @@ pub struct Variables {
     options: EnvironmentOptions,
     /// From the files, in their order.
     read: Vec<(OsString, OsString)>,
+    /// Where each file really was.
+    places: Vec<PathBuf>,
 }
 
 impl Variables {
@@ -74,25 +77,36 @@ impl Variables {
     ///
     /// # Errors
     /// A file can't be used, or a variable can't be passed on.
-    pub fn read(mut options: EnvironmentOptions, folder: &Path) -> Result<Self, VariablesError> {
+    pub fn read(mut options: EnvironmentOptions, folder: &Path, rights: Rights<'_>) -> Result<Self, VariablesError> {
         for file in &mut options.files {
             *file = folder.join(&*file);
         }
-        let mut read = Vec::new();
-        for file in &options.files {
-            let pairs = env_file::read(file)?;
-            read.extend(pairs.into_iter().map(|(name, value)| (name.into(), value.into())));
-        }
-        read.iter().chain(&options.variables).try_for_each(check)?;
-        Ok(Self { options, read })
+        Self::of_files(options, |_| rights)
     }
 
-    /// The same with the files as they are now.
+    fn of_files<'a>(
+        options: EnvironmentOptions,
+        rights_to: impl Fn(usize) -> Rights<'a>,
+    ) -> Result<Self, VariablesError> {
+        let (mut read, mut places) = (Vec::new(), Vec::new());
+        for (number, file) in options.files.iter().enumerate() {
+            let Contents { variables, place } = env_file::read(file, rights_to(number))?;
+            read.extend(variables.into_iter().map(|(name, value)| (name.into(), value.into())));
+            places.push(place);
+        }
+        read.iter().chain(&options.variables).try_for_each(check)?;
+        Ok(Self { options, read, places })
+    }
+
+    /// The same with the files as they are now. One that is not where it was is read only if the workers' user may read it.
     ///
     /// # Errors
     /// As [`Self::read`].
-    pub fn reread(&self) -> Result<Self, VariablesError> {
-        Self::read(self.options.clone(), Path::new("/"))
+    pub fn reread(&self, workers: &Identity) -> Result<Self, VariablesError> {
+        Self::of_files(self.options.clone(), |number| match self.places.get(number) {
+            Some(place) => Rights::CallersAt(place, workers),
+            None => Rights::Workers(workers),
+        })
     }
 
     /// Whether the files of both had the same content when they were read.
@@ -193,7 +207,7 @@ mod tests {
         slot: u16,
         inherited: &[(&str, &str)],
     ) -> Result<Vec<(OsString, OsString)>, VariablesError> {
-        let variables = Variables::read(options, Path::new("/"))?;
+        let variables = Variables::read(options, Path::new("/"), Rights::Callers)?;
         let inherited = pairs(inherited);
         let look = |name: &str| {
             inherited

@@ -21,8 +21,8 @@ use crate::{
     api::types::{ErrorKind, OptionChange, Reply, SpecRequest},
     cli::Failure,
     config::{Change, Difference, Way, difference},
-    options::{RunOptions, WhenEmpty},
-    process::identity::Identity,
+    options::{ReadyKind, RunOptions, WhenEmpty},
+    process::{env_file::Rights, identity::Identity},
     supervisor::health::Health,
 };
 
@@ -70,8 +70,8 @@ impl Task {
         self.template.options(self.core.version())
     }
 
-    pub(super) fn apply(&mut self, request: SpecRequest, reply: oneshot::Sender<Reply>) {
-        let (version, difference) = match self.plan(&request) {
+    pub(super) fn apply(&mut self, request: SpecRequest, by_root: bool, reply: oneshot::Sender<Reply>) {
+        let (version, difference) = match self.plan(&request, by_root) {
             Ok(plan) => plan,
             Err(refusal) => return drop(reply.send(*refusal)),
         };
@@ -118,7 +118,7 @@ impl Task {
     }
 
     /// What it would take, if it can be done at all.
-    fn plan(&self, request: &SpecRequest) -> Result<(Version, Difference), Box<Reply>> {
+    fn plan(&self, request: &SpecRequest, by_root: bool) -> Result<(Version, Difference), Box<Reply>> {
         if self.applying.is_some() {
             let hint = "try again when it is done; `reuse-ctl status` shows how far it is";
             return Err(refusal(ErrorKind::Failed, "an apply is under way".into(), hint));
@@ -130,7 +130,13 @@ impl Task {
             user: self.user_meant(new.user),
             ..new
         };
-        let version = Version::resolve(new).map_err(refused)?;
+        // Root may have named any file; nobody else one that his workers could not read.
+        let rights = if by_root {
+            Rights::Callers
+        } else {
+            Rights::Workers(&self.template.identity)
+        };
+        let version = Version::resolve(new, rights).map_err(refused)?;
         let view = self.core.view();
         let old = RunOptions {
             workers: self.workers(),
@@ -238,6 +244,11 @@ impl Task {
         if old.limits != new.limits {
             let allowed = self.template.cgroup.allow(&new.limits);
             allowed.map_err(|error| Failure::failed(error.to_string(), error.hint()))?;
+        }
+        if new.ready.kind == ReadyKind::Notify {
+            let folder = self.template.paths.run_dir();
+            setup::let_workers_pass(folder)
+                .map_err(|error| Failure::failed(format!("{}: {error}", folder.display()), ""))?;
         }
         if old.recycle == new.recycle && (old.cwd == new.cwd || new.recycle.watch.is_none()) {
             return Ok(None);

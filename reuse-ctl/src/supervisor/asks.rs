@@ -56,7 +56,11 @@ impl Task {
                 }
             }
             Ask::Spec(reply) => drop(reply.send(self.options().spec.clone())),
-            Ask::Apply { request, reply } => self.apply(request, reply),
+            Ask::Apply {
+                request,
+                by_root,
+                reply,
+            } => self.apply(request, by_root, reply),
             Ask::Get { slot, request, reply } => self.get(slot, &request, reply),
             Ask::Send { slot, message, reply } => drop(reply.send(self.send(slot, &message))),
             Ask::Bus(reply) => drop(reply.send(self.messages.subscribe())),
@@ -183,7 +187,7 @@ impl Task {
                 refusal(
                     ErrorKind::Failed,
                     format!("worker {slot} does not listen yet"),
-                    "try again when `reuse-ctl status` shows it as active",
+                    "`reuse-ctl status` shows how it is; a worker that listens nowhere takes messages only: `reuse-ctl send`",
                 )
             })?,
         };

@@ -87,6 +87,10 @@ impl Task {
         let due = health.take_due(Instant::now());
         let options = health.options.clone();
         for id in due {
+            // One that listens nowhere was said to be unchecked when it became ready.
+            if !self.live.get(&id).is_some_and(|live| live.listens) {
+                continue;
+            }
             // One at a time: the one under way ends within its timeout.
             if self.connections.has(id, Aim::is_check) {
                 continue;

@@ -32,7 +32,7 @@ mod recycle_rules;
 mod request;
 mod service;
 mod setup;
-mod signals;
+pub(crate) mod signals;
 mod sockets;
 mod status;
 mod task;

@@ -64,6 +64,11 @@ impl Task {
             && !live.listens
             && self.missing(id).is_empty()
         {
+            if self.health.is_some() {
+                let slot = live.slot;
+                self.console
+                    .warn(&format!("worker {slot} listens nowhere: its health can't be checked"));
+            }
             self.become_ready(id);
         }
     }

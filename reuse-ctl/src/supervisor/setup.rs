@@ -40,6 +40,7 @@ use crate::{
     process::{
         cgroup::AppCgroup,
         descriptors,
+        env_file::Rights,
         identity::{self, Identity},
         journal,
         paths::{AppLock, AppPaths},
@@ -158,7 +159,7 @@ struct Prepared {
 
 fn prepare(options: &RunOptions, console: &Console) -> Result<Prepared, Failure> {
     doctor::required().map_err(|check| Failure::failed(format!("{}: {}", check.name, check.detail), check.remedy))?;
-    let version = Version::resolve(options.clone())?;
+    let version = Version::resolve(options.clone(), Rights::Callers)?;
     let cwd = version.command.cwd().to_owned();
     let identity =
         Identity::resolve(options.user.as_deref()).map_err(|error| Failure::failed(error.to_string(), error.hint()))?;
@@ -240,7 +241,7 @@ pub(super) fn watched_files(options: &RunOptions, cwd: &Path, paths: &AppPaths) 
 }
 
 /// Workers open their notify socket by its path: whatever the umask, they can pass through the folders, if not list them.
-fn let_workers_pass(run_dir: &Path) -> io::Result<()> {
+pub(super) fn let_workers_pass(run_dir: &Path) -> io::Result<()> {
     for folder in run_dir.ancestors().take(2) {
         let mode = fs::metadata(folder)?.permissions().mode();
         fs::set_permissions(folder, Permissions::from_mode(mode | 0o111))?;

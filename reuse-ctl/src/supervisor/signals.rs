@@ -112,7 +112,7 @@ impl Task {
             Asked::ForFewer => self.request_by(Signalled::Fewer, Command::Scale(ScaleTarget::Down(1))),
             Asked::ToRotateLogs => {
                 self.rotate_logs();
-                self.say_of_signal("SIGUSR1", Ok("all logs are rotated"));
+                self.say_of_signal("SIGUSR1", Ok("all logs are being rotated"));
             }
         }
     }
@@ -161,11 +161,11 @@ impl Task {
 }
 
 /// Whether this process has a controlling terminal: `/dev/tty` is that.
-fn has_terminal() -> bool {
+pub(crate) fn has_terminal() -> bool {
     std::fs::File::open("/dev/tty").is_ok()
 }
 
-fn is_ignored(number: libc::c_int) -> bool {
+pub(crate) fn is_ignored(number: libc::c_int) -> bool {
     // SAFETY: a zeroed sigaction is a valid one to be written into.
     let mut current: libc::sigaction = unsafe { std::mem::zeroed() };
     // SAFETY: with no new action, the call only writes the present one into `current`.

@@ -19,6 +19,7 @@ use crate::{
         cgroup::{AppCgroup, InstanceCgroup},
         command::{self, CommandError, Search},
         descriptors,
+        env_file::Rights,
         identity::{self, Identity},
         journal,
         launch::{LaunchSpec, Output},
@@ -93,7 +94,7 @@ impl Template {
     pub(super) fn renew_variables(&mut self, versions: &[VersionId]) -> Result<(), VariablesError> {
         let read: Vec<_> = versions
             .iter()
-            .map(|&id| Ok((id, self.version(id).variables.reread()?)))
+            .map(|&id| Ok((id, self.version(id).variables.reread(&self.identity)?)))
             .collect::<Result<_, VariablesError>>()?;
         for (id, variables) in read {
             self.version_mut(id).variables = variables;
@@ -180,7 +181,7 @@ impl Version {
     ///
     /// # Errors
     /// Either is not there.
-    pub(super) fn resolve(options: RunOptions) -> Result<Self, Failure> {
+    pub(super) fn resolve(options: RunOptions, rights: Rights<'_>) -> Result<Self, Failure> {
         let here = std::env::current_dir()
             .map_err(|error| Failure::failed(format!("the working folder: {error}"), "cd to one that exists"))?;
         let cwd = options.cwd.as_ref().map_or_else(|| here.clone(), |cwd| here.join(cwd));
@@ -190,7 +191,7 @@ impl Version {
                 "give the folder that the command is to run in",
             ));
         }
-        let variables = variables(&options, &here)?;
+        let variables = variables(&options, &here, rights)?;
         let command = CommandLine::resolve(options.command.clone(), cwd.clone())
             .map_err(|error| Failure::failed(error.to_string(), error.hint()))?;
         let options = Arc::new(RunOptions {
@@ -206,8 +207,8 @@ impl Version {
 }
 
 /// Those of the first workers are made as a trial: what is wrong with them is to be said before anything is started.
-fn variables(options: &RunOptions, folder: &Path) -> Result<Variables, Failure> {
-    let tried = Variables::read(options.environment.clone(), folder).and_then(|variables| {
+fn variables(options: &RunOptions, folder: &Path, rights: Rights<'_>) -> Result<Variables, Failure> {
+    let tried = Variables::read(options.environment.clone(), folder, rights).and_then(|variables| {
         (0..options.workers).try_for_each(|slot| variables.of(&options.name, slot, inherited).map(drop))?;
         Ok(variables)
     });
