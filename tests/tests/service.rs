@@ -255,7 +255,9 @@ fn in_a_terminal_a_hangup_is_the_end() {
         .chain(run.get_args())
         .map(|word| format!("'{}'", word.to_str().expect("plain")))
         .collect();
-    let mut script = Command::new("script");
+    // Where the tests were started by `nohup`, HUP is ignored, and would stay so.
+    let mut script = Command::new("env");
+    script.args(["--default-signal=HUP", "script"]);
     script.args(["-q", "-e", "-c", &line.join(" "), "/dev/null"]);
     script
         .stdin(std::process::Stdio::null())

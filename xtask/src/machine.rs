@@ -16,11 +16,12 @@ pub(crate) const PEERS: &str = "tests/servers/bench-peers";
 const BPF_FILESYSTEM: &str = "/sys/fs/bpf";
 
 /// The programs that the tests run, and the Debian packages that bring each.
-const PROGRAMS: [(&str, &[&str]); 9] = [
+const PROGRAMS: [(&str, &[&str]); 10] = [
     ("cc", &["gcc", "libc6-dev"]),
     ("curl", &["curl"]),
     ("gunicorn", &["gunicorn"]),
     ("ip", &["iproute2"]),
+    ("journalctl", &["systemd"]),
     ("nginx", &["nginx-light"]),
     ("node", &["nodejs"]),
     ("npm", &["npm"]),
