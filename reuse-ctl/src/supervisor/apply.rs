@@ -21,7 +21,7 @@ use crate::{
     api::types::{ErrorKind, OptionChange, Reply, SpecRequest},
     cli::Failure,
     config::{Change, Difference, Way, difference},
-    options::{ReadyKind, RunOptions, WhenEmpty},
+    options::{RunOptions, WhenEmpty},
     process::{env_file::Rights, identity::Identity},
     supervisor::health::Health,
 };
@@ -245,11 +245,7 @@ impl Task {
             let allowed = self.template.cgroup.allow(&new.limits);
             allowed.map_err(|error| Failure::failed(error.to_string(), error.hint()))?;
         }
-        if new.ready.kind == ReadyKind::Notify {
-            let folder = self.template.paths.run_dir();
-            setup::let_workers_pass(folder)
-                .map_err(|error| Failure::failed(format!("{}: {error}", folder.display()), ""))?;
-        }
+        setup::open_run_folder(&new.ready.kind, &self.template.paths)?;
         if old.recycle == new.recycle && (old.cwd == new.cwd || new.recycle.watch.is_none()) {
             return Ok(None);
         }

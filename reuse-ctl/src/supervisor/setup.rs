@@ -181,10 +181,7 @@ fn prepare(options: &RunOptions, console: &Console) -> Result<Prepared, Failure>
     let lock = paths
         .lock()
         .map_err(|error| Failure::failed(error.to_string(), error.hint()))?;
-    if options.ready.kind == ReadyKind::Notify {
-        let_workers_pass(paths.run_dir())
-            .map_err(|error| Failure::failed(format!("{}: {error}", paths.run_dir().display()), ""))?;
-    }
+    open_run_folder(&options.ready.kind, &paths)?;
     note_target(&paths, options.logs.target)?;
     let mut traces = Traces {
         cgroup: None,
@@ -240,13 +237,18 @@ pub(super) fn watched_files(options: &RunOptions, cwd: &Path, paths: &AppPaths) 
     }
 }
 
-/// Workers open their notify socket by its path: whatever the umask, they can pass through the folders, if not list them.
-pub(super) fn let_workers_pass(run_dir: &Path) -> io::Result<()> {
-    for folder in run_dir.ancestors().take(2) {
-        let mode = fs::metadata(folder)?.permissions().mode();
-        fs::set_permissions(folder, Permissions::from_mode(mode | 0o111))?;
+/// Workers open their notify socket, if they get one, by its path: whatever the umask, they can pass through the folders, if not list them.
+pub(super) fn open_run_folder(ready: &ReadyKind, paths: &AppPaths) -> Result<(), Failure> {
+    if *ready != ReadyKind::Notify {
+        return Ok(());
     }
-    Ok(())
+    let run_dir = paths.run_dir();
+    let let_pass = |folder: &Path| {
+        let mode = fs::metadata(folder)?.permissions().mode();
+        fs::set_permissions(folder, Permissions::from_mode(mode | 0o111))
+    };
+    let opened = run_dir.ancestors().take(2).try_for_each(let_pass);
+    opened.map_err(|error: io::Error| Failure::failed(format!("{}: {error}", run_dir.display()), ""))
 }
 
 /// What would be left on disk; removed when dropped, in the right order.
