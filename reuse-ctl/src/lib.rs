@@ -30,3 +30,5 @@ pub mod options;
 pub mod process;
 #[cfg(target_os = "linux")]
 pub mod supervisor;
+#[cfg(target_os = "linux")]
+mod whole_ms;

@@ -27,6 +27,7 @@ pub use super::socket::{BindError, bind};
 use super::types::{ErrorKind, Event, Got, Reply, SpecReply, WORKER_HEADER};
 use super::{Handle, Stopping};
 use crate::supervisor::interface::{Command, SlotId};
+use crate::whole_ms::unix_now_ms;
 
 /// How long answers under way may take once the app ends.
 const LAST_ANSWERS: Duration = Duration::from_secs(1);
@@ -334,11 +335,8 @@ async fn forward(
 }
 
 fn missed_some(missed: u64) -> Event {
-    let since_epoch = std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .unwrap_or_default();
     Event {
-        at_ms: u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX),
+        at_ms: unix_now_ms(),
         worker: None,
         pid: None,
         event: "warning".into(),

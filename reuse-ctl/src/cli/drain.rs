@@ -8,12 +8,13 @@ use super::progress::{Request, watch};
 use super::table::counted;
 use super::{Context, Failure, apps, args, output};
 use crate::api::types::{DrainRequest, ErrorKind, Reply, Status, WorkerStatus};
+use crate::whole_ms::whole_ms;
 
 pub(super) async fn run(context: &Context, arguments: &args::Drain) -> Result<(), Failure> {
     let app = apps::connect(context).await?;
     let ids: BTreeSet<u16> = arguments.ids.iter().copied().collect();
     let request = DrainRequest {
-        timeout_ms: arguments.timeout.map(super::whole_ms),
+        timeout_ms: arguments.timeout.map(whole_ms),
         no_wait: arguments.no_wait,
         force: arguments.force,
     };

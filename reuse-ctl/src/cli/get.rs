@@ -4,6 +4,7 @@ use super::failure::{Answered, Detail};
 use super::{Context, Failure, apps, args, output};
 use crate::api::commands::check_path;
 use crate::api::types::{GetRequest, Got};
+use crate::whole_ms::whole_ms;
 
 /// Statuses from here on are errors.
 const FIRST_ERROR: u16 = 400;
@@ -14,7 +15,7 @@ pub(super) async fn run(context: &Context, arguments: &args::Get) -> Result<(), 
     let request = GetRequest {
         path: arguments.path.clone(),
         addr: arguments.addr,
-        timeout_ms: Some(super::whole_ms(arguments.timeout)),
+        timeout_ms: Some(whole_ms(arguments.timeout)),
     };
     let got = app.client.get(arguments.id, &request).await;
     let got = got.map_err(|error| apps::explain(&app.entry, error))?;

@@ -17,6 +17,7 @@ use crate::api::types::ErrorKind;
 use crate::process::journal;
 use crate::process::logs::{Merged, POLL, Range, Source, Stream, TimedFollower, starts_of_last};
 use crate::process::paths::{AppPaths, Paths};
+use crate::whole_ms::whole_ms;
 
 /// Without `--lines` and `--since`.
 const LAST_LINES: usize = 20;
@@ -154,7 +155,7 @@ impl Wanted {
                 (false, false) => None,
             },
             lines: arguments.lines.or(default_lines),
-            since_ms: super::whole_ms(since),
+            since_ms: whole_ms(since),
         }
     }
 

@@ -161,11 +161,6 @@ fn not_parsed(error: &clap::Error, arguments: &[OsString]) -> Outcome {
     Outcome { result, json }
 }
 
-/// Milliseconds for the wire; an absurdly long time is as good as the longest.
-fn whole_ms(time: std::time::Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
-}
-
 /// Steering, cgroups and the users of workers need root.
 pub(crate) fn require_root(verb: &str) -> Result<(), Failure> {
     if nix::unistd::geteuid().is_root() {

@@ -16,6 +16,7 @@ use crate::options::{
 use crate::process::paths::MAX_NAME_LEN;
 use crate::supervisor;
 use crate::supervisor::interface::{HealthRules, HungRules};
+use crate::whole_ms::whole_ms;
 
 /// How a worker is asked to end, and how long it may take.
 const STOP: (Signal, Duration) = (Signal::SIGTERM, Duration::from_secs(10));
@@ -119,9 +120,9 @@ fn current_folder() -> Option<PathBuf> {
 /// Usage, each with what would have been right.
 pub fn resolve(arguments: args::Run) -> Result<RunOptions, Failure> {
     let hung = HungRules {
-        hung_after_ms: milliseconds(arguments.hung_after),
-        rescue_after_ms: milliseconds(arguments.rescue_after),
-        replace_after_ms: arguments.replace_hung_after.map(milliseconds),
+        hung_after_ms: whole_ms(arguments.hung_after),
+        rescue_after_ms: whole_ms(arguments.rescue_after),
+        replace_after_ms: arguments.replace_hung_after.map(whole_ms),
         at_most_percent: arguments.max_hung,
     };
     let options = RunOptions {
@@ -279,10 +280,6 @@ fn health_options(arguments: &args::Run) -> Result<Option<HealthOptions>, Failur
             passes: arguments.health_passes,
         },
     }))
-}
-
-fn milliseconds(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn worker_count(text: &str) -> Result<u16, Failure> {

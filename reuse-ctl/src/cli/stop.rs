@@ -10,6 +10,7 @@ use super::{Context, Failure, apps, args, output};
 use crate::api::types::{Reply, Status, StopRequest};
 use crate::process::paths::KnownApp;
 use crate::supervisor::leftovers;
+use crate::whole_ms::whole_ms;
 
 /// How long a controller that has ended its workers may take to clean up.
 const CLEAN_UP: Duration = Duration::from_secs(10);
@@ -33,7 +34,7 @@ pub(super) async fn run(context: &Context, arguments: &args::Stop) -> Result<(),
     let request = Request::post(
         "/v1/stop",
         StopRequest {
-            timeout_ms: arguments.timeout.map(super::whole_ms),
+            timeout_ms: arguments.timeout.map(whole_ms),
         },
     );
     let line = |status: &Status, elapsed: Duration| {

@@ -7,6 +7,7 @@ use std::{collections::BTreeMap, fmt};
 
 use super::interface::{InstanceId, Millis, SlotId};
 use crate::options::RecycleOptions;
+use crate::whole_ms::whole_ms;
 
 /// A worker that is over its limit of memory when it is younger than this is so from the start; and no younger one is replaced for it.
 const YOUNG_MS: u64 = 10_000;
@@ -103,10 +104,9 @@ struct Large {
 
 impl Rules {
     pub(super) fn new(options: &RecycleOptions, seed: u64) -> Self {
-        let ms = |age: std::time::Duration| u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
         Self {
             max_memory: options.max_memory_bytes,
-            max_age_ms: options.max_age.map(ms),
+            max_age_ms: options.max_age.map(whole_ms),
             max_connections: options.max_connections,
             seed,
             under_way: None,

@@ -46,6 +46,7 @@ use crate::{
         paths::{AppLock, AppPaths},
         priority,
     },
+    whole_ms::whole_ms,
 };
 
 /// The first delay after a crash, and what it doubles up to.
@@ -365,17 +366,16 @@ fn service_ports(options: &RunOptions) -> Vec<u16> {
 }
 
 fn machine_config(options: &RunOptions) -> Config {
-    let ms = milliseconds;
     let rules = rules(options);
     Config {
         workers: options.workers,
         ready_timeout_ms: rules.ready_timeout_ms,
         drain_timeout_ms: rules.drain_timeout_ms,
         stop_timeout_ms: rules.stop_timeout_ms,
-        backoff_min_ms: ms(BACKOFF.0),
-        backoff_max_ms: ms(BACKOFF.1),
+        backoff_min_ms: whole_ms(BACKOFF.0),
+        backoff_max_ms: whole_ms(BACKOFF.1),
         crash_limit: CRASH_LIMIT,
-        stable_ms: ms(STABLE),
+        stable_ms: whole_ms(STABLE),
         seed: fastrand::u64(..),
         hung: rules.hung,
         health: rules.health,
@@ -385,16 +385,12 @@ fn machine_config(options: &RunOptions) -> Config {
 /// What the machine is told at the start, and again by `apply`.
 pub(super) fn rules(options: &RunOptions) -> Rules {
     Rules {
-        ready_timeout_ms: milliseconds(options.ready.timeout),
-        drain_timeout_ms: milliseconds(options.stop.drain_timeout),
-        stop_timeout_ms: milliseconds(options.stop.timeout),
+        ready_timeout_ms: whole_ms(options.ready.timeout),
+        drain_timeout_ms: whole_ms(options.stop.drain_timeout),
+        stop_timeout_ms: whole_ms(options.stop.timeout),
         hung: options.hung,
         health: options.health.as_ref().map(|health| health.rules),
     }
-}
-
-fn milliseconds(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// To load a program takes 20 MB for a moment. The allocator learns from the first such block to keep the next ones, for each thread that

@@ -4,7 +4,7 @@
 use std::{
     collections::{HashMap, VecDeque},
     sync::{Arc, Mutex},
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant},
 };
 
 use tokio::{
@@ -42,6 +42,7 @@ use crate::{
     bpf::Notices,
     group::{Groups, diag::Diag},
     options::{HealthOptions, RecycleOptions},
+    whole_ms::unix_now_ms,
 };
 
 /// Everything that the controller knows and may change.
@@ -274,8 +275,7 @@ impl Task {
 
     /// Sends an event to whoever listens.
     pub(super) fn tell(&self, mut event: Event) {
-        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        event.at_ms = u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX);
+        event.at_ms = unix_now_ms();
         drop(self.events.send(event));
     }
 

@@ -10,7 +10,6 @@ use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use nix::unistd::{Gid, Uid};
 
@@ -18,6 +17,7 @@ use super::index::Index;
 use super::marks::Mark;
 use super::place::{Cut, Piece, Place, begins_with_hole, in_rotation, rotated};
 use super::view;
+use crate::whole_ms::unix_now_ms;
 
 /// No file system's block is smaller.
 const SMALLEST_BLOCK: u64 = 4096;
@@ -161,7 +161,7 @@ impl KeptLog {
                 // The time of the last write, which is what the last line wants; never before the mark before, whatever the clock does.
                 at_ms: seen
                     .modified_ms()
-                    .min(now_ms())
+                    .min(unix_now_ms())
                     .max(index.last().map_or(0, |last| last.at_ms)),
                 offset: end,
             };
@@ -466,9 +466,4 @@ pub(super) fn fallocate(file: &File, mode: libc::c_int, at: u64, len: u64) -> io
             return Err(error);
         }
     }
-}
-
-pub(super) fn now_ms() -> u64 {
-    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX)
 }

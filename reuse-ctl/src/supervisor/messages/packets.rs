@@ -1,9 +1,6 @@
 //! PM2's packets, as people's code expects them on the bus.
 
-use std::{
-    collections::HashSet,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::collections::HashSet;
 
 use serde::Serialize;
 
@@ -11,6 +8,7 @@ use crate::{
     api::bus::Packet,
     process::channel::message::on_one_line,
     supervisor::interface::{InstanceId, Note, NoteKind, SlotId},
+    whole_ms::unix_now_ms,
 };
 
 /// What PM2 calls the group of an app that names none.
@@ -81,7 +79,7 @@ impl<'a> Process<'a> {
         let process = serde_json::to_string(self).expect("plain data");
         Packet {
             name: name.into(),
-            data: format!(r#"{{"at":{},"{key}":{json},"process":{process}}}"#, now_ms()),
+            data: format!(r#"{{"at":{},"{key}":{json},"process":{process}}}"#, unix_now_ms()),
         }
     }
 }
@@ -94,7 +92,7 @@ impl Happened {
             name: "process:event".into(),
             data: format!(
                 r#"{{"event":"{event}","manually":{manually},"process":{process},"at":{}}}"#,
-                now_ms()
+                unix_now_ms()
             ),
         }
     }
@@ -158,11 +156,6 @@ impl Lives {
             manually: true,
         }
     }
-}
-
-fn now_ms() -> u64 {
-    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
