@@ -125,3 +125,77 @@ fn wake(mut waker: &UnixStream) {
     // If it is full it wakes anyway.
     drop(waker.write(&[0]));
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        fs::{self, File},
+        time::Instant,
+    };
+
+    use super::*;
+    use crate::{
+        api::fake::Folder,
+        process::logs::{POLL, Range, last_lines},
+    };
+
+    const SOON: Duration = Duration::from_secs(10);
+
+    fn until(what: &str, mut condition: impl FnMut() -> bool) {
+        let deadline = Instant::now() + SOON;
+        while !condition() {
+            assert!(Instant::now() < deadline, "waited in vain until {what}");
+            #[expect(clippy::disallowed_methods, reason = "it looks at a condition until a deadline")]
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    fn start(limits: Limits) -> Logs {
+        Logs::start(limits, None).expect("started")
+    }
+
+    #[test]
+    fn logs_are_marked_as_soon_as_they_grow_and_rotated_when_asked_or_too_large() {
+        let folder = Folder::new("keeper");
+        let limits = Limits {
+            max_bytes: 64 * 1024,
+            keep: 100,
+        };
+        let logs = start(limits);
+        let (log, other) = (folder.0.join("worker-0.log"), folder.0.join("worker-0.err.log"));
+        logs.keep(SlotId(0), Stream::Out, log.clone(), 0);
+        logs.keep(SlotId(0), Stream::Err, other.clone(), 0);
+        let marks = |log: &PathBuf| fs::metadata(log.with_extension("times")).map_or(0, |index| index.len());
+        until("both have an index", || marks(&log) == 128 && marks(&other) == 128);
+
+        let mut file = File::options().append(true).create(true).open(&log).expect("ours");
+        for (line, expected) in [("first\n", 144), ("second\n", 160), ("third\n", 176)] {
+            // A log that is silent for a while is watched instead of looked at.
+            let begun = Instant::now();
+            until("it was silent for a while", || begun.elapsed() > POLL * 3);
+            file.write_all(line.as_bytes()).expect("ours");
+            until("it is marked", || marks(&log) == expected);
+        }
+        assert_eq!(marks(&other), 128);
+
+        file.write_all(&b"ten bytes\n".repeat(1000)).expect("ours");
+        let copies = |log: &PathBuf| {
+            let is_there = |number: &u32| log.with_extension(format!("log.{number}")).exists();
+            (1..).take_while(is_there).count()
+        };
+        logs.ask(Ask::RotateAll);
+        until("it is rotated as was asked", || copies(&log) == 1);
+        assert_eq!(copies(&other), 0, "it is not there");
+        file.write_all(&b"ten bytes\n".repeat(20_000)).expect("ours");
+        until("it is rotated as it is too large", || copies(&log) == 4);
+
+        let before = marks(&log);
+        file.write_all(b"last\n").expect("ours");
+        let range = || Range::behind(&log, 0).expect("readable");
+        assert_eq!(last_lines(&[range()], 30_000).expect("readable").len(), 21_004);
+        drop(logs);
+        assert!(marks(&log) > before, "the last look is when it ends");
+        start(limits).keep(SlotId(0), Stream::Out, log.clone(), 0);
+        assert_eq!(last_lines(&[range()], 1).expect("readable"), ["last"]);
+    }
+}

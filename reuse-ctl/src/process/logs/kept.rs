@@ -143,7 +143,7 @@ impl KeptLog {
         let index = self.index()?;
         let place = settled(index, seen)?;
         let end = place.shift + seen.size;
-        if index.last().is_none_or(|last| last.offset < end) {
+        if index.last().map_or(0, |last| last.offset) < end {
             let mark = Mark {
                 // The time of the last write, which is what the last line wants; never before the mark before, whatever the clock does.
                 at_ms: seen
