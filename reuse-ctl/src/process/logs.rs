@@ -20,6 +20,7 @@ mod marks;
 mod merge;
 mod place;
 mod rotate;
+mod seen;
 mod view;
 
 pub use follow::{Follower, Line, POLL, TimedFollower, TimedLine};

@@ -16,6 +16,7 @@ use std::{
 };
 
 mod keeper;
+mod kept;
 
 use keeper::Keeper;
 

@@ -4,11 +4,11 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::index::Index;
 use super::marks::Mark;
 use super::place::{Cut, Piece, Place, in_rotation};
+use super::seen::{Seen, now_ms};
 use super::{rotate, view};
 
 /// No file system's block is smaller.
@@ -56,40 +56,6 @@ pub struct KeptLog {
     limits: Limits,
     index: Option<Index>,
     seen: Option<Seen>,
-}
-
-/// What tells a changed file from an unchanged one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Seen {
-    inode: u64,
-    size: u64,
-    modified: (i64, i64),
-}
-
-impl Seen {
-    /// # Errors
-    /// As stat(2). None: there is no file.
-    pub(super) fn at(log: &Path) -> io::Result<Option<Self>> {
-        match fs::metadata(log) {
-            Ok(metadata) => Ok(Some(Self::of(&metadata))),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
-        }
-    }
-
-    fn of(metadata: &fs::Metadata) -> Self {
-        Self {
-            inode: metadata.ino(),
-            size: metadata.size(),
-            modified: (metadata.mtime(), metadata.mtime_nsec()),
-        }
-    }
-
-    /// When it was last written to, in milliseconds since 1970.
-    pub(super) fn modified_ms(&self) -> u64 {
-        let (seconds, nanoseconds) = self.modified;
-        u64::try_from(seconds * 1000 + nanoseconds / 1_000_000).unwrap_or(0)
-    }
 }
 
 impl KeptLog {
@@ -312,9 +278,4 @@ fn settled(index: &mut Index, seen: Seen) -> io::Result<Place> {
         index.set_place(place)?;
     }
     Ok(index.place())
-}
-
-pub(super) fn now_ms() -> u64 {
-    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX)
 }

@@ -18,14 +18,12 @@ use nix::{
     sys::inotify::{AddWatchFlags, InitFlags, Inotify, WatchDescriptor},
 };
 
+use super::kept::{Kept, Rotation};
 use super::{Answers, Ask, wake};
 use crate::{
-    process::logs::{Follower, KeptLog, Limits, Looked, POLL, RotateError, Stream},
+    process::logs::{KeptLog, Limits, POLL, RotateError, Stream},
     supervisor::{console::WorkerLines, interface::SlotId},
 };
-
-/// So often a log is read (64 KiB each time) before the next one's turn.
-const READS_IN_A_ROW: usize = 16;
 
 /// After a failure (a full disk, most likely) it is tried again so much later.
 const RETRY: Duration = Duration::from_secs(10);
@@ -46,28 +44,6 @@ pub(super) struct Keeper {
     armed: HashMap<WatchDescriptor, usize>,
     logs: Vec<Kept>,
     started: Instant,
-}
-
-struct Kept {
-    slot: SlotId,
-    stream: Stream,
-    path: PathBuf,
-    /// Absent while it is being rotated.
-    log: Option<Box<KeptLog>>,
-    shown: Option<Follower>,
-    /// When it is looked at next; absent: when something is written.
-    due: Option<Instant>,
-    rotation: Rotation,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Rotation {
-    NotNeeded,
-    /// It has failed before: not before that time.
-    Needed {
-        everything: bool,
-        after: Option<Instant>,
-    },
 }
 
 impl Keeper {
@@ -160,25 +136,14 @@ impl Keeper {
             known.due = now;
             return;
         }
-        let mut kept = KeptLog::new(log.clone(), self.limits);
-        if let Err(error) = kept.prepare() {
-            tracing::debug!("{}: {error}", log.display());
-        }
-        self.logs.push(Kept {
-            slot,
-            stream,
-            shown: self.console.as_ref().map(|_| Follower::new(&log, from)),
-            log: Some(Box::new(kept)),
-            path: log,
-            due: now,
-            rotation: Rotation::NotNeeded,
-        });
+        let show = self.console.is_some();
+        self.logs.push(Kept::new(slot, stream, log, from, self.limits, show));
     }
 
     /// Looks at a log, and again soon if it has changed. If not, it is watched from now on.
     fn look(&mut self, which: usize, now: Instant) {
         let soon = Some(self.next_tick(now));
-        if self.changed(which, now) {
+        if self.logs[which].changed(self.console.as_ref(), now) {
             self.logs[which].due = soon;
             return;
         }
@@ -190,56 +155,14 @@ impl Keeper {
             Some(watch) => {
                 self.armed.insert(watch, which);
                 // It may have been written to before it was watched.
-                if self.changed(which, now) { soon } else { None }
+                if self.logs[which].changed(self.console.as_ref(), now) {
+                    soon
+                } else {
+                    None
+                }
             }
             None => soon,
         };
-    }
-
-    fn changed(&mut self, which: usize, now: Instant) -> bool {
-        let kept = &mut self.logs[which];
-        let mut changed = false;
-        if let Some(log) = &mut kept.log {
-            match log.look() {
-                Ok(Looked::Absent) => return true,
-                Ok(Looked::Same) => {}
-                Ok(Looked::Changed { too_large }) => {
-                    changed = true;
-                    if too_large && kept.rotation == Rotation::NotNeeded {
-                        kept.rotation = Rotation::Needed {
-                            everything: false,
-                            after: None,
-                        };
-                    }
-                }
-                // Without marks lines have the time of later ones, and nothing is lost. It is tried again.
-                Err(error) => {
-                    tracing::debug!("{}: {error}", kept.path.display());
-                    changed = true;
-                }
-            }
-        }
-        if let (Some(follower), Some(console)) = (&mut kept.shown, &self.console) {
-            // A log that grows faster than it can be read must not keep the others waiting.
-            for _ in 0..READS_IN_A_ROW {
-                match follower.poll() {
-                    Ok(lines) if lines.is_empty() => break,
-                    Ok(lines) => {
-                        changed = true;
-                        lines.iter().for_each(|line| console.show(kept.slot, kept.stream, line));
-                    }
-                    Err(error) => {
-                        tracing::debug!("{}: {error}", kept.path.display());
-                        break;
-                    }
-                }
-            }
-        }
-        let waits_for_rotation = match kept.rotation {
-            Rotation::NotNeeded => false,
-            Rotation::Needed { after, .. } => after.is_none_or(|after| after <= now + POLL),
-        };
-        changed || waits_for_rotation || kept.log.is_none()
     }
 
     fn rotate_all(&mut self) {
