@@ -153,6 +153,7 @@ mod tests {
     use super::*;
     use crate::{
         api::fake::Folder,
+        options::LogTarget,
         process::logs::{POLL, Range, last_lines},
     };
 
@@ -227,7 +228,9 @@ mod tests {
         fs::write(&log, b"ten bytes\n".repeat(30_000)).expect("ours");
         logs.keep(SlotId(0), Stream::Out, log.clone(), 0);
         let index = log.with_extension("times");
-        until("it is marked", || fs::metadata(&index).is_ok_and(|index| index.len() == 144));
+        until("it is marked", || {
+            fs::metadata(&index).is_ok_and(|index| index.len() == 144)
+        });
         let first = log.with_extension("log.1");
         assert!(!first.exists(), "it is not too large");
 
@@ -235,10 +238,14 @@ mod tests {
         logs.limit(LogOptions {
             max_bytes: 64 * 1024,
             keep: 2,
-            ..LogOptions::default()
+            target: LogTarget::File,
         });
-        until("it is rotated", || fs::metadata(&log).is_ok_and(|log| log.len() <= 64 * 1024));
-        until("two copies are kept", || first.exists() && log.with_extension("log.2").exists());
+        until("it is rotated", || {
+            fs::metadata(&log).is_ok_and(|log| log.len() <= 64 * 1024)
+        });
+        until("two copies are kept", || {
+            first.exists() && log.with_extension("log.2").exists()
+        });
         assert!(!log.with_extension("log.3").exists());
     }
 }
