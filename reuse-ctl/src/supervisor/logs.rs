@@ -1,4 +1,5 @@
-//! Looks after the workers' logs: marks when they grow, rotates them, and shows them on the console.
+//! Looks after the workers' logs, and the controller's own in the background: marks when they grow, rotates them, and shows them on the
+//! console.
 //!
 //! It does so in a thread of its own: files can be slow, and the runtime must not be. A log that grows is looked at every 200 ms; one
 //! that does not costs nothing: inotify tells of the first write, once (IN_ONESHOT), so that a busy worker pays nothing for it either.
@@ -41,11 +42,8 @@ pub(super) struct Logs {
 enum Ask {
     /// This log is there, or will be in a moment.
     Keep {
-        slot: SlotId,
-        stream: Stream,
         log: PathBuf,
-        /// What it begins with is known.
-        from: u64,
+        shown: Option<Shown>,
     },
     RotateAll,
     /// From now on logs are rotated by these.
@@ -86,12 +84,13 @@ impl Logs {
 
     /// Looks after a log from now on, whose first `from` bytes need not be shown; when it does so already, it looks at once.
     pub(super) fn keep(&self, slot: SlotId, stream: Stream, log: PathBuf, from: u64) {
-        self.ask(Ask::Keep {
-            slot,
-            stream,
-            log,
-            from,
-        });
+        let shown = Some(Shown { slot, stream, from });
+        self.ask(Ask::Keep { log, shown });
+    }
+
+    /// Looks after the controller's own log, which is shown nowhere.
+    pub(super) fn keep_own(&self, log: PathBuf) {
+        self.ask(Ask::Keep { log, shown: None });
     }
 
     /// From now on logs are rotated by these limits.
@@ -104,6 +103,15 @@ impl Logs {
         drop(self.asks.send(ask));
         wake(&self.waker);
     }
+}
+
+/// How a worker's log is shown.
+#[derive(Debug, Clone, Copy)]
+struct Shown {
+    slot: SlotId,
+    stream: Stream,
+    /// What it begins with is known.
+    from: u64,
 }
 
 /// What tells the thread something.

@@ -105,6 +105,11 @@ async fn run_app(options: RunOptions, lines: Lines) -> Result<(), Failure> {
         drop(closing.await);
     }));
     let core = Core::new(machine_config(&options), options.policy);
+    let logs = Logs::start(logs::limits(options.logs), console.worker_lines())
+        .map_err(|error| Failure::failed(format!("socketpair: {error}"), "see `ulimit -n`"))?;
+    if options.detached {
+        logs.keep_own(template.paths.controller_log());
+    }
     let upkeep = Upkeep {
         hung_after_ms: options.hung.hung_after_ms,
         health: options.health.clone(),
@@ -116,8 +121,7 @@ async fn run_app(options: RunOptions, lines: Lines) -> Result<(), Failure> {
                 "unset it if there is no service manager",
             )
         })?,
-        logs: Logs::start(logs::limits(options.logs), console.worker_lines())
-            .map_err(|error| Failure::failed(format!("socketpair: {error}"), "see `ulimit -n`"))?,
+        logs,
     };
     let (mut task, happened) = Task::new(core, template, groups, diag, console, ends.events, upkeep);
     let finished = task.run(ends.asks, notices, happened, signals).await;

@@ -317,10 +317,7 @@ mod tests {
     #[test]
     fn who_has_a_line_does_not_wait_and_who_waits_does_so_until_it_is_written() {
         let lines = Lines::new();
-        (&lines)
-            .clone()
-            .write_all(b"diagnostics\n")
-            .expect("it takes everything");
+        lines.clone().write_all(b"diagnostics\n").expect("it takes everything");
         lines.wait_until_written(Duration::from_millis(1));
         let reader = lines.clone();
         let written = std::thread::spawn(move || std::iter::from_fn(|| reader.next()).map(Some).map(text).collect());
@@ -330,5 +327,30 @@ mod tests {
         assert!(lines.queue().waiting.is_empty());
         let written: Vec<String> = written.join().expect("no panic");
         assert_eq!(written, ["diagnostics", "the last"]);
+    }
+
+    /// It fails in a process of its own: who says panics is the same for all threads.
+    #[test]
+    fn a_panic_is_said_behind_all_that_was_said_before() {
+        const CHILD: &str = "REUSE_TEST_PANICS";
+        const NAME: &str = "supervisor::terminal::tests::a_panic_is_said_behind_all_that_was_said_before";
+        if std::env::var_os(CHILD).is_some() {
+            let terminal = Terminal::start().expect("a thread");
+            show_panics(terminal.lines());
+            (0..1000).for_each(|number| terminal.lines().put(own(&format!("line {number}"))));
+            panic!("as it should");
+        }
+        let child = std::process::Command::new(std::env::current_exe().expect("this one"))
+            .args(["--exact", NAME, "--nocapture"])
+            .env(CHILD, "1")
+            .output()
+            .expect("it runs");
+        assert!(!child.status.success());
+        let said = String::from_utf8_lossy(&child.stderr);
+        let lines: Vec<&str> = said.lines().filter(|line| !line.is_empty()).collect();
+        let begin = lines.iter().position(|line| *line == "line 0").expect("it is said");
+        assert_eq!(lines[begin + 999], "line 999", "{said}");
+        assert!(lines[begin + 1000].contains("panicked at"), "{said}");
+        assert_eq!(lines[begin + 1001], "as it should");
     }
 }

@@ -72,7 +72,11 @@ impl KeptLog {
 
     /// From now on it is rotated by these.
     pub fn set_limits(&mut self, limits: Limits) {
-        self.limits = limits;
+        if self.limits != limits {
+            self.limits = limits;
+            // It may be too large now, though nobody has written to it.
+            self.seen = None;
+        }
     }
 
     /// The log's file.

@@ -19,10 +19,10 @@ use nix::{
 };
 
 use super::kept::{Kept, Rotation};
-use super::{Answers, Ask, wake};
+use super::{Answers, Ask, Shown, wake};
 use crate::{
-    process::logs::{KeptLog, Limits, POLL, RotateError, Stream},
-    supervisor::{console::WorkerLines, interface::SlotId},
+    process::logs::{KeptLog, Limits, POLL, RotateError},
+    supervisor::console::WorkerLines,
 };
 
 /// After a failure (a full disk, most likely) it is tried again so much later.
@@ -77,12 +77,7 @@ impl Keeper {
             let mut last = false;
             while let Ok(ask) = self.asked.try_recv() {
                 match ask {
-                    Ask::Keep {
-                        slot,
-                        stream,
-                        log,
-                        from,
-                    } => self.keep(slot, stream, log, from),
+                    Ask::Keep { log, shown } => self.keep(log, shown),
                     Ask::RotateAll => self.rotate_all(),
                     Ask::Limit(limits) => self.limit(limits),
                     Ask::Rotated(which, log, result) => self.on_rotated(which, log, result),
@@ -130,15 +125,15 @@ impl Keeper {
         }
     }
 
-    fn keep(&mut self, slot: SlotId, stream: Stream, log: PathBuf, from: u64) {
+    fn keep(&mut self, log: PathBuf, shown: Option<Shown>) {
         let now = Some(Instant::now());
         if let Some(known) = self.logs.iter_mut().find(|known| known.path == log) {
             // It may be a new file.
             known.due = now;
             return;
         }
-        let show = self.console.is_some();
-        self.logs.push(Kept::new(slot, stream, log, from, self.limits, show));
+        let shown = shown.filter(|_| self.console.is_some());
+        self.logs.push(Kept::new(log, shown, self.limits));
     }
 
     fn limit(&mut self, limits: Limits) {

@@ -2,9 +2,10 @@
 
 use std::{path::PathBuf, time::Instant};
 
+use super::Shown;
 use crate::{
-    process::logs::{Follower, KeptLog, Limits, Looked, POLL, Stream},
-    supervisor::{console::WorkerLines, interface::SlotId},
+    process::logs::{Follower, KeptLog, Limits, Looked, POLL},
+    supervisor::console::WorkerLines,
 };
 
 /// So often a log is read (64 KiB each time) before the next one's turn.
@@ -12,12 +13,10 @@ const READS_IN_A_ROW: usize = 16;
 
 /// A log that is looked after.
 pub(super) struct Kept {
-    slot: SlotId,
-    stream: Stream,
     pub(super) path: PathBuf,
     /// Absent while it is being rotated.
     pub(super) log: Option<Box<KeptLog>>,
-    shown: Option<Follower>,
+    shown: Option<(Shown, Follower)>,
     /// When it is looked at next; absent: when something is written.
     pub(super) due: Option<Instant>,
     pub(super) rotation: Rotation,
@@ -35,16 +34,14 @@ pub(super) enum Rotation {
 }
 
 impl Kept {
-    /// It is looked at at once; if it is shown, then from offset `from` on.
-    pub(super) fn new(slot: SlotId, stream: Stream, path: PathBuf, from: u64, limits: Limits, show: bool) -> Self {
+    /// It is looked at at once.
+    pub(super) fn new(path: PathBuf, shown: Option<Shown>, limits: Limits) -> Self {
         let mut log = KeptLog::new(path.clone(), limits);
         if let Err(error) = log.prepare() {
             tracing::debug!("{}: {error}", path.display());
         }
         Self {
-            slot,
-            stream,
-            shown: show.then(|| Follower::new(&path, from)),
+            shown: shown.map(|shown| (shown, Follower::new(&path, shown.from))),
             log: Some(Box::new(log)),
             path,
             due: Some(Instant::now()),
@@ -75,14 +72,16 @@ impl Kept {
                 }
             }
         }
-        if let (Some(follower), Some(console)) = (&mut self.shown, console) {
+        if let (Some((shown, follower)), Some(console)) = (&mut self.shown, console) {
             // A log that grows faster than it can be read must not keep the others waiting.
             for _ in 0..READS_IN_A_ROW {
                 match follower.poll() {
                     Ok(lines) if lines.is_empty() => break,
                     Ok(lines) => {
                         changed = true;
-                        lines.iter().for_each(|line| console.show(self.slot, self.stream, line));
+                        lines
+                            .iter()
+                            .for_each(|line| console.show(shown.slot, shown.stream, line));
                     }
                     Err(error) => {
                         tracing::debug!("{}: {error}", self.path.display());
