@@ -37,6 +37,7 @@ mod sockets;
 mod status;
 mod task;
 mod template;
+mod terminal;
 mod watch;
 
 pub use recycle::{BadRule, check as check_recycling};
