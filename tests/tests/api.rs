@@ -210,6 +210,60 @@ fn a_drain_that_runs_out_of_time_is_a_gateway_timeout() {
 }
 
 #[test]
+fn a_stopped_controller_is_told_of_and_not_waited_for() {
+    let _namespace = Namespace::enter();
+    let app = App::run(&["--workers", "2", "--policy", "round-robin"], &commands::rust(&[]));
+    let mut held = reuse_tests::http::Connection::open(SERVER, None).expect("connect");
+    let slot = held.get(false).expect("an answer").slot.expect("it names its slot");
+    let under_way = app.ctl_start(&["drain", &slot.to_string(), "--timeout", "80s"]);
+    app.wait_status("the drain is under way", LIMIT, |status| {
+        status.worker(slot).state == "draining"
+    });
+    let pid = app.pid();
+    app.signal(nix::sys::signal::Signal::SIGSTOP);
+    let verbs = [
+        vec!["status"],
+        vec!["status", "--watch"],
+        vec!["drain", "1", "--force"],
+        vec!["undrain", "1"],
+        vec!["reload"],
+        vec!["scale", "+1"],
+        vec!["policy", "hash"],
+        vec!["get", "1", "/"],
+        vec!["send", "1", "{}"],
+        vec!["events"],
+        vec!["events", "--bus"],
+        vec!["stop"],
+    ];
+    let started: Vec<_> = verbs.iter().map(|verb| app.ctl_start(verb)).collect();
+    let wake = format!("kill -CONT {pid}");
+    for verb in started.into_iter().chain([under_way]) {
+        let output = verb.join().expect_code(1);
+        assert!(output.took < Duration::from_secs(40), "{output:?}");
+        let is_progress = |line: &&str| line.starts_with(&format!("worker {slot}: 1 connection left"));
+        let lines: Vec<&str> = output.stderr.lines().filter(|line| !is_progress(line)).collect();
+        assert!(
+            matches!(lines[..], [reason, next] if reason.contains("does not answer") && next.contains(&wake)),
+            "{lines:?}"
+        );
+    }
+    let listed = app.ctl(&["ls"]).expect_code(0).stdout;
+    assert!(listed.contains("does not answer: it was suspended"), "{listed}");
+    app.ctl(&["logs"]);
+    app.signal(nix::sys::signal::Signal::SIGCONT);
+    // The drain was asked for before; nothing else is carried out now.
+    app.wait_status("the drain goes on", LIMIT, |status| {
+        status.worker(slot).state == "draining"
+    });
+    drop(held);
+    app.wait_status("it is done", LIMIT, |status| status.worker(slot).state == "drained");
+    let status = app.status();
+    assert_eq!((status.workers.len(), status.policy.as_str()), (2, "round-robin"));
+    assert_eq!(status.worker(1 - slot).state, "active");
+    app.stop();
+}
+
+#[test]
 fn events_are_streamed() {
     let _namespace = Namespace::enter();
     let app = App::run(&["--workers", "2"], &commands::rust(&[]));

@@ -2,9 +2,11 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
+use hyper::http::response::Parts;
 use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
@@ -13,6 +15,15 @@ use tokio::net::UnixStream;
 
 use super::bus::Packet;
 use super::types::{Event, GetRequest, Got, Reply, Status, WORKER_HEADER};
+
+/// An answer that is not there after so long may take as long as it needs, if the controller answers a quick question meanwhile.
+const PROBE_AFTER: Duration = Duration::from_secs(2);
+
+/// How long it may take to answer that: longer than any we have seen under load.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// A stream that says nothing for so long is asked about in the same way: one that lives sends a comment every 15 seconds.
+const SILENT_STREAM: Duration = Duration::from_secs(20);
 
 /// Why a controller could not be asked.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +42,9 @@ pub enum ClientError {
         /// A user's name, or its number.
         owner: String,
     },
+    /// The controller is there, and does not answer: it is stopped (Ctrl-Z), or stuck.
+    #[error("{0}: the controller is there, and does not answer")]
+    Silent(PathBuf),
     /// The controller answered a question with a refusal.
     #[error("{}", .0.error.as_deref().unwrap_or("the controller refused"))]
     Refusal(Box<Reply>),
@@ -51,13 +65,15 @@ pub struct Client {
 }
 
 impl Client {
-    /// Checks that somebody listens on `path` and lets us in.
+    /// Checks that somebody listens on `path`, lets us in and answers. What is asked of a controller that is stopped it would carry out when
+    /// it goes on, when nobody expects that any more: so nothing is.
     ///
     /// # Errors
     /// Everything but `Refusal`.
     pub async fn connect(path: &Path) -> Result<Self, ClientError> {
-        open(path).await?;
-        Ok(Self { path: path.to_owned() })
+        let client = Self { path: path.to_owned() };
+        // No such path: an answer that costs nothing.
+        client.probe("/v1").await.map(|()| client)
     }
 
     /// `GET /v1/status`.
@@ -65,10 +81,8 @@ impl Client {
     /// # Errors
     /// All.
     pub async fn status(&self) -> Result<Status, ClientError> {
-        let response = self.send(Method::GET, "/v1/status", Bytes::new()).await?;
-        let is_success = response.status().is_success();
-        let body = self.whole(response).await?;
-        if is_success {
+        let (head, body) = self.ask(Method::GET, "/v1/status", Bytes::new()).await?;
+        if head.status.is_success() {
             self.parse(&body)
         } else {
             Err(ClientError::Refusal(Box::new(self.parse(&body)?)))
@@ -81,8 +95,7 @@ impl Client {
     /// Everything but `Refusal`.
     pub async fn command(&self, method: Method, path: &str, body: &impl Serialize) -> Result<Reply, ClientError> {
         let body = serde_json::to_vec(body).expect("requests are plain data");
-        let response = self.send(method, path, body.into()).await?;
-        let body = self.whole(response).await?;
+        let (_, body) = self.ask(method, path, body.into()).await?;
         self.parse(&body)
     }
 
@@ -93,16 +106,15 @@ impl Client {
     pub async fn get(&self, id: u16, request: &GetRequest) -> Result<Got, ClientError> {
         let body = serde_json::to_vec(request).expect("requests are plain data");
         let path = format!("/v1/workers/{id}/get");
-        let response = self.send(Method::POST, &path, body.into()).await?;
-        if !response.headers().contains_key(WORKER_HEADER) {
-            let body = self.whole(response).await?;
+        let (head, body) = self.ask(Method::POST, &path, body.into()).await?;
+        if !head.headers.contains_key(WORKER_HEADER) {
             return Err(ClientError::Refusal(Box::new(self.parse(&body)?)));
         }
-        let content_type = response.headers().get("content-type");
+        let content_type = head.headers.get("content-type");
         Ok(Got {
-            status: response.status().as_u16(),
+            status: head.status.as_u16(),
             content_type: content_type.and_then(|text| Some(text.to_str().ok()?.to_owned())),
-            body: self.whole(response).await?.to_vec(),
+            body: body.to_vec(),
         })
     }
 
@@ -123,9 +135,11 @@ impl Client {
     }
 
     async fn stream(&self, path: &str) -> Result<Stream, ClientError> {
-        let response = self.send(Method::GET, path, Bytes::new()).await?;
+        let response = self
+            .unless_silent(PROBE_AFTER, self.send(Method::GET, path, Bytes::new()))
+            .await??;
         if !response.status().is_success() {
-            let body = self.whole(response).await?;
+            let body = self.whole(response.into_body()).await?;
             return Err(ClientError::Refusal(Box::new(self.parse(&body)?)));
         }
         Ok(Stream {
@@ -133,6 +147,48 @@ impl Client {
             body: response.into_body(),
             buffered: Buffered::default(),
         })
+    }
+
+    /// The whole answer to one request, however long the controller works on it.
+    async fn ask(&self, method: Method, path: &str, body: Bytes) -> Result<(Parts, Bytes), ClientError> {
+        let asked = async {
+            let (head, body) = self.send(method, path, body).await?.into_parts();
+            Ok((head, self.whole(body).await?))
+        };
+        self.unless_silent(PROBE_AFTER, asked).await?
+    }
+
+    /// Waits as long as the controller lives. Whether it does is asked when nothing has come for `quiet`.
+    ///
+    /// # Errors
+    /// `Silent` only.
+    async fn unless_silent<T>(&self, quiet: Duration, awaited: impl Future<Output = T>) -> Result<T, ClientError> {
+        let falls_silent = async {
+            loop {
+                tokio::time::sleep(quiet).await;
+                // One that has just ended is told by what is waited for.
+                if let Err(ClientError::Silent(_)) = self.probe("/v1/status").await {
+                    return;
+                }
+            }
+        };
+        tokio::select! {
+            biased;
+            result = awaited => Ok(result),
+            () = falls_silent => Err(ClientError::Silent(self.path.clone())),
+        }
+    }
+
+    /// Whether anything is answered to this in time; a refusal is an answer.
+    async fn probe(&self, path: &str) -> Result<(), ClientError> {
+        let answered = async {
+            let response = self.send(Method::GET, path, Bytes::new()).await?;
+            self.whole(response.into_body()).await
+        };
+        match tokio::time::timeout(PATIENCE, answered).await {
+            Ok(answer) => answer.map(drop),
+            Err(_) => Err(ClientError::Silent(self.path.clone())),
+        }
     }
 
     async fn send(&self, method: Method, path: &str, body: Bytes) -> Result<Response<Incoming>, ClientError> {
@@ -160,12 +216,8 @@ impl Client {
         sender.send_request(request).await.map_err(failed)
     }
 
-    async fn whole(&self, response: Response<Incoming>) -> Result<Bytes, ClientError> {
-        let body = response
-            .into_body()
-            .collect()
-            .await
-            .map_err(|error| self.protocol(error.to_string()))?;
+    async fn whole(&self, body: Incoming) -> Result<Bytes, ClientError> {
+        let body = body.collect().await.map_err(|error| self.protocol(error.to_string()))?;
         Ok(body.to_bytes())
     }
 
@@ -202,7 +254,7 @@ impl EventStream {
     /// The next event; `None` when the app has ended.
     ///
     /// # Errors
-    /// `Protocol` only.
+    /// `Protocol` and `Silent` only.
     pub async fn next(&mut self) -> Option<Result<Event, ClientError>> {
         let message = self.0.next().await?;
         Some(message.and_then(|message| self.0.client.parse(&message.data)))
@@ -213,7 +265,7 @@ impl BusStream {
     /// The next packet; `None` when the app has ended.
     ///
     /// # Errors
-    /// `Protocol` only.
+    /// `Protocol` and `Silent` only.
     pub async fn next(&mut self) -> Option<Result<Packet, ClientError>> {
         let message = self.0.next().await?;
         Some(message.and_then(|Message { name, data }| {
@@ -232,7 +284,11 @@ impl Stream {
             if let Some(message) = self.buffered.take_message() {
                 return Some(Ok(message));
             }
-            match self.body.frame().await? {
+            let frame = match self.client.unless_silent(SILENT_STREAM, self.body.frame()).await {
+                Ok(frame) => frame?,
+                Err(silent) => return Some(Err(silent)),
+            };
+            match frame {
                 Ok(frame) => self
                     .buffered
                     .bytes
@@ -286,6 +342,8 @@ async fn open(path: &Path) -> Result<UnixStream, ClientError> {
     UnixStream::connect(path).await.map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => ClientError::NoSocket(path.to_owned()),
         io::ErrorKind::ConnectionRefused => ClientError::Refused(path.to_owned()),
+        // Nobody has accepted for so long that no more fit into its queue.
+        io::ErrorKind::WouldBlock => ClientError::Silent(path.to_owned()),
         io::ErrorKind::PermissionDenied => ClientError::PermissionDenied {
             path: path.to_owned(),
             owner: owner_of(path),

@@ -306,7 +306,7 @@ async fn sockets_are_private_and_stale_ones_replaced() {
     drop(listener);
     assert!(matches!(Client::connect(&path).await, Err(ClientError::Refused(_))));
     let again = bind_private(&path);
-    Client::connect(&path).await.expect("the stale one is replaced");
+    UnixStream::connect(&path).await.expect("the stale one is replaced");
     drop(again);
     std::fs::remove_file(&path).expect("ours");
     std::fs::write(&path, "precious").expect("ours");
@@ -326,13 +326,14 @@ async fn what_is_not_a_controller_is_a_protocol_error() {
     let path = folder.0.join("control.sock");
     let listener = bind_private(&path);
     let impostor = tokio::spawn(async move {
-        for answer in ["", "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nno"] {
-            // The first connection is the one that `connect` tries.
+        // The first is what `connect` asks.
+        for answer in [
+            "HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n",
+            "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nno",
+        ] {
             let (mut stream, _) = listener.accept().await.expect("a client");
             let mut request = [0; 1024];
-            if stream.read(&mut request).await.expect("a request") == 0 {
-                continue;
-            }
+            assert_ne!(stream.read(&mut request).await.expect("a request"), 0);
             stream.write_all(answer.as_bytes()).await.expect("it waits");
         }
         let (mut stream, _) = listener.accept().await.expect("a client");
@@ -425,4 +426,42 @@ async fn raw(app: &App, request: &str, body: &str) -> (u16, serde_json::Value) {
         .and_then(|status| status.parse().ok())
         .expect("a status");
     (status, serde_json::from_str(body).expect("JSON"))
+}
+
+#[tokio::test]
+async fn who_works_long_is_waited_for_and_who_is_silent_is_not() {
+    // Longer than it takes to call a controller silent.
+    let work = Duration::from_secs(9);
+    let app = App::start("patience", move |_: &Command| async move {
+        tokio::time::sleep(work).await;
+        Reply {
+            ok: true,
+            ..Reply::default()
+        }
+    });
+    let client = Client::connect(&app.socket()).await.expect("it answers");
+    let folder = Folder::new("silent");
+    let path = folder.0.join("control.sock");
+    let stopped = bind_private(&path);
+    let first_answer = async {
+        let (mut stream, _) = stopped.accept().await.expect("somebody asks");
+        let answer = b"HTTP/1.1 404 Not Found\r\ncontent-length: 2\r\n\r\n{}";
+        stream.write_all(answer).await.expect("it listens");
+        stream
+    };
+    let (silent, _stream) = tokio::join!(Client::connect(&path), first_answer);
+    let silent = silent.expect("it answered");
+    let no_body = json!({});
+    let (worked, connected, status, command, events) = tokio::join!(
+        client.command(Method::POST, "/v1/reload", &no_body),
+        tokio::time::timeout(work, Client::connect(&path)),
+        tokio::time::timeout(work, silent.status()),
+        tokio::time::timeout(work, silent.command(Method::POST, "/v1/reload", &no_body)),
+        tokio::time::timeout(work, silent.events()),
+    );
+    assert!(worked.expect("it was alive all the time").ok);
+    assert!(matches!(connected, Ok(Err(ClientError::Silent(_)))), "{connected:?}");
+    assert!(matches!(status, Ok(Err(ClientError::Silent(_)))), "{status:?}");
+    assert!(matches!(command, Ok(Err(ClientError::Silent(_)))), "{command:?}");
+    assert!(matches!(events, Ok(Err(ClientError::Silent(_)))), "{events:?}");
 }

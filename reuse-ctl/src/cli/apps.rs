@@ -96,6 +96,40 @@ fn controller_gone(app: &KnownApp) -> Failure {
     )
 }
 
+/// It is there and does not answer. Not a deadline of the person's own, so no exit code 4.
+fn silent(app: &KnownApp) -> Failure {
+    let name = &app.name;
+    let state = app.pid.and_then(state_of);
+    let (Some(pid), true) = (app.pid, matches!(state, Some('T' | 't'))) else {
+        let pid = app.pid.map_or_else(|| "pid unknown".into(), |pid| format!("pid {pid}"));
+        return Failure::failed(
+            format!("app {name}: its controller ({pid}) does not answer"),
+            format!(
+                "its workers go on; if it stays so, `sudo kill -KILL` the controller, and `sudo reuse-ctl stop --app {name}` ends the rest"
+            ),
+        );
+    };
+    let (how, hint) = if state == Some('t') {
+        ("a debugger has stopped it", "have the debugger let it go on".into())
+    } else {
+        (
+            "it was suspended, as by Ctrl-Z",
+            format!("its workers go on; `fg` in its terminal, or `sudo kill -CONT {pid}`, wakes it"),
+        )
+    };
+    Failure::failed(
+        format!("app {name}: its controller (pid {pid}) does not answer: {how}"),
+        hint,
+    )
+}
+
+/// How this process is: `R`, `S`, `T`…
+fn state_of(pid: u32) -> Option<char> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // Its name is in parentheses, and may hold some itself.
+    stat.rsplit_once(')')?.1.trim_start().chars().next()
+}
+
 /// What a person can do about a controller that can't be asked.
 pub(crate) fn explain(app: &KnownApp, error: ClientError) -> Failure {
     let name = &app.name;
@@ -105,6 +139,7 @@ pub(crate) fn explain(app: &KnownApp, error: ClientError) -> Failure {
             "try again in a moment",
         ),
         ClientError::Refused(_) => controller_gone(app),
+        ClientError::Silent(_) => silent(app),
         ClientError::PermissionDenied { owner, .. } if owner == "root" => {
             Failure::failed(format!("app {name} belongs to root"), "use sudo")
         }

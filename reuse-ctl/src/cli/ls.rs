@@ -8,7 +8,7 @@ use super::apps;
 use super::table::{Align, Cell, short_duration, table};
 use super::terminal::{Paint, Tone};
 use super::{Context, Failure, output};
-use crate::api::client::Client;
+use crate::api::client::{Client, ClientError};
 use crate::api::types::{Status, WorkerState};
 use crate::process::paths::KnownApp;
 
@@ -66,7 +66,10 @@ impl Row {
                     "its controller is gone".into()
                 },
             ),
-            Err(_) => Self::silent(&entry, "its controller does not answer".into()),
+            Err(_) => {
+                let silent = ClientError::Silent(paths.control_socket());
+                Self::silent(&entry, apps::explain(&entry, silent).error)
+            }
         }
     }
 
