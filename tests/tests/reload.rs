@@ -9,7 +9,7 @@ use reuse_tests::launcher::Launcher;
 use reuse_tests::load::{Load, Mode, Report};
 use reuse_tests::reconcile::{assert_all_ended, reconcile};
 use reuse_tests::websocket::{Goodbye, WebSocket};
-use reuse_tests::{App, Namespace, SERVER, commands};
+use reuse_tests::{App, Launch, Namespace, SERVER, commands};
 
 const CLIENTS: u16 = 64;
 const RELOADS: u64 = 20;
@@ -239,4 +239,39 @@ fn an_inherited_listener_that_the_new_version_does_not_use() {
         &elsewhere,
         &["8099"],
     );
+}
+
+#[test]
+fn what_a_bad_version_complained_of_is_seen_behind_a_chatting_old_one() {
+    let _namespace = Namespace::enter();
+    let good = commands::rust(&[]).join(" ");
+    let launcher = Launcher::new(&format!(
+        "/bin/sh -c '(while :; do echo old-words; sleep 0.01; done) & exec {good}'"
+    ));
+    let app = App::run(&["--workers", "1"], &[launcher.command()]);
+    launcher.deploy("/bin/sh -c 'echo new-words >&2; sleep 1; exit 3'");
+    let output = app.ctl(&["reload"]).expect_code(1).stderr;
+    assert!(output.contains("| new-words"), "{output}");
+    assert!(output.contains("both instances' lines"), "{output}");
+
+    // It shares its file with nobody.
+    let alone = Launcher::new("/bin/sh -c 'echo new-words >&2; exit 3'");
+    let launch = Launch::new(&["--workers", "1", "--detach"]);
+    let output = launch
+        .to_end(&[alone.command()], Duration::from_secs(60))
+        .expect_code(1);
+    assert!(
+        output
+            .stderr
+            .ends_with("  the worker's last output:\n    | new-words\n"),
+        "{}",
+        output.stderr
+    );
+    let lines: Vec<&str> = output.stderr.lines().collect();
+    assert!(
+        matches!(lines[..], [error, hint, _, _] if error.starts_with("reuse-ctl: every worker has failed") && hint.starts_with("  → ")),
+        "the error once, the hint once: {lines:?}"
+    );
+    reuse_tests::leftovers::assert_nothing_left(launch.app_name());
+    app.stop();
 }

@@ -218,9 +218,22 @@ pub struct Reply {
     /// The last lines that a worker which failed had written.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub output: Vec<String>,
+    /// Whose lines these are; absent: the worker's alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output_of: Option<OutputOf>,
     /// What `PUT /v1/spec` has found different, and what became of it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub changes: Vec<OptionChange>,
+}
+
+/// Who wrote the last lines that are shown when a worker has failed, if not that worker alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OutputOf {
+    /// The worker's new instance and its old one, which wrote to the same file meanwhile.
+    BothInstances,
+    /// The controller.
+    Controller,
 }
 
 /// `GET /v1/spec`.

@@ -10,10 +10,11 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use super::apps::paths_of;
+use super::failure::OUTPUT_MARK;
 use super::table::counted;
 use super::{Context, Failure, output};
 use crate::api::client::Client;
-use crate::api::types::{ErrorKind, Status, WorkerState, WorkerStatus};
+use crate::api::types::{ErrorKind, OutputOf, Status, WorkerState, WorkerStatus};
 use crate::config::{AppSpec, handover};
 use crate::options::RunOptions;
 use crate::process::logs::{self, Range, last_lines};
@@ -176,7 +177,7 @@ impl ControllerLog {
     }
 }
 
-/// What the controller said last: its own error and hint if it gave them, else its last lines.
+/// What the controller said last: its own error, its hint and the worker's lines if it gave them, else its last lines.
 fn last_words(lines: &[String], code: Option<i32>) -> Failure {
     let kind = match code {
         Some(2) => ErrorKind::Usage,
@@ -186,20 +187,25 @@ fn last_words(lines: &[String], code: Option<i32>) -> Failure {
     };
     let own = lines.iter().rposition(|line| line.starts_with("reuse-ctl: "));
     let how = code.map_or_else(|| "killed by a signal".into(), |code| format!("exit code {code}"));
-    let mut failure = Failure::failed(
-        format!("the controller ended ({how}) before the workers were active"),
-        "",
-    );
+    let Some(own) = own else {
+        let mut failure = Failure::failed(
+            format!("the controller ended ({how}) before the workers were active"),
+            "",
+        );
+        failure.kind = kind;
+        failure.output = lines[lines.len().saturating_sub(TAIL_LINES)..].to_vec();
+        failure.output_of = Some(OutputOf::Controller);
+        return failure;
+    };
+    let (error, rest) = lines[own..].split_first().expect("it was found there");
+    let mut failure = Failure::failed(error.trim_start_matches("reuse-ctl: "), "");
     failure.kind = kind;
-    if let Some(own) = own {
-        failure.error = lines[own].trim_start_matches("reuse-ctl: ").into();
-        failure.hint = lines
-            .get(own + 1)
-            .and_then(|line| line.strip_prefix("  → "))
-            .unwrap_or_default()
-            .into();
+    if let Some(hint) = rest.iter().find_map(|line| line.strip_prefix("  → ")) {
+        failure.hint = hint.into();
     }
-    failure.output = lines[lines.len().saturating_sub(TAIL_LINES)..].to_vec();
+    // What came before was about other instances, and has been told by the error as far as it matters.
+    let of_worker = rest.iter().filter_map(|line| line.strip_prefix(OUTPUT_MARK));
+    failure.output = of_worker.map(str::to_owned).collect();
     failure
 }
 
@@ -209,13 +215,26 @@ mod tests {
 
     #[test]
     fn the_controllers_own_words_are_passed_on() {
-        let lines = ["starting", "reuse-ctl: port 80 is taken", "  → stop 4711 (nginx)"].map(str::to_owned);
+        let lines = [
+            "reuse-ctl  worker 0 (pid 7) was not ready",
+            "reuse-ctl: port 80 is taken",
+            "  → stop 4711 (nginx)",
+            "  the worker's last output:",
+            "    | reuse-ctl: boom",
+            "    | bang",
+        ];
+        let lines = lines.map(str::to_owned);
         let failure = last_words(&lines, Some(1));
         assert_eq!(
             (failure.error.as_str(), failure.hint.as_str()),
             ("port 80 is taken", "stop 4711 (nginx)")
         );
-        assert_eq!(failure.output.len(), 3);
+        assert_eq!(failure.output, ["reuse-ctl: boom", "bang"], "each thing is said once");
+        let usage = ["reuse-ctl: unknown user x", "  → say another"].map(str::to_owned);
+        assert!(last_words(&usage, Some(2)).output.is_empty());
+        let cut_off = last_words(&["reuse-ctl  starting".into()], None);
+        assert_eq!(cut_off.output, ["reuse-ctl  starting"]);
+        assert_eq!(cut_off.output_of, Some(OutputOf::Controller));
         let failure = last_words(&[], None);
         assert_eq!(
             failure.error,

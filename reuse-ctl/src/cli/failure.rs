@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::apply::Report;
 use crate::api::commands::BadRequest;
-use crate::api::types::{ErrorKind, Reply};
+use crate::api::types::{ErrorKind, OutputOf, Reply};
 use crate::config::Place;
 
 /// Why a verb did not do what it was asked for. `main` prints it and exits with the kind's code.
@@ -22,6 +22,8 @@ pub struct Failure {
     pub left: Box<[String]>,
     /// The last lines that a worker which failed had written.
     pub output: Vec<String>,
+    /// Whose lines these are; absent: the worker's alone.
+    pub output_of: Option<OutputOf>,
     /// The workers that were changed all the same.
     pub workers: Box<[u16]>,
     /// What only some failures have.
@@ -104,6 +106,7 @@ impl Failure {
             hint: hint.into(),
             left,
             output,
+            output_of: None,
             workers,
             detail: None,
         }
@@ -140,10 +143,10 @@ impl Failure {
             line(format_args!("  done all the same: worker {}", done.join(", ")));
         }
         if !self.output.is_empty() {
-            line(format_args!("  the worker's last output:"));
+            line(format_args!("{}", output_heading(self.output_of)));
         }
         for output in &self.output {
-            line(format_args!("    | {output}"));
+            line(format_args!("{OUTPUT_MARK}{output}"));
         }
         text
     }
@@ -162,6 +165,8 @@ impl Failure {
             workers: &'a [u16],
             #[serde(skip_serializing_if = "<[_]>::is_empty")]
             output: &'a [String],
+            #[serde(skip_serializing_if = "Option::is_none")]
+            output_of: Option<OutputOf>,
             #[serde(flatten)]
             detail: Option<&'a Detail>,
         }
@@ -171,6 +176,7 @@ impl Failure {
             hint,
             left,
             output,
+            output_of,
             workers,
             detail,
         } = self;
@@ -182,9 +188,23 @@ impl Failure {
             left,
             workers,
             output,
+            output_of: *output_of,
             detail: detail.as_deref(),
         })
         .expect("plain data")
+    }
+}
+
+/// What stands before the last lines of a worker.
+pub(super) const OUTPUT_MARK: &str = "    | ";
+
+fn output_heading(of: Option<OutputOf>) -> &'static str {
+    match of {
+        None => "  the worker's last output:",
+        Some(OutputOf::BothInstances) => {
+            "  the worker's last output since then (both instances' lines: they share a file):"
+        }
+        Some(OutputOf::Controller) => "  the controller's last output:",
     }
 }
 
@@ -200,6 +220,7 @@ impl From<Reply> for Failure {
                 .unwrap_or_else(|| "`reuse-ctl status` shows how things are".into()),
             left: Box::default(),
             output: reply.output,
+            output_of: reply.output_of,
             workers: reply.workers.into(),
             detail: None,
         }

@@ -15,7 +15,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{broadcast, mpsc};
 use tokio::task::JoinSet;
 
-use super::failure::{AppOutcome, Detail};
+use super::failure::{AppOutcome, Detail, OUTPUT_MARK};
 use super::run::Call;
 use super::{Context, Failure, output};
 use crate::api::types::ErrorKind;
@@ -62,7 +62,10 @@ async fn in_background(context: &Context, apps: &[NamedSpec], verbosity: u8) -> 
                     .into_iter()
                     .chain([failure.kind])
                     .max_by_key(|kind| kind.exit_code());
-                let line = format!("{name} does not run: {}\n  → {}", failure.error, failure.hint);
+                let mut line = format!("{name} does not run: {}\n  → {}", failure.error, failure.hint);
+                for output in &failure.output {
+                    line.push_str(&format!("\n{OUTPUT_MARK}{output}"));
+                }
                 (outcome(name, None, Some(failure)), line)
             }
         };

@@ -90,6 +90,7 @@ fn merge(replies: Vec<Reply>) -> Reply {
         errors.extend(reply.error);
         merged.workers.extend(reply.workers);
         merged.output.extend(reply.output);
+        merged.output_of = merged.output_of.or(reply.output_of);
     }
     merged.workers.sort_unstable();
     merged.workers.dedup();

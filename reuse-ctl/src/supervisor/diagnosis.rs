@@ -3,12 +3,14 @@
 use std::{
     collections::{HashMap, VecDeque},
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::PathBuf,
 };
 
 use reuse_common::notice::Notice;
 
 use super::{interface::InstanceId, task::Task};
 use crate::{
+    api::types::OutputOf,
     group::{
         GroupError,
         diag::{Diag, Listener},
@@ -33,7 +35,15 @@ pub(super) struct Failures {
 #[derive(Debug, Clone, Default)]
 struct Failure {
     problem: Option<String>,
-    output: Vec<String>,
+    output: LastOutput,
+}
+
+/// The last lines that were written while a worker lived which failed.
+#[derive(Debug, Clone, Default)]
+pub(super) struct LastOutput {
+    pub(super) lines: Vec<String>,
+    /// Absent: the worker wrote them.
+    pub(super) of: Option<OutputOf>,
 }
 
 impl Failures {
@@ -66,29 +76,53 @@ impl Task {
             Some(known) => Some(known + &self.instead_of_inherited(id)),
             None => self.visible_problem(id),
         };
-        let Some(live) = self.live.get(&id) else { return };
-        let parts = [(&live.log, live.log_start), (&live.err_log, live.err_log_start)];
-        let parts = parts.map(|(log, start)| Range::behind(log, start));
-        let parts: Vec<Range> = parts.into_iter().flatten().collect();
-        let output = logs::last_lines(&parts, OUTPUT_LINES).unwrap_or_default();
+        let output = self.last_output(id);
         self.last_failure = Some((problem.clone().unwrap_or_default(), output.clone()));
         self.failures.remember(id, Failure { problem, output });
     }
 
+    /// What was written to the instance's logs since it was started. Another instance of its slot that runs writes to the same files: whose
+    /// a line is can't be told then, but one that chats on its standard output must not hide what the other complained of.
+    fn last_output(&self, id: InstanceId) -> LastOutput {
+        let Some(live) = self.live.get(&id) else {
+            return LastOutput::default();
+        };
+        let is_shared = self.live.iter().any(|(other, at)| *other != id && at.slot == live.slot);
+        let last = |parts: &[(&PathBuf, u64)], count| {
+            let parts = parts.iter().map(|(log, start)| Range::behind(log, *start));
+            let parts: Vec<Range> = parts.flatten().collect();
+            logs::last_lines(&parts, count).unwrap_or_default()
+        };
+        let (out, err) = ((&live.log, live.log_start), (&live.err_log, live.err_log_start));
+        if !is_shared {
+            return LastOutput {
+                lines: last(&[out, err], OUTPUT_LINES),
+                of: None,
+            };
+        }
+        let complaints = last(&[err], OUTPUT_LINES / 2);
+        let mut lines = last(&[out], OUTPUT_LINES - complaints.len());
+        lines.extend(complaints);
+        LastOutput {
+            of: (!lines.is_empty()).then_some(OutputOf::BothInstances),
+            lines,
+        }
+    }
+
     /// The same for what is known already.
     pub(super) fn note_failure(&mut self, id: InstanceId, problem: String) {
-        self.last_failure = Some((problem.clone(), Vec::new()));
+        self.last_failure = Some((problem.clone(), LastOutput::default()));
         self.failures.remember(
             id,
             Failure {
                 problem: Some(problem),
-                output: Vec::new(),
+                output: LastOutput::default(),
             },
         );
     }
 
     /// The problem and the last output of an instance that failed.
-    pub(super) fn failure_of(&self, id: InstanceId) -> Option<(Option<String>, Vec<String>)> {
+    pub(super) fn failure_of(&self, id: InstanceId) -> Option<(Option<String>, LastOutput)> {
         self.failures
             .known
             .get(&id)

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::{
+    diagnosis::LastOutput,
     interface::{Effect, Input, InstanceId, Note, NoteKind, Refusal, Seated, SlotId, VersionId},
     live::{self, Live, Process},
     ready_notify::NotifySocket,
@@ -176,16 +177,16 @@ impl Task {
     }
 
     pub(super) fn refused(&mut self, refusal: Refusal) -> Reply {
-        let (mut error, mut output) = (refusal.error, Vec::new());
+        let (mut error, mut output) = (refusal.error, LastOutput::default());
         if let Some(culprit) = refusal.culprit {
             // The answer comes before the culprit is killed: what it listens on can still be seen.
             self.diagnose(culprit);
         }
-        if let Some((problem, lines)) = refusal.culprit.and_then(|culprit| self.failure_of(culprit)) {
+        if let Some((problem, last)) = refusal.culprit.and_then(|culprit| self.failure_of(culprit)) {
             if let Some(problem) = problem {
                 error = format!("{error}: {problem}");
             }
-            output = lines;
+            output = last;
         }
         Reply {
             ok: false,
@@ -193,7 +194,8 @@ impl Task {
             hint: Some(refusal.hint),
             kind: Some(refusal.kind),
             workers: numbers(&refusal.slots),
-            output,
+            output: output.lines,
+            output_of: output.of,
             ..Reply::default()
         }
     }

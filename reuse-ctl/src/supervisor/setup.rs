@@ -148,7 +148,7 @@ async fn run_app(options: RunOptions, lines: Lines) -> Result<(), Failure> {
                 options.name
             ),
         );
-        failure.output = output;
+        (failure.output, failure.output_of) = (output.lines, output.of);
         return Err(failure);
     }
     Ok(())

@@ -18,7 +18,7 @@ use super::{
     connections::Connections,
     console::Console,
     core::{Core, View},
-    diagnosis::Failures,
+    diagnosis::{Failures, LastOutput},
     faults::Nudges,
     health::Health,
     interface::{Input, InstanceId, Millis, RequestId},
@@ -66,7 +66,7 @@ pub(super) struct Task {
     pub(super) happenings: mpsc::Sender<Happening>,
     pub(super) finished: Option<Finished>,
     /// The last reason why a worker failed, and what it had written: what `run` ends with when all have.
-    pub(super) last_failure: Option<(String, Vec<String>)>,
+    pub(super) last_failure: Option<(String, LastOutput)>,
     pub(super) failures: Failures,
     pub(super) events: broadcast::Sender<Event>,
     pub(super) replies: HashMap<RequestId, oneshot::Sender<Reply>>,
