@@ -304,6 +304,44 @@ fn workers_come_and_go_by_signal() {
 }
 
 #[test]
+fn signals_that_come_too_early_are_carried_out_later() {
+    let _namespace = Namespace::enter();
+    let manager = Manager::new();
+    // Each start takes a while.
+    let version = |label: &str| format!("/bin/sh -c 'sleep 1; exec {}'", commands::rust(&["--label", label]).join(" "));
+    let launcher = Launcher::new(&version("v1"));
+    let app = service(&manager, &[], &[launcher.command()]);
+    manager.until_line("READY=1", Duration::from_secs(20));
+    let events = Events::of(&app);
+    for signal in [Signal::SIGTTIN, Signal::SIGTTIN] {
+        app.signal(signal);
+        wait::until("it was seen", SOON, || app.status().workers.len() > 2);
+    }
+    app.wait_status("two more", SOON, |status| status.all_active(4));
+    assert!(events.named("warning").is_empty(), "{:?}", events.named("warning"));
+
+    app.signal(Signal::SIGHUP);
+    app.wait_status("the reload is under way", SOON, |status| {
+        status.workers.iter().any(|worker| worker.instances.len() > 1)
+    });
+    launcher.deploy(&version("v2"));
+    for _ in 0..3 {
+        let noted = events.named("signal").len();
+        app.signal(Signal::SIGHUP);
+        events.wait_for("signal", noted + 1, SOON);
+    }
+    wait::until("two reloads are done", Duration::from_secs(60), || {
+        let said = events.named("signal");
+        said.iter().filter(|event| event.message == "SIGHUP: reloaded 4 workers").count() == 2
+    });
+    for worker in 0..4 {
+        let got = app.ctl(&["get", &worker.to_string(), "/"]).expect_code(0).stdout;
+        assert!(got.contains("v2"), "worker {worker}: {got}");
+    }
+    app.stop();
+}
+
+#[test]
 fn usr1_rotates_the_logs() {
     let _namespace = Namespace::enter();
     let app = App::run(&[], &commands::rust(&[]));

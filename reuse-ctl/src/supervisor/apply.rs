@@ -182,7 +182,7 @@ impl Task {
     }
 
     /// How many a person would say there are: a canary is one more.
-    fn workers(&self) -> u16 {
+    pub(super) fn workers(&self) -> u16 {
         let slots = self.core.view().slots;
         let count = slots.iter().filter(|slot| !slot.canary && !slot.leaving).count();
         u16::try_from(count).expect("there are at most 256 slots")

@@ -9,6 +9,8 @@
 //!
 //! "In a terminal" means that the process has a controlling terminal when it starts: the kernel sends these very signals to jobs of a
 //! terminal, and then they must mean what they always have. A HUP that was ignored from the start (`nohup`) stays ignored there.
+//!
+//! While something else is under way a reload or a change of the number waits for its end, as [`Pending`]: nobody is there who could try again.
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -16,7 +18,10 @@ use super::{
     interface::{Command, Input, RequestId, ScaleTarget},
     task::Task,
 };
-use crate::api::types::{Event, Reply};
+use crate::api::{
+    commands::MAX_WORKERS,
+    types::{Event, Reply},
+};
 
 /// Waits for them.
 pub(super) struct Signals {
@@ -89,7 +94,64 @@ pub(super) enum Signalled {
     Fewer,
 }
 
+/// What waits until nothing else is under way.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Pending {
+    /// One is enough, however often it was asked for: it begins behind the last signal.
+    reload: bool,
+    /// Workers more, or fewer.
+    net: i32,
+}
+
+impl Pending {
+    fn add(&mut self, signal: Signalled) {
+        match signal {
+            Signalled::Reload => self.reload = true,
+            Signalled::More => self.net = self.net.saturating_add(1),
+            Signalled::Fewer => self.net = self.net.saturating_sub(1),
+        }
+    }
+
+    /// What is to be done first, where there are so many workers. As far as it goes: of five fewer where there are three, two.
+    fn next(self, workers: u16) -> Option<(Signalled, Command)> {
+        if self.reload {
+            return Some((Signalled::Reload, Signalled::Reload.command()));
+        }
+        let count = |most: u16| {
+            u16::try_from(self.net.unsigned_abs())
+                .map_or(most, |net| net.min(most))
+                .max(1)
+        };
+        match self.net {
+            0 => None,
+            1.. => Some((
+                Signalled::More,
+                Command::Scale(ScaleTarget::Up(count(MAX_WORKERS.saturating_sub(workers)))),
+            )),
+            ..0 => Some((
+                Signalled::Fewer,
+                Command::Scale(ScaleTarget::Down(count(workers.saturating_sub(1)))),
+            )),
+        }
+    }
+
+    fn take(&mut self, signal: Signalled) {
+        match signal {
+            Signalled::Reload => self.reload = false,
+            Signalled::More | Signalled::Fewer => self.net = 0,
+        }
+    }
+}
+
 impl Signalled {
+    fn command(self) -> Command {
+        match self {
+            Self::Reload => Command::Reload { stop_first: false },
+            Self::More => Command::Scale(ScaleTarget::Up(1)),
+            Self::Fewer => Command::Scale(ScaleTarget::Down(1)),
+        }
+    }
+
     fn name(self) -> &'static str {
         match self {
             Self::Reload => "SIGHUP",
@@ -106,14 +168,45 @@ impl Task {
             Asked::ToStop | Asked::ByHand => self.feed(Input::Interrupt),
             Asked::ToReload => {
                 self.service.reloading();
-                self.request_by(Signalled::Reload, Command::Reload { stop_first: false });
+                self.ask_by(Signalled::Reload);
             }
-            Asked::ForMore => self.request_by(Signalled::More, Command::Scale(ScaleTarget::Up(1))),
-            Asked::ForFewer => self.request_by(Signalled::Fewer, Command::Scale(ScaleTarget::Down(1))),
+            Asked::ForMore => self.ask_by(Signalled::More),
+            Asked::ForFewer => self.ask_by(Signalled::Fewer),
             Asked::ToRotateLogs => {
                 self.rotate_logs();
                 self.say_of_signal("SIGUSR1", Ok("all logs are being rotated"));
             }
+        }
+    }
+
+    /// At once, or when what is under way is done.
+    fn ask_by(&mut self, signal: Signalled) {
+        let command = signal.command();
+        let Some(first) = self.waits_for(&command) else {
+            return self.request_by(signal, command);
+        };
+        self.pending.add(signal);
+        let Pending { net, .. } = self.pending;
+        let then = match (signal, net) {
+            (Signalled::Reload, _) => "a reload follows it".to_owned(),
+            (_, 0) => "the number of workers stays as it is behind it".to_owned(),
+            (_, net) => format!("the number of workers is changed by {net:+} behind it"),
+        };
+        self.say_of_signal(signal.name(), Ok(&format!("{first} is under way; {then}")));
+    }
+
+    fn waits_for(&self, command: &Command) -> Option<String> {
+        let apply = self.applying.is_some().then(|| "an apply".to_owned());
+        apply.or_else(|| self.core.waits_for(command))
+    }
+
+    /// Carries out what waits, if nothing is under way any more.
+    pub(super) fn take_pending(&mut self) {
+        if let Some((signal, command)) = self.pending.next(self.workers())
+            && self.waits_for(&command).is_none()
+        {
+            self.pending.take(signal);
+            self.request_by(signal, command);
         }
     }
 
@@ -128,9 +221,7 @@ impl Task {
 
     /// What a signal asked for was done or refused.
     pub(super) fn on_signal_answered(&mut self, signal: Signalled, reply: &Reply) {
-        // One that was refused because another one is under way is no end of that.
-        let is_last = !self.signalled.values().any(|other| *other == signal);
-        if signal == Signalled::Reload && is_last {
+        if signal == Signalled::Reload && !self.pending.reload {
             self.service.reloaded();
         }
         let outcome = if reply.ok {
@@ -171,4 +262,41 @@ pub(crate) fn is_ignored(number: libc::c_int) -> bool {
     // SAFETY: with no new action, the call only writes the present one into `current`.
     let result = unsafe { libc::sigaction(number, std::ptr::null(), &raw mut current) };
     result == 0 && current.sa_sigaction == libc::SIG_IGN
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pending(signals: &[Signalled]) -> Pending {
+        let mut pending = Pending::default();
+        signals.iter().for_each(|signal| pending.add(*signal));
+        pending
+    }
+
+    #[test]
+    fn many_reloads_are_one_and_more_and_fewer_are_counted() {
+        use Signalled::{Fewer, More, Reload};
+        let mut all = pending(&[More, Reload, More, Fewer, Reload, More]);
+        let (signal, command) = all.next(3).expect("something waits");
+        assert_eq!((signal, command), (Reload, Command::Reload { stop_first: false }));
+        all.take(signal);
+        let (signal, command) = all.next(3).expect("two more");
+        assert_eq!((signal, command), (More, Command::Scale(ScaleTarget::Up(2))));
+        all.take(signal);
+        assert_eq!(all.next(3), None);
+        assert_eq!(pending(&[More, Fewer]).next(3), None);
+    }
+
+    #[test]
+    fn it_goes_as_far_as_it_goes() {
+        use Signalled::{Fewer, More};
+        let next = |signals: &[Signalled], workers| pending(signals).next(workers).map(|(_, command)| command);
+        let scale = |target| Some(Command::Scale(target));
+        assert_eq!(next(&[Fewer; 5], 3), scale(ScaleTarget::Down(2)));
+        assert_eq!(next(&[More; 5], 254), scale(ScaleTarget::Up(2)));
+        // Refused by the machine, in words.
+        assert_eq!(next(&[Fewer; 5], 1), scale(ScaleTarget::Down(1)));
+        assert_eq!(next(&[More], 256), scale(ScaleTarget::Up(1)));
+    }
 }

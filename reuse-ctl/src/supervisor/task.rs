@@ -28,7 +28,7 @@ use super::{
     recycle::Recycle,
     recycle_files::Files,
     service::Service,
-    signals::{Asked, Signalled, Signals},
+    signals::{Asked, Pending, Signalled, Signals},
     sockets::Sockets,
     status::UsageMeter,
     template::Template,
@@ -73,6 +73,8 @@ pub(super) struct Task {
     pub(super) next_request: u64,
     /// Requests that are nobody's but a signal's.
     pub(super) signalled: HashMap<RequestId, Signalled>,
+    /// What signals have asked for while something else was under way.
+    pub(super) pending: Pending,
     pub(super) applying: Option<Applying>,
     pub(super) service: Service,
     /// Inputs that carrying out an effect has led to.
@@ -143,6 +145,7 @@ impl Task {
             replies: HashMap::new(),
             next_request: 0,
             signalled: HashMap::new(),
+            pending: Pending::default(),
             applying: None,
             service: upkeep.service,
             inputs: VecDeque::new(),
@@ -270,6 +273,7 @@ impl Task {
             self.seat(&view);
             self.announce(&view);
             self.service.tell(&view);
+            self.take_pending();
         }
     }
 

@@ -40,6 +40,15 @@ impl Core {
         self.judge(command).is_ok()
     }
 
+    /// What a reload or a scale would have to wait for now, by name; it is refused meanwhile.
+    pub fn waits_for(&self, command: &Command) -> Option<String> {
+        match command {
+            Command::Reload { .. } => self.jobs.conflict_with_reload(),
+            Command::Scale(_) => self.jobs.conflict_with_scale(),
+            _ => None,
+        }
+    }
+
     fn judge(&self, command: &Command) -> Result<Verdict, Refusal> {
         match self.mode {
             _ if matches!(command, Command::Stop { .. }) => return Ok(Accepted),
