@@ -6,8 +6,9 @@ use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use reuse_tests::bus::Bus;
 use reuse_tests::http::get;
-use reuse_tests::{App, Namespace, SERVER, commands, run};
+use reuse_tests::{App, Launch, Namespace, SERVER, commands, run};
 use serde_json::{Value, json};
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -300,6 +301,44 @@ fn events_are_streamed() {
     );
     curl.kill().expect("kill a child of ours");
     curl.wait().expect("wait for a child of ours");
+    app.stop();
+}
+
+#[test]
+fn the_controllers_own_events_are_on_the_bus_and_in_json() {
+    let _namespace = Namespace::enter();
+    let app = Launch::new(&["--workers", "1"]).own_session().run(&commands::rust(&[]));
+    let bus = Bus::of(&app);
+    let scratch = reuse_tests::scratch::Scratch::new();
+    let file = scratch.path().join("events");
+    let mut events = reuse_tests::app::controller_command()
+        .args(["events", "--json", "--app", app.name()])
+        .stdout(fs::File::create(&file).expect("create a file"))
+        .spawn()
+        .expect("start reuse-ctl");
+    let warned = || -> Option<Value> {
+        let text = fs::read_to_string(&file).unwrap_or_default();
+        let mut lines = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        lines.find(|line| line["event"] == "reuse:warning")
+    };
+    // It may not listen yet.
+    reuse_tests::wait::until("a warning is seen", LIMIT, || {
+        app.signal(nix::sys::signal::Signal::SIGTTOU);
+        warned().is_some()
+    });
+    let packet = &warned().expect("seen above")["packet"];
+    assert_eq!(packet["event"], "warning");
+    assert!(
+        packet["at_ms"].is_u64()
+            && packet["message"]
+                .as_str()
+                .is_some_and(|text| text.starts_with("SIGTTOU: "))
+    );
+    assert!(!bus.named("reuse:warning").is_empty());
+    app.ctl(&["restart", "0"]).expect_code(0);
+    assert_eq!(bus.wait_for("reuse:active", 1, LIMIT)[0]["worker"], 0);
+    events.kill().expect("kill a child of ours");
+    events.wait().expect("wait for a child of ours");
     app.stop();
 }
 

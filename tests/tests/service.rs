@@ -308,7 +308,12 @@ fn signals_that_come_too_early_are_carried_out_later() {
     let _namespace = Namespace::enter();
     let manager = Manager::new();
     // Each start takes a while.
-    let version = |label: &str| format!("/bin/sh -c 'sleep 1; exec {}'", commands::rust(&["--label", label]).join(" "));
+    let version = |label: &str| {
+        format!(
+            "/bin/sh -c 'sleep 1; exec {}'",
+            commands::rust(&["--label", label]).join(" ")
+        )
+    };
     let launcher = Launcher::new(&version("v1"));
     let app = service(&manager, &[], &[launcher.command()]);
     manager.until_line("READY=1", Duration::from_secs(20));
@@ -332,7 +337,10 @@ fn signals_that_come_too_early_are_carried_out_later() {
     }
     wait::until("two reloads are done", Duration::from_secs(60), || {
         let said = events.named("signal");
-        said.iter().filter(|event| event.message == "SIGHUP: reloaded 4 workers").count() == 2
+        said.iter()
+            .filter(|event| event.message == "SIGHUP: reloaded 4 workers")
+            .count()
+            == 2
     });
     for worker in 0..4 {
         let got = app.ctl(&["get", &worker.to_string(), "/"]).expect_code(0).stdout;

@@ -360,10 +360,12 @@ Examples:
   reuse-ctl events
   reuse-ctl events --bus                what workers say and write, too
   reuse-ctl events --json | jq 'select(.event == \"log:out\") | .packet.data'
+  reuse-ctl events --json | jq 'select(.event == \"reuse:warning\") | .packet.message'
 
-With --json each line is a packet of PM2's bus: {\"event\":NAME,\"packet\":{…}}")]
+With --json each line is a packet of PM2's bus, {\"event\":NAME,\"packet\":{…}}, or what `events` shows without it:
+{\"event\":\"reuse:WORD\",\"packet\":{\"at_ms\":…,\"worker\":2,\"pid\":411,\"event\":\"WORD\",\"message\":…}}")]
 pub struct Events {
-    /// PM2's bus: what happens to workers, what they say to nobody in particular, and what they write
+    /// PM2's bus: what happens to workers, what they say to nobody in particular, and what they write; with what happens otherwise as `reuse:…`
     #[arg(long)]
     pub bus: bool,
 }

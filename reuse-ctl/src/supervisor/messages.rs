@@ -40,7 +40,7 @@ use super::{
 };
 use crate::{
     api::{
-        bus::{Bus, BusReader},
+        bus::{Bus, BusReader, Packet},
         types::{ErrorKind, Event, Reply, WorkerState},
     },
     process::channel::{
@@ -104,6 +104,16 @@ impl Messages {
     /// A worker is about to write into this log; on the bus its lines are packets of this name.
     pub(super) fn add_output(&self, slot: SlotId, name: &'static str, log: &Path) {
         self.outputs.add((slot, name), log);
+    }
+
+    /// An event of the controller's own, beside the packets that PM2 has: `reuse:warning`.
+    pub(super) fn publish_own(&self, event: &Event) {
+        if self.bus.is_heard() {
+            self.bus.publish(Packet {
+                name: format!("reuse:{}", event.event),
+                data: serde_json::to_string(event).expect("an event is plain data"),
+            });
+        }
     }
 
     /// What happens from now on.

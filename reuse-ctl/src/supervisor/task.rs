@@ -280,6 +280,7 @@ impl Task {
     /// Sends an event to whoever listens.
     pub(super) fn tell(&self, mut event: Event) {
         event.at_ms = unix_now_ms();
+        self.messages.publish_own(&event);
         drop(self.events.send(event));
     }
 
