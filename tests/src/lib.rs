@@ -22,6 +22,7 @@ pub mod load;
 pub mod namespace;
 pub mod open_loop;
 pub mod plot;
+pub mod pm2;
 pub mod reconcile;
 pub mod rescue;
 pub mod rescue_trial;

@@ -297,7 +297,7 @@ pub struct Event {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pid: Option<u32>,
     /// A stable word: `spawned`, `active`, `draining`, `drained`, `stopping`, `exited`, `failed`, `backing_off`, `hung`, `unhealthy`, `rescued`,
-    /// `recovered`, `weighed`, `recycled`, `deaf`, `hearing`, `warning`, …
+    /// `recovered`, `weighed`, `recycled`, `deaf`, `hearing`, `lost`, `warning`, …
     pub event: String,
     /// One line for a person.
     pub message: String,

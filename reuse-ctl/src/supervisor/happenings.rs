@@ -133,6 +133,7 @@ impl Task {
 
     /// Nothing of the instance is left: takes it out of every table.
     fn bury(&mut self, id: InstanceId) {
+        self.tell_of_unread(id, "ended");
         self.nudges.bury(id);
         self.recall(id, |_| true, "it has ended");
         self.connections.forget_abandoned(id, |_| true);
