@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use super::{
     asks::refusal,
     interface::{Command, Input, RequestId, ScaleTarget},
-    recycle::Recycle,
+    recycle_files::Files,
     setup,
     task::Task,
     template::Version,
@@ -79,8 +79,8 @@ impl Task {
             return drop(reply.send(planned(&difference, usize::from(self.workers()))));
         }
         let (old, new) = (Arc::clone(self.options()), Arc::clone(&version.options));
-        let recycle = match self.prepared(&old, &new) {
-            Ok(recycle) => recycle,
+        let files = match self.prepared(&old, &new) {
+            Ok(files) => files,
             Err(failure) => return drop(reply.send(*refusal(failure.kind, failure.error, &failure.hint))),
         };
         let mut todo = VecDeque::new();
@@ -94,7 +94,7 @@ impl Task {
         if difference.has(Way::Scale) {
             todo.push_back((Step::Scale, Command::Scale(ScaleTarget::To(new.workers))));
         }
-        self.take_over(&old, &new, recycle);
+        self.take_over(&old, &new, files);
         let mut done = Vec::new();
         if difference.has(Way::Live) {
             done.push(list(difference.by(Way::Live)));
@@ -199,7 +199,7 @@ impl Task {
                 let recycle = self.prepared(&applying.new, &applying.old);
                 let recycle = recycle.unwrap_or_else(|failure| {
                     self.console.warn(&failure.error);
-                    Some(Recycle::new(&applying.old.recycle, None, &self.happenings))
+                    Some(None)
                 });
                 self.take_over(&applying.new, &applying.old, recycle);
             } else {
@@ -238,26 +238,26 @@ impl Task {
         }
     }
 
-    /// What can fail of what is to come into force: cgroup controllers, and files that are to be watched. Gives what is to look after the
-    /// workers, if that changes.
-    fn prepared(&self, old: &RunOptions, new: &RunOptions) -> Result<Option<Recycle>, Failure> {
+    /// What can fail of what is to come into force: cgroup controllers, and files that are to be watched. Gives those files (or that there
+    /// are none any more), if that changes.
+    fn prepared(&self, old: &RunOptions, new: &RunOptions) -> Result<Option<Option<Files>>, Failure> {
         if old.limits != new.limits {
             let allowed = self.template.cgroup.allow(&new.limits);
             allowed.map_err(|error| Failure::failed(error.to_string(), error.hint()))?;
         }
         setup::open_run_folder(&new.ready.kind, &self.template.paths)?;
-        if old.recycle == new.recycle && (old.cwd == new.cwd || new.recycle.watch.is_none()) {
+        if old.recycle.watch == new.recycle.watch && (old.cwd == new.cwd || new.recycle.watch.is_none()) {
             return Ok(None);
         }
         let cwd = new.cwd.as_deref().unwrap_or(Path::new("/"));
-        let files = setup::watched_files(new, cwd, &self.template.paths)?;
-        Ok(Some(Recycle::new(&new.recycle, files, &self.happenings)))
+        setup::watched_files(new, cwd, &self.template.paths).map(Some)
     }
 
     /// What comes into force without touching a worker. The machine is told with the next input that is worked off.
-    fn take_over(&mut self, old: &RunOptions, new: &RunOptions, recycle: Option<Recycle>) {
-        if let Some(recycle) = recycle {
-            self.recycle = recycle;
+    fn take_over(&mut self, old: &RunOptions, new: &RunOptions, files: Option<Option<Files>>) {
+        self.recycle.change(&old.recycle, &new.recycle);
+        if let Some(files) = files {
+            self.recycle.watch(files, &self.happenings);
         }
         self.inputs.push_back(Input::Ruled(setup::rules(new)));
         let view = self.core.view();

@@ -29,6 +29,7 @@ mod recycle_changes;
 mod recycle_cron;
 mod recycle_files;
 mod recycle_rules;
+mod recycle_words;
 mod request;
 mod service;
 mod setup;
