@@ -89,7 +89,11 @@ impl<'a> Ports<'a> {
         let said: Vec<_> = said
             .filter_map(|(text, span)| Some((Port::read(text)?, span)))
             .collect();
-        let given = said.is_empty().then(|| given(options)).unwrap_or_default();
+        let given = if said.is_empty() {
+            given(options)
+        } else {
+            BTreeSet::new()
+        };
         Self {
             name: options.name.clone(),
             said,
