@@ -9,12 +9,14 @@ pub mod core;
 pub mod interface;
 
 mod apply;
+mod apply_words;
 mod asks;
 mod cadence;
 mod connections;
 mod console;
 mod diagnosis;
 mod effects;
+mod errands;
 mod faults;
 mod happenings;
 mod health;
@@ -38,6 +40,8 @@ mod sockets;
 mod status;
 mod task;
 mod template;
+mod versions;
+mod wanted;
 mod watch;
 
 pub use recycle::{BadRule, check as check_recycling};

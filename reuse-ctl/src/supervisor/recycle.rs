@@ -21,7 +21,7 @@ use super::{
     task::Task,
 };
 use crate::{
-    api::types::WorkerState,
+    api::types::{Reply, WorkerState},
     options::{RecycleOptions, WatchOptions},
     process::{cgroup::InstanceCgroup, usage},
 };
@@ -277,32 +277,51 @@ impl Task {
     }
 
     fn begin_recycling(&mut self, wish: &Wish) {
-        let (command, slot) = match *wish {
-            Wish::One { slot, .. } => (
-                Command::Restart {
-                    slot,
-                    stop_first: false,
-                },
-                Some(slot),
-            ),
-            Wish::All(_) => (Command::Reload { stop_first: false }, None),
+        let command = match *wish {
+            Wish::One { slot, .. } => Command::Restart {
+                slot,
+                stop_first: false,
+            },
+            Wish::All(_) => Command::Reload { stop_first: false },
         };
         if !self.core.would_take(&command) {
             return self.recycle.rules.not_now();
         }
-        if let Err(error) = self.reread_variables() {
-            return self.recycling_failed(&format!("{error}; {}", error.hint()));
-        }
-        let note = Note {
-            slot,
-            instance: None,
-            kind: NoteKind::Recycled,
-            message: wish.to_string(),
-        };
-        self.note(note);
         let id = self.next_request_id();
         self.recycle.asked = Some(id);
+        self.request(id, command);
+    }
+
+    /// The env files were read: what is wished begins.
+    pub(super) fn feed_recycling(&mut self, id: RequestId, command: Command) {
+        if !self.core.would_take(&command) {
+            self.recycle.asked = None;
+            return self.recycle.rules.not_now();
+        }
+        if let Some(wish) = self.recycle.rules.under_way() {
+            let slot = match wish {
+                Wish::One { slot, .. } => Some(*slot),
+                Wish::All(_) => None,
+            };
+            let note = Note {
+                slot,
+                instance: None,
+                kind: NoteKind::Recycled,
+                message: wish.to_string(),
+            };
+            self.note(note);
+        }
         self.feed(Input::Request { id, command });
+    }
+
+    /// The env files can't be used, or the app stops.
+    pub(super) fn on_not_begun(&mut self, reply: Reply) {
+        self.recycle.asked = None;
+        if self.core.view().stopping {
+            return self.recycle.rules.not_now();
+        }
+        let (error, hint) = (reply.error.unwrap_or_default(), reply.hint.unwrap_or_default());
+        self.recycling_failed(&format!("{error}; {hint}"));
     }
 
     fn recycling_failed(&mut self, why: &str) {

@@ -29,6 +29,7 @@ use super::{
     signals::Signals,
     task::{Task, Upkeep},
     template::{Template, Version},
+    versions::Versions,
 };
 use crate::{
     api::{Handle, server},
@@ -210,7 +211,7 @@ fn prepare(options: &RunOptions, console: &Console) -> Result<Prepared, Failure>
         ports: options.ports.clone(),
         listen: options.listen.clone(),
         paths,
-        versions: vec![version],
+        versions: Versions::new(version),
         verbosity: options.verbosity,
     };
     Ok(Prepared {
