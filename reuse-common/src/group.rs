@@ -28,6 +28,7 @@ pub struct GroupTable {
     places: [Places; 2],
 }
 
+// What every selection writes is one line of the processor's cache, and full: a seventh verdict costs a second one.
 const _: () = assert!(core::mem::offset_of!(GroupTable, memberships) == 64);
 
 /// A live view of the table, in memory that every processor and the controller write.

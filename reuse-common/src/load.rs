@@ -141,6 +141,7 @@ impl InstanceLoad {
     }
 }
 
+// One line of the processor's cache, and full: one more counter costs a second one in every selection (`benches/selection` says how much).
 const _: () = assert!(size_of::<InstanceLoad>() == 64 && align_of::<InstanceLoad>() == 64);
 const _: () = assert!(core::mem::offset_of!(InstanceLoad, queue) == 6);
 const _: () = assert!(core::mem::offset_of!(InstanceLoad, selected_total) == 24);

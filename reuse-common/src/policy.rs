@@ -28,6 +28,22 @@ impl Policy {
         }
     }
 
+    /// Whether it compares loads, so that selections must count before they are connections.
+    pub const fn weighs_loads(self) -> bool {
+        match self {
+            Self::Hash | Self::RoundRobin => false,
+            Self::LeastLoaded | Self::Sticky => true,
+        }
+    }
+
+    /// Whether it wants to know what waits in the workers' queues.
+    pub const fn reads_queues(self) -> bool {
+        match self {
+            Self::Hash | Self::RoundRobin | Self::Sticky => false,
+            Self::LeastLoaded => true,
+        }
+    }
+
     /// The policy of this name.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|policy| policy.name() == name)

@@ -38,6 +38,10 @@ const OTHER_SEATS: u32 = 4;
 const POLICY_HASH: u32 = Policy::Hash as u32;
 const POLICY_ROUND_ROBIN: u32 = Policy::RoundRobin as u32;
 const POLICY_STICKY: u32 = Policy::Sticky as u32;
+const _: () = assert!(
+    Policy::ALL.len() == 4,
+    "`place` takes every other number for least-loaded"
+);
 
 /// Attached to each group.
 #[sk_reuseport(migrate)]

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use reuse_common::limits::MAX_SLOTS;
 use reuse_common::{Policy, Share};
 use serde::de::DeserializeOwned;
 
@@ -13,8 +14,9 @@ use super::weight::{canary_share, weight_of};
 use crate::process::channel::message::{Outgoing, Unsendable};
 use crate::supervisor::interface::{Command, ScaleTarget, SlotId};
 
-/// The most slots that an app may have.
-pub const MAX_WORKERS: u16 = 256;
+/// The most slots that an app may have: the kernel program has room for no more.
+pub const MAX_WORKERS: u16 = MAX_SLOTS as u16;
+const _: () = assert!(MAX_WORKERS as usize == MAX_SLOTS);
 
 /// A request that is refused before the supervisor hears of it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

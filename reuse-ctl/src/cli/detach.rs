@@ -1,7 +1,7 @@
 //! `run --detach`: a controller in a session of its own, and the wait until its workers are active.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::io;
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::Child;
@@ -16,12 +16,15 @@ use crate::api::client::Client;
 use crate::api::types::{ErrorKind, Status, WorkerState, WorkerStatus};
 use crate::config::{AppSpec, handover};
 use crate::options::RunOptions;
+use crate::process::logs::{self, Range, last_lines};
 
 const POLL: Duration = Duration::from_millis(50);
 /// Beyond the time that one worker may take: the set-up before, and a retry or two.
 const SLACK: Duration = Duration::from_secs(30);
 /// How much of the controller's log is shown when it fails.
 const TAIL_LINES: usize = 20;
+/// Its own error is looked for in so many.
+const LAST_LINES: usize = 1000;
 
 /// An app that was started in the background; all its workers are active.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -65,9 +68,9 @@ pub(super) fn run(context: &Context, spec: &AppSpec, verbosity: u8) -> Result<()
 /// It could not be started, a worker has failed, or a deadline passed.
 pub(crate) async fn start(spec: &AppSpec, verbosity: u8) -> Result<Started, Failure> {
     let options = spec.resolve()?;
-    let mut log = ControllerLog::open(&options.name)?;
+    let log = ControllerLog::open(&options.name)?;
     let mut child = spawn(spec, verbosity, &log)?;
-    let status = ready(&mut child, &mut log, &options).await?;
+    let status = ready(&mut child, &log, &options).await?;
     Ok(Started {
         app: status.app,
         pid: status.pid,
@@ -91,7 +94,7 @@ fn spawn(spec: &AppSpec, verbosity: u8, log: &ControllerLog) -> Result<Child, Fa
 }
 
 /// Waits until every worker is active.
-async fn ready(child: &mut Child, log: &mut ControllerLog, options: &RunOptions) -> Result<Status, Failure> {
+async fn ready(child: &mut Child, log: &ControllerLog, options: &RunOptions) -> Result<Status, Failure> {
     let deadline = Instant::now() + options.ready.timeout + SLACK;
     loop {
         let exited = child
@@ -138,7 +141,7 @@ async fn status_of(name: &str, controller: u32) -> Option<Status> {
     client.status().await.ok().filter(|status| status.pid == controller)
 }
 
-/// Where a detached controller writes; `start` is where this one's part begins.
+/// Where a detached controller writes; `start` is where this one's part begins, whatever was rotated before or since.
 struct ControllerLog {
     file: File,
     path: PathBuf,
@@ -147,28 +150,26 @@ struct ControllerLog {
 
 impl ControllerLog {
     fn open(name: &str) -> Result<Self, Failure> {
-        let folder = paths_of(name)?.log_dir().to_owned();
-        let path = folder.join("controller.log");
-        let opened = fs::create_dir_all(&folder)
-            .and_then(|()| OpenOptions::new().create(true).append(true).read(true).open(&path))
-            .and_then(|mut file| file.seek(SeekFrom::End(0)).map(|start| (file, start)));
-        let (file, start) = opened.map_err(|error| {
+        let paths = paths_of(name)?;
+        let path = paths.controller_log();
+        let opened =
+            fs::create_dir_all(paths.log_dir()).and_then(|()| OpenOptions::new().create(true).append(true).open(&path));
+        let file = opened.map_err(|error| {
             Failure::failed(
                 format!("open {}: {error}", path.display()),
                 "make room or mend the folder's permissions",
             )
         })?;
+        let start = logs::len(&path);
         Ok(Self { file, path, start })
     }
 
-    fn why_it_ended(&mut self, code: Option<i32>) -> Failure {
-        let mut text = Vec::new();
-        let read = self
-            .file
-            .seek(SeekFrom::Start(self.start))
-            .and_then(|_| self.file.read_to_end(&mut text));
-        let mut failure = last_words(&String::from_utf8_lossy(&text), code);
-        if read.is_err() || failure.hint.is_empty() {
+    fn why_it_ended(&self, code: Option<i32>) -> Failure {
+        // It may have been rotated meanwhile.
+        let read = Range::behind(&self.path, self.start).and_then(|range| last_lines(&[range], LAST_LINES));
+        let lines = read.unwrap_or_default();
+        let mut failure = last_words(&lines, code);
+        if failure.hint.is_empty() {
             failure.hint = format!("see {}", self.path.display());
         }
         failure
@@ -176,14 +177,13 @@ impl ControllerLog {
 }
 
 /// What the controller said last: its own error and hint if it gave them, else its last lines.
-fn last_words(text: &str, code: Option<i32>) -> Failure {
+fn last_words(lines: &[String], code: Option<i32>) -> Failure {
     let kind = match code {
         Some(2) => ErrorKind::Usage,
         Some(3) => ErrorKind::NotFound,
         Some(4) => ErrorKind::Timeout,
         _ => ErrorKind::Failed,
     };
-    let lines: Vec<&str> = text.lines().collect();
     let own = lines.iter().rposition(|line| line.starts_with("reuse-ctl: "));
     let how = code.map_or_else(|| "killed by a signal".into(), |code| format!("exit code {code}"));
     let mut failure = Failure::failed(
@@ -199,10 +199,7 @@ fn last_words(text: &str, code: Option<i32>) -> Failure {
             .unwrap_or_default()
             .into();
     }
-    failure.output = lines[lines.len().saturating_sub(TAIL_LINES)..]
-        .iter()
-        .map(|line| (*line).into())
-        .collect();
+    failure.output = lines[lines.len().saturating_sub(TAIL_LINES)..].to_vec();
     failure
 }
 
@@ -212,20 +209,18 @@ mod tests {
 
     #[test]
     fn the_controllers_own_words_are_passed_on() {
-        let failure = last_words(
-            "starting\nreuse-ctl: port 80 is taken\n  → stop 4711 (nginx)\n",
-            Some(1),
-        );
+        let lines = ["starting", "reuse-ctl: port 80 is taken", "  → stop 4711 (nginx)"].map(str::to_owned);
+        let failure = last_words(&lines, Some(1));
         assert_eq!(
             (failure.error.as_str(), failure.hint.as_str()),
             ("port 80 is taken", "stop 4711 (nginx)")
         );
         assert_eq!(failure.output.len(), 3);
-        let failure = last_words("", None);
+        let failure = last_words(&[], None);
         assert_eq!(
             failure.error,
             "the controller ended (killed by a signal) before the workers were active"
         );
-        assert_eq!(last_words("x", Some(2)).kind, ErrorKind::Usage);
+        assert_eq!(last_words(&["x".into()], Some(2)).kind, ErrorKind::Usage);
     }
 }

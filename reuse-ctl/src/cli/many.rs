@@ -234,7 +234,7 @@ fn start(app: &NamedSpec, label: &Label<'_>, verbosity: u8, reading: &Sender<()>
 }
 
 /// Copies lines, in a thread: a terminal that takes none (Ctrl-S) must not keep us from passing on a signal. The controllers do not wait
-/// for it either, they drop lines.
+/// for it either, whatever they have to say: they drop lines, and say how many when it takes some again.
 fn show<W: Write>(from: PipeReader, label: String, to: impl Fn() -> W + Send + 'static, reading: Sender<()>) {
     std::thread::spawn(move || {
         let mut lines = BufReader::new(from);

@@ -4,30 +4,44 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::poll::{PollFd, PollFlags, poll};
+use nix::sys::signal::Signal;
 use socket2::Socket;
 
 use crate::process::handle::ProcessHandle;
 
 /// How long a stop may take to reach every thread.
 const STOP_PATIENCE: Duration = Duration::from_millis(500);
+/// How long a killed process may take to end: one that waits for a disk takes longer, but the demo's workers don't.
+const END_PATIENCE_MS: u16 = 5_000;
 
-/// Stops the process, asks `condemn` to note the clients of every TCP connection that it has accepted, and kills it.
+/// Stops the process, asks `condemn` to note the clients of every TCP connection that it has accepted, kills it, and waits until it
+/// has ended: then its listener is closed, too. Blocks, for at most [`STOP_PATIENCE`] and [`END_PATIENCE_MS`].
 ///
 /// It is stopped first because a running process would go on accepting between the look and the kill. What still waits in its
 /// queue is not among them: the kernel moves that to other workers.
 pub(super) fn kill_knowing(pid: u32, port: u16, condemn: impl FnOnce(Vec<SocketAddr>)) -> io::Result<()> {
-    let process = Pid::from_raw(i32::try_from(pid).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?);
-    kill(process, Signal::SIGSTOP)?;
+    let process = ProcessHandle::open(pid)?;
+    process.signal(Signal::SIGSTOP)?;
     wait_until_stopped(pid);
-    let clients = accepted_by(pid, port);
+    let clients = accepted_by(&process, port);
     if let Ok(clients) = clients {
         condemn(clients);
     }
     // Whatever came before: a stopped worker must not stay.
-    kill(process, Signal::SIGKILL)?;
-    Ok(())
+    process.signal(Signal::SIGKILL)?;
+    wait_until_ended(&process)
+}
+
+/// A process has ended once its descriptors are closed.
+fn wait_until_ended(process: &ProcessHandle) -> io::Result<()> {
+    let Some(pidfd) = process.as_pidfd() else { return Ok(()) };
+    let ended = poll(&mut [PollFd::new(pidfd, PollFlags::POLLIN)], END_PATIENCE_MS)?;
+    if ended == 0 {
+        Err(io::ErrorKind::TimedOut.into())
+    } else {
+        Ok(())
+    }
 }
 
 /// Every thread must have stopped: one that is still on its way to the stop may accept once more. They do so at their next return from
@@ -55,10 +69,9 @@ fn is_stopped(pid: u32) -> bool {
 }
 
 /// The remote ends of the connections to `port` that the process holds.
-fn accepted_by(pid: u32, port: u16) -> io::Result<Vec<SocketAddr>> {
-    let process = ProcessHandle::open(pid)?;
+fn accepted_by(process: &ProcessHandle, port: u16) -> io::Result<Vec<SocketAddr>> {
     let mut clients = Vec::new();
-    for entry in std::fs::read_dir(format!("/proc/{pid}/fd"))?.flatten() {
+    for entry in std::fs::read_dir(format!("/proc/{}/fd", process.pid()))?.flatten() {
         let is_socket =
             std::fs::read_link(entry.path()).is_ok_and(|target| target.to_string_lossy().starts_with("socket:"));
         let number = entry.file_name().to_str().and_then(|name| name.parse().ok());
@@ -92,7 +105,8 @@ mod tests {
         let first = TcpStream::connect(address).expect("it listens");
         let (_accepted, client) = listener.accept().expect("one waits");
         let _queued = TcpStream::connect(address).expect("it listens");
-        let found = accepted_by(std::process::id(), address.port()).expect("our own descriptors");
+        let this_process = ProcessHandle::open(std::process::id()).expect("it runs");
+        let found = accepted_by(&this_process, address.port()).expect("our own descriptors");
         assert_eq!(found, [client]);
         assert_eq!(client, first.local_addr().expect("it is connected"));
     }

@@ -1,5 +1,6 @@
 //! What the demo does to its app, one after the other, while the load goes on.
 
+use std::io;
 use std::time::Duration;
 
 use hyper::Method;
@@ -126,12 +127,7 @@ impl Stage {
         let before = worker_pid(&self.status().await?, KILLED)
             .ok_or_else(|| Failure::failed(format!("worker {KILLED} does not run"), "start the demo again"))?;
         let start = Instant::now();
-        let mut accepted = 0;
-        accepted::kill_knowing(before, self.port, |clients| {
-            accepted = clients.len();
-            lock(&self.tally).condemn(clients);
-        })
-        .map_err(|error| {
+        let accepted = self.kill_and_wait(before).await.map_err(|error| {
             Failure::failed(
                 format!("kill worker {KILLED} (pid {before}): {error}"),
                 "start the demo again",
@@ -155,6 +151,23 @@ impl Stage {
             ),
             "see what `reuse-ctl status` says in a second terminal",
         ))
+    }
+
+    /// Kills it on a thread of its own, for the load to go on meanwhile. How many connections it had accepted.
+    async fn kill_and_wait(&self, pid: u32) -> io::Result<usize> {
+        let (tally, port) = (SharedTally::clone(&self.tally), self.port);
+        let killing = tokio::task::spawn_blocking(move || {
+            let mut accepted = 0;
+            accepted::kill_knowing(pid, port, |clients| {
+                accepted = clients.len();
+                let mut tally = lock(&tally);
+                tally.condemn(clients);
+                tally.dies(Instant::now());
+            })?;
+            lock(&tally).is_dead(Instant::now());
+            Ok(accepted)
+        });
+        killing.await.expect("killing does not panic")
     }
 
     /// The time it took.

@@ -9,9 +9,10 @@ use std::time::Duration;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use super::http::{Answer, ExchangeError, exchange, until_closed};
-use super::tally::{Outcome, Sample, Tally};
+use super::tally::{Made, Outcome, Sample, Tally};
 
 /// A request that takes longer is lost.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -85,8 +86,8 @@ struct Client {
 impl Client {
     async fn ask_anew(&self, stopped: watch::Receiver<bool>) {
         while !*stopped.borrow() {
-            let made_in = Some(lock(&self.tally).epoch());
-            let outcome = match self.connect().await {
+            let (connected, made) = self.connect().await;
+            let outcome = match connected {
                 Ok((mut stream, address)) => {
                     let outcome = outcome(ask(&mut stream, false).await, address);
                     drop(tokio::time::timeout(PATIENCE, until_closed(&mut stream)).await);
@@ -94,7 +95,7 @@ impl Client {
                 }
                 Err(error) => not_connected(&error),
             };
-            self.record(outcome, false, made_in);
+            self.record(outcome, false, Some(made));
             tokio::time::sleep(self.plan.rest).await;
         }
     }
@@ -102,15 +103,15 @@ impl Client {
     async fn ask_and_keep(&self, stopped: watch::Receiver<bool>) {
         let mut kept: Option<Kept> = None;
         while !*stopped.borrow() {
-            let (outcome, was_retried, made_in) = self.ask_over(&mut kept).await;
-            self.record(outcome, was_retried, made_in);
+            let (outcome, was_retried, made) = self.ask_over(&mut kept).await;
+            self.record(outcome, was_retried, made);
             tokio::time::sleep(self.plan.rest).await;
         }
     }
 
     /// Asks over the kept connection if there is one. As browsers do, it asks a second time, over a new connection, if the kept
     /// one closed before a byte of the answer.
-    async fn ask_over(&self, kept: &mut Option<Kept>) -> (Outcome, bool, Option<u64>) {
+    async fn ask_over(&self, kept: &mut Option<Kept>) -> (Outcome, bool, Option<Made>) {
         let mut was_retried = false;
         if let Some(Kept {
             mut stream,
@@ -134,8 +135,8 @@ impl Client {
                 }
             }
         }
-        let made_in = Some(lock(&self.tally).epoch());
-        let outcome = match self.connect().await {
+        let (connected, made) = self.connect().await;
+        let outcome = match connected {
             Ok((mut stream, address)) => {
                 let result = ask(&mut stream, true).await;
                 if matches!(&result, Ok(answer) if answer.keeps_open) {
@@ -149,19 +150,27 @@ impl Client {
             }
             Err(error) => not_connected(&error),
         };
-        (outcome, was_retried, made_in)
+        (outcome, was_retried, Some(made))
     }
 
-    fn record(&self, outcome: Outcome, was_retried: bool, made_in: Option<u64>) {
+    fn record(&self, outcome: Outcome, was_retried: bool, made: Option<Made>) {
         lock(&self.tally).record(Sample {
             client: self.number,
             outcome,
             was_retried,
-            made_in,
+            made,
         });
     }
 
-    async fn connect(&self) -> io::Result<(TcpStream, SocketAddr)> {
+    async fn connect(&self) -> (io::Result<(TcpStream, SocketAddr)>, Made) {
+        let epoch = lock(&self.tally).epoch();
+        let from = Instant::now();
+        let connected = self.try_connect().await;
+        let until = Instant::now();
+        (connected, Made { epoch, from, until })
+    }
+
+    async fn try_connect(&self) -> io::Result<(TcpStream, SocketAddr)> {
         let socket = TcpSocket::new_v4()?;
         socket.bind(SocketAddr::from((self.source(), 0)))?;
         let connecting = tokio::time::timeout(PATIENCE, socket.connect(self.server));
@@ -232,9 +241,9 @@ mod tests {
     const LONG: Duration = Duration::from_secs(10);
 
     async fn until(condition: impl Fn() -> bool) {
-        let deadline = tokio::time::Instant::now() + LONG;
+        let deadline = Instant::now() + LONG;
         while !condition() {
-            assert!(tokio::time::Instant::now() < deadline, "it never came");
+            assert!(Instant::now() < deadline, "it never came");
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     }
@@ -268,8 +277,8 @@ mod tests {
         }
         let tally = lock(&tally);
         assert_eq!(
-            (tally.total().lost, tally.total().retried),
-            (0, 0),
+            (tally.total().lost, tally.total().retried, tally.total().caught),
+            (0, 0, 0),
             "{:?}",
             tally.reasons()
         );

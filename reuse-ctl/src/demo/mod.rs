@@ -139,6 +139,7 @@ fn conclude(context: &Context, tally: &SharedTally, status: Option<Status>) -> R
             requests: u64,
             retried: u64,
             died: u64,
+            caught: u64,
             lost: u64,
             sticky_clients: usize,
             sticky_moves: u64,
@@ -148,6 +149,7 @@ fn conclude(context: &Context, tally: &SharedTally, status: Option<Status>) -> R
             requests,
             retried,
             died,
+            caught,
             lost,
             ..
         } = total;
@@ -157,6 +159,7 @@ fn conclude(context: &Context, tally: &SharedTally, status: Option<Status>) -> R
             requests,
             retried,
             died,
+            caught,
             lost,
             sticky_clients: clients,
             sticky_moves: moves,

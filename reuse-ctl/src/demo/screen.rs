@@ -76,6 +76,9 @@ pub(super) fn picture(
     if total.died > 0 {
         text.push_str(&format!("   died with the killed worker {}", total.died));
     }
+    if total.caught > 0 {
+        text.push_str(&format!("   caught in its close {}", total.caught));
+    }
     text.push('\n');
     text
 }
@@ -121,6 +124,12 @@ pub(super) fn report(status: Option<&Status>, tally: &Tally, followed: &str, pai
         text.push_str(&format!(
             "died with the killed worker (accepted by it): {}; what only waited in its queue was moved\n",
             total.died
+        ));
+    }
+    if total.caught > 0 {
+        text.push_str(&format!(
+            "caught in its close: {}; handshakes that the kernel completed in the microseconds in which the killed worker's listener closed\n",
+            total.caught
         ));
     }
     for reason in tally.reasons() {
@@ -194,7 +203,7 @@ mod tests {
                 client: 0,
                 outcome,
                 was_retried: true,
-                made_in: None,
+                made: None,
             });
         }
         let client = "127.0.1.1:5".parse().expect("an address");
@@ -207,7 +216,7 @@ mod tests {
             client: 0,
             outcome,
             was_retried: false,
-            made_in: None,
+            made: None,
         });
         tally
     }

@@ -31,11 +31,19 @@ pub struct Counters {
 
 impl Counters {
     fn add(&mut self, row: &InstanceLoad) {
-        self.selected += row.selected_total();
-        self.established += row.established_total();
-        self.migrated_in += row.migrated_in_total();
-        self.migrated_out += row.migrated_out_total();
-        self.unsteered += u64::from(row.unsteered_total());
+        // Taken apart, so that a counter that is new can't be forgotten.
+        let Self {
+            selected,
+            established,
+            migrated_in,
+            migrated_out,
+            unsteered,
+        } = self;
+        *selected += row.selected_total();
+        *established += row.established_total();
+        *migrated_in += row.migrated_in_total();
+        *migrated_out += row.migrated_out_total();
+        *unsteered += u64::from(row.unsteered_total());
     }
 }
 

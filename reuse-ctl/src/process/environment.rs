@@ -129,7 +129,7 @@ fn join(before: &OsStr, separator: &str, after: &str) -> OsString {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::process::launch::tests::spec;
+    use crate::process::launch::spec::tests::spec;
 
     fn of(parent: &[(&str, &str)], spec: &LaunchSpec) -> Vec<(String, String)> {
         let parent = parent

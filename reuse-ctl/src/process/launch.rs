@@ -9,10 +9,8 @@
 //! A shim rather than code between fork and exec: after the fork of a threaded program hardly anything may be done.
 
 use std::ffi::{CString, OsString};
-use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::{AsRawFd as _, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
@@ -20,18 +18,21 @@ use std::process::ExitStatus;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
-use serde::{Deserialize, Serialize};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::unix::pipe;
+
+pub use failure::{LaunchFailure, SpawnError, Step};
+pub use spec::{LaunchSpec, Output};
 
 pub use super::clone::Child;
 use super::clone::{Side, clone_into};
 use super::environment::VARIABLE_PREFIX;
 use super::handle::{ProcessHandle, terminate};
-use super::identity::Identity;
-use super::os_text;
 pub use super::shim::shim_main;
 use crate::supervisor::interface::Exit;
+
+mod failure;
+pub(super) mod spec;
 
 /// The hidden verb that makes this program a shim.
 pub const LAUNCH_VERB: &str = "__launch";
@@ -40,214 +41,8 @@ pub const LAUNCH_VARIABLE: &str = "REUSE_CTL_LAUNCH";
 
 /// The listeners that are handed over begin here.
 pub(super) const FIRST_INHERITED_FD: RawFd = 3;
-/// Node and Bun open a few dozen descriptors when they start.
-const CHANNEL_FD: RawFd = 100;
-
 /// The steps are local and quick; only a hanging network file system could hold the shim up.
 const LAUNCH_PATIENCE: Duration = Duration::from_secs(10);
-
-/// Everything the shim needs to know. As JSON it has to fit into one variable of 128 KiB, but for the worker's variables.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LaunchSpec {
-    /// The app's name.
-    pub app: String,
-    /// The slot's number.
-    pub slot: u16,
-    /// The file to run, absolute.
-    #[serde(with = "os_text")]
-    pub program: PathBuf,
-    /// Its arguments, the first being its name as typed.
-    #[serde(with = "os_text::list")]
-    pub args: Vec<OsString>,
-    /// The working folder.
-    #[serde(with = "os_text")]
-    pub cwd: PathBuf,
-    /// Folders to put in front of PATH.
-    #[serde(with = "os_text::list")]
-    pub path_prefix: Vec<PathBuf>,
-    /// The folder of the instance's cgroup.
-    pub cgroup: PathBuf,
-    /// Where standard output and standard error go.
-    pub output: Output,
-    /// Who it runs as.
-    pub identity: Identity,
-    /// The listeners it inherits, from descriptor 3 up.
-    pub listen: Vec<SocketAddr>,
-    /// How many descriptors it may open, if not as many as the controller.
-    #[serde(default)]
-    pub descriptors: Option<u64>,
-    /// Variables on top of the controller's own. They travel in the shim's environment and not in the JSON: there may be many.
-    #[serde(skip)]
-    pub variables: Vec<(OsString, OsString)>,
-}
-
-impl LaunchSpec {
-    /// Where the worker finds its end of the IPC channel. A high number: a worker may start a Node process that inherits the variable but
-    /// not the descriptor (Python's `subprocess` closes all), and would take whatever it has opened itself at that number for the
-    /// channel. At 3, Node aborts.
-    pub(super) fn channel_fd(&self) -> RawFd {
-        let after = self.after_listeners();
-        CHANNEL_FD.max(after.saturating_add(1))
-    }
-
-    /// The first number behind the listeners.
-    pub(super) fn after_listeners(&self) -> RawFd {
-        FIRST_INHERITED_FD.saturating_add(RawFd::try_from(self.listen.len()).unwrap_or(RawFd::MAX))
-    }
-}
-
-/// Where a worker's output goes: to nothing that ends with the controller.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Output {
-    /// Each of the two is appended to a file.
-    Files {
-        /// Standard output.
-        out: PathBuf,
-        /// Standard error.
-        err: PathBuf,
-    },
-    /// To journald.
-    Journal {
-        /// Under this name.
-        identifier: String,
-    },
-}
-
-/// What the shim does, in this order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Step {
-    /// Reading the [`LaunchSpec`].
-    Specification,
-    /// A process group of its own, default signals.
-    Signals,
-    /// Opening the logs, or connecting to the journal.
-    Log,
-    /// Becoming the workers' user.
-    User,
-    /// Keeping the right to bind low ports.
-    Capabilities,
-    /// Making the inherited listeners.
-    Listen,
-    /// Entering the working folder.
-    Directory,
-    /// Arranging descriptors.
-    Descriptors,
-    /// Running the command.
-    Exec,
-}
-
-impl fmt::Display for Step {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Specification => "reading the launch specification",
-            Self::Signals => "resetting signals and process group",
-            Self::Log => "opening log",
-            Self::User => "becoming user",
-            Self::Capabilities => "keeping the right to bind low ports as user",
-            Self::Listen => "listening on",
-            Self::Directory => "entering",
-            Self::Descriptors => "arranging descriptors",
-            Self::Exec => "running",
-        })
-    }
-}
-
-/// A step that failed; what travels through the error pipe.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
-#[error("{step} {object}: {message}")]
-pub struct LaunchFailure {
-    /// Which step.
-    pub step: Step,
-    /// On what: a path, an address, a user.
-    pub object: String,
-    /// The kernel's number, if it was the kernel that refused.
-    pub errno: Option<i32>,
-    /// The kernel's words.
-    pub message: String,
-}
-
-impl LaunchFailure {
-    pub(super) fn new(step: Step, object: impl fmt::Display, error: &io::Error) -> Self {
-        let errno = error.raw_os_error();
-        let message = errno.map_or_else(
-            || error.to_string(),
-            |errno| nix::errno::Errno::from_raw(errno).desc().to_owned(),
-        );
-        Self {
-            step,
-            object: object.to_string(),
-            errno,
-            message,
-        }
-    }
-
-    /// What to do next, in one line.
-    pub fn hint(&self) -> String {
-        match (self.step, self.errno) {
-            (Step::Exec, Some(libc::ENOENT)) => {
-                format!(
-                    "{} is there, but the interpreter in its first line (#!) or its loader is not",
-                    self.object
-                )
-            }
-            (Step::Exec, Some(libc::ENOEXEC)) => {
-                "it is neither a binary of this machine nor begins with #!; name the interpreter".into()
-            }
-            (Step::Exec | Step::Directory, Some(libc::EACCES)) => {
-                format!(
-                    "the workers' user may not reach or run {}; give another one with --user",
-                    self.object
-                )
-            }
-            (Step::Listen, Some(libc::EADDRINUSE)) => "another process has this port: `ss -ltnp` shows which".into(),
-            (Step::Listen, Some(libc::EADDRNOTAVAIL)) => {
-                "this machine has no such address: `ip addr` shows those it has".into()
-            }
-            _ => "see `reuse-ctl doctor`".into(),
-        }
-    }
-}
-
-/// Why no worker runs. Nothing of it is left.
-#[derive(Debug, thiserror::Error)]
-pub enum SpawnError {
-    /// The specification can't be written as JSON.
-    #[error("writing the launch specification: {0}")]
-    Specification(#[from] serde_json::Error),
-    /// The error pipe could not be made or read.
-    #[error("error pipe of the launch shim: {0}")]
-    Pipe(#[source] io::Error),
-    /// The shim itself could not be started.
-    #[error("starting the launch shim {}: {source}", program.display())]
-    Shim {
-        /// Its path.
-        program: PathBuf,
-        /// E2BIG if the arguments are too long.
-        source: io::Error,
-    },
-    /// A step of the shim failed.
-    #[error(transparent)]
-    Launch(#[from] LaunchFailure),
-    /// The shim hung and was killed.
-    #[error("the launch shim hung for {} s", LAUNCH_PATIENCE.as_secs())]
-    Hung,
-}
-
-impl SpawnError {
-    /// What to do next, in one line.
-    pub fn hint(&self) -> String {
-        match self {
-            Self::Launch(failure) => failure.hint(),
-            Self::Shim { source, .. } if source.raw_os_error() == Some(libc::E2BIG) => {
-                "the command's arguments or the worker's variables are too long; put them into a file".into()
-            }
-            Self::Hung => "is a network file system among the program, the working folder and the log?".into(),
-            _ => "see `reuse-ctl doctor`".into(),
-        }
-    }
-}
 
 /// A worker that has been started: the exec succeeded.
 #[derive(Debug)]
@@ -440,52 +235,10 @@ pub fn exit_of(status: ExitStatus) -> Exit {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
-    use super::*;
-    use crate::process::identity::Source;
-    use std::os::unix::ffi::OsStringExt as _;
+mod tests {
     use std::os::unix::process::ExitStatusExt as _;
 
-    /// A specification that can be written but not launched; tests change what they look at.
-    pub(in crate::process) fn spec() -> LaunchSpec {
-        LaunchSpec {
-            app: "shop".into(),
-            slot: 2,
-            program: "/bin/true".into(),
-            args: vec!["true".into()],
-            cwd: "/".into(),
-            path_prefix: Vec::new(),
-            cgroup: "/none".into(),
-            output: Output::Files {
-                out: "/none".into(),
-                err: "/none".into(),
-            },
-            identity: Identity {
-                uid: 65534,
-                gid: 65534,
-                groups: vec![65534],
-                name: "nobody".into(),
-                home: "/nonexistent".into(),
-                source: Source::Option,
-            },
-            listen: Vec::new(),
-            descriptors: None,
-            variables: Vec::new(),
-        }
-    }
-
-    #[test]
-    fn arguments_that_are_not_text_survive() {
-        let odd = OsString::from_vec(vec![b'a', 0xff]);
-        let spec = LaunchSpec {
-            args: vec!["server".into(), odd.clone()],
-            cwd: odd.into(),
-            ..spec()
-        };
-        let json = serde_json::to_string(&spec).expect("written");
-        assert!(json.contains(r#""args":["server",[97,255]]"#), "{json}");
-        assert_eq!(serde_json::from_str::<LaunchSpec>(&json).expect("read"), spec);
-    }
+    use super::*;
 
     #[test]
     fn an_exit_is_a_code_or_a_signal() {
@@ -494,14 +247,5 @@ pub(super) mod tests {
             exit_of(ExitStatus::from_raw(libc::SIGKILL)),
             Exit::Signal(libc::SIGKILL)
         );
-    }
-
-    #[test]
-    fn a_failure_names_step_and_object() {
-        let failure = LaunchFailure::new(Step::Exec, "/srv/app", &io::Error::from_raw_os_error(libc::EACCES));
-        assert_eq!(failure.to_string(), "running /srv/app: Permission denied");
-        assert!(failure.hint().contains("--user"));
-        let json = serde_json::to_string(&failure).expect("written");
-        assert_eq!(serde_json::from_str::<LaunchFailure>(&json).expect("read"), failure);
     }
 }

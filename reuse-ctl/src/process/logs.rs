@@ -2,7 +2,7 @@
 //! controller only looks, so its death or slowness never blocks a worker.
 //!
 //! While it looks it notes when the files were how long ([`marks`]), which is where the times of lines come from, and rotates files that have
-//! grown too large under their writers' hands ([`kept`]). Both stand in an index beside the log ([`index`]): with it everybody else
+//! grown too large under their writers' hands ([`kept`], [`rotate`]). Both stand in an index beside the log ([`index`]): with it everybody else
 //! reads a log and its rotated parts as one ([`view`]), forwards ([`follow`]), from the end ([`last`]), several as one ([`merge`]).
 
 use std::fs::{self, File, OpenOptions};
@@ -19,6 +19,8 @@ mod last;
 mod marks;
 mod merge;
 mod place;
+mod rotate;
+mod seen;
 mod view;
 
 pub use follow::{Follower, Line, POLL, TimedFollower, TimedLine};

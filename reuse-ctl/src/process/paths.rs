@@ -205,6 +205,11 @@ impl AppPaths {
         self.logs.join(format!("worker-{slot}.err.log"))
     }
 
+    /// Where a controller in the background writes.
+    pub fn controller_log(&self) -> PathBuf {
+        self.logs.join("controller.log")
+    }
+
     /// Is there if the workers' output goes to the journal.
     pub fn journal_note(&self) -> PathBuf {
         self.logs.join("journald")

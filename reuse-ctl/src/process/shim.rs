@@ -54,11 +54,16 @@ fn launch(pipe: &mut File, channel: io::Result<OwnedFd>) -> Result<std::convert:
 
     reset_signals().map_err(failed(Step::Signals, &""))?;
     // The folder of the logs is root's; the journal wants to know whose lines they are.
-    if let Output::Files { out, err } = &spec.output {
-        redirect_output(&open_log(&spec, out)?, &open_log(&spec, err)?).map_err(failed(Step::Log, &out.display()))?;
-    }
+    let journal = match &spec.output {
+        Output::Files { out, err } => {
+            redirect_output(&open_log(&spec, out)?, &open_log(&spec, err)?)
+                .map_err(failed(Step::Log, &out.display()))?;
+            None
+        }
+        Output::Journal { identifier } => Some(identifier),
+    };
     become_user(&spec.identity).map_err(failed(Step::User, user))?;
-    if let Output::Journal { identifier } = &spec.output {
+    if let Some(identifier) = journal {
         let connect = |stream| journal::connect(identifier, stream).map_err(failed(Step::Log, &journal::SOCKET));
         let (out, err) = (connect(Stream::Out)?, connect(Stream::Err)?);
         redirect_output(&out, &err).map_err(failed(Step::Log, &journal::SOCKET))?;

@@ -194,13 +194,6 @@ impl Task {
 
     /// Whom a request is for, and where it listens.
     fn target_of(&self, slot: SlotId, request: &GetRequest) -> Result<(InstanceId, SocketAddr), Box<Reply>> {
-        if !request::is_path(&request.path) {
-            return Err(refusal(
-                ErrorKind::Usage,
-                format!("{:?} is no path", request.path),
-                "say one like /debug?x=1; other characters are written as %20",
-            ));
-        }
         let view = self.core.view();
         let no_worker = |error| {
             refusal(

@@ -40,6 +40,7 @@ mod sockets;
 mod status;
 mod task;
 mod template;
+mod terminal;
 mod versions;
 mod wanted;
 mod watch;

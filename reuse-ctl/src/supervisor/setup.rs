@@ -29,6 +29,7 @@ use super::{
     signals::Signals,
     task::{Task, Upkeep},
     template::{Template, Version},
+    terminal::{Lines, Terminal, is_coloured, show_panics},
     versions::Versions,
 };
 use crate::{
@@ -64,8 +65,11 @@ const STABLE: Duration = Duration::from_secs(10);
 /// # Errors
 /// It could not be started, or every worker has failed. Nothing is left behind in either case.
 pub fn run(options: RunOptions) -> Result<(), Failure> {
-    start_logging(options.verbosity);
     give_back_large_blocks();
+    // The last that is dropped: until then there may be something to say.
+    let terminal = Terminal::start().map_err(|error| Failure::failed(format!("clone: {error}"), "see `ulimit -u`"))?;
+    show_panics(terminal.lines());
+    start_logging(options.verbosity, terminal.lines());
     // The task that looks at the queues is run by this thread.
     if let Err(error) = priority::prefer_this_thread() {
         tracing::debug!("looks may be late when the processors are busy: sched_setattr: {error}");
@@ -78,12 +82,12 @@ pub fn run(options: RunOptions) -> Result<(), Failure> {
         .enable_all()
         .build()
         .map_err(|error| Failure::failed(format!("epoll_create: {error}"), "see `ulimit -n`"))?;
-    runtime.block_on(run_app(options))
+    runtime.block_on(run_app(options, terminal.lines()))
 }
 
-async fn run_app(options: RunOptions) -> Result<(), Failure> {
+async fn run_app(options: RunOptions, lines: Lines) -> Result<(), Failure> {
     let signals = Signals::new().map_err(|error| Failure::failed(format!("sigaction: {error}"), ""))?;
-    let console = Console::new(options.detached);
+    let console = Console::new(options.detached, lines);
     let prepared = prepare(&options, &console)?;
     let Prepared {
         control,
@@ -102,6 +106,11 @@ async fn run_app(options: RunOptions) -> Result<(), Failure> {
         drop(closing.await);
     }));
     let core = Core::new(machine_config(&options), options.policy);
+    let logs = Logs::start(logs::limits(options.logs), console.worker_lines())
+        .map_err(|error| Failure::failed(format!("socketpair: {error}"), "see `ulimit -n`"))?;
+    if options.detached {
+        logs.keep_own(template.paths.controller_log());
+    }
     let upkeep = Upkeep {
         hung_after_ms: options.hung.hung_after_ms,
         health: options.health.clone(),
@@ -113,8 +122,7 @@ async fn run_app(options: RunOptions) -> Result<(), Failure> {
                 "unset it if there is no service manager",
             )
         })?,
-        logs: Logs::start(logs::limits(options.logs), console.worker_lines())
-            .map_err(|error| Failure::failed(format!("socketpair: {error}"), "see `ulimit -n`"))?,
+        logs,
     };
     let (mut task, happened) = Task::new(core, template, groups, diag, console, ends.events, upkeep);
     let finished = task.run(ends.asks, notices, happened, signals).await;
@@ -408,7 +416,7 @@ fn give_back_large_blocks() {
 }
 
 /// The controller's diagnostics, and with `-v` what the programs log.
-fn start_logging(verbosity: u8) {
+fn start_logging(verbosity: u8, lines: Lines) {
     let level = match verbosity {
         0 => "warn",
         1 => "warn,reuse=debug,select=debug,reuse_ctl=info",
@@ -419,7 +427,8 @@ fn start_logging(verbosity: u8) {
     drop(
         tracing_subscriber::fmt()
             .with_env_filter(filter)
-            .with_writer(io::stderr)
+            .with_ansi(is_coloured())
+            .with_writer(lines)
             .try_init(),
     );
 }

@@ -257,8 +257,17 @@ impl Task {
     }
 }
 
+/// Whether what is left on it is waited for.
 fn is_ending(state: WorkerState) -> bool {
-    matches!(state, WorkerState::Draining | WorkerState::Stopping)
+    match state {
+        WorkerState::Draining | WorkerState::Stopping => true,
+        WorkerState::Starting
+        | WorkerState::Active
+        | WorkerState::Drained
+        | WorkerState::BackingOff
+        | WorkerState::Failed
+        | WorkerState::Exited => false,
+    }
 }
 
 fn all_queues(diag: &mut Diag) -> Result<Vec<Queue>, DiagError> {

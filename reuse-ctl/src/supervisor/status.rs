@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use reuse_common::verdict::Verdict;
+use reuse_common::verdict::{Verdict, VerdictCounts};
 use tokio::sync::oneshot;
 
 use super::{
@@ -90,23 +90,13 @@ impl Task {
     fn group_statuses(&self) -> Vec<GroupStatus> {
         let views = self.groups.views().unwrap_or_default().into_iter();
         views
-            .map(|view| {
-                let get = |verdict| view.verdicts.get(verdict);
-                GroupStatus {
-                    addr: view.addr.to_string(),
-                    protocol: "tcp".into(),
-                    handshakes: 0,
-                    parked: view.parked,
-                    verdicts: Verdicts {
-                        chosen: get(Verdict::Chosen),
-                        directed: get(Verdict::Directed),
-                        parked: get(Verdict::Parked),
-                        refused: get(Verdict::Refused),
-                        migrated: get(Verdict::Migrated),
-                        fallback: get(Verdict::Fallback),
-                    },
-                    strangers: self.sockets.strangers_on(view.addr),
-                }
+            .map(|view| GroupStatus {
+                addr: view.addr.to_string(),
+                protocol: "tcp".into(),
+                handshakes: 0,
+                parked: view.parked,
+                verdicts: verdicts(&view.verdicts),
+                strangers: self.sockets.strangers_on(view.addr),
             })
             .collect()
     }
@@ -164,6 +154,21 @@ impl Task {
             reason: slot.reason.clone(),
         }
     }
+}
+
+fn verdicts(counts: &VerdictCounts) -> Verdicts {
+    let mut verdicts = Verdicts::default();
+    for verdict in Verdict::ALL {
+        *match verdict {
+            Verdict::Chosen => &mut verdicts.chosen,
+            Verdict::Directed => &mut verdicts.directed,
+            Verdict::Parked => &mut verdicts.parked,
+            Verdict::Refused => &mut verdicts.refused,
+            Verdict::Migrated => &mut verdicts.migrated,
+            Verdict::Fallback => &mut verdicts.fallback,
+        } = counts.get(verdict);
+    }
+    verdicts
 }
 
 /// Counts the handshakes under way in each group; both slices are in the order of the groups.

@@ -59,7 +59,7 @@ pub(super) struct Task {
     pub(super) health: Option<Health>,
     pub(super) recycle: Recycle,
     pub(super) sockets: Sockets,
-    /// Before the console, on which it shows the last lines when both end.
+    /// When it ends it shows the last lines.
     pub(super) logs: Logs,
     pub(super) console: Console,
     pub(super) messages: Messages,

@@ -88,7 +88,7 @@ impl Watch {
 impl Task {
     /// Switches the watch on or off as it is needed now.
     pub(super) fn set_watch(&mut self, policy: Policy) {
-        let is_needed = self.watch.finds_hung || policy == Policy::LeastLoaded || self.nudges.any();
+        let is_needed = self.watch.finds_hung || policy.reads_queues() || self.nudges.any();
         match (self.watch.state, is_needed) {
             (State::Off, true) => self.watch.state = State::At(Instant::now()),
             (State::Off, false) | (_, true) => {}

@@ -4,8 +4,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::kept::Seen;
 use super::marks::Marks;
+use super::seen::Seen;
 use super::view::{self, Chunk};
 
 /// No more than this is read at once, and a line that is longer is given out in pieces.

@@ -1,22 +1,15 @@
 //! A log in the controller's care: marked while it grows, rotated when it is large.
-//!
-//! Whoever writes to the log has it open for appending, and is never disturbed. What is to be rotated is copied, made a hole
-//! (FALLOC_FL_PUNCH_HOLE), and the hole is taken out of the file (FALLOC_FL_COLLAPSE_RANGE: ext4, xfs, f2fs), which moves the rest, and with it
-//! the place where the next line is appended. It works in whole blocks of the file system, so that a line may begin in `.1` and end in
-//! the log. Elsewhere (btrfs, tmpfs) the hole stays: it takes no room, but `ls -l` counts it.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read as _, Seek as _, SeekFrom};
-use std::os::fd::AsRawFd as _;
+use std::io;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-use nix::unistd::{Gid, Uid};
-
 use super::index::Index;
 use super::marks::Mark;
-use super::place::{Cut, Piece, Place, begins_with_hole, in_rotation, rotated};
-use super::view;
+use super::place::{Cut, Piece, Place, in_rotation};
+use super::seen::Seen;
+use super::{rotate, view};
 use crate::whole_ms::unix_now_ms;
 
 /// No file system's block is smaller.
@@ -66,40 +59,6 @@ pub struct KeptLog {
     seen: Option<Seen>,
 }
 
-/// What tells a changed file from an unchanged one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Seen {
-    inode: u64,
-    size: u64,
-    modified: (i64, i64),
-}
-
-impl Seen {
-    /// # Errors
-    /// As stat(2). None: there is no file.
-    pub(super) fn at(log: &Path) -> io::Result<Option<Self>> {
-        match fs::metadata(log) {
-            Ok(metadata) => Ok(Some(Self::of(&metadata))),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
-        }
-    }
-
-    fn of(metadata: &fs::Metadata) -> Self {
-        Self {
-            inode: metadata.ino(),
-            size: metadata.size(),
-            modified: (metadata.mtime(), metadata.mtime_nsec()),
-        }
-    }
-
-    /// When it was last written to, in milliseconds since 1970.
-    pub(super) fn modified_ms(&self) -> u64 {
-        let (seconds, nanoseconds) = self.modified;
-        u64::try_from(seconds * 1000 + nanoseconds / 1_000_000).unwrap_or(0)
-    }
-}
-
 impl KeptLog {
     /// Nothing is opened yet.
     pub fn new(log: PathBuf, limits: Limits) -> Self {
@@ -113,7 +72,11 @@ impl KeptLog {
 
     /// From now on it is rotated by these.
     pub fn set_limits(&mut self, limits: Limits) {
-        self.limits = limits;
+        if self.limits != limits {
+            self.limits = limits;
+            // It may be too large now, though nobody has written to it.
+            self.seen = None;
+        }
     }
 
     /// The log's file.
@@ -156,7 +119,7 @@ impl KeptLog {
         let index = self.index()?;
         let place = settled(index, seen)?;
         let end = place.shift + seen.size;
-        if index.last().is_none_or(|last| last.offset < end) {
+        if index.last().map_or(0, |last| last.offset) < end {
             let mark = Mark {
                 // The time of the last write, which is what the last line wants; never before the mark before, whatever the clock does.
                 at_ms: seen
@@ -181,6 +144,15 @@ impl KeptLog {
     /// # Errors
     /// See [`RotateError`].
     pub fn rotate(&mut self, everything: bool, stop: impl Fn() -> bool) -> Result<(), RotateError> {
+        let rotated = self.rotate_pieces(everything, stop);
+        if rotated.is_err() {
+            // How far it has got is seen when the index is opened again.
+            self.index = None;
+        }
+        rotated
+    }
+
+    fn rotate_pieces(&mut self, everything: bool, stop: impl Fn() -> bool) -> Result<(), RotateError> {
         let opened = OpenOptions::new()
             .read(true)
             .write(true)
@@ -224,33 +196,25 @@ impl KeptLog {
             piece.copied = self.copy(file, place.hole, piece.len)?;
         }
         place.cut = Cut::Begun(piece);
-        self.set_place(place)?;
-        match fallocate(file, PUNCH, place.hole, piece.len) {
-            Ok(()) => finish(
-                &self.log,
-                self.index.as_mut().expect("just written"),
-                file,
-                self.limits.keep,
-            )
-            .map_err(self.failed("rotation")),
-            Err(error) => {
-                place.cut = Cut::None;
-                self.set_place(place)?;
-                drop(fs::remove_file(in_rotation(&self.log)));
-                Err(self.failed("fallocate(FALLOC_FL_PUNCH_HOLE)")(error))
-            }
-        }
+        let keep = self.limits.keep;
+        let log = self.log.clone();
+        self.index()
+            .and_then(|index| {
+                index.set_place(place)?;
+                rotate::carry_on(&log, index, file, keep)
+            })
+            .map_err(self.failed("take out what was copied"))
     }
 
     /// Copies what is to be rotated. If there is no room for it the oldest copies have to go; false if that did not help.
     fn copy(&self, file: &File, at: u64, len: u64) -> Result<bool, RotateError> {
         let path = in_rotation(&self.log);
         loop {
-            match copy_to(file, at, len, &path) {
+            match rotate::copy_to(file, at, len, &path) {
                 Ok(()) => return Ok(true),
                 Err(error) if matches!(error.raw_os_error(), Some(libc::ENOSPC | libc::EDQUOT)) => {
                     drop(fs::remove_file(&path));
-                    if !remove_oldest(&self.log) {
+                    if !rotate::remove_oldest(&self.log) {
                         return Ok(false);
                     }
                 }
@@ -262,16 +226,11 @@ impl KeptLog {
         }
     }
 
-    fn set_place(&mut self, place: Place) -> Result<(), RotateError> {
-        let written = self.index().and_then(|index| index.set_place(place));
-        written.map_err(self.failed("write the index"))
-    }
-
     /// The index, after what an earlier controller may have left half done was finished.
     fn index(&mut self) -> io::Result<&mut Index> {
         if self.index.is_none() {
             let mut index = Index::open(&self.log)?;
-            recover(&self.log, &mut index, self.limits.keep)?;
+            rotate::recover(&self.log, &mut index, self.limits.keep)?;
             self.index = Some(index);
         }
         Ok(self.index.as_mut().expect("just put there"))
@@ -329,141 +288,4 @@ fn settled(index: &mut Index, seen: Seen) -> io::Result<Place> {
         index.set_place(place)?;
     }
     Ok(index.place())
-}
-
-/// Ends what an earlier controller had begun.
-fn recover(log: &Path, index: &mut Index, keep: u16) -> io::Result<()> {
-    let place = index.place();
-    let Some(piece) = place.cut.piece() else {
-        // A copy that was not finished, or was worth nothing.
-        return remove_if_there(&in_rotation(log));
-    };
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .custom_flags(libc::O_NOFOLLOW)
-        .open(log);
-    match file {
-        Ok(file) if file.metadata()?.ino() == place.inode => {
-            if matches!(place.cut, Cut::Begun(_)) {
-                fallocate(&file, PUNCH, place.hole, piece.len)?;
-            }
-            finish(log, index, &file, keep)
-        }
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        // It was taken away meanwhile; the copy is what is left of it.
-        Ok(_) | Err(_) => after_cut(log, index, place.live_start(), 0, keep),
-    }
-}
-
-/// What is to be cut is a hole, and copied if it is to be kept: takes it out of the file. It may have been taken out already.
-fn finish(log: &Path, index: &mut Index, file: &File, keep: u16) -> io::Result<()> {
-    let mut place = index.place();
-    let piece = place.cut.piece().expect("asked for when there is one");
-    let hollow = place.hole + piece.len;
-    if matches!(place.cut, Cut::Begun(_)) {
-        if !begins_with_hole(file, hollow)? {
-            // The file system doesn't show its holes: it could not be seen later whether it was taken out. So it stays.
-            return after_cut(log, index, place.shift, hollow, keep);
-        }
-        place.cut = Cut::Hollow(piece);
-        index.set_place(place)?;
-    }
-    // What can't be taken out stays as a hole, whatever the reason.
-    let stays = begins_with_hole(file, hollow)? && fallocate(file, COLLAPSE, 0, hollow).is_err();
-    let (shift, hole) = if stays {
-        (place.shift, hollow)
-    } else {
-        (place.live_start(), 0)
-    };
-    after_cut(log, index, shift, hole, keep)
-}
-
-fn after_cut(log: &Path, index: &mut Index, shift: u64, hole: u64, keep: u16) -> io::Result<()> {
-    let mut place = index.place();
-    if place.cut.piece().is_some_and(|piece| piece.copied) {
-        shift_copies(log, keep)?;
-    } else {
-        // What is older than what was dropped is dropped too.
-        while remove_oldest(log) {}
-    }
-    place.rotated_end = shift + hole;
-    place.shift = shift;
-    place.hole = hole;
-    place.cut = Cut::None;
-    index.set_place(place)
-}
-
-/// The new copy becomes `.1`, each older one gets the next number, and the one without a place is removed. Done twice it is done once: a gap in
-/// the numbers shows how far it had got.
-fn shift_copies(log: &Path, keep: u16) -> io::Result<()> {
-    let fresh = in_rotation(log);
-    if !fresh.try_exists()? {
-        return Ok(());
-    }
-    let keep = keep.max(1);
-    let free = (1..keep).find(|number| !rotated(log, *number).exists()).unwrap_or(keep);
-    for number in (1..free).rev() {
-        fs::rename(rotated(log, number), rotated(log, number + 1))?;
-    }
-    fs::rename(fresh, rotated(log, 1))?;
-    // With an earlier controller it may have been more of them.
-    let mut number = keep + 1;
-    while rotated(log, number).exists() {
-        fs::remove_file(rotated(log, number))?;
-        number += 1;
-    }
-    Ok(())
-}
-
-/// False: there is none.
-fn remove_oldest(log: &Path) -> bool {
-    let oldest = (1..=u16::MAX)
-        .take_while(|number| rotated(log, *number).exists())
-        .last();
-    oldest.is_some_and(|number| fs::remove_file(rotated(log, number)).is_ok())
-}
-
-fn remove_if_there(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
-}
-
-/// What is copied belongs to whom the log belongs, and is on the disk before it is taken out of the log.
-pub(super) fn copy_to(file: &File, at: u64, len: u64, path: &Path) -> io::Result<()> {
-    remove_if_there(path)?;
-    let metadata = file.metadata()?;
-    let mut copy = OpenOptions::new().write(true).create_new(true).mode(0o640).open(path)?;
-    nix::unistd::fchown(
-        &copy,
-        Some(Uid::from_raw(metadata.uid())),
-        Some(Gid::from_raw(metadata.gid())),
-    )?;
-    let mut from = file;
-    from.seek(SeekFrom::Start(at))?;
-    let copied = io::copy(&mut from.take(len), &mut copy)?;
-    if copied != len {
-        return Err(io::ErrorKind::UnexpectedEof.into());
-    }
-    copy.sync_data()
-}
-
-pub(super) const PUNCH: libc::c_int = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
-pub(super) const COLLAPSE: libc::c_int = libc::FALLOC_FL_COLLAPSE_RANGE;
-
-pub(super) fn fallocate(file: &File, mode: libc::c_int, at: u64, len: u64) -> io::Result<()> {
-    let number = |bytes: u64| libc::off64_t::try_from(bytes).map_err(io::Error::other);
-    let (at, len) = (number(at)?, number(len)?);
-    loop {
-        // SAFETY: an open descriptor and three integers.
-        if unsafe { libc::fallocate64(file.as_raw_fd(), mode, at, len) } == 0 {
-            return Ok(());
-        }
-        let error = io::Error::last_os_error();
-        if error.kind() != io::ErrorKind::Interrupted {
-            return Err(error);
-        }
-    }
 }

@@ -1,5 +1,5 @@
-use super::kept::{COLLAPSE, PUNCH, copy_to, fallocate};
 use super::place::{Cut, Piece, Place, in_rotation, index_of, rotated};
+use super::rotate::{COLLAPSE, PUNCH, copy_to, fallocate};
 use super::*;
 use proptest::prelude::*;
 use std::io::Write as _;

@@ -1,5 +1,7 @@
 //! How long a slot waits after a crash: doubling, bounded, and scattered so that slots that crash together don't restart together.
 
+use reuse_common::rendezvous::mix;
+
 use crate::supervisor::interface::Config;
 
 /// The delay may be this much shorter or longer, in per mille.
@@ -26,11 +28,10 @@ impl Jitter {
 
     /// A number below `bound`, which must not be 0. Its bias (`bound` / 2⁶⁴) does not matter here.
     fn below(&mut self, bound: u64) -> u64 {
+        let drawn = mix(self.0);
+        // SplitMix64: the state goes on by what `mix` adds to it.
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ (mixed >> 31)) % bound
+        drawn % bound
     }
 }
 

@@ -6,11 +6,9 @@ use super::instance::OnReady;
 use super::slot::{Order, Slot};
 use super::words::{self, Why};
 use super::{Core, Mode};
+use crate::api::commands::MAX_WORKERS;
 use crate::api::types::WorkerState;
 use crate::supervisor::interface::{Command, Done, Effect, Refusal, ScaleTarget, SlotId};
-
-/// More slots the kernel program has no room for.
-pub(super) const MAX_WORKERS: u16 = 256;
 
 /// What becomes of a request that is not refused.
 #[derive(Debug, PartialEq, Eq)]

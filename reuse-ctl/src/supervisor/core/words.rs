@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::commands::MAX_WORKERS;
+use crate::api::commands::MAX_WORKERS;
 use crate::api::types::{ErrorKind, FaultKind};
 use crate::supervisor::interface::{Exit, InstanceId, Load, Refusal, SlotId};
 

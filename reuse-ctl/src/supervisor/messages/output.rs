@@ -74,25 +74,104 @@ fn from_here(log: &Path) -> Follower {
 }
 
 async fn publish(outputs: Outputs, bus: Bus, app: Arc<str>) {
-    let mut followed = Vec::new();
-    while let Some(mut fresh) = outputs.fresh(&bus) {
-        followed.append(&mut fresh);
-        followed.retain_mut(|(source, log)| publish_new(*source, log, &bus, &app));
+    let mut followed: Vec<Followed> = Vec::new();
+    while let Some(fresh) = outputs.fresh(&bus) {
+        followed.extend(fresh.into_iter().map(|(source, log)| Followed {
+            source,
+            log,
+            is_readable: true,
+        }));
+        let (to, app) = (bus.clone(), Arc::clone(&app));
+        // Files can be slow, and up to 1 MiB of each is read: not where others wait for their turn.
+        let read = tokio::task::spawn_blocking(move || {
+            followed.iter_mut().for_each(|one| one.publish_new(&to, &app));
+            followed
+        });
+        followed = match read.await {
+            Ok(followed) => followed,
+            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+            // The controller ends.
+            Err(_) => return,
+        };
         tokio::time::sleep(logs::POLL).await;
     }
 }
 
-/// Returns false if it can't be read.
-fn publish_new((slot, name): Source, log: &mut Follower, bus: &Bus, app: &str) -> bool {
-    let process = Process::new(slot, app);
-    for _ in 0..READS_IN_A_ROW {
-        let Ok(lines) = log.poll() else { return false };
-        if lines.is_empty() {
-            break;
-        }
-        for line in lines {
-            bus.publish(process.wrote(name, &line));
+/// A log on its way to the bus.
+#[derive(Debug)]
+struct Followed {
+    source: Source,
+    log: Follower,
+    is_readable: bool,
+}
+
+impl Followed {
+    /// If it can't be read now, it is tried again next time, from there on.
+    fn publish_new(&mut self, bus: &Bus, app: &str) {
+        let (slot, name) = self.source;
+        let process = Process::new(slot, app);
+        for _ in 0..READS_IN_A_ROW {
+            let lines = match self.log.poll() {
+                Ok(lines) => lines,
+                Err(error) => {
+                    if std::mem::replace(&mut self.is_readable, false) {
+                        tracing::warn!(
+                            "not on the bus: read {}: {error}; tried again",
+                            self.log.path().display()
+                        );
+                    }
+                    return;
+                }
+            };
+            self.is_readable = true;
+            if lines.is_empty() {
+                return;
+            }
+            for line in lines {
+                bus.publish(process.wrote(name, &line));
+            }
         }
     }
-    true
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        fs::{self, File},
+        io::Write as _,
+        time::Duration,
+    };
+
+    use super::*;
+    use crate::api::{bus::Heard, fake::Folder};
+
+    #[tokio::test]
+    async fn a_log_that_could_not_be_read_for_a_while_is_on_the_bus_again() {
+        let folder = Folder::new("bus-output");
+        let (bad, good) = (folder.0.join("worker-0.log"), folder.0.join("worker-1.log"));
+        let (outputs, bus) = (Outputs::default(), Bus::default());
+        outputs.add((SlotId(0), "log:out"), &bad);
+        outputs.add((SlotId(1), "log:out"), &good);
+        let mut reader = bus.subscribe();
+        outputs.follow(&bus, &Arc::from("web"));
+        let mut heard = async |what: &str| {
+            let next = tokio::time::timeout(Duration::from_secs(10), reader.next()).await;
+            match next {
+                Ok(Some(Heard::Packet(packet))) => assert!(packet.data.contains(what), "{packet:?}"),
+                other => panic!("{other:?} instead of {what}"),
+            }
+        };
+        // open(2) works, and read(2) says EISDIR.
+        fs::create_dir(&bad).expect("ours");
+        assert!(Follower::new(&bad, 0).poll().is_err(), "or this tests nothing");
+        let mut file = File::create(&good).expect("ours");
+        for line in ["one", "two"] {
+            // Two rounds: both were looked at in each.
+            writeln!(file, "{line}").expect("ours");
+            heard(line).await;
+        }
+        fs::remove_dir(&bad).expect("ours");
+        fs::write(&bad, "three\n").expect("ours");
+        heard("three").await;
+    }
 }

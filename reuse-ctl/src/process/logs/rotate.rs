@@ -1,0 +1,163 @@
+//! Takes the oldest part out of a log while others write to it.
+//!
+//! Whoever writes to the log has it open for appending, and is never disturbed. What is to be rotated is copied, made a hole
+//! (FALLOC_FL_PUNCH_HOLE), and the hole is taken out of the file (FALLOC_FL_COLLAPSE_RANGE: ext4, xfs), which moves the rest, and with it
+//! the place where the next line is appended. It works in whole blocks of the file system, so that a line may begin in `.1` and end in
+//! the log. Elsewhere (btrfs, tmpfs) the hole stays: it takes no room, but `ls -l` counts it.
+//!
+//! Before each step the index says what is going to be done ([`Cut`]).
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::path::Path;
+
+use nix::unistd::{Gid, Uid};
+
+use super::index::Index;
+use super::place::{Cut, begins_with_hole, in_rotation, rotated};
+
+/// Ends what an earlier controller had begun.
+pub(super) fn recover(log: &Path, index: &mut Index, keep: u16) -> io::Result<()> {
+    let place = index.place();
+    if place.cut == Cut::None {
+        // A copy that was not finished, or was worth nothing.
+        return remove_if_there(&in_rotation(log));
+    }
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .custom_flags(libc::O_NOFOLLOW)
+        .open(log);
+    match file {
+        Ok(file) if file.metadata()?.ino() == place.inode => carry_on(log, index, &file, keep),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        // It was taken away meanwhile; the copy is what is left of it.
+        Ok(_) | Err(_) => after_cut(log, index, place.live_start(), 0, keep),
+    }
+}
+
+/// The place says what is to be cut, and that is copied if it is to be kept: makes it a hole, and takes the hole out of the file. Some of
+/// that may have been done already.
+///
+/// # Errors
+/// As fallocate(2), and nothing was cut; or as lseek(2), rename(2), write(2), and it can be carried on later.
+pub(super) fn carry_on(log: &Path, index: &mut Index, file: &File, keep: u16) -> io::Result<()> {
+    let mut place = index.place();
+    let piece = place.cut.piece().expect("asked for when there is one");
+    let hollow = place.hole + piece.len;
+    if matches!(place.cut, Cut::Begun(_)) {
+        if !begins_with_hole(file, hollow)?
+            && let Err(error) = fallocate(file, PUNCH, place.hole, piece.len)
+        {
+            place.cut = Cut::None;
+            index.set_place(place)?;
+            remove_if_there(&in_rotation(log))?;
+            return Err(error);
+        }
+        if !begins_with_hole(file, hollow)? {
+            // The file system doesn't show its holes: it could not be seen later whether it was taken out. So it stays.
+            return after_cut(log, index, place.shift, hollow, keep);
+        }
+        place.cut = Cut::Hollow(piece);
+        index.set_place(place)?;
+    }
+    // What can't be taken out stays as a hole, whatever the reason.
+    let stays = begins_with_hole(file, hollow)? && fallocate(file, COLLAPSE, 0, hollow).is_err();
+    let (shift, hole) = if stays {
+        (place.shift, hollow)
+    } else {
+        (place.live_start(), 0)
+    };
+    after_cut(log, index, shift, hole, keep)
+}
+
+fn after_cut(log: &Path, index: &mut Index, shift: u64, hole: u64, keep: u16) -> io::Result<()> {
+    let mut place = index.place();
+    if place.cut.piece().is_some_and(|piece| piece.copied) {
+        shift_copies(log, keep)?;
+    } else {
+        // What is older than what was dropped is dropped too.
+        while remove_oldest(log) {}
+    }
+    place.rotated_end = shift + hole;
+    place.shift = shift;
+    place.hole = hole;
+    place.cut = Cut::None;
+    index.set_place(place)
+}
+
+/// The new copy becomes `.1`, each older one gets the next number, and the one without a place is removed. Done twice it is done once: a gap in
+/// the numbers shows how far it had got.
+fn shift_copies(log: &Path, keep: u16) -> io::Result<()> {
+    let fresh = in_rotation(log);
+    if !fresh.try_exists()? {
+        return Ok(());
+    }
+    let keep = keep.max(1);
+    let free = (1..keep).find(|number| !rotated(log, *number).exists()).unwrap_or(keep);
+    for number in (1..free).rev() {
+        fs::rename(rotated(log, number), rotated(log, number + 1))?;
+    }
+    fs::rename(fresh, rotated(log, 1))?;
+    // With an earlier controller it may have been more of them.
+    let mut number = keep + 1;
+    while rotated(log, number).exists() {
+        fs::remove_file(rotated(log, number))?;
+        number += 1;
+    }
+    Ok(())
+}
+
+/// False: there is none.
+pub(super) fn remove_oldest(log: &Path) -> bool {
+    let oldest = (1..=u16::MAX)
+        .take_while(|number| rotated(log, *number).exists())
+        .last();
+    oldest.is_some_and(|number| fs::remove_file(rotated(log, number)).is_ok())
+}
+
+fn remove_if_there(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// What is copied belongs to whom the log belongs, and is on the disk before it is taken out of the log.
+pub(super) fn copy_to(file: &File, at: u64, len: u64, path: &Path) -> io::Result<()> {
+    remove_if_there(path)?;
+    let metadata = file.metadata()?;
+    let mut copy = OpenOptions::new().write(true).create_new(true).mode(0o640).open(path)?;
+    nix::unistd::fchown(
+        &copy,
+        Some(Uid::from_raw(metadata.uid())),
+        Some(Gid::from_raw(metadata.gid())),
+    )?;
+    let mut from = file;
+    from.seek(SeekFrom::Start(at))?;
+    let copied = io::copy(&mut from.take(len), &mut copy)?;
+    if copied != len {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    copy.sync_data()
+}
+
+pub(super) const PUNCH: libc::c_int = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
+pub(super) const COLLAPSE: libc::c_int = libc::FALLOC_FL_COLLAPSE_RANGE;
+
+pub(super) fn fallocate(file: &File, mode: libc::c_int, at: u64, len: u64) -> io::Result<()> {
+    let number = |bytes: u64| libc::off64_t::try_from(bytes).map_err(io::Error::other);
+    let (at, len) = (number(at)?, number(len)?);
+    loop {
+        // SAFETY: an open descriptor and three integers.
+        if unsafe { libc::fallocate64(file.as_raw_fd(), mode, at, len) } == 0 {
+            return Ok(());
+        }
+        let error = io::Error::last_os_error();
+        if error.kind() != io::ErrorKind::Interrupted {
+            return Err(error);
+        }
+    }
+}
