@@ -16,8 +16,8 @@ const SOON: Duration = Duration::from_secs(20);
 /// Longer than anybody waits for files.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// What does not wait for files is answered at once; a busy machine has its time, too.
-const AT_ONCE: Duration = Duration::from_secs(3);
+/// What does not wait for files is answered at once; a busy machine has its time, too, and files that are waited for have 30 s.
+const AT_ONCE: Duration = Duration::from_secs(10);
 
 /// An app of two workers whose env file is in a folder that can be frozen.
 struct Frosty {
