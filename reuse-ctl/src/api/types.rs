@@ -228,7 +228,8 @@ pub struct Reply {
 pub struct SpecReply {
     /// Always.
     pub ok: bool,
-    /// What the app was told to be. The values of its variables may be secrets.
+    /// What runs: what the app was told to be, by `run`, `apply`, `promote`, `scale` or `policy`. To `PUT` it changes nothing. The values of
+    /// its variables may be secrets.
     pub spec: AppSpec,
 }
 

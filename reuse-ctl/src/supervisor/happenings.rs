@@ -46,6 +46,7 @@ impl Task {
             Happening::Files(told) => self.on_files(told),
             Happening::SpareLoaded(loaded) => self.on_spare(loaded),
             Happening::Said(id, report) => self.on_report(id, report),
+            Happening::LookedUp(found) => self.on_looked_up(found),
             Happening::StrangerNamed(cookie, addr, who) => self.on_stranger(cookie, addr, who),
         }
     }

@@ -7,6 +7,7 @@ use tokio::sync::mpsc;
 
 use super::{
     connections::{Outcome, Ticket},
+    errands::{LookError, Then},
     interface::{Exit, InstanceId, SlotId, VersionId},
     messages::Report,
     ready_notify::{NotifySocket, Said},
@@ -48,6 +49,8 @@ pub(super) enum Happening {
     SpareLoaded(Result<Box<GroupProgram>, BpfError>),
     /// It, or the channel to it, has something for the task.
     Said(InstanceId, Report),
+    /// Files were looked at for somebody.
+    LookedUp(Result<Then, LookError>),
     /// Who has the listener with this cookie, on the address of a group: `pid (command)`.
     StrangerNamed(u64, SocketAddr, Option<String>),
 }

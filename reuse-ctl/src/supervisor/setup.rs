@@ -30,6 +30,7 @@ use super::{
     task::{Task, Upkeep},
     template::{Template, Version},
     terminal::{Lines, Terminal, is_coloured, show_panics},
+    versions::Versions,
 };
 use crate::{
     api::{Handle, server},
@@ -218,7 +219,7 @@ fn prepare(options: &RunOptions, console: &Console) -> Result<Prepared, Failure>
         ports: options.ports.clone(),
         listen: options.listen.clone(),
         paths,
-        versions: vec![version],
+        versions: Versions::new(version),
         verbosity: options.verbosity,
     };
     Ok(Prepared {

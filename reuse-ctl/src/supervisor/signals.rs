@@ -120,10 +120,7 @@ impl Task {
     fn request_by(&mut self, signal: Signalled, command: Command) {
         let id: RequestId = self.next_request_id();
         self.signalled.insert(id, signal);
-        if let Err(refusal) = self.renew_variables_for(&command) {
-            return self.reply(id, *refusal);
-        }
-        self.feed(Input::Request { id, command });
+        self.request(id, command);
     }
 
     /// What a signal asked for was done or refused.

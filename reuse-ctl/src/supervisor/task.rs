@@ -19,6 +19,7 @@ use super::{
     console::Console,
     core::{Core, View},
     diagnosis::Failures,
+    errands::Errands,
     faults::Nudges,
     health::Health,
     interface::{Input, InstanceId, Millis, RequestId},
@@ -74,6 +75,7 @@ pub(super) struct Task {
     /// Requests that are nobody's but a signal's.
     pub(super) signalled: HashMap<RequestId, Signalled>,
     pub(super) applying: Option<Applying>,
+    pub(super) errands: Errands,
     pub(super) service: Service,
     /// Inputs that carrying out an effect has led to.
     pub(super) inputs: VecDeque<Input>,
@@ -144,6 +146,7 @@ impl Task {
             next_request: 0,
             signalled: HashMap::new(),
             applying: None,
+            errands: Errands::default(),
             service: upkeep.service,
             inputs: VecDeque::new(),
             beside: JoinSet::new(),
@@ -270,6 +273,9 @@ impl Task {
             self.seat(&view);
             self.announce(&view);
             self.service.tell(&view);
+            if view.stopping {
+                self.give_up_errands();
+            }
         }
     }
 

@@ -40,6 +40,14 @@ impl Core {
         self.judge(command).is_ok()
     }
 
+    /// Why such a request would be refused now.
+    ///
+    /// # Errors
+    /// The answer it would get.
+    pub fn would_refuse(&self, command: &Command) -> Result<(), Refusal> {
+        self.judge(command).map(drop)
+    }
+
     fn judge(&self, command: &Command) -> Result<Verdict, Refusal> {
         match self.mode {
             _ if matches!(command, Command::Stop { .. }) => return Ok(Accepted),
