@@ -72,7 +72,6 @@ fn chain(error: &(dyn std::error::Error + 'static)) -> String {
         }
         cause = inner.source();
     }
-    if std::env::var_os("DEBUGV").is_some() { eprintln!("{text}"); }
     on_one_line(&text)
 }
 

@@ -58,7 +58,7 @@ fn boot() -> anyhow::Result<bool> {
         .arg(scenario)
         .env("PATH", "/bin")
         .env("REUSE_CTL_BIN", "/bin/reuse-ctl")
-        .env("RUST_BACKTRACE", "0").env("DEBUGV","1")
+        .env("RUST_BACKTRACE", "0")
         .status()
         .context("start the scenario")?;
     Ok(status.success())
