@@ -78,9 +78,10 @@ impl Kernel {
             PathBuf::from,
         );
         let images = fs::read_dir(folder.join("boot")).into_iter().flatten().flatten();
-        let image = images
-            .map(|entry| entry.path())
-            .find(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("vmlinuz-")));
+        let image = images.map(|entry| entry.path()).find(|path| {
+            path.file_name()
+                .is_some_and(|name| name.to_string_lossy().starts_with("vmlinuz-"))
+        });
         let image = image.unwrap_or_else(|| {
             panic!(
                 "no kernel in {}/boot: `cargo xtask test` fetches one from Debian, or REUSE_GUEST_KERNEL names a folder with boot/vmlinuz-… and lib/modules",
@@ -89,7 +90,11 @@ impl Kernel {
         });
         let mut modules = Vec::new();
         for name in MODULES {
-            modules.extend(["lib/modules", "usr/lib/modules"].iter().find_map(|place| find_module(&folder.join(place), name)));
+            modules.extend(
+                ["lib/modules", "usr/lib/modules"]
+                    .iter()
+                    .find_map(|place| find_module(&folder.join(place), name)),
+            );
         }
         Self { image, modules }
     }

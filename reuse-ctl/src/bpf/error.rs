@@ -79,7 +79,12 @@ fn chain(error: &(dyn std::error::Error + 'static)) -> String {
 fn on_one_line(text: &str) -> String {
     let (what, log) = text.split_once("Verifier output:").unwrap_or((text, ""));
     let what = what.lines().next().unwrap_or_default().trim();
-    let is_reason = |line: &&str| !line.trim().is_empty() && !["processed ", "verification time ", "stack depth "].iter().any(|start| line.starts_with(start));
+    let is_reason = |line: &&str| {
+        !line.trim().is_empty()
+            && !["processed ", "verification time ", "stack depth "]
+                .iter()
+                .any(|start| line.starts_with(start))
+    };
     match log.lines().rfind(is_reason) {
         Some(reason) => format!("{what} The verifier says: {}", reason.trim()),
         None => what.to_owned(),
@@ -101,6 +106,9 @@ mod tests {
             "the BPF_PROG_LOAD syscall returned Permission denied (os error 13). \
              The verifier says: program of this type cannot use helper bpf_get_socket_cookie#46"
         );
-        assert_eq!(on_one_line("Operation not permitted\nand more"), "Operation not permitted");
+        assert_eq!(
+            on_one_line("Operation not permitted\nand more"),
+            "Operation not permitted"
+        );
     }
 }

@@ -75,6 +75,13 @@ pub(super) const CGROUP: Feature = Feature {
     remedy: "mount the whole hierarchy; in a container: --privileged --cgroupns=host -v /sys/fs/cgroup:/sys/fs/cgroup:rw",
 };
 
+pub(super) const BPF: Feature = Feature {
+    name: "bpf",
+    need: Need::Required,
+    lost: "no program can be loaded: nothing is steered",
+    remedy: "a kernel with CONFIG_BPF_SYSCALL that lockdown does not restrict",
+};
+
 pub(super) const LIMITS: Feature = Feature {
     name: "limits",
     need: Need::Helpful,

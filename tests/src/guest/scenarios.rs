@@ -13,6 +13,9 @@ use reuse_tests::{App, Launch, Namespace, SERVER, commands, leftovers, wait};
 /// Everything is some ten times slower here.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// The bound of a load that lasts as long as a reload.
+const LOADED: Duration = Duration::from_secs(60);
+
 /// How long a worker is kept busy.
 const BUSY: Duration = Duration::from_secs(3);
 
@@ -69,7 +72,7 @@ fn beyond_the_memory_limit() {
     let options = ["--workers", "3", "--policy", "round-robin", "--memory-limit", "64M"];
     let app = App::run(&options, &commands::rust(&[]));
     let before = app.status();
-    let load = Load::start_with_pause(SERVER, 4, Mode::NewConnections, PATIENCE, Duration::from_millis(20));
+    let load = Load::start_with_pause(SERVER, 4, Mode::NewConnections, LOADED, Duration::from_millis(50));
     load.wait_for(60, PATIENCE);
     // It answers nothing any more. Which worker it is, is the policy's choice.
     drop(get_path(SERVER, "/eat"));
@@ -78,7 +81,9 @@ fn beyond_the_memory_limit() {
     });
     load.wait_for(60, PATIENCE);
     let report = load.stop();
-    let restarted: Vec<usize> = (0..3).filter(|&slot| before.pids()[slot] != after.pids()[slot]).collect();
+    let restarted: Vec<usize> = (0..3)
+        .filter(|&slot| before.pids()[slot] != after.pids()[slot])
+        .collect();
     assert_eq!(restarted.len(), 1, "{before:#?}\n{after:#?}");
     let events = read_in(&leftovers::cgroup(app.name()), "memory.events");
     assert!(
@@ -137,7 +142,11 @@ fn missing_controllers() {
         launch
             .to_end(&commands::rust(&[]), PATIENCE)
             .expect_code(1)
-            .expect_complaint(&[option, &format!("cgroup v2 controller {controller}"), "without the limit"]);
+            .expect_complaint(&[
+                option,
+                &format!("cgroup v2 controller {controller}"),
+                "without the limit",
+            ]);
         leftovers::assert_nothing_left(launch.app_name());
     }
     let seen = doctor();
@@ -150,22 +159,28 @@ fn steering() {
     let _namespace = Namespace::enter();
     let seen = doctor();
     print!("{seen}");
-    for policy in ["least-loaded", "round-robin", "sticky", "hash"] {
-        let app = App::run(&["--workers", "3", "--policy", policy], &commands::rust(&[]));
-        let load = Load::start_with_pause(SERVER, 8, Mode::NewConnections, PATIENCE, Duration::from_millis(20));
-        for _ in 0..2 {
-            load.wait_for(50, PATIENCE);
-            app.ctl(&["reload"]).expect_code(0);
+    // By load and in turn; by client; and with a seat that has a share of its own: so every way through the programs is taken.
+    for options in [
+        ["--policy", "least-loaded"],
+        ["--policy", "sticky"],
+        ["--policy", "round-robin"],
+    ] {
+        let app = App::run(&[&["--workers", "2"], &options[..]].concat(), &commands::rust(&[]));
+        if options[1] == "round-robin" {
+            app.ctl(&["weight", "1", "10%"]).expect_code(0);
         }
+        let load = Load::start_with_pause(SERVER, 3, Mode::NewConnections, LOADED, Duration::from_millis(50));
+        load.wait_for(50, PATIENCE);
+        app.ctl(&["reload"]).expect_code(0);
         load.wait_for(50, PATIENCE);
         let report = load.stop();
         report.assert_nothing_failed();
+        assert_eq!(report.by_pid.len(), 4, "old and new workers answered: {report:?}");
         reconcile(&app, report.connections);
         assert_all_ended(&app);
         println!(
-            "guest: {policy}: two reloads under load, {} requests answered by {} processes, none failed",
-            report.answered,
-            report.by_pid.len()
+            "guest: {}: {} requests around a reload, none failed",
+            options[1], report.answered
         );
         app.stop();
     }
