@@ -1,7 +1,7 @@
 //! What is shown in a virtual machine: limits of workers, and the oldest kernel that the product is tried on.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -204,7 +204,7 @@ fn cgroups(app: &App) -> Vec<PathBuf> {
     found
 }
 
-fn read_in(folder: &PathBuf, file: &str) -> String {
+fn read_in(folder: &Path, file: &str) -> String {
     let path = folder.join(file);
     let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     text.trim().to_owned()
