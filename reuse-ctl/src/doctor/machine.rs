@@ -6,7 +6,7 @@ use caps::{CapSet, Capability};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
 use super::{
-    Check,
+    Check, Outcome,
     feature::{BPF, BPFFS, BTF, CGROUP, KERNEL, LIMITS, ROOT},
     scratch::ScratchCgroup,
 };
@@ -137,8 +137,12 @@ fn judge_controllers(there: &[String]) -> Result<String, String> {
     }
 }
 
-/// Whether the system call is let through at all: whoever has come here has the capabilities for it.
+/// Whether the system call is let through at all, for who has the capabilities.
 pub(super) fn bpf() -> Check {
+    let root = root();
+    if root.outcome != Outcome::Works {
+        return BPF.untried(&root.detail);
+    }
     let Err(error) = bpf::create_any_map() else {
         return BPF.tried(Ok("the system call is allowed".into()));
     };
