@@ -53,6 +53,10 @@ impl Task {
     /// Finds out, while it can still be seen, why an instance that is being ended, or has just ended, was not ready.
     pub(super) fn diagnose(&mut self, id: InstanceId) {
         let Some(live) = self.live.get(&id) else { return };
+        if live.cgroup.went_beyond_memory() {
+            // Of a worker that served, too: it shows as a signal that nobody here has sent.
+            return self.note_failure(id, "it went beyond --memory-limit".to_owned());
+        }
         if live.was_ready
             || self
                 .failures
