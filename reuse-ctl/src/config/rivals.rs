@@ -149,7 +149,7 @@ pub(super) fn given_ports(apps: &[Ports<'_>], source: &Source, problems: &mut Ve
                 other.name,
                 source.line(there.start)
             ),
-            "two apps can't share a port: give one another PORT, or say with `port` where it serves",
+            "two apps can't share a port: give one another PORT, or say with `port` where it serves; one that serves none says ready = \"started\"",
         ));
     }
 }
