@@ -25,6 +25,8 @@ pub mod group;
 #[cfg(target_os = "linux")]
 pub mod import;
 #[cfg(target_os = "linux")]
+mod nearest;
+#[cfg(target_os = "linux")]
 pub mod options;
 #[cfg(target_os = "linux")]
 pub mod process;

@@ -5,6 +5,7 @@
 //   {do: "report"}                         tells the bus how many came from whom, and whether they were in order
 //   {do: "steady", to: SLOT}               one numbered message every millisecond, from now on
 //   {do: "say", message}                   says that
+//   {do: "who"}                            tells the bus its process id
 //   "shutdown"                             ends, as SIGTERM does; both say so on the output
 const fs = require("node:fs");
 const http = require("node:http");
@@ -33,6 +34,9 @@ const acts = {
   },
   steady({ to }) {
     setInterval(() => numbered(to, ++number), 1);
+  },
+  who() {
+    process.send({ type: "who", data: process.pid });
   },
   say({ message }) {
     process.send(message);

@@ -86,6 +86,17 @@ pub fn bun() -> String {
     text(&runtimes().join(format!("@oven/bun-linux-{architecture}/bin/bun")))
 }
 
+/// Deno from npm where its package is in the lock file (x86-64), else the system's.
+pub fn deno() -> String {
+    let own = runtimes().join(format!("@deno/linux-{}-glibc/deno", npm_architecture()));
+    if own.exists() { text(&own) } else { on_path("deno") }
+}
+
+/// Where Deno keeps what it has compiled: in nobody's home, and gone with the next installation.
+pub fn deno_cache() -> String {
+    text(&runtimes().join(".deno"))
+}
+
 /// The real Python interpreter, not a version manager's shell script.
 pub fn python() -> String {
     static PATH: OnceLock<String> = OnceLock::new();
@@ -157,14 +168,16 @@ fn servers() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("servers")
 }
 
-fn workspace() -> PathBuf {
+/// The root of the workspace.
+pub(crate) fn workspace() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .parent()
         .expect("this package is a folder of the workspace")
         .to_owned()
 }
 
-fn on_path(name: &str) -> String {
+/// A program of this machine.
+pub(crate) fn on_path(name: &str) -> String {
     let path = env::var_os("PATH").expect("PATH is set");
     text(
         &env::split_paths(&path)

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 
-use crate::binaries::{bun, nginx, node, node24, python, script, test_server, tokio_server};
+use crate::binaries::{bun, deno, deno_cache, nginx, node, node24, python, script, test_server, tokio_server};
 
 /// Where the servers listen: below the range that outgoing connections take their ports from.
 pub const PORT: u16 = 8080;
@@ -129,6 +129,66 @@ pub fn all_messages(options: &[&str]) -> Vec<String> {
         python_messages().join(" "),
     );
     words(&["/bin/sh", "-c", &line])
+}
+
+/// `Deno.serve`, ended cleanly by SIGTERM or by the message.
+pub fn deno_server(options: &[&str]) -> Vec<String> {
+    deno_command(&["run", "-A", &script("deno-server.mjs"), &PORT.to_string()], options)
+}
+
+/// The same with `reusePort: true`.
+pub fn deno_reuse_port() -> Vec<String> {
+    let command = [
+        "run",
+        "-A",
+        "--unstable-net",
+        &script("deno-server.mjs"),
+        &PORT.to_string(),
+    ];
+    deno_command(&command, &["reuse-port"])
+}
+
+/// `Deno.serve` and nothing else.
+pub fn deno_plain(options: &[&str]) -> Vec<String> {
+    deno_command(&["run", "-A", &script("deno-plain.mjs"), &PORT.to_string()], options)
+}
+
+/// `deno serve`; `flags` are for it, `options` for the script.
+pub fn deno_serve(flags: &[&str], options: &[&str]) -> Vec<String> {
+    let port = PORT.to_string();
+    let script = script("deno-serve.mjs");
+    let command = [
+        &["serve", "-A", "--host", "127.0.0.1", "--port", &port],
+        flags,
+        &[&script],
+    ]
+    .concat();
+    deno_command(&command, options)
+}
+
+/// `messages.js`, written for Node, on Deno.
+pub fn deno_messages(options: &[&str]) -> Vec<String> {
+    let command = [
+        "run",
+        "-A",
+        "--unstable-detect-cjs",
+        &script("messages.js"),
+        &PORT.to_string(),
+    ];
+    deno_command(&command, options)
+}
+
+/// Deno without a look for a newer one.
+fn deno_command(arguments: &[&str], options: &[&str]) -> Vec<String> {
+    let cache = format!("DENO_DIR={}", deno_cache());
+    words(
+        &[
+            &["/usr/bin/env", "DENO_NO_UPDATE_CHECK=1", &cache, &deno()],
+            arguments,
+            options,
+        ]
+        .concat(),
+    )
 }
 
 /// nginx with one worker process; each instance writes into a folder of its own within `folder`.

@@ -1,55 +1,23 @@
 //! `apply`: what runs becomes what the file says, without a lost request, and a second time nothing happens.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use reuse_tests::app::controller_command;
+use reuse_tests::events::Events;
 use reuse_tests::http::get;
 use reuse_tests::load::{Load, Mode};
 use reuse_tests::run::{self, Output};
 use reuse_tests::scratch::Scratch;
+use reuse_tests::site::Site;
 use reuse_tests::status::Status;
 use reuse_tests::{App, Launch, Namespace, SERVER, binaries, commands, control, kernel, wait};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 const LIMIT: Duration = Duration::from_secs(90);
 const SOON: Duration = Duration::from_secs(10);
 
 /// Pauses of the clients whose requests a deploy must not lose, so that they leave the servers time to start.
 const PAUSE: Duration = Duration::from_millis(5);
-
-/// A `reuse.toml`, and the apps that came of it.
-struct File {
-    folder: Scratch,
-}
-
-impl File {
-    fn new(text: &str) -> Self {
-        let file = Self { folder: Scratch::new() };
-        file.write(text);
-        file
-    }
-
-    fn write(&self, text: &str) {
-        self.folder.write("reuse.toml", text);
-    }
-
-    fn path(&self) -> PathBuf {
-        self.folder.path().join("reuse.toml")
-    }
-
-    #[track_caller]
-    fn apply(&self, options: &[&str]) -> Output {
-        run::to_end(
-            controller_command()
-                .arg("apply")
-                .arg("-f")
-                .arg(self.path())
-                .args(options),
-            LIMIT,
-        )
-    }
-}
 
 /// A name that no other test has.
 fn name() -> String {
@@ -88,7 +56,7 @@ fn ready(status: &Status, count: usize) -> bool {
 fn it_starts_what_is_missing_and_the_second_time_does_nothing() {
     let _namespace = Namespace::enter();
     let name = name();
-    let file = File::new(&app(&name, &label("v1"), "workers = 2"));
+    let file = Site::of(&app(&name, &label("v1"), "workers = 2"));
     let output = file.apply(&["--dry-run"]).expect_code(0);
     assert_eq!(lines(&output, &name), ["would be started"]);
     assert!(!App::detached(&name).socket().exists(), "nothing runs yet");
@@ -114,9 +82,9 @@ fn what_was_typed_and_what_is_written_compare_equal() {
     let launch = Launch::new(&["--workers", "2", "--drain-timeout", "20s"]).directory(folder.path());
     let name = launch.app_name().to_owned();
     let running = launch.run(&label("v1"));
-    let file = File { folder: Scratch::new() };
+    let file = Site::new();
     let cwd = format!("workers = 2\ndrain_timeout = \"20s\"\ncwd = {:?}", folder.path());
-    file.write(&app(&name, &label("v1"), &cwd));
+    file.file(&app(&name, &label("v1"), &cwd));
     let output = file.apply(&[]).expect_code(0);
     assert_eq!(lines(&output, &name), ["unchanged"], "{output:?}");
     running.stop();
@@ -130,10 +98,10 @@ fn nobody_named_is_whoever_they_run_as() {
     let name = launch.app_name().to_owned();
     let running = launch.run(&label("v1"));
     let cwd = format!("cwd = {:?}", folder.path());
-    let file = File::new(&app(&name, &label("v1"), &cwd));
+    let file = Site::of(&app(&name, &label("v1"), &cwd));
     let output = file.apply(&[]).expect_code(0);
     assert_eq!(lines(&output, &name), ["unchanged"], "{output:?}");
-    file.write(&app(&name, &label("v1"), &format!("{cwd}\nuser = \"65534\"")));
+    file.file(&app(&name, &label("v1"), &format!("{cwd}\nuser = \"65534\"")));
     let output = file.apply(&[]).expect_code(0);
     assert_eq!(
         lines(&output, &name),
@@ -147,12 +115,12 @@ fn nobody_named_is_whoever_they_run_as() {
 fn workers_policy_and_patience_change_without_a_new_process() {
     let _namespace = Namespace::enter();
     let name = name();
-    let file = File::new(&app(&name, &label("v1"), "workers = 2"));
+    let file = Site::of(&app(&name, &label("v1"), "workers = 2"));
     file.apply(&[]).expect_code(0);
     let app_ = App::detached(&name);
     let before = app_.status();
     let more = "workers = 3\npolicy = \"sticky\"\ndrain_timeout = \"5s\"\nwhen_empty = \"refuse\"\nhealth = \"tcp\"";
-    file.write(&app(&name, &label("v1"), more));
+    file.file(&app(&name, &label("v1"), more));
     let output = file.apply(&["--dry-run"]).expect_code(0);
     assert_eq!(
         lines(&output, &name),
@@ -187,13 +155,13 @@ fn workers_policy_and_patience_change_without_a_new_process() {
 fn a_new_command_is_rolled_out_under_load_and_loses_nothing() {
     let _namespace = Namespace::enter();
     let name = name();
-    let file = File::new(&app(&name, &label("v1"), "workers = 4"));
+    let file = Site::of(&app(&name, &label("v1"), "workers = 4"));
     file.apply(&[]).expect_code(0);
     let app_ = App::detached(&name);
     let before = app_.status();
     let load = Load::start_with_pause(SERVER, 16, Mode::NewConnections, LIMIT, PAUSE);
     load.wait_for(200, SOON);
-    file.write(&app(&name, &label("v2"), "workers = 4"));
+    file.file(&app(&name, &label("v2"), "workers = 4"));
     let output = file.apply(&[]).expect_code(0);
     assert_eq!(lines(&output, &name), ["command changed: reloaded 4 workers"]);
     load.wait_for(200, SOON);
@@ -212,13 +180,13 @@ fn a_new_command_is_rolled_out_under_load_and_loses_nothing() {
 fn a_broken_version_fails_and_the_old_one_goes_on() {
     let _namespace = Namespace::enter();
     let name = name();
-    let file = File::new(&app(&name, &label("v1"), "workers = 2"));
+    let file = Site::of(&app(&name, &label("v1"), "workers = 2"));
     file.apply(&[]).expect_code(0);
     let app_ = App::detached(&name);
     let before = app_.status();
     let load = Load::start_with_pause(SERVER, 8, Mode::NewConnections, LIMIT, PAUSE);
     load.wait_for(100, SOON);
-    file.write(&app(
+    file.file(&app(
         &name,
         &commands::rust(&["--exit-code", "7"]),
         "workers = 3\ndrain_timeout = \"5s\"",
@@ -243,7 +211,7 @@ fn a_broken_version_fails_and_the_old_one_goes_on() {
         (&Value::Bool(false), &"not_changed".into())
     );
     // The old file is what runs.
-    file.write(&app(&name, &label("v1"), "workers = 2"));
+    file.file(&app(&name, &label("v1"), "workers = 2"));
     let output = file.apply(&[]).expect_code(0);
     assert_eq!(lines(&output, &name), ["unchanged"]);
     app_.stop();
@@ -254,10 +222,10 @@ fn a_broken_version_fails_and_the_old_one_goes_on() {
 fn half_a_rollout_is_taken_back() {
     let _namespace = Namespace::enter();
     let name = name();
-    let file = File::new(&app(&name, &label("v1"), "workers = 2"));
+    let file = Site::of(&app(&name, &label("v1"), "workers = 2"));
     file.apply(&[]).expect_code(0);
     let app_ = App::detached(&name);
-    let script = file.folder.write_executable(
+    let script = file.write_executable(
         "server",
         &format!(
             "#!/bin/sh\n[ \"$REUSE_WORKER_ID\" = 0 ] || exit 3\nexec {} --listen {SERVER} --label v2\n",
@@ -266,7 +234,7 @@ fn half_a_rollout_is_taken_back() {
     );
     let load = Load::start_with_pause(SERVER, 8, Mode::NewConnections, LIMIT, PAUSE);
     load.wait_for(100, SOON);
-    file.write(&app(&name, &[script.display().to_string()], "workers = 2"));
+    file.file(&app(&name, &[script.display().to_string()], "workers = 2"));
     file.apply(&[])
         .expect_code(1)
         .expect_complaint(&["worker 1", "worker 0 had it and was brought back"]);
@@ -282,10 +250,10 @@ fn a_new_folder_is_a_new_version() {
     let _namespace = Namespace::enter();
     let name = name();
     let other = Scratch::new();
-    let file = File::new(&app(&name, &label("v1"), ""));
+    let file = Site::of(&app(&name, &label("v1"), ""));
     file.apply(&[]).expect_code(0);
     let app_ = App::detached(&name);
-    file.write(&app(&name, &label("v1"), &format!("cwd = {:?}", other.path())));
+    file.file(&app(&name, &label("v1"), &format!("cwd = {:?}", other.path())));
     let output = file.apply(&[]).expect_code(0);
     assert_eq!(lines(&output, &name), ["cwd changed: reloaded 1 worker"]);
     let pid = app_.status().pid_of(0);
@@ -298,10 +266,10 @@ fn a_new_folder_is_a_new_version() {
 fn a_changed_variable_is_rolled_out_and_never_shown() {
     let _namespace = Namespace::enter();
     let name = name();
-    let file = File::new(&app(&name, &label("v1"), "env = { TOKEN = \"one\" }"));
+    let file = Site::of(&app(&name, &label("v1"), "env = { TOKEN = \"one\" }"));
     file.apply(&[]).expect_code(0);
     let app_ = App::detached(&name);
-    file.write(&app(&name, &label("v1"), "env = { TOKEN = \"hunter2\" }"));
+    file.file(&app(&name, &label("v1"), "env = { TOKEN = \"hunter2\" }"));
     let output = file.apply(&["--json"]).expect_code(0).stdout;
     assert!(
         output.contains("environment") && !output.contains("hunter2"),
@@ -324,25 +292,25 @@ fn environment(app: &App, worker: u16) -> String {
 fn an_edited_env_file_is_a_new_version() {
     let _namespace = Namespace::enter();
     let name = name();
-    let file = File::new(&app(&name, &label("v1"), "env_file = \"app.env\""));
-    file.folder.write("app.env", "COLOUR=red\n");
+    let file = Site::of(&app(&name, &label("v1"), "env_file = \"app.env\""));
+    file.write("app.env", "COLOUR=red\n");
     file.apply(&[]).expect_code(0);
     let app_ = App::detached(&name);
     assert!(environment(&app_, 0).contains("COLOUR=red"));
-    file.folder.write("app.env", "COLOUR=blue\n");
+    file.write("app.env", "COLOUR=blue\n");
     let output = file.apply(&[]).expect_code(0);
     assert_eq!(lines(&output, &name), ["env-file changed: reloaded 1 worker"]);
     assert!(environment(&app_, 0).contains("COLOUR=blue"));
     let output = file.apply(&[]).expect_code(0);
     assert_eq!(lines(&output, &name), ["unchanged"]);
     // A reload has read it, too.
-    file.folder.write("app.env", "COLOUR=green\n");
+    file.write("app.env", "COLOUR=green\n");
     app_.ctl(&["reload"]).expect_code(0);
     let output = file.apply(&[]).expect_code(0);
     assert_eq!(lines(&output, &name), ["unchanged"]);
     // One that can't be read changes nothing.
     let before = app_.status().pids();
-    file.folder.write("app.env", "nonsense\n");
+    file.write("app.env", "nonsense\n");
     file.apply(&[]).expect_code(2);
     assert_eq!(app_.status().pids(), before);
     app_.stop();
@@ -352,11 +320,11 @@ fn an_edited_env_file_is_a_new_version() {
 fn recycling_begins_and_ends_without_a_new_process() {
     let _namespace = Namespace::enter();
     let name = name();
-    let file = File::new(&app(&name, &label("v1"), ""));
+    let file = Site::of(&app(&name, &label("v1"), ""));
     file.apply(&[]).expect_code(0);
     let app_ = App::detached(&name);
     let before = app_.status().pids();
-    file.write(&app(&name, &label("v1"), "max_connections = 5"));
+    file.file(&app(&name, &label("v1"), "max_connections = 5"));
     let output = file.apply(&[]).expect_code(0);
     assert_eq!(lines(&output, &name), ["max-connections none → 5"]);
     assert_eq!(app_.status().pids(), before);
@@ -366,7 +334,7 @@ fn recycling_begins_and_ends_without_a_new_process() {
     app_.wait_status("it was recycled", LIMIT, |status| {
         status.pids() != before && status.all_active(1)
     });
-    file.write(&app(&name, &label("v1"), "watch = \"nowhere\""));
+    file.file(&app(&name, &label("v1"), "watch = \"nowhere\""));
     let before = app_.status().pids();
     let output = file.apply(&[]);
     assert!(output.code != Some(0), "there is nothing to watch: {output:?}");
@@ -378,7 +346,7 @@ fn recycling_begins_and_ends_without_a_new_process() {
 fn what_belongs_to_the_start_is_refused_before_anything_is_changed() {
     let _namespace = Namespace::enter();
     let name = name();
-    let file = File::new(&app(&name, &label("v1"), "workers = 2"));
+    let file = Site::of(&app(&name, &label("v1"), "workers = 2"));
     file.apply(&[]).expect_code(0);
     let app_ = App::detached(&name);
     let before = app_.status();
@@ -390,7 +358,7 @@ fn what_belongs_to_the_start_is_refused_before_anything_is_changed() {
         ("sticky_capacity = 10", "sticky-capacity 65536 → 10"),
         ("sticky_prefix4 = 24", "sticky-prefix4 32 → 24"),
     ] {
-        file.write(&app(&name, &label("v2"), &format!("workers = 3\n{key}")));
+        file.file(&app(&name, &label("v2"), &format!("workers = 3\n{key}")));
         let stop = format!("reuse-ctl stop --app {name}");
         file.apply(&[])
             .expect_code(1)
@@ -404,7 +372,7 @@ fn what_belongs_to_the_start_is_refused_before_anything_is_changed() {
 fn not_while_there_is_a_canary() {
     let _namespace = Namespace::enter();
     let name = name();
-    let file = File::new(&app(&name, &label("v1"), "workers = 2"));
+    let file = Site::of(&app(&name, &label("v1"), "workers = 2"));
     file.apply(&[]).expect_code(0);
     let app_ = App::detached(&name);
     let mut canary = controller_command();
@@ -414,19 +382,118 @@ fn not_while_there_is_a_canary() {
     run::to_end(&mut canary, LIMIT).expect_code(0);
     let output = file.apply(&[]).expect_code(0);
     assert_eq!(lines(&output, &name), ["unchanged"], "the canary is nobody's worker");
-    file.write(&app(&name, &label("v3"), "workers = 3"));
+    file.file(&app(&name, &label("v3"), "workers = 3"));
     file.apply(&[])
         .expect_code(1)
         .expect_complaint(&["worker 2 is a canary", "promote", "abort"]);
     app_.ctl(&["promote"]).expect_code(0);
     // What was promoted is what runs: the file that says so changes nothing.
-    file.write(&app(
+    file.file(&app(
         &name,
         &label("v2"),
         &format!("workers = 2\ncwd = {:?}", std::env::current_dir().expect("ours")),
     ));
     let output = file.apply(&["--dry-run"]).expect_code(0);
     assert_eq!(lines(&output, &name), ["unchanged"], "{output:?}");
+    app_.stop();
+}
+
+/// What needs no worker touched is for the version that it came with.
+#[test]
+fn no_option_of_a_version_that_fails_was_ever_in_force() {
+    let _namespace = Namespace::enter();
+    let name = name();
+    let file = Site::new();
+    let sick = file.path().join("sick");
+    let v1 = commands::node_faults(&[&format!("health={}", sick.display())]);
+    file.file(&app(&name, &v1, "workers = 2"));
+    file.apply(&[]).expect_code(0);
+    let app_ = App::detached(&name);
+    let pids = app_.status().pids();
+    file.write("sick", &app_.status().pid_of(1).to_string());
+    let events = Events::of(&app_);
+    let never_ready = file.write_executable("never", "#!/bin/sh\nsleep 3\nexit 3\n");
+    let checks = "workers = 2\nhealth = \"/health\"\nhealth_interval = \"50ms\"\nhealth_fails = 2";
+    file.file(&app(&name, &[never_ready.display().to_string()], checks));
+    let output = file.apply(&["--json"]).expect_code(1);
+    let answer: Value = serde_json::from_str(&output.stdout).expect("one line of JSON");
+    let changes = answer["apps"][0]["changes"].as_array().expect("a list");
+    assert!(
+        changes.len() >= 2 && changes.iter().all(|change| change["done"] == false),
+        "{answer}"
+    );
+    assert_eq!(app_.status().pids(), pids);
+    assert!(events.named("unhealthy").is_empty(), "{:?}", events.named("unhealthy"));
+    // Without the rollout it is called sick.
+    file.file(&app(&name, &v1, checks));
+    file.apply(&[]).expect_code(0);
+    events.wait_for("unhealthy", 1, SOON);
+    app_.stop();
+}
+
+/// How long a version may take is a matter of its own, not of the one before.
+#[test]
+fn a_version_that_takes_longer_brings_the_patience_for_it() {
+    let _namespace = Namespace::enter();
+    let name = name();
+    let file = Site::of(&app(&name, &label("v1"), "ready_timeout = \"2s\""));
+    file.apply(&[]).expect_code(0);
+    let app_ = App::detached(&name);
+    let slow = commands::rust(&["--label", "v2", "--boot-delay-ms", "4000"]);
+    file.file(&app(&name, &slow, "ready_timeout = \"2s\""));
+    let output = file.apply(&[]).expect_code(1);
+    assert!(
+        output.stderr.contains("was not ready within 2 s; nobody was changed"),
+        "{output:?}"
+    );
+    file.file(&app(&name, &slow, "ready_timeout = \"40s\""));
+    let output = file.apply(&[]).expect_code(0);
+    assert_eq!(
+        lines(&output, &name),
+        ["command changed: reloaded 1 worker; ready-timeout 2s → 40s"]
+    );
+    app_.stop();
+}
+
+/// `GET /v1/spec` is what runs, whoever has said so.
+#[test]
+fn what_runs_can_be_asked_for_and_is_no_change() {
+    let _namespace = Namespace::enter();
+    let name = name();
+    let file = Site::of(&app(&name, &label("v1"), "workers = 2\nenv = { TOKEN = \"one\" }"));
+    file.apply(&[]).expect_code(0);
+    let app_ = App::detached(&name);
+    let folder = Scratch::new();
+    let mut canary = controller_command();
+    canary
+        .args(["canary", "--app", &name, "--weight", "5%", "--"])
+        .args(label("v2"))
+        .current_dir(folder.path());
+    run::to_end(&mut canary, LIMIT).expect_code(0);
+    let spec = || -> Value {
+        let (code, spec) = control::request(&app_.socket(), "GET", "/v1/spec", "").expect("an answer");
+        assert_eq!(code, 200, "{spec}");
+        serde_json::from_str::<Value>(&spec).expect("JSON")["spec"].take()
+    };
+    assert!(
+        spec().to_string().contains("\"v1\""),
+        "a canary is not the app: {}",
+        spec()
+    );
+    for verb in [&["promote"][..], &["scale", "3"], &["policy", "hash"]] {
+        app_.ctl(verb).expect_code(0);
+    }
+    let told = spec().to_string();
+    for word in ["\"v2\"", "--workers=3", "--policy=hash", "TOKEN"] {
+        assert!(told.contains(word), "{word} is missing in {told}");
+    }
+    assert!(
+        told.contains(folder.path().to_str().expect("plain")) && !told.contains("\"v1\""),
+        "{told}"
+    );
+    let again = json!({ "spec": spec() }).to_string();
+    let (code, answer) = control::request(&app_.socket(), "PUT", "/v1/spec", &again).expect("an answer");
+    assert!(code == 200 && answer.contains("unchanged"), "{answer}");
     app_.stop();
 }
 
@@ -455,10 +522,10 @@ fn of_two_apps_one_is_changed_one_started_and_a_third_is_left_alone() {
             app(&api, &on(api_port, "api"), "")
         )
     };
-    let file = File::new(&format!("[[app]]\n{}", app(&web, &on(8080, "v1"), "")));
+    let file = Site::of(&format!("[[app]]\n{}", app(&web, &on(8080, "v1"), "")));
     file.apply(&[]).expect_code(0);
     let web_app = App::detached(&web);
-    file.write(&both("v2", 8081));
+    file.file(&both("v2", 8081));
     let output = file.apply(&[]).expect_code(0);
     assert_eq!(lines(&output, &web), ["command changed: reloaded 1 worker"]);
     assert!(
@@ -472,11 +539,11 @@ fn of_two_apps_one_is_changed_one_started_and_a_third_is_left_alone() {
     let api_app = App::detached(&api);
     let before = (web_app.status().pids(), api_app.status().pids());
     // One that can't be changed keeps the other from being changed.
-    file.write(&both("v3", 8081).replace(&format!("name = {api:?}"), &format!("name = {api:?}\nport = 8081")));
+    file.file(&both("v3", 8081).replace(&format!("name = {api:?}"), &format!("name = {api:?}\nport = 8081")));
     file.apply(&[]).expect_code(1).expect_complaint(&[&api, "port"]);
     assert_eq!((web_app.status().pids(), api_app.status().pids()), before);
     // Only one of them.
-    file.write(&both("v4", 8081));
+    file.file(&both("v4", 8081));
     let output = file.apply(&["--app", &api]).expect_code(0);
     assert_eq!(lines(&output, &api), ["unchanged"]);
     assert_eq!(web_app.status().pids(), before.0);
@@ -489,9 +556,9 @@ fn of_two_apps_one_is_changed_one_started_and_a_third_is_left_alone() {
 fn a_wrong_file_changes_nothing() {
     let _namespace = Namespace::enter();
     let name = name();
-    let file = File::new(&app(&name, &label("v1"), "workerz = 2"));
+    let file = Site::of(&app(&name, &label("v1"), "workerz = 2"));
     file.apply(&[]).expect_code(2);
-    file.write(&app(&name, &["/no/such/server".into()], ""));
+    file.file(&app(&name, &["/no/such/server".into()], ""));
     file.apply(&[]).expect_code(1);
     let missing = run::to_end(controller_command().args(["apply", "-f", "/no/such.toml"]), SOON);
     missing.expect_code(2);
@@ -502,7 +569,7 @@ fn a_wrong_file_changes_nothing() {
 fn two_at_a_time_are_not_mixed() {
     let _namespace = Namespace::enter();
     let name = name();
-    let file = File::new(&app(&name, &label("v1"), "workers = 2"));
+    let file = Site::of(&app(&name, &label("v1"), "workers = 2"));
     file.apply(&[]).expect_code(0);
     let app_ = App::detached(&name);
     let body = |spec: &str| {

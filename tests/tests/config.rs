@@ -4,19 +4,17 @@ use std::fs::{self, File};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::symlink;
 use std::os::unix::process::CommandExt as _;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::path::PathBuf;
+use std::process::{Child, ExitStatus, Stdio};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use reuse_tests::app::controller_command;
-use reuse_tests::binaries::{node24, python};
+use reuse_tests::binaries::node24;
 use reuse_tests::http::get;
 use reuse_tests::leftovers::{self, assert_nothing_left, assert_port_free};
-use reuse_tests::run::{self, Output};
-use reuse_tests::scratch::Scratch;
+use reuse_tests::run;
+use reuse_tests::site::Site;
 use reuse_tests::{App, Namespace, PORT, wait};
 
 /// How long any one call may take.
@@ -33,74 +31,25 @@ server.listen(+port, '127.0.0.1');
 for (const signal of ['SIGTERM', 'SIGINT']) process.on(signal, () => server.close());
 ";
 
-/// A folder with a server and a file, and apps whose names no other test has.
-struct Site {
-    scratch: Scratch,
-    number: u32,
+/// A folder with the server in it.
+fn site() -> Site {
+    let site = Site::new();
+    site.write("server.js", SERVER);
+    site
 }
 
-impl Site {
-    fn new() -> Self {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let scratch = Scratch::new();
-        scratch.write("server.js", SERVER);
-        Self {
-            scratch,
-            number: NUMBER.fetch_add(1, Ordering::Relaxed),
-        }
-    }
-
-    fn name(&self, app: &str) -> String {
-        format!("t-config-{}-{}-{app}", std::process::id(), self.number)
-    }
-
-    fn path(&self) -> &Path {
-        self.scratch.path()
-    }
-
-    /// Writes the file, with `NAME(x)` and `NODE` replaced.
-    fn file(&self, text: &str) -> PathBuf {
-        let mut text = text.replace("NODE", &node24()).replace("PYTHON", &python());
-        while let Some(at) = text.find("NAME(") {
-            let end = at + text[at..].find(')').expect("NAME(x)");
-            let name = self.name(&text[at + 5..end]);
-            text.replace_range(at..=end, &name);
-        }
-        self.scratch.write("reuse.toml", &text)
-    }
-
-    /// `reuse-ctl` in a folder that is not the file's.
-    fn ctl(&self, arguments: &[&str]) -> Output {
-        run::to_end(&mut self.command(arguments), LIMIT)
-    }
-
-    fn command(&self, arguments: &[&str]) -> Command {
-        let file = self.path().join("reuse.toml");
-        let mut command = controller_command();
-        command.args(arguments.iter().map(|argument| {
-            if *argument == "FILE" {
-                file.as_os_str()
-            } else {
-                argument.as_ref()
-            }
-        }));
-        command.current_dir("/");
-        command
-    }
-
-    fn start(&self, arguments: &[&str]) -> Foreground {
-        let output = self.path().join("output");
-        let log = File::create(&output).expect("create the output file");
-        let mut command = self.command(arguments);
-        command
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().expect("dup"))
-            .stderr(log)
-            .process_group(0);
-        Foreground {
-            child: command.spawn().expect("start reuse-ctl"),
-            output,
-        }
+fn start(site: &Site, arguments: &[&str]) -> Foreground {
+    let output = site.path().join("output");
+    let log = File::create(&output).expect("create the output file");
+    let mut command = site.command(arguments);
+    command
+        .stdin(Stdio::null())
+        .stdout(log.try_clone().expect("dup"))
+        .stderr(log)
+        .process_group(0);
+    Foreground {
+        child: command.spawn().expect("start reuse-ctl"),
+        output,
     }
 }
 
@@ -166,14 +115,14 @@ fn command_line(pid: i32) -> String {
 #[test]
 fn one_app_runs_here_with_all_that_its_file_says() {
     let _namespace = Namespace::enter();
-    let site = Site::new();
-    site.scratch.write(".env", "FROM=file\nBOTH=file\n");
+    let site = site();
+    site.write(".env", "FROM=file\nBOTH=file\n");
     site.file(
         "name = 'NAME(web)'\ncommand = ['NODE', 'server.js', '8080', 'FROM', 'BOTH', 'STAGE']\nworkers = 3\npolicy = 'round-robin'\nport = 8080\n\
          env_file = '.env'\n[env]\nBOTH = 'table'\nSTAGE = 'none'\n[env.production]\nSTAGE = 'SECRET-7'\n",
     );
     let app = App::detached(&site.name("web"));
-    let mut here = site.start(&["run", "-f", "FILE", "--env", "production", "--workers", "2"]);
+    let mut here = start(&site, &["run", "-f", "FILE", "--env", "production", "--workers", "2"]);
     wait_active(&app, 2);
     assert_eq!(app.status().policy, "round-robin");
     assert_eq!(
@@ -189,7 +138,7 @@ fn one_app_runs_here_with_all_that_its_file_says() {
 #[test]
 fn variables_go_to_a_background_controller_where_nobody_sees_them() {
     let _namespace = Namespace::enter();
-    let site = Site::new();
+    let site = site();
     let long = "x".repeat(100_000);
     site.file(&format!(
         "name = 'NAME(web)'\ncommand = ['NODE', 'server.js', '8080', 'SECRET']\n[env]\nSECRET = 'hush'\nLONG = '{long}'\nLONGER = '{long}'\n"
@@ -226,10 +175,10 @@ env = { WHO = 'api' }
 #[test]
 fn two_apps_run_side_by_side_and_end_together() {
     let _namespace = Namespace::enter();
-    let site = Site::new();
+    let site = site();
     site.file(TWO);
     let (web, api) = (App::detached(&site.name("web")), App::detached(&site.name("api")));
-    let mut here = site.start(&["run", "-f", "FILE"]);
+    let mut here = start(&site, &["run", "-f", "FILE"]);
     wait_active(&web, 2);
     wait_active(&api, 1);
     assert!(body(8080).starts_with("WHO=web "));
@@ -248,12 +197,12 @@ fn two_apps_run_side_by_side_and_end_together() {
 #[test]
 fn one_of_two_that_ends_or_fails_leaves_the_other_alone() {
     let _namespace = Namespace::enter();
-    let site = Site::new();
+    let site = site();
     site.file(&format!(
         "{TWO}[[app]]\nname = 'NAME(broken)'\ncommand = ['NODE', '-e', 'process.exit(3)']\n"
     ));
     let (web, api) = (App::detached(&site.name("web")), App::detached(&site.name("api")));
-    let mut here = site.start(&["run", "-f", "FILE"]);
+    let mut here = start(&site, &["run", "-f", "FILE"]);
     wait_active(&web, 2);
     wait_active(&api, 1);
     api.stop();
@@ -274,10 +223,10 @@ fn one_of_two_that_ends_or_fails_leaves_the_other_alone() {
 #[test]
 fn controllers_do_not_outlive_the_run_that_shows_them() {
     let _namespace = Namespace::enter();
-    let site = Site::new();
+    let site = site();
     site.file(TWO);
     let (web, api) = (App::detached(&site.name("web")), App::detached(&site.name("api")));
-    let mut here = site.start(&["run", "-f", "FILE"]);
+    let mut here = start(&site, &["run", "-f", "FILE"]);
     wait_active(&web, 2);
     wait_active(&api, 1);
     here.signal(Signal::SIGKILL);
@@ -290,7 +239,7 @@ fn controllers_do_not_outlive_the_run_that_shows_them() {
 #[test]
 fn several_in_the_background_one_after_the_other() {
     let _namespace = Namespace::enter();
-    let site = Site::new();
+    let site = site();
     site.file(TWO);
     let (web, api) = (App::detached(&site.name("web")), App::detached(&site.name("api")));
     let started = site.ctl(&["run", "-d", "-f", "FILE"]).expect_code(0);
@@ -342,7 +291,7 @@ fn is_refused(site: &Site, words: &[&str]) {
             );
         }
     }
-    for app in ["web", "api", "t-config"] {
+    for app in ["web", "api", "t-site"] {
         assert_nothing_left(&site.name(app));
     }
     assert_port_free(8080);
@@ -352,7 +301,7 @@ fn is_refused(site: &Site, words: &[&str]) {
 #[test]
 fn whatever_is_wrong_in_a_file_is_shown_at_its_place_and_nothing_starts() {
     let _namespace = Namespace::enter();
-    let site = Site::new();
+    let site = site();
     let one = "name = 'NAME(web)'\ncommand = ['NODE', 'server.js', '8080']\n";
     for (text, words) in [
         (
@@ -386,6 +335,12 @@ fn whatever_is_wrong_in_a_file_is_shown_at_its_place_and_nothing_starts() {
             &["reuse.toml:11:10:", "port 8080", "in line 4"],
         ),
         (TWO.replace("name = 'NAME(api)'\n", ""), &["no `name`"]),
+        (
+            TWO.replace("port = 8080\n", "")
+                .replace("port = 8081\n", "")
+                .replace("WHO =", "PORT = 8080, WHO ="),
+            &["reuse.toml:10:16:", "port 8080", "in line 5"],
+        ),
     ] {
         site.file(&text);
         is_refused(&site, words);
@@ -395,7 +350,7 @@ fn whatever_is_wrong_in_a_file_is_shown_at_its_place_and_nothing_starts() {
 #[test]
 fn files_that_can_not_be_read_are_refused_at_once() {
     let _namespace = Namespace::enter();
-    let site = Site::new();
+    let site = site();
     let path = site.file("name = 'NAME(web)'\ncommand = ['NODE', 'server.js', '8080']\nenv_file = 'round.env'\n");
     symlink("round.env", site.path().join("about.env")).expect("link");
     symlink("about.env", site.path().join("round.env")).expect("link");
@@ -420,7 +375,7 @@ fn files_that_can_not_be_read_are_refused_at_once() {
 #[test]
 fn calls_that_make_no_sense_with_a_file() {
     let _namespace = Namespace::enter();
-    let site = Site::new();
+    let site = site();
     site.file(&format!("{TWO}[app.env.staging]\nWHO = 'x'\n").replace("env = { WHO = 'api' }\n", ""));
     for (arguments, words) in [
         (
@@ -447,7 +402,7 @@ fn calls_that_make_no_sense_with_a_file() {
 
 #[test]
 fn check_says_what_a_file_describes() {
-    let site = Site::new();
+    let site = site();
     site.file(TWO);
     let text = site.ctl(&["check", "-f", "FILE"]).expect_code(0).stdout;
     assert!(text.contains("reuse.toml: 2 apps\n"), "{text}");
@@ -468,7 +423,7 @@ fn check_says_what_a_file_describes() {
 #[test]
 fn init_writes_a_file_that_runs_and_never_overwrites_one() {
     let _namespace = Namespace::enter();
-    let site = Site::new();
+    let site = site();
     let init =
         |arguments: &[&str]| run::to_end(site.command(&["init"]).args(arguments).current_dir(site.path()), LIMIT);
     let said = init(&["--name", &site.name("web")]).expect_code(0).stdout;
@@ -496,7 +451,7 @@ fn init_writes_a_file_that_runs_and_never_overwrites_one() {
 
 #[test]
 fn the_schema_is_the_committed_one() {
-    let site = Site::new();
+    let site = site();
     let printed = site.ctl(&["schema"]).expect_code(0).stdout;
     let committed = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/reuse.schema.json");
     assert_eq!(printed, fs::read_to_string(committed).expect("docs/reuse.schema.json"));

@@ -5,11 +5,14 @@ use std::io::Write as _;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use reuse_tests::app::controller_command;
 use reuse_tests::bus::Bus;
 use reuse_tests::events::Events;
 use reuse_tests::http::get;
 use reuse_tests::scratch::Scratch;
+use reuse_tests::status::Status;
 use reuse_tests::{App, Launch, Namespace, SERVER, binaries, commands, control, wait};
 use serde_json::{Value, json};
 
@@ -258,7 +261,9 @@ fn who_reads_nothing_loses_his_own_messages_and_blocks_nobody() {
     let burst = json!({"do": "burst", "to": [1, 2], "count": 100_000});
     send(&app, "0", &burst);
     let long = json!({"message": "z".repeat(4 * MEBIBYTE)}).to_string();
+    let mut sent = 0;
     wait::until("no more fits", LONG, || {
+        sent += 1;
         let sent = control::request(&app.socket(), "POST", "/v1/workers/1/send", &long);
         let (code, body) = sent.expect("an answer");
         code == 500 && body.contains("does not read its messages")
@@ -281,9 +286,117 @@ fn who_reads_nothing_loses_his_own_messages_and_blocks_nobody() {
     });
     assert_eq!(events.named("deaf").len(), 1, "it is told once");
     assert!(get(SERVER, None).is_ok());
-    // A new instance of it can be spoken to again.
+    // A new instance of it can be spoken to again, and what the old one never read is counted.
     app.ctl(&["restart", "1"]).expect_code(0);
+    let all = 50_000 + sent + 1;
+    let lost = events.wait_for("lost", 1, SOON);
+    assert!(
+        lost[0].worker == Some(1) && lost[0].message.ends_with(&format!(" up to {all} messages lost")),
+        "{lost:#?}"
+    );
     app.ctl(&["send", "1", "1"]).expect_code(0);
+    app.stop();
+}
+
+#[test]
+fn what_a_worker_has_not_read_when_it_ends_is_told() {
+    let _namespace = Namespace::enter();
+    let line = format!(
+        "case $REUSE_WORKER_ID in 1) exec {};; *) exec {};; esac",
+        commands::python_http_server(std::path::Path::new("/")).join(" "),
+        commands::node_messages(&[]).join(" "),
+    );
+    let app = App::run(&["--workers", "2"], &["/bin/sh".to_owned(), "-c".into(), line]);
+    let (bus, events) = (Bus::of(&app), Events::of(&app));
+    let pids = app.status().pids();
+    // Node reads, and ends; Python never reads.
+    for message in 1..=3 {
+        send(&app, "all", &json!({"number": message}));
+    }
+    bus.wait_for("heard", 3, SOON);
+    app.ctl(&["reload"]).expect_code(0);
+    let pid = pids[1].expect("a process");
+    let told = format!("worker 1 (pid {pid}) has ended before it read all that was sent to it: up to 3 messages lost");
+    let lost = events.wait_for("lost", 1, SOON);
+    assert_eq!(
+        (lost[0].worker, lost[0].pid, &lost[0].message),
+        (Some(1), Some(pid), &told)
+    );
+    assert!(app.output().contains(&told), "{}", app.output());
+    // One that crashes, with one message that another worker has sent.
+    let stopped = Pid::from_raw(app.status().pid_of(1));
+    kill(stopped, Signal::SIGSTOP).expect("ours");
+    bus.clear();
+    let packet = json!({"type": "process:msg", "id": 1, "topic": "t", "data": 1});
+    send(&app, "0", &json!({"do": "say", "message": packet}));
+    // What comes after it on the same way has been dealt with, so it has been.
+    send(&app, "0", &json!({"after": 1}));
+    bus.wait_for("heard", 1, SOON);
+    kill(stopped, Signal::SIGKILL).expect("ours");
+    let lost = events.wait_for("lost", 2, SOON);
+    assert!(
+        lost[1].worker == Some(1) && lost[1].message.ends_with("sent to it: 1 message lost"),
+        "{lost:#?}"
+    );
+    app.wait_status("it is back", SOON, |status| status.all_active(2));
+    app.stop();
+    assert_eq!(
+        events.named("lost").len(),
+        2,
+        "nobody else has lost anything: {:#?}",
+        events.named("lost")
+    );
+}
+
+/// Who serves gets what is sent: the old process until the new one has taken its place, and never one that goes.
+#[test]
+fn a_message_in_the_middle_of_a_reload_reaches_the_process_that_serves() {
+    let _namespace = Namespace::enter();
+    let scratch = Scratch::new();
+    let file = scratch.write("go", "");
+    let ready = format!("ready={}", file.display());
+    let app = App::run(
+        &["--workers", "2", "--ready", "ipc"],
+        &commands::node_messages(&[&ready]),
+    );
+    let (bus, events) = (Bus::of(&app), Events::of(&app));
+    let who_hears = || {
+        bus.clear();
+        send(&app, "0", &json!({"do": "who"}));
+        bus.wait_for("who", 1, SOON)[0]["data"].as_u64().expect("a number")
+    };
+    let pid_of = |status: &Status| u64::from(status.pids()[0].expect("a process"));
+    let old = pid_of(&app.status());
+
+    fs::remove_file(&file).expect("our file");
+    let reload = app.ctl_start(&["reload"]);
+    app.wait_status("the new one has come to life beside the old one", SOON, |status| {
+        status.worker(0).instances.len() == 2 && log_of(&app, 0).matches("listens").count() == 2
+    });
+    for _ in 0..3 {
+        assert_eq!(who_hears(), old, "the new one does not serve yet");
+    }
+    scratch.write("go", "");
+    reload.join().expect_code(0);
+    let new = pid_of(&app.status());
+    assert_ne!(new, old);
+    assert_eq!(who_hears(), new);
+
+    // Stop-first there is nobody for a while, and then the new one, ready or not.
+    fs::remove_file(&file).expect("our file");
+    let restart = app.ctl_start(&["restart", "0", "--stop-first"]);
+    wait::until("nobody is there, or somebody new", SOON, || {
+        let sent = app.ctl(&["send", "0", r#"{"do":"who"}"#]);
+        let is_nobody = sent.code == Some(1) && sent.stderr.contains("nothing runs there now");
+        assert!(is_nobody || sent.code == Some(0), "{sent:?}");
+        !is_nobody && app.status().worker(0).state == "starting"
+    });
+    let newer = who_hears();
+    assert!(newer != new && newer != old);
+    scratch.write("go", "");
+    restart.join().expect_code(0);
+    assert_eq!(pid_of(&app.status()), newer);
+    assert_eq!(events.named("warning").len(), 0);
     app.stop();
 }
 
@@ -456,11 +569,7 @@ fn the_bus_tells_lives_and_output_in_pm2s_shapes() {
         events(&[(1, "restart", true), (1, "online", true), (1, "exit", true)])
     );
     bus.clear();
-    nix::sys::signal::kill(
-        nix::unistd::Pid::from_raw(app.status().pid_of(0)),
-        nix::sys::signal::Signal::SIGKILL,
-    )
-    .expect("ours");
+    kill(Pid::from_raw(app.status().pid_of(0)), Signal::SIGKILL).expect("ours");
     assert_eq!(
         happened(3),
         events(&[(0, "exit", false), (0, "restart", false), (0, "online", false)])

@@ -5,89 +5,16 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 use reuse_tests::binaries::{bun, node24, pm2, script};
 use reuse_tests::http::get;
 use reuse_tests::load::{Load, Mode};
-use reuse_tests::run::{self, Output};
+use reuse_tests::pm2::{COMMAND_LIMIT, NAME, Pm2};
+use reuse_tests::run;
 use reuse_tests::scratch::Scratch;
 use reuse_tests::{App, Namespace, PORT, SERVER, wait};
 
-/// How long one of PM2's commands may take.
-const COMMAND_LIMIT: Duration = Duration::from_secs(30);
-
 /// How long something may take to happen under PM2.
 const PM2_LIMIT: Duration = Duration::from_secs(20);
-
-const NAME: &str = "web";
-
-/// A PM2 with a home and a daemon of its own, which ends with this value.
-struct Pm2 {
-    home: Scratch,
-}
-
-impl Pm2 {
-    /// With one app.
-    fn start(app: &serde_json::Value) -> Self {
-        let own = Self { home: Scratch::new() };
-        own.add(NAME, app);
-        own
-    }
-
-    /// Starts an app, and waits until PM2 says that it has.
-    fn add(&self, name: &str, app: &serde_json::Value) {
-        let mut app = app.clone();
-        app["name"] = name.into();
-        let text = serde_json::json!({ "apps": [app] }).to_string();
-        let file = self.home.write(&format!("{name}.json"), &text);
-        self.call(&["start", file.to_str().expect("a plain path")])
-            .expect_code(0);
-    }
-
-    fn call(&self, arguments: &[&str]) -> Output {
-        let mut command = Command::new(node24());
-        command
-            .arg(pm2("bin/pm2"))
-            .args(arguments)
-            .env("PM2_HOME", self.home.path())
-            .env("PM2_DISABLE_VERSION_CHECK", "true");
-        run::to_end(&mut command, COMMAND_LIMIT)
-    }
-
-    /// How often it has restarted its processes, all together.
-    fn restarts(&self) -> u64 {
-        let list = self.call(&["jlist"]).expect_code(0).stdout;
-        // What it has to say to people comes before.
-        let json = list.lines().rev().find(|line| line.starts_with('['));
-        let list: serde_json::Value = serde_json::from_str(json.expect("a list")).expect("JSON");
-        let of = |process: &serde_json::Value| process["pm2_env"]["restart_time"].as_u64().expect("a number");
-        list.as_array().expect("a list").iter().map(of).sum()
-    }
-
-    fn daemon(&self) -> Option<Pid> {
-        let text = fs::read_to_string(self.home.path().join("pm2.pid")).ok()?;
-        text.trim().parse().ok().map(Pid::from_raw)
-    }
-}
-
-impl Drop for Pm2 {
-    fn drop(&mut self) {
-        let Some(daemon) = self.daemon() else { return };
-        // It takes its processes along.
-        let is_gone = || kill(daemon, None).is_err() || is_zombie(daemon);
-        let asked = kill(daemon, Signal::SIGTERM);
-        if asked.is_ok() && wait::poll(Duration::from_secs(5), || is_gone().then_some(())).is_none() {
-            kill(daemon, Signal::SIGKILL).expect("kill a daemon of ours");
-        }
-    }
-}
-
-/// Nobody may be there to wait for a daemon.
-fn is_zombie(pid: Pid) -> bool {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('Z'))
-}
 
 /// The script of an app that can be replaced by another version.
 struct Deployed {
@@ -221,7 +148,7 @@ fn it_is_ready_and_stays_up_here() {
 fn the_tutorial_runs_under_pm2_as_it_stands() {
     let _namespace = Namespace::enter();
     let file = |name: &str| script(&format!("pm2-chat/{name}.js"));
-    let theirs = Pm2 { home: Scratch::new() };
+    let theirs = Pm2::new();
     // In this order, because the main process knows them by their numbers.
     for name in ["receiver", "chat", "db"] {
         theirs.add(
@@ -244,7 +171,7 @@ fn the_tutorial_runs_under_pm2_as_it_stands() {
             "env": { "NODE_PATH": pm2("..") },
         }),
     );
-    let log = theirs.home.path().join("logs/main-out.log");
+    let log = theirs.home().join("logs/main-out.log");
     wait::until("the main process listens", PM2_LIMIT, || {
         fs::read_to_string(&log).is_ok_and(|text| text.contains("listening\n"))
     });

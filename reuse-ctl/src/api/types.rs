@@ -241,7 +241,8 @@ pub enum OutputOf {
 pub struct SpecReply {
     /// Always.
     pub ok: bool,
-    /// What the app was told to be. The values of its variables may be secrets.
+    /// What runs: what the app was told to be, by `run`, `apply`, `promote`, `scale` or `policy`. To `PUT` it changes nothing. The values of
+    /// its variables may be secrets.
     pub spec: AppSpec,
 }
 
@@ -310,7 +311,7 @@ pub struct Event {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pid: Option<u32>,
     /// A stable word: `spawned`, `active`, `draining`, `drained`, `stopping`, `exited`, `failed`, `backing_off`, `hung`, `unhealthy`, `rescued`,
-    /// `recovered`, `weighed`, `recycled`, `deaf`, `hearing`, `warning`, …
+    /// `recovered`, `weighed`, `recycled`, `deaf`, `hearing`, `lost`, `warning`, …
     pub event: String,
     /// One line for a person.
     pub message: String,

@@ -1,46 +1,21 @@
 //! From the text of a `reuse.toml` to its apps. Everything that is wrong in it is found in one go, each thing at its place.
 
-use std::ffi::{OsStr, OsString};
 use std::ops::Range;
-use std::path::Path;
 
-use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::command;
-use super::keys::{CWD, Folders, Key, Keys, Kind, NAME, Values};
+use super::NamedSpec;
+use super::described::Described;
+use super::keys::Keys;
 use super::rivals;
-use super::source::{Problem, Source, SourceError, check_text};
-use super::value::{a_kind, text};
-use super::variables::Variables;
-use super::{AppSpec, NamedSpec};
+use super::source::{Problem, Source};
+use super::value::a_kind;
 
 /// The table of an app, where there are several.
 const APP: &str = "app";
 
-/// Keys that are no options.
-const COMMAND: &str = "command";
-const ENV: &str = "env";
-
-/// So many values of one key, and so many apps, are more than anybody means.
-const MAX_ITEMS: usize = 1000;
-
-/// With so many problems nobody looks for further unknown keys.
-const MANY: usize = 10_000;
-
-/// An app, and where things are said of it.
-#[derive(Debug)]
-pub(super) struct Described {
-    values: Values,
-    command: Option<Vec<OsString>>,
-    variables: Variables,
-    /// Where each value of [`Self::values`] is.
-    spans: Vec<Vec<Range<usize>>>,
-    /// Where the app itself begins.
-    pub(super) span: Range<usize>,
-    /// Its name is said, though it may be none that an app can have.
-    pub(super) is_named: bool,
-}
+/// So many apps are more than anybody means.
+const MAX_APPS: usize = 1000;
 
 /// What is in a file.
 pub(super) struct Content {
@@ -83,7 +58,7 @@ pub(super) fn read(source: &Source) -> Result<Content, Vec<Problem>> {
 impl Content {
     /// The names of all environments.
     pub(super) fn environments(&self) -> Vec<&str> {
-        let mut names: Vec<&str> = self.apps.iter().flat_map(|app| app.variables.environments()).collect();
+        let mut names: Vec<&str> = self.apps.iter().flat_map(|app| app.environments()).collect();
         names.sort_unstable();
         names.dedup();
         names
@@ -92,16 +67,21 @@ impl Content {
     /// What each app is in an environment.
     ///
     /// # Errors
-    /// Options that contradict each other.
-    pub(super) fn specs(&self, folder: &Path, environment: Option<&str>) -> Result<Vec<NamedSpec>, Vec<Problem>> {
+    /// Options that contradict each other, and apps that do.
+    pub(super) fn specs(&self, source: &Source, environment: Option<&str>) -> Result<Vec<NamedSpec>, Vec<Problem>> {
         let mut problems = Vec::new();
         let mut specs = Vec::new();
+        let mut given = Vec::new();
         for app in &self.apps {
-            match app.spec(&self.keys, folder, environment) {
-                Ok(spec) => specs.push(spec),
+            match app.spec(&self.keys, &source.folder, environment) {
+                Ok((spec, options)) => {
+                    given.push(rivals::Ports::of(app, &self.keys, &options, environment));
+                    specs.push(spec);
+                }
                 Err(problem) => problems.push(problem),
             }
         }
+        rivals::given_ports(&given, source, &mut problems);
         if problems.is_empty() { Ok(specs) } else { Err(problems) }
     }
 }
@@ -133,12 +113,12 @@ fn tables<'a, 'i>(document: &'a DeTable<'i>, problems: &mut Vec<Problem>) -> Vec
             "write [[app]] above the keys of each",
         ));
     }
-    if array.len() > MAX_ITEMS {
+    if array.len() > MAX_APPS {
         let error = format!("there are {} apps", array.len());
         problems.push(Problem::new(
             apps.span(),
             error,
-            format!("at most {MAX_ITEMS} are taken"),
+            format!("at most {MAX_APPS} are taken"),
         ));
         return Vec::new();
     }
@@ -154,172 +134,4 @@ fn tables<'a, 'i>(document: &'a DeTable<'i>, problems: &mut Vec<Problem>) -> Vec
         }
     }
     tables
-}
-
-impl Described {
-    fn read(table: &DeTable<'_>, span: Range<usize>, folder: &Path, keys: &Keys, problems: &mut Vec<Problem>) -> Self {
-        let mut described = Self {
-            values: keys.nothing(),
-            command: None,
-            variables: Variables::default(),
-            spans: vec![Vec::new(); keys.all().len()],
-            span,
-            is_named: table.contains_key(NAME),
-        };
-        let cwd = table.get(CWD).and_then(|cwd| cwd.get_ref().as_str());
-        let folders = Folders::new(folder, cwd.map(OsStr::new));
-        let mut entries: Vec<_> = table.iter().collect();
-        entries.sort_by_key(|(name, _)| name.span().start);
-        for (name, value) in entries {
-            match name.get_ref().as_ref() {
-                COMMAND => match command::words(value, &folders.working) {
-                    Ok(words) => described.command = Some(words),
-                    Err(problem) => problems.push(problem),
-                },
-                ENV => described.variables = Variables::read(value, problems),
-                other => match keys.find(other) {
-                    Some(at) => described.value(at, value, &folders, keys, problems),
-                    None if problems.len() > MANY => {}
-                    None => problems.push(unknown(name.span(), other, keys)),
-                },
-            }
-        }
-        if !table.contains_key(COMMAND) {
-            let hint = "say one like command = \"node server.js\"";
-            problems.push(Problem::new(described.span.clone(), "there is no `command`", hint));
-        }
-        described
-    }
-
-    fn value(
-        &mut self,
-        at: usize,
-        value: &Spanned<DeValue<'_>>,
-        folders: &Folders,
-        keys: &Keys,
-        problems: &mut Vec<Problem>,
-    ) {
-        let key = &keys.all()[at];
-        let items: Vec<&Spanned<DeValue<'_>>> = match (key.kind, value.get_ref()) {
-            (Kind::Many, DeValue::Array(array)) => array.iter().collect(),
-            _ => vec![value],
-        };
-        if items.len() > MAX_ITEMS {
-            let error = format!("`{}` has {} values", key.name, items.len());
-            problems.push(Problem::new(
-                value.span(),
-                error,
-                format!("at most {MAX_ITEMS} are taken"),
-            ));
-            return;
-        }
-        for item in items {
-            match judged(key, item, folders, keys) {
-                Ok(Some(text)) => {
-                    self.values[at].push(text);
-                    self.spans[at].push(item.span());
-                }
-                Ok(None) => {}
-                Err(problem) => problems.push(problem),
-            }
-        }
-    }
-
-    fn spec(&self, keys: &Keys, folder: &Path, environment: Option<&str>) -> Result<NamedSpec, Problem> {
-        let mut values = self.values.clone();
-        let cwd = keys.find(CWD).expect("an option of run");
-        if values[cwd].is_empty() {
-            values[cwd].push(folder.into());
-        }
-        let command = self.command.clone().expect("an app without one was refused");
-        let mut spec = AppSpec {
-            arguments: keys.arguments(&values, &command),
-            variables: self.variables.of(environment).map(OsString::from).collect(),
-        };
-        let options = spec.resolve().map_err(|failure| {
-            // Each option is right for itself: it is about those that the text speaks of.
-            let spoken_of = keys.spoken_of(&format!("{} {}", failure.error, failure.hint));
-            let span = spoken_of.iter().find_map(|key| self.spans[*key].first());
-            let error = keys.in_words_of_the_file(&failure.error);
-            let hint = match failure.hint.starts_with("usage:") {
-                true => "`reuse-ctl run --help` describes it".to_owned(),
-                false => keys.in_words_of_the_file(&failure.hint),
-            };
-            Problem::new(span.unwrap_or(&self.span).clone(), error, hint)
-        })?;
-        // By name: another command would else be another app.
-        let name = keys.find(NAME).expect("an option of run");
-        if values[name].is_empty() {
-            values[name].push((&options.name).into());
-            spec.arguments = keys.arguments(&values, &command);
-        }
-        Ok(NamedSpec {
-            name: options.name,
-            spec,
-        })
-    }
-
-    /// The values of a key that are text, and where they are.
-    pub(super) fn said<'a>(&'a self, keys: &Keys, name: &str) -> impl Iterator<Item = (&'a str, &'a Range<usize>)> {
-        let at = keys.find(name).expect("an option of run");
-        self.values[at]
-            .iter()
-            .zip(&self.spans[at])
-            .filter_map(|(value, span)| Some((value.to_str()?, span)))
-    }
-}
-
-fn unknown(span: Range<usize>, name: &str, keys: &Keys) -> Problem {
-    let error = format!("there is no key `{name}`");
-    let nearest = keys.nearest(name, &[COMMAND, ENV]);
-    let hint = nearest.map_or_else(
-        || "`reuse-ctl run --help` shows the options: each is a key, with _ for -".to_owned(),
-        |nearest| format!("did you mean `{nearest}`?"),
-    );
-    Problem::new(span, error, hint)
-}
-
-/// The value as it would be typed; `None` for a flag that is not set.
-fn judged(key: &Key, item: &Spanned<DeValue<'_>>, folders: &Folders, keys: &Keys) -> Result<Option<OsString>, Problem> {
-    let wrong_type = |wanted: &str| {
-        let error = format!("`{}` is {wanted}, not {}", key.name, a_kind(item.get_ref()));
-        Problem::new(item.span(), error, key.hint())
-    };
-    let value = match (key.kind, item.get_ref()) {
-        (Kind::Flag, DeValue::Boolean(true)) => OsString::new(),
-        (Kind::Flag, DeValue::Boolean(false)) => return Ok(None),
-        (Kind::Flag, _) => return Err(wrong_type("true or false")),
-        (Kind::One | Kind::Many, value) => {
-            let wanted = if key.kind == Kind::One {
-                "a string or a number"
-            } else {
-                "a string or a number, or a list of them"
-            };
-            let text = text(value).ok_or_else(|| wrong_type(wanted))?;
-            command::checked(&text, item.span())?.into()
-        }
-    };
-    keys.judge(key, &value)
-        .map_err(|(error, hint)| Problem::new(item.span(), error, hint))?;
-    let value = key.absolute(value, folders);
-    on_disk(key, &value).map_err(|(error, hint)| Problem::new(item.span(), error, hint))?;
-    Ok(Some(value))
-}
-
-/// What must be there before anything is started.
-fn on_disk(key: &Key, path: &OsStr) -> Result<(), (String, String)> {
-    match key.name.as_str() {
-        "env_file" => check_text(Path::new(path)).map_err(|error| {
-            let hint = match error {
-                SourceError::Missing => "paths are relative to the folder of this file",
-                _ => "it should be a text file with lines like NAME=VALUE",
-            };
-            (format!("{}: {error}", path.display()), hint.to_owned())
-        }),
-        CWD if !Path::new(path).is_dir() => Err((
-            format!("there is no folder {}", path.display()),
-            "paths are relative to the folder of this file".into(),
-        )),
-        _ => Ok(()),
-    }
 }

@@ -4,6 +4,7 @@
 //! is an option of `run` by construction, and is judged by the same code.
 
 mod command;
+mod described;
 mod difference;
 mod file;
 pub(crate) mod handover;
@@ -58,6 +59,6 @@ pub fn load(path: &Path, environment: Option<&str>) -> Result<Vec<NamedSpec>, Fa
         ));
     }
     content
-        .specs(&source.folder, environment)
+        .specs(&source, environment)
         .map_err(|problems| source.refuse(problems))
 }

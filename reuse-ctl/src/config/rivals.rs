@@ -1,11 +1,16 @@
 //! When two apps would be in each other's way.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
+use std::path::Path;
 
-use super::file::Described;
+use super::described::Described;
 use super::keys::{Keys, NAME};
 use super::source::{Problem, Source};
+use crate::options::{ReadyKind, RunOptions};
+use crate::process::env_file::Rights;
+use crate::process::variables::Variables;
 
 /// Several apps have a name each.
 pub(super) fn names(apps: &[Described], keys: &Keys, source: &Source, problems: &mut Vec<Problem>) {
@@ -63,6 +68,89 @@ pub(super) fn ports(apps: &[Described], keys: &Keys, source: &Source, problems: 
                 None => seen.push((number, port, span)),
             }
         }
+    }
+}
+
+/// What one app is told to serve: by its options, or by the `PORT` of its workers' environment.
+#[derive(Debug)]
+pub(super) struct Ports<'a> {
+    name: String,
+    /// Empty if `PORT` says it.
+    said: Vec<(Port, &'a Range<usize>)>,
+    /// Of all its workers (`port_step` and `increment_var` give each another), and where it is said.
+    given: Option<(BTreeSet<u16>, &'a Range<usize>)>,
+}
+
+impl<'a> Ports<'a> {
+    /// In an environment, with the app's own `options` in it. One that says `port` or `listen` has said where it serves: `PORT` may then be
+    /// for something else. So it is for one that serves none.
+    pub(super) fn of(app: &'a Described, keys: &Keys, options: &RunOptions, environment: Option<&str>) -> Self {
+        let said = app.said(keys, "port").chain(app.said(keys, "listen"));
+        let said: Vec<_> = said
+            .filter_map(|(text, span)| Some((Port::read(text)?, span)))
+            .collect();
+        let given = if said.is_empty() && options.ready.kind != ReadyKind::Started {
+            given(options)
+        } else {
+            BTreeSet::new()
+        };
+        Self {
+            name: options.name.clone(),
+            said,
+            given: (!given.is_empty()).then(|| (given, app.place_of_port(keys, environment))),
+        }
+    }
+
+    /// The port that both are told to serve, if `PORT` says it of one at least; where it is said here, and there.
+    fn rivals(&self, other: &Self) -> Option<(u16, &'a Range<usize>, &'a Range<usize>)> {
+        if let (Some((ours, here)), Some((theirs, there))) = (&self.given, &other.given) {
+            return Some((*ours.intersection(theirs).next()?, here, there));
+        }
+        let one_of = |given: &BTreeSet<u16>, said: &[(Port, &'a Range<usize>)]| {
+            let found = said.iter().find(|(port, _)| given.contains(&port.number()));
+            found.map(|(port, place)| (port.number(), *place))
+        };
+        if let Some((ours, here)) = &self.given {
+            return one_of(ours, &other.said).map(|(port, there)| (port, *here, there));
+        }
+        let (theirs, there) = other.given.as_ref()?;
+        one_of(theirs, &self.said).map(|(port, here)| (port, here, *there))
+    }
+}
+
+/// The `PORT`s that the workers get of what the file says: of this machine's own environment nothing is known here, and what is wrong with
+/// files of variables is said elsewhere.
+fn given(options: &RunOptions) -> BTreeSet<u16> {
+    let folder = options.cwd.as_deref().unwrap_or(Path::new("/"));
+    let Ok(variables) = Variables::read(options.environment.clone(), folder, Rights::Callers) else {
+        return BTreeSet::new();
+    };
+    let port_of = |slot| {
+        let of_worker = variables.of(&options.name, slot, |_| None).ok()?;
+        let (_, port) = of_worker.into_iter().find(|(name, _)| name == "PORT")?;
+        port.to_str()?.trim().parse().ok().filter(|port| *port != 0)
+    };
+    (0..options.workers).filter_map(port_of).collect()
+}
+
+/// No two apps are told by `PORT` to serve one port.
+pub(super) fn given_ports(apps: &[Ports<'_>], source: &Source, problems: &mut Vec<Problem>) {
+    for (number, app) in apps.iter().enumerate() {
+        let found = apps[..number]
+            .iter()
+            .find_map(|other| Some((other, app.rivals(other)?)));
+        let Some((other, (port, here, there))) = found else {
+            continue;
+        };
+        problems.push(Problem::new(
+            here.clone(),
+            format!(
+                "port {port} is for {:?} already, in line {}",
+                other.name,
+                source.line(there.start)
+            ),
+            "two apps can't share a port: give one another PORT, or say with `port` where it serves; one that serves none says ready = \"started\"",
+        ));
     }
 }
 

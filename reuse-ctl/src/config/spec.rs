@@ -66,6 +66,29 @@ impl AppSpec {
         }
     }
 
+    /// The same app with another command, in this folder.
+    pub(crate) fn with_command(&self, command: &[OsString], cwd: &Path) -> Self {
+        self.with(&[(CWD, cwd.as_os_str())], Some(command))
+    }
+
+    /// The same app with other values of these keys.
+    pub(crate) fn with_values(&self, values: &[(&str, &OsStr)]) -> Self {
+        self.with(values, None)
+    }
+
+    fn with(&self, changed: &[(&str, &OsStr)], command: Option<&[OsString]>) -> Self {
+        let keys = Keys::new();
+        let mut said = Said::read(&keys, &self.line());
+        for (key, value) in changed {
+            let at = keys.find(key).expect("an option of run");
+            said.values[at] = vec![(*value).to_owned()];
+        }
+        Self {
+            arguments: keys.arguments(&said.values, command.unwrap_or(&said.command)),
+            variables: self.variables.clone(),
+        }
+    }
+
     /// The options that were typed behind `run`, by their keys.
     pub(crate) fn typed_keys(raw: &[OsString]) -> Vec<String> {
         let keys = Keys::new();
@@ -139,6 +162,22 @@ impl Said {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_has_changed_is_said_in_the_place_of_what_was() {
+        let words = |text: &str| text.split(' ').map(OsString::from).collect::<Vec<_>>();
+        let spec = AppSpec {
+            arguments: words("--name=web --workers=3 --cwd=/srv -- node server.js --workers 9"),
+            variables: words("A 1"),
+        };
+        let changed = spec
+            .with_command(&words("bun x -- y"), Path::new("/srv/v2"))
+            .with_values(&[("workers", OsStr::new("5")), ("policy", OsStr::new("hash"))]);
+        let expected = words("--name=web --workers=5 --policy=hash --cwd=/srv/v2 -- bun x -- y");
+        assert_eq!(changed.arguments, expected);
+        assert_eq!(changed.variables, spec.variables);
+        assert_eq!(spec.with_values(&[]), spec);
+    }
 
     #[test]
     fn a_specification_is_judged_like_a_command_line() {

@@ -1,6 +1,7 @@
 //! `env` and `[env.NAME]`: variables of the workers.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -13,10 +14,13 @@ use super::value::{a_kind, text};
 #[derive(Debug, Default)]
 pub(super) struct Variables {
     /// In every environment.
-    always: BTreeMap<String, String>,
+    always: Said,
     /// What an environment sets on top, by its name.
-    environments: BTreeMap<String, BTreeMap<String, String>>,
+    environments: BTreeMap<String, Said>,
 }
+
+/// Values by their names, and where they are.
+type Said = BTreeMap<String, (String, Range<usize>)>;
 
 impl Variables {
     /// Reads the value of `env`; what is wrong is left out and added to `problems`.
@@ -52,11 +56,18 @@ impl Variables {
         if let Some(more) = environment.and_then(|name| self.environments.get(name)) {
             variables.extend(more.clone());
         }
-        variables.into_iter().flat_map(|(name, value)| [name, value])
+        variables.into_iter().flat_map(|(name, (value, _))| [name, value])
+    }
+
+    /// Where the value that counts is said.
+    pub(super) fn place(&self, environment: Option<&str>, name: &str) -> Option<&Range<usize>> {
+        let more = environment.and_then(|environment| self.environments.get(environment));
+        let said = more.and_then(|more| more.get(name)).or_else(|| self.always.get(name));
+        said.map(|(_, place)| place)
     }
 }
 
-fn flat(table: &DeTable<'_>, problems: &mut Vec<Problem>) -> BTreeMap<String, String> {
+fn flat(table: &DeTable<'_>, problems: &mut Vec<Problem>) -> Said {
     let mut variables = BTreeMap::new();
     for (name, value) in table {
         one(name, value, &mut variables, problems);
@@ -67,7 +78,7 @@ fn flat(table: &DeTable<'_>, problems: &mut Vec<Problem>) -> BTreeMap<String, St
 fn one(
     name: &Spanned<std::borrow::Cow<'_, str>>,
     value: &Spanned<DeValue<'_>>,
-    variables: &mut BTreeMap<String, String>,
+    variables: &mut Said,
     problems: &mut Vec<Problem>,
 ) {
     let key = name.get_ref();
@@ -85,7 +96,7 @@ fn one(
     };
     match text.map(|text| checked(&text, value.span())) {
         Some(Ok(text)) => {
-            variables.insert(key.clone().into_owned(), text);
+            variables.insert(key.clone().into_owned(), (text, value.span()));
         }
         Some(Err(problem)) => problems.push(problem),
         None => {

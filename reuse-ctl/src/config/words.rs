@@ -4,6 +4,7 @@ use clap::error::{ContextKind, ContextValue};
 
 use super::keys::{Key, Keys};
 use crate::cli::Failure;
+use crate::nearest::nearest;
 
 impl Keys {
     /// What clap says of a value, without its talk of options.
@@ -62,31 +63,25 @@ impl Keys {
             .collect()
     }
 
-    /// The known name that is most like this one, if any is.
+    /// The known name that may have been meant, if any is like it.
     pub(super) fn nearest<'a>(&'a self, name: &str, others: &[&'a str]) -> Option<&'a str> {
-        let name = name.to_ascii_lowercase().replace('-', "_");
-        if let Some((_, meant)) = FOREIGN.iter().find(|(foreign, _)| *foreign == name) {
-            return Some(meant);
-        }
-        let known = self
-            .all
-            .iter()
-            .map(|key| key.name.as_str())
-            .chain(others.iter().copied());
-        let rated = known.map(|known| (strsim::jaro_winkler(&name, known), known));
-        let best = rated.max_by(|(left, _), (right, _)| left.total_cmp(right));
-        best.filter(|(likeness, _)| *likeness > 0.8).map(|(_, known)| known)
+        let known = self.all.iter().map(|key| key.name.as_str());
+        let foreign = FOREIGN.iter().map(|(foreign, _)| *foreign);
+        let found = nearest(name, known.chain(others.iter().copied()).chain(foreign))?;
+        let meant = FOREIGN.iter().find(|(foreign, _)| *foreign == found);
+        Some(meant.map_or(found, |(_, meant)| meant))
     }
 }
 
 /// What people are used to from other programs, and would not find by likeness.
-const FOREIGN: [(&str, &str); 8] = [
+const FOREIGN: [(&str, &str); 9] = [
     ("instances", "workers"),
     ("processes", "workers"),
     ("script", "command"),
     ("cmd", "command"),
     ("exec", "command"),
     ("cron_restart", "cron"),
+    ("max_memory_restart", "max_memory"),
     ("kill_timeout", "stop_timeout"),
     ("environment", "env"),
 ];
@@ -109,10 +104,16 @@ mod tests {
             ("Ports", Some("port")),
             ("instances", Some("workers")),
             ("comand", Some("command")),
+            ("max_mem", Some("max_memory")),
+            ("proceses", Some("workers")),
+            ("killTimeout", Some("stop_timeout")),
             ("enviroment", Some("env")),
             ("zzz", None),
         ] {
             assert_eq!(keys.nearest(name, &["command", "env"]), nearest, "{name}");
+        }
+        for key in keys.all() {
+            assert_eq!(keys.nearest(&key.long, &[]), Some(&*key.name));
         }
     }
 

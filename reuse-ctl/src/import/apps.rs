@@ -1,10 +1,10 @@
 //! Where in a document the apps are, and what stands beside them.
 
 use super::error::ImportError;
-use super::nearest::nearest;
 use super::report::{Fate, Finding};
 use super::table::{self, Becomes};
 use super::value::Value;
+use crate::nearest::nearest;
 
 /// An app of the document.
 #[derive(Debug, Clone, Copy)]

@@ -13,7 +13,6 @@ mod error;
 mod json;
 mod keys;
 mod name;
-mod nearest;
 mod options;
 mod read;
 mod report;

@@ -8,12 +8,14 @@
 
 pub mod lines;
 pub mod message;
+mod open_line;
 pub mod outbox;
 
 use std::{
     convert::Infallible,
     io,
     os::{fd::OwnedFd, unix::net::UnixStream as Pair},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -25,6 +27,8 @@ use tokio::{
 
 use lines::Lines;
 pub use lines::{Line, MAX_LINE_BYTES};
+pub use open_line::Unread;
+use open_line::{OpenLine, Written};
 pub use outbox::{Offer, Outbox, Weight};
 
 /// So much is read at once.
@@ -35,6 +39,9 @@ const WRITE_BYTES: usize = 64 * 1024;
 
 /// How long what a worker said last is read for when nothing of it is left: somebody may have got hold of its end.
 const LAST_WORDS: Duration = Duration::from_secs(5);
+
+/// A worker that has closed its end may be about to end: so long, what it had not read is told as lost by its end.
+const ITS_END: Duration = Duration::from_secs(1);
 
 /// Work of so long is followed by a rest of the same length: a worker that never stops talking gets half of a processor at most.
 const REST_AFTER: Duration = Duration::from_millis(2);
@@ -49,18 +56,21 @@ pub trait Listener: Send + Sync + 'static {
 
     /// It has read all that waited for it, after so many messages were lost.
     fn hears_again(&self, lost: u64) -> impl Future<Output = ()> + Send;
+
+    /// The worker has closed its end, and the controller's end is still there.
+    fn hung_up(&self) -> impl Future<Output = ()> + Send;
 }
 
 /// The controller's end. Dropping it ends it.
 #[derive(Debug)]
 pub struct Channel {
-    outbox: Outbox<Bytes>,
+    line: Arc<OpenLine>,
     /// Its other end sees when this is dropped.
     _held: oneshot::Sender<Infallible>,
 }
 
 /// Keeps the workers' talking apart: of all that share one, one at a time is dealt with.
-pub type Turn = std::sync::Arc<Mutex<()>>;
+pub type Turn = Arc<Mutex<()>>;
 
 impl Channel {
     /// Makes a channel, and gives the worker's end too. Must be called in a runtime.
@@ -70,55 +80,64 @@ impl Channel {
     pub fn open(turn: Turn, listener: impl Listener) -> io::Result<(Self, OwnedFd)> {
         let (ours, theirs) = Pair::pair()?;
         ours.set_nonblocking(true)?;
-        let ours = UnixStream::from_std(ours)?;
-        let outbox = Outbox::new();
         let (held, dropped) = oneshot::channel();
-        tokio::spawn(attend(ours, outbox.clone(), turn, listener, dropped));
-        Ok((Self { outbox, _held: held }, theirs.into()))
+        let line = Arc::new(OpenLine::new(UnixStream::from_std(ours)?));
+        tokio::spawn(attend(Arc::clone(&line), turn, listener, dropped));
+        Ok((Self { line, _held: held }, theirs.into()))
     }
 
     /// What waits for the worker.
     pub fn outbox(&self) -> &Outbox<Bytes> {
-        &self.outbox
+        &self.line.outbox
+    }
+
+    /// Says something that is nobody's message, as the last thing: it is not missed when it is lost.
+    pub fn say_last(&self, line: Bytes) -> Offer {
+        self.line.say_last(line)
+    }
+
+    /// Ends it for messages, once the worker can read no more. Returns what it has never read, once.
+    pub fn give_up(&self) -> Option<Unread> {
+        self.outbox().close();
+        self.line.unread()
     }
 }
 
 impl Drop for Channel {
     fn drop(&mut self) {
-        self.outbox.close();
+        self.outbox().close();
     }
 }
 
-async fn attend(
-    stream: UnixStream,
-    outbox: Outbox<Bytes>,
-    turn: Turn,
-    listener: impl Listener,
-    dropped: oneshot::Receiver<Infallible>,
-) {
+async fn attend(line: Arc<OpenLine>, turn: Turn, listener: impl Listener, mut dropped: oneshot::Receiver<Infallible>) {
+    let mut is_dropped = false;
     let speaking = async {
-        write(&stream, &outbox, &listener).await;
-        outbox.close();
+        write(&line, &listener).await;
+        line.outbox.close();
         // The sender sends nothing: this is its end.
-        drop(dropped.await);
+        drop((&mut dropped).await);
+        is_dropped = true;
         tokio::time::sleep(LAST_WORDS).await;
     };
-    tokio::select! {
-        () = read(&stream, &turn, &listener) => {}
-        () = speaking => {}
+    let is_closed = tokio::select! {
+        () = read(&line, &turn, &listener) => true,
+        () = speaking => false,
+    };
+    line.outbox.close();
+    if is_closed && !is_dropped && tokio::time::timeout(ITS_END, dropped).await.is_err() {
+        listener.hung_up().await;
     }
-    outbox.close();
 }
 
 /// Until the worker, and whoever inherited its end, has closed it.
-async fn read(stream: &UnixStream, turn: &Mutex<()>, listener: &impl Listener) {
+async fn read(line: &OpenLine, turn: &Mutex<()>, listener: &impl Listener) {
     let mut lines = Lines::default();
     let mut busy = Duration::ZERO;
-    while stream.readable().await.is_ok() {
+    while line.stream.readable().await.is_ok() {
         {
             let _mine = turn.lock().await;
             let began = Instant::now();
-            match read_some(stream, &mut lines) {
+            match read_some(line, &mut lines) {
                 Ok(0) => return,
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -140,25 +159,26 @@ async fn read(stream: &UnixStream, turn: &Mutex<()>, listener: &impl Listener) {
 }
 
 /// Not in the task itself, which would keep the room for it while the worker says nothing.
-fn read_some(stream: &UnixStream, lines: &mut Lines) -> io::Result<usize> {
+fn read_some(line: &OpenLine, lines: &mut Lines) -> io::Result<usize> {
     let mut piece = [0; READ_BYTES];
-    let read = stream.try_read(&mut piece)?;
+    let read = line.try_read(&mut piece)?;
     lines.push(&piece[..read]);
     Ok(read)
 }
 
 /// Until it is closed, here or there.
-async fn write(stream: &UnixStream, outbox: &Outbox<Bytes>, listener: &impl Listener) {
+async fn write(line: &OpenLine, listener: &impl Listener) {
+    let outbox = &line.outbox;
     while let Some(first) = outbox.take().await {
         let (mut things, mut bytes) = (1, first);
         if bytes.len() < WRITE_BYTES {
             (things, bytes) = together(bytes, outbox);
         }
-        if write_all(stream, &bytes).await.is_err() {
-            return;
-        }
-        if let Some(lost) = outbox.passed_on(things, bytes.len()) {
-            listener.hears_again(lost).await;
+        line.look();
+        match hand_over(line, things, &bytes).await {
+            Ok(Some(lost)) => listener.hears_again(lost).await,
+            Ok(None) => {}
+            Err(_) => return,
         }
     }
 }
@@ -179,16 +199,18 @@ fn together(first: Bytes, outbox: &Outbox<Bytes>) -> (usize, Bytes) {
     (things, all.into())
 }
 
-async fn write_all(stream: &UnixStream, mut bytes: &[u8]) -> io::Result<()> {
-    while !bytes.is_empty() {
-        stream.writable().await?;
-        match stream.try_write(bytes) {
-            Ok(written) => bytes = &bytes[written..],
+/// Returns when all of it was taken; how many messages were lost, as the outbox does.
+async fn hand_over(line: &OpenLine, messages: usize, bytes: &[u8]) -> io::Result<Option<u64>> {
+    let mut rest = bytes;
+    loop {
+        line.stream.writable().await?;
+        match line.try_write(&mut rest, messages, bytes.len()) {
+            Ok(Written::All { lost }) => return Ok(lost),
+            Ok(Written::Partly) => {}
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) => return Err(error),
         }
     }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -109,6 +109,11 @@ impl Variables {
         })
     }
 
+    /// Whether any come from files.
+    pub fn have_files(&self) -> bool {
+        !self.options.files.is_empty()
+    }
+
     /// Whether the files of both had the same content when they were read.
     pub fn reads_as(&self, other: &Self) -> bool {
         self.read == other.read

@@ -1,38 +1,42 @@
 //! `apply`: makes the running app what a specification says, step by step, each an ordinary request to the machine.
 //!
-//! What can't change while the app runs is refused before anything is changed. Then, in this order: what needs no worker touched, the new
-//! version by a rollout, the policy, the number of workers. A rollout that fails takes back what came before it, so that the old
-//! specification stays in force; nothing later undoes a rollout that succeeded.
+//! What it asks for is looked up beside the task (`wanted.rs`). What can't be done then is refused before anything is changed. Else, in this
+//! order: the new version by a rollout, what needs no worker touched, the policy, the number of workers. So a rollout that fails leaves the
+//! old specification in force as a whole, for the workers that go on with it; nothing later undoes one that succeeded. Only the ready
+//! timeout is needed before: while both versions are started, the longer one counts.
 
-use std::{collections::VecDeque, path::Path, sync::Arc};
+use std::{collections::VecDeque, ffi::OsStr, sync::Arc};
 
 use tokio::sync::oneshot;
 
 use super::{
-    asks::refusal,
-    interface::{Command, Input, RequestId, ScaleTarget},
-    recycle::Recycle,
+    apply_words::{applied, changes, list, names, planned, scaled},
+    asks::{another_version, refusal},
+    errands::{Asker, stopped},
+    interface::{Command, Input, RequestId, Rules, ScaleTarget},
     setup,
     task::Task,
-    template::Version,
+    wanted::{Search, Wanted, Watched},
     watch::Watch,
 };
 use crate::{
-    api::types::{ErrorKind, OptionChange, Reply, SpecRequest},
+    api::types::{ErrorKind, Reply, SpecRequest},
     cli::Failure,
-    config::{Change, Difference, Way, difference},
+    config::{AppSpec, Difference, Way, difference},
     options::{RunOptions, WhenEmpty},
-    process::{env_file::Rights, identity::Identity},
     supervisor::health::Health,
 };
 
 /// What is under way.
 #[derive(Debug)]
 pub(super) struct Applying {
-    reply: oneshot::Sender<Reply>,
+    /// Who waits for the end of it.
+    client: RequestId,
     difference: Difference,
     old: Arc<RunOptions>,
     new: Arc<RunOptions>,
+    /// For what comes into force without touching a worker, until it does.
+    watch: Option<Watched>,
     /// The step that is waited for, and the request that it is.
     step: (Step, RequestId),
     todo: VecDeque<(Step, Command)>,
@@ -70,83 +74,78 @@ impl Task {
         self.template.options(self.core.version())
     }
 
+    /// What runs, whoever has said so last: `run`, `apply`, `promote`, `scale`, `policy`. To apply it changes nothing.
+    pub(super) fn spec(&self) -> AppSpec {
+        let (options, policy) = (self.options(), self.core.view().policy);
+        let workers = self.workers().to_string();
+        let mut changed: Vec<(&str, &OsStr)> = Vec::new();
+        if self.workers() != options.workers {
+            changed.push(("workers", OsStr::new(&workers)));
+        }
+        if policy != options.policy {
+            changed.push(("policy", OsStr::new(policy.name())));
+        }
+        options.spec.with_values(&changed)
+    }
+
     pub(super) fn apply(&mut self, request: SpecRequest, by_root: bool, reply: oneshot::Sender<Reply>) {
-        let (version, difference) = match self.plan(&request, by_root) {
-            Ok(plan) => plan,
-            Err(refusal) => return drop(reply.send(*refusal)),
+        let id = self.new_request(reply);
+        if self.applying.is_some() || self.errands.apply() {
+            let hint = "try again when it is done; `reuse-ctl status` shows how far it is";
+            return self.reply(id, *refusal(ErrorKind::Failed, "an apply is under way".into(), hint));
+        }
+        if self.core.view().stopping {
+            return self.reply(id, stopped());
+        }
+        let asker = Asker {
+            id,
+            applies: !request.dry_run,
         };
-        if request.dry_run || difference.changes.is_empty() {
-            return drop(reply.send(planned(&difference, usize::from(self.workers()))));
-        }
-        let (old, new) = (Arc::clone(self.options()), Arc::clone(&version.options));
-        let recycle = match self.prepared(&old, &new) {
-            Ok(recycle) => recycle,
-            Err(failure) => return drop(reply.send(*refusal(failure.kind, failure.error, &failure.hint))),
+        let search = Search {
+            request,
+            by_root,
+            version: self.core.version(),
+            old: Arc::clone(self.options()),
+            workers: self.template.identity.clone(),
+            paths: self.template.paths.clone(),
+            runtime: tokio::runtime::Handle::current(),
         };
-        let mut todo = VecDeque::new();
-        if difference.has(Way::Reload) {
-            let version = self.template.push_version(version);
-            todo.push_back((Step::Reload, Command::Adopt { version }));
-        }
-        if difference.has(Way::Policy) {
-            todo.push_back((Step::Policy, Command::SetPolicy(new.policy)));
-        }
-        if difference.has(Way::Scale) {
-            todo.push_back((Step::Scale, Command::Scale(ScaleTarget::To(new.workers))));
-        }
-        self.take_over(&old, &new, recycle);
-        let mut done = Vec::new();
-        if difference.has(Way::Live) {
-            done.push(list(difference.by(Way::Live)));
-        }
-        let Some((step, command)) = todo.pop_front() else {
-            self.keep(&new);
-            self.work_off();
-            return drop(reply.send(applied(&difference, &done)));
-        };
-        let id = self.next_request_id();
-        self.applying = Some(Applying {
-            reply,
-            difference,
-            old,
-            new,
-            step: (step, id),
-            todo,
-            done,
+        self.look_up(asker, move || {
+            let found = search.look();
+            Box::new(move |task| match found {
+                Ok(wanted) => task.on_wanted(id, wanted),
+                Err(refusal) => task.reply(id, *refusal),
+            })
         });
-        self.feed(Input::Request { id, command });
+    }
+
+    /// It was looked up: what it takes is judged by how things are now, and begun.
+    fn on_wanted(&mut self, id: RequestId, wanted: Wanted) {
+        match self.plan(&wanted) {
+            Ok(difference) if wanted.dry_run || difference.changes.is_empty() => {
+                let planned = planned(&difference, usize::from(self.workers()));
+                self.reply(id, planned);
+            }
+            Ok(difference) => self.begin_apply(id, wanted, difference),
+            Err(refusal) => self.reply(id, *refusal),
+        }
     }
 
     /// What it would take, if it can be done at all.
-    fn plan(&self, request: &SpecRequest, by_root: bool) -> Result<(Version, Difference), Box<Reply>> {
-        if self.applying.is_some() {
-            let hint = "try again when it is done; `reuse-ctl status` shows how far it is";
-            return Err(refusal(ErrorKind::Failed, "an apply is under way".into(), hint));
+    fn plan(&self, wanted: &Wanted) -> Result<Difference, Box<Reply>> {
+        if self.core.version() != wanted.old_version {
+            return Err(another_version());
         }
-        let refused = |failure: Failure| refusal(failure.kind, failure.error, &failure.hint);
-        let new = request.spec.resolve().map_err(refused)?;
-        let new = RunOptions {
-            spec: request.spec.clone(),
-            user: self.user_meant(new.user),
-            ..new
-        };
-        // Root may have named any file; nobody else one that his workers could not read.
-        let rights = if by_root {
-            Rights::Callers
-        } else {
-            Rights::Workers(&self.template.identity)
-        };
-        let version = Version::resolve(new, rights).map_err(refused)?;
-        let view = self.core.view();
+        let (version, view) = (&wanted.version, self.core.view());
         let old = RunOptions {
             workers: self.workers(),
             policy: view.policy,
-            ..RunOptions::clone(self.options())
+            ..RunOptions::clone(&wanted.old)
         };
         let mut difference = difference(&old, &version.options);
         if !version
             .variables
-            .reads_as(&self.template.version(self.core.version()).variables)
+            .reads_as(&self.template.version(wanted.old_version).variables)
         {
             difference.add_content_of_env_files();
         }
@@ -167,18 +166,67 @@ impl Task {
             let hint = "`reuse-ctl promote` rolls it to all workers, `reuse-ctl abort` removes it";
             return Err(refusal(ErrorKind::Failed, error, hint));
         }
-        Ok((version, difference))
+        Ok(difference)
     }
 
-    /// Nobody named means whoever the workers run as: who that is was decided by how the app was started. The same user may have been named
-    /// differently.
-    fn user_meant(&self, user: Option<String>) -> Option<String> {
-        let own = self.template.identity.uid;
-        let is_own = |user: &String| Identity::resolve(Some(user)).is_ok_and(|named| named.uid == own);
-        match user.filter(|user| !is_own(user)) {
-            None => self.options().user.clone(),
-            other => other,
+    fn begin_apply(&mut self, client: RequestId, wanted: Wanted, difference: Difference) {
+        let Wanted {
+            version, watch, old, ..
+        } = wanted;
+        let new = Arc::clone(&version.options);
+        let adopt = Command::Adopt {
+            version: self.core.version(),
+        };
+        let mut todo = VecDeque::new();
+        if difference.has(Way::Reload) {
+            todo.push_back((Step::Reload, adopt));
         }
+        if difference.has(Way::Policy) {
+            todo.push_back((Step::Policy, Command::SetPolicy(new.policy)));
+        }
+        if difference.has(Way::Scale) {
+            todo.push_back((Step::Scale, Command::Scale(ScaleTarget::To(new.workers))));
+        }
+        let judged = todo.iter().try_for_each(|(_, command)| self.core.would_refuse(command));
+        if let Err(refusal) = judged {
+            let mut refused = self.refused(refusal);
+            refused.changes = changes(&difference, |_| false);
+            return self.reply(client, refused);
+        }
+        if let Err(failure) = self.prepare(&old, &new) {
+            return self.reply(client, *refusal(failure.kind, failure.error, &failure.hint));
+        }
+        let mut applying = Applying {
+            client,
+            difference,
+            old,
+            new,
+            watch: Some(watch),
+            step: (Step::Reload, client),
+            todo,
+            done: Vec::new(),
+        };
+        if let Some((Step::Reload, command)) = applying.todo.front_mut() {
+            *command = self.new_version(version, |version| Command::Adopt { version });
+            self.inputs
+                .push_back(Input::Ruled(while_both_start(&applying.old, &applying.new)));
+        } else {
+            self.take_over(&mut applying);
+        }
+        self.go_on(applying);
+        self.work_off();
+    }
+
+    /// Queues the next step, or says that all is done.
+    fn go_on(&mut self, mut applying: Applying) {
+        let Some((step, command)) = applying.todo.pop_front() else {
+            self.keep(&applying.new);
+            return self.reply(applying.client, applied(&applying.difference, &applying.done));
+        };
+        let id = self.next_request_id();
+        applying.step = (step, id);
+        self.applying = Some(applying);
+        self.inputs.push_back(Input::Request { id, command });
     }
 
     /// How many a person would say there are: a canary is one more.
@@ -196,12 +244,7 @@ impl Task {
         let (step, _) = applying.step;
         if !reply.ok {
             if step == Step::Reload {
-                let recycle = self.prepared(&applying.new, &applying.old);
-                let recycle = recycle.unwrap_or_else(|failure| {
-                    self.console.warn(&failure.error);
-                    Some(Recycle::new(&applying.old.recycle, None, &self.happenings))
-                });
-                self.take_over(&applying.new, &applying.old, recycle);
+                self.inputs.push_back(Input::Ruled(setup::rules(&applying.old)));
             } else {
                 self.keep(&applying.new);
                 let what = list(applying.difference.by(step.way()));
@@ -213,7 +256,7 @@ impl Task {
                 reply.error = Some(format!("{what} was not done: {why}{so_far}"));
             }
             reply.changes = changes(&applying.difference, |way| step != Step::Reload && way < step.way());
-            return drop(applying.reply.send(reply));
+            return self.reply(applying.client, reply);
         }
         applying.done.push(match step {
             Step::Reload => format!(
@@ -224,40 +267,27 @@ impl Task {
             Step::Policy => list(applying.difference.by(Way::Policy)),
             Step::Scale => scaled("scaled", &applying.difference),
         });
-        match applying.todo.pop_front() {
-            Some((step, command)) => {
-                let id = self.next_request_id();
-                applying.step = (step, id);
-                self.inputs.push_back(Input::Request { id, command });
-                self.applying = Some(applying);
-            }
-            None => {
-                self.keep(&applying.new);
-                drop(applying.reply.send(applied(&applying.difference, &applying.done)));
-            }
-        }
+        self.take_over(&mut applying);
+        self.go_on(applying);
     }
 
-    /// What can fail of what is to come into force: cgroup controllers, and files that are to be watched. Gives what is to look after the
-    /// workers, if that changes.
-    fn prepared(&self, old: &RunOptions, new: &RunOptions) -> Result<Option<Recycle>, Failure> {
+    /// What must be there before anything begins: cgroup controllers, and a way to the notify sockets. These are the kernel's own file
+    /// systems, which answer.
+    fn prepare(&self, old: &RunOptions, new: &RunOptions) -> Result<(), Failure> {
         if old.limits != new.limits {
             let allowed = self.template.cgroup.allow(&new.limits);
             allowed.map_err(|error| Failure::failed(error.to_string(), error.hint()))?;
         }
-        setup::open_run_folder(&new.ready.kind, &self.template.paths)?;
-        if old.recycle == new.recycle && (old.cwd == new.cwd || new.recycle.watch.is_none()) {
-            return Ok(None);
-        }
-        let cwd = new.cwd.as_deref().unwrap_or(Path::new("/"));
-        let files = setup::watched_files(new, cwd, &self.template.paths)?;
-        Ok(Some(Recycle::new(&new.recycle, files, &self.happenings)))
+        setup::open_run_folder(&new.ready.kind, &self.template.paths)
     }
 
-    /// What comes into force without touching a worker. The machine is told with the next input that is worked off.
-    fn take_over(&mut self, old: &RunOptions, new: &RunOptions, recycle: Option<Recycle>) {
-        if let Some(recycle) = recycle {
-            self.recycle = recycle;
+    /// What comes into force without touching a worker, unless it has. The machine is told with the next input that is worked off.
+    fn take_over(&mut self, applying: &mut Applying) {
+        let Some(watch) = applying.watch.take() else { return };
+        let (old, new) = (&applying.old, &applying.new);
+        self.recycle.change(&old.recycle, &new.recycle);
+        if let Watched::Other(files) = watch {
+            self.recycle.watch(files.map(|files| *files), &self.happenings);
         }
         self.inputs.push_back(Input::Ruled(setup::rules(new)));
         let view = self.core.view();
@@ -274,6 +304,9 @@ impl Task {
         }
         self.groups.set_refuse_when_empty(new.when_empty == WhenEmpty::Refuse);
         self.groups.set_client_ttl(new.sticky.ttl.as_secs());
+        if applying.difference.has(Way::Live) {
+            applying.done.push(list(applying.difference.by(Way::Live)));
+        }
     }
 
     /// From now on these are what the app was told, with whatever version its workers have.
@@ -283,75 +316,11 @@ impl Task {
     }
 }
 
-fn planned(difference: &Difference, workers: usize) -> Reply {
-    let mut would = Vec::new();
-    if difference.has(Way::Live) {
-        would.push(format!("would change {}", list(difference.by(Way::Live))));
+/// The old rules, with the patience that the more patient version wants: workers of both are started, of the old one if it has to come back.
+fn while_both_start(old: &RunOptions, new: &RunOptions) -> Rules {
+    let (old, new) = (setup::rules(old), setup::rules(new));
+    Rules {
+        ready_timeout_ms: old.ready_timeout_ms.max(new.ready_timeout_ms),
+        ..old
     }
-    if difference.has(Way::Reload) {
-        let plural = if workers == 1 { "" } else { "s" };
-        would.push(format!(
-            "{} changed: would reload {workers} worker{plural}",
-            names(difference.by(Way::Reload))
-        ));
-    }
-    if difference.has(Way::Policy) {
-        would.push(format!("would change {}", list(difference.by(Way::Policy))));
-    }
-    if difference.has(Way::Scale) {
-        would.push(scaled("would scale", difference));
-    }
-    Reply {
-        changes: changes(difference, |_| false),
-        ..said(&would)
-    }
-}
-
-fn applied(difference: &Difference, done: &[String]) -> Reply {
-    Reply {
-        changes: changes(difference, |_| true),
-        ..said(done)
-    }
-}
-
-fn said(parts: &[String]) -> Reply {
-    Reply {
-        ok: true,
-        message: Some(match parts {
-            [] => "unchanged".into(),
-            parts => parts.join("; "),
-        }),
-        ..Reply::default()
-    }
-}
-
-/// `scaled 2 → 4`.
-fn scaled(verb: &str, difference: &Difference) -> String {
-    let values = difference.by(Way::Scale).find_map(|change| change.values.as_ref());
-    let (from, to) = values.map_or(("?", "?"), |(from, to)| (from, to));
-    format!("{verb} {from} → {to}")
-}
-
-fn list<'a>(changes: impl Iterator<Item = &'a Change>) -> String {
-    changes.map(ToString::to_string).collect::<Vec<_>>().join(", ")
-}
-
-fn names<'a>(changes: impl Iterator<Item = &'a Change>) -> String {
-    changes.map(|change| change.option).collect::<Vec<_>>().join(", ")
-}
-
-fn changes(difference: &Difference, is_done: impl Fn(Way) -> bool) -> Vec<OptionChange> {
-    let changes = difference.changes.iter();
-    changes
-        .map(|change| {
-            let (from, to) = change.values.clone().unzip();
-            OptionChange {
-                option: change.option.into(),
-                from,
-                to,
-                way: change.way,
-                done: is_done(change.way),
-            }
-        })
-        .collect()
 }

@@ -5,18 +5,21 @@ use std::{
     time::{Duration, Instant},
 };
 
+use reuse_common::Share;
 use tokio::{sync::oneshot, time::timeout_at};
 
 use super::{
     connections::{Aim, Outcome},
-    interface::{Command, Input, InstanceId, RequestId, SlotId},
+    errands::Asker,
+    interface::{Command, Input, InstanceId, RequestId, SlotId, VersionId},
     request::{self, RequestError},
     task::Task,
+    template::Version,
 };
 use crate::{
     api::{
         Ask,
-        types::{ErrorKind, GetRequest, Got, Reply},
+        types::{CanaryRequest, ErrorKind, GetRequest, Got, Reply},
     },
     group::Opened,
     process::variables::VariablesError,
@@ -44,18 +47,12 @@ impl Task {
     pub(super) fn on_ask(&mut self, ask: Ask) {
         match ask {
             Ask::Status(reply) => self.status(reply),
-            Ask::Command { command, reply } => match self.renew_variables_for(&command) {
-                Ok(()) => self.request(command, reply),
-                Err(refusal) => drop(reply.send(*refusal)),
-            },
-            Ask::Canary { share, request, reply } => {
-                let renewed = self.renew_variables();
-                match renewed.and_then(|()| self.template.add_canary(&request, self.core.version())) {
-                    Ok(version) => self.request(Command::Canary { share, version }, reply),
-                    Err(refusal) => drop(reply.send(*refusal)),
-                }
+            Ask::Command { command, reply } => {
+                let id = self.new_request(reply);
+                self.request(id, command);
             }
-            Ask::Spec(reply) => drop(reply.send(self.options().spec.clone())),
+            Ask::Canary { share, request, reply } => self.canary(share, request, reply),
+            Ask::Spec(reply) => drop(reply.send(self.spec())),
             Ask::Apply {
                 request,
                 by_root,
@@ -67,10 +64,11 @@ impl Task {
         }
     }
 
-    fn request(&mut self, command: Command, reply: oneshot::Sender<Reply>) {
+    /// Who asked for it is answered.
+    pub(super) fn new_request(&mut self, reply: oneshot::Sender<Reply>) -> RequestId {
         let id = self.next_request_id();
         self.replies.insert(id, reply);
-        self.feed(Input::Request { id, command });
+        id
     }
 
     pub(super) fn next_request_id(&mut self) -> RequestId {
@@ -78,10 +76,10 @@ impl Task {
         RequestId(self.next_request)
     }
 
-    /// Whoever asks for new processes wants what is in the env files now.
-    pub(super) fn renew_variables_for(&mut self, command: &Command) -> Result<(), Box<Reply>> {
-        match command {
-            Command::Restart { .. } | Command::Reload { .. } => self.renew_variables(),
+    /// Carries it out. Whoever asks for new processes wants what is in the env files now.
+    pub(super) fn request(&mut self, id: RequestId, command: Command) {
+        let renewal = match command {
+            Command::Restart { .. } | Command::Reload { .. } => self.template.renewal(self.core.versions()),
             Command::Adopt { .. }
             | Command::Drain { .. }
             | Command::Undrain { .. }
@@ -91,26 +89,72 @@ impl Task {
             | Command::Canary { .. }
             | Command::Promote
             | Command::Abort
-            | Command::Stop { .. } => Ok(()),
+            | Command::Stop { .. } => return self.feed(Input::Request { id, command }),
+        };
+        if renewal.is_empty() || !self.core.would_take(&command) {
+            return self.begin_request(id, command);
+        }
+        self.look_up(Asker { id, applies: false }, move || {
+            let read = renewal.read();
+            Box::new(move |task| match read {
+                Ok(renewed) => {
+                    task.template.renew(renewed);
+                    task.begin_request(id, command);
+                }
+                Err(error) => task.reply(id, *unreadable(&error)),
+            })
+        });
+    }
+
+    fn begin_request(&mut self, id: RequestId, command: Command) {
+        if self.is_recycling(id) {
+            self.feed_recycling(id, command);
+        } else if !self.put_off(id, &command) {
+            self.feed(Input::Request { id, command });
         }
     }
 
-    /// Of all versions that some slot is started from.
-    pub(super) fn reread_variables(&mut self) -> Result<(), VariablesError> {
-        let view = self.core.view();
-        let mut versions: Vec<_> = view.slots.iter().map(|slot| slot.version).collect();
-        versions.push(view.version);
-        self.template.renew_variables(&versions)
+    /// The command is looked up, then it is a request like any other.
+    fn canary(&mut self, share: Share, request: CanaryRequest, reply: oneshot::Sender<Reply>) {
+        let id = self.new_request(reply);
+        let own = self.core.version();
+        if let Err(refusal) = self.core.would_refuse(&Command::Canary { share, version: own }) {
+            let refused = self.refused(refusal);
+            return self.reply(id, refused);
+        }
+        let renewal = self.template.renewal(self.core.versions());
+        let version = self.template.version(own).clone();
+        self.look_up(Asker { id, applies: false }, move || {
+            let renewed = renewal.read().map_err(|error| unreadable(&error));
+            let found = renewed.and_then(|renewed| Ok((version.canary(own, &request, &renewed)?, renewed)));
+            Box::new(move |task| match found {
+                Ok((canary, renewed)) if task.core.version() == own => {
+                    task.template.renew(renewed);
+                    let command = task.new_version(canary, |version| Command::Canary { share, version });
+                    task.feed(Input::Request { id, command });
+                }
+                Ok(_) => task.reply(id, *another_version()),
+                Err(refusal) => task.reply(id, *refusal),
+            })
+        });
     }
 
-    fn renew_variables(&mut self) -> Result<(), Box<Reply>> {
-        self.reread_variables()
-            .map_err(|error| refusal(ErrorKind::Usage, error.to_string(), error.hint()))
+    /// Gives a version a number for this request, unless the machine would refuse that whatever the number.
+    pub(super) fn new_version(&mut self, version: Version, command: impl Fn(VersionId) -> Command) -> Command {
+        let refused = command(self.core.version());
+        if !self.core.would_take(&refused) {
+            return refused;
+        }
+        let live = self.live.values().map(|live| live.version);
+        let in_use = self.core.versions().into_iter().chain(live).collect();
+        command(self.template.versions.push(version, &in_use))
     }
 
     pub(super) fn reply(&mut self, id: RequestId, reply: Reply) {
         if self.applying.as_ref().is_some_and(|applying| applying.waits_for(id)) {
             self.on_step(reply);
+        } else if self.is_recycling(id) {
+            self.on_not_begun(reply);
         } else if let Some(signal) = self.signalled.remove(&id) {
             self.on_signal_answered(signal, &reply);
         } else if let Some(waiting) = self.replies.remove(&id) {
@@ -245,6 +289,16 @@ async fn answer_of(opened: std::io::Result<Opened>, path: &str) -> Result<Got, R
 
 fn patience(timeout_ms: Option<u64>) -> Duration {
     Duration::from_millis(timeout_ms.unwrap_or(GET_PATIENCE_MS).min(MAX_GET_PATIENCE_MS))
+}
+
+fn unreadable(error: &VariablesError) -> Box<Reply> {
+    refusal(ErrorKind::Usage, error.to_string(), error.hint())
+}
+
+/// What was looked up belongs to what ran before.
+pub(super) fn another_version() -> Box<Reply> {
+    let error = "another version was rolled out meanwhile".into();
+    refusal(ErrorKind::Failed, error, "nothing was changed: try again")
 }
 
 /// A reply that says no.

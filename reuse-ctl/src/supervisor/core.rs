@@ -92,6 +92,8 @@ mod words;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
+
 use reuse_common::{Policy, stall::Norm};
 
 pub use self::view::{FaultView, InstanceView, SlotView, View};
@@ -182,6 +184,12 @@ impl Core {
     /// What the app's slots run: see [`View::version`].
     pub fn version(&self) -> VersionId {
         self.version
+    }
+
+    /// All versions that it may still say something of: nothing is ever started from another, unless a request names it.
+    pub fn versions(&self) -> BTreeSet<VersionId> {
+        let slots = self.slots.iter().map(Slot::version);
+        slots.chain(self.jobs.versions()).chain([self.version]).collect()
     }
 
     /// What `status` shows.

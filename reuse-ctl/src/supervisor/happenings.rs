@@ -24,8 +24,10 @@ impl Task {
                 live.process = Process::Running(running.handle);
                 live::reap(id, running.child, Arc::clone(&live.cgroup), self.happenings.clone());
                 self.feed(Input::Spawned { instance: id, pid });
+                self.on_started(id);
                 self.judge(id);
             }
+            Happening::Settled(id) => self.announce_ready(id),
             Happening::SpawnFailed(id, error) => {
                 self.note_failure(id, format!("{error}; {}", error.hint()));
                 self.bury(id);
@@ -46,6 +48,7 @@ impl Task {
             Happening::Files(told) => self.on_files(told),
             Happening::SpareLoaded(loaded) => self.on_spare(loaded),
             Happening::Said(id, report) => self.on_report(id, report),
+            Happening::LookedUp(found) => self.on_looked_up(found),
             Happening::StrangerNamed(cookie, addr, who) => self.on_stranger(cookie, addr, who),
         }
     }
@@ -133,6 +136,7 @@ impl Task {
 
     /// Nothing of the instance is left: takes it out of every table.
     fn bury(&mut self, id: InstanceId) {
+        self.tell_of_unread(id, "ended");
         self.nudges.bury(id);
         self.recall(id, |_| true, "it has ended");
         self.connections.forget_abandoned(id, |_| true);

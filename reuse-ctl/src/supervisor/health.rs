@@ -85,7 +85,7 @@ impl Task {
     pub(super) fn check_health(&mut self) {
         let Some(health) = &mut self.health else { return };
         let due = health.take_due(Instant::now());
-        let options = health.options.clone();
+        let by_default = health.options.clone();
         for id in due {
             // One that listens nowhere was said to be unchecked when it became ready.
             if !self.live.get(&id).is_some_and(|live| live.listens) {
@@ -95,6 +95,10 @@ impl Task {
             if self.connections.has(id, Aim::is_check) {
                 continue;
             }
+            // In a rollout by `apply` there are two versions, and what one is asked for the other may not know.
+            let own = self.live.get(&id).map(|live| self.template.options(live.version));
+            let options = own.and_then(|own| own.health.clone());
+            let options = options.unwrap_or_else(|| by_default.clone());
             // It is due again; and what is wrong here is no fault of the worker's.
             if let Err(problem) = self.begin_check(id, &options) {
                 tracing::warn!(instance = id.0, problem, "not checked");

@@ -7,6 +7,7 @@ use tokio::sync::mpsc;
 
 use super::{
     connections::{Outcome, Ticket},
+    errands::{LookError, Then},
     interface::{Exit, InstanceId, SlotId, VersionId},
     messages::Report,
     ready_notify::{NotifySocket, Said},
@@ -30,6 +31,8 @@ const REAP_PATIENCE: Duration = Duration::from_secs(10);
 pub(super) enum Happening {
     /// Its command runs.
     Spawned(InstanceId, Running),
+    /// Its command has run for a while.
+    Settled(InstanceId),
     /// It could not be started.
     SpawnFailed(InstanceId, SpawnError),
     /// Its main process has ended, and everything else in its cgroup was ended.
@@ -48,6 +51,8 @@ pub(super) enum Happening {
     SpareLoaded(Result<Box<GroupProgram>, BpfError>),
     /// It, or the channel to it, has something for the task.
     Said(InstanceId, Report),
+    /// Files were looked at for somebody.
+    LookedUp(Result<Then, LookError>),
     /// Who has the listener with this cookie, on the address of a group: `pid (command)`.
     StrangerNamed(u64, SocketAddr, Option<String>),
 }

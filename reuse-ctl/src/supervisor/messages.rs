@@ -44,7 +44,7 @@ use crate::{
         types::{ErrorKind, Event, Reply, WorkerState},
     },
     process::channel::{
-        Channel, Offer, Outbox, Turn,
+        Channel, Offer, Outbox, Turn, Unread,
         message::{Outgoing, SHUTDOWN, line_of},
     },
 };
@@ -129,7 +129,7 @@ impl Task {
     pub(super) fn ask_to_end(&self, live: &Live) {
         let is_asked = self.is_asked_by_message(live) && {
             let line = line_of(SHUTDOWN).expect("it is JSON");
-            live.channel.outbox().offer(line) == Offer::Queued
+            live.channel.say_last(line) == Offer::Queued
         };
         if !is_asked {
             live.terminate(self.template.options(live.version).stop.signal);
@@ -281,7 +281,20 @@ impl Task {
                 id,
                 &format!("has read all messages that waited for it; {lost} were lost"),
             ),
+            Report::HungUp => self.tell_of_unread(id, "closed its message channel"),
         }
+    }
+
+    /// Says what an instance has never read and can't read any more, because it has done this. Once: what comes later is refused.
+    pub(super) fn tell_of_unread(&self, id: InstanceId, why: &str) {
+        let Some(live) = self.live.get(&id) else { return };
+        let Some(Unread { messages, is_exact }) = live.channel.give_up() else {
+            return;
+        };
+        let up_to = if is_exact { "" } else { "up to " };
+        let s = if messages == 1 { "" } else { "s" };
+        let what = format!("has {why} before it read all that was sent to it: {up_to}{messages} message{s} lost");
+        self.tell_of_message("lost", live.slot, id, &what);
     }
 
     fn tell_of_deaf(&self, slot: SlotId, instance: InstanceId) {

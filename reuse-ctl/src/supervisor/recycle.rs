@@ -17,11 +17,11 @@ use super::{
     recycle_changes::Ignored,
     recycle_cron::{self, Timetable},
     recycle_files::{Files, Told, WatchError},
-    recycle_rules::{Rules, Seen, TooMuch, Wish},
+    recycle_rules::{Rules, Seen, Wish},
     task::Task,
 };
 use crate::{
-    api::types::WorkerState,
+    api::types::{Reply, WorkerState},
     options::{RecycleOptions, WatchOptions},
     process::{cgroup::InstanceCgroup, usage},
 };
@@ -107,13 +107,9 @@ pub(super) struct Recycle {
 impl Recycle {
     /// `files` are watched from now on.
     pub(super) fn new(options: &RecycleOptions, files: Option<Files>, happenings: &mpsc::Sender<Happening>) -> Self {
-        let cron = options
-            .cron
-            .as_deref()
-            .and_then(|pattern| recycle_cron::parse(pattern).ok());
         Self {
             rules: Rules::new(options, fastrand::u64(..)),
-            cron: cron.map(|cron| Timetable::new(cron, Local::now())),
+            cron: timetable(options),
             next_cron_look: Instant::now(),
             next_look: Instant::now() + LOOK_EVERY,
             measuring: false,
@@ -122,12 +118,35 @@ impl Recycle {
         }
     }
 
+    /// Other options from now on: what is under way, waits or pauses because of the old ones does so still.
+    pub(super) fn change(&mut self, old: &RecycleOptions, new: &RecycleOptions) {
+        self.rules.change(new);
+        if old.cron != new.cron {
+            self.cron = timetable(new);
+            self.next_cron_look = Instant::now();
+        }
+        self.next_look = self.next_look.min(Instant::now() + LOOK_EVERY);
+    }
+
+    /// Other files are watched from now on, or none.
+    pub(super) fn watch(&mut self, files: Option<Files>, happenings: &mpsc::Sender<Happening>) {
+        if let Some(watching) = self.watching.take() {
+            watching.abort();
+        }
+        self.watching = files.map(|files| tokio::spawn(files.tell(happenings.clone())));
+    }
+
     /// When something is to be looked at.
     pub(super) fn due(&self) -> Option<Instant> {
         let look = (self.rules.looks_at_workers() || self.rules.is_waiting()).then_some(self.next_look);
         let cron = self.cron.as_ref().map(|_| self.next_cron_look);
         [look, cron].into_iter().flatten().min()
     }
+}
+
+fn timetable(options: &RecycleOptions) -> Option<Timetable<Local>> {
+    let cron = recycle_cron::parse(options.cron.as_deref()?).ok()?;
+    Some(Timetable::new(cron, Local::now()))
 }
 
 impl Drop for Recycle {
@@ -221,7 +240,8 @@ impl Task {
     fn judge_workers(&mut self, memory: &HashMap<InstanceId, u64>) {
         let now = self.now();
         let workers = self.workers_seen(memory);
-        let verdict = self.recycle.rules.look(now, &workers);
+        let can_replace_all = self.core.would_take(&Command::Reload { stop_first: false });
+        let verdict = self.recycle.rules.look(now, &workers, can_replace_all);
         for (slot, words) in verdict.warnings {
             self.warn(Some(slot), format!("worker {slot} {words}"));
         }
@@ -257,32 +277,51 @@ impl Task {
     }
 
     fn begin_recycling(&mut self, wish: &Wish) {
-        let (command, slot) = match *wish {
-            Wish::One { slot, .. } => (
-                Command::Restart {
-                    slot,
-                    stop_first: false,
-                },
-                Some(slot),
-            ),
-            Wish::All(_) => (Command::Reload { stop_first: false }, None),
+        let command = match *wish {
+            Wish::One { slot, .. } => Command::Restart {
+                slot,
+                stop_first: false,
+            },
+            Wish::All(_) => Command::Reload { stop_first: false },
         };
         if !self.core.would_take(&command) {
             return self.recycle.rules.not_now();
         }
-        if let Err(error) = self.reread_variables() {
-            return self.recycling_failed(&format!("{error}; {}", error.hint()));
-        }
-        let note = Note {
-            slot,
-            instance: None,
-            kind: NoteKind::Recycled,
-            message: wish.to_string(),
-        };
-        self.note(note);
         let id = self.next_request_id();
         self.recycle.asked = Some(id);
+        self.request(id, command);
+    }
+
+    /// The env files were read: what is wished begins.
+    pub(super) fn feed_recycling(&mut self, id: RequestId, command: Command) {
+        if !self.core.would_take(&command) {
+            self.recycle.asked = None;
+            return self.recycle.rules.not_now();
+        }
+        if let Some(wish) = self.recycle.rules.under_way() {
+            let slot = match wish {
+                Wish::One { slot, .. } => Some(*slot),
+                Wish::All(_) => None,
+            };
+            let note = Note {
+                slot,
+                instance: None,
+                kind: NoteKind::Recycled,
+                message: wish.to_string(),
+            };
+            self.note(note);
+        }
         self.feed(Input::Request { id, command });
+    }
+
+    /// The env files can't be used, or the app stops.
+    pub(super) fn on_not_begun(&mut self, reply: Reply) {
+        self.recycle.asked = None;
+        if self.core.view().stopping {
+            return self.recycle.rules.not_now();
+        }
+        let (error, hint) = (reply.error.unwrap_or_default(), reply.hint.unwrap_or_default());
+        self.recycling_failed(&format!("{error}; {hint}"));
     }
 
     fn recycling_failed(&mut self, why: &str) {
@@ -318,24 +357,4 @@ fn memory_of(cgroup: &InstanceCgroup) -> u64 {
     cgroup
         .resident_bytes()
         .unwrap_or_else(|| usage::usage(&cgroup.pids().unwrap_or_default()).resident_bytes)
-}
-
-impl Wish {
-    fn word(&self) -> &'static str {
-        match self {
-            Self::One {
-                why: TooMuch::Memory { .. },
-                ..
-            } => "the replacement for --max-memory",
-            Self::One {
-                why: TooMuch::Age { .. },
-                ..
-            } => "the replacement for --max-age",
-            Self::One {
-                why: TooMuch::Connections { .. },
-                ..
-            } => "the replacement for --max-connections",
-            Self::All(_) => "the replacement of all workers",
-        }
-    }
 }

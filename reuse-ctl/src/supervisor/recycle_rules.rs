@@ -3,9 +3,12 @@
 //! At most one replacement of this kind is under way. One that failed is not tried again before a pause that grows; and a worker that uses
 //! too much memory right after its start is replaced more and more rarely, because its successor will be no better.
 
-use std::{collections::BTreeMap, fmt};
+use std::collections::BTreeMap;
 
-use super::interface::{InstanceId, Millis, SlotId};
+use super::{
+    interface::{InstanceId, Millis, SlotId},
+    recycle_words::seconds,
+};
 use crate::options::RecycleOptions;
 use crate::whole_ms::whole_ms;
 
@@ -117,6 +120,23 @@ impl Rules {
         }
     }
 
+    /// Other limits from now on. What is under way goes on, what waits and the pause after a failure stay; but an occasion that there is
+    /// none for any more (no `--cron`, nothing watched) is forgotten.
+    pub(super) fn change(&mut self, options: &RecycleOptions) {
+        let max_memory = options.max_memory_bytes;
+        if self.max_memory != max_memory {
+            // Who was too large for the old limit from the start may be small for the new one.
+            self.large.clear();
+        }
+        self.max_memory = max_memory;
+        self.max_age_ms = options.max_age.map(whole_ms);
+        self.max_connections = options.max_connections;
+        self.waiting.take_if(|occasion| match occasion {
+            Occasion::Cron => options.cron.is_none(),
+            Occasion::Changed(_) => options.watch.is_none(),
+        });
+    }
+
     /// What was wished last and has not come to its end.
     pub(super) fn under_way(&self) -> Option<&Wish> {
         self.under_way.as_ref()
@@ -151,15 +171,23 @@ impl Rules {
 
     /// What is to be done now. What it wishes counts as under way until [`done`](Self::done), [`failed`](Self::failed) or
     /// [`not_now`](Self::not_now).
-    pub(super) fn look(&mut self, now: Millis, workers: &[Seen]) -> Verdict {
+    ///
+    /// `can_replace_all`: whether nothing is in the way of that. While something is, a worker that is too large does not wait for the others
+    /// with it; what only has an age or a number of connections does, because it is replaced with the others anyway.
+    pub(super) fn look(&mut self, now: Millis, workers: &[Seen], can_replace_all: bool) -> Verdict {
         let warnings = self.note_large(workers);
         let wish = match (&self.under_way, &self.waiting) {
             (Some(_), _) => None,
             // Somebody has just mended what was wrong.
-            (None, Some(Occasion::Changed(_))) => self.waiting.take().map(Wish::All),
+            (None, Some(Occasion::Changed(_))) if can_replace_all => self.waiting.take().map(Wish::All),
             _ if now < self.paused_until => None,
-            (None, Some(Occasion::Cron)) => self.waiting.take().map(Wish::All),
-            (None, None) => self.worst(workers),
+            (None, Some(Occasion::Cron)) if can_replace_all => self.waiting.take().map(Wish::All),
+            (None, Some(_)) => worst(&[Self::too_large], self, workers),
+            (None, None) => worst(
+                &[Self::too_large, Self::too_old, Self::too_many_connections],
+                self,
+                workers,
+            ),
         };
         if wish.is_some() {
             self.under_way.clone_from(&wish);
@@ -238,20 +266,6 @@ impl Rules {
         warnings
     }
 
-    /// Memory first, which may be short; then who is furthest beyond its limit.
-    fn worst(&self, workers: &[Seen]) -> Option<Wish> {
-        let causes: [Cause; 3] = [Self::too_large, Self::too_old, Self::too_many_connections];
-        causes.iter().find_map(|cause| {
-            let found = workers.iter().filter_map(|seen| Some((seen, cause(self, seen)?)));
-            let (seen, (_, why)) = found.max_by_key(|(_, (excess, _))| *excess)?;
-            Some(Wish::One {
-                slot: seen.slot,
-                instance: seen.instance,
-                why,
-            })
-        })
-    }
-
     fn too_large(&self, seen: &Seen) -> Option<(u64, TooMuch)> {
         let limit = self.max_memory?;
         let bytes = seen.memory_bytes.filter(|bytes| *bytes > limit)?;
@@ -279,61 +293,17 @@ impl Rules {
     }
 }
 
-impl fmt::Display for TooMuch {
-    /// To follow a worker's name.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match *self {
-            Self::Memory { bytes, limit } => {
-                write!(f, "uses {}, more than --max-memory {}", size(bytes), size(limit))
-            }
-            Self::Age { ms, limit_ms } => {
-                write!(
-                    f,
-                    "is {} old, more than its --max-age of {}",
-                    seconds(ms),
-                    seconds(limit_ms)
-                )
-            }
-            Self::Connections { count, limit } => {
-                write!(
-                    f,
-                    "has accepted {count} connections, more than its --max-connections of {limit}"
-                )
-            }
-        }
-    }
-}
-
-impl fmt::Display for Wish {
-    /// What is done, and why.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::One { slot, why, .. } => write!(f, "worker {slot} {why}: it is replaced"),
-            Self::All(Occasion::Cron) => {
-                f.write_str("it is time (--cron): all workers are replaced, one after the other")
-            }
-            Self::All(Occasion::Changed(what)) => write!(f, "{what}: all workers are replaced, one after the other"),
-        }
-    }
-}
-
-/// "312.4M", "300M", "2G".
-fn size(bytes: u64) -> String {
-    const MIB: u64 = 1 << 20;
-    const GIB: u64 = 1 << 30;
-    if bytes >= GIB && bytes.is_multiple_of(GIB) {
-        return format!("{}G", bytes / GIB);
-    }
-    let tenths = (u128::from(bytes) * 10).div_ceil(u128::from(MIB));
-    match tenths % 10 {
-        0 => format!("{}M", tenths / 10),
-        tenth => format!("{}.{tenth}M", tenths / 10),
-    }
-}
-
-/// "12s", "1h 4m": as the option is written.
-fn seconds(ms: u64) -> String {
-    humantime::format_duration(std::time::Duration::from_secs(ms / 1000)).to_string()
+/// By the first cause there is (memory first, which may be short); then who is furthest beyond its limit.
+fn worst(causes: &[Cause], rules: &Rules, workers: &[Seen]) -> Option<Wish> {
+    causes.iter().find_map(|cause| {
+        let found = workers.iter().filter_map(|seen| Some((seen, cause(rules, seen)?)));
+        let (seen, (_, why)) = found.max_by_key(|(_, (excess, _))| *excess)?;
+        Some(Wish::One {
+            slot: seen.slot,
+            instance: seen.instance,
+            why,
+        })
+    })
 }
 
 /// The last step of a splitmix64 generator.

@@ -43,18 +43,18 @@ fn the_largest_goes_first_and_one_at_a_time() {
         worker(1, 1, 60_000, 312),
         worker(2, 2, 60_000, 299),
     ];
-    let verdict = rules.look(Millis(0), &workers);
+    let verdict = rules.look(Millis(0), &workers, true);
     assert_eq!(slot_of(&verdict), Some(1));
     let wish = verdict.wish.expect("one");
     assert_eq!(
         wish.to_string(),
         "worker 1 uses 312M, more than --max-memory 300M: it is replaced"
     );
-    assert_eq!(rules.look(Millis(2000), &workers).wish, None, "one is under way");
+    assert_eq!(rules.look(Millis(2000), &workers, true).wish, None, "one is under way");
     rules.done();
-    assert_eq!(slot_of(&rules.look(Millis(4000), &workers[..1])), Some(0));
+    assert_eq!(slot_of(&rules.look(Millis(4000), &workers[..1], true)), Some(0));
     rules.done();
-    assert_eq!(rules.look(Millis(6000), &workers[2..]).wish, None);
+    assert_eq!(rules.look(Millis(6000), &workers[2..], true).wish, None);
 }
 
 #[test]
@@ -66,7 +66,7 @@ fn a_worker_that_is_too_large_from_the_start_is_replaced_ever_more_rarely() {
     for instance in 0..8 {
         let mut active_ms = 0;
         loop {
-            let verdict = rules.look(Millis(now), &[worker(0, instance, active_ms, 150)]);
+            let verdict = rules.look(Millis(now), &[worker(0, instance, active_ms, 150)], true);
             warnings += verdict.warnings.len();
             if verdict.wish.is_some() {
                 rules.done();
@@ -83,10 +83,25 @@ fn a_worker_that_is_too_large_from_the_start_is_replaced_ever_more_rarely() {
     );
     assert_eq!(warnings, 8, "each is told of once");
     // One that leaks slowly proves that it can be helped.
-    assert!(rules.look(Millis(now), &[worker(0, 8, 599_000, 50)]).wish.is_none());
-    assert!(rules.look(Millis(now), &[worker(0, 8, 700_000, 150)]).wish.is_some());
+    assert!(
+        rules
+            .look(Millis(now), &[worker(0, 8, 599_000, 50)], true)
+            .wish
+            .is_none()
+    );
+    assert!(
+        rules
+            .look(Millis(now), &[worker(0, 8, 700_000, 150)], true)
+            .wish
+            .is_some()
+    );
     rules.done();
-    assert!(rules.look(Millis(now), &[worker(0, 9, 12_000, 150)]).wish.is_some());
+    assert!(
+        rules
+            .look(Millis(now), &[worker(0, 9, 12_000, 150)], true)
+            .wish
+            .is_some()
+    );
 }
 
 #[test]
@@ -96,16 +111,16 @@ fn a_failure_is_followed_by_a_pause_that_grows() {
     let mut now = 0;
     let mut pauses = Vec::new();
     for _ in 0..9 {
-        assert!(rules.look(Millis(now), &workers).wish.is_some());
+        assert!(rules.look(Millis(now), &workers, true).wish.is_some());
         let pause_ms = rules.failed(Millis(now)).expect("it is tried again");
         pauses.push(pause_ms / 1000);
-        assert!(rules.look(Millis(now + pause_ms - 1), &workers).wish.is_none());
+        assert!(rules.look(Millis(now + pause_ms - 1), &workers, true).wish.is_none());
         now += pause_ms;
     }
     assert_eq!(pauses, [30, 60, 120, 240, 480, 960, 1800, 1800, 1800]);
-    assert!(rules.look(Millis(now), &workers).wish.is_some());
+    assert!(rules.look(Millis(now), &workers, true).wish.is_some());
     rules.done();
-    assert!(rules.look(Millis(now), &workers).wish.is_some());
+    assert!(rules.look(Millis(now), &workers, true).wish.is_some());
     assert_eq!(
         rules.failed(Millis(now)),
         Some(30_000),
@@ -117,13 +132,13 @@ fn a_failure_is_followed_by_a_pause_that_grows() {
 fn a_roll_is_not_begun_again_by_the_next_tick_but_by_the_next_change() {
     let mut rules = rules(RecycleOptions::default());
     rules.on_time();
-    assert_eq!(rules.look(Millis(0), &[]).wish, Some(Wish::All(Occasion::Cron)));
+    assert_eq!(rules.look(Millis(0), &[], true).wish, Some(Wish::All(Occasion::Cron)));
     rules.on_time();
     assert!(!rules.is_waiting(), "it is under way");
     rules.on_change("a.js has changed".into());
-    assert!(rules.look(Millis(1), &[]).wish.is_none());
+    assert!(rules.look(Millis(1), &[], true).wish.is_none());
     rules.done();
-    let verdict = rules.look(Millis(2), &[]);
+    let verdict = rules.look(Millis(2), &[], true);
     assert_eq!(
         verdict.wish,
         Some(Wish::All(Occasion::Changed("a.js has changed".into())))
@@ -131,16 +146,16 @@ fn a_roll_is_not_begun_again_by_the_next_tick_but_by_the_next_change() {
     // Something of a person's is under way: the newest occasion waits.
     rules.on_change("b.js has changed".into());
     rules.not_now();
-    let verdict = rules.look(Millis(3), &[]);
+    let verdict = rules.look(Millis(3), &[], true);
     assert_eq!(
         verdict.wish,
         Some(Wish::All(Occasion::Changed("b.js has changed".into())))
     );
     assert_eq!(rules.failed(Millis(3)), None, "it is not tried again by itself");
-    assert!(rules.look(Millis(3_600_000), &[]).wish.is_none());
+    assert!(rules.look(Millis(3_600_000), &[], true).wish.is_none());
     rules.on_change("c.js has changed".into());
     assert!(
-        rules.look(Millis(4), &[]).wish.is_some(),
+        rules.look(Millis(4), &[], true).wish.is_some(),
         "somebody has mended it: no pause"
     );
 }
@@ -149,31 +164,104 @@ fn a_roll_is_not_begun_again_by_the_next_tick_but_by_the_next_change() {
 fn a_tick_waits_for_the_pause_after_a_failure() {
     let mut rules = rules(RecycleOptions::default());
     rules.on_time();
-    assert!(rules.look(Millis(0), &[]).wish.is_some());
+    assert!(rules.look(Millis(0), &[], true).wish.is_some());
     rules.failed(Millis(0));
     rules.on_time();
-    assert!(rules.look(Millis(29_999), &[]).wish.is_none());
+    assert!(rules.look(Millis(29_999), &[], true).wish.is_none());
     assert!(rules.is_waiting());
-    assert!(rules.look(Millis(30_000), &[]).wish.is_some());
+    assert!(rules.look(Millis(30_000), &[], true).wish.is_some());
 }
 
 #[test]
-fn words_are_those_of_the_options() {
-    let age = TooMuch::Age {
-        ms: 3_700_000,
-        limit_ms: 3_600_000,
+fn other_limits_forget_nothing_that_is_under_way_waits_or_has_failed() {
+    let mut rules = memory(100);
+    let workers = [worker(0, 0, 60_000, 250)];
+    assert_eq!(slot_of(&rules.look(Millis(0), &workers, true)), Some(0));
+    rules.on_time();
+    let with_cron = RecycleOptions {
+        max_memory_bytes: Some(200 * MIB),
+        cron: Some("0 4 * * *".into()),
+        ..RecycleOptions::default()
     };
-    assert_eq!(age.to_string(), "is 1h 1m 40s old, more than its --max-age of 1h");
-    let connections = TooMuch::Connections { count: 11, limit: 10 };
-    assert_eq!(
-        connections.to_string(),
-        "has accepted 11 connections, more than its --max-connections of 10"
+    rules.change(&with_cron);
+    assert!(rules.look(Millis(1), &workers, true).wish.is_none(), "one is under way");
+    assert!(rules.under_way().is_some() && rules.is_waiting());
+    assert_eq!(rules.failed(Millis(1)), Some(30_000));
+    rules.change(&RecycleOptions {
+        max_connections: Some(9),
+        ..with_cron.clone()
+    });
+    assert!(
+        rules.look(Millis(30_000), &workers, true).wish.is_none(),
+        "the pause goes on"
     );
-    assert_eq!(
-        (size(2 << 30), size(300 * MIB + 1), size(0)),
-        ("2G".into(), "300.1M".into(), "0M".into())
+    let verdict = rules.look(Millis(30_001), &workers, true);
+    assert_eq!(verdict.wish, Some(Wish::All(Occasion::Cron)), "what waited");
+    rules.done();
+    // The new limit is the one that counts, and the other kind is looked at, too.
+    assert!(
+        rules
+            .look(Millis(30_002), &[worker(0, 1, 60_000, 150)], true)
+            .wish
+            .is_none()
     );
-    assert!(size(u64::MAX).ends_with('M'));
+    let busy = Seen {
+        connections: 20,
+        ..worker(0, 1, 60_000, 150)
+    };
+    assert!(rules.look(Millis(30_003), &[busy], true).wish.is_some());
+}
+
+#[test]
+fn an_occasion_that_there_is_none_for_any_more_is_forgotten() {
+    let mut rules = rules(RecycleOptions::default());
+    rules.on_time();
+    rules.change(&RecycleOptions::default());
+    assert!(!rules.is_waiting(), "--cron was taken away");
+    rules.on_change("a.js has changed".into());
+    rules.change(&RecycleOptions::default());
+    assert!(!rules.is_waiting(), "--watch was taken away");
+}
+
+#[test]
+fn another_limit_of_memory_judges_anew_who_is_too_large_from_the_start() {
+    let mut rules = memory(100);
+    let young = worker(0, 0, 5_000, 250);
+    assert_eq!(rules.look(Millis(0), &[young], true).warnings.len(), 1);
+    rules.change(&RecycleOptions {
+        max_memory_bytes: Some(200 * MIB),
+        ..RecycleOptions::default()
+    });
+    let warned = rules.look(Millis(1), &[young], true).warnings;
+    assert!(warned[0].1.contains("--max-memory 200M"), "{warned:?}");
+}
+
+#[test]
+fn who_is_too_large_does_not_wait_with_a_roll_that_has_to() {
+    let mut rules = rules(RecycleOptions {
+        max_memory_bytes: Some(100 * MIB),
+        max_age: Some(Duration::from_secs(60)),
+        ..RecycleOptions::default()
+    });
+    let (large, old) = (worker(0, 0, 30_000, 150), worker(1, 1, 600_000, 50));
+    for occasion in [Rules::on_time, |rules: &mut Rules| {
+        rules.on_change("a.js has changed".into())
+    }] {
+        occasion(&mut rules);
+        assert_eq!(
+            rules.look(Millis(0), &[old], false).wish,
+            None,
+            "it goes with the others"
+        );
+        assert_eq!(slot_of(&rules.look(Millis(1), &[large, old], false)), Some(0));
+        rules.done();
+        // As soon as it is possible, all are.
+        assert!(matches!(
+            rules.look(Millis(2), &[large, old], true).wish,
+            Some(Wish::All(_))
+        ));
+        rules.done();
+    }
 }
 
 proptest! {
@@ -201,7 +289,7 @@ proptest! {
             now += passes;
             let age_ms = now - born;
             let seen = Seen { connections, ..worker(0, instance, age_ms, memory_mib) };
-            let wish = rules.look(Millis(now), &[seen]).wish;
+            let wish = rules.look(Millis(now), &[seen], true).wish;
             if let Some(Wish::One { why, .. }) = &wish {
                 prop_assert!(!under_way);
                 match why {

@@ -182,12 +182,15 @@ impl Task {
     /// At once, or when what is under way is done.
     fn ask_by(&mut self, signal: Signalled) {
         let command = signal.command();
-        let Some(first) = self.waits_for(&command) else {
-            return self.request_by(signal, command);
-        };
+        match self.busy_with(&command) {
+            None => self.request_by(signal, command),
+            Some(first) => self.wait_with(signal, &first),
+        }
+    }
+
+    fn wait_with(&mut self, signal: Signalled, first: &str) {
         self.pending.add(signal);
-        let Pending { net, .. } = self.pending;
-        let then = match (signal, net) {
+        let then = match (signal, self.pending.net) {
             (Signalled::Reload, _) => "a reload follows it".to_owned(),
             (_, 0) => "the number of workers stays as it is behind it".to_owned(),
             (_, net) => format!("the number of workers is changed by {net:+} behind it"),
@@ -195,15 +198,36 @@ impl Task {
         self.say_of_signal(signal.name(), Ok(&format!("{first} is under way; {then}")));
     }
 
+    fn busy_with(&self, command: &Command) -> Option<String> {
+        // It may still look for files.
+        let signalled = self.signalled.values().next();
+        self.waits_for(command).or_else(|| {
+            signalled.map(|signal| match signal {
+                Signalled::Reload => "a reload".to_owned(),
+                Signalled::More | Signalled::Fewer => "a scale".to_owned(),
+            })
+        })
+    }
+
     fn waits_for(&self, command: &Command) -> Option<String> {
-        let apply = self.applying.is_some().then(|| "an apply".to_owned());
+        let apply = (self.applying.is_some() || self.errands.apply()).then(|| "an apply".to_owned());
         apply.or_else(|| self.core.waits_for(command))
+    }
+
+    /// Whether a signal's request, for which files were looked at, has to wait after all: something else has begun meanwhile.
+    pub(super) fn put_off(&mut self, id: RequestId, command: &Command) -> bool {
+        let (Some(signal), Some(first)) = (self.signalled.get(&id).copied(), self.waits_for(command)) else {
+            return false;
+        };
+        self.signalled.remove(&id);
+        self.wait_with(signal, &first);
+        true
     }
 
     /// Carries out what waits, if nothing is under way any more.
     pub(super) fn take_pending(&mut self) {
         if let Some((signal, command)) = self.pending.next(self.workers())
-            && self.waits_for(&command).is_none()
+            && self.busy_with(&command).is_none()
         {
             self.pending.take(signal);
             self.request_by(signal, command);
@@ -213,10 +237,7 @@ impl Task {
     fn request_by(&mut self, signal: Signalled, command: Command) {
         let id: RequestId = self.next_request_id();
         self.signalled.insert(id, signal);
-        if let Err(refusal) = self.renew_variables_for(&command) {
-            return self.reply(id, *refusal);
-        }
-        self.feed(Input::Request { id, command });
+        self.request(id, command);
     }
 
     /// What a signal asked for was done or refused.

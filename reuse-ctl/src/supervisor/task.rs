@@ -19,6 +19,7 @@ use super::{
     console::Console,
     core::{Core, View},
     diagnosis::{Failures, LastOutput},
+    errands::Errands,
     faults::Nudges,
     health::Health,
     interface::{Input, InstanceId, Millis, RequestId},
@@ -76,6 +77,7 @@ pub(super) struct Task {
     /// What signals have asked for while something else was under way.
     pub(super) pending: Pending,
     pub(super) applying: Option<Applying>,
+    pub(super) errands: Errands,
     pub(super) service: Service,
     /// Inputs that carrying out an effect has led to.
     pub(super) inputs: VecDeque<Input>,
@@ -147,6 +149,7 @@ impl Task {
             signalled: HashMap::new(),
             pending: Pending::default(),
             applying: None,
+            errands: Errands::default(),
             service: upkeep.service,
             inputs: VecDeque::new(),
             beside: JoinSet::new(),
@@ -273,6 +276,9 @@ impl Task {
             self.seat(&view);
             self.announce(&view);
             self.service.tell(&view);
+            if view.stopping {
+                self.give_up_errands();
+            }
             self.take_pending();
         }
     }

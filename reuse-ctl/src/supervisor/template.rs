@@ -10,6 +10,7 @@ use std::{
 use super::{
     asks::refusal,
     interface::{SlotId, VersionId},
+    versions::Versions,
 };
 use crate::{
     api::types::{CanaryRequest, ErrorKind, Reply},
@@ -37,8 +38,7 @@ pub(super) struct Template {
     pub(super) ports: Vec<u16>,
     pub(super) listen: Vec<SocketAddr>,
     pub(super) paths: AppPaths,
-    /// By [`VersionId`]; the first is that of `run`, and none is ever removed.
-    pub(super) versions: Vec<Version>,
+    pub(super) versions: Versions<Version>,
     pub(super) verbosity: u8,
 }
 
@@ -87,27 +87,27 @@ impl Template {
         })
     }
 
-    /// Reads the files of variables again: what is started from these versions from now on gets them as they are now.
-    ///
-    /// # Errors
-    /// They can't be used; then everything stays as it was.
-    pub(super) fn renew_variables(&mut self, versions: &[VersionId]) -> Result<(), VariablesError> {
-        let read: Vec<_> = versions
-            .iter()
-            .map(|&id| Ok((id, self.version(id).variables.reread(&self.identity)?)))
-            .collect::<Result<_, VariablesError>>()?;
-        for (id, variables) in read {
-            self.version_mut(id).variables = variables;
+    /// What the files of variables of these versions are to be read for; none if there are no files.
+    pub(super) fn renewal(&self, versions: impl IntoIterator<Item = VersionId>) -> Renewal {
+        let all = versions.into_iter().map(|id| (id, self.version(id).variables.clone()));
+        Renewal {
+            variables: all.filter(|(_, variables)| variables.have_files()).collect(),
+            workers: self.identity.clone(),
         }
-        Ok(())
+    }
+
+    /// What is started from these versions from now on gets what was read.
+    pub(super) fn renew(&mut self, read: Renewed) {
+        for (id, variables) in read.0 {
+            if let Some(version) = self.versions.get_mut(id) {
+                version.variables = variables;
+            }
+        }
     }
 
     /// What the machine means by this number.
     pub(super) fn version(&self, version: VersionId) -> &Version {
-        usize::try_from(version.0)
-            .ok()
-            .and_then(|version| self.versions.get(version))
-            .expect("the machine names only versions that it was given")
+        self.versions.of(version)
     }
 
     /// All that was said of it.
@@ -117,27 +117,60 @@ impl Template {
 
     /// What was said of it has changed, and nothing that its command was resolved from.
     pub(super) fn replace_options(&mut self, version: VersionId, options: Arc<RunOptions>) {
-        self.version_mut(version).options = options;
+        let version = self.versions.get_mut(version);
+        version.expect("what the machine names is in use").options = options;
     }
 
-    fn version_mut(&mut self, version: VersionId) -> &mut Version {
-        usize::try_from(version.0)
-            .ok()
-            .and_then(|version| self.versions.get_mut(version))
-            .expect("the machine names only versions that it was given")
+    /// Whether a person wants only what matters.
+    pub(super) fn quiet(&self) -> bool {
+        self.verbosity == 0
+    }
+}
+
+/// Variables, and whose rights count where their files are not where they were.
+#[derive(Debug)]
+pub(super) struct Renewal {
+    variables: Vec<(VersionId, Variables)>,
+    workers: Identity,
+}
+
+/// What was read for a [`Renewal`].
+#[derive(Debug)]
+pub(super) struct Renewed(Vec<(VersionId, Variables)>);
+
+impl Renewal {
+    pub(super) fn is_empty(&self) -> bool {
+        self.variables.is_empty()
     }
 
-    /// Gives it a number.
-    pub(super) fn push_version(&mut self, version: Version) -> VersionId {
-        let id = VersionId(u32::try_from(self.versions.len()).expect("people type them one by one"));
-        self.versions.push(version);
-        id
+    /// Reads the files as they are now, for as long as that takes.
+    ///
+    /// # Errors
+    /// One of them can't be used.
+    pub(super) fn read(self) -> Result<Renewed, VariablesError> {
+        let Self { variables, workers } = self;
+        let reread = |(id, variables): (VersionId, Variables)| Ok((id, variables.reread(&workers)?));
+        variables.into_iter().map(reread).collect::<Result<_, _>>().map(Renewed)
     }
+}
 
-    /// Finds the command of a canary, as `run` finds its own, and gives it a number. In all else it is as the version `like`.
-    pub(super) fn add_canary(&mut self, request: &CanaryRequest, like: VersionId) -> Result<VersionId, Box<Reply>> {
-        let like = self.version(like);
-        let home = &like.command.cwd;
+impl Renewed {
+    fn of(&self, id: VersionId) -> Option<&Variables> {
+        self.0
+            .iter()
+            .find(|(other, _)| *other == id)
+            .map(|(_, variables)| variables)
+    }
+}
+
+impl Version {
+    /// Finds the command of a canary, as `run` finds its own. In all else it is as this one, whose number is `own`, with what was read of
+    /// its files.
+    ///
+    /// # Errors
+    /// There is no such folder or command.
+    pub(super) fn canary(self, own: VersionId, request: &CanaryRequest, renewed: &Renewed) -> Result<Self, Box<Reply>> {
+        let home = &self.command.cwd;
         // A relative folder is relative to the app's; an absolute one stays as it is.
         let cwd = request.cwd.as_ref().map_or_else(|| home.clone(), |cwd| home.join(cwd));
         if !cwd.is_dir() {
@@ -158,25 +191,18 @@ impl Template {
         let options = RunOptions {
             cwd: Some(cwd.clone()),
             command: args.clone(),
-            ..RunOptions::clone(&like.options)
+            spec: self.options.spec.with_command(&args, &cwd),
+            ..RunOptions::clone(&self.options)
         };
         let command = CommandLine::resolve(args, cwd)
             .map_err(|error| refusal(ErrorKind::Failed, error.to_string(), &error.hint()))?;
-        let version = Version {
+        Ok(Self {
             command,
             options: Arc::new(options),
-            variables: like.variables.clone(),
-        };
-        Ok(self.push_version(version))
+            variables: renewed.of(own).cloned().unwrap_or(self.variables),
+        })
     }
 
-    /// Whether a person wants only what matters.
-    pub(super) fn quiet(&self) -> bool {
-        self.verbosity == 0
-    }
-}
-
-impl Version {
     /// Looks up what the options mean on this machine now: the working folder, the program, the files of variables.
     ///
     /// # Errors

@@ -35,6 +35,9 @@ struct State<T> {
     waiting: VecDeque<T>,
     /// Of what waits, and of what the reader has taken and not yet passed on.
     bytes: usize,
+    /// What the reader has taken and not yet passed on.
+    taken: usize,
+    /// What found no room, and what waited when it was closed.
     lost: u64,
     is_open: bool,
 }
@@ -66,6 +69,7 @@ impl<T: Weight> Outbox<T> {
             state: Mutex::new(State {
                 waiting: VecDeque::new(),
                 bytes: 0,
+                taken: 0,
                 lost: 0,
                 is_open: true,
             }),
@@ -98,7 +102,7 @@ impl<T: Weight> Outbox<T> {
         loop {
             {
                 let mut state = self.state();
-                if let Some(thing) = state.waiting.pop_front() {
+                if let Some(thing) = state.pop() {
                     return Some(thing);
                 }
                 if !state.is_open {
@@ -111,23 +115,34 @@ impl<T: Weight> Outbox<T> {
 
     /// The next thing, if there is one now.
     pub fn try_take(&self) -> Option<T> {
-        self.state().waiting.pop_front()
+        self.state().pop()
     }
 
     /// These things, of so many bytes in all, have been dealt with. Returns how many were lost, if nothing waits now and some were.
     pub fn passed_on(&self, things: usize, bytes: usize) -> Option<u64> {
         let mut state = self.state();
         state.bytes = state.bytes.saturating_sub(bytes + things * OVERHEAD_BYTES);
+        state.taken = state.taken.saturating_sub(things);
         if state.bytes > 0 {
             return None;
         }
         Some(std::mem::take(&mut state.lost)).filter(|lost| *lost > 0)
     }
 
-    /// Nothing more is taken or given.
+    /// Nothing more is taken or given: what waits is lost.
     pub fn close(&self) {
-        self.state().waiting = VecDeque::new();
+        {
+            let mut state = self.state();
+            let waiting = std::mem::take(&mut state.waiting);
+            state.lost += u64::try_from(waiting.len()).expect("it was in memory");
+        }
         self.finish();
+    }
+
+    /// Once it is closed: what it never gave to the reader, and what the reader took and never passed on.
+    pub fn unread(&self) -> (u64, u64) {
+        let state = self.state();
+        (state.lost, u64::try_from(state.taken).expect("it was in memory"))
     }
 
     /// Nothing more is taken; what waits can still be had.
@@ -144,6 +159,14 @@ impl<T: Weight> Outbox<T> {
     fn state(&self) -> MutexGuard<'_, State<T>> {
         // Nothing in here panics half way.
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<T> State<T> {
+    fn pop(&mut self) -> Option<T> {
+        let thing = self.waiting.pop_front()?;
+        self.taken += 1;
+        Some(thing)
     }
 }
 
@@ -211,5 +234,22 @@ mod tests {
         assert_eq!(waiting.await.expect("no panic"), None);
         assert_eq!(outbox.offer(Block(1)), Offer::Closed);
         assert!(!outbox.is_open());
+    }
+
+    #[tokio::test]
+    async fn what_nobody_has_read_is_counted() {
+        let outbox = Outbox::new();
+        for _ in 0..4 {
+            assert_eq!(outbox.offer(Block(1)), Offer::Queued);
+        }
+        outbox.take().await;
+        outbox.try_take();
+        assert_eq!(outbox.passed_on(1, 1), None);
+        // Full from here on.
+        assert_eq!(outbox.offer(Block(MAX_WAITING_BYTES)), Offer::Lost { is_first: true });
+        outbox.close();
+        assert_eq!(outbox.offer(Block(1)), Offer::Closed, "who offers it knows");
+        outbox.close();
+        assert_eq!(outbox.unread(), (3, 1));
     }
 }

@@ -17,6 +17,7 @@ enum Heard {
     Line(Vec<u8>),
     TooLong,
     Again(u64),
+    HungUp,
 }
 
 #[derive(Debug)]
@@ -41,6 +42,10 @@ impl Listener for Ear {
 
     async fn hears_again(&self, lost: u64) {
         self.heard.send(Heard::Again(lost)).expect("the test listens");
+    }
+
+    async fn hung_up(&self) {
+        self.heard.send(Heard::HungUp).expect("the test listens");
     }
 }
 
@@ -89,7 +94,9 @@ async fn the_last_words_of_a_worker_are_heard() {
 async fn a_worker_that_closes_its_end_can_be_told_nothing() {
     let (channel, worker, mut hears) = channel();
     drop(worker);
+    assert_eq!(next(&mut hears).await, Some(Heard::HungUp));
     assert_eq!(next(&mut hears).await, None, "the task has ended");
+    assert_eq!(channel.give_up(), None, "nothing was said to it");
     assert_eq!(channel.outbox().offer(Bytes::from_static(b"1\n")), Offer::Closed);
 }
 
@@ -136,4 +143,103 @@ async fn a_line_that_is_too_long_costs_itself_alone() {
     });
     assert_eq!(next(&mut hears).await, Some(Heard::TooLong));
     assert_eq!(next(&mut hears).await, Some(Heard::Line(b"2".to_vec())));
+}
+
+/// Returns when so many bytes can be read, and reads none.
+fn wait_for_bytes(worker: &Plain, bytes: usize) {
+    let started = Instant::now();
+    let mut all = vec![0; bytes];
+    while nix::sys::socket::recv(
+        std::os::fd::AsRawFd::as_raw_fd(worker),
+        &mut all,
+        nix::sys::socket::MsgFlags::MSG_PEEK,
+    ) != Ok(bytes)
+    {
+        assert!(started.elapsed() < PATIENCE, "{bytes} bytes come");
+        std::thread::yield_now();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_worker_had_not_read_when_it_ended_is_counted() {
+    for (read, expected) in [(0, Some((3, false))), (2, Some((1, true))), (3, None)] {
+        let (channel, mut worker, _hears) = channel();
+        let say = |line: &'static [u8]| assert_eq!(channel.outbox().offer(Bytes::from_static(line)), Offer::Queued);
+        if read == 0 {
+            say(b"1\n");
+            say(b"2\n");
+            say(b"3\n");
+            wait_for_bytes(&worker, 6);
+        } else {
+            // Each is read before the next one is said.
+            for line in [&b"1\n"[..], b"2\n", b"3\n"] {
+                say(line);
+                wait_for_bytes(&worker, 2);
+                if line[0] - b'0' <= read {
+                    worker.read_exact(&mut [0; 2]).expect("it is there");
+                }
+            }
+        }
+        drop(worker);
+        let expected = expected.map(|(messages, is_exact)| Unread { messages, is_exact });
+        assert_eq!(channel.give_up(), expected, "{read} read");
+        assert_eq!(channel.give_up(), None, "it is told once");
+    }
+}
+
+/// On one thread, so that the task has gone as far as it can whenever the test goes on.
+#[tokio::test]
+async fn the_workers_end_may_be_closed_after_the_controllers() {
+    let (ours, worker) = Plain::pair().expect("a socket pair");
+    ours.set_nonblocking(true).expect("a socket");
+    let line = Arc::new(OpenLine::new(UnixStream::from_std(ours).expect("a runtime")));
+    let (heard, mut hears) = mpsc::unbounded_channel();
+    let ear = Ear {
+        batch: Lock::default(),
+        heard,
+    };
+    let (held, dropped) = oneshot::channel();
+    let task = tokio::spawn(attend(Arc::clone(&line), Turn::default(), ear, dropped));
+    line.outbox.close();
+    drop(held);
+    for _ in 0..10 {
+        tokio::task::yield_now().await;
+    }
+    assert!(!task.is_finished(), "it waits for the last words");
+    drop(worker);
+    tokio::time::timeout(PATIENCE, task)
+        .await
+        .expect("in time")
+        .expect("it does not panic");
+    assert_eq!(
+        hears.recv().await,
+        None,
+        "nobody is told: the controller's end was closed first"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_the_controllers_own_is_missed_by_nobody() {
+    for (messages, expected) in [(0, None), (1, Some(1))] {
+        let (channel, worker, _hears) = channel();
+        for _ in 0..messages {
+            assert_eq!(channel.outbox().offer(Bytes::from_static(b"1\n")), Offer::Queued);
+        }
+        assert_eq!(channel.say_last(Bytes::from_static(b"2\n")), Offer::Queued);
+        wait_for_bytes(&worker, 2);
+        drop(worker);
+        assert_eq!(channel.give_up().map(|unread| unread.messages), expected);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_never_fitted_is_counted_too() {
+    let (channel, worker, _hears) = channel();
+    let line = Bytes::from([vec![b'1'; 1024 * 1024], vec![b'\n']].concat());
+    for _ in 0..64 {
+        channel.outbox().offer(line.clone());
+    }
+    drop(worker);
+    let unread = channel.give_up().expect("it has read nothing");
+    assert_eq!(unread.messages, 64);
 }

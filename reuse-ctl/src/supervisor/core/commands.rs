@@ -40,6 +40,14 @@ impl Core {
         self.judge(command).is_ok()
     }
 
+    /// Why such a request would be refused now.
+    ///
+    /// # Errors
+    /// The answer it would get.
+    pub fn would_refuse(&self, command: &Command) -> Result<(), Refusal> {
+        self.judge(command).map(drop)
+    }
+
     /// What a reload or a scale would have to wait for now, by name; it is refused meanwhile.
     pub fn waits_for(&self, command: &Command) -> Option<String> {
         match command {

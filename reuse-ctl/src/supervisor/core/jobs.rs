@@ -8,10 +8,10 @@ mod scale;
 use super::Core;
 use super::context::{Happened, Ticket};
 use super::words;
-use crate::supervisor::interface::SlotId;
+use crate::supervisor::interface::{SlotId, VersionId};
 use adopt::Adoption;
 use canary::{Abortion, Promotion};
-use replace::{Reload, Restart};
+use replace::{Reload, Restart, Rollout};
 use scale::{ScaleDown, ScaleUp, Undoing};
 
 /// What is under way, beside the drains (those wait at their instance) and the stop (that is a mode of the core).
@@ -73,6 +73,11 @@ impl Jobs {
         }
     }
 
+    /// To which versions slots are being brought, or may go back. (A restart is to the slot's own.)
+    pub(super) fn versions(&self) -> impl Iterator<Item = VersionId> {
+        self.wide.iter().filter_map(Wide::rollout).flat_map(Rollout::versions)
+    }
+
     /// Whether a job goes through the slots and replaces their instances.
     pub(super) fn replaces_all(&self) -> bool {
         self.wide.as_ref().is_some_and(Wide::replaces_all)
@@ -104,9 +109,16 @@ impl Wide {
     }
 
     fn replaces_all(&self) -> bool {
+        self.rollout().is_some()
+    }
+
+    fn rollout(&self) -> Option<&Rollout> {
         match self {
-            Self::Reload(_) | Self::Adoption(_) | Self::Promotion(_) | Self::Abortion(_) => true,
-            Self::ScaleUp(_) | Self::ScaleDown(_) | Self::Undoing(_) => false,
+            Self::Reload(reload) => Some(reload.rollout()),
+            Self::Adoption(adoption) => Some(adoption.rollout()),
+            Self::Promotion(promotion) => Some(promotion.rollout()),
+            Self::Abortion(abortion) => Some(abortion.rollout()),
+            Self::ScaleUp(_) | Self::ScaleDown(_) | Self::Undoing(_) => None,
         }
     }
 

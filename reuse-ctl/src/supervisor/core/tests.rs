@@ -18,4 +18,5 @@ mod sight;
 mod start;
 mod stop;
 mod traffic;
+mod versions;
 pub(super) mod world;

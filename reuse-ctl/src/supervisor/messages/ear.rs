@@ -43,6 +43,8 @@ pub(in crate::supervisor) enum Report {
     Deaf { slot: SlotId, instance: InstanceId },
     /// It has read all that waited for it; so many messages were lost.
     HearsAgain { lost: u64 },
+    /// It has closed its end, and lives.
+    HungUp,
 }
 
 /// The listener of one instance.
@@ -136,6 +138,10 @@ impl Listener for Ear {
     async fn hears_again(&self, lost: u64) {
         self.report(Report::HearsAgain { lost }).await;
     }
+
+    async fn hung_up(&self) {
+        self.report(Report::HungUp).await;
+    }
 }
 
 /// More than what is shown of a line has bytes.
@@ -146,22 +152,28 @@ impl Ear {
         let seats = self.seats.lock().unwrap_or_else(PoisonError::into_inner);
         let slots = match route::recipients(to, self.slot, &seats) {
             Ok(slots) => slots,
-            Err(why) => {
-                let mut memory = self.memory();
-                if let Some(times) = memory.unreachable.count(Instant::now()) {
-                    let why = why.to_string();
-                    memory.reports.push(Report::Unreachable { why, times });
-                }
-                return;
-            }
+            Err(why) => return self.complain(&why),
         };
         let line: Bytes = [line, b"\n"].concat().into();
         for slot in slots {
             let Some(Some(seat)) = seats.get(&slot) else { continue };
-            if seat.outbox.offer(line.clone()) == (Offer::Lost { is_first: true }) {
-                let instance = seat.instance;
-                self.memory().reports.push(Report::Deaf { slot, instance });
+            match (seat.outbox.offer(line.clone()), to) {
+                (Offer::Lost { is_first: true }, _) => {
+                    let instance = seat.instance;
+                    self.memory().reports.push(Report::Deaf { slot, instance });
+                }
+                (Offer::Closed, Addressee::Slot(number)) => self.complain(&route::Unreachable::Closed(*number)),
+                // Of all, nobody is missed there.
+                (Offer::Queued | Offer::Lost { .. } | Offer::Closed, _) => {}
             }
+        }
+    }
+
+    fn complain(&self, why: &route::Unreachable) {
+        let mut memory = self.memory();
+        if let Some(times) = memory.unreachable.count(Instant::now()) {
+            let why = why.to_string();
+            memory.reports.push(Report::Unreachable { why, times });
         }
     }
 
@@ -254,6 +266,21 @@ mod tests {
                 Report::Unreachable { why, times: 1 },
                 Report::TooLong { times: 1 },
             ] if line == "no \u{fffd}[1mJSON" && why == "there is no worker 7"),
+            "{told:?}"
+        );
+    }
+
+    #[tokio::test]
+    async fn who_has_closed_his_channel_can_not_be_reached() {
+        let seats = route::Seats::from([(SlotId(0), seat(10)), (SlotId(1), seat(11))]);
+        seats[&SlotId(1)].as_ref().expect("a seat").outbox.close();
+        let (ear, mut happened) = ear(seats);
+        ear.hear(Line::Whole(br#"{"type":"process:msg","id":"all"}"#));
+        assert_eq!(reports(&ear, &mut happened).await, [], "all that there are");
+        ear.hear(Line::Whole(br#"{"type":"process:msg","id":1}"#));
+        let told = reports(&ear, &mut happened).await;
+        assert!(
+            matches!(&told[..], [Report::Unreachable { why, times: 1 }] if why == "worker 1 has closed its channel"),
             "{told:?}"
         );
     }

@@ -16,6 +16,8 @@ pub(super) enum Unreachable {
     NoSlot(u16),
     #[error("nothing runs as worker {0} now")]
     Empty(u16),
+    #[error("worker {0} has closed its channel")]
+    Closed(u16),
 }
 
 /// The slots that a message from slot `from` is for. To "all" means to all others: nobody hears himself.

@@ -87,6 +87,10 @@ impl Core {
 }
 
 impl Adoption {
+    pub(super) fn rollout(&self) -> &Rollout {
+        &self.rollout
+    }
+
     pub(super) fn hear(mut self, happened: &Happened) -> Self {
         self.rollout.hear(happened);
         self

@@ -193,6 +193,10 @@ impl Core {
 }
 
 impl Promotion {
+    pub(super) fn rollout(&self) -> &Rollout {
+        &self.rollout
+    }
+
     pub(super) fn hear(mut self, happened: &Happened) -> Self {
         self.rollout.hear(happened);
         if matches!(happened, Happened::Removed { slot } if *slot == self.canary) {
@@ -207,6 +211,10 @@ impl Promotion {
 }
 
 impl Abortion {
+    pub(super) fn rollout(&self) -> &Rollout {
+        &self.rollout
+    }
+
     pub(super) fn hear(mut self, happened: &Happened) -> Self {
         self.rollout.hear(happened);
         if matches!(happened, Happened::Removed { slot } if self.canary == Some(*slot)) {

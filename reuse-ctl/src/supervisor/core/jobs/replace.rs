@@ -182,6 +182,10 @@ impl Restart {
 }
 
 impl Reload {
+    pub(super) fn rollout(&self) -> &Rollout {
+        &self.rollout
+    }
+
     pub(super) fn hear(mut self, happened: &Happened) -> Self {
         self.rollout.hear(happened);
         self
@@ -201,6 +205,12 @@ impl Rollout {
             todo,
             begun: Vec::new(),
         }
+    }
+
+    /// What slots are brought to, and what the last one goes back to if that fails.
+    pub(super) fn versions(&self) -> impl Iterator<Item = VersionId> {
+        let before = self.begun.last().map(|last| last.version_before);
+        self.to.into_iter().chain(before)
     }
 
     pub(super) fn hear(&mut self, happened: &Happened) {

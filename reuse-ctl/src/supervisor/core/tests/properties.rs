@@ -24,7 +24,7 @@ impl World {
         )
     }
 
-    fn happen(&mut self, event: &Event) {
+    pub(super) fn happen(&mut self, event: &Event) {
         match event {
             Event::Ask(command) => {
                 self.ask(command.clone());
@@ -87,7 +87,7 @@ impl World {
 
     /// The least that the core may count on: what is to be spawned is spawned, what is killed dies, and time passes. Whether
     /// anything ever gets ready is another question.
-    fn behave(&mut self, gets_ready: bool) {
+    pub(super) fn behave(&mut self, gets_ready: bool) {
         for _ in 0..1000 {
             let mut idle = true;
             self.heal();

@@ -1,0 +1,51 @@
+//! What somebody may have meant.
+
+/// So many letters of a name may stand for it.
+const ABBREVIATION: usize = 3;
+
+/// The candidate that is the fewest edits away, if that are few for a word of this length; else the shortest that begins with the word.
+/// Capital letters, hyphens and underscores do not count.
+pub(crate) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let fold = |text: &str| text.to_ascii_lowercase().replace(['-', '_'], "");
+    let folded = fold(word);
+    let limit = 1 + folded.len() / 4;
+    let candidates: Vec<(String, &str)> = candidates.into_iter().map(|name| (fold(name), name)).collect();
+    let mistyped = candidates
+        .iter()
+        .map(|(candidate, name)| (strsim::osa_distance(&folded, candidate), *name))
+        .filter(|(edits, _)| *edits <= limit)
+        .min_by_key(|(edits, _)| *edits);
+    let shortened = || {
+        let long_enough = folded.chars().count() >= ABBREVIATION;
+        let meant = candidates
+            .iter()
+            .filter(|(candidate, _)| long_enough && candidate.starts_with(&folded));
+        meant
+            .min_by_key(|(candidate, _)| candidate.len())
+            .map(|(_, name)| *name)
+    };
+    mistyped.map(|(_, name)| name).or_else(shortened)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn typing_errors_are_seen_through() {
+        let known = ["instances", "max_memory_restart", "env", "cwd"];
+        for (word, meant) in [
+            ("instnces", Some("instances")),
+            ("instacnes", Some("instances")),
+            ("maxMemoryRestarts", Some("max_memory_restart")),
+            ("max-memory-restart", Some("max_memory_restart")),
+            ("evn", Some("env")),
+            ("max_mem", Some("max_memory_restart")),
+            ("ma", None),
+            ("colour", None),
+            ("", None),
+        ] {
+            assert_eq!(nearest(word, known), meant, "{word}");
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! What `apply` says: what it would do, what it has done.
+
+use crate::{
+    api::types::{OptionChange, Reply},
+    config::{Change, Difference, Way},
+};
+
+/// What it would take.
+pub(super) fn planned(difference: &Difference, workers: usize) -> Reply {
+    let mut would = Vec::new();
+    if difference.has(Way::Reload) {
+        let plural = if workers == 1 { "" } else { "s" };
+        would.push(format!(
+            "{} changed: would reload {workers} worker{plural}",
+            names(difference.by(Way::Reload))
+        ));
+    }
+    if difference.has(Way::Live) {
+        would.push(format!("would change {}", list(difference.by(Way::Live))));
+    }
+    if difference.has(Way::Policy) {
+        would.push(format!("would change {}", list(difference.by(Way::Policy))));
+    }
+    if difference.has(Way::Scale) {
+        would.push(scaled("would scale", difference));
+    }
+    Reply {
+        changes: changes(difference, |_| false),
+        ..said(&would)
+    }
+}
+
+/// All of it was done, in these words.
+pub(super) fn applied(difference: &Difference, done: &[String]) -> Reply {
+    Reply {
+        changes: changes(difference, |_| true),
+        ..said(done)
+    }
+}
+
+fn said(parts: &[String]) -> Reply {
+    Reply {
+        ok: true,
+        message: Some(match parts {
+            [] => "unchanged".into(),
+            parts => parts.join("; "),
+        }),
+        ..Reply::default()
+    }
+}
+
+/// `scaled 2 → 4`.
+pub(super) fn scaled(verb: &str, difference: &Difference) -> String {
+    let values = difference.by(Way::Scale).find_map(|change| change.values.as_ref());
+    let (from, to) = values.map_or(("?", "?"), |(from, to)| (from, to));
+    format!("{verb} {from} → {to}")
+}
+
+/// `drain-timeout 30s → 10s, command`.
+pub(super) fn list<'a>(changes: impl Iterator<Item = &'a Change>) -> String {
+    changes.map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+/// `env-file, command`.
+pub(super) fn names<'a>(changes: impl Iterator<Item = &'a Change>) -> String {
+    changes.map(|change| change.option).collect::<Vec<_>>().join(", ")
+}
+
+/// Option by option.
+pub(super) fn changes(difference: &Difference, is_done: impl Fn(Way) -> bool) -> Vec<OptionChange> {
+    let changes = difference.changes.iter();
+    changes
+        .map(|change| {
+            let (from, to) = change.values.clone().unzip();
+            OptionChange {
+                option: change.option.into(),
+                from,
+                to,
+                way: change.way,
+                done: is_done(change.way),
+            }
+        })
+        .collect()
+}

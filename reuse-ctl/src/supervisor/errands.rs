@@ -1,0 +1,206 @@
+//! Files that somebody's request is about are looked at by a thread beside the task: a file system takes as long as it likes (NFS, FUSE), and
+//! the task has to go on steering.
+//!
+//! One errand after the other, in the order in which they were asked for. What a thread brings back the task carries out, and judges anew:
+//! meanwhile anything may have happened. Who waits too long is refused. The thread can't be ended then: it is left behind, and what it
+//! brings is dropped.
+
+use std::{collections::VecDeque, io, sync::Arc, thread, time::Duration};
+
+use tokio::{
+    sync::oneshot,
+    time::{error::Elapsed, timeout},
+};
+
+use super::{asks::refusal, interface::RequestId, live::Happening, task::Task};
+use crate::api::types::{ErrorKind, Reply};
+
+/// A look takes no longer, or nobody waits for it.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// So many threads may be left behind; with more of them, nothing is looked at.
+const MAX_LEFT_BEHIND: usize = 8;
+
+/// So many may wait for their turn.
+const MAX_WAITING: usize = 64;
+
+/// What is done with what was found.
+pub(super) type Then = Box<dyn FnOnce(&mut Task) + Send>;
+
+type Work<T> = Box<dyn FnOnce() -> T + Send>;
+
+/// Why nothing was found.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum LookError {
+    /// The file system does not answer.
+    #[error("the files have not answered within {}", humantime::format_duration(PATIENCE))]
+    Late(#[from] Elapsed),
+    /// clone(2).
+    #[error("a thread to look at the files: {0}")]
+    Thread(#[from] io::Error),
+    /// The thread has panicked.
+    #[error("the look at the files broke off")]
+    Broken(#[from] oneshot::error::RecvError),
+    /// [`MAX_LEFT_BEHIND`].
+    #[error("{MAX_LEFT_BEHIND} threads still wait for files that do not answer")]
+    TooManyLeftBehind,
+    /// [`MAX_WAITING`].
+    #[error("{MAX_WAITING} requests wait for files already")]
+    TooManyWaiting,
+}
+
+/// What is under way, and what waits.
+#[derive(Debug, Default)]
+pub(super) struct Errands {
+    under_way: Option<Asker>,
+    waiting: VecDeque<Errand>,
+    /// One more for each thread that has not come to its end.
+    threads: Arc<()>,
+}
+
+/// Who waits for what is found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Asker {
+    /// Gets the answer.
+    pub(super) id: RequestId,
+    /// It is an `apply` that may change something.
+    pub(super) applies: bool,
+}
+
+struct Errand {
+    asker: Asker,
+    work: Work<Then>,
+}
+
+impl std::fmt::Debug for Errand {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.asker.fmt(f)
+    }
+}
+
+impl Errands {
+    /// Whether an `apply` is among them.
+    pub(super) fn apply(&self) -> bool {
+        let waiting = self.waiting.iter().map(|errand| &errand.asker);
+        waiting.chain(&self.under_way).any(|asker| asker.applies)
+    }
+
+    fn left_behind(&self) -> usize {
+        Arc::strong_count(&self.threads) - 1
+    }
+}
+
+impl Task {
+    /// Does `work` beside the task, and then what it says. One that can't be done is a refusal of what was asked for.
+    pub(super) fn look_up(&mut self, asker: Asker, work: impl FnOnce() -> Then + Send + 'static) {
+        if self.errands.waiting.len() >= MAX_WAITING {
+            return self.refuse_errand(asker, &LookError::TooManyWaiting);
+        }
+        let work = Box::new(work);
+        self.errands.waiting.push_back(Errand { asker, work });
+        self.begin_errand();
+    }
+
+    fn begin_errand(&mut self) {
+        while self.errands.under_way.is_none()
+            && let Some(Errand { asker, work }) = self.errands.waiting.pop_front()
+        {
+            if self.errands.left_behind() >= MAX_LEFT_BEHIND {
+                self.refuse_errand(asker, &LookError::TooManyLeftBehind);
+                continue;
+            }
+            self.errands.under_way = Some(asker);
+            let (thread, happenings) = (Arc::clone(&self.errands.threads), self.happenings.clone());
+            tokio::spawn(async move {
+                let found = beside(work, thread, PATIENCE).await;
+                // The controller has ended meanwhile; so be it.
+                drop(happenings.send(Happening::LookedUp(found)).await);
+            });
+        }
+    }
+
+    pub(super) fn on_looked_up(&mut self, found: Result<Then, LookError>) {
+        // Nobody: the app stops, and who waited was refused.
+        let Some(asker) = self.errands.under_way.take() else {
+            return;
+        };
+        match found {
+            Ok(then) => then(self),
+            Err(error) => self.refuse_errand(asker, &error),
+        }
+        self.begin_errand();
+        self.take_pending();
+    }
+
+    /// The app stops: nobody waits for files any more.
+    pub(super) fn give_up_errands(&mut self) {
+        let waiting: Vec<Errand> = self.errands.waiting.drain(..).collect();
+        let under_way = self.errands.under_way.take();
+        let waiting = waiting.into_iter().map(|errand| errand.asker);
+        for asker in under_way.into_iter().chain(waiting) {
+            self.reply(asker.id, stopped());
+        }
+    }
+
+    fn refuse_errand(&mut self, asker: Asker, error: &LookError) {
+        let kind = match error {
+            LookError::Late(_) => ErrorKind::Timeout,
+            LookError::Thread(_) | LookError::Broken(_) | LookError::TooManyLeftBehind | LookError::TooManyWaiting => {
+                ErrorKind::Failed
+            }
+        };
+        let hint =
+            "nothing was changed; see whether the file systems with the folder, the command and the env files answer";
+        self.reply(asker.id, *refusal(kind, error.to_string(), hint));
+    }
+}
+
+/// What is answered to those who wait when the app stops.
+pub(super) fn stopped() -> Reply {
+    let hint = "start it again with `reuse-ctl run`";
+    *refusal(ErrorKind::Failed, "the app was stopped meanwhile".into(), hint)
+}
+
+/// In a thread of its own and not of the runtime's: the end of the controller must not wait for it.
+async fn beside<T: Send + 'static>(work: Work<T>, counted: Arc<()>, patience: Duration) -> Result<T, LookError> {
+    let (found, finding) = oneshot::channel();
+    thread::Builder::new().name("files".into()).spawn(move || {
+        // Who asked may have given up.
+        drop(found.send(work()));
+        drop(counted);
+    })?;
+    Ok(timeout(patience, finding).await??)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_does_not_answer_is_left_behind_and_counted() {
+        let threads = Arc::new(());
+        let (thaw, frozen) = mpsc::channel::<()>();
+        let work = Box::new(move || frozen.recv().is_ok());
+        let late = beside(work, Arc::clone(&threads), Duration::from_millis(20)).await;
+        assert!(matches!(late, Err(LookError::Late(_))), "{late:?}");
+        assert_eq!(Arc::strong_count(&threads), 2, "it is there still");
+        let other = beside(Box::new(|| 7), Arc::new(()), PATIENCE).await;
+        assert_eq!(other.expect("it does not wait for the first"), 7);
+        drop(thaw);
+        let gone = async {
+            while Arc::strong_count(&threads) > 1 {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(PATIENCE, gone).await.expect("it comes to its end");
+    }
+
+    #[tokio::test]
+    async fn a_look_that_breaks_off_is_a_failure() {
+        let work: Work<()> = Box::new(|| std::panic::resume_unwind(Box::new("on purpose")));
+        let broken = beside(work, Arc::new(()), PATIENCE).await;
+        assert!(matches!(broken, Err(LookError::Broken(_))), "{broken:?}");
+    }
+}

@@ -1,0 +1,107 @@
+//! What people read of workers that are replaced although they are well.
+
+use std::fmt;
+
+use super::recycle_rules::{Occasion, TooMuch, Wish};
+
+impl Wish {
+    /// What has failed, if it has.
+    pub(super) fn word(&self) -> &'static str {
+        match self {
+            Self::One {
+                why: TooMuch::Memory { .. },
+                ..
+            } => "the replacement for --max-memory",
+            Self::One {
+                why: TooMuch::Age { .. },
+                ..
+            } => "the replacement for --max-age",
+            Self::One {
+                why: TooMuch::Connections { .. },
+                ..
+            } => "the replacement for --max-connections",
+            Self::All(_) => "the replacement of all workers",
+        }
+    }
+}
+
+impl fmt::Display for TooMuch {
+    /// To follow a worker's name.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::Memory { bytes, limit } => {
+                write!(f, "uses {}, more than --max-memory {}", size(bytes), size(limit))
+            }
+            Self::Age { ms, limit_ms } => {
+                write!(
+                    f,
+                    "is {} old, more than its --max-age of {}",
+                    seconds(ms),
+                    seconds(limit_ms)
+                )
+            }
+            Self::Connections { count, limit } => {
+                write!(
+                    f,
+                    "has accepted {count} connections, more than its --max-connections of {limit}"
+                )
+            }
+        }
+    }
+}
+
+impl fmt::Display for Wish {
+    /// What is done, and why.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::One { slot, why, .. } => write!(f, "worker {slot} {why}: it is replaced"),
+            Self::All(Occasion::Cron) => {
+                f.write_str("it is time (--cron): all workers are replaced, one after the other")
+            }
+            Self::All(Occasion::Changed(what)) => write!(f, "{what}: all workers are replaced, one after the other"),
+        }
+    }
+}
+
+/// "312.4M", "300M", "2G".
+fn size(bytes: u64) -> String {
+    const MIB: u64 = 1 << 20;
+    const GIB: u64 = 1 << 30;
+    if bytes >= GIB && bytes.is_multiple_of(GIB) {
+        return format!("{}G", bytes / GIB);
+    }
+    let tenths = (u128::from(bytes) * 10).div_ceil(u128::from(MIB));
+    match tenths % 10 {
+        0 => format!("{}M", tenths / 10),
+        tenth => format!("{}.{tenth}M", tenths / 10),
+    }
+}
+
+/// "12s", "1h 4m": as the option is written.
+pub(super) fn seconds(ms: u64) -> String {
+    humantime::format_duration(std::time::Duration::from_secs(ms / 1000)).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_those_of_the_options() {
+        let age = TooMuch::Age {
+            ms: 3_700_000,
+            limit_ms: 3_600_000,
+        };
+        assert_eq!(age.to_string(), "is 1h 1m 40s old, more than its --max-age of 1h");
+        let connections = TooMuch::Connections { count: 11, limit: 10 };
+        assert_eq!(
+            connections.to_string(),
+            "has accepted 11 connections, more than its --max-connections of 10"
+        );
+        assert_eq!(
+            (size(2 << 30), size(300 * (1 << 20) + 1), size(0)),
+            ("2G".into(), "300.1M".into(), "0M".into())
+        );
+        assert!(size(u64::MAX).ends_with('M'));
+    }
+}

@@ -1,0 +1,113 @@
+//! What an `apply` asks for, looked up on this machine: its folder, its program, its files of variables, the files that it watches, whom its
+//! user's name means. All of that may take as long as file systems and user databases like, so it is done beside the task.
+
+use std::{path::Path, sync::Arc};
+
+use super::{asks::refusal, interface::VersionId, recycle_files::Files, setup, template::Version};
+use crate::{
+    api::types::{Reply, SpecRequest},
+    cli::Failure,
+    options::RunOptions,
+    process::{env_file::Rights, identity::Identity, paths::AppPaths},
+};
+
+/// What is asked for, and what runs.
+pub(super) struct Search {
+    pub(super) request: SpecRequest,
+    pub(super) by_root: bool,
+    /// What the app's workers are started from.
+    pub(super) version: VersionId,
+    pub(super) old: Arc<RunOptions>,
+    /// Whom they run as.
+    pub(super) workers: Identity,
+    pub(super) paths: AppPaths,
+    /// Files are watched with it.
+    pub(super) runtime: tokio::runtime::Handle,
+}
+
+/// What was found.
+pub(super) struct Wanted {
+    pub(super) dry_run: bool,
+    pub(super) version: Version,
+    pub(super) watch: Watched,
+    /// What it was compared with.
+    pub(super) old_version: VersionId,
+    pub(super) old: Arc<RunOptions>,
+}
+
+/// The files that are to be watched.
+#[derive(Debug)]
+pub(super) enum Watched {
+    /// Those that are.
+    Same,
+    /// Others; absent: none any more.
+    Other(Option<Box<Files>>),
+}
+
+impl Search {
+    /// Looks, for as long as that takes.
+    ///
+    /// # Errors
+    /// Something is wrong, or not there.
+    pub(super) fn look(self) -> Result<Wanted, Box<Reply>> {
+        self.found()
+            .map_err(|failure| refusal(failure.kind, failure.error, &failure.hint))
+    }
+
+    fn found(self) -> Result<Wanted, Failure> {
+        let Self {
+            request,
+            by_root,
+            version: old_version,
+            old,
+            workers,
+            paths,
+            runtime,
+        } = self;
+        let new = request.spec.resolve()?;
+        let new = RunOptions {
+            spec: request.spec,
+            user: user_meant(new.user, &workers, &old),
+            ..new
+        };
+        // Root may have named any file; nobody else one that his workers could not read.
+        let rights = if by_root {
+            Rights::Callers
+        } else {
+            Rights::Workers(&workers)
+        };
+        let version = Version::resolve(new, rights)?;
+        let watch = if request.dry_run {
+            Watched::Same
+        } else {
+            let _in_runtime = runtime.enter();
+            watched(&old, &version.options, &paths)?
+        };
+        Ok(Wanted {
+            dry_run: request.dry_run,
+            version,
+            watch,
+            old_version,
+            old,
+        })
+    }
+}
+
+/// Nobody named means whoever the workers run as: who that is was decided by how the app was started. The same user may have been named
+/// differently.
+fn user_meant(user: Option<String>, workers: &Identity, old: &RunOptions) -> Option<String> {
+    let is_own = |user: &String| Identity::resolve(Some(user)).is_ok_and(|named| named.uid == workers.uid);
+    match user.filter(|user| !is_own(user)) {
+        None => old.user.clone(),
+        other => other,
+    }
+}
+
+fn watched(old: &RunOptions, new: &RunOptions, paths: &AppPaths) -> Result<Watched, Failure> {
+    if old.recycle.watch == new.recycle.watch && (old.cwd == new.cwd || new.recycle.watch.is_none()) {
+        return Ok(Watched::Same);
+    }
+    let cwd = new.cwd.as_deref().unwrap_or(Path::new("/"));
+    let files = setup::watched_files(new, cwd, paths)?;
+    Ok(Watched::Other(files.map(Box::new)))
+}
