@@ -315,7 +315,12 @@ fn signals_that_come_too_early_are_carried_out_later() {
         )
     };
     let launcher = Launcher::new(&version("v1"));
-    let app = service(&manager, &[], &[launcher.command()]);
+    // So that files are looked at before each reload.
+    let scratch = reuse_tests::scratch::Scratch::new();
+    let variables = scratch.path().join("app.env");
+    std::fs::write(&variables, "A=1\n").expect("a folder of ours");
+    let options = ["--env-file", variables.to_str().expect("a plain path")];
+    let app = service(&manager, &options, &[launcher.command()]);
     manager.until_line("READY=1", Duration::from_secs(20));
     let events = Events::of(&app);
     for signal in [Signal::SIGTTIN, Signal::SIGTTIN] {

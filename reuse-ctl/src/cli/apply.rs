@@ -11,8 +11,11 @@ use super::failure::Detail;
 use super::progress::{Request, changing_line, watch};
 use super::{Context, Failure, args, output};
 use crate::api::types::{ErrorKind, OptionChange, Reply, SpecRequest, Status};
-use crate::config::{self, NamedSpec, handover};
+use crate::config::{self, NamedSpec, Way, handover};
 use crate::process::paths::KnownApp;
+
+/// More of them have a line each.
+const FEW_CHANGES: usize = 3;
 
 pub(super) async fn run(context: &Context, arguments: &args::Apply) -> Result<(), Failure> {
     let wanted = wanted(context, arguments)?;
@@ -37,8 +40,9 @@ pub(super) async fn run(context: &Context, arguments: &args::Apply) -> Result<()
         } else {
             plan.carry_out(context).await
         };
-        if !context.json {
-            output::print(&format!("{}\n", outcome.line()))?;
+        // Why one has failed is said at the end.
+        if !context.json && outcome.error.is_none() {
+            output::print(&outcome.text(arguments.dry_run))?;
         }
         outcomes.push(outcome);
         if let Some(failure) = failure
@@ -47,6 +51,11 @@ pub(super) async fn run(context: &Context, arguments: &args::Apply) -> Result<()
                 .is_none_or(|worst| worst.kind.exit_code() < failure.kind.exit_code())
         {
             worst = Some(failure);
+        }
+    }
+    if !context.json && outcomes.iter().filter(|outcome| outcome.error.is_some()).count() > 1 {
+        for failed in outcomes.iter().filter(|outcome| outcome.error.is_some()) {
+            output::print(&failed.text(false))?;
         }
     }
     let report = Report {
@@ -279,11 +288,29 @@ impl Outcome {
         }
     }
 
-    fn line(&self) -> String {
-        match &self.error {
-            Some(error) => format!("{}: failed: {error}", self.app),
-            None => format!("{}: {}", self.app, self.message),
+    /// For a person: a line, or one for each of many changes; every line is ended.
+    fn text(&self, dry_run: bool) -> String {
+        let app = &self.app;
+        if let Some(error) = &self.error {
+            return format!("{app}: failed: {error}\n");
         }
+        if self.changes.len() <= FEW_CHANGES {
+            return format!("{app}: {}\n", self.message);
+        }
+        let mut text = format!("{app}: {}:\n", if dry_run { "would change" } else { "changed" });
+        for change in &self.changes {
+            let values = match (&change.from, &change.to) {
+                (Some(from), Some(to)) => format!(" {from} → {to}"),
+                _ => String::new(),
+            };
+            let reload = match change.way {
+                Way::Reload if dry_run => "  (would reload the workers)",
+                Way::Reload => "  (workers reloaded)",
+                Way::Live | Way::Policy | Way::Scale | Way::NewStart => "",
+            };
+            text.push_str(&format!("  {}{values}{reload}\n", change.option));
+        }
+        text
     }
 }
 
@@ -343,6 +370,34 @@ mod tests {
         };
         let running = [app("api"), app("blog")];
         assert_eq!(not_in_file(&running, &["api".into(), "web".into()]), ["blog"]);
+    }
+
+    #[test]
+    fn many_changes_have_a_line_each() {
+        let change = |option: &str, to: Option<&str>, way| OptionChange {
+            option: option.into(),
+            from: to.map(|_| "none".into()),
+            to: to.map(Into::into),
+            way,
+            done: true,
+        };
+        let mut many = outcome("web", Became::Changed);
+        many.changes = vec![
+            change("max-memory", Some("300M"), Way::Live),
+            change("max-age", Some("1h"), Way::Live),
+            change("command", None, Way::Reload),
+        ];
+        many.message = "changed: all on one line".into();
+        assert_eq!(many.text(false), "web: changed: all on one line\n");
+        many.changes.push(change("workers", Some("4"), Way::Scale));
+        insta::assert_snapshot!(many.text(true), @r"
+        web: would change:
+          max-memory none → 300M
+          max-age none → 1h
+          command  (would reload the workers)
+          workers none → 4
+        ");
+        assert!(many.text(false).contains("  command  (workers reloaded)\n"));
     }
 
     #[test]

@@ -29,7 +29,7 @@ pub mod run;
 mod scale;
 mod schema;
 mod send;
-mod sizes;
+pub(crate) mod sizes;
 pub(crate) mod status;
 mod stop;
 pub(crate) mod table;

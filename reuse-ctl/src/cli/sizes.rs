@@ -29,6 +29,22 @@ pub(crate) fn parse_bytes(text: &str) -> Result<u64, String> {
     Ok(bytes as u64)
 }
 
+/// As it may have been typed: `300M`, `1.5G`; the bytes where no short text means exactly so many.
+pub(crate) fn bytes_text(bytes: u64) -> String {
+    const UNITS: [(char, u64); 4] = [('T', 1 << 40), ('G', 1 << 30), ('M', 1 << 20), ('K', 1 << 10)];
+    for (unit, size) in UNITS.into_iter().filter(|(_, size)| *size <= bytes) {
+        #[expect(clippy::cast_precision_loss, reason = "what is shown is read back and compared")]
+        let number = bytes as f64 / size as f64;
+        let texts = (0..=2).map(|decimals| format!("{number:.decimals$}{unit}"));
+        for text in texts {
+            if parse_bytes(&text) == Ok(bytes) {
+                return text;
+            }
+        }
+    }
+    bytes.to_string()
+}
+
 /// `0.5`, `2`: hundredths of a core.
 ///
 /// # Errors
@@ -67,6 +83,14 @@ mod tests {
         for text in ["", "M", "0", "-1M", "1X", "1e300G", "nanM", "ä"] {
             assert!(parse_bytes(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn sizes_are_shown_as_they_are_typed() {
+        for text in ["300M", "1.5G", "1.1G", "64K", "1025K", "512M", "2T", "1000", "1048577"] {
+            assert_eq!(bytes_text(parse_bytes(text).expect("a size")), text);
+        }
+        assert_eq!(bytes_text(2048 << 20), "2G");
     }
 
     #[test]

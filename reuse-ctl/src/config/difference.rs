@@ -8,9 +8,10 @@ use humantime::format_duration;
 use reuse_common::Policy;
 use serde::{Deserialize, Serialize};
 
+use crate::cli::sizes::bytes_text;
 use crate::options::{
-    EnvironmentOptions, HealthCheck, HealthOptions, LimitOptions, LogOptions, ReadyKind, ReadyOptions, RecycleOptions,
-    RunOptions, StickyOptions, StopOptions, WhenEmpty,
+    EnvironmentOptions, HealthCheck, HealthOptions, Increment, LimitOptions, LogOptions, LogTarget, ReadyKind,
+    ReadyOptions, RecycleOptions, RunOptions, StickyOptions, StopOptions, WatchOptions, WhenEmpty,
 };
 use crate::supervisor::interface::{HealthRules, HungRules};
 
@@ -62,7 +63,7 @@ pub struct Difference {
 
 impl Difference {
     /// Those that come into force in this way.
-    pub fn by(&self, way: Way) -> impl Iterator<Item = &Change> {
+    pub fn by(&self, way: Way) -> impl Iterator<Item = &Change> + Clone {
         self.changes.iter().filter(move |change| change.way == way)
     }
 
@@ -252,7 +253,27 @@ fn add_recycle(found: &mut Difference, old: &RecycleOptions, new: &RecycleOption
     found.add_shown("cron", live, cron, &new.cron, |cron| {
         cron.as_ref().map_or_else(never, |cron| format!("{cron:?}"))
     });
-    found.add("watch", live, *watch != new.watch);
+    add_watch(found, watch.as_ref(), new.watch.as_ref());
+}
+
+fn add_watch(found: &mut Difference, old: Option<&WatchOptions>, new: Option<&WatchOptions>) {
+    let live = Way::Live;
+    let paths = |watch: &Option<&WatchOptions>| watch.map_or_else(never, |watch| folders(&watch.paths));
+    if old.map(|watch| &watch.paths) != new.map(|watch| &watch.paths) {
+        found.changes.push(Change {
+            option: "watch",
+            values: Some((paths(&old), paths(&new))),
+            way: live,
+        });
+    }
+    let (Some(old), Some(new)) = (old, new) else { return };
+    let WatchOptions {
+        paths: _,
+        ignore,
+        delay,
+    } = old;
+    found.add_shown("watch-ignore", live, ignore, &new.ignore, |globs| list(globs));
+    found.add_time("watch-delay", *delay, new.delay);
 }
 
 /// They are set before a worker's first instruction.
@@ -273,8 +294,13 @@ fn add_logs(found: &mut Difference, old: &LogOptions, new: &LogOptions) {
         max_bytes,
         keep,
     } = old;
-    found.add("log", Way::NewStart, *target != new.target);
-    found.add_shown("log-size", Way::Live, max_bytes, &new.max_bytes, u64::to_string);
+    found.add_shown("log", Way::NewStart, target, &new.target, |target| match target {
+        LogTarget::File => "file".into(),
+        LogTarget::Journald => "journald".into(),
+    });
+    found.add_shown("log-size", Way::Live, max_bytes, &new.max_bytes, |bytes| {
+        bytes_text(*bytes)
+    });
     found.add_shown("log-keep", Way::Live, keep, &new.keep, u16::to_string);
 }
 
@@ -288,9 +314,16 @@ fn add_environment(found: &mut Difference, old: &EnvironmentOptions, new: &Envir
         pm2_names,
     } = old;
     let reload = Way::Reload;
-    found.add(ENV_FILE, reload, *files != new.files);
+    found.add_shown(ENV_FILE, reload, files, &new.files, |files| folders(files));
     found.add("environment", reload, *variables != new.variables);
-    found.add("increment-var", reload, *increment != new.increment);
+    found.add_shown("increment-var", reload, increment, &new.increment, |counted| {
+        counted
+            .as_ref()
+            .map_or_else(never, |Increment { name, first }| match first {
+                Some(first) => format!("{name}={first}"),
+                None => name.clone(),
+            })
+    });
     found.add_shown("port-step", reload, port_step, &new.port_step, u16::to_string);
     found.add_shown("pm2-compat", reload, pm2_names, &new.pm2_names, |on| yes_no(*on));
 }
@@ -344,6 +377,11 @@ fn list<T: ToString>(values: &[T]) -> String {
     }
 }
 
+fn folders(paths: &[PathBuf]) -> String {
+    let paths: Vec<_> = paths.iter().map(|path| path.display()).collect();
+    list(&paths)
+}
+
 fn folder(folder: &Option<PathBuf>) -> String {
     folder
         .as_ref()
@@ -359,7 +397,7 @@ fn number(number: &Option<u64>) -> String {
 }
 
 fn bytes(bytes: &Option<u64>) -> String {
-    number(bytes)
+    bytes.map_or_else(never, bytes_text)
 }
 
 fn time(time: &Duration) -> String {

@@ -107,6 +107,29 @@ fn the_parts_of_a_health_check() {
 }
 
 #[test]
+fn values_are_shown_as_they_are_typed() {
+    let old = options("--watch src");
+    for (argument, shown) in [
+        ("--watch src --max-memory 300M", "max-memory none → 300M"),
+        ("--watch src --memory-limit 1.5G", "memory-limit none → 1.5G"),
+        ("--watch src --log-size 1M", "log-size 32M → 1M"),
+        ("--watch src --log journald", "log file → journald"),
+        (
+            "--watch src --env-file a.env --env-file b.env",
+            "env-file none → a.env,b.env",
+        ),
+        ("--watch src --increment-var N=1", "increment-var none → N=1"),
+        ("--watch src --watch dist", "watch src → src,dist"),
+        ("--watch src --watch-ignore *.log", "watch-ignore none → *.log"),
+        ("", "watch src → none"),
+    ] {
+        let found = difference(&old, &options(argument)).changes;
+        let found: Vec<_> = found.iter().map(ToString::to_string).collect();
+        assert_eq!(found, [shown]);
+    }
+}
+
+#[test]
 fn how_a_controller_was_started_is_no_difference() {
     let mut new = options("-vv");
     new.detached = true;

@@ -10,7 +10,7 @@ use std::{collections::VecDeque, ffi::OsStr, sync::Arc};
 use tokio::sync::oneshot;
 
 use super::{
-    apply_words::{applied, changes, list, names, planned, scaled},
+    apply_words::{applied, changes, few, list, names, planned, scaled},
     asks::{another_version, refusal},
     errands::{Asker, stopped},
     interface::{Command, Input, RequestId, Rules, ScaleTarget},
@@ -150,7 +150,7 @@ impl Task {
             difference.add_content_of_env_files();
         }
         if difference.has(Way::NewStart) {
-            let error = format!("{} can't change while the app runs", list(difference.by(Way::NewStart)));
+            let error = format!("{} can't change while the app runs", few(difference.by(Way::NewStart)));
             let hint = format!(
                 "nothing was changed; `reuse-ctl stop --app {0}` and `reuse-ctl apply` start it anew",
                 self.template.app

@@ -61,6 +61,15 @@ pub(super) fn list<'a>(changes: impl Iterator<Item = &'a Change>) -> String {
     changes.map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
+/// The same within a sentence: of many only the names.
+pub(super) fn few<'a>(changes: impl Iterator<Item = &'a Change> + Clone) -> String {
+    if changes.clone().count() > 3 {
+        names(changes)
+    } else {
+        list(changes)
+    }
+}
+
 /// `env-file, command`.
 pub(super) fn names<'a>(changes: impl Iterator<Item = &'a Change>) -> String {
     changes.map(|change| change.option).collect::<Vec<_>>().join(", ")
