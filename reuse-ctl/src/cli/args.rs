@@ -385,8 +385,8 @@ pub struct Stop {
 #[derive(Debug, Clone, Args)]
 pub struct Logs {
     /// Only this worker's
-    #[arg(value_parser = worker_id)]
-    pub id: Option<u16>,
+    #[arg(value_parser = whose_logs)]
+    pub id: Option<Whose>,
     /// Go on until Ctrl-C
     #[arg(short, long)]
     pub follow: bool,
@@ -405,6 +405,25 @@ pub struct Logs {
     /// Say when each line was written
     #[arg(short, long)]
     pub timestamps: bool,
+}
+
+/// The ID of `logs`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Whose {
+    /// `all`, or none.
+    All,
+    /// A worker's.
+    Worker(u16),
+    /// No number: it may be an app's name.
+    Other(String),
+}
+
+fn whose_logs(text: &str) -> Result<Whose, std::convert::Infallible> {
+    Ok(match worker_id(text) {
+        Ok(id) => Whose::Worker(id),
+        Err(_) if text == "all" => Whose::All,
+        Err(_) => Whose::Other(text.to_owned()),
+    })
 }
 
 /// `--since`

@@ -233,6 +233,17 @@ impl From<BadRequest> for Failure {
     }
 }
 
+/// The hint where nothing better is known.
+pub(super) const SEE_HELP: &str = "see `reuse-ctl --help`";
+
+/// What Rust says of numbers, and what a person would.
+const NUMBER_ERRORS: [(&str, &str); 4] = [
+    ("invalid digit found in string", "it is not a whole number"),
+    ("cannot parse integer from empty string", "it is empty; say a number"),
+    ("number too large to fit in target type", "it is too large"),
+    ("number too small to fit in target type", "it is too small"),
+];
+
 /// Clap's many lines in the house's two.
 impl From<&clap::Error> for Failure {
     fn from(error: &clap::Error) -> Self {
@@ -241,7 +252,10 @@ impl From<&clap::Error> for Failure {
             .split("\n\n")
             .map(|text| text.split_whitespace().collect::<Vec<_>>().join(" "));
         let message = paragraphs.next().unwrap_or_default();
-        let message = message.strip_prefix("error: ").unwrap_or(&message).to_owned();
+        let mut message = message.strip_prefix("error: ").unwrap_or(&message).to_owned();
+        for (theirs, ours) in NUMBER_ERRORS {
+            message = message.replace(theirs, ours);
+        }
         let (mut tip, mut usage) = (None, None);
         for paragraph in paragraphs {
             if let Some(text) = paragraph.strip_prefix("tip: ") {
@@ -250,10 +264,7 @@ impl From<&clap::Error> for Failure {
                 usage = Some(format!("usage: {text}"));
             }
         }
-        Self::usage(
-            message,
-            tip.or(usage).unwrap_or_else(|| "see `reuse-ctl --help`".into()),
-        )
+        Self::usage(message, tip.or(usage).unwrap_or_else(|| SEE_HELP.into()))
     }
 }
 

@@ -12,7 +12,7 @@ mod shown;
 
 use shown::{Shown, Written};
 
-use super::args::{self, Since};
+use super::args::{self, Since, Whose};
 use super::{Context, Failure, apps};
 use crate::api::types::ErrorKind;
 use crate::process::journal;
@@ -24,18 +24,19 @@ use crate::whole_ms::whole_ms;
 const LAST_LINES: usize = 20;
 
 pub(super) async fn run(context: &Context, arguments: &args::Logs) -> Result<(), Failure> {
+    let id = id_of(arguments)?;
     let paths = paths_of(context)?;
     if paths.journal_note().exists() {
-        return Err(in_the_journal(&paths, arguments.id));
+        return Err(in_the_journal(&paths, id));
     }
-    let wanted = Wanted::new(arguments);
+    let wanted = Wanted::new(arguments, id);
     let mut logs = wanted.logs_in(paths.log_dir())?;
     if logs.is_empty() && !arguments.follow {
-        return Err(nothing_written(paths.log_dir(), arguments.id));
+        return Err(nothing_written(paths.log_dir(), id));
     }
     let shown = Shown {
         app: paths.name(),
-        several: arguments.id.is_none(),
+        several: id.is_none(),
         mark_err: !arguments.err && !arguments.out,
         timestamps: arguments.timestamps,
         json: context.json,
@@ -62,6 +63,25 @@ pub(super) async fn run(context: &Context, arguments: &args::Logs) -> Result<(),
                 written.push(Written::new(key, &path, 0, wanted.since_ms));
                 new.insert(path);
             }
+        }
+    }
+}
+
+/// The worker that is meant; absent: all.
+fn id_of(arguments: &args::Logs) -> Result<Option<u16>, Failure> {
+    match &arguments.id {
+        None | Some(Whose::All) => Ok(None),
+        Some(Whose::Worker(id)) => Ok(Some(*id)),
+        Some(Whose::Other(text)) => {
+            let is_app = apps::paths_of(text).is_ok_and(|paths| paths.log_dir().is_dir());
+            Err(Failure::usage(
+                format!("{text} is no worker: a worker is named by its number"),
+                if is_app {
+                    format!("the logs of that app: `reuse-ctl logs --app {text}`")
+                } else {
+                    "`reuse-ctl logs` shows all, `reuse-ctl logs 0` those of worker 0".to_owned()
+                },
+            ))
         }
     }
 }
@@ -133,7 +153,7 @@ struct Wanted {
 }
 
 impl Wanted {
-    fn new(arguments: &args::Logs) -> Self {
+    fn new(arguments: &args::Logs, id: Option<u16>) -> Self {
         let since = arguments.since.map(|since| match since {
             Since::Ago(ago) => SystemTime::now().checked_sub(ago).unwrap_or(UNIX_EPOCH),
             Since::At(time) => time,
@@ -143,7 +163,7 @@ impl Wanted {
             since.duration_since(UNIX_EPOCH).unwrap_or_default()
         });
         Self {
-            id: arguments.id,
+            id,
             stream: match (arguments.out, arguments.err) {
                 (true, _) => Some(Stream::Out),
                 (false, true) => Some(Stream::Err),

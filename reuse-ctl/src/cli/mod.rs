@@ -156,9 +156,26 @@ fn not_parsed(error: &clap::Error, arguments: &[OsString]) -> Outcome {
             "no verb is given",
             "`reuse-ctl --help` lists them; `sudo reuse-ctl demo` shows what it does",
         )),
-        _ => Err(Failure::from(error)),
+        _ => Err(of_verb(Failure::from(error), arguments)),
     };
     Outcome { result, json }
+}
+
+/// Points to the verb's own help, if there is a verb and nothing better to say.
+fn of_verb(mut failure: Failure, arguments: &[OsString]) -> Failure {
+    let command = <Arguments as clap::CommandFactory>::command();
+    let given = arguments.iter().skip(1).take_while(|argument| *argument != "--");
+    // What `--app` names is no verb.
+    let mut previous = None;
+    let verb = given
+        .filter(|argument| previous.replace(*argument).is_none_or(|before| before != "--app"))
+        .find_map(|argument| command.find_subcommand(argument));
+    if let Some(verb) = verb
+        && failure.hint == failure::SEE_HELP
+    {
+        failure.hint = format!("see `reuse-ctl {} --help`", verb.get_name());
+    }
+    failure
 }
 
 /// Steering, cgroups and the users of workers need root.
@@ -170,4 +187,36 @@ pub(crate) fn require_root(verb: &str) -> Result<(), Failure> {
         format!("`{verb}` needs root: it loads eBPF programs and makes cgroups"),
         format!("`sudo reuse-ctl {verb} …`"),
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wrong_value_is_told_in_words_and_points_to_the_verbs_own_help() {
+        for (line, error, hint) in [
+            (
+                "logs -n x",
+                "invalid value 'x' for '--lines <N>': it is not a whole number",
+                "see `reuse-ctl logs --help`",
+            ),
+            (
+                "--app logs drain 1 --timeout soon",
+                "invalid value 'soon' for '--timeout <TIME>'",
+                "see `reuse-ctl drain --help`",
+            ),
+            (
+                "logs no-such-app",
+                "no-such-app is no worker",
+                "`reuse-ctl logs` shows all",
+            ),
+        ] {
+            let words = std::iter::once("reuse-ctl").chain(line.split(' '));
+            let failure = run(words.map(OsString::from)).result.expect_err(line);
+            assert_eq!(failure.kind, crate::api::types::ErrorKind::Usage, "{line}");
+            assert!(failure.error.starts_with(error), "{failure:?}");
+            assert!(failure.hint.starts_with(hint), "{failure:?}");
+        }
+    }
 }
