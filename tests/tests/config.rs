@@ -429,7 +429,7 @@ fn init_writes_a_file_that_runs_and_never_overwrites_one() {
     let said = init(&["--name", &site.name("web")]).expect_code(0).stdout;
     assert!(said.contains("`node server.js` (there is a server.js)"), "{said}");
     let written = fs::read_to_string(site.path().join("reuse.toml")).expect("it is there");
-    init(&["--", "bun", "x"]).expect_code(1).expect_complaint(&["already"]);
+    init(&["--", "bun", "x"]).expect_code(2).expect_complaint(&["already"]);
     assert_eq!(
         fs::read_to_string(site.path().join("reuse.toml")).expect("it is there"),
         written

@@ -316,7 +316,7 @@ fn signals_that_come_too_early_are_carried_out_later() {
     };
     let launcher = Launcher::new(&version("v1"));
     // So that files are looked at before each reload.
-    let scratch = reuse_tests::scratch::Scratch::new();
+    let scratch = Scratch::new();
     let variables = scratch.path().join("app.env");
     std::fs::write(&variables, "A=1\n").expect("a folder of ours");
     let options = ["--env-file", variables.to_str().expect("a plain path")];
@@ -399,6 +399,12 @@ fn a_unit_says_how_to_run_it() {
     unit(&["-f", file, "--name", "api"])
         .expect_code(2)
         .expect_complaint(&["api", "web"]);
+    let json = unit(&["--json", "-f", file]).expect_code(0).stdout;
+    let json: serde_json::Value = serde_json::from_str(&json).expect("one object");
+    assert_eq!(
+        (&json["ok"], json["unit"].as_str()),
+        (&true.into(), Some(text.as_str()))
+    );
     unit(&["--", "--workers", "0", "--", path]).expect_code(2);
     unit(&[]).expect_code(2);
     if let Ok(analyze) = Command::new("systemd-analyze").arg("--version").output()

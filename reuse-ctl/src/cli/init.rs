@@ -73,7 +73,7 @@ fn write_new(path: &Path, text: &str) -> Result<(), Failure> {
         .open(path)
         .and_then(|mut file| file.write_all(text.as_bytes()));
     written.map_err(|error| match error.kind() {
-        io::ErrorKind::AlreadyExists => Failure::failed(
+        io::ErrorKind::AlreadyExists => Failure::usage(
             format!("there is a {FILE} already, and it stays as it is"),
             "`reuse-ctl check` says what is in it",
         ),

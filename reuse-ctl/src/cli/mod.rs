@@ -99,7 +99,7 @@ fn dispatch(Arguments { global, verb }: Arguments, raw: &[OsString]) -> Result<(
     };
     match verb {
         Verb::Run(arguments) => run::run(&context, *arguments, raw),
-        Verb::Unit(arguments) => unit::run(&arguments),
+        Verb::Unit(arguments) => unit::run(&context, &arguments),
         Verb::Check(arguments) => check::run(&context, &arguments),
         Verb::Init(arguments) => init::run(&context, &arguments),
         Verb::Schema => schema::run(),

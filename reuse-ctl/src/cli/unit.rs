@@ -6,7 +6,9 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::{Failure, args, output};
+use serde::Serialize;
+
+use super::{Context, Failure, args, output};
 use crate::config::{self, AppSpec, NamedSpec};
 use crate::options::RunOptions;
 use crate::process::command::{self, Search};
@@ -42,7 +44,7 @@ const STOP_SLACK: Duration = Duration::from_secs(10);
 /// Descriptors, for workers: they inherit it.
 const DESCRIPTORS: u32 = 524_288;
 
-pub(super) fn run(arguments: &args::Unit) -> Result<(), Failure> {
+pub(super) fn run(context: &Context, arguments: &args::Unit) -> Result<(), Failure> {
     let here = std::env::current_dir()
         .map_err(|error| Failure::failed(format!("the working folder: {error}"), "cd to one that exists"))?;
     let own = std::env::current_exe()
@@ -62,7 +64,15 @@ pub(super) fn run(arguments: &args::Unit) -> Result<(), Failure> {
         command_line,
         options,
     };
-    output::print(&unit.to_text())
+    let unit = unit.to_text();
+    if context.json {
+        #[derive(Serialize)]
+        struct Printed {
+            unit: String,
+        }
+        return output::print_json(&output::Okay::new(Printed { unit }));
+    }
+    output::print(&unit)
 }
 
 /// `run -f FILE`, so that a change of the file needs no new unit.
