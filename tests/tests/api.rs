@@ -265,6 +265,26 @@ fn a_stopped_controller_is_told_of_and_not_waited_for() {
 }
 
 #[test]
+fn hints_can_be_pasted_when_several_apps_run() {
+    let _namespace = Namespace::enter();
+    let app = App::run(&["--workers", "1"], &commands::rust(&[]));
+    let other = App::run(&["--workers", "1", "--ready", "started"], &["/bin/sleep", "1000"]);
+    let refused = app.ctl(&["drain", "7"]).expect_code(3).stderr;
+    let command = format!("`reuse-ctl status --app {}`", app.name());
+    assert!(refused.contains(&command), "{refused}");
+    let named = app.ctl(&["logs", app.name()]).expect_code(2);
+    assert!(
+        named.stderr.contains(&format!("`reuse-ctl logs --app {}`", app.name())),
+        "{}",
+        named.stderr
+    );
+    let all = app.ctl(&["logs", "all"]).expect_code(0).stdout;
+    assert_eq!(all, app.ctl(&["logs"]).expect_code(0).stdout);
+    other.stop();
+    app.stop();
+}
+
+#[test]
 fn events_are_streamed() {
     let _namespace = Namespace::enter();
     let app = App::run(&["--workers", "2"], &commands::rust(&[]));

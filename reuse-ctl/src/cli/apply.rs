@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::apps::{self, App};
 use super::failure::Detail;
 use super::progress::{Request, changing_line, watch};
-use super::{Context, Failure, args, output};
+use super::{Context, Failure, args, hints, output};
 use crate::api::types::{ErrorKind, OptionChange, Reply, SpecRequest, Status};
 use crate::config::{self, NamedSpec, Way, handover};
 use crate::process::paths::KnownApp;
@@ -111,7 +111,7 @@ async fn ask(entry: &KnownApp, spec: config::AppSpec) -> Result<Change, Failure>
     let request = Request::put("/v1/spec", SpecRequest { spec, dry_run: true });
     let reply = request.send(&app).await?;
     if !reply.ok {
-        let mut failure = Failure::from(reply);
+        let mut failure = hints::say_which(&entry.name, Failure::from(reply));
         failure.error = format!("{}: {}", entry.name, failure.error);
         return Err(failure);
     }
@@ -197,7 +197,7 @@ impl Change {
             ),
             Ok(mut reply) => {
                 let changes = std::mem::take(&mut reply.changes);
-                let failure = Failure::from(reply);
+                let failure = hints::say_which(&name, Failure::from(reply));
                 (
                     Outcome::failed(name, Became::NotChanged, &failure, changes),
                     Some(failure),

@@ -14,6 +14,7 @@ mod drain;
 mod events;
 pub mod failure;
 mod get;
+pub(crate) mod hints;
 mod import;
 mod init;
 mod logs;
@@ -103,7 +104,10 @@ fn dispatch(Arguments { global, verb }: Arguments, raw: &[OsString]) -> Result<(
         Verb::Check(arguments) => check::run(&context, &arguments),
         Verb::Init(arguments) => init::run(&context, &arguments),
         Verb::Schema => schema::run(),
-        asking => block_on(ask(&context, asking))?,
+        asking => block_on(ask(&context, asking))?.map_err(|failure| match &context.app {
+            Some(app) => hints::say_which(app, failure),
+            None => failure,
+        }),
     }
 }
 

@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     api::types::{Event, Reply},
+    cli::hints::for_app,
     group::{Choosable, GroupError},
     options::ReadyKind,
     process::{
@@ -223,6 +224,8 @@ impl Task {
         if is_bad_news && let Some((Some(problem), _)) = instance.and_then(|id| self.failure_of(id)) {
             message = format!("{message} ({problem})");
         }
+        // Whether other apps run is not known here.
+        message = for_app(&message, &self.template.app);
         match kind {
             NoteKind::Failed | NoteKind::Warning | NoteKind::BackingOff | NoteKind::Hung | NoteKind::Unhealthy => {
                 self.console.warn(&message)
