@@ -129,6 +129,7 @@ async fn run_app(options: RunOptions, lines: Lines) -> Result<(), Failure> {
     task.come_to_rest().await;
 
     let last_failure = task.last_failure.take();
+    let how = task.core.view().slots.into_iter().find_map(|slot| slot.reason);
     // Last answers first; then the program and its maps, the port guards, and what is left on disk.
     drop(close);
     drop(api.await);
@@ -137,11 +138,8 @@ async fn run_app(options: RunOptions, lines: Lines) -> Result<(), Failure> {
     drop(traces);
     if finished.failed {
         let (problem, output) = last_failure.unwrap_or_default();
-        let problem = if problem.is_empty() {
-            String::new()
-        } else {
-            format!(": {problem}")
-        };
+        let how = how.into_iter().chain((!problem.is_empty()).then_some(problem));
+        let problem: String = how.map(|words| format!(": {words}")).collect();
         let mut failure = Failure::failed(
             format!("every worker has failed{problem}"),
             format!(
