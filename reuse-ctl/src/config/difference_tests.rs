@@ -70,7 +70,10 @@ fn every_option_is_found_and_classified() {
 
 /// Options that are not in [`OPTIONS`], and why not.
 const NOT_ALONE: &[(&str, &str)] = &[
-    ("pm2-compat", "it changes others with it: `what_has_no_option_of_its_own`"),
+    (
+        "pm2-compat",
+        "it changes others with it: `what_has_no_option_of_its_own`",
+    ),
     ("health-interval", "a part of health: `the_parts_of_a_health_check`"),
     ("health-timeout", "a part of health: `the_parts_of_a_health_check`"),
     ("health-fails", "a part of health: `the_parts_of_a_health_check`"),
@@ -87,7 +90,10 @@ fn no_option_is_forgotten_here() {
     let mut listed: Vec<&str> = tried.chain(NOT_ALONE.iter().map(|(option, _)| *option)).collect();
     for option in &known {
         let times = listed.iter().filter(|listed| *listed == option).count();
-        assert_eq!(times, 1, "--{option} belongs into OPTIONS, or with a reason into NOT_ALONE");
+        assert_eq!(
+            times, 1,
+            "--{option} belongs into OPTIONS, or with a reason into NOT_ALONE"
+        );
     }
     listed.retain(|option| !known.contains(option));
     assert_eq!(listed, [""; 0], "there are no such options");

@@ -18,9 +18,10 @@ const APP: &str = "app";
 const MAX_APPS: usize = 1000;
 
 /// What is in a file.
+#[derive(Debug)]
 pub(super) struct Content {
     pub(super) apps: Vec<Described>,
-    keys: Keys,
+    pub(super) keys: Keys,
 }
 
 /// Reads the apps of a file.

@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 
 use serde_json::{Map, Value, json};
 
-use super::keys::{CWD, Key, Keys, Kind, NAME};
+use super::keys::{CWD, Key, Keys, Kind, NAME, Numbers};
 
 /// Options whose help speaks of the command line.
 const DIFFERENT: [(&str, &str); 2] = [
@@ -98,9 +98,10 @@ fn property(key: &Key, keys: &Keys) -> Value {
             if let [one] = types[..] {
                 one.into()
             } else {
-                types.into()
+                types.clone().into()
             },
         );
+        one.extend(pattern(key, keys).map(|pattern| ("pattern".to_owned(), pattern.into())));
         let valid = key.argument.get_possible_values();
         if !valid.is_empty() {
             let names: Vec<&str> = valid.iter().map(clap::builder::PossibleValue::get_name).collect();
@@ -135,18 +136,39 @@ fn as_value(text: &OsStr) -> Value {
     text.parse::<u64>().map_or_else(|_| text.as_ref().into(), Value::from)
 }
 
-/// Which types make sense, found out by asking the option itself. One that takes any text takes a string, though it would take the text of
-/// a number too.
+/// Which types it takes, found out by asking the option itself. A number may be in quotes as well.
 fn types(key: &Key, keys: &Keys) -> Vec<&'static str> {
-    let takes = |samples: &[&str]| samples.iter().any(|sample| keys.judge(key, OsStr::new(sample)).is_ok());
-    if takes(&["any-text"]) || !takes(&["2"]) {
-        return vec!["string"];
+    let (integer, fraction) = takes(key, keys);
+    let mut types = Vec::new();
+    if fraction {
+        types.push("number");
+    } else if integer {
+        types.push("integer");
     }
-    let mut types = vec![if takes(&["0.5"]) { "number" } else { "integer" }];
-    if takes(&["2M", "2s", "max", "SIGTERM"]) {
-        types.push("string");
-    }
+    types.push("string");
     types
+}
+
+/// What a string looks like that takes the place of a number; absent: there are others, too.
+fn pattern(key: &Key, keys: &Keys) -> Option<&'static str> {
+    let judged = |sample: &&str| keys.judge(key, OsStr::new(sample)).is_ok();
+    let takes_words = keys.takes_any_text(key) || ["2M", "2s", "max", "SIGTERM"].iter().any(|sample| judged(&sample));
+    match takes(key, keys) {
+        _ if takes_words => None,
+        (_, true) => Some(r"^[0-9]*\.?[0-9]+$"),
+        (true, false) => Some("^[0-9]+$"),
+        (false, false) => None,
+    }
+}
+
+/// Whether it takes integers, and fractions.
+fn takes(key: &Key, keys: &Keys) -> (bool, bool) {
+    let one_of = |samples: &[&str]| samples.iter().any(|sample| keys.judge(key, OsStr::new(sample)).is_ok());
+    let numbers = keys.numbers(key);
+    // What is meant in bytes is large.
+    let integer = numbers != Numbers::None && one_of(&["2", "2000000000"]);
+    let fraction = numbers == Numbers::Any && one_of(&["0.5"]);
+    (integer, fraction)
 }
 
 #[cfg(test)]
@@ -173,18 +195,110 @@ mod tests {
         for (name, expected) in [
             ("workers", &["integer", "string"][..]),
             ("policy", &["string"]),
-            ("port", &["integer"]),
+            ("port", &["integer", "string"]),
             ("listen", &["string"]),
             ("drain_timeout", &["string"]),
             ("stop_signal", &["integer", "string"]),
             ("max_memory", &["integer", "string"]),
-            ("max_connections", &["integer"]),
-            ("cpu_limit", &["number"]),
-            ("max_hung", &["integer"]),
+            ("max_connections", &["integer", "string"]),
+            ("cpu_limit", &["number", "string"]),
+            ("max_hung", &["integer", "string"]),
             ("name", &["string"]),
+            ("user", &["integer", "string"]),
+            ("env_file", &["string"]),
         ] {
             let key = &keys.all()[keys.find(name).expect(name)];
             assert_eq!(types(key, &keys), expected, "{name}");
+        }
+    }
+
+    /// Whether the schema takes it: as far as types, lists of values and patterns go.
+    fn allows(schema: &Value, value: &Value) -> bool {
+        if let Some(ways) = schema["anyOf"].as_array() {
+            return ways.iter().any(|way| allows(way, value));
+        }
+        let types = match &schema["type"] {
+            Value::Array(types) => types.clone(),
+            one => vec![one.clone()],
+        };
+        let is_of = |kind: &Value| match kind.as_str().expect("a type") {
+            "string" => value.is_string(),
+            "integer" => value.is_u64(),
+            "number" => value.is_number(),
+            "boolean" => value.is_boolean(),
+            "array" => value.is_array(),
+            other => panic!("{other}"),
+        };
+        let is_listed = schema["enum"].as_array().is_none_or(|values| values.contains(value));
+        let pattern = schema["pattern"].as_str().map(|pattern| match pattern {
+            "^[0-9]+$" => |text: &str| text.bytes().all(|byte| byte.is_ascii_digit()),
+            r"^[0-9]*\.?[0-9]+$" => |text: &str| text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.'),
+            other => panic!("{other}"),
+        });
+        let fits = value.as_str().zip(pattern).is_none_or(|(text, fits)| fits(text));
+        types.iter().any(is_of) && is_listed && fits
+    }
+
+    #[test]
+    fn the_schema_takes_what_the_file_takes() {
+        let schema = schema();
+        let strings = [
+            "2",
+            "0.5",
+            "2s",
+            "2M",
+            "max",
+            "hash",
+            "park",
+            "file",
+            "tcp",
+            "listener",
+            "SIGTERM",
+            "any-text",
+            "N=1",
+            "127.0.0.1:80",
+            "0 4 * * *",
+        ];
+        let mut samples: Vec<Value> = strings.iter().map(|text| (*text).into()).collect();
+        samples.extend([json!(2), json!(2_000_000_000_u64), json!(0.5), json!(true)]);
+        for key in Keys::new().all() {
+            let property = &schema["$defs"]["app"]["properties"][&key.name];
+            let mut taken = Vec::new();
+            for sample in &samples {
+                // Watched files are what ignored ones are among.
+                let text = format!("command = 'x'\n{} = {sample}\n", key.name);
+                let more = if key.name == "watch_ignore" {
+                    "watch = '/'\n"
+                } else {
+                    ""
+                };
+                let folder = std::env::temp_dir();
+                let source = super::super::source::Source::of("reuse.toml", &folder, text + more);
+                if super::super::file::read(&source).is_ok_and(|content| content.specs(&source, None).is_ok()) {
+                    assert!(
+                        allows(property, sample),
+                        "{} = {sample} is taken, and not by {property}",
+                        key.name
+                    );
+                    taken.push(sample);
+                }
+            }
+            let kinds: [(&str, fn(&Value) -> bool); 4] = [
+                ("string", Value::is_string),
+                ("integer", Value::is_u64),
+                ("number", Value::is_f64),
+                ("boolean", Value::is_boolean),
+            ];
+            for (kind, is_kind) in kinds
+                .iter()
+                .filter(|(kind, _)| property.to_string().contains(&format!("\"{kind}\"")))
+            {
+                assert!(
+                    taken.iter().any(|sample| is_kind(sample)),
+                    "{}: no {kind} is taken",
+                    key.name
+                );
+            }
         }
     }
 
