@@ -33,14 +33,15 @@ impl Loaded {
     ) -> Result<Vec<String>, Failure> {
         let is_root = nix::unistd::geteuid().is_root();
         let (mut problems, mut unseen) = (Vec::new(), Vec::new());
-        for (app, described) in self.apps.iter().zip(&self.content.apps) {
+        let options = self.options.iter().zip(&self.content.apps);
+        for (app, (options, described)) in self.apps.iter().zip(options) {
             let Some(extent) = extent(app) else { continue };
             let place = Places {
                 described,
                 keys: &self.content.keys,
                 environment: self.environment.as_deref(),
             };
-            for lack in lacks(&app.spec.resolve()?, extent) {
+            for lack in lacks(options, extent) {
                 if keys_of(&lack)
                     .iter()
                     .any(|key| elsewhere.iter().any(|long| long == key))

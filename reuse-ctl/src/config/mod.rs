@@ -28,6 +28,7 @@ pub use place::Place;
 pub use spec::AppSpec;
 
 use crate::cli::Failure;
+use crate::options::RunOptions;
 use crate::supervisor::lacks::Extent;
 use source::Source;
 
@@ -45,6 +46,8 @@ pub struct NamedSpec {
 pub struct Loaded {
     /// In the order of the file.
     pub apps: Vec<NamedSpec>,
+    /// Each of them as options.
+    options: Vec<RunOptions>,
     source: Source,
     content: file::Content,
     environment: Option<String>,
@@ -72,11 +75,11 @@ impl Loaded {
                 hint,
             ));
         }
-        let apps = content
-            .specs(&source, environment)
-            .map_err(|problems| source.refuse(problems))?;
+        let specs = content.specs(&source, environment);
+        let (apps, options) = specs.map_err(|problems| source.refuse(problems))?.into_iter().unzip();
         Ok(Self {
             apps,
+            options,
             source,
             content,
             environment: environment.map(str::to_owned),

@@ -151,8 +151,8 @@ fn types(key: &Key, keys: &Keys) -> Vec<&'static str> {
 
 /// What a string looks like that takes the place of a number; absent: there are others, too.
 fn pattern(key: &Key, keys: &Keys) -> Option<&'static str> {
-    let judged = |sample: &&str| keys.judge(key, OsStr::new(sample)).is_ok();
-    let takes_words = keys.takes_any_text(key) || ["2M", "2s", "max", "SIGTERM"].iter().any(|sample| judged(&sample));
+    let judged = |sample: &&str| keys.judge(key, OsStr::new(*sample)).is_ok();
+    let takes_words = keys.takes_any_text(key) || ["2M", "2s", "max", "SIGTERM"].iter().any(judged);
     match takes(key, keys) {
         _ if takes_words => None,
         (_, true) => Some(r"^[0-9]*\.?[0-9]+$"),
@@ -239,6 +239,8 @@ mod tests {
         types.iter().any(is_of) && is_listed && fits
     }
 
+    type Is = fn(&Value) -> bool;
+
     #[test]
     fn the_schema_takes_what_the_file_takes() {
         let schema = schema();
@@ -283,8 +285,8 @@ mod tests {
                     taken.push(sample);
                 }
             }
-            let kinds: [(&str, fn(&Value) -> bool); 4] = [
-                ("string", Value::is_string),
+            let kinds = [
+                ("string", Value::is_string as Is),
                 ("integer", Value::is_u64),
                 ("number", Value::is_f64),
                 ("boolean", Value::is_boolean),
