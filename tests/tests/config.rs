@@ -429,6 +429,35 @@ fn only_what_is_to_run_is_judged_and_by_what_was_said_last() {
 }
 
 #[test]
+fn where_a_running_apps_command_is_its_controller_knows() {
+    let _namespace = Namespace::enter();
+    let site = site();
+    fs::create_dir(site.path().join("bin")).expect("a folder");
+    site.write_executable(
+        "bin/t-server",
+        &format!("#!/bin/sh\nexec {} server.js 8080\n", node24()),
+    );
+    site.file("name = 'NAME(web)'\ncommand = 't-server'\nenv_file = 'app.env'\n");
+    site.write("app.env", "A=1\n");
+    let path = std::env::var("PATH").expect("it is set");
+    let path = format!("{}:{path}", site.path().join("bin").display());
+    let mut start = site.command(&["run", "-d", "-f", "FILE"]);
+    run::to_end(start.env("PATH", path), LIMIT).expect_code(0);
+    let app = App::detached(&site.name("web"));
+    // Nobody finds it on our PATH.
+    site.ctl(&["check", "-f", "FILE"]).expect_code(2);
+    let unchanged = site.apply(&[]).expect_code(0).stdout;
+    assert!(unchanged.contains("unchanged"), "{unchanged}");
+    site.write("app.env", "A=1\nbad line\n");
+    let refused = site.apply(&[]).expect_code(2).stderr;
+    assert!(
+        refused.contains("reuse.toml:3:12: ") && refused.contains("line 2"),
+        "{refused}"
+    );
+    app.stop();
+}
+
+#[test]
 fn what_this_user_may_not_look_at_is_told_and_no_error() {
     let site = site();
     let copy = site.path().join("reuse-ctl");

@@ -8,7 +8,8 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::command;
-use super::keys::{CWD, Folders, Key, Keys, Kind, NAME, Numbers, Values};
+use super::keys::{CWD, Folders, Key, Keys, Kind, NAME, Values};
+use super::numbers::Numbers;
 use super::source::Problem;
 use super::value::{a_kind, text};
 use super::variables::Variables;

@@ -23,9 +23,6 @@ const WATCH: &str = "watch";
 /// The option with the app's name.
 pub(super) const NAME: &str = "name";
 
-/// Options that take any text and mean something by a number, too: that of a user, of a group.
-const NAMED_BY_NUMBER: [&str; 2] = ["user", "control_group"];
-
 /// What a key takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -35,17 +32,6 @@ pub(super) enum Kind {
     One,
     /// One, or a list of them.
     Many,
-}
-
-/// Which numbers may stand for a value without quotes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Numbers {
-    /// None can be meant.
-    None,
-    /// Those without a fraction.
-    Whole,
-    /// Those that the option takes.
-    Any,
 }
 
 /// A key, or the option that it is.
@@ -152,24 +138,6 @@ impl Keys {
             // Another option is missing: that is judged where all are known.
             Err(error) if error.kind() == ErrorKind::MissingRequiredArgument => Ok(()),
             Err(error) => Err(self.words_of(key, &error)),
-        }
-    }
-}
-
-impl Keys {
-    /// Whether it takes any text.
-    pub(super) fn takes_any_text(&self, key: &Key) -> bool {
-        self.judge(key, OsStr::new("any-text")).is_ok()
-    }
-
-    /// Which numbers can be meant by a value. What takes any text would take that of a number, too, and hardly anybody means it.
-    pub(super) fn numbers(&self, key: &Key) -> Numbers {
-        if NAMED_BY_NUMBER.contains(&key.name.as_str()) {
-            Numbers::Whole
-        } else if key.kind == Kind::Flag || self.takes_any_text(key) {
-            Numbers::None
-        } else {
-            Numbers::Any
         }
     }
 }

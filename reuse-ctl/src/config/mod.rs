@@ -10,6 +10,7 @@ mod file;
 pub(crate) mod handover;
 mod here;
 mod keys;
+mod numbers;
 mod place;
 mod rivals;
 pub(crate) mod schema;

@@ -6,9 +6,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use nix::errno::Errno;
+
 use super::{
     recycle_files::identity_of,
-    template::{CommandLine, tried_variables, working_folder},
+    template::{CommandLine, tried_variables},
 };
 use crate::{
     options::{LogTarget, RunOptions},
@@ -122,6 +124,25 @@ pub fn lacks(options: &RunOptions, extent: Extent) -> Vec<Lack> {
         lacks.extend(unwatchable(options, &folder));
     }
     lacks
+}
+
+/// Where the command is to run: relative to `here` if it is not absolute.
+///
+/// # Errors
+/// [`Lack::Folder`].
+pub(super) fn working_folder(options: &RunOptions, here: &Path) -> Result<PathBuf, Lack> {
+    let path = options
+        .cwd
+        .as_ref()
+        .map_or_else(|| here.to_owned(), |cwd| here.join(cwd));
+    match fs::metadata(&path) {
+        Ok(found) if found.is_dir() => Ok(path),
+        Ok(_) => Err(Lack::Folder {
+            path,
+            source: Errno::ENOTDIR.into(),
+        }),
+        Err(source) => Err(Lack::Folder { path, source }),
+    }
 }
 
 fn unreadable(files: &[PathBuf], here: &Path) -> Vec<Lack> {

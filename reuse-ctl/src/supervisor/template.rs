@@ -2,18 +2,15 @@
 
 use std::{
     ffi::OsString,
-    fs,
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
-use nix::errno::Errno;
-
 use super::{
     asks::refusal,
     interface::{SlotId, VersionId},
-    lacks::Lack,
+    lacks::working_folder,
     versions::Versions,
 };
 use crate::{
@@ -233,25 +230,6 @@ impl Version {
             options,
             variables,
         })
-    }
-}
-
-/// Where the command is to run: relative to `here` if it is not absolute.
-///
-/// # Errors
-/// [`Lack::Folder`].
-pub(super) fn working_folder(options: &RunOptions, here: &Path) -> Result<PathBuf, Lack> {
-    let path = options
-        .cwd
-        .as_ref()
-        .map_or_else(|| here.to_owned(), |cwd| here.join(cwd));
-    match fs::metadata(&path) {
-        Ok(found) if found.is_dir() => Ok(path),
-        Ok(_) => Err(Lack::Folder {
-            path,
-            source: Errno::ENOTDIR.into(),
-        }),
-        Err(source) => Err(Lack::Folder { path, source }),
     }
 }
 
