@@ -90,6 +90,8 @@ pub enum ReadyKind {
     Ipc,
     /// It sent `READY=1` to `NOTIFY_SOCKET` (sd_notify).
     Notify,
+    /// Its command has run for a second: it need not listen anywhere.
+    Started,
     /// It answers GET of this path with a status from 200 to 399.
     Http(String),
 }

@@ -6,7 +6,10 @@ use aya_ebpf::{
     macros::{cgroup_sock, cgroup_sock_addr},
     programs::{SockAddrContext, SockContext},
 };
-use reuse_common::notice::{Notice, NoticeKind};
+use reuse_common::{
+    cell,
+    notice::{Notice, NoticeKind},
+};
 
 use crate::maps::{self, INSTANCES, UNSTEERED};
 
@@ -60,6 +63,8 @@ fn joining(ctx: &SockAddrContext, family: u32, address: impl Fn(&SockAddrContext
             u16::from_be((*address).user_port as u16),
         )
     };
+    // The verifier of Linux 6.1 knows nothing of a number whose bytes were swapped, and the table of services has a place for each port only.
+    let port = (cell::opaque(port.into()) & 0xffff) as u16;
     let Some(app) = maps::app() else { return ALLOW };
     let settings = app.settings();
     if kind != STREAM || protocol != TCP || !settings.serves(port) {

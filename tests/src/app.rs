@@ -88,9 +88,15 @@ impl Launch {
 
     /// Starts the controller and does not wait for anything.
     pub fn start(&self, command: &[impl AsRef<OsStr>]) -> App {
+        self.start_with(command, |_| {})
+    }
+
+    /// The same, prepared further.
+    pub fn start_with(&self, command: &[impl AsRef<OsStr>], prepare: impl FnOnce(&mut Command)) -> App {
         let scratch = Scratch::new();
         let log = File::create(scratch.path().join("output")).expect("create the controller's output file");
         let mut run = self.command(command);
+        prepare(&mut run);
         run.stdin(Stdio::null())
             .stdout(log.try_clone().expect("duplicate a descriptor"))
             .stderr(log);

@@ -168,14 +168,16 @@ fn servers() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("servers")
 }
 
-fn workspace() -> PathBuf {
+/// The root of the workspace.
+pub(crate) fn workspace() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .parent()
         .expect("this package is a folder of the workspace")
         .to_owned()
 }
 
-fn on_path(name: &str) -> String {
+/// A program of this machine.
+pub(crate) fn on_path(name: &str) -> String {
     let path = env::var_os("PATH").expect("PATH is set");
     text(
         &env::split_paths(&path)

@@ -14,8 +14,13 @@ use crate::{kernel, wait};
 
 /// Makes `command` live on a kernel whose `bpf` system call knows nothing, as a kernel that is too old does: it answers EINVAL.
 pub fn without_bpf(command: &mut Command) -> &mut Command {
+    forbidding(command, libc::SYS_bpf, libc::EINVAL)
+}
+
+/// Has `command`, and all that it starts, get this error from a system call, as the seccomp filters of container engines do.
+pub fn forbidding(command: &mut Command, call: libc::c_long, errno: libc::c_int) -> &mut Command {
     // SAFETY: the closure makes bare system calls only, on data that it owns; nothing is allocated between fork and exec.
-    unsafe { command.pre_exec(|| refuse_system_call(libc::SYS_bpf, libc::EINVAL)) }
+    unsafe { command.pre_exec(move || refuse_system_call(call, errno)) }
 }
 
 /// Shuts down the socket `descriptor` of another process, through a duplicate: a listener leaves its group without its owner knowing.

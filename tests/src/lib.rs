@@ -20,6 +20,7 @@ pub mod kernel;
 pub mod launcher;
 pub mod leftovers;
 pub mod load;
+pub mod machine;
 pub mod namespace;
 pub mod open_loop;
 pub mod plot;

@@ -8,6 +8,7 @@ use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
 use nix::unistd::{Uid, User, chown};
 use reuse_tests::app::controller_command;
 use reuse_tests::http::get;
@@ -455,4 +456,45 @@ fn a_port_that_is_no_port() {
         &["8085"],
     );
     drop(taken);
+}
+
+/// The kernel lets them: both are of one user, and set SO_REUSEPORT. The program of the app that came last would take every connection.
+#[test]
+fn two_apps_on_one_port() {
+    let _namespace = Namespace::enter();
+    let declared = PORT.to_string();
+    for options in [&["--workers", "2"][..], &["--workers", "2", "--port", &declared]] {
+        let mut first = App::run(options, &commands::rust(&[]));
+        let name = first.name().to_owned();
+        let complaint = [&name, "is served by the app", "on another port"];
+        let second = run_fails(options, &commands::rust(&[]), 1, &complaint);
+        assert!(!second.stderr.contains("it gets no connection"), "{}", second.stderr);
+        let before = first.status();
+        for _ in 0..20 {
+            let answer = get(SERVER, None).expect("the first app serves");
+            assert!(before.pids().contains(&answer.pid), "{answer:?}");
+        }
+        let after = first.status();
+        assert_eq!(after.pids(), before.pids(), "nothing has happened to it");
+        assert!(after.groups[0].strangers.is_empty(), "{after:#?}");
+        let of_workers: u64 = after.workers.iter().map(|worker| worker.established_total).sum();
+        let of_workers_before: u64 = before.workers.iter().map(|worker| worker.established_total).sum();
+        assert_eq!(of_workers - of_workers_before, 20, "they were steered");
+        // It is the first app's also when nobody looks after that any more.
+        first.signal(Signal::SIGKILL);
+        first.wait_exit(LIMIT);
+        run_fails(options, &commands::rust(&[]), 1, &complaint);
+        run::to_end(controller_command().args(["stop", "--app", &name]), LIMIT).expect_code(0);
+    }
+    assert_port_free(PORT);
+}
+
+#[test]
+fn an_inherited_listener_on_another_apps_port() {
+    let _namespace = Namespace::enter();
+    let address = SERVER.to_string();
+    let first = App::run(&["--workers", "1"], &commands::rust(&[]));
+    let complaint = [first.name(), "stop --app"];
+    run_fails(&["--listen", &address], &commands::rust_inherited(), 1, &complaint).expect_complaint(&complaint);
+    first.stop();
 }

@@ -308,3 +308,31 @@ fn limits_hold_or_are_refused() {
     assert_eq!(read("cpu.max").trim(), "150000 100000");
     app.stop();
 }
+
+/// A consumer of a queue, as PM2 runs them too.
+#[test]
+fn a_program_that_serves_no_port() {
+    let _namespace = Namespace::enter();
+    let consumer = ["/bin/sh", "-c", "trap 'exit 0' TERM; while :; do sleep 0.1; done"];
+    let launch = Launch::new(&["--workers", "2", "--ready-timeout", "2s"]);
+    let output = launch.to_end(&consumer, LIMIT).expect_code(1);
+    assert!(output.stderr.contains("--ready started"), "{}", output.stderr);
+    let app = App::run(&["--workers", "2", "--ready", "started"], &consumer);
+    let before = app.status();
+    assert!(before.all_active(2) && before.groups.is_empty(), "{before:#?}");
+    app.ctl(&["reload"]).expect_code(0);
+    let after = app.status();
+    assert!(
+        after.all_active(2) && after.workers.iter().all(|worker| worker.restarts == 1),
+        "{after:#?}"
+    );
+    app.ctl(&["restart", "1"]).expect_code(0);
+    app.ctl(&["scale", "1"]).expect_code(0);
+    app.stop();
+    // One that is broken has not started.
+    let launch = Launch::new(&["--ready", "started"]);
+    let broken = ["/bin/sh", "-c", "echo what is broken; sleep 0.3; exit 3"];
+    let output = launch.to_end(&broken, LIMIT).expect_code(1);
+    assert!(output.stderr.contains("exited with code 3"), "{}", output.stderr);
+    assert_nothing_left(launch.app_name());
+}

@@ -4,6 +4,7 @@ mod bench;
 mod build_ebpf;
 mod ci;
 mod demo;
+mod guest_kernel;
 mod machine;
 mod outcome;
 mod run;

@@ -1,8 +1,8 @@
 //! `cargo xtask test`: all tests on this machine, after setting up what they need.
 
-use crate::machine;
 use crate::outcome::Outcome;
 use crate::run::{Workspace, run, run_and_keep, step};
+use crate::{guest_kernel, machine};
 use anyhow::{Result, bail};
 use std::process::Command;
 
@@ -20,6 +20,7 @@ pub(crate) struct Arguments {
 pub(crate) fn perform(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
     machine::require_root("test")?;
     machine::install_programs()?;
+    guest_kernel::set_up(workspace)?;
     machine::install_runtimes(workspace)?;
     machine::mount_bpf_filesystem()?;
     let result = build_and_test(workspace, arguments.filter.as_deref());

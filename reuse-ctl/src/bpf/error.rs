@@ -72,6 +72,43 @@ fn chain(error: &(dyn std::error::Error + 'static)) -> String {
         }
         cause = inner.source();
     }
-    // A verifier's log is hundreds of lines; its first says what was refused.
-    text.lines().next().unwrap_or_default().to_owned()
+    on_one_line(&text)
+}
+
+/// A verifier's log is hundreds of lines, with what was refused in its last one, but for statistics.
+fn on_one_line(text: &str) -> String {
+    let (what, log) = text.split_once("Verifier output:").unwrap_or((text, ""));
+    let what = what.lines().next().unwrap_or_default().trim();
+    let is_reason = |line: &&str| {
+        !line.trim().is_empty()
+            && !["processed ", "verification time ", "stack depth "]
+                .iter()
+                .any(|start| line.starts_with(start))
+    };
+    match log.lines().rfind(is_reason) {
+        Some(reason) => format!("{what} The verifier says: {}", reason.trim()),
+        None => what.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::on_one_line;
+
+    #[test]
+    fn of_a_verifiers_log_the_reason_is_shown() {
+        let refused = "the BPF_PROG_LOAD syscall returned Permission denied (os error 13). Verifier output: \
+             0: R1=ctx(off=0,imm=0) R10=fp0\n0: (85) call bpf_get_socket_cookie#46\n\
+             program of this type cannot use helper bpf_get_socket_cookie#46\n\
+             verification time 28 usec\nstack depth 0\nprocessed 1 insns (limit 1000000)\n";
+        assert_eq!(
+            on_one_line(refused),
+            "the BPF_PROG_LOAD syscall returned Permission denied (os error 13). \
+             The verifier says: program of this type cannot use helper bpf_get_socket_cookie#46"
+        );
+        assert_eq!(
+            on_one_line("Operation not permitted\nand more"),
+            "Operation not permitted"
+        );
+    }
 }

@@ -19,6 +19,7 @@ use aya::{
 };
 
 pub use app::{AppOptions, AppPrograms, Notices};
+pub use attach::create_any_map;
 pub use error::BpfError;
 pub use group::GroupProgram;
 pub use pins::{Pins, mount_bpffs};

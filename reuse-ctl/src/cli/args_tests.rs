@@ -253,9 +253,10 @@ fn help_of_run() {
       -h, --help                     Print help
 
     Starting and ending workers:
-          --ready <listener|ipc|notify|http:/PATH>
+          --ready <listener|ipc|notify|started|http:/PATH>
               When a worker is ready, once it listens: at once (listener), after process.send('ready')
-              (ipc), after READY=1 (notify), or when GET of this path is answered [default: listener]
+              (ipc), after READY=1 (notify), or when GET of this path is answered; started: when it has
+              run for a second, for programs that serve no port [default: listener]
           --ready-timeout <TIME>
               How long a worker may take until it is ready; then its start has failed [default: 30s]
           --stop-signal <SIGNAL>

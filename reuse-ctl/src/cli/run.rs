@@ -206,11 +206,12 @@ fn ready_kind(text: &str) -> Result<ReadyKind, Failure> {
         "listener" => Ok(ReadyKind::Listener),
         "ipc" => Ok(ReadyKind::Ipc),
         "notify" => Ok(ReadyKind::Notify),
+        "started" => Ok(ReadyKind::Started),
         other => match other.strip_prefix("http:") {
             Some(path) if commands::check_path(path).is_ok() => Ok(ReadyKind::Http(path.to_owned())),
             _ => Err(Failure::usage(
                 format!("--ready {other} is no way to be ready"),
-                "say `listener`, `ipc`, `notify`, or a path like http:/ready",
+                "say `listener`, `ipc`, `notify`, `started`, or a path like http:/ready",
             )),
         },
     }

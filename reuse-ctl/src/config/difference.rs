@@ -325,6 +325,7 @@ fn ready_name(kind: &ReadyKind) -> String {
         ReadyKind::Listener => "listener".into(),
         ReadyKind::Ipc => "ipc".into(),
         ReadyKind::Notify => "notify".into(),
+        ReadyKind::Started => "started".into(),
         ReadyKind::Http(path) => format!("http:{path}"),
     }
 }

@@ -8,7 +8,7 @@ use std::path::Path;
 use super::described::Described;
 use super::keys::{Keys, NAME};
 use super::source::{Problem, Source};
-use crate::options::RunOptions;
+use crate::options::{ReadyKind, RunOptions};
 use crate::process::env_file::Rights;
 use crate::process::variables::Variables;
 
@@ -83,13 +83,13 @@ pub(super) struct Ports<'a> {
 
 impl<'a> Ports<'a> {
     /// In an environment, with the app's own `options` in it. One that says `port` or `listen` has said where it serves: `PORT` may then be
-    /// for something else.
+    /// for something else. So it is for one that serves none.
     pub(super) fn of(app: &'a Described, keys: &Keys, options: &RunOptions, environment: Option<&str>) -> Self {
         let said = app.said(keys, "port").chain(app.said(keys, "listen"));
         let said: Vec<_> = said
             .filter_map(|(text, span)| Some((Port::read(text)?, span)))
             .collect();
-        let given = if said.is_empty() {
+        let given = if said.is_empty() && options.ready.kind != ReadyKind::Started {
             given(options)
         } else {
             BTreeSet::new()
@@ -149,7 +149,7 @@ pub(super) fn given_ports(apps: &[Ports<'_>], source: &Source, problems: &mut Ve
                 other.name,
                 source.line(there.start)
             ),
-            "two apps can't share a port: give one another PORT, or say with `port` where it serves",
+            "two apps can't share a port: give one another PORT, or say with `port` where it serves; one that serves none says ready = \"started\"",
         ));
     }
 }

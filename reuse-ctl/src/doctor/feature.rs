@@ -65,7 +65,7 @@ pub(super) const KERNEL: Feature = Feature {
     name: "kernel",
     need: Need::Required,
     lost: "connections in the queue of a worker that ends are reset instead of moved, and cgroups can't be killed at once",
-    remedy: "Linux 5.14 or newer: Debian 12, Ubuntu 22.04, RHEL 9, Amazon Linux 2023 or later have it",
+    remedy: "Linux 6.1 or newer (5.14 is the least, but was not tried): Debian 12, Ubuntu 24.04, RHEL 10, Amazon Linux 2023 or later have it",
 };
 
 pub(super) const CGROUP: Feature = Feature {
@@ -73,6 +73,13 @@ pub(super) const CGROUP: Feature = Feature {
     need: Need::Required,
     lost: "nobody could say whose a listener is, nor end a worker with all its children",
     remedy: "mount the whole hierarchy; in a container: --privileged --cgroupns=host -v /sys/fs/cgroup:/sys/fs/cgroup:rw",
+};
+
+pub(super) const BPF: Feature = Feature {
+    name: "bpf",
+    need: Need::Required,
+    lost: "no program can be loaded: nothing is steered",
+    remedy: "a kernel with CONFIG_BPF_SYSCALL that lockdown does not restrict",
 };
 
 pub(super) const LIMITS: Feature = Feature {

@@ -6,12 +6,12 @@ use caps::{CapSet, Capability};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
 use super::{
-    Check,
-    feature::{BPFFS, BTF, CGROUP, KERNEL, LIMITS, ROOT},
+    Check, Outcome,
+    feature::{BPF, BPFFS, BTF, CGROUP, KERNEL, LIMITS, ROOT},
     scratch::ScratchCgroup,
 };
 use crate::{
-    bpf::mount_bpffs,
+    bpf::{self, mount_bpffs},
     process::{
         cgroup::{CgroupError, Hierarchy},
         cgroup_limits::{self, Controller},
@@ -137,6 +137,35 @@ fn judge_controllers(there: &[String]) -> Result<String, String> {
     }
 }
 
+/// Whether the system call is let through at all, for who has the capabilities.
+pub(super) fn bpf() -> Check {
+    let root = root();
+    if root.outcome != Outcome::Works {
+        return BPF.untried(&root.detail);
+    }
+    let error = match bpf::create_any_map() {
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EPERM | libc::ENOSYS)) => error,
+        // It is there. What it can't do, loading the programs shows.
+        _ => return BPF.tried(Ok("the system call is allowed".into())),
+    };
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    if is_filtered(&status) {
+        return BPF.tried_with(
+            Err(format!("the system call is forbidden by a seccomp filter: {error}")),
+            "in a container: --cap-add SYS_ADMIN, which engines' own filters want for it, or --security-opt seccomp=FILE with one that allows it (docs/containers.md)",
+        );
+    }
+    BPF.tried(Err(format!("the system call is refused: {error}")))
+}
+
+/// Whether `/proc/self/status` says that there is a filter.
+fn is_filtered(status: &str) -> bool {
+    status
+        .lines()
+        .find_map(|line| line.strip_prefix("Seccomp:"))
+        .is_some_and(|mode| mode.trim() == "2")
+}
+
 pub(super) fn bpffs() -> Check {
     let was_mounted = statfs("/sys/fs/bpf").is_ok_and(|stat| stat.filesystem_type() == BPF_FS_MAGIC);
     BPFFS.tried(match mount_bpffs() {
@@ -182,6 +211,13 @@ mod tests {
             judge_release("5.10.0-28-amd64"),
             Err("Linux 5.10.0-28-amd64 is older than 5.14".into())
         );
+    }
+
+    #[test]
+    fn a_filter_is_told_from_a_kernel_without_bpf() {
+        assert!(is_filtered("NoNewPrivs:\t0\nSeccomp:\t2\nSeccomp_filters:\t1\n"));
+        assert!(!is_filtered("NoNewPrivs:\t0\nSeccomp:\t0\nSeccomp_filters:\t0\n"));
+        assert!(!is_filtered(""));
     }
 
     #[test]

@@ -59,7 +59,7 @@ pub async fn examine(ports: &[u16]) -> Vec<Check> {
     checks
 }
 
-/// What `run` asks before it starts anything, in about a millisecond: root, the kernel's version, cgroup v2, and a BPF file system,
+/// What `run` asks before it starts anything, in about a millisecond: root, the kernel's version, cgroup v2, the bpf system call, and a BPF file system,
 /// which is mounted if it is not yet.
 ///
 /// # Errors
@@ -78,4 +78,10 @@ pub fn is_fit(checks: &[Check]) -> bool {
 }
 
 /// In the order in which one makes sense only with those before it.
-const REQUIRED: [fn() -> Check; 4] = [machine::root, machine::kernel, machine::cgroup, machine::bpffs];
+const REQUIRED: [fn() -> Check; 5] = [
+    machine::root,
+    machine::kernel,
+    machine::cgroup,
+    machine::bpf,
+    machine::bpffs,
+];

@@ -91,7 +91,7 @@ mod tests {
         ✓ root     with every capability that is needed
         ✗ kernel   Linux 5.10.0 is older than 5.14
                    lost without it: connections in the queue of a worker that ends are reset instead of moved, and cgroups can't be killed at once
-                   how to get it: Linux 5.14 or newer: Debian 12, Ubuntu 22.04, RHEL 9, Amazon Linux 2023 or later have it
+                   how to get it: Linux 6.1 or newer (5.14 is the least, but was not tried): Debian 12, Ubuntu 24.04, RHEL 10, Amazon Linux 2023 or later have it
         ! BTF      there is no /sys/kernel/btf/vmlinux
                    lost without it: tools such as bpftool show less; reuse-ctl itself does not need it
                    how to get it: a kernel built with CONFIG_DEBUG_INFO_BTF

@@ -53,9 +53,10 @@ fn every_probe_succeeds_here_and_leaves_nothing() {
     let checks = examine_here(&[8080]);
     let text = render(&checks, false);
     assert!(is_fit(&checks), "{text}");
-    assert_eq!(checks.len(), 17, "{text}");
+    assert_eq!(checks.len(), 18, "{text}");
     // The others depend on the machine's settings.
     for name in [
+        "bpf",
         "bind hook",
         "no MPTCP",
         "select",
@@ -89,6 +90,13 @@ fn without_rights_the_programs_are_missing_and_nothing_is_left() {
     assert!(
         outcome_of(&checks, "select").1.contains("Operation not permitted"),
         "{text}"
+    );
+    assert_eq!(
+        outcome_of(&checks, "bpf"),
+        (
+            Outcome::Missing,
+            "not tried: root without CAP_NET_ADMIN, CAP_BPF".into()
+        )
     );
     assert_eq!(
         outcome_of(&checks, "migrate"),
@@ -126,5 +134,5 @@ fn a_network_without_loopback_is_told_apart() {
         (Outcome::Missing, "ip link set lo up"),
         "{text}"
     );
-    assert_eq!(checks.len(), 17, "{text}");
+    assert_eq!(checks.len(), 18, "{text}");
 }

@@ -17,6 +17,14 @@ pub enum GroupError {
         /// EADDRINUSE: another uid, or a socket without SO_REUSEPORT, has the address.
         source: io::Error,
     },
+    /// Another app listens there.
+    #[error("{addr} is served by the app {app}, and an address can have only one")]
+    Taken {
+        /// The address.
+        addr: SocketAddr,
+        /// The other app's name.
+        app: String,
+    },
     /// An instance has more listeners on one address than can be steered.
     #[error("{addr}: more than 8 listeners of one worker; the further ones get no connection")]
     TooMany {

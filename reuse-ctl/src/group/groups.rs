@@ -12,10 +12,10 @@ use std::{
 
 use reuse_common::{Policy, Share, load::InstanceLoad, settings::DirectedKey};
 
-use super::{Counters, GroupError, GroupView, Registry, one::Group};
+use super::{Counters, GroupError, GroupView, Registry, neighbours, one::Group};
 use crate::{
     bpf::{AppOptions, AppPrograms, BpfError, GroupProgram, Notices},
-    process::cgroup::InstanceCgroup,
+    process::cgroup::{AppCgroup, InstanceCgroup},
 };
 
 /// What is said once.
@@ -23,6 +23,8 @@ use crate::{
 pub struct GroupsOptions {
     /// For the programs.
     pub programs: AppOptions,
+    /// The app's own cgroup, to tell other apps' listeners.
+    pub cgroup: AppCgroup,
     /// The uid of every member.
     pub uid: u32,
     /// `--when-empty refuse`.
@@ -39,6 +41,7 @@ pub struct Groups {
     pub(super) published: Vec<Choosable>,
     /// Loaded beforehand, so that the first listener of a cold start is steered as soon as it is seen.
     spare: Option<GroupProgram>,
+    cgroup: AppCgroup,
     /// Where lots are made.
     lots: Arc<File>,
     uid: u32,
@@ -65,6 +68,7 @@ impl Groups {
         let (app, notices) = AppPrograms::load(pins, &cgroup, &options.programs)?;
         let spare = Some(GroupProgram::load(&app, options.refuse_when_empty)?);
         let mut groups = Self {
+            cgroup: options.cgroup.clone(),
             lots: app.lots_cgroup(),
             app,
             groups: BTreeMap::new(),
@@ -86,6 +90,7 @@ impl Groups {
         only_v6: bool,
         first: Option<&OwnedFd>,
     ) -> Result<&mut Group, GroupError> {
+        neighbours::refuse_taken(&self.cgroup, addr, only_v6)?;
         let program = match self.spare.take() {
             Some(spare) => spare,
             None => GroupProgram::load(&self.app, self.refuse_when_empty)?,

@@ -9,6 +9,7 @@ mod groups;
 mod listeners;
 mod lot;
 mod member;
+mod neighbours;
 mod one;
 mod probe;
 mod registry;

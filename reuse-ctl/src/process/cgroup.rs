@@ -175,6 +175,26 @@ impl AppCgroup {
         })
     }
 
+    /// The other app in whose cgroup, or below it, the one with this number is.
+    pub fn sibling_with(&self, id: u64) -> Option<String> {
+        let siblings = fs::read_dir(self.path.parent()?).ok()?;
+        let is_there = |app: &Path| {
+            let mut found = false;
+            // One that is removed meanwhile has no listeners any more.
+            drop(visit(app, &mut |path| {
+                found |= inode(path).is_ok_and(|inode| inode == id);
+                Ok(())
+            }));
+            found
+        };
+        let mut others = siblings
+            .flatten()
+            .map(|entry| entry.path())
+            .filter(|app| *app != self.path);
+        let app = others.find(|app| app.is_dir() && is_there(app))?;
+        Some(app.file_name()?.to_string_lossy().into_owned())
+    }
+
     /// How many levels below the root of the hierarchy an instance's cgroup is.
     pub fn instance_level(&self) -> u32 {
         self.hierarchy.hidden_levels + 3

@@ -138,6 +138,12 @@ impl InstanceCgroup {
         resident(&fs::read_to_string(self.path().join("memory.stat")).ok()?)
     }
 
+    /// Whether the kernel has ended processes of it because they went beyond `memory.max`. False where there is no such limit, and also when it
+    /// ended them because the whole machine, or a cgroup above, had no memory left.
+    pub fn went_beyond_memory(&self) -> bool {
+        fs::read_to_string(self.path().join("memory.events")).is_ok_and(|events| beyond_its_own_limit(&events))
+    }
+
     fn set(&self, file: &str, value: &str) -> Result<(), LimitError> {
         write(&self.path().join(file), value)
     }
@@ -170,13 +176,22 @@ fn cpu_max(percent: u32) -> String {
 }
 
 fn resident(memory_stat: &str) -> Option<u64> {
-    let value = |wanted: &str| {
-        memory_stat.lines().find_map(|line| {
-            let (name, value) = line.split_once(' ')?;
-            (name == wanted).then(|| value.parse::<u64>().ok()).flatten()
-        })
-    };
-    Some(value("anon")? + value("file_mapped")?)
+    Some(value(memory_stat, "anon")? + value(memory_stat, "file_mapped")?)
+}
+
+/// `oom` counts this cgroup's own limit only, `oom_kill` whatever was killed here.
+fn beyond_its_own_limit(memory_events: &str) -> bool {
+    ["oom", "oom_kill"]
+        .into_iter()
+        .all(|name| value(memory_events, name).is_some_and(|count| count > 0))
+}
+
+/// Of a file with a name and a number in each line.
+fn value(file: &str, wanted: &str) -> Option<u64> {
+    file.lines().find_map(|line| {
+        let (name, value) = line.split_once(' ')?;
+        (name == wanted).then(|| value.parse().ok()).flatten()
+    })
 }
 
 fn write(path: &Path, value: &str) -> Result<(), LimitError> {
@@ -265,5 +280,11 @@ mod tests {
         );
         assert_eq!(resident("anon 4096\n"), None);
         assert_eq!(needed(&BOTH), Controller::ALL);
+        assert!(beyond_its_own_limit(
+            "low 0\nmax 9\noom 1\noom_kill 1\noom_group_kill 1\n"
+        ));
+        assert!(!beyond_its_own_limit("max 9\noom 0\noom_kill 1\n"), "the machine's");
+        assert!(!beyond_its_own_limit("max 9\noom 1\noom_kill 0\n"), "it found room");
+        assert!(!beyond_its_own_limit(""));
     }
 }

@@ -1,7 +1,8 @@
 //! Children that begin their life in another cgroup.
 //!
 //! A process that is running is moved between cgroups under a lock that waits for every processor: on a saturated machine that took more
-//! than ten seconds. `clone3` with CLONE_INTO_CGROUP (Linux 5.7) makes the child there and takes no such lock.
+//! than ten seconds. `clone3` with CLONE_INTO_CGROUP (Linux 5.7) makes the child there and takes no such lock. Where it is forbidden (Docker's
+//! seccomp profile answers ENOSYS, since a filter can't see its flags), the child moves itself, before it does anything else.
 
 use std::{
     fs::File,
@@ -26,24 +27,38 @@ pub(super) enum Side {
 pub struct Child {
     pid: libc::pid_t,
     pidfd: OwnedFd,
+    /// What it uses at its start, if both have one table of descriptors.
+    _shared: Option<File>,
 }
 
 /// Makes a copy of this process in `cgroup` (its open folder); with `share_descriptors` both have one table of them.
 ///
 /// # Errors
-/// As clone3(2). ENOSYS: Linux before 5.7.
+/// As clone3(2), or clone(2) where that is forbidden.
 ///
 /// # Safety
 /// On [`Side::Child`] nothing but system calls may be made until it ends or executes another program.
 pub(super) unsafe fn clone_into(cgroup: &File, share_descriptors: bool) -> io::Result<Side> {
+    let shared = if share_descriptors { libc::CLONE_FILES } else { 0 };
+    // SAFETY: the caller's promise.
+    match unsafe { clone_there(cgroup, shared) } {
+        Err(error) if error.raw_os_error() == Some(libc::ENOSYS) => {
+            let procs = File::options().write(true).open(procs_of(cgroup))?;
+            // SAFETY: the caller's promise.
+            unsafe { clone_and_move(procs, shared) }
+        }
+        result => result,
+    }
+}
+
+/// Makes the child in its cgroup.
+///
+/// # Safety
+/// As [`clone_into`].
+unsafe fn clone_there(cgroup: &File, shared: libc::c_int) -> io::Result<Side> {
     let mut pidfd: RawFd = -1;
-    let shared = if share_descriptors {
-        u64::from(libc::CLONE_FILES.cast_unsigned())
-    } else {
-        0
-    };
     let arguments = CloneArguments {
-        flags: CLONE_INTO_CGROUP | u64::from(libc::CLONE_PIDFD.cast_unsigned()) | shared,
+        flags: CLONE_INTO_CGROUP | u64::from((libc::CLONE_PIDFD | shared).cast_unsigned()),
         pidfd: (&raw mut pidfd).addr() as u64,
         exit_signal: u64::from(libc::SIGCHLD.cast_unsigned()),
         cgroup: u64::try_from(cgroup.as_raw_fd()).expect("an open descriptor"),
@@ -51,13 +66,57 @@ pub(super) unsafe fn clone_into(cgroup: &File, share_descriptors: bool) -> io::R
     };
     // SAFETY: without CLONE_VM the child is a copy of this process, stack included; `pidfd` lives until the call returns.
     let result = unsafe { libc::syscall(libc::SYS_clone3, &raw const arguments, size_of::<CloneArguments>()) };
+    side(result, pidfd)
+}
+
+/// Makes the child here, and has it move to the cgroup of this `cgroup.procs`; one that can't ends at once, with the errno as its code.
+///
+/// # Safety
+/// As [`clone_into`].
+unsafe fn clone_and_move(procs: File, shared: libc::c_int) -> io::Result<Side> {
+    let mut pidfd: RawFd = -1;
+    let flags = libc::c_long::from(libc::CLONE_PIDFD | shared | libc::SIGCHLD);
+    // SAFETY: as for clone3. No stack is given: the child goes on with its copy of this one.
+    // (The order of the arguments is that of x86 and ARM; the last two are not used.)
+    let result = unsafe { libc::syscall(libc::SYS_clone, flags, 0_usize, &raw mut pidfd, 0_usize, 0_usize) };
+    if result == 0 {
+        // SAFETY: this is the child; an open descriptor, and a buffer of one byte: 0 is whoever writes.
+        unsafe {
+            if libc::write(procs.as_raw_fd(), c"0".as_ptr().cast(), 1) != 1 {
+                libc::_exit(*libc::__errno_location());
+            }
+        }
+        // It is the parent's to close.
+        std::mem::forget(procs);
+        return Ok(Side::Child);
+    }
+    let mut side = side(result, pidfd)?;
+    if let Side::Parent(child) = &mut side
+        && shared != 0
+    {
+        // Closed here, it would be closed there.
+        child._shared = Some(procs);
+    }
+    Ok(side)
+}
+
+fn procs_of(cgroup: &File) -> std::path::PathBuf {
+    format!("/proc/self/fd/{}/cgroup.procs", cgroup.as_raw_fd()).into()
+}
+
+/// Reads what the kernel answered; in the parent `pidfd` is a new descriptor then.
+fn side(result: libc::c_long, pidfd: RawFd) -> io::Result<Side> {
     match result {
         0 => Ok(Side::Child),
         1.. => {
             let pid = libc::pid_t::try_from(result).expect("a process id");
             // SAFETY: the kernel has just stored a new descriptor there.
             let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
-            Ok(Side::Parent(Child { pid, pidfd }))
+            Ok(Side::Parent(Child {
+                pid,
+                pidfd,
+                _shared: None,
+            }))
         }
         _ => Err(io::Error::last_os_error()),
     }
@@ -140,3 +199,50 @@ struct CloneArguments {
 }
 
 const _: () = assert!(size_of::<CloneArguments>() == 88);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::process::cgroup::AppCgroup;
+
+    /// Where clone3 is allowed, [`clone_into`] never takes this way: it is taken by itself.
+    #[test]
+    fn a_child_moves_itself_where_it_can_not_be_made_there() {
+        let app = AppCgroup::create(&format!("test-{}-move", std::process::id())).expect("cgroup v2 and root");
+        let cgroup = app.open().expect("its folder");
+        let open = || {
+            File::options()
+                .write(true)
+                .open(procs_of(&cgroup))
+                .expect("cgroup.procs")
+        };
+        let (reader, writer) = io::pipe().expect("pipe");
+        // SAFETY: the child makes only system calls, and ends.
+        match unsafe { clone_and_move(open(), 0) }.expect("cloned") {
+            // SAFETY: this is the child; it waits until the other end of the pipe is closed.
+            Side::Child => unsafe {
+                libc::close(writer.as_raw_fd());
+                let mut byte = 0_u8;
+                libc::read(reader.as_raw_fd(), (&raw mut byte).cast(), 1);
+                libc::_exit(7)
+            },
+            Side::Parent(child) => {
+                let deadline = std::time::Instant::now() + std::time::Duration::from_secs(5);
+                while app.pids().expect("readable") != [child.id()] {
+                    assert!(std::time::Instant::now() < deadline, "it is not in its cgroup");
+                    std::thread::yield_now();
+                }
+                drop(writer);
+                assert_eq!(child.wait_here().expect("ours").code(), Some(7));
+            }
+        }
+        let not_one = File::open("/dev/null").expect("a file that can't be written");
+        // SAFETY: as above.
+        match unsafe { clone_and_move(not_one, libc::CLONE_FILES) }.expect("cloned") {
+            // SAFETY: this is the child, which is not to come here.
+            Side::Child => unsafe { libc::_exit(0) },
+            Side::Parent(child) => assert_eq!(child.wait_here().expect("ours").code(), Some(libc::EBADF)),
+        }
+        app.remove().expect("removed");
+    }
+}

@@ -183,12 +183,17 @@ fn look_up(user: &str) -> Result<User, IdentityError> {
         user: user.to_owned(),
         source,
     };
+    // Some containers have no user database at all.
+    let known = |answer| match answer {
+        Err(nix::errno::Errno::ENOENT) => Ok(None),
+        answer => answer.map_err(failed),
+    };
     // A name of digits only is a name first, as in chown(1).
-    if let Some(found) = User::from_name(user).map_err(failed)? {
+    if let Some(found) = known(User::from_name(user))? {
         return Ok(found);
     }
     let by_number = match user.parse::<u32>() {
-        Ok(uid) => User::from_uid(Uid::from_raw(uid)).map_err(failed)?,
+        Ok(uid) => known(User::from_uid(Uid::from_raw(uid)))?,
         Err(_) => None,
     };
     by_number.ok_or_else(|| IdentityError::UnknownUser(user.to_owned()))

@@ -53,6 +53,10 @@ impl Task {
     /// Finds out, while it can still be seen, why an instance that is being ended, or has just ended, was not ready.
     pub(super) fn diagnose(&mut self, id: InstanceId) {
         let Some(live) = self.live.get(&id) else { return };
+        if live.cgroup.went_beyond_memory() {
+            // Of a worker that served, too: it shows as a signal that nobody here has sent.
+            return self.note_failure(id, "it went beyond --memory-limit".to_owned());
+        }
         if live.was_ready
             || self
                 .failures
@@ -144,7 +148,9 @@ impl Task {
         }
         Some(match unix_listener(&pids) {
             Some(path) => format!("it listens on the unix socket {path}, and on no TCP port"),
-            None if wanted.is_empty() => "it listens on no TCP port".into(),
+            None if wanted.is_empty() => {
+                "it listens on no TCP port; if it is not meant to, say --ready started (or ipc, notify)".into()
+            }
             None => format!(
                 "it listens on no TCP port{}",
                 wanted.replacen(", but not", "; it should", 1)
@@ -184,6 +190,9 @@ pub(super) fn unsteerable(error: &GroupError, cookie: u64, diag: &mut Diag, uid:
              say --user {0}, or keep the server from changing its user",
             listener.uid
         );
+    }
+    if let GroupError::Taken { app, .. } = error {
+        return format!("{error}: serve on another port, or end that one with `reuse-ctl stop --app {app}`");
     }
     error.to_string()
 }

@@ -158,7 +158,7 @@ impl Task {
         let mut spec = spec.map_err(|error| error.to_string())?;
         let notify = match self.template.options(version).ready.kind {
             ReadyKind::Notify => Some(self.open_notify(slot, id, cgroup)?),
-            ReadyKind::Listener | ReadyKind::Ipc | ReadyKind::Http(_) => None,
+            ReadyKind::Listener | ReadyKind::Ipc | ReadyKind::Started | ReadyKind::Http(_) => None,
         };
         if let Some(notify) = &notify {
             spec.variables.push(("NOTIFY_SOCKET".into(), notify.path().into()));

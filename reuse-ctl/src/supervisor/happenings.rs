@@ -24,8 +24,10 @@ impl Task {
                 live.process = Process::Running(running.handle);
                 live::reap(id, running.child, Arc::clone(&live.cgroup), self.happenings.clone());
                 self.feed(Input::Spawned { instance: id, pid });
+                self.on_started(id);
                 self.judge(id);
             }
+            Happening::Settled(id) => self.announce_ready(id),
             Happening::SpawnFailed(id, error) => {
                 self.note_failure(id, format!("{error}; {}", error.hint()));
                 self.bury(id);

@@ -31,6 +31,8 @@ const REAP_PATIENCE: Duration = Duration::from_secs(10);
 pub(super) enum Happening {
     /// Its command runs.
     Spawned(InstanceId, Running),
+    /// Its command has run for a while.
+    Settled(InstanceId),
     /// It could not be started.
     SpawnFailed(InstanceId, SpawnError),
     /// Its main process has ended, and everything else in its cgroup was ended.

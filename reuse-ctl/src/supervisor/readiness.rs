@@ -12,7 +12,7 @@ use tokio::time::{sleep_until, timeout_at};
 use super::{
     connections::{Aim, Outcome},
     interface::{Input, InstanceId},
-    live::Live,
+    live::{Happening, Live},
     request,
     task::Task,
 };
@@ -24,6 +24,9 @@ const ASK_PATIENCE: Duration = Duration::from_secs(5);
 
 /// See [`ASK_PATIENCE`].
 const ASK_EVERY: Duration = Duration::from_millis(100);
+
+/// A command that is still there after so long has started: most that are broken end sooner.
+const STARTED_AFTER: Duration = Duration::from_secs(1);
 
 /// How long one proof that an inherited listener is served waits for the server to accept. The start's deadline bounds all of them together.
 const PROOF_PATIENCE: Duration = Duration::from_secs(2);
@@ -51,13 +54,13 @@ impl Task {
         }
     }
 
-    /// The same, right after a look at all sockets: what is not seen then does not listen. A worker that says itself that it is ready need not
+    /// The same, right after a look at all sockets: what is not seen then does not listen. A worker that says itself that it is ready, or needs only to run, need not
     /// listen anywhere (it may work off a queue, or talk to others by messages), unless it has to serve what its predecessor serves, or a
     /// port was asked for.
     pub(super) fn judge_after_look(&mut self, id: InstanceId) {
         self.judge(id);
         let Some(live) = self.live.get(&id) else { return };
-        if self.says_itself(live)
+        if self.need_not_listen(live)
             && live.announced_ready
             && live.pid().is_some()
             && !live.ready
@@ -73,13 +76,28 @@ impl Task {
         }
     }
 
-    /// Whether a worker itself knows and says when it is ready.
-    fn says_itself(&self, live: &Live) -> bool {
-        let ready = &self.template.options(live.version).ready.kind;
-        matches!(ready, ReadyKind::Ipc | ReadyKind::Notify)
+    /// Whether it can be ready without a listener.
+    fn need_not_listen(&self, live: &Live) -> bool {
+        match self.template.options(live.version).ready.kind {
+            ReadyKind::Ipc | ReadyKind::Notify | ReadyKind::Started => true,
+            ReadyKind::Listener | ReadyKind::Http(_) => false,
+        }
     }
 
-    /// It has said that it is ready. Where it listens may not be known yet: the notice of that is still on its way.
+    /// Its command runs. If no more is wanted of it than that this lasts, that will be known in a moment.
+    pub(super) fn on_started(&self, id: InstanceId) {
+        let is_wanted = |live: &Live| self.template.options(live.version).ready.kind == ReadyKind::Started;
+        if self.live.get(&id).is_some_and(is_wanted) {
+            let happenings = self.happenings.clone();
+            tokio::spawn(async move {
+                tokio::time::sleep(STARTED_AFTER).await;
+                // Nobody is there any more when the app has ended.
+                drop(happenings.send(Happening::Settled(id)).await);
+            });
+        }
+    }
+
+    /// It has said that it is ready, or has run for long enough. Where it listens may not be known yet: the notice of that is still on its way.
     pub(super) fn announce_ready(&mut self, id: InstanceId) {
         let Some(live) = self.live.get_mut(&id) else { return };
         live.announced_ready = true;
@@ -114,7 +132,7 @@ impl Task {
     }
 
     /// The addresses that the instance has to serve: those of `--listen`, those of the instance that it replaces, or else
-    /// those that all published instances have in common, unless each has a port of its own, or says itself when it is ready.
+    /// those that all published instances have in common, unless each has a port of its own, or need not listen.
     fn expected(&self, id: InstanceId) -> BTreeSet<SocketAddr> {
         let mut expected: BTreeSet<SocketAddr> = self.template.listen.iter().copied().collect();
         let Some(live) = self.live.get(&id) else {
@@ -128,7 +146,7 @@ impl Task {
         let predecessor = ready().find(|(_, other)| other.slot == live.slot);
         if let Some((_, predecessor)) = predecessor {
             expected.extend(self.groups.served_by(predecessor.row));
-        } else if !self.template.version(live.version).variables.give_own_ports() && !self.says_itself(live) {
+        } else if !self.template.version(live.version).variables.give_own_ports() && !self.need_not_listen(live) {
             let common = ready()
                 .map(|(_, other)| self.groups.served_by(other.row))
                 .reduce(|a, b| &a & &b);
@@ -145,12 +163,12 @@ impl Task {
             return self.prove(id, addr);
         }
         match &self.template.options(live.version).ready.kind {
-            ReadyKind::Ipc | ReadyKind::Notify if !live.announced_ready => return,
+            ReadyKind::Ipc | ReadyKind::Notify | ReadyKind::Started if !live.announced_ready => return,
             ReadyKind::Http(path) if !live.announced_ready => {
                 let path = path.clone();
                 return self.ask_whether_ready(id, &path);
             }
-            ReadyKind::Listener | ReadyKind::Ipc | ReadyKind::Notify | ReadyKind::Http(_) => {}
+            ReadyKind::Listener | ReadyKind::Ipc | ReadyKind::Notify | ReadyKind::Started | ReadyKind::Http(_) => {}
         }
         (live.ready, live.was_ready) = (true, true);
         self.feed(Input::Ready { instance: id });
@@ -166,6 +184,7 @@ impl Task {
             ReadyKind::Listener => return None,
             ReadyKind::Ipc => "has not said \"ready\" over its channel (process.send('ready'))".to_owned(),
             ReadyKind::Notify => "has not said READY=1 to its NOTIFY_SOCKET".to_owned(),
+            ReadyKind::Started => format!("has not run for {} s", STARTED_AFTER.as_secs()),
             ReadyKind::Http(path) => format!("has not answered GET {path}"),
         };
         Some(format!("it listens, but {what}"))

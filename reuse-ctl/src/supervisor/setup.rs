@@ -335,6 +335,10 @@ fn address_taken(addr: SocketAddr, error: &io::Error, uid: u32, diag: &mut Diag)
 fn cannot_steer(error: &GroupError, uid: u32, diag: &mut Diag) -> Failure {
     match error {
         GroupError::Lot { addr, source } => address_taken(*addr, source, uid, diag),
+        GroupError::Taken { app, .. } => Failure::failed(
+            error.to_string(),
+            format!("serve on another port, or end that one: `reuse-ctl stop --app {app}`"),
+        ),
         GroupError::Bpf(BpfError::Pins { .. }) => Failure::failed(error.to_string(), "mount -t bpf bpf /sys/fs/bpf"),
         _ => Failure::failed(
             error.to_string(),
@@ -346,6 +350,7 @@ fn cannot_steer(error: &GroupError, uid: u32, diag: &mut Diag) -> Failure {
 fn groups_options(options: &RunOptions, cgroup: &AppCgroup, uid: u32) -> GroupsOptions {
     let sticky = options.sticky;
     GroupsOptions {
+        cgroup: cgroup.clone(),
         programs: AppOptions {
             policy: options.policy,
             client_mask: ClientMask::new(sticky.prefix4.into(), sticky.prefix6.into()),

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd as _, BorrowedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -18,6 +18,12 @@ use crate::{Options, listen};
 
 /// How long a connection that has not sent its first request may keep a stopping server alive.
 const FIRST_REQUEST: u16 = 2000;
+
+/// In MiB. A request for `/eat` that nobody stops is given up there.
+const EATEN_MOST: usize = 512;
+
+/// A request for `/burn` that nobody stops is given up then.
+const BURNS_FOR: Duration = Duration::from_secs(60);
 
 struct Shared {
     body: String,
@@ -123,6 +129,11 @@ fn converse(mut stream: TcpStream, shared: &Shared) -> anyhow::Result<()> {
         };
         let head = String::from_utf8_lossy(&received[..end]).to_ascii_lowercase();
         received.drain(..end + 4);
+        match head.split(' ').nth(1) {
+            Some("/eat") => eat(),
+            Some("/burn") => burn(shared)?,
+            _ => {}
+        }
         if !shared.slow.is_zero() {
             #[expect(clippy::disallowed_methods, reason = "a slow answer is what was asked for")]
             thread::sleep(shared.slow);
@@ -141,6 +152,21 @@ fn converse(mut stream: TcpStream, shared: &Shared) -> anyhow::Result<()> {
         }
         answered = true;
     }
+}
+
+/// Takes memory, page by page, until the kernel ends the process.
+fn eat() {
+    let mut eaten = Vec::new();
+    while eaten.len() < EATEN_MOST {
+        eaten.push(vec![1_u8; 1 << 20]);
+    }
+}
+
+/// Is busy until the server is to stop.
+fn burn(shared: &Shared) -> anyhow::Result<()> {
+    let begun = Instant::now();
+    while begun.elapsed() < BURNS_FOR && !is_set(shared.stop.as_fd())? {}
+    Ok(())
 }
 
 /// False when the server stops and nothing is under way. A connection that never sent anything gets a moment for its first request.

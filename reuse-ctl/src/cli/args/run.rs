@@ -63,8 +63,8 @@ pub struct Run {
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = parse_duration)]
     pub drain_timeout: Duration,
     /// When a worker is ready, once it listens: at once (listener), after process.send('ready') (ipc), after READY=1 (notify), or
-    /// when GET of this path is answered
-    #[arg(help_heading = ENDING, long, value_name = "listener|ipc|notify|http:/PATH", default_value = "listener")]
+    /// when GET of this path is answered; started: when it has run for a second, for programs that serve no port
+    #[arg(help_heading = ENDING, long, value_name = "listener|ipc|notify|started|http:/PATH", default_value = "listener")]
     pub ready: String,
     /// How long a worker may take until it is ready; then its start has failed
     #[arg(help_heading = ENDING, long, value_name = "TIME", default_value = "30s", value_parser = parse_duration)]

@@ -25,7 +25,7 @@ fn value_of(name: &str) -> BoxedStrategy<String> {
         "log" => prop::sample::select(vec!["file", "journald"])
             .prop_map(str::to_owned)
             .boxed(),
-        "ready" => prop::sample::select(vec!["listener", "ipc", "notify", "http:/up"])
+        "ready" => prop::sample::select(vec!["listener", "ipc", "notify", "started", "http:/up"])
             .prop_map(str::to_owned)
             .boxed(),
         "health" => prop::sample::select(vec!["tcp", "/up?deep=1"])

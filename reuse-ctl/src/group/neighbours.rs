@@ -1,0 +1,73 @@
+//! Other apps on the same address. The kernel lets the listeners of all apps of one user share it, with one program for all of them:
+//! the app that came last would take every connection from the others.
+
+use std::net::SocketAddr;
+
+use super::{
+    GroupError,
+    diag::{Diag, Listener},
+};
+use crate::process::cgroup::AppCgroup;
+
+/// Whether this app may put its program in charge of the listeners on `addr`. When two apps begin to listen at the same time, at least
+/// one is refused: each listens before it asks.
+///
+/// # Errors
+/// [`GroupError::Taken`]: another app listens there. That the listeners can't be listed is no reason to refuse.
+pub(super) fn refuse_taken(own: &AppCgroup, addr: SocketAddr, only_v6: bool) -> Result<(), GroupError> {
+    let listeners = Diag::new().and_then(|mut diag| diag.listeners_on(addr.port()));
+    let listeners = listeners.unwrap_or_else(|error| {
+        tracing::warn!("{addr}: whether another app listens there can't be seen: {error}");
+        Vec::new()
+    });
+    let theirs = listeners.iter().filter(|listener| overlaps(listener, addr, only_v6));
+    match theirs.filter_map(|listener| own.sibling_with(listener.cgroup?)).next() {
+        Some(app) => Err(GroupError::Taken { addr, app }),
+        None => Ok(()),
+    }
+}
+
+/// Whether connections to one could be taken by the other.
+fn overlaps(listener: &Listener, addr: SocketAddr, only_v6: bool) -> bool {
+    let (theirs, ours) = (listener.addr.ip(), addr.ip());
+    let is_only_v6 = |is_v6: bool, only: bool| is_v6 && only;
+    let both_any = theirs.is_unspecified()
+        && ours.is_unspecified()
+        && !is_only_v6(theirs.is_ipv6(), listener.v6only.unwrap_or(false))
+        && !is_only_v6(ours.is_ipv6(), only_v6);
+    listener.addr.port() == addr.port() && (theirs == ours || both_any)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_overlaps() {
+        let listener = |addr: &str, v6only| Listener {
+            addr: addr.parse().expect("an address"),
+            cookie: 1,
+            inode: 1,
+            uid: 0,
+            queue: 0,
+            backlog: 1,
+            v6only,
+            cgroup: None,
+        };
+        for (theirs, v6only, ours, only_v6, expected) in [
+            ("0.0.0.0:80", None, "0.0.0.0:80", false, true),
+            ("0.0.0.0:80", None, "0.0.0.0:81", false, false),
+            ("127.0.0.1:80", None, "0.0.0.0:80", false, false),
+            ("127.0.0.1:80", None, "127.0.0.1:80", false, true),
+            ("0.0.0.0:80", None, "[::]:80", false, true),
+            ("0.0.0.0:80", None, "[::]:80", true, false),
+            ("[::]:80", Some(false), "0.0.0.0:80", false, true),
+            ("[::]:80", Some(true), "0.0.0.0:80", false, false),
+            ("[::]:80", Some(true), "[::]:80", true, true),
+            ("[::1]:80", Some(false), "[::]:80", false, false),
+        ] {
+            let found = overlaps(&listener(theirs, v6only), ours.parse().expect("an address"), only_v6);
+            assert_eq!(found, expected, "{theirs} {v6only:?} {ours} {only_v6}");
+        }
+    }
+}
