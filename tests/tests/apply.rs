@@ -567,7 +567,11 @@ fn a_wrong_file_changes_nothing() {
     let file = Site::of(&app(&name, &label("v1"), "workerz = 2"));
     file.apply(&[]).expect_code(2);
     file.file(&app(&name, &["/no/such/server".into()], ""));
-    file.apply(&[]).expect_code(1);
+    let missing = file.apply(&[]).expect_code(2).stderr;
+    assert!(
+        missing.contains("reuse.toml:2:12: no command \"/no/such/server\""),
+        "{missing}"
+    );
     let missing = run::to_end(controller_command().args(["apply", "-f", "/no/such.toml"]), SOON);
     missing.expect_code(2);
     assert!(!App::detached(&name).socket().exists());

@@ -1,16 +1,16 @@
 //! `reuse.toml`: what it says is what runs, and what is wrong in it is said before anything is started.
 
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
 use std::net::{Ipv4Addr, SocketAddr};
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
-use std::process::{Child, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use reuse_tests::binaries::node24;
+use reuse_tests::binaries::{node24, reuse_ctl};
 use reuse_tests::http::get;
 use reuse_tests::leftovers::{self, assert_nothing_left, assert_port_free};
 use reuse_tests::run;
@@ -268,12 +268,13 @@ fn several_in_the_background_one_after_the_other() {
     api.stop();
 }
 
-/// `run` and `check` must refuse the file with this complaint, and nothing is started.
+/// `run`, `apply` and `check` must refuse the file with this complaint, and nothing is started.
 #[track_caller]
 fn is_refused(site: &Site, words: &[&str]) {
     for verb in [
         &["run", "-f", "FILE"][..],
         &["run", "-d", "-f", "FILE"],
+        &["apply", "-f", "FILE"],
         &["check", "-f", "FILE"],
     ] {
         let output = site.ctl(verb).expect_code(2);
@@ -348,6 +349,141 @@ fn whatever_is_wrong_in_a_file_is_shown_at_its_place_and_nothing_starts() {
 }
 
 #[test]
+fn what_the_machine_lacks_is_found_before_the_first_app_is_started() {
+    let _namespace = Namespace::enter();
+    let site = site();
+    site.write("bad.env", "PORT=1\nbad line\n");
+    site.write("plain", "#!/bin/sh\n");
+    let second = |more: &str| format!("{TWO}{more}\n");
+    let other_command = |command: &str| TWO.replace("['NODE', 'server.js', '8081', 'WHO']", command);
+    for (text, words) in [
+        (
+            second("env_file = 'bad.env'"),
+            &[
+                "reuse.toml:13:12: the env file ",
+                "bad.env, line 2: ",
+                "\n     |            ^^^^^^^^^\n",
+            ][..],
+        ),
+        (
+            second("user = 'nobody-has-this-name'"),
+            &["reuse.toml:13:8: there is no user", "getent passwd"],
+        ),
+        (
+            second("control_group = 'no-such-group'"),
+            &["reuse.toml:13:17: there is no group"],
+        ),
+        (
+            second("watch = ['.', 'missing']"),
+            &["reuse.toml:13:15: ", "missing: there is no such file"],
+        ),
+        (second("cwd = 'nowhere'"), &["reuse.toml:13:7: there is no folder"]),
+        (
+            second("env_file = 'missing.env'"),
+            &["reuse.toml:13:12: ", "there is no such file"],
+        ),
+        (
+            other_command("'no-such-command-anywhere 1'"),
+            &["reuse.toml:10:11: no command", "looked in"],
+        ),
+        (other_command("['./missing', '1']"), &["reuse.toml:10:12: no command"]),
+        (
+            other_command("'./plain'"),
+            &["reuse.toml:10:11: ", "is not executable", "chmod +x"],
+        ),
+        (
+            second("port_step = 10\nworkers = 2"),
+            &["reuse.toml:13:13: port_step 10 has nothing to add to"],
+        ),
+        (
+            second("max_memory = 300"),
+            &["reuse.toml:13:14: ", "did you mean 300M?"],
+        ),
+        (second("ready_timeout = '0s'"), &["reuse.toml:13:17: ready_timeout 0s"]),
+        // Of all apps at once.
+        (
+            TWO.replace("workers = 2", "user = 'nobody-has-this-name'")
+                .replace("port = 8081", "watch = 'missing'"),
+            &["reuse.toml:5:8: there is no user", "reuse.toml:11:9: "],
+        ),
+    ] {
+        site.file(&text);
+        is_refused(&site, words);
+    }
+}
+
+#[test]
+fn only_what_is_to_run_is_judged_and_by_what_was_said_last() {
+    let _namespace = Namespace::enter();
+    let site = site();
+    site.file(&format!("{TWO}user = 'nobody-has-this-name'\n"));
+    let (web, api) = (site.name("web"), site.name("api"));
+    site.ctl(&["run", "-d", "-f", "FILE", "--name", &web]).expect_code(0);
+    App::detached(&web).stop();
+    site.ctl(&["apply", "-f", "FILE", "--app", &web]).expect_code(0);
+    App::detached(&web).stop();
+    site.ctl(&["run", "-d", "-f", "FILE", "--name", &api]).expect_code(2);
+    site.ctl(&["run", "-d", "-f", "FILE", "--name", &api, "--user", "root"])
+        .expect_code(0);
+    App::detached(&api).stop();
+}
+
+#[test]
+fn where_a_running_apps_command_is_its_controller_knows() {
+    let _namespace = Namespace::enter();
+    let site = site();
+    fs::create_dir(site.path().join("bin")).expect("a folder");
+    site.write_executable(
+        "bin/t-server",
+        &format!("#!/bin/sh\nexec {} server.js 8080\n", node24()),
+    );
+    site.file("name = 'NAME(web)'\ncommand = 't-server'\nenv_file = 'app.env'\n");
+    site.write("app.env", "A=1\n");
+    let path = std::env::var("PATH").expect("it is set");
+    let path = format!("{}:{path}", site.path().join("bin").display());
+    let mut start = site.command(&["run", "-d", "-f", "FILE"]);
+    run::to_end(start.env("PATH", path), LIMIT).expect_code(0);
+    let app = App::detached(&site.name("web"));
+    // Nobody finds it on our PATH.
+    site.ctl(&["check", "-f", "FILE"]).expect_code(2);
+    let unchanged = site.apply(&[]).expect_code(0).stdout;
+    assert!(unchanged.contains("unchanged"), "{unchanged}");
+    site.write("app.env", "A=1\nbad line\n");
+    let refused = site.apply(&[]).expect_code(2).stderr;
+    assert!(
+        refused.contains("reuse.toml:3:12: ") && refused.contains("line 2"),
+        "{refused}"
+    );
+    app.stop();
+}
+
+#[test]
+fn what_this_user_may_not_look_at_is_told_and_no_error() {
+    let site = site();
+    let copy = site.path().join("reuse-ctl");
+    fs::copy(reuse_ctl(), &copy).expect("copy reuse-ctl");
+    fs::set_permissions(site.path(), Permissions::from_mode(0o755)).expect("ours");
+    fs::set_permissions(site.write("secret.env", "bad line\n"), Permissions::from_mode(0o600)).expect("ours");
+    site.file("name = 'NAME(web)'\ncommand = '/bin/sleep 1'\nenv_file = 'secret.env'\n");
+    let as_nobody = |arguments: &[&str]| {
+        let mut command = Command::new(&copy);
+        command.uid(65534).gid(65534).args(arguments).current_dir(site.path());
+        run::to_end(&mut command, LIMIT)
+    };
+    let said = as_nobody(&["check"]).expect_code(0).stdout;
+    assert!(said.contains("  not checked: reuse.toml:3:12: "), "{said}");
+    assert!(said.contains("secret.env: Permission denied"), "{said}");
+    let said = as_nobody(&["check", "--json"]).expect_code(0).stdout;
+    let said: serde_json::Value = serde_json::from_str(&said).expect("JSON");
+    assert_eq!(said["not_checked"].as_array().map(Vec::len), Some(1), "{said}");
+    as_nobody(&["run", "-f", "reuse.toml"])
+        .expect_code(1)
+        .expect_complaint(&["root"]);
+    let by_root = site.ctl(&["check", "-f", "FILE"]).expect_code(2).stderr;
+    assert!(by_root.contains("secret.env, line 1"), "{by_root}");
+}
+
+#[test]
 fn files_that_can_not_be_read_are_refused_at_once() {
     let _namespace = Namespace::enter();
     let site = site();
@@ -357,7 +493,7 @@ fn files_that_can_not_be_read_are_refused_at_once() {
     is_refused(&site, &["reuse.toml:3:12:", "go round in a circle"]);
     fs::remove_file(site.path().join("round.env")).expect("unlink");
     fs::write(site.path().join("round.env"), b"A=1\nB=\xff\n").expect("write");
-    is_refused(&site, &["round.env: it is not UTF-8 in line 2, column 3"]);
+    is_refused(&site, &["reuse.toml:3:12:", "round.env, line 2: it is not UTF-8"]);
 
     fs::write(&path, b"name = 'web'\n# caf\xe9\ncommand = 'x'\n").expect("write");
     is_refused(&site, &["reuse.toml:2:6: this is not UTF-8"]);

@@ -304,12 +304,20 @@ fn what_it_prints_is_taken() {
     });
     let second = json!({ "script": "python3 -m http.server 8080", "instances": 2, "instance_var": "ID", "max_memory_restart": "1G" });
     fs::create_dir(scratch.path().join("src")).expect("a folder");
+    // `check` looks for the commands.
+    let bun = PathBuf::from(bun());
+    let path = std::env::var("PATH").expect("it is set");
+    let path = format!("{}:{path}", bun.parent().expect("a folder").display());
     for (name, apps) in [("one", json!([everything])), ("two", json!([everything, second]))] {
         let file = scratch.write(&format!("{name}.json"), &json!({ "apps": apps }).to_string());
         let toml = scratch.write(&format!("{name}.toml"), &import(&file).expect_code(0).stdout);
         for environment in [&[][..], &["--env", "production"]] {
             let mut check = controller_command();
-            check.args(["check", "-f"]).arg(&toml).args(environment);
+            check
+                .args(["check", "-f"])
+                .arg(&toml)
+                .args(environment)
+                .env("PATH", &path);
             run::to_end(&mut check, LIMIT).expect_code(0);
         }
     }

@@ -11,15 +11,16 @@ use super::failure::Detail;
 use super::progress::{Request, changing_line, watch};
 use super::{Context, Failure, args, hints, output};
 use crate::api::types::{ErrorKind, OptionChange, Reply, SpecRequest, Status};
-use crate::config::{self, NamedSpec, Way, handover};
+use crate::config::{AppSpec, Loaded, NamedSpec, Way, handover};
 use crate::process::paths::KnownApp;
+use crate::supervisor::lacks::Extent;
 
 /// More of them have a line each.
 const FEW_CHANGES: usize = 3;
 
 pub(super) async fn run(context: &Context, arguments: &args::Apply) -> Result<(), Failure> {
-    let wanted = wanted(context, arguments)?;
     let running: Vec<_> = apps::list()?.into_iter().filter(|app| app.alive).collect();
+    let wanted = wanted(context, arguments, &running)?;
     let not_in_file = not_in_file(&running, &wanted.all);
     let mut plans = Vec::new();
     for NamedSpec { name, spec } in wanted.apps {
@@ -76,9 +77,17 @@ struct Wanted {
     all: Vec<String>,
 }
 
-/// All apps of the file, or the one that `--app` names.
-fn wanted(context: &Context, arguments: &args::Apply) -> Result<Wanted, Failure> {
-    let mut apps = config::load(&arguments.file, arguments.env.as_deref())?;
+/// All apps of the file, or the one that `--app` names; judged here, before anything is done. What this user may not look at the controllers
+/// judge.
+fn wanted(context: &Context, arguments: &args::Apply, running: &[KnownApp]) -> Result<Wanted, Failure> {
+    let loaded = Loaded::read(&arguments.file, arguments.env.as_deref())?;
+    let extent = |app: &NamedSpec| {
+        let is_meant = context.app.as_ref().is_none_or(|wanted| app.name == *wanted);
+        let runs = running.iter().any(|known| known.name == app.name);
+        is_meant.then_some(if runs { Extent::Change } else { Extent::Start })
+    };
+    loaded.judge(extent, &[])?;
+    let mut apps = loaded.apps;
     let all: Vec<String> = apps.iter().map(|app| app.name.clone()).collect();
     if let Some(wanted) = &context.app {
         apps.retain(|app| app.name == *wanted);
@@ -106,7 +115,7 @@ fn refuse_leftovers(name: &str) -> Result<(), Failure> {
 }
 
 /// What it would take, said by the app itself.
-async fn ask(entry: &KnownApp, spec: config::AppSpec) -> Result<Change, Failure> {
+async fn ask(entry: &KnownApp, spec: AppSpec) -> Result<Change, Failure> {
     let app = apps::connect_to(entry.clone()).await?;
     let request = Request::put("/v1/spec", SpecRequest { spec, dry_run: true });
     let reply = request.send(&app).await?;
@@ -130,7 +139,7 @@ enum Plan {
 struct Change {
     app: App,
     foretold: Reply,
-    spec: config::AppSpec,
+    spec: AppSpec,
 }
 
 impl Plan {

@@ -1,4 +1,5 @@
-//! `check`: what a file describes, or everything that is wrong in it.
+//! `check`: what a file describes, or everything that is wrong in it: what `run -f` would refuse here and now is an error, what this user may
+//! not look at is told.
 
 use std::fmt::Write as _;
 
@@ -6,13 +7,17 @@ use serde::Serialize;
 
 use super::table::counted;
 use super::{Context, Failure, args, output};
-use crate::config::{self, NamedSpec};
+use crate::config::{Loaded, NamedSpec};
 use crate::options::RunOptions;
+use crate::supervisor::lacks::Extent;
 
 #[derive(Serialize)]
 struct Checked {
     file: String,
     apps: Vec<App>,
+    /// What only root can judge.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    not_checked: Vec<String>,
 }
 
 /// An app of the file, as far as a person wants to see it.
@@ -30,10 +35,12 @@ struct App {
 }
 
 pub(super) fn run(context: &Context, arguments: &args::Check) -> Result<(), Failure> {
-    let specs = config::load(&arguments.file, arguments.env.as_deref())?;
+    let loaded = Loaded::read(&arguments.file, arguments.env.as_deref())?;
+    let not_checked = loaded.judge(|_| Some(Extent::Start), &[])?;
     let checked = Checked {
         file: arguments.file.display().to_string(),
-        apps: specs.iter().map(App::of).collect::<Result<_, _>>()?,
+        apps: loaded.apps.iter().map(App::of).collect::<Result<_, _>>()?,
+        not_checked,
     };
     if context.json {
         return output::print_json(&output::Okay::new(checked));
@@ -45,7 +52,7 @@ impl Checked {
     fn to_text(&self) -> String {
         let apps: Vec<String> = self.apps.iter().map(App::to_text).collect();
         let count = counted(u64::try_from(self.apps.len()).unwrap_or(u64::MAX), "app");
-        match apps.as_slice() {
+        let mut text = match apps.as_slice() {
             [one] => format!("{}: {count}: {one}\n", self.file),
             several => several
                 .iter()
@@ -53,7 +60,12 @@ impl Checked {
                     writeln!(text, "  {app}").expect("a string takes everything");
                     text
                 }),
+        };
+        for unseen in &self.not_checked {
+            writeln!(text, "  not checked: {unseen}: `sudo reuse-ctl check` may see it")
+                .expect("a string takes everything");
         }
+        text
     }
 }
 

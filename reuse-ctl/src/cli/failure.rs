@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use serde::Serialize;
 
 use super::apply::Report;
+use super::sizes::SizeError;
 use crate::api::commands::BadRequest;
 use crate::api::types::{ErrorKind, OutputOf, Reply};
 use crate::config::Place;
@@ -256,7 +257,9 @@ impl From<&clap::Error> for Failure {
         for (theirs, ours) in NUMBER_ERRORS {
             message = message.replace(theirs, ours);
         }
-        let (mut tip, mut usage) = (None, None);
+        let source = std::error::Error::source(error);
+        let size_hint = source.and_then(|source| source.downcast_ref::<SizeError>()?.hint());
+        let (mut tip, mut usage) = (size_hint, None);
         for paragraph in paragraphs {
             if let Some(text) = paragraph.strip_prefix("tip: ") {
                 tip = Some(text.to_owned());

@@ -6,6 +6,7 @@ mod abort;
 pub mod apply;
 pub mod apps;
 pub mod args;
+mod bounds;
 mod canary;
 mod check;
 pub(crate) mod detach;

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use super::{Context, Failure, args, detach, many};
+use super::{Context, Failure, args, bounds, detach, many};
 use crate::api::commands::{self, MAX_WORKERS};
-use crate::config::{self, AppSpec, NamedSpec, handover};
+use crate::config::{AppSpec, Loaded, NamedSpec, handover};
 use crate::options::{
     EnvironmentOptions, HealthCheck, HealthOptions, Increment, LimitOptions, LogOptions, ReadyKind, ReadyOptions,
     RecycleOptions, RunOptions, StickyOptions, StopOptions, WatchOptions,
@@ -16,6 +16,7 @@ use crate::options::{
 use crate::process::paths::MAX_NAME_LEN;
 use crate::supervisor;
 use crate::supervisor::interface::{HealthRules, HungRules};
+use crate::supervisor::lacks::Extent;
 use crate::whole_ms::whole_ms;
 
 /// How a worker is asked to end, and how long it may take.
@@ -87,7 +88,10 @@ fn from_file(
     raw: &[OsString],
     call: Call,
 ) -> Result<(), Failure> {
-    let mut apps = config::load(file, arguments.env.as_deref())?;
+    let loaded = Loaded::read(file, arguments.env.as_deref())?;
+    let is_meant = |app: &NamedSpec| arguments.name.as_ref().is_none_or(|wanted| app.name == *wanted);
+    loaded.judge(|app| is_meant(app).then_some(Extent::Start), &AppSpec::typed_keys(raw))?;
+    let mut apps = loaded.apps;
     let file = file.display();
     if let Some(wanted) = &arguments.name {
         let names: Vec<String> = apps.iter().map(|app| app.name.clone()).collect();
@@ -179,6 +183,7 @@ pub fn resolve(arguments: args::Run) -> Result<RunOptions, Failure> {
         command: arguments.command,
         spec: AppSpec::default(),
     };
+    bounds::check(&options)?;
     supervisor::check_recycling(&options.recycle).map_err(|error| Failure::usage(error.to_string(), error.hint()))?;
     match options.listen.iter().find(|address| address.port() == 0) {
         Some(address) => Err(Failure::usage(

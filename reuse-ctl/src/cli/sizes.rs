@@ -1,12 +1,41 @@
 //! How amounts of memory and of processor time are written.
 
-/// `512`, `300M`, `1.5G`, with or without a B: bytes. K, M, G and T are powers of 1024, as everywhere where memory is meant.
+/// Nothing is meant to have less: no process gets by with it, and no log of a shorter life is worth a file.
+const MIN_BYTES: u64 = 64 << 10;
+
+/// Why a text is no amount of memory.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum SizeError {
+    #[error("{0:?} is no size: say one like 300M or 1.5G")]
+    NotASize(String),
+    #[error("{text} is less than 64K")]
+    TooSmall {
+        text: String,
+        /// It has no unit, and so is in bytes.
+        is_bare: bool,
+    },
+}
+
+impl SizeError {
+    /// What to do next, in one line, if there is more to say.
+    pub(crate) fn hint(&self) -> Option<String> {
+        match self {
+            Self::NotASize(_) => None,
+            Self::TooSmall { text, is_bare: true } => Some(format!("did you mean {text}M?")),
+            Self::TooSmall { .. } => Some("say one like 300M or 1.5G".into()),
+        }
+    }
+}
+
+/// `300M`, `1.5G`, `100000000`, with or without a B: bytes, 64 KiB or more. K, M, G and T are powers of 1024, as everywhere where memory is
+/// meant.
 ///
 /// # Errors
 /// What would have been right.
-pub(crate) fn parse_bytes(text: &str) -> Result<u64, String> {
-    let hint = || format!("{text:?} is no size: say one like 300M or 1.5G");
-    let upper = text.trim().to_ascii_uppercase();
+pub(crate) fn parse_bytes(text: &str) -> Result<u64, SizeError> {
+    let no_size = || SizeError::NotASize(text.to_owned());
+    let trimmed = text.trim();
+    let upper = trimmed.to_ascii_uppercase();
     let upper = upper.strip_suffix("IB").or(upper.strip_suffix('B')).unwrap_or(&upper);
     let (number, unit) = match upper.char_indices().last() {
         Some((at, unit)) if unit.is_ascii_alphabetic() => (&upper[..at], Some(unit)),
@@ -14,19 +43,26 @@ pub(crate) fn parse_bytes(text: &str) -> Result<u64, String> {
     };
     let exponent = match unit {
         None => 0,
-        Some(unit) => 1 + "KMGT".find(unit).ok_or_else(hint)?,
+        Some(unit) => 1 + "KMGT".find(unit).ok_or_else(no_size)?,
     };
-    let number: f64 = number.trim().parse().map_err(|_| hint())?;
+    let number: f64 = number.trim().parse().map_err(|_| no_size())?;
     let bytes = number * 1024_f64.powi(i32::try_from(exponent).expect("at most 4"));
-    if !bytes.is_finite() || bytes < 1.0 || bytes > 2_f64.powi(60) {
-        return Err(hint());
+    if !bytes.is_finite() || bytes <= 0.0 || bytes > 2_f64.powi(60) {
+        return Err(no_size());
     }
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
         reason = "in range, as was just seen"
     )]
-    Ok(bytes as u64)
+    let bytes = bytes as u64;
+    if bytes < MIN_BYTES {
+        return Err(SizeError::TooSmall {
+            text: trimmed.to_owned(),
+            is_bare: !trimmed.ends_with(|last: char| last.is_ascii_alphabetic()),
+        });
+    }
+    Ok(bytes)
 }
 
 /// As it may have been typed: `300M`, `1.5G`; the bytes where no short text means exactly so many.
@@ -70,9 +106,9 @@ mod tests {
     #[test]
     fn sizes() {
         for (text, bytes) in [
-            ("1", 1),
-            ("512B", 512),
-            ("1k", 1024),
+            ("65536", 65_536),
+            ("100000B", 100_000),
+            ("64k", 65_536),
             ("300M", 300 << 20),
             ("1.5G", 3 << 29),
             ("2GiB", 2 << 30),
@@ -81,7 +117,17 @@ mod tests {
             assert_eq!(parse_bytes(text), Ok(bytes), "{text}");
         }
         for text in ["", "M", "0", "-1M", "1X", "1e300G", "nanM", "ä"] {
-            assert!(parse_bytes(text).is_err(), "{text}");
+            assert_eq!(parse_bytes(text), Err(SizeError::NotASize(text.into())), "{text}");
+        }
+        for (text, hint) in [
+            ("300", "did you mean 300M?"),
+            (" 0.5 ", "did you mean 0.5M?"),
+            ("65535", "did you mean 65535M?"),
+            ("300B", "say one like 300M or 1.5G"),
+            ("63K", "say one like 300M or 1.5G"),
+        ] {
+            let error = parse_bytes(text).expect_err(text);
+            assert_eq!(error.hint().as_deref(), Some(hint), "{text}");
         }
     }
 

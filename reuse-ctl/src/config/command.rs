@@ -57,6 +57,14 @@ pub(super) fn words(value: &Spanned<DeValue<'_>>, folder: &Path) -> Result<Vec<O
     Ok(words.into_iter().map(OsString::from).collect())
 }
 
+/// Where the program of a command is said that is right.
+pub(super) fn program_span(value: &Spanned<DeValue<'_>>) -> Range<usize> {
+    match value.get_ref() {
+        DeValue::Array(words) => words.iter().next().map_or_else(|| value.span(), Spanned::span),
+        _ => value.span(),
+    }
+}
+
 fn split(text: &str, span: Range<usize>) -> Result<Vec<String>, Problem> {
     checked(text, span.clone())?;
     let words = shell_words::split(text).map_err(|error| {

@@ -9,7 +9,8 @@ use toml::de::{DeTable, DeValue};
 
 use super::command;
 use super::keys::{CWD, Folders, Key, Keys, Kind, NAME, Values};
-use super::source::{Problem, SourceError, check_text};
+use super::numbers::Numbers;
+use super::source::Problem;
 use super::value::{a_kind, text};
 use super::variables::Variables;
 use super::{AppSpec, NamedSpec};
@@ -30,7 +31,9 @@ const MANY: usize = 10_000;
 pub(super) struct Described {
     values: Values,
     command: Option<Vec<OsString>>,
-    variables: Variables,
+    /// Where the program is said.
+    pub(super) program_span: Range<usize>,
+    pub(super) variables: Variables,
     /// Where each value of [`Self::values`] is.
     spans: Vec<Vec<Range<usize>>>,
     /// Where the app itself begins.
@@ -50,6 +53,7 @@ impl Described {
         let mut described = Self {
             values: keys.nothing(),
             command: None,
+            program_span: span.clone(),
             variables: Variables::default(),
             spans: vec![Vec::new(); keys.all().len()],
             span,
@@ -62,7 +66,10 @@ impl Described {
         for (name, value) in entries {
             match name.get_ref().as_ref() {
                 COMMAND => match command::words(value, &folders.working) {
-                    Ok(words) => described.command = Some(words),
+                    Ok(words) => {
+                        described.command = Some(words);
+                        described.program_span = command::program_span(value);
+                    }
                     Err(problem) => problems.push(problem),
                 },
                 ENV => described.variables = Variables::read(value, problems),
@@ -168,6 +175,11 @@ impl Described {
         variable.or_else(files).or_else(counted).unwrap_or(&self.span)
     }
 
+    /// Where the value of a key with this number is, from 0.
+    pub(super) fn place_of(&self, keys: &Keys, name: &str, number: usize) -> Option<&Range<usize>> {
+        self.spans[keys.find(name)?].get(number)
+    }
+
     /// The values of a key that are text, and where they are.
     pub(super) fn said<'a>(&'a self, keys: &Keys, name: &str) -> impl Iterator<Item = (&'a str, &'a Range<usize>)> {
         let at = keys.find(name).expect("an option of run");
@@ -199,36 +211,24 @@ fn judged(key: &Key, item: &Spanned<DeValue<'_>>, folders: &Folders, keys: &Keys
         (Kind::Flag, DeValue::Boolean(false)) => return Ok(None),
         (Kind::Flag, _) => return Err(wrong_type("true or false")),
         (Kind::One | Kind::Many, value) => {
-            let wanted = if key.kind == Kind::One {
-                "a string or a number"
-            } else {
-                "a string or a number, or a list of them"
+            let numbers = keys.numbers(key);
+            let wanted = match (key.kind, numbers) {
+                (Kind::Many, Numbers::None) => "a string, or a list of them",
+                (Kind::Many, _) => "a string or a number, or a list of them",
+                (_, Numbers::None) => "a string",
+                _ => "a string or a number",
             };
-            let text = text(value).ok_or_else(|| wrong_type(wanted))?;
+            let can_be_meant = match value {
+                DeValue::Integer(_) => numbers != Numbers::None,
+                DeValue::Float(_) => numbers == Numbers::Any,
+                _ => true,
+            };
+            let text = text(value).filter(|_| can_be_meant);
+            let text = text.ok_or_else(|| wrong_type(wanted))?;
             command::checked(&text, item.span())?.into()
         }
     };
     keys.judge(key, &value)
         .map_err(|(error, hint)| Problem::new(item.span(), error, hint))?;
-    let value = key.absolute(value, folders);
-    on_disk(key, &value).map_err(|(error, hint)| Problem::new(item.span(), error, hint))?;
-    Ok(Some(value))
-}
-
-/// What must be there before anything is started.
-fn on_disk(key: &Key, path: &OsStr) -> Result<(), (String, String)> {
-    match key.name.as_str() {
-        "env_file" => check_text(Path::new(path)).map_err(|error| {
-            let hint = match error {
-                SourceError::Missing => "paths are relative to the folder of this file",
-                _ => "it should be a text file with lines like NAME=VALUE",
-            };
-            (format!("{}: {error}", path.display()), hint.to_owned())
-        }),
-        CWD if !Path::new(path).is_dir() => Err((
-            format!("there is no folder {}", path.display()),
-            "paths are relative to the folder of this file".into(),
-        )),
-        _ => Ok(()),
-    }
+    Ok(Some(key.absolute(value, folders)))
 }

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::config::AppSpec;
+use crate::config::keys::Keys;
 
 fn options(arguments: &str) -> RunOptions {
     // An underscore stands for a space within an argument.
@@ -65,6 +66,37 @@ fn every_option_is_found_and_classified() {
         let found: Vec<_> = found.iter().map(|change| (change.option, change.way)).collect();
         assert_eq!(found, [(option, way)], "{argument}");
     }
+}
+
+/// Options that are not in [`OPTIONS`], and why not.
+const NOT_ALONE: &[(&str, &str)] = &[
+    (
+        "pm2-compat",
+        "it changes others with it: `what_has_no_option_of_its_own`",
+    ),
+    ("health-interval", "a part of health: `the_parts_of_a_health_check`"),
+    ("health-timeout", "a part of health: `the_parts_of_a_health_check`"),
+    ("health-fails", "a part of health: `the_parts_of_a_health_check`"),
+    ("health-passes", "a part of health: `the_parts_of_a_health_check`"),
+    ("watch-ignore", "a part of watch: `the_parts_of_a_watch`"),
+    ("watch-delay", "a part of watch: `the_parts_of_a_watch`"),
+];
+
+#[test]
+fn no_option_is_forgotten_here() {
+    let keys = Keys::new();
+    let known: Vec<&str> = keys.all().iter().map(|key| key.long.as_str()).collect();
+    let tried = OPTIONS.iter().map(|(option, ..)| *option);
+    let mut listed: Vec<&str> = tried.chain(NOT_ALONE.iter().map(|(option, _)| *option)).collect();
+    for option in &known {
+        let times = listed.iter().filter(|listed| *listed == option).count();
+        assert_eq!(
+            times, 1,
+            "--{option} belongs into OPTIONS, or with a reason into NOT_ALONE"
+        );
+    }
+    listed.retain(|option| !known.contains(option));
+    assert_eq!(listed, [""; 0], "there are no such options");
 }
 
 #[test]

@@ -10,6 +10,7 @@ use super::keys::Keys;
 use super::rivals;
 use super::source::{Problem, Source};
 use super::value::a_kind;
+use crate::options::RunOptions;
 
 /// The table of an app, where there are several.
 const APP: &str = "app";
@@ -18,9 +19,10 @@ const APP: &str = "app";
 const MAX_APPS: usize = 1000;
 
 /// What is in a file.
+#[derive(Debug)]
 pub(super) struct Content {
     pub(super) apps: Vec<Described>,
-    keys: Keys,
+    pub(super) keys: Keys,
 }
 
 /// Reads the apps of a file.
@@ -64,11 +66,15 @@ impl Content {
         names
     }
 
-    /// What each app is in an environment.
+    /// What each app is in an environment, and the same as options.
     ///
     /// # Errors
     /// Options that contradict each other, and apps that do.
-    pub(super) fn specs(&self, source: &Source, environment: Option<&str>) -> Result<Vec<NamedSpec>, Vec<Problem>> {
+    pub(super) fn specs(
+        &self,
+        source: &Source,
+        environment: Option<&str>,
+    ) -> Result<Vec<(NamedSpec, RunOptions)>, Vec<Problem>> {
         let mut problems = Vec::new();
         let mut specs = Vec::new();
         let mut given = Vec::new();
@@ -76,7 +82,7 @@ impl Content {
             match app.spec(&self.keys, &source.folder, environment) {
                 Ok((spec, options)) => {
                     given.push(rivals::Ports::of(app, &self.keys, &options, environment));
-                    specs.push(spec);
+                    specs.push((spec, options));
                 }
                 Err(problem) => problems.push(problem),
             }

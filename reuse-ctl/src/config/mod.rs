@@ -8,7 +8,9 @@ mod described;
 mod difference;
 mod file;
 pub(crate) mod handover;
+mod here;
 mod keys;
+mod numbers;
 mod place;
 mod rivals;
 pub(crate) mod schema;
@@ -27,6 +29,8 @@ pub use place::Place;
 pub use spec::AppSpec;
 
 use crate::cli::Failure;
+use crate::options::RunOptions;
+use crate::supervisor::lacks::Extent;
 use source::Source;
 
 /// An app of a file.
@@ -38,27 +42,58 @@ pub struct NamedSpec {
     pub spec: AppSpec,
 }
 
-/// Reads and checks a file. `environment` is `--env`: its `[env.NAME]` goes on top of `[env]`, in every app that has it.
+/// A file that is right in itself.
+#[derive(Debug)]
+pub struct Loaded {
+    /// In the order of the file.
+    pub apps: Vec<NamedSpec>,
+    /// Each of them as options.
+    options: Vec<RunOptions>,
+    source: Source,
+    content: file::Content,
+    environment: Option<String>,
+}
+
+impl Loaded {
+    /// Reads a file, and judges what it says by itself. `environment` is `--env`: its `[env.NAME]` goes on top of `[env]`, in every app
+    /// that has it.
+    ///
+    /// # Errors
+    /// Usage, with everything that is wrong in the file, each at its place; nothing has been done then.
+    pub fn read(path: &Path, environment: Option<&str>) -> Result<Self, Failure> {
+        let source = Source::read(path)?;
+        let content = file::read(&source).map_err(|problems| source.refuse(problems))?;
+        let known = content.environments();
+        if let Some(name) = environment
+            && !known.contains(&name)
+        {
+            let hint = match known.as_slice() {
+                [] => format!("write its variables below [env.{name}]"),
+                known => format!("it has {}", known.join(", ")),
+            };
+            return Err(Failure::usage(
+                format!("{}: there is no environment {name:?}", source.shown),
+                hint,
+            ));
+        }
+        let specs = content.specs(&source, environment);
+        let (apps, options) = specs.map_err(|problems| source.refuse(problems))?.into_iter().unzip();
+        Ok(Self {
+            apps,
+            options,
+            source,
+            content,
+            environment: environment.map(str::to_owned),
+        })
+    }
+}
+
+/// Reads a file, and judges it with the folders and files of variables that it names.
 ///
 /// # Errors
-/// Usage, with everything that is wrong in the file, each at its place; nothing has been done then.
+/// As [`Loaded::read`] and [`Loaded::judge`].
 pub fn load(path: &Path, environment: Option<&str>) -> Result<Vec<NamedSpec>, Failure> {
-    let source = Source::read(path)?;
-    let content = file::read(&source).map_err(|problems| source.refuse(problems))?;
-    let known = content.environments();
-    if let Some(name) = environment
-        && !known.contains(&name)
-    {
-        let hint = match known.as_slice() {
-            [] => format!("write its variables below [env.{name}]"),
-            known => format!("it has {}", known.join(", ")),
-        };
-        return Err(Failure::usage(
-            format!("{}: there is no environment {name:?}", source.shown),
-            hint,
-        ));
-    }
-    content
-        .specs(&source, environment)
-        .map_err(|problems| source.refuse(problems))
+    let loaded = Loaded::read(path, environment)?;
+    loaded.judge(|_| Some(Extent::Files), &[])?;
+    Ok(loaded.apps)
 }

@@ -5,6 +5,7 @@ use std::ffi::OsStr;
 use serde_json::{Map, Value, json};
 
 use super::keys::{CWD, Key, Keys, Kind, NAME};
+use super::numbers::Numbers;
 
 /// Options whose help speaks of the command line.
 const DIFFERENT: [(&str, &str); 2] = [
@@ -98,9 +99,10 @@ fn property(key: &Key, keys: &Keys) -> Value {
             if let [one] = types[..] {
                 one.into()
             } else {
-                types.into()
+                types.clone().into()
             },
         );
+        one.extend(pattern(key, keys).map(|pattern| ("pattern".to_owned(), pattern.into())));
         let valid = key.argument.get_possible_values();
         if !valid.is_empty() {
             let names: Vec<&str> = valid.iter().map(clap::builder::PossibleValue::get_name).collect();
@@ -135,68 +137,41 @@ fn as_value(text: &OsStr) -> Value {
     text.parse::<u64>().map_or_else(|_| text.as_ref().into(), Value::from)
 }
 
-/// Which types make sense, found out by asking the option itself. One that takes any text takes a string, though it would take the text of
-/// a number too.
+/// Which types it takes, found out by asking the option itself. A number may be in quotes as well.
 fn types(key: &Key, keys: &Keys) -> Vec<&'static str> {
-    let takes = |samples: &[&str]| samples.iter().any(|sample| keys.judge(key, OsStr::new(sample)).is_ok());
-    if takes(&["any-text"]) || !takes(&["2"]) {
-        return vec!["string"];
+    let (integer, fraction) = takes(key, keys);
+    let mut types = Vec::new();
+    if fraction {
+        types.push("number");
+    } else if integer {
+        types.push("integer");
     }
-    let mut types = vec![if takes(&["0.5"]) { "number" } else { "integer" }];
-    if takes(&["2M", "2s", "max", "SIGTERM"]) {
-        types.push("string");
-    }
+    types.push("string");
     types
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const COMMITTED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/reuse.schema.json");
-
-    #[test]
-    fn the_committed_schema_is_current() {
-        if std::env::var_os("REUSE_UPDATE_SCHEMA").is_some() {
-            std::fs::write(COMMITTED, text()).expect("write the schema");
-        }
-        let committed = std::fs::read_to_string(COMMITTED).expect("docs/reuse.schema.json");
-        assert!(
-            committed == text(),
-            "REUSE_UPDATE_SCHEMA=1 cargo test -p reuse-ctl schema writes it anew"
-        );
-    }
-
-    #[test]
-    fn types_are_what_the_options_take() {
-        let keys = Keys::new();
-        for (name, expected) in [
-            ("workers", &["integer", "string"][..]),
-            ("policy", &["string"]),
-            ("port", &["integer"]),
-            ("listen", &["string"]),
-            ("drain_timeout", &["string"]),
-            ("stop_signal", &["integer", "string"]),
-            ("max_memory", &["integer", "string"]),
-            ("max_connections", &["integer"]),
-            ("cpu_limit", &["number"]),
-            ("max_hung", &["integer"]),
-            ("name", &["string"]),
-        ] {
-            let key = &keys.all()[keys.find(name).expect(name)];
-            assert_eq!(types(key, &keys), expected, "{name}");
-        }
-    }
-
-    #[test]
-    fn every_key_is_described() {
-        let schema = schema();
-        let properties = schema["$defs"]["app"]["properties"].as_object().expect("a table");
-        let keys = Keys::new();
-        assert_eq!(properties.len(), keys.all().len() + 2);
-        for (name, property) in properties {
-            let text = property["description"].as_str().unwrap_or_default();
-            assert!(!text.is_empty() && keys.spoken_of(text).is_empty(), "{name}: {text}");
-        }
+/// What a string looks like that takes the place of a number; absent: there are others, too.
+fn pattern(key: &Key, keys: &Keys) -> Option<&'static str> {
+    let judged = |sample: &&str| keys.judge(key, OsStr::new(*sample)).is_ok();
+    let takes_words = keys.takes_any_text(key) || ["2M", "2s", "max", "SIGTERM"].iter().any(judged);
+    match takes(key, keys) {
+        _ if takes_words => None,
+        (_, true) => Some(r"^[0-9]*\.?[0-9]+$"),
+        (true, false) => Some("^[0-9]+$"),
+        (false, false) => None,
     }
 }
+
+/// Whether it takes integers, and fractions.
+fn takes(key: &Key, keys: &Keys) -> (bool, bool) {
+    let one_of = |samples: &[&str]| samples.iter().any(|sample| keys.judge(key, OsStr::new(sample)).is_ok());
+    let numbers = keys.numbers(key);
+    // What is meant in bytes is large.
+    let integer = numbers != Numbers::None && one_of(&["2", "2000000000"]);
+    let fraction = numbers == Numbers::Any && one_of(&["0.5"]);
+    (integer, fraction)
+}
+
+#[cfg(test)]
+#[path = "schema_tests.rs"]
+mod tests;

@@ -10,8 +10,8 @@ use super::place::Place;
 use crate::cli::Failure;
 use crate::cli::failure::Detail;
 
-/// No description of apps and no list of variables is larger.
-pub(super) const MAX_BYTES: u64 = 1 << 20;
+/// No description of apps is larger.
+const MAX_BYTES: u64 = 1 << 20;
 
 /// So many errors are shown of one file.
 const MAX_PLACES: usize = 20;
@@ -29,20 +29,25 @@ pub(super) enum SourceError {
     NotRegular,
     #[error("it has {0} bytes; at most {MAX_BYTES} are read")]
     TooLarge(u64),
-    #[error("it is not UTF-8 in line {line}, column {column}")]
-    NotUtf8 { line: usize, column: usize },
     #[error("{0}")]
-    Io(#[source] io::Error),
+    Io(String),
 }
 
-impl From<io::Error> for SourceError {
-    fn from(error: io::Error) -> Self {
+impl SourceError {
+    /// In words for what people get wrong most often.
+    pub(super) fn from_io(error: &io::Error) -> Self {
         match error.raw_os_error() {
             Some(libc::ELOOP) => Self::Circle,
             Some(libc::ENOENT | libc::ENOTDIR) => Self::Missing,
             Some(libc::EISDIR) => Self::Directory,
-            _ => Self::Io(error),
+            _ => Self::Io(error.to_string()),
         }
+    }
+}
+
+impl From<io::Error> for SourceError {
+    fn from(error: io::Error) -> Self {
+        Self::from_io(&error)
     }
 }
 
@@ -76,6 +81,15 @@ impl Problem {
 }
 
 impl Source {
+    #[cfg(test)]
+    pub(super) fn of(shown: &str, folder: &Path, text: String) -> Self {
+        Self {
+            shown: shown.to_owned(),
+            folder: folder.to_owned(),
+            text,
+        }
+    }
+
     /// Reads the description of apps.
     ///
     /// # Errors
@@ -117,7 +131,7 @@ impl Source {
         }
     }
 
-    fn place(&self, Problem { span, error, hint }: Problem) -> Place {
+    pub(super) fn place(&self, Problem { span, error, hint }: Problem) -> Place {
         Place::new(&self.shown, &self.text, span, error, hint)
     }
 
@@ -136,7 +150,6 @@ fn cannot_read(shown: &str, error: &SourceError) -> Failure {
         SourceError::Directory => "name the file in it",
         SourceError::Circle | SourceError::NotRegular => "name the file itself",
         SourceError::TooLarge(_) => "it should describe apps, and nothing else",
-        SourceError::NotUtf8 { .. } => "save it as UTF-8",
         SourceError::Io(_) => "see its permissions",
     };
     Failure::usage(format!("{shown}: {error}"), hint)
@@ -146,21 +159,6 @@ fn cannot_read(shown: &str, error: &SourceError) -> Failure {
 fn folder_of(path: &Path) -> io::Result<PathBuf> {
     let absolute = std::path::absolute(path)?;
     Ok(absolute.parent().unwrap_or(Path::new("/")).to_owned())
-}
-
-/// Whether this can be read as a file of variables.
-///
-/// # Errors
-/// Why not.
-pub(super) fn check_text(path: &Path) -> Result<(), SourceError> {
-    let bytes = read(path)?;
-    let Err(error) = std::str::from_utf8(&bytes) else {
-        return Ok(());
-    };
-    let valid = String::from_utf8_lossy(&bytes[..error.valid_up_to()]).into_owned();
-    let line = valid.matches('\n').count() + 1;
-    let column = valid.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
-    Err(SourceError::NotUtf8 { line, column })
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, SourceError> {

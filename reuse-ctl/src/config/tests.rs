@@ -1,6 +1,7 @@
 //! Files that are wrong, and how that is said; below, files that are right.
 
 mod any_keys;
+mod here;
 mod right;
 
 use std::ffi::OsString;
@@ -209,12 +210,18 @@ fn other_files_that_an_app_needs() {
     symlink("b.env", folder.0.join("a.env")).expect("link");
     symlink("a.env", folder.0.join("b.env")).expect("link");
     folder.file("latin.env", b"A=1\nB=caf\xe9\n");
+    folder.file("line.env", "PORT=1\nbad line\n");
     folder.file("good.env", "A=1\n");
     insta::assert_snapshot!(
         "other_files_that_an_app_needs",
         folder.complaint(
-            "command = 'x'\nenv_file = ['good.env', 'a.env', 'missing.env', 'latin.env', '.', '']\ncwd = 'nowhere'\n"
+            "command = 'x'\nenv_file = ['good.env', 'a.env', 'missing.env', 'latin.env', 'line.env', '.']\ncwd = 'nowhere'\n"
         )
+    );
+    assert!(
+        folder
+            .complaint("command = 'x'\nenv_file = ''\n")
+            .contains("`env_file` is empty")
     );
 }
 
@@ -229,6 +236,15 @@ fn a_file_full_of_errors_is_not_shown_whole() {
     assert!(said.contains("`port` has 1001 values"), "{said}");
     let said = folder.complaint("[[app]]\n".repeat(1001));
     assert!(said.contains("there are 1001 apps"), "{said}");
+}
+
+#[test]
+fn numbers_that_can_not_be_meant() {
+    let folder = Folder::new();
+    insta::assert_snapshot!("numbers_that_can_not_be_meant", folder.complaint(
+        "command = 'x'\nmax_memory = 300\nmemory_limit = '300K'\nlog_size = '10'\nready_timeout = '0s'\nmax_age = '5ms'\nname = 5\n\
+         env_file = [1]\n"
+    ));
 }
 
 #[test]

@@ -4,6 +4,7 @@ use clap::error::{ContextKind, ContextValue};
 
 use super::keys::{Key, Keys};
 use crate::cli::Failure;
+use crate::cli::sizes::SizeError;
 use crate::nearest::nearest;
 
 impl Keys {
@@ -11,7 +12,8 @@ impl Keys {
     pub(super) fn words_of(&self, key: &Key, error: &clap::Error) -> (String, String) {
         let (name, hint) = (&key.name, key.hint());
         if let Some(source) = std::error::Error::source(error) {
-            return (format!("`{name}`: {source}"), hint);
+            let own_hint = source.downcast_ref::<SizeError>().and_then(SizeError::hint);
+            return (format!("`{name}`: {source}"), own_hint.unwrap_or(hint));
         }
         match error.get(ContextKind::ValidValue) {
             Some(ContextValue::Strings(valid)) if !valid.is_empty() => (

@@ -20,6 +20,7 @@ mod errands;
 mod faults;
 mod happenings;
 mod health;
+pub mod lacks;
 pub mod leftovers;
 mod live;
 mod logs;

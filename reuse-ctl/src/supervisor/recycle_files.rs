@@ -312,7 +312,11 @@ impl Files {
     }
 }
 
-fn identity_of(path: &Path) -> io::Result<(u64, u64)> {
+/// Device and inode of what is there, symbolic links followed.
+///
+/// # Errors
+/// As stat(2).
+pub(super) fn identity_of(path: &Path) -> io::Result<(u64, u64)> {
     fs::metadata(path).map(|file| (file.dev(), file.ino()))
 }
 

@@ -5,6 +5,8 @@
 
 use std::collections::BTreeMap;
 
+use reuse_common::rendezvous::mix;
+
 use super::{
     interface::{InstanceId, Millis, SlotId},
     recycle_words::seconds,
@@ -144,7 +146,7 @@ impl Rules {
 
     /// Whether workers have to be looked at.
     pub(super) fn looks_at_workers(&self) -> bool {
-        self.max_memory.is_some() || self.max_age_ms.is_some() || self.max_connections.is_some()
+        self.causes().next().is_some()
     }
 
     /// Whether memory has to be measured.
@@ -182,12 +184,8 @@ impl Rules {
             (None, Some(Occasion::Changed(_))) if can_replace_all => self.waiting.take().map(Wish::All),
             _ if now < self.paused_until => None,
             (None, Some(Occasion::Cron)) if can_replace_all => self.waiting.take().map(Wish::All),
-            (None, Some(_)) => worst(&[Self::too_large], self, workers),
-            (None, None) => worst(
-                &[Self::too_large, Self::too_old, Self::too_many_connections],
-                self,
-                workers,
-            ),
+            (None, Some(_)) => worst([Self::too_large as Cause], self, workers),
+            (None, None) => worst(self.causes(), self, workers),
         };
         if wish.is_some() {
             self.under_way.clone_from(&wish);
@@ -231,6 +229,30 @@ impl Rules {
             // What came meanwhile is newer.
             self.waiting.get_or_insert(occasion);
         }
+    }
+
+    /// What there are limits for: memory first, which may be short.
+    fn causes(&self) -> impl Iterator<Item = Cause> + use<> {
+        // Each field by its name: a new limit that is not among the causes would never be looked for.
+        let Self {
+            max_memory,
+            max_age_ms,
+            max_connections,
+            seed: _,
+            under_way: _,
+            waiting: _,
+            failures: _,
+            paused_until: _,
+            large: _,
+        } = self;
+        let causes: [(bool, Cause); 3] = [
+            (max_memory.is_some(), Self::too_large),
+            (max_age_ms.is_some(), Self::too_old),
+            (max_connections.is_some(), Self::too_many_connections),
+        ];
+        causes
+            .into_iter()
+            .filter_map(|(is_limited, cause)| is_limited.then_some(cause))
     }
 
     /// Remembers when each worker was first too large.
@@ -293,9 +315,9 @@ impl Rules {
     }
 }
 
-/// By the first cause there is (memory first, which may be short); then who is furthest beyond its limit.
-fn worst(causes: &[Cause], rules: &Rules, workers: &[Seen]) -> Option<Wish> {
-    causes.iter().find_map(|cause| {
+/// By the first cause there is; then who is furthest beyond its limit.
+fn worst(causes: impl IntoIterator<Item = Cause>, rules: &Rules, workers: &[Seen]) -> Option<Wish> {
+    causes.into_iter().find_map(|cause| {
         let found = workers.iter().filter_map(|seen| Some((seen, cause(rules, seen)?)));
         let (seen, (_, why)) = found.max_by_key(|(_, (excess, _))| *excess)?;
         Some(Wish::One {
@@ -304,14 +326,6 @@ fn worst(causes: &[Cause], rules: &Rules, workers: &[Seen]) -> Option<Wish> {
             why,
         })
     })
-}
-
-/// The last step of a splitmix64 generator.
-fn mix(state: u64) -> u64 {
-    let mut mixed = state.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    mixed ^ (mixed >> 31)
 }
 
 #[cfg(test)]

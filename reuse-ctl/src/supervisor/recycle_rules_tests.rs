@@ -36,6 +36,39 @@ fn slot_of(verdict: &Verdict) -> Option<u16> {
 }
 
 #[test]
+fn each_limit_counts_when_it_is_the_only_one() {
+    let none = RecycleOptions::default();
+    assert!(!rules(none.clone()).looks_at_workers());
+    let limits = [
+        RecycleOptions {
+            max_memory_bytes: Some(MIB),
+            ..none.clone()
+        },
+        RecycleOptions {
+            max_age: Some(Duration::from_secs(1)),
+            ..none.clone()
+        },
+        RecycleOptions {
+            max_connections: Some(1),
+            ..none
+        },
+    ];
+    let excessive = Seen {
+        connections: 9,
+        ..worker(0, 0, 60_000, 9)
+    };
+    for limit in limits {
+        let mut rules = rules(limit.clone());
+        assert!(rules.looks_at_workers(), "{limit:?}");
+        assert_eq!(
+            slot_of(&rules.look(Millis(0), &[excessive], true)),
+            Some(0),
+            "{limit:?}"
+        );
+    }
+}
+
+#[test]
 fn the_largest_goes_first_and_one_at_a_time() {
     let mut rules = memory(300);
     let workers = [

@@ -10,6 +10,7 @@ use std::{
 use super::{
     asks::refusal,
     interface::{SlotId, VersionId},
+    lacks::working_folder,
     versions::Versions,
 };
 use crate::{
@@ -210,14 +211,14 @@ impl Version {
     pub(super) fn resolve(options: RunOptions, rights: Rights<'_>) -> Result<Self, Failure> {
         let here = std::env::current_dir()
             .map_err(|error| Failure::failed(format!("the working folder: {error}"), "cd to one that exists"))?;
-        let cwd = options.cwd.as_ref().map_or_else(|| here.clone(), |cwd| here.join(cwd));
-        if !cwd.is_dir() {
-            return Err(Failure::usage(
-                format!("--cwd: there is no folder {}", cwd.display()),
+        let cwd = working_folder(&options, &here).map_err(|lack| {
+            Failure::usage(
+                format!("--cwd: {lack}"),
                 "give the folder that the command is to run in",
-            ));
-        }
-        let variables = variables(&options, &here, rights)?;
+            )
+        })?;
+        let variables = tried_variables(&options, &here, rights)
+            .map_err(|error| Failure::usage(error.to_string(), error.hint()))?;
         let command = CommandLine::resolve(options.command.clone(), cwd.clone())
             .map_err(|error| Failure::failed(error.to_string(), error.hint()))?;
         let options = Arc::new(RunOptions {
@@ -233,12 +234,17 @@ impl Version {
 }
 
 /// Those of the first workers are made as a trial: what is wrong with them is to be said before anything is started.
-fn variables(options: &RunOptions, folder: &Path, rights: Rights<'_>) -> Result<Variables, Failure> {
-    let tried = Variables::read(options.environment.clone(), folder, rights).and_then(|variables| {
-        (0..options.workers).try_for_each(|slot| variables.of(&options.name, slot, inherited).map(drop))?;
-        Ok(variables)
-    });
-    tried.map_err(|error| Failure::usage(error.to_string(), error.hint()))
+///
+/// # Errors
+/// A file can't be used, or a worker can't be given its variables.
+pub(super) fn tried_variables(
+    options: &RunOptions,
+    folder: &Path,
+    rights: Rights<'_>,
+) -> Result<Variables, VariablesError> {
+    let variables = Variables::read(options.environment.clone(), folder, rights)?;
+    (0..options.workers).try_for_each(|slot| variables.of(&options.name, slot, inherited).map(drop))?;
+    Ok(variables)
 }
 
 /// A variable of the controller's own.

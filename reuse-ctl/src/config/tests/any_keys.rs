@@ -44,10 +44,11 @@ fn value_of(name: &str) -> BoxedStrategy<String> {
         // Those that name what must be there.
         "cwd" | "env_file" => Just("/".to_owned()).boxed(),
         "watch" => "/[a-z]{1,8}".boxed(),
+        "max_age" | "sticky_ttl" => (1..=99_999_u32).prop_map(|seconds| format!("{seconds}s")).boxed(),
         name if name.ends_with("_timeout")
             || name.ends_with("_after")
             || name.ends_with("_interval")
-            || ["max_age", "watch_delay", "sticky_ttl"].contains(&name) =>
+            || name == "watch_delay" =>
         {
             (10..=99_999_u32).prop_map(|ms| format!("{ms}ms")).boxed()
         }

@@ -1,6 +1,8 @@
 //! What may happen, sensible or not, for the properties.
 
 use proptest::prelude::*;
+use proptest::strategy::ValueTree as _;
+use proptest::test_runner::TestRunner;
 use reuse_common::{Policy, Share};
 
 use super::world::config;
@@ -59,6 +61,7 @@ pub(super) fn drain() -> impl Strategy<Value = Command> {
     )
 }
 
+/// Commands of all kinds but [`Command::Stop`], which [`ending`] gives.
 pub(super) fn command() -> impl Strategy<Value = Command> {
     let policy = prop_oneof![Just(Policy::Hash), Just(Policy::Sticky)];
     prop_oneof![
@@ -76,6 +79,42 @@ pub(super) fn command() -> impl Strategy<Value = Command> {
         2 => Just(Command::Promote),
         2 => Just(Command::Abort),
     ]
+}
+
+/// Which of the [`KINDS`] it is. A new one does not compile until it is here, and fails below until it is generated.
+fn kind(command: &Command) -> usize {
+    match command {
+        Command::Drain { .. } => 0,
+        Command::Undrain { .. } => 1,
+        Command::Restart { .. } => 2,
+        Command::Reload { .. } => 3,
+        Command::Adopt { .. } => 4,
+        Command::Scale(ScaleTarget::To(_)) => 5,
+        Command::Scale(ScaleTarget::Up(_)) => 6,
+        Command::Scale(ScaleTarget::Down(_)) => 7,
+        Command::SetPolicy(_) => 8,
+        Command::Weigh { .. } => 9,
+        Command::Canary { .. } => 10,
+        Command::Promote => 11,
+        Command::Abort => 12,
+        Command::Stop { .. } => 13,
+    }
+}
+
+/// So many kinds of commands there are.
+const KINDS: usize = 14;
+
+#[test]
+fn every_kind_of_command_is_generated() {
+    let mut runner = TestRunner::deterministic();
+    let events = prop_oneof![20 => event(), 1 => ending()];
+    let mut seen = [false; KINDS];
+    for _ in 0..4_000 {
+        if let Event::Ask(command) = events.new_tree(&mut runner).expect("nothing is filtered").current() {
+            seen[kind(&command)] = true;
+        }
+    }
+    assert_eq!(seen, [true; KINDS]);
 }
 
 fn share() -> impl Strategy<Value = Share> {

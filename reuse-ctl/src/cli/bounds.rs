@@ -1,0 +1,163 @@
+//! Numbers that can be read and can't be meant.
+
+use std::time::Duration;
+
+use humantime::format_duration;
+
+use super::Failure;
+use crate::options::{HealthOptions, RecycleOptions, RunOptions, StickyOptions, StopOptions};
+
+/// A process of a program that is linked to anything at all has more than this resident.
+const MIN_MEMORY_BYTES: u64 = 1 << 20;
+
+/// A worker of a younger age has just got ready.
+const MIN_AGE: Duration = Duration::from_secs(1);
+
+/// Clients are remembered by the second: less is 0, and 0 is for ever.
+const MIN_TTL: Duration = Duration::from_secs(1);
+
+/// The clock ends somewhere beyond.
+const MAX_TIME: Duration = Duration::from_secs(100 * 365 * 86_400);
+
+/// # Errors
+/// Usage: the first that can't be meant.
+pub(super) fn check(options: &RunOptions) -> Result<(), Failure> {
+    for (option, time) in times(options) {
+        if time > MAX_TIME {
+            return Err(Failure::usage(
+                format!("--{option} {} is longer than 100 years", format_duration(time)),
+                "leave it out if it is to be without an end, or say less",
+            ));
+        }
+    }
+    let RecycleOptions {
+        max_memory_bytes,
+        max_age,
+        ..
+    } = options.recycle;
+    for (option, bytes) in [
+        ("max-memory", max_memory_bytes),
+        ("memory-limit", options.limits.memory_bytes),
+    ] {
+        if let Some(bytes) = bytes.filter(|bytes| *bytes < MIN_MEMORY_BYTES) {
+            return Err(Failure::usage(
+                format!("--{option}: every worker needs more than {bytes} bytes"),
+                format!("say at least 1M, one like `--{option} 300M`"),
+            ));
+        }
+    }
+    if options.ready.timeout.is_zero() {
+        return Err(Failure::usage(
+            "--ready-timeout 0s: no worker is ready at once",
+            "say one like `--ready-timeout 30s`",
+        ));
+    }
+    if options.hung.replace_after_ms == Some(0) {
+        return Err(Failure::usage(
+            "--replace-hung-after 0s leaves no time for a rescue",
+            "say one like `--replace-hung-after 5s`, or leave it out: never",
+        ));
+    }
+    if let Some(age) = max_age.filter(|age| *age < MIN_AGE) {
+        return Err(Failure::usage(
+            format!("--max-age {}: workers would do nothing but start", format_duration(age)),
+            "say at least 1s, one like `--max-age 12h`",
+        ));
+    }
+    let ttl = options.sticky.ttl;
+    if !ttl.is_zero() && ttl < MIN_TTL {
+        return Err(Failure::usage(
+            format!(
+                "--sticky-ttl {}: clients are remembered by the second",
+                format_duration(ttl)
+            ),
+            "say at least 1s, one like `--sticky-ttl 1h`",
+        ));
+    }
+    Ok(())
+}
+
+/// All that are added to a point in time.
+fn times(options: &RunOptions) -> Vec<(&'static str, Duration)> {
+    let StopOptions {
+        drain_timeout, timeout, ..
+    } = options.stop;
+    let hung = options.hung;
+    let StickyOptions { ttl, .. } = options.sticky;
+    let mut times = vec![
+        ("ready-timeout", options.ready.timeout),
+        ("drain-timeout", drain_timeout),
+        ("stop-timeout", timeout),
+        ("hung-after", Duration::from_millis(hung.hung_after_ms)),
+        ("rescue-after", Duration::from_millis(hung.rescue_after_ms)),
+        ("sticky-ttl", ttl),
+    ];
+    let replace_after = hung.replace_after_ms.map(Duration::from_millis);
+    times.extend(replace_after.map(|time| ("replace-hung-after", time)));
+    times.extend(options.recycle.max_age.map(|time| ("max-age", time)));
+    times.extend(options.recycle.watch.as_ref().map(|watch| ("watch-delay", watch.delay)));
+    if let Some(HealthOptions { interval, timeout, .. }) = &options.health {
+        times.extend([("health-interval", *interval), ("health-timeout", *timeout)]);
+    }
+    times
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::AppSpec;
+
+    fn refused(line: &str) -> Option<String> {
+        let spec = AppSpec {
+            arguments: line.split(' ').chain(["--", "x"]).map(Into::into).collect(),
+            variables: Vec::new(),
+        };
+        let failure = spec.resolve().err()?;
+        Some(format!("{} → {}", failure.error, failure.hint))
+    }
+
+    #[test]
+    fn what_can_not_be_meant() {
+        let said: Vec<String> = [
+            "--max-memory 300",
+            "--max-memory=0.5",
+            "--memory-limit 512",
+            "--log-size 10",
+            "--log-size 10K",
+            "--max-memory 300K",
+            "--memory-limit 999K",
+            "--ready-timeout 0s",
+            "--replace-hung-after 0s",
+            "--max-age 0s",
+            "--max-age 500ms",
+            "--sticky-ttl 500ms",
+            "--drain-timeout 200years",
+            "--health tcp --health-interval 9000000000000000000s",
+            "--watch / --watch-delay 9000000000000000000s",
+        ]
+        .iter()
+        .map(|line| format!("{line}: {}", refused(line).unwrap_or_else(|| panic!("{line} is taken"))))
+        .collect();
+        insta::assert_snapshot!("what_can_not_be_meant", said.join("\n"));
+    }
+
+    #[test]
+    fn what_may_be_meant() {
+        for line in [
+            "--max-memory 1M",
+            "--max-memory 314572800",
+            "--memory-limit 1M",
+            "--log-size 64K",
+            "--log-size 65536",
+            "--ready-timeout 1ms",
+            "--max-age 1s",
+            "--sticky-ttl 0s",
+            "--hung-after 0s",
+            "--stop-timeout 0s",
+            "--drain-timeout 0s",
+            "--drain-timeout 99years",
+            "--watch / --watch-delay 0s",
+        ] {
+            assert_eq!(refused(line), None, "{line}");
+        }
+    }
+}

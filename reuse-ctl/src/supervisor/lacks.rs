@@ -1,0 +1,205 @@
+//! What an app needs and this machine does not have: judged as the start of the app does it, by the same functions, but all at once and without
+//! starting anything.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use nix::errno::Errno;
+
+use super::{
+    recycle_files::identity_of,
+    template::{CommandLine, tried_variables},
+};
+use crate::{
+    options::{LogTarget, RunOptions},
+    process::{
+        command::CommandError,
+        env_file::{self, EnvFileError, Rights},
+        identity::{self, Identity, IdentityError},
+        journal,
+        variables::{Variables, VariablesError},
+    },
+};
+
+/// How much is looked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Extent {
+    /// The working folder and the files of variables.
+    Files,
+    /// For an app that runs: what does not depend on PATH, HOME or other variables, because its controller has others than we have.
+    Change,
+    /// For an app that is to be started from here: all.
+    Start,
+}
+
+/// Something that is not there, or not as it must be.
+#[derive(Debug, thiserror::Error)]
+pub enum Lack {
+    /// The working folder.
+    #[error("there is no folder {}", path.display())]
+    Folder {
+        /// Where it should be.
+        path: PathBuf,
+        /// Why it is none.
+        source: io::Error,
+    },
+    /// A file of variables.
+    #[error("{source}")]
+    EnvFile {
+        /// Which, from 0, in the order in which they were named.
+        number: usize,
+        /// Why it can't be used.
+        source: EnvFileError,
+    },
+    /// Variables that no worker can be given.
+    #[error(transparent)]
+    Variables(#[from] VariablesError),
+    /// The program.
+    #[error("{source}")]
+    Command {
+        /// Why there is none.
+        source: CommandError,
+        /// Where it is may not be looked at.
+        denied: bool,
+    },
+    /// Whom the workers are to run as.
+    #[error(transparent)]
+    User(#[from] IdentityError),
+    /// The group that may use the control socket.
+    #[error("there is no group {0:?}")]
+    Group(String),
+    /// A file or folder that is to be watched.
+    #[error("{}: {source}", path.display())]
+    Watch {
+        /// Which, from 0, in the order in which they were named.
+        number: usize,
+        /// Where it should be.
+        path: PathBuf,
+        /// Why it can't be watched.
+        source: io::Error,
+    },
+    /// `--log journald`.
+    #[error("journald does not run here: {0}")]
+    Journal(#[source] io::Error),
+}
+
+impl Lack {
+    /// Whether it may be there after all, and this user has no right to see it.
+    pub fn is_denied(&self) -> bool {
+        let denied = |error: &io::Error| error.kind() == io::ErrorKind::PermissionDenied;
+        match self {
+            Self::Folder { source, .. }
+            | Self::Watch { source, .. }
+            | Self::EnvFile {
+                source: EnvFileError::Open { source, .. },
+                ..
+            }
+            | Self::Journal(source) => denied(source),
+            Self::Command { denied, .. } => *denied,
+            Self::EnvFile { .. } | Self::Variables(_) | Self::User(_) | Self::Group(_) => false,
+        }
+    }
+}
+
+/// All that is missing, with the rights and in the environment of this process.
+pub fn lacks(options: &RunOptions, extent: Extent) -> Vec<Lack> {
+    let here = std::env::current_dir().unwrap_or_else(|_| "/".into());
+    let mut lacks = Vec::new();
+    let folder = working_folder(options, &here).map_err(|lack| lacks.push(lack)).ok();
+    let files = unreadable(&options.environment.files, &here);
+    let are_readable = files.is_empty();
+    lacks.extend(files);
+    if extent == Extent::Files {
+        return lacks;
+    }
+    if are_readable {
+        lacks.extend(refused_variables(options, &here, extent).map(Lack::Variables));
+    }
+    lacks.extend(missing_around(options));
+    // What is relative to a folder that is not there can't be there.
+    if let Some(folder) = folder {
+        lacks.extend(missing_program(options, &folder, extent));
+        lacks.extend(unwatchable(options, &folder));
+    }
+    lacks
+}
+
+/// Where the command is to run: relative to `here` if it is not absolute.
+///
+/// # Errors
+/// [`Lack::Folder`].
+pub(super) fn working_folder(options: &RunOptions, here: &Path) -> Result<PathBuf, Lack> {
+    let path = options
+        .cwd
+        .as_ref()
+        .map_or_else(|| here.to_owned(), |cwd| here.join(cwd));
+    match fs::metadata(&path) {
+        Ok(found) if found.is_dir() => Ok(path),
+        Ok(_) => Err(Lack::Folder {
+            path,
+            source: Errno::ENOTDIR.into(),
+        }),
+        Err(source) => Err(Lack::Folder { path, source }),
+    }
+}
+
+fn unreadable(files: &[PathBuf], here: &Path) -> Vec<Lack> {
+    let read = |(number, file): (usize, &PathBuf)| {
+        let read = env_file::read(&here.join(file), Rights::Callers);
+        read.err().map(|source| Lack::EnvFile { number, source })
+    };
+    files.iter().enumerate().filter_map(read).collect()
+}
+
+fn refused_variables(options: &RunOptions, here: &Path, extent: Extent) -> Option<VariablesError> {
+    let tried = if extent == Extent::Start {
+        tried_variables(options, here, Rights::Callers)
+    } else {
+        Variables::read(options.environment.clone(), here, Rights::Callers)
+    };
+    tried.err()
+}
+
+fn missing_program(options: &RunOptions, folder: &Path, extent: Extent) -> Option<Lack> {
+    let program = options.command.first()?;
+    let is_path = program.as_encoded_bytes().contains(&b'/');
+    if !is_path && extent != Extent::Start {
+        return None;
+    }
+    let source = CommandLine::resolve(options.command.clone(), folder.to_owned()).err()?;
+    let seen = fs::metadata(folder.join(program));
+    let denied = is_path && seen.is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied);
+    Some(Lack::Command { source, denied })
+}
+
+fn unwatchable(options: &RunOptions, folder: &Path) -> Vec<Lack> {
+    let paths = options.recycle.watch.iter().flat_map(|watch| &watch.paths);
+    let look = |(number, path): (usize, &PathBuf)| {
+        let path = folder.join(path);
+        let source = identity_of(&path).err()?;
+        Some(Lack::Watch { number, path, source })
+    };
+    paths.enumerate().filter_map(look).collect()
+}
+
+/// Names that the machine gives a meaning to, and what else must run on it.
+fn missing_around(options: &RunOptions) -> Vec<Lack> {
+    let user = options
+        .user
+        .as_deref()
+        .and_then(|user| Identity::resolve(Some(user)).err());
+    let group = options.control_group.as_ref();
+    let group = group.filter(|group| identity::group_id(group).is_none());
+    let journal = match options.logs.target {
+        LogTarget::Journald => journal::check().err(),
+        LogTarget::File => None,
+    };
+    let lacks = [
+        user.map(Lack::User),
+        group.cloned().map(Lack::Group),
+        journal.map(Lack::Journal),
+    ];
+    lacks.into_iter().flatten().collect()
+}
