@@ -18,6 +18,7 @@ mod options;
 mod read;
 mod report;
 mod runtime;
+mod scalar;
 mod surroundings;
 pub mod table;
 mod thrown;
@@ -26,6 +27,7 @@ mod translate;
 mod value;
 mod verdict;
 mod watch;
+mod yaml;
 
 #[cfg(test)]
 mod tests;
