@@ -610,3 +610,74 @@ fn readable_by_all(program: &str, scratch: &Scratch) -> PathBuf {
     }
     path
 }
+
+/// What the real PM2 takes, of a list of apps.
+fn taken_by_pm2(apps: &Path) -> Vec<bool> {
+    // It wants users that exist, which is not what is asked.
+    let program = "console.log = console.error = () => {};
+        const common = require('pm2/lib/Common.js');
+        const config = require('pm2/lib/tools/Config.js');
+        const takes = (app) => {
+          try {
+            if ('user' in app) return config.validateJSON(app).errors.length === 0;
+            return Array.isArray(common.verifyConfs([app]));
+          } catch {
+            return false;
+          }
+        };
+        const apps = JSON.parse(require('fs').readFileSync(process.argv[1], 'utf8'));
+        process.stdout.write(JSON.stringify(apps.map(takes)));";
+    let mut theirs = Command::new(node24());
+    theirs
+        .args(["-e", program])
+        .arg(apps)
+        .env("NODE_PATH", pm2(".."))
+        .env("NODE_ENV", "test");
+    let output = run::to_end(&mut theirs, LIMIT).expect_code(0).stdout;
+    serde_json::from_str(&output).expect("JSON")
+}
+
+/// Each of many values for each option that has a key: what is refused, the real PM2 refuses too.
+#[test]
+fn nothing_is_refused_that_pm2_takes() {
+    let options = "name cwd args interpreter node_args instances user port env env_file env_x increment_var instance_var wait_ready \
+                   shutdown_with_message listen_timeout kill_timeout watch_delay max_memory_restart cron_restart watch ignore_watch \
+                   autorestart source_map_support";
+    let values = json!([
+        "", 0, -1, 2.5, 1e12, true, false, null, [], [3], [{}], {}, {"A": 1}, "text", "0", "12", " 12 ", "0x10", "12M", "0M", "1.5G", "3s",
+        "true", "0 3 * * *", ".env"
+    ]);
+    let values = values.as_array().expect("a list");
+    let apps: Vec<Value> = options
+        .split(' ')
+        .flat_map(|option| {
+            values
+                .iter()
+                .map(move |value| json!({ "script": "./a.js", option: value }))
+        })
+        .collect();
+    let scratch = Scratch::new();
+    let taken = taken_by_pm2(&scratch.write("all.json", &json!(apps).to_string()));
+    let mut refused = 0;
+    for (app, is_taken) in apps.iter().zip(&taken) {
+        let output = import(&scratch.write("one.json", &json!({ "apps": [app] }).to_string()));
+        if output.code == Some(0) {
+            let is_whole = output.stdout.contains("\nname = \"") && output.stdout.contains("\ncommand = [");
+            assert!(is_whole, "{app}: {}", output.stdout);
+            continue;
+        }
+        assert!(
+            output.code == Some(2) && !is_taken,
+            "PM2 takes {app}: {}",
+            output.stderr
+        );
+        assert!(
+            output.stderr.contains("PM2 would not take it either"),
+            "{}",
+            output.stderr
+        );
+        refused += 1;
+    }
+    let all = taken.iter().filter(|taken| **taken).count();
+    assert!(refused > 80 && all > 150, "{refused} refused, PM2 takes {all}");
+}

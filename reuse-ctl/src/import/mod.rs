@@ -15,6 +15,7 @@ mod keys;
 mod name;
 mod nearest;
 mod options;
+mod pm2;
 mod read;
 mod report;
 mod runtime;
@@ -46,6 +47,8 @@ pub struct Imported {
     pub toml: String,
     /// One for each option in the file, in its order.
     pub findings: Vec<Finding>,
+    /// What is to be known of the whole file, a line each.
+    pub notes: Vec<String>,
 }
 
 /// Reads `file` and translates it. Runs it first, if it is JavaScript: as the person who called, sudo or not.
