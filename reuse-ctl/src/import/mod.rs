@@ -9,6 +9,7 @@
 
 mod apps;
 mod command;
+mod environment;
 mod error;
 mod json;
 mod keys;
