@@ -14,7 +14,10 @@ export interface ProcessDescription {
   pid: number;
   /** The app's name. */
   name: string;
-  /** The worker's number, 0, 1, … */
+  /**
+   * The worker's number in this client: 0, 1, … in one app; where there are several, behind a base that its app has, a multiple of 256, which is 0 for the app
+   * that this process belongs to. No two have the same.
+   */
   pm_id: number;
   monit: {
     /** Bytes. */
@@ -26,6 +29,7 @@ export interface ProcessDescription {
     name: string;
     namespace: string;
     pm_id: number;
+    /** The worker's number in its app. */
     NODE_APP_INSTANCE: number;
     exec_mode: string;
     /** How many workers the app has. */
@@ -41,9 +45,9 @@ export interface ProcessDescription {
   reuse: Record<string, unknown>;
 }
 
-/** To a worker. It arrives as it is: `process.on('message', packet => …)`. */
+/** To a worker, by the number that `list` has. It arrives as it is: `process.on('message', packet => …)`. */
 export interface Packet {
-  /** The worker's number, or every worker. */
+  /** The worker's number, or every worker of every app. */
   id?: number | string | 'all';
   type?: string;
   topic: string | boolean;
@@ -56,7 +60,7 @@ export interface SendResult {
   data: Packet;
 }
 
-/** From a worker, or about one. */
+/** From a worker, or about one: `pm_id` is as in `list`. */
 export interface BusPacket {
   /** In milliseconds since 1970. */
   at: number;
@@ -86,7 +90,7 @@ export interface Bus {
 }
 
 export interface ConnectOptions {
-  /** The app's name. [default: REUSE_APP, else the only app that runs] */
+  /** The name of the only app to talk to. [default: all that this process may reach, those that start later too] */
   app?: string;
   /** Its control socket, where that is not /run/reuse-ctl/APP/control.sock. */
   socket?: string;
@@ -95,10 +99,10 @@ export interface ConnectOptions {
 export type ErrCallback = (err: ReuseError | null) => void;
 export type Callback<Result> = (err: ReuseError | null, result: Result) => void;
 
-/** A worker's number, the app's name, or all workers. */
+/** A worker's number, an app's name, or all workers of all apps. */
 export type Which = number | string | 'all';
 
-/** For programs that talk to several apps. The functions of the module are those of one such client. */
+/** For programs that talk to apps in several ways. The functions of the module are those of one such client. */
 export class Client {
   connect(options?: ConnectOptions | boolean): Promise<void>;
   connect(callback: ErrCallback): void;
@@ -118,7 +122,7 @@ export class Client {
   restart(which: Which, options?: object): Promise<ProcessDescription[]>;
   restart(which: Which, callback: Callback<ProcessDescription[]>): void;
   restart(which: Which, options: object, callback: Callback<ProcessDescription[]>): void;
-  /** Ends the whole app. */
+  /** Ends a whole app, or all. */
   stop(which: Which): Promise<ProcessDescription[]>;
   stop(which: Which, callback: Callback<ProcessDescription[]>): void;
 

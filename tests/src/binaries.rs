@@ -132,6 +132,16 @@ fn runtimes() -> PathBuf {
     installed(&servers())
 }
 
+/// Installs what the scenarios need from npm, if it is not there yet. Before a test leaves the machine's network.
+pub(crate) fn install() {
+    for folder in [servers(), servers().join("bench-peers")] {
+        // In a virtual machine there is no source, and what it needs it has.
+        if folder.exists() {
+            installed(&folder);
+        }
+    }
+}
+
 /// The folder's `node_modules`, installed from the lock file when it is not there or older than the lock file.
 fn installed(folder: &Path) -> PathBuf {
     let modules = folder.join("node_modules");

@@ -8,7 +8,7 @@ use std::time::Duration;
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::unistd::geteuid;
 
-use crate::wait;
+use crate::{binaries, wait};
 
 /// The calling thread, and everything it starts from now on, has ports and addresses of its own; dropping it goes back.
 #[derive(Debug)]
@@ -26,6 +26,7 @@ impl Namespace {
             geteuid().is_root(),
             "the scenario tests need root: they make network namespaces, cgroups and load BPF programs"
         );
+        binaries::install();
         let outer = File::open("/proc/thread-self/ns/net").expect("open the network namespace of this thread");
         unshare(CloneFlags::CLONE_NEWNET).expect("unshare(CLONE_NEWNET)");
         ip(&["link", "set", "lo", "up"]);

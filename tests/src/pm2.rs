@@ -54,13 +54,18 @@ impl Pm2 {
 
     /// One of its commands, run to its end.
     pub fn call(&self, arguments: &[&str]) -> Output {
+        run::to_end(&mut self.command(arguments), COMMAND_LIMIT)
+    }
+
+    /// One of its commands, to be run.
+    pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(node24());
         command
             .arg(pm2("bin/pm2"))
             .args(arguments)
             .env("PM2_HOME", self.home.path())
             .env("PM2_DISABLE_VERSION_CHECK", "true");
-        run::to_end(&mut command, COMMAND_LIMIT)
+        command
     }
 
     /// Where it keeps everything.

@@ -265,6 +265,74 @@ fn json_and_yaml_need_no_runtime() {
     }
 }
 
+/// Scalars that somebody may have written, and many that nobody has.
+fn scalars() -> Vec<String> {
+    let mut all: Vec<String> = "on off yes no y n On OFF Yes N true True TRUE tRUE false False null Null NULL nULL ~ Infinity NaN inf \
+        007 0 -0 00 08 1_000 1,000 0x1F 0X1F 0xfg 0o17 0O17 0b11 0B1 -0x1f +0b1 1e3 1E+3 1e 1. .5 -.5 +.5 1.5e-7 4.0 -0.0 1e21 1e400 \
+        .inf -.inf +.INF .iNF .nan -.nan 9007199254740993 123456789012345678901234567890 0x1fffffffffffffffff 12:30 1:2:3 \
+        2024-02-29 2024-1-2 2024-02-30 2001-12-14t21:59:43.10-05:00 2001-12-14T21:59:43Z 0099-01-01 1.2.3 v1 1h 3000ms << = - -- +"
+        .split_whitespace()
+        .map(str::to_owned)
+        .collect();
+    all.extend(
+        [
+            "2001-12-14 21:59:43",
+            "2001-12-14  1:59:43.5 Z",
+            "2001-12-14 21:59:43 +1:30",
+            "'007'",
+            "\"on\"",
+            "!!str 7",
+            "!!int '7'",
+            "''",
+        ]
+        .map(str::to_owned),
+    );
+    // The same ones each time, by a plain generator.
+    let (letters, mut state) = ("0123456789017xobeEfFaAnN.+-_:TZ~ytrul", 1_u64);
+    let mut below = |limit: usize| {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from(state >> 33).expect("31 bits") % limit
+    };
+    for _ in 0..4000 {
+        let length = 1 + below(7);
+        let text: String = (0..length)
+            .map(|_| char::from(letters.as_bytes()[below(letters.len())]))
+            .collect();
+        // Those would not be scalars.
+        if text != "-" && !text.ends_with(':') {
+            all.push(text);
+        }
+    }
+    all
+}
+
+/// What the library makes of them that PM2 reads such files with, as they are in the environment of a process.
+#[test]
+fn a_scalar_of_yaml_is_what_it_is_under_pm2() {
+    let scratch = Scratch::new();
+    let mut text = String::from("apps:\n  - script: a.js\n    env:\n");
+    for (number, scalar) in scalars().iter().enumerate() {
+        // `-` alone begins a list.
+        let scalar = if scalar == "-" { "'-'" } else { scalar };
+        text += &format!("      V{number}: {scalar}\n");
+    }
+    let file = scratch.write("a.yaml", &text);
+    let program = "const { env } = require('js-yaml').load(require('fs').readFileSync(process.argv[1], 'utf8')).apps[0];\
+        const word = (value) => value instanceof Date ? value.toISOString() : String(value);\
+        console.log(JSON.stringify(Object.fromEntries(Object.entries(env).map(([name, value]) => [name, word(value)]))));";
+    let mut theirs = Command::new(node24());
+    theirs.args(["-e", program]).arg(&file).env("NODE_PATH", pm2(".."));
+    let wanted: Value = serde_json::from_str(&run::to_end(&mut theirs, LIMIT).expect_code(0).stdout).expect("JSON");
+    let (_, toml) = imported(&file);
+    for (number, scalar) in scalars().iter().enumerate() {
+        let name = format!("V{number}");
+        assert_eq!(toml["env"][&name], wanted[&name], "{scalar}");
+    }
+    assert!(wanted.as_object().is_some_and(|all| all.len() > 3000));
+}
+
 #[test]
 fn what_it_prints_is_said_of_every_option() {
     let scratch = Scratch::new();
@@ -549,4 +617,75 @@ fn readable_by_all(program: &str, scratch: &Scratch) -> PathBuf {
         fs::copy(program, &path).expect("a copy");
     }
     path
+}
+
+/// What the real PM2 takes, of a list of apps.
+fn taken_by_pm2(apps: &Path) -> Vec<bool> {
+    // It wants users that exist, which is not what is asked.
+    let program = "console.log = console.error = () => {};
+        const common = require('pm2/lib/Common.js');
+        const config = require('pm2/lib/tools/Config.js');
+        const takes = (app) => {
+          try {
+            if ('user' in app) return config.validateJSON(app).errors.length === 0;
+            return Array.isArray(common.verifyConfs([app]));
+          } catch {
+            return false;
+          }
+        };
+        const apps = JSON.parse(require('fs').readFileSync(process.argv[1], 'utf8'));
+        process.stdout.write(JSON.stringify(apps.map(takes)));";
+    let mut theirs = Command::new(node24());
+    theirs
+        .args(["-e", program])
+        .arg(apps)
+        .env("NODE_PATH", pm2(".."))
+        .env("NODE_ENV", "test");
+    let output = run::to_end(&mut theirs, LIMIT).expect_code(0).stdout;
+    serde_json::from_str(&output).expect("JSON")
+}
+
+/// Each of many values for each option that has a key: what is refused, the real PM2 refuses too.
+#[test]
+fn nothing_is_refused_that_pm2_takes() {
+    let options = "name cwd args interpreter node_args instances user port env env_file env_x increment_var instance_var wait_ready \
+                   shutdown_with_message listen_timeout kill_timeout watch_delay max_memory_restart cron_restart watch ignore_watch \
+                   autorestart source_map_support";
+    let values = json!([
+        "", 0, -1, 2.5, 1e12, true, false, null, [], [3], [{}], {}, {"A": 1}, "text", "0", "12", " 12 ", "0x10", "12M", "0M", "1.5G", "3s",
+        "true", "0 3 * * *", ".env"
+    ]);
+    let values = values.as_array().expect("a list");
+    let apps: Vec<Value> = options
+        .split(' ')
+        .flat_map(|option| {
+            values
+                .iter()
+                .map(move |value| json!({ "script": "./a.js", option: value }))
+        })
+        .collect();
+    let scratch = Scratch::new();
+    let taken = taken_by_pm2(&scratch.write("all.json", &json!(apps).to_string()));
+    let mut refused = 0;
+    for (app, is_taken) in apps.iter().zip(&taken) {
+        let output = import(&scratch.write("one.json", &json!({ "apps": [app] }).to_string()));
+        if output.code == Some(0) {
+            let is_whole = output.stdout.contains("\nname = \"") && output.stdout.contains("\ncommand = [");
+            assert!(is_whole, "{app}: {}", output.stdout);
+            continue;
+        }
+        assert!(
+            output.code == Some(2) && !is_taken,
+            "PM2 takes {app}: {}",
+            output.stderr
+        );
+        assert!(
+            output.stderr.contains("PM2 would not take it either"),
+            "{}",
+            output.stderr
+        );
+        refused += 1;
+    }
+    let all = taken.iter().filter(|taken| **taken).count();
+    assert!(refused > 80 && all > 150, "{refused} refused, PM2 takes {all}");
 }

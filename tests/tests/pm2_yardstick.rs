@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use reuse_tests::binaries::{bun, node24, pm2, script};
-use reuse_tests::http::get;
+use reuse_tests::http::{get, get_path};
 use reuse_tests::load::{Load, Mode};
 use reuse_tests::pm2::{COMMAND_LIMIT, NAME, Pm2};
 use reuse_tests::run;
@@ -179,4 +179,24 @@ fn the_tutorial_runs_under_pm2_as_it_stands() {
     client.arg(file("client")).args([&PORT.to_string(), "3"]);
     let heard = run::to_end(&mut client, COMMAND_LIMIT).expect_code(0).stdout;
     assert_eq!(heard, "1 LINE 1\n2 LINE 2\n3 LINE 3\n");
+}
+
+/// The same three apps, and the same main process, as `pm2_client` has them.
+#[test]
+fn three_apps_of_an_ecosystem_file_run_under_pm2_as_they_stand() {
+    let _namespace = Namespace::enter();
+    let theirs = Pm2::new();
+    let file = PathBuf::from(script("pm2-apps/ecosystem.config.js"));
+    let mut command = theirs.command(&["start", "ecosystem.config.js"]);
+    command
+        .current_dir(file.parent().expect("a folder"))
+        .env("RUNTIME", node24())
+        .env("PORT", PORT.to_string())
+        .env("NODE_PATH", pm2(".."));
+    run::to_end(&mut command, COMMAND_LIMIT).expect_code(0);
+    wait::until("the main process answers", PM2_LIMIT, is_up);
+    for number in 1..=5 {
+        let answer = get_path(SERVER, &format!("/say/line%20{number}")).expect("an answer");
+        assert_eq!(answer.body, format!("{number} LINE {number} by chat\n"));
+    }
 }

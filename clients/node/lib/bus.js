@@ -1,14 +1,20 @@
 'use strict';
 
-// The bus: what workers tell and what happens to them, as server-sent events.
+// The bus: what workers tell and what happens to them, as server-sent events, of each app that the client talks to.
 
+const fs = require('fs');
 const http = require('http');
 const { ReuseError } = require('./error');
-const { explained } = require('./socket');
+const { FOLDER, explained } = require('./socket');
 
 // An event that is longer is a mistake; a message has 16 MiB at most.
 const MAX_EVENT_CHARACTERS = 64 * 1024 * 1024;
-const RETRY_MS = [100, 2000];
+// How often it is seen which apps are there: when something happened in their folder, so that little of what a new one says is missed, and else.
+const LOOK_MS = { soon: 20, usual: 500 };
+const SOON_FOR_MS = 3000;
+
+// How long one that did not answer is left alone, at first and at most.
+const RETRY_MS = [20, 1000];
 
 // Splits a stream of text into events.
 class Parser {
@@ -46,12 +52,19 @@ class Parser {
 }
 
 class Bus {
-  constructor(target) {
-    this.target = target;
+  constructor(apps) {
+    this.apps = apps;
     this.handlers = [];
     this.closed = false;
-    this.request = null;
+    // The names of those that we hear; what is being opened, and who did not answer, by name.
+    this.streams = new Set();
+    this.opening = new Map();
+    this.resting = new Map();
+    this.requests = new Set();
+    this.isLeft = false;
     this.timer = null;
+    this.watcher = null;
+    this.soonUntilMs = 0;
   }
 
   // `name` may have stars; what they stand for comes before the packet: bus.on('log:*', (which, packet) => …).
@@ -94,7 +107,8 @@ class Bus {
   close(done) {
     this.closed = true;
     clearTimeout(this.timer);
-    if (this.request) this.request.destroy();
+    if (this.watcher) this.watcher.close();
+    for (const request of this.requests) request.destroy();
     if (typeof done === 'function') setImmediate(done);
   }
 
@@ -105,33 +119,58 @@ class Bus {
     }
   }
 
-  // Resolves when the controller sends: what happens from then on is not missed.
-  open() {
+  // Resolves when the controllers of these apps send: what happens from then on is not missed.
+  async open(targets) {
+    const answers = await Promise.allSettled(targets.map((target) => this.join(target)));
+    const failed = answers.find(({ status }) => status === 'rejected');
+    if (failed && this.streams.size === 0) throw failed.reason;
+    this.watch();
+    this.lookAgain();
+    return this;
+  }
+
+  // Listens to an app, unless it does already.
+  join(target) {
+    if (this.closed || this.streams.has(target.app)) return Promise.resolve();
+    if (!this.opening.has(target.app)) {
+      const opened = this.listen(target).finally(() => this.opening.delete(target.app));
+      this.opening.set(target.app, opened);
+    }
+    return this.opening.get(target.app);
+  }
+
+  listen(target) {
     return new Promise((resolve, reject) => {
-      const failed = (error) => reject(explained(error, this.target));
+      const failed = (error) => reject(explained(error, target));
       const request = http.request({
-        socketPath: this.target.socketPath,
+        socketPath: target.socketPath,
         host: 'reuse',
         path: '/v1/bus',
         agent: false,
         headers: { accept: 'text/event-stream' },
       });
-      this.request = request;
+      this.requests.add(request);
+      request.on('close', () => this.requests.delete(request));
       request.on('error', failed);
       request.on('response', (response) => {
-        if (response.statusCode !== 200) {
+        if (response.statusCode !== 200 || this.closed) {
           response.resume();
+          request.destroy();
           failed(new ReuseError('failed', `GET /v1/bus: status ${response.statusCode}`, 'is the controller of this version?'));
           return;
         }
-        this.listen(response);
-        resolve(this);
+        this.streams.add(target.app);
+        this.resting.delete(target.app);
+        if (this.isLeft) setImmediate(() => this.emit('connect'));
+        this.isLeft = false;
+        this.follow(this.apps.known(target.app), response);
+        resolve();
       });
       request.end();
     });
   }
 
-  listen(response) {
+  follow({ app, base }, response) {
     const parser = new Parser((name, data) => {
       let packet;
       try {
@@ -139,6 +178,7 @@ class Bus {
       } catch {
         return;
       }
+      if (packet && packet.process && Number.isInteger(packet.process.pm_id)) packet.process.pm_id += base;
       // Not within the parser: an error in a handler is the program's own, and must be seen as one.
       this.emit(name, packet);
     });
@@ -146,9 +186,12 @@ class Bus {
     const over = () => {
       if (isOver) return;
       isOver = true;
-      if (this.closed) return;
+      this.streams.delete(app);
+      this.rest(app);
+      // Of several apps one may end without the others.
+      if (this.closed || this.streams.size > 0) return;
+      this.isLeft = true;
       this.emit('close');
-      this.again(RETRY_MS[0]);
     };
     response.setEncoding('utf8');
     response.on('data', (text) => {
@@ -161,17 +204,49 @@ class Bus {
     response.on('end', over);
   }
 
-  // The controller may be replaced: we are there again when it is.
-  again(delayMs) {
-    this.timer = setTimeout(async () => {
-      if (this.closed) return;
-      try {
-        await this.open();
-        this.emit('connect');
-      } catch {
-        if (!this.closed) this.again(Math.min(delayMs * 2, RETRY_MS[1]));
-      }
-    }, delayMs);
+  rest(app) {
+    const { delayMs } = this.resting.get(app) || { delayMs: RETRY_MS[0] / 2 };
+    const next = Math.min(delayMs * 2, RETRY_MS[1]);
+    this.resting.set(app, { delayMs: next, untilMs: Date.now() + next });
+  }
+
+  // Without it apps are found all the same, a little later.
+  watch() {
+    try {
+      this.watcher = fs.watch(FOLDER, () => {
+        this.soonUntilMs = Date.now() + SOON_FOR_MS;
+        this.lookAgain();
+      });
+      this.watcher.on('error', () => {});
+    } catch {
+      this.watcher = null;
+    }
+  }
+
+  // A controller may be replaced, and apps may start: we are there when they are.
+  lookAgain() {
+    clearTimeout(this.timer);
+    if (this.closed) return;
+    const isSoon = Date.now() < this.soonUntilMs;
+    this.timer = setTimeout(
+      () => {
+        this.look();
+        this.lookAgain();
+      },
+      isSoon ? LOOK_MS.soon : LOOK_MS.usual,
+    );
+  }
+
+  look() {
+    const there = this.apps.candidates();
+    for (const app of this.resting.keys()) {
+      if (!there.some((target) => target.app === app)) this.resting.delete(app);
+    }
+    for (const target of there) {
+      const { untilMs } = this.resting.get(target.app) || { untilMs: 0 };
+      if (this.streams.has(target.app) || this.opening.has(target.app) || Date.now() < untilMs) continue;
+      this.join(target).catch(() => this.rest(target.app));
+    }
   }
 }
 

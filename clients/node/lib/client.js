@@ -3,10 +3,15 @@
 // PM2's names. Each takes a callback (err, result) in the last place, or gives a promise without one.
 
 const http = require('http');
+const { Apps } = require('./apps');
 const { Bus } = require('./bus');
 const { descriptions } = require('./describe');
 const { ReuseError } = require('./error');
-const { ask, find } = require('./socket');
+const { ask } = require('./socket');
+
+// How long one of several apps may be silent when all are asked, and by which requests all are asked.
+const LOOK_MS = 5000;
+const LOOKS = new Set(['/v1/status', '/v1/send']);
 
 // What there is no such thing as, and what to do instead.
 const INSTEAD = {
@@ -34,32 +39,34 @@ function settle(promise, callback) {
 
 class Client {
   constructor() {
+    this.apps = null;
     this.options = {};
-    this.target = null;
-    this.agent = null;
+    this.asked = null;
+    // By the sockets' paths.
+    this.agents = new Map();
     this.buses = new Set();
   }
 
-  // connect(cb), connect(noDaemon, cb) as with PM2; connect({ app: 'web' }, cb).
+  // connect(cb), connect(noDaemon, cb) as with PM2: all apps that the caller may reach. connect({ app: 'web' }, cb): this one alone.
   connect(options, callback) {
     if (typeof options === 'function') [options, callback] = [undefined, options];
-    this.forget();
-    this.options = typeof options === 'object' && options !== null ? options : {};
-    return settle(
-      this.status().then(() => undefined),
-      callback,
-    );
+    const { app, socket } = typeof options === 'object' && options !== null ? options : {};
+    // The numbers that apps have stay.
+    if (app !== this.options.app || socket !== this.options.socket) this.apps = null;
+    this.options = { app, socket };
+    this.hangUp();
+    return settle(this.greet(), callback);
   }
 
   disconnect() {
     for (const bus of this.buses) bus.close();
     this.buses.clear();
-    this.forget();
+    this.hangUp();
   }
 
   list(options, callback) {
     if (typeof options === 'function') callback = options;
-    return settle(this.status().then(descriptions), callback);
+    return settle(this.workers(), callback);
   }
 
   describe(which, callback) {
@@ -96,36 +103,79 @@ class Client {
     return settle(Promise.resolve(require('../package.json').version), callback);
   }
 
-  async status() {
-    return this.ask('GET', '/v1/status');
+  async greet() {
+    const all = await this.statuses();
+    if (all.length === 0) throw new ReuseError('not_found', 'no app is running', 'start one: sudo reuse-ctl run -- CMD');
+  }
+
+  // How the apps are, each with what leads to it. Who asks while somebody waits for the answer waits with them, so that messages keep their order.
+  statuses() {
+    this.asked = this.asked || this.look().finally(() => (this.asked = null));
+    return this.asked;
+  }
+
+  // Of several apps, those that are gone by now or somebody else's are not there.
+  async look() {
+    const apps = this.known();
+    const asked = apps.candidates();
+    const answers = await Promise.allSettled(asked.map((target) => this.ask(target, 'GET', '/v1/status')));
+    const failed = answers.filter(({ status }) => status === 'rejected').map(({ reason }) => reason);
+    if (failed.length > 0 && failed.length === asked.length) {
+      const worst = failed.find(({ code }) => code !== 'not_found');
+      if (worst || apps.only) throw worst || failed[0];
+    }
+    const all = [];
+    for (const [at, { status, value }] of answers.entries()) {
+      if (status === 'fulfilled') all.push({ target: apps.known(asked[at].app), status: value });
+    }
+    // What is in a list is heard on the bus.
+    if (!apps.only) await Promise.allSettled([...this.buses].flatMap((bus) => all.map(({ target }) => bus.join(target))));
+    return all;
+  }
+
+  async workers() {
+    const all = await this.statuses();
+    return all.flatMap(({ target, status }) => descriptions(status, target.base));
   }
 
   async some(which) {
-    const status = await this.status();
-    const all = descriptions(status);
-    if (which === 'all' || which === status.app) return all;
-    const id = Number(which);
-    const found = all.filter((worker) => worker.pm_id === id);
-    if (which === '' || found.length === 0) {
-      throw new ReuseError('not_found', `no worker or app ${which}`, `this is app ${status.app}, with workers 0 to ${all.length - 1}`);
-    }
-    return found;
+    const all = await this.workers();
+    if (which === 'all') return all;
+    const named = all.filter((worker) => worker.name === which);
+    const found = named.length > 0 || which === '' ? named : all.filter((worker) => worker.pm_id === Number(which));
+    if (found.length > 0) return found;
+    const names = [...new Set(all.map((worker) => worker.name))];
+    const ids = (name) => all.filter((worker) => worker.name === name).map((worker) => worker.pm_id);
+    const there = names.map((name) => `${name} (${Math.min(...ids(name))} to ${Math.max(...ids(name))})`);
+    throw new ReuseError('not_found', `no worker or app ${which}`, `there are ${there.join(', ') || 'none'}`);
+  }
+
+  // The apps of these workers; the one that we are part of comes last, because we may end with it.
+  targets(workers) {
+    const targets = new Set(workers.map((worker) => this.apps.of(worker.pm_id)));
+    const isOwn = (target) => Number(target.app === process.env.REUSE_APP);
+    return [...targets].sort((one, other) => isOwn(one) - isOwn(other));
   }
 
   async replace(which) {
     const meant = await this.some(which);
-    const isAll = which === 'all' || which === meant[0].name;
-    await this.ask('POST', isAll ? '/v1/reload' : `/v1/workers/${meant[0].pm_id}/restart`, {});
+    if (which === 'all' || which === meant[0].name) {
+      for (const target of this.targets(meant)) await this.ask(target, 'POST', '/v1/reload', {});
+    } else {
+      const { pm_id: id } = meant[0];
+      const target = this.apps.of(id);
+      await this.ask(target, 'POST', `/v1/workers/${id - target.base}/restart`, {});
+    }
     return this.some(which);
   }
 
   async stopAll(which) {
     const meant = await this.some(which);
     if (which !== 'all' && which !== meant[0].name) {
-      const hint = `reuse-ctl drain ${which} takes it out of the choice, reuse-ctl scale -1 makes them fewer`;
+      const hint = `reuse-ctl drain ${meant[0].reuse.id} takes it out of the choice, reuse-ctl scale -1 makes them fewer`;
       throw new ReuseError('usage', 'stop ends a whole app, not one worker', hint);
     }
-    await this.ask('POST', '/v1/stop', {});
+    for (const target of this.targets(meant)) await this.ask(target, 'POST', '/v1/stop', {});
     return meant.map((worker) => ({ ...worker, pid: 0, pm2_env: { ...worker.pm2_env, status: 'stopped' } }));
   }
 
@@ -135,21 +185,38 @@ class Client {
       throw new ReuseError('usage', 'ID, DATA or TOPIC field is missing', "{ id: 0, type: 'process:msg', topic: 't', data: {…} }");
     }
     if (packet.id === 'all') {
-      await this.ask('POST', '/v1/send', { message: packet });
+      await this.sendToAll(packet);
     } else {
       const id = Number(packet.id);
       if (!Number.isInteger(id) || id < 0 || packet.id === '') {
         throw new ReuseError('usage', `${JSON.stringify(packet.id)} is no worker`, 'a worker is named by its number: 0, 1, …');
       }
-      await this.ask('POST', `/v1/workers/${id}/send`, { message: { ...packet, id } });
+      const target = await this.targetOf(id);
+      await this.ask(target, 'POST', `/v1/workers/${id - target.base}/send`, { message: { ...packet, id } });
     }
     return { success: true, data: packet };
   }
 
+  // Of several apps some may have nobody who takes messages.
+  async sendToAll(packet) {
+    const targets = this.known().candidates();
+    if (targets.length === 0) throw new ReuseError('not_found', 'no app is running');
+    const answers = await Promise.allSettled(targets.map((target) => this.ask(target, 'POST', '/v1/send', { message: packet })));
+    if (answers.every(({ status }) => status === 'rejected')) throw answers[0].reason;
+  }
+
+  // Which app a worker is one of, by its number.
+  async targetOf(id) {
+    const known = () => this.known().of(id);
+    if (!known()) await this.statuses();
+    if (!known()) throw new ReuseError('not_found', `no worker ${id}`, 'list() has their numbers');
+    return known();
+  }
+
   async openBus() {
-    const target = await this.find();
-    const bus = new Bus(target);
-    await bus.open();
+    const bus = new Bus(this.known());
+    const all = this.apps.only ? [{ target: this.apps.only }] : await this.statuses();
+    await bus.open(all.map(({ target }) => target));
     this.buses.add(bus);
     const close = bus.close.bind(bus);
     bus.close = (done) => {
@@ -159,23 +226,24 @@ class Client {
     return bus;
   }
 
-  async find() {
-    this.target = this.target || (await find(this.options));
-    return this.target;
+  known() {
+    this.apps = this.apps || new Apps(this.options);
+    return this.apps;
   }
 
-  async ask(method, route, body) {
-    const target = await this.find();
-    // Messages keep their order: one connection, one request after the other. What takes long has its own.
-    const isMessage = route.endsWith('/send');
-    if (isMessage && !this.agent) this.agent = new http.Agent({ keepAlive: true, maxSockets: 1 });
-    return ask(target, isMessage ? this.agent : false, method, route, body);
+  async ask(target, method, route, body) {
+    // Of several apps one that hangs must not keep the others waiting. What takes long by its nature has the time that it takes.
+    const limitMs = this.known().only || !LOOKS.has(route) ? 0 : LOOK_MS;
+    // Messages keep their order: one connection to each app, one request after the other. What takes long has its own.
+    if (!route.endsWith('/send')) return ask(target, false, method, route, body, limitMs);
+    const { socketPath } = target;
+    if (!this.agents.has(socketPath)) this.agents.set(socketPath, new http.Agent({ keepAlive: true, maxSockets: 1 }));
+    return ask(target, this.agents.get(socketPath), method, route, body, limitMs);
   }
 
-  forget() {
-    this.target = null;
-    if (this.agent) this.agent.destroy();
-    this.agent = null;
+  hangUp() {
+    for (const agent of this.agents.values()) agent.destroy();
+    this.agents.clear();
   }
 }
 

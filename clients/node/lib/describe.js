@@ -14,17 +14,17 @@ const STATES = {
   exited: 'stopped',
 };
 
-function description(app, worker, workers) {
+function description(app, worker, workers, base) {
   const startedMs = Date.now() - worker.uptime_s * 1000;
   return {
     pid: worker.pid || 0,
     name: app,
-    pm_id: worker.id,
+    pm_id: base + worker.id,
     monit: { memory: worker.memory_bytes, cpu: Math.round(worker.cpu_percent * 10) / 10 },
     pm2_env: {
       name: app,
       namespace: 'default',
-      pm_id: worker.id,
+      pm_id: base + worker.id,
       NODE_APP_INSTANCE: worker.id,
       exec_mode: 'cluster_mode',
       instances: workers,
@@ -38,6 +38,7 @@ function description(app, worker, workers) {
   };
 }
 
-const descriptions = (status) => status.workers.map((worker) => description(status.app, worker, status.workers.length));
+// `base` is before the numbers of this app's workers.
+const descriptions = (status, base) => status.workers.map((worker) => description(status.app, worker, status.workers.length, base));
 
 module.exports = { descriptions };

@@ -1,10 +1,8 @@
 'use strict';
 
-// Which app is meant, and requests over its control socket.
+// Requests over an app's control socket.
 
-const fs = require('fs');
 const http = require('http');
-const net = require('net');
 const path = require('path');
 const { ReuseError } = require('./error');
 
@@ -13,53 +11,7 @@ const FOLDER = '/run/reuse-ctl';
 // Longer than any answer; a message may have 16 MiB.
 const MAX_ANSWER_BYTES = 64 * 1024 * 1024;
 
-// The longest that a worker may be waited for to answer a look whether it is there.
-const LOOK_MS = 2000;
-
 const socketOf = (app) => path.join(FOLDER, app, 'control.sock');
-
-// Whether somebody listens there.
-function isAlive(socketPath) {
-  return new Promise((resolve) => {
-    const socket = net.connect({ path: socketPath });
-    const done = (answer) => {
-      socket.destroy();
-      resolve(answer);
-    };
-    socket.setTimeout(LOOK_MS, () => done(false));
-    socket.on('connect', () => done(true));
-    // It is there, and somebody else's.
-    socket.on('error', (error) => done(error.code === 'EACCES' || error.code === 'EPERM'));
-  });
-}
-
-async function running() {
-  let names = [];
-  try {
-    names = fs.readdirSync(FOLDER).sort();
-  } catch {
-    return [];
-  }
-  const alive = await Promise.all(names.map((name) => isAlive(socketOf(name))));
-  return names.filter((_, at) => alive[at]);
-}
-
-// The app by its name, else the one that this process belongs to, else the only one there is.
-async function find({ app, socket } = {}) {
-  if (socket) return { app: app || '', socketPath: socket };
-  const name = app || process.env.REUSE_APP;
-  if (name) {
-    if (name.includes('/') || name.startsWith('.')) throw new ReuseError('usage', `${JSON.stringify(name)} is no app's name`);
-    return { app: name, socketPath: socketOf(name) };
-  }
-  const names = await running();
-  if (names.length === 1) return { app: names[0], socketPath: socketOf(names[0]) };
-  if (names.length === 0) {
-    throw new ReuseError('not_found', 'no app is running', 'start one: sudo reuse-ctl run -- CMD');
-  }
-  const hint = `say which: connect({ app: '${names[0]}' }), or REUSE_APP=${names[0]} in the environment`;
-  throw new ReuseError('usage', `several apps are running: ${names.join(', ')}`, hint);
-}
 
 function explained(error, { app, socketPath }) {
   if (error instanceof ReuseError) return error;
@@ -76,8 +28,8 @@ function explained(error, { app, socketPath }) {
   }
 }
 
-// One request, with its answer as text.
-function exchange(target, agent, method, route, body) {
+// One request, with its answer as text. `limitMs` is for those that are not worth waiting for.
+function exchange(target, agent, method, route, body, limitMs) {
   return new Promise((resolve, reject) => {
     const text = body === undefined ? '' : JSON.stringify(body);
     const request = http.request({
@@ -92,6 +44,7 @@ function exchange(target, agent, method, route, body) {
       error.wasReused = Boolean(request.reusedSocket);
       reject(error);
     });
+    if (limitMs) request.setTimeout(limitMs, () => request.destroy(new Error(`no answer within ${limitMs} ms`)));
     request.on('response', (response) => {
       const parts = [];
       let bytes = 0;
@@ -109,14 +62,14 @@ function exchange(target, agent, method, route, body) {
 }
 
 // One request, with its answer as an object. What the controller refuses is an error.
-async function ask(target, agent, method, route, body) {
+async function ask(target, agent, method, route, body, limitMs) {
   let answer;
   try {
-    answer = await exchange(target, agent, method, route, body).catch((error) => {
+    answer = await exchange(target, agent, method, route, body, limitMs).catch((error) => {
       // The controller had closed a connection that we kept: it has not read anything.
       const isStale = error.wasReused && (error.code === 'ECONNRESET' || error.code === 'EPIPE');
       if (!isStale) throw error;
-      return exchange(target, false, method, route, body);
+      return exchange(target, false, method, route, body, limitMs);
     });
   } catch (error) {
     throw explained(error, target);
@@ -133,4 +86,4 @@ async function ask(target, agent, method, route, body) {
   return value;
 }
 
-module.exports = { ask, explained, find };
+module.exports = { FOLDER, ask, explained, socketOf };

@@ -10,16 +10,18 @@ use crate::import::{self, Finding, Imported};
 pub(super) async fn run(context: &Context, arguments: &args::Import) -> Result<(), Failure> {
     let file = &arguments.file;
     let imported = import::import(file).await;
-    let Imported { toml, findings } = imported.map_err(|error| Failure::usage(error.to_string(), error.hint()))?;
+    let Imported { toml, findings, notes } =
+        imported.map_err(|error| Failure::usage(error.to_string(), error.hint()))?;
     if context.json {
         return output::print_json(&output::Okay::new(Json {
             toml: &toml,
             options: &findings,
+            notes: &notes,
         }));
     }
     output::print(&toml)?;
     // Nobody may be there to read it: the file itself is what was asked for.
-    drop(io::stderr().write_all(import::to_text(&file.display().to_string(), &findings).as_bytes()));
+    drop(io::stderr().write_all(import::to_text(&file.display().to_string(), &findings, &notes).as_bytes()));
     Ok(())
 }
 
@@ -27,4 +29,5 @@ pub(super) async fn run(context: &Context, arguments: &args::Import) -> Result<(
 struct Json<'a> {
     toml: &'a str,
     options: &'a [Finding],
+    notes: &'a [String],
 }

@@ -133,7 +133,9 @@ mod tests {
 
     #[test]
     fn sizes_are_shown_as_they_are_typed() {
-        for text in ["300M", "1.5G", "1.1G", "64K", "1025K", "512M", "2T", "100000", "1048577"] {
+        for text in [
+            "300M", "1.5G", "1.1G", "64K", "1025K", "512M", "2T", "100000", "1048577",
+        ] {
             assert_eq!(bytes_text(parse_bytes(text).expect("a size")), text);
         }
         assert_eq!(bytes_text(2048 << 20), "2G");

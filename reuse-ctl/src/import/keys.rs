@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::command::{self, Wanted};
 use super::error::ImportError;
+use super::pm2;
 use super::surroundings::ScriptFile;
 use super::table::{Becomes, Row};
 use super::toml::Item;
@@ -20,12 +21,12 @@ impl<'a> Draft<'a> {
                 .options
                 .wrong("script", "it is missing: nothing says what is to run"));
         };
-        let script = self.options.text(written, script)?;
+        let script = self.options.text("script", written, script)?;
         let interpreter = match self.options.found("exec_interpreter") {
             // What is empty or false means to PM2 that nothing is said.
-            None | Some((_, Value::Bool(false))) => None,
-            Some((_, Value::Text(text))) if text.is_empty() => None,
-            Some((written, value)) => Some(self.options.text(written, value)?),
+            None => None,
+            Some((_, value)) if pm2::is_falsy(value) => None,
+            Some((written, value)) => Some(self.options.text("interpreter", written, value)?),
         };
         let folder = self.options.value("cwd").and_then(Value::word).unwrap_or_default();
         let look = |path: &Path| (self.around.look)(&Path::new(&folder).join(path));
@@ -70,17 +71,32 @@ impl<'a> Draft<'a> {
         );
     }
 
-    pub(super) fn instances(&mut self, written: &str, value: &Value) -> Result<Verdict, ImportError> {
+    pub(super) fn instances(&mut self, row: &Row, written: &str, value: &Value) -> Result<Verdict, ImportError> {
         let all = self.around.processors;
-        let count = match value {
-            Value::Text(text) if text == "max" => 0,
-            _ => self.options.whole(written, value, -1024, i64::from(u16::MAX))?,
+        let number = match value {
+            Value::Text(text) if text == "max" => Some(0.0),
+            Value::Text(text) => Some(pm2::leading_number(text)),
+            other => pm2::number(other).filter(|number| number.is_finite()),
         };
+        let Some(number) = number else {
+            return self.options.strange(row, written, value, "a whole number or \"max\"");
+        };
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "PM2 cuts it, too, and too large is as large as can be"
+        )]
+        let count = number as i64;
         let most = i64::from(MAX_WORKERS);
         Ok(match count {
             0 => {
                 self.app.set("workers", Item::Text("max".into()));
-                Verdict::kept("workers")
+                match value {
+                    Value::Text(text) if text != "max" && text != "0" => Verdict::changed(
+                        "workers",
+                        format!("{text:?} is 0 to PM2, which is one for each processor"),
+                    ),
+                    _ => Verdict::kept("workers"),
+                }
             }
             1.. if count <= most => {
                 self.app.set("workers", Item::Whole(count));
@@ -91,7 +107,7 @@ impl<'a> Draft<'a> {
                 Verdict::changed("workers", format!("there are {most} at most"))
             }
             fewer => {
-                let count = (all + fewer).clamp(1, most);
+                let count = all.saturating_add(fewer).clamp(1, most);
                 self.app.set("workers", Item::Whole(count));
                 let why =
                     format!("{fewer} is {count} on this machine, which has {all} processors; here it is a number");
@@ -100,13 +116,35 @@ impl<'a> Draft<'a> {
         })
     }
 
+    pub(super) fn memory(&mut self, row: &Row, written: &str, value: &Value) -> Result<Verdict, ImportError> {
+        const WANTED: &str = "a number of bytes, or one with K, M or G: \"300M\"";
+        if pm2::is_forgotten(row.option, written, value) {
+            return Ok(Verdict::nothing(OFF));
+        }
+        if !pm2::takes(row.option, written, value) {
+            return self.options.strange(row, written, value, WANTED);
+        }
+        let text = match (pm2::number(value), value) {
+            (Some(number), _) if number >= 1.0 && number < 2_f64.powi(60) => format!("{:.0}", number.trunc()),
+            (None, Value::Text(text)) if !text.trim_start_matches('0').starts_with(['G', 'M', 'K']) => text.clone(),
+            _ => {
+                let why = "to PM2 it is always exceeded, and the worker restarted every 30 s: that can't be meant";
+                return Ok(Verdict::nothing(why));
+            }
+        };
+        self.app.set("max_memory", Item::Text(text));
+        Ok(Verdict::usual(row))
+    }
+
     pub(super) fn instance_variable(
         &mut self,
         row: &Row,
         written: &str,
         value: &Value,
     ) -> Result<Verdict, ImportError> {
-        let name = self.options.text(written, value)?;
+        let Value::Text(name) = value else {
+            return self.options.strange(row, written, value, "a text");
+        };
         if name == "NODE_APP_INSTANCE" {
             return Ok(Verdict::nothing("every worker has NODE_APP_INSTANCE anyway"));
         }
@@ -122,7 +160,8 @@ impl<'a> Draft<'a> {
         match value.truth() {
             Some(false) => return Ok(Verdict::nothing(OFF)),
             Some(true) => {}
-            None => return Err(self.options.wrong_kind(written, value, "true or false")),
+            None if pm2::is_falsy(value) => return Ok(Verdict::nothing(OFF)),
+            None => return self.options.strange(row, written, value, "true or false"),
         }
         if row.option == "wait_ready" {
             self.app.set("ready", Item::Text("ipc".into()));
@@ -133,7 +172,28 @@ impl<'a> Draft<'a> {
     }
 
     pub(super) fn duration(&mut self, row: &Row, written: &str, value: &Value) -> Result<Verdict, ImportError> {
-        let time_ms = self.options.whole(written, value, 0, 86_400_000)?;
+        let number = match pm2::number(value) {
+            Some(number) => number,
+            None if pm2::is_falsy(value) => 0.0,
+            None => return self.options.strange(row, written, value, "a number of milliseconds"),
+        };
+        let default = match row.option {
+            "kill_timeout" => Some("to PM2 0 means its default, 1,600 ms, which `pm2_compat` has"),
+            "listen_timeout" => Some("to PM2 0 means its default, 3 s; here the default is 30 s"),
+            _ => None,
+        };
+        if let Some(why) = default.filter(|_| number == 0.0 || number.is_nan()) {
+            return Ok(Verdict::nothing(why));
+        }
+        if !(0.0..2_147_483_648.0).contains(&number) {
+            let why = format!(
+                "nobody can wait for {} ms: PM2 waits for 1",
+                Value::number(number).word().unwrap_or_default()
+            );
+            return Ok(Verdict::nothing(why));
+        }
+        #[expect(clippy::cast_possible_truncation, reason = "it was just seen to be small")]
+        let time_ms = number.ceil() as i64;
         let text = match time_ms % 1000 {
             0 => format!("{}s", time_ms / 1000),
             _ => format!("{time_ms}ms"),
@@ -144,11 +204,6 @@ impl<'a> Draft<'a> {
         if key == "watch_delay" && !self.options.is_watched() {
             return Ok(Verdict::nothing("nothing is watched"));
         }
-        if key == "ready_timeout" && time_ms == 0 {
-            return Ok(Verdict::nothing(
-                "no time is no time to get ready in: the default stays",
-            ));
-        }
         self.app.set(key, Item::Text(text));
         Ok(Verdict::usual(row))
     }
@@ -157,10 +212,11 @@ impl<'a> Draft<'a> {
         if !self.options.is_watched() {
             return Ok(Verdict::nothing("nothing is watched"));
         }
-        let ignored = watch::ignored(value).ok_or_else(|| {
-            self.options
-                .wrong_kind(written, value, "a text, a regular expression, or a list of them")
-        })?;
+        let Some(ignored) = watch::ignored(value) else {
+            return self
+                .options
+                .strange(row, written, value, "a text, a regular expression, or a list of them");
+        };
         let lost = ignored.lost.join("/, /");
         if ignored.globs.is_empty() {
             return Ok(Verdict::nothing(match lost.as_str() {

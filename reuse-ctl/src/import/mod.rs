@@ -9,14 +9,17 @@
 
 mod apps;
 mod command;
+mod environment;
 mod error;
 mod json;
 mod keys;
 mod name;
 mod options;
+mod pm2;
 mod read;
 mod report;
 mod runtime;
+mod scalar;
 mod surroundings;
 pub mod table;
 mod thrown;
@@ -25,6 +28,7 @@ mod translate;
 mod value;
 mod verdict;
 mod watch;
+mod yaml;
 
 #[cfg(test)]
 mod tests;
@@ -43,6 +47,8 @@ pub struct Imported {
     pub toml: String,
     /// One for each option in the file, in its order.
     pub findings: Vec<Finding>,
+    /// What is to be known of the whole file, a line each.
+    pub notes: Vec<String>,
 }
 
 /// Reads `file` and translates it. Runs it first, if it is JavaScript: as the person who called, sudo or not.

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use super::error::ImportError;
 use super::options::Options;
+use super::pm2;
 use super::value::Value;
 use super::verdict::Verdict;
 use crate::process::paths::{AppPaths, MAX_NAME_LEN};
@@ -12,8 +13,15 @@ use crate::process::paths::{AppPaths, MAX_NAME_LEN};
 /// The name in the file, or that of the script; made one that an app can have, and that no other has.
 pub(super) fn choose(options: &Options<'_>, names: &mut BTreeSet<String>) -> Result<String, ImportError> {
     let given = match options.found("name") {
-        Some((written, value)) => options.word(written, value)?,
-        None => {
+        Some((_, value))
+            if !pm2::is_falsy(value) && matches!(value, Value::Text(_) | Value::Integer(_) | Value::Float(_)) =>
+        {
+            value.word().unwrap_or_default()
+        }
+        Some((written, value)) if !pm2::is_falsy(value) => {
+            return Err(options.wrong(written, format!("it is {}, and should be a text", value.kind())));
+        }
+        _ => {
             let script = options.value("script").and_then(Value::word).unwrap_or_default();
             let path = Path::new(&script);
             path.file_stem().unwrap_or_default().to_string_lossy().into_owned()
@@ -32,6 +40,12 @@ pub(super) fn choose(options: &Options<'_>, names: &mut BTreeSet<String>) -> Res
 /// What is said of the option `name`, of which `chosen` was made.
 pub(super) fn verdict(value: &Value, chosen: &str) -> Verdict {
     let given = value.word().unwrap_or_default();
+    if pm2::is_falsy(value) {
+        return Verdict::changed(
+            "name",
+            format!("{chosen:?}, by the script: it is empty, as if it were not there"),
+        );
+    }
     if chosen == given {
         Verdict::kept("name")
     } else if chosen == usable_name(&given) {

@@ -3,9 +3,11 @@
 use super::apps::Entry;
 use super::command;
 use super::error::ImportError;
+use super::pm2;
 use super::table::{self, Place, Row};
 use super::toml::Variables;
 use super::value::Value;
+use super::verdict::Verdict;
 use super::watch;
 
 /// An app of the file, as it is written there.
@@ -31,8 +33,13 @@ impl<'a> Options<'a> {
             let called = |(name, value): &&'a (String, Value)| row.is_called(name) && *value != Value::Null;
             self.entry.options.iter().filter(called)
         };
-        let own = named().find(|(name, _)| name == option);
-        own.or_else(|| named().next())
+        // What is empty or false gives way to another name that says something: under PM2, too.
+        let says = |(_, value): &&'a (String, Value)| !pm2::is_falsy(value);
+        let own = || named().filter(|(name, _)| name == option);
+        let found = own().find(says).or_else(|| named().find(says));
+        found
+            .or_else(|| own().next())
+            .or_else(|| named().next())
             .map(|(name, value)| (name.as_str(), value))
     }
 
@@ -45,6 +52,7 @@ impl<'a> Options<'a> {
         self.value("env")?.get(name)?.word()
     }
 
+    /// Only for what PM2 refuses as well.
     pub(super) fn wrong(&self, option: &str, reason: impl Into<String>) -> ImportError {
         ImportError::Wrong {
             place: format!("{}: {}", self.file, self.entry.place(option)),
@@ -53,33 +61,40 @@ impl<'a> Options<'a> {
         }
     }
 
-    pub(super) fn wrong_kind(&self, option: &str, value: &Value, wanted: &str) -> ImportError {
-        let shown = match value.word() {
-            Some(word) => format!("{:?}", word.chars().take(60).collect::<String>()),
-            None => value.kind().to_owned(),
+    /// A value that nothing can be made of: an error if PM2 refuses it, else a word about it.
+    pub(super) fn strange(
+        &self,
+        row: &Row,
+        written: &str,
+        value: &Value,
+        wanted: &str,
+    ) -> Result<Verdict, ImportError> {
+        let shown = match value {
+            Value::Text(text) => format!("{:?}", text.chars().take(60).collect::<String>()),
+            value => value.word().unwrap_or_else(|| value.kind().to_owned()),
         };
-        self.wrong(option, format!("it is {shown}, and should be {wanted}"))
+        let reason = format!("it is {shown}, and should be {wanted}");
+        if pm2::takes(row.option, written, value) {
+            Ok(Verdict::nothing(reason))
+        } else {
+            Err(self.wrong(written, reason))
+        }
     }
 
-    pub(super) fn text(&self, option: &str, value: &Value) -> Result<String, ImportError> {
+    /// A text that PM2 refuses if it is none.
+    pub(super) fn text(&self, option: &'static str, written: &str, value: &Value) -> Result<String, ImportError> {
         match value {
             Value::Text(text) if !text.is_empty() => Ok(text.clone()),
-            other => Err(self.wrong_kind(option, other, "a text")),
-        }
-    }
-
-    pub(super) fn word(&self, option: &str, value: &Value) -> Result<String, ImportError> {
-        match value {
-            Value::Text(_) => self.text(option, value),
-            Value::Integer(number) => Ok(number.to_string()),
-            other => Err(self.wrong_kind(option, other, "a text or a number")),
-        }
-    }
-
-    pub(super) fn whole(&self, option: &str, value: &Value, least: i64, most: i64) -> Result<i64, ImportError> {
-        match value.whole() {
-            Some(number) if (least..=most).contains(&number) => Ok(number),
-            _ => Err(self.wrong_kind(option, value, &format!("a whole number from {least} to {most}"))),
+            other => Err(self.wrong(
+                written,
+                match other {
+                    Value::Text(_) => format!("it is empty: `{option}` says nothing"),
+                    other => format!(
+                        "it is {}, and should be a text",
+                        other.word().unwrap_or_else(|| other.kind().into())
+                    ),
+                },
+            )),
         }
     }
 
@@ -88,29 +103,33 @@ impl<'a> Options<'a> {
         match self.found(option) {
             None => Ok(Vec::new()),
             Some((_, Value::Text(text))) => Ok(command::split(text)),
-            Some((written, value @ Value::List(items))) => {
-                let words: Option<Vec<String>> = items.iter().map(Value::word).collect();
-                words.ok_or_else(|| self.wrong_kind(written, value, "a list of texts"))
-            }
+            Some((_, Value::List(items))) => Ok(items
+                .iter()
+                .map(|item| item.word().unwrap_or_else(|| item.to_json()))
+                .collect()),
             // `args: false` is how some leave them out.
             Some((_, Value::Bool(false))) => Ok(Vec::new()),
             Some((_, value @ (Value::Integer(_) | Value::Float(_)))) => Ok(value.word().into_iter().collect()),
-            Some((written, value)) => Err(self.wrong_kind(written, value, "a text or a list of texts")),
+            Some((written, value)) => Err(self.wrong(
+                written,
+                format!("it is {}, and should be a text or a list of texts", value.kind()),
+            )),
         }
     }
 
-    pub(super) fn size(&self, written: &str, value: &Value) -> Result<String, ImportError> {
-        let is_size = |text: &str| {
-            let number = text.strip_suffix(['G', 'M', 'K']).unwrap_or(text);
-            !number.is_empty()
-                && number.bytes().all(|byte| byte.is_ascii_digit())
-                && !number.bytes().all(|byte| byte == b'0')
-        };
-        match value {
-            Value::Text(text) if is_size(text) => Ok(text.clone()),
-            Value::Integer(bytes @ 1..) => Ok(bytes.to_string()),
-            other => Err(self.wrong_kind(written, other, "a number of bytes, or one with K, M or G: \"300M\"")),
-        }
+    /// The variable PORT that `port` makes.
+    pub(super) fn port(&self) -> Option<String> {
+        let number = pm2::number(self.value("port")?)?;
+        (number != 0.0 && !number.is_nan())
+            .then(|| Value::number(number).word())
+            .flatten()
+    }
+
+    /// Whether it is a job that runs at its times and ends.
+    pub(super) fn is_job(&self) -> bool {
+        let is_off = self.value("autorestart").and_then(Value::truth) == Some(false);
+        let pattern = self.value("cron_restart");
+        is_off && pattern.is_some_and(|value| !pm2::is_falsy(value) && *value != Value::Text("0".into()))
     }
 
     pub(super) fn is_watched(&self) -> bool {
@@ -119,29 +138,23 @@ impl<'a> Options<'a> {
             .is_some_and(|paths| !paths.is_empty())
     }
 
-    /// Objects in it are passed on as JSON, as PM2 does.
-    pub(super) fn variables(&self, written: &str, value: &Value) -> Result<Variables, ImportError> {
-        let Value::Map(entries) = value else {
-            return Err(self.wrong_kind(written, value, "an object of variables"));
-        };
-        let mut variables = Variables::new();
+    /// The variables of an object, and why others of it are left out. Objects in it are passed on as JSON, as PM2 does.
+    pub(super) fn variables(entries: &[(String, Value)]) -> (Variables, Vec<String>) {
+        let (mut variables, mut lost) = (Variables::new(), Vec::new());
         for (name, value) in entries {
-            let place = || format!("{written}.{name}");
-            if name.is_empty() || name.contains(['=', '\0']) {
-                return Err(self.wrong(&place(), "no variable can have this name"));
-            }
-            let text = match value.kind() {
-                kind @ ("a function" | "a regular expression") => {
-                    return Err(self.wrong(&place(), format!("it is {kind}, and should be a text")));
+            let text = value.word().unwrap_or_else(|| value.to_json());
+            let reason = match value.kind() {
+                _ if name.is_empty() || name.contains(['=', '\0']) => "no variable can have this name",
+                "a function" | "a regular expression" => "it is no text",
+                _ if text.contains('\0') => "no variable can have a byte 0 in it",
+                _ => {
+                    variables.retain(|(other, _)| other != name);
+                    variables.push((name.clone(), text));
+                    continue;
                 }
-                _ => value.word().unwrap_or_else(|| value.to_json()),
             };
-            if text.contains('\0') {
-                return Err(self.wrong(&place(), "no variable can have a byte 0 in it"));
-            }
-            variables.retain(|(other, _)| other != name);
-            variables.push((name.clone(), text));
+            lost.push(format!("without {name:?}: {reason}"));
         }
-        Ok(variables)
+        (variables, lost)
     }
 }

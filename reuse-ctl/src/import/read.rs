@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::error::ImportError;
 use super::value::Value;
-use super::{json, runtime};
+use super::{json, runtime, yaml};
 
 /// Larger than any configuration, small enough to be read at once.
 const MAX_FILE_BYTES: u64 = 1 << 20;
@@ -87,17 +87,16 @@ fn from_json(file: &Path, text: &str) -> Result<Value, ImportError> {
 }
 
 fn from_yaml(file: &Path, text: &str) -> Result<Value, ImportError> {
-    serde_saphyr::from_str(text).map_err(|error| {
-        let place = match error.location() {
-            Some(location) => format!("{}:{}:{}", file.display(), location.line(), location.column()),
-            None => file.display().to_string(),
-        };
-        let reason = error.without_snippet().to_string();
-        ImportError::Wrong {
-            place,
-            reason: format!("it is no YAML: {}", reason.lines().next().unwrap_or_default()),
-            hint: "is the indentation right?",
-        }
+    yaml::read(text).map_err(|wrong| ImportError::Wrong {
+        place: format!("{}:{}:{}", file.display(), wrong.line, wrong.column),
+        reason: match wrong.is_syntax {
+            true => format!("it is no YAML: {}", wrong.reason),
+            false => wrong.reason,
+        },
+        hint: match wrong.is_syntax {
+            true => "is the indentation right?",
+            false => "mend it in the file",
+        },
     })
 }
 
@@ -146,7 +145,7 @@ mod tests {
         let error = wrong(from_yaml(file, "apps:\n  - script: a\n   name: b\n"));
         assert!(error.starts_with("apps.yaml:3:") && !error.contains('\n'), "{error}");
         let error = wrong(from_yaml(file, "a: 1\na: 2\n"));
-        assert!(error.starts_with("apps.yaml:2:1: it is no YAML: "), "{error}");
+        assert_eq!(error, "apps.yaml:2:1: the key \"a\" is there twice");
         let cycle = wrong(from_yaml(file, "apps: &a\n  - *a\n"));
         assert!(cycle.starts_with("apps.yaml:2:"), "{cycle}");
         let mut bomb = String::from("a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n");

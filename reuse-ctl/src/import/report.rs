@@ -47,8 +47,8 @@ pub struct Finding {
     pub why: Option<String>,
 }
 
-/// For a person: what became of each option of `file`, by app.
-pub(crate) fn to_text(file: &str, findings: &[Finding]) -> String {
+/// For a person: what became of each option of `file`, by app, and what is to be known of the whole.
+pub(crate) fn to_text(file: &str, findings: &[Finding], notes: &[String]) -> String {
     let mut text = format!("{file}: {}\n", summary(findings));
     let wide = findings.iter().map(|finding| route(finding).chars().count()).max();
     let wide = wide.unwrap_or_default().min(44);
@@ -62,6 +62,10 @@ pub(crate) fn to_text(file: &str, findings: &[Finding]) -> String {
         let why = finding.why.as_deref().unwrap_or_default();
         let line = format!("  {:<14}  {:<wide$}  {why}", finding.fate.words(), route(finding));
         writeln!(text, "{}", line.trim_end()).expect("a string takes everything");
+    }
+    for (at, note) in notes.iter().enumerate() {
+        let before = if at == 0 { "\n" } else { "" };
+        writeln!(text, "{before}note: {note}").expect("a string takes everything");
     }
     text
 }

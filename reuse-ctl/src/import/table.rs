@@ -64,6 +64,9 @@ use Place::{CommandLine, Program, Top};
 const NOTHING_INSIDE: &str = "nothing is put into the app's process";
 const LOG_FILES: &str = "each worker's output goes straight to its own file, rotated by size, or to the journal: `log`, `log_size`, `reuse-ctl logs`";
 const RESTARTS: &str = "a worker that ends by itself is always started again, later and later up to 30s; one that crashes again and again without ever being ready is left alone, and `status` says so";
+/// Said of the two options that make an app a job.
+pub(super) const JOB: &str = "with `autorestart: false` and `cron_restart` it is a job that runs and ends: use cron or a systemd timer, and take it out of the file";
+const AUTORESTART: &str = "a worker that ends by itself is always started again, later and later up to 30s; a job that runs and ends (`autorestart: false` with `cron_restart`) is for cron or a systemd timer";
 const CONTAINER: &str = "PM2 itself has no containers any more; docs/containers.md has ours";
 const STARTUP: &str = "it is for `pm2 startup`: `reuse-ctl unit` prints a systemd unit";
 const DISPLAY: &str = "it is for what PM2's own commands print";
@@ -89,6 +92,7 @@ pub const TABLE: &[Row] = &[
     app("port", &[], Changed("env", "it is PORT in the environment, as under PM2")),
     // Environment
     app("env", &[], Kept("env")),
+    app("env_file", &[], Changed("env_file", "PM2 reads no such file; here its variables are there, under those of `env`")),
     app("env_*", &[], Kept("env.*")),
     app("filter_env", &[], Nothing("workers have the environment of `reuse-ctl run`: start it by `env -i` or a systemd unit")),
     app("increment_var", &[], Kept("increment_var")),
@@ -102,7 +106,7 @@ pub const TABLE: &[Row] = &[
     app("treekill", &[], Nothing("a worker's whole cgroup ends with it, so no orphan survives")),
     app("autostart", &[], Nothing("an app in the file is an app that runs: comment it out")),
     // Restarts
-    app("autorestart", &[], Nothing(RESTARTS)),
+    app("autorestart", &[], Nothing(AUTORESTART)),
     app("stop_exit_codes", &[], Nothing(RESTARTS)),
     app("max_restarts", &[], Nothing(RESTARTS)),
     app("min_uptime", &[], Nothing(RESTARTS)),

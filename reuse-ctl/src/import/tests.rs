@@ -71,7 +71,7 @@ fn an_app_as_many_have_it() {
     [env.production]
     NODE_ENV = "production"
     "#);
-    insta::assert_snapshot!(to_text("ecosystem.config.js", &imported.findings), @r#"
+    insta::assert_snapshot!(to_text("ecosystem.config.js", &imported.findings, &imported.notes), @r#"
     ecosystem.config.js: 16 options: 6 kept, 4 changed, 5 not applicable, 1 unknown
 
     web
@@ -256,16 +256,12 @@ fn nonsense_has_a_place() {
             "ecosystem.config.js: [0].script: it is missing: nothing says what is to run",
         ),
         (
-            r#"{"apps":[{"script":"a.js"},{"script":"a.js","instances":"many"}]}"#,
-            "ecosystem.config.js: apps[1].instances: it is \"many\", and should be a whole number from -1024 to 65535",
+            r#"{"apps":[{"script":"a.js"},{"script":"a.js","instances":true}]}"#,
+            "ecosystem.config.js: apps[1].instances: it is true, and should be a whole number or \"max\"",
         ),
         (
-            r#"{"script":"a.js","env":"X=1"}"#,
-            "ecosystem.config.js: env: it is \"X=1\", and should be an object of variables",
-        ),
-        (
-            r#"{"script":"a.js","env":{"production":1},"env_production":{"A":1}}"#,
-            "ecosystem.config.js: env_production: `env` has a variable \"production\" already, and both can't be `env.production`",
+            r#"{"script":"a.js","env":[1]}"#,
+            "ecosystem.config.js: env: it is a list, and should be an object of variables",
         ),
         (
             r#"{"script":"a.js","max_memory_restart":"much"}"#,
@@ -323,4 +319,111 @@ fn manual_table() -> String {
         }
     }
     text + "\n"
+}
+
+/// The reason of an option that has no key.
+fn reason(json: &str, option: &str) -> String {
+    assert_eq!(fate(json, option), (Fate::NotApplicable, None), "{json}");
+    let findings = imported(json).findings;
+    let finding = findings.iter().find(|finding| finding.option == option);
+    finding.and_then(|finding| finding.why.clone()).expect("a reason")
+}
+
+#[test]
+fn one_strange_option_does_not_stop_the_others() {
+    for (option, words) in [
+        (r#""cron_restart":"""#, "empty"),
+        (r#""cwd":"""#, "empty"),
+        (r#""user":"""#, "empty"),
+        (r#""max_memory_restart":"""#, "empty"),
+        (r#""kill_timeout":"""#, "empty"),
+        (r#""increment_var":"""#, "empty"),
+        (r#""max_memory_restart":0"#, "off"),
+        (r#""max_memory_restart":"0""#, "always exceeded"),
+        (r#""max_memory_restart":"0M""#, "always exceeded"),
+        (r#""env":"A=1""#, "a text"),
+        (r#""env_x":"text""#, "a text"),
+        (r#""port":0"#, "no port"),
+        (r#""kill_timeout":-1"#, "PM2 waits for 1"),
+        (r#""ignore_watch":[3],"watch":true"#, "should be"),
+        (r#""env_b":{"A":1},"env":{"b":1}"#, "another name"),
+    ] {
+        let json = format!(r#"{{"script":"a.js","instances":2,{option}}}"#);
+        let name = option.split('"').nth(1).expect("a name");
+        assert!(reason(&json, name).contains(words), "{json}: {}", reason(&json, name));
+        assert!(imported(&json).toml.contains("workers = 2"), "the others are there");
+    }
+    assert!(imported(r#"{"script":"a.js","name":""}"#).toml.contains("name = \"a\""));
+    let cut = imported(r#"{"script":"a.js","env":{"A":"1","":"2","B=":"3"}}"#).toml;
+    assert!(cut.contains("A = \"1\"") && !cut.contains("\"2\""), "{cut}");
+    let other = imported(r#"{"script":"a.js","cron_restart":"","cron":"1 * * * *"}"#).toml;
+    assert!(other.contains("cron = \"1 * * * *\""), "{other}");
+}
+
+#[test]
+fn zero_is_what_it_is_to_pm2() {
+    for (option, words) in [
+        ("kill_timeout", "1,600 ms"),
+        ("listen_timeout", "3 s"),
+        ("max_memory_restart", "it is off"),
+        ("uid", "nobody named"),
+    ] {
+        let json = format!(r#"{{"script":"a.js","{option}":0}}"#);
+        assert!(reason(&json, option).contains(words), "{}", reason(&json, option));
+    }
+    let text = imported(r#"{"script":"a.js","watch":true,"watch_delay":0,"kill_timeout":0}"#).toml;
+    assert!(
+        text.contains("watch_delay = \"0s\"") && !text.contains("stop_timeout"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_file_of_variables_is_one_here() {
+    for (json, key) in [(r#"".env""#, r#"[".env"]"#), (r#"["a",".b"]"#, r#"["a", ".b"]"#)] {
+        let text = imported(&format!(r#"{{"script":"a.js","env_file":{json}}}"#)).toml;
+        assert!(text.contains(&format!("env_file = {key}")), "{text}");
+    }
+    let text = imported(r#"{"script":"a.js","env_file":{"A":1}}"#).toml;
+    assert!(text.contains("[env.file]\nA = \"1\""), "{text}");
+}
+
+#[test]
+fn what_serves_no_port_and_what_ends_is_said_once() {
+    let json = r#"[{"script":"a.js"},{"script":"b.js","wait_ready":true},{"script":"c.js","autorestart":false,"cron_restart":"0 3 * * *"}]"#;
+    let imported = imported(json);
+    let [ready, job] = imported.notes.as_slice() else {
+        panic!("{:?}", imported.notes)
+    };
+    assert!(
+        ready.contains("`ready = \"started\"`") && ready.ends_with(": a, c"),
+        "{ready}"
+    );
+    assert!(job.contains("systemd timer") && job.ends_with(": c"), "{job}");
+    let says_so = |finding: &&super::Finding| finding.why.as_deref().is_some_and(|why| why.contains("is a job"));
+    let of_c = imported
+        .findings
+        .iter()
+        .filter(|finding| finding.app.as_deref() == Some("c"));
+    assert_eq!(of_c.filter(says_so).count(), 2, "{:#?}", imported.findings);
+    assert!(!imported.toml.contains("cron ="), "{}", imported.toml);
+    let text = to_text("x", &imported.findings, &imported.notes);
+    assert_eq!(
+        text.lines().filter(|line| line.starts_with("note: ")).count(),
+        2,
+        "{text}"
+    );
+}
+
+#[test]
+fn instances_are_cut_as_javascript_cuts_them() {
+    for (instances, workers) in [
+        ("2.9", "workers = 2"),
+        (r#""""#, "workers = \"max\""),
+        (r#""many""#, "workers = \"max\""),
+        (r#""3 of them""#, "workers = 3"),
+    ] {
+        let text = imported(&format!(r#"{{"script":"a.js","instances":{instances}}}"#)).toml;
+        assert!(text.contains(workers), "{instances}: {text}");
+    }
 }

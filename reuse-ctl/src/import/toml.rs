@@ -3,12 +3,13 @@
 use std::fmt::Write as _;
 
 /// The keys in the order in which a person would write them; `env` follows as a table.
-const ORDER: [&str; 16] = [
+const ORDER: [&str; 17] = [
     "name",
     "command",
     "cwd",
     "workers",
     "user",
+    "env_file",
     "pm2_compat",
     "ready",
     "ready_timeout",

@@ -5,32 +5,63 @@ use std::path::Path;
 
 use super::error::ImportError;
 use super::options::Options;
+use super::pm2;
 use super::report::{Fate, Finding};
 use super::surroundings::Surroundings;
-use super::table::{self, Place, Row};
-use super::toml::{self, App, Item, Variables};
+use super::table::{self, Becomes, JOB, Place, Row};
+use super::toml::{self, App, Item};
 use super::value::Value;
-use super::verdict::{OFF, Verdict};
+use super::verdict::{EMPTY, OFF, Verdict};
 use super::{Imported, apps, command, name, watch};
 
 /// Translates a whole document.
 pub(super) fn translate(file: &Path, document: &Value, around: &Surroundings<'_>) -> Result<Imported, ImportError> {
     let label = file.display().to_string();
     let (entries, beside) = apps::find(&label, document)?;
-    let (mut written, mut findings, mut names) = (Vec::new(), Vec::new(), BTreeSet::new());
+    let (mut written, mut findings, mut names, mut jobs) = (Vec::new(), Vec::new(), BTreeSet::new(), Vec::new());
     for entry in entries {
         let options = Options { file: &label, entry };
         let mut draft = Draft::new(options, around);
         draft.translate(&mut names)?;
         findings.extend(draft.findings);
+        if options.is_job() {
+            jobs.extend(draft.app.text("name").map(str::to_owned));
+        }
         written.push(draft.app);
     }
     findings.extend(beside);
+    let notes = notes(&written, &jobs);
     let name = file.file_name().unwrap_or_default().to_string_lossy();
     Ok(Imported {
         toml: toml::document(&name, &written),
         findings,
+        notes,
     })
+}
+
+/// What is to be known of the whole file.
+fn notes(apps: &[App], jobs: &[String]) -> Vec<String> {
+    let name = |app: &App| app.text("name").unwrap_or_default().to_owned();
+    // Whether a script listens can't be seen.
+    let silent: Vec<String> = apps
+        .iter()
+        .filter(|app| app.text("ready").is_none())
+        .map(name)
+        .collect();
+    let mut notes = Vec::new();
+    if !silent.is_empty() {
+        notes.push(format!(
+            "an app that serves no port (a consumer of a queue) is never ready unless it has `ready = \"started\"`; not asked for by: {}",
+            silent.join(", ")
+        ));
+    }
+    if !jobs.is_empty() {
+        notes.push(format!(
+            "a job that runs and ends would be started again and again here: take it out, and use cron or a systemd timer: {}",
+            jobs.join(", ")
+        ));
+    }
+    notes
 }
 
 /// An app on its way.
@@ -90,18 +121,17 @@ impl<'a> Draft<'a> {
             // As PM2 does: lines would stay in the process otherwise.
             self.app.set_variable("PYTHONUNBUFFERED", "1".into());
         }
-        let clash = |(name, _): &&(String, Variables)| self.app.variables.iter().any(|(variable, _)| variable == name);
-        match self.app.environments.iter().find(clash) {
-            Some((name, _)) => Err(self.options.wrong(
-                &format!("env_{name}"),
-                format!("`env` has a variable {name:?} already, and both can't be `env.{name}`"),
-            )),
-            None => Ok(()),
-        }
+        Ok(())
     }
 
     fn option(&mut self, row: &'static Row, written: &str, value: &'a Value) -> Result<Verdict, ImportError> {
         let usual = || Ok(Verdict::usual(row));
+        let has_own_word =
+            matches!(row.option, "name" | "script" | "instances") || matches!(row.becomes, Becomes::Nothing(_));
+        let is_empty = *value == Value::Text(String::new());
+        if is_empty && !has_own_word && pm2::takes(row.option, written, value) {
+            return Ok(Verdict::nothing(EMPTY));
+        }
         match row.option {
             "name" => Ok(name::verdict(value, self.app.text("name").unwrap_or_default())),
             "script" => Ok(match self.made.script_note.take() {
@@ -124,61 +154,56 @@ impl<'a> Draft<'a> {
                 (Some(true), false) => Verdict::nothing("it is for Node: other runtimes have their own ways"),
                 _ => Verdict::nothing(OFF),
             }),
-            "cwd" => {
-                let folder = self.options.text(written, value)?;
-                self.app.set("cwd", Item::Text(folder));
+            "cwd" | "increment_var" => {
+                let Value::Text(text) = value else {
+                    return self.options.strange(row, written, value, "a text");
+                };
+                self.app.set(row.option, Item::Text(text.clone()));
                 usual()
             }
-            "instances" => self.instances(written, value),
+            "instances" => self.instances(row, written, value),
+            "uid" if pm2::is_falsy(value) && pm2::takes(row.option, written, value) => Ok(Verdict::nothing(
+                "to PM2 that is nobody named: workers have the user whom `run` gives them",
+            )),
             "uid" => {
-                let user = self.options.word(written, value)?;
+                let (Value::Text(_) | Value::Integer(_), Some(user)) = (value, value.word()) else {
+                    return self.options.strange(row, written, value, "a name or a number");
+                };
                 self.app.set("user", Item::Text(user));
                 usual()
             }
-            "port" => {
-                let port = self.options.whole(written, value, 1, 65_535)?;
-                // `env` may come later in the file, and PM2 puts this one over it.
-                self.app.set_variable("PORT", port.to_string());
-                usual()
-            }
-            "env" => {
-                for (name, text) in self.options.variables(written, value)? {
-                    if !(name == "PORT" && self.options.value("port").is_some()) {
-                        self.app.set_variable(&name, text);
-                    }
+            "port" => match (self.options.port(), pm2::number(value)) {
+                (Some(port), _) => {
+                    // `env` may come later in the file, and PM2 puts this one over it.
+                    self.app.set_variable("PORT", port);
+                    usual()
                 }
-                usual()
-            }
-            "env_*" => {
-                let name = written.strip_prefix("env_").unwrap_or(written).to_owned();
-                let variables = self.options.variables(written, value)?;
-                self.app.environments.push((name.clone(), variables));
-                Ok(Verdict::kept(&format!("env.{name}")))
-            }
-            "increment_var" => {
-                let name = self.options.text(written, value)?;
-                self.app.set("increment_var", Item::Text(name));
-                usual()
-            }
+                (None, Some(_)) => Ok(Verdict::nothing("to PM2 0 is no port, and PORT is as it is")),
+                (None, None) => self.options.strange(row, written, value, "a number"),
+            },
+            "env" => self.environment(row, written, value, None),
+            "env_*" => self.environment(row, written, value, written.strip_prefix("env_")),
+            "env_file" => self.env_file(row, written, value),
+            "autorestart" if self.options.is_job() => Ok(Verdict::nothing(JOB)),
+            "cron_restart" if self.options.is_job() => Ok(Verdict::nothing(JOB)),
             "instance_var" => self.instance_variable(row, written, value),
             "wait_ready" | "shutdown_with_message" => self.switch(row, written, value),
             "listen_timeout" | "kill_timeout" | "watch_delay" => self.duration(row, written, value),
-            "max_memory_restart" => {
-                let size = self.options.size(written, value)?;
-                self.app.set("max_memory", Item::Text(size));
-                usual()
-            }
+            "max_memory_restart" => self.memory(row, written, value),
             "cron_restart" => {
-                let pattern = self.options.word(written, value)?;
-                if pattern == "0" {
-                    return Ok(Verdict::nothing(OFF));
-                }
-                self.app.set("cron", Item::Text(pattern));
+                let pattern = match value {
+                    Value::Text(text) if text != "0" => text,
+                    _ if pm2::is_falsy(value) => return Ok(Verdict::nothing(OFF)),
+                    Value::Text(_) => return Ok(Verdict::nothing(OFF)),
+                    _ => return self.options.strange(row, written, value, "a cron pattern"),
+                };
+                self.app.set("cron", Item::Text(pattern.clone()));
                 usual()
             }
             "watch" => {
-                let paths = watch::paths(value)
-                    .ok_or_else(|| self.options.wrong_kind(written, value, "true, a path or a list"))?;
+                let Some(paths) = watch::paths(value) else {
+                    return self.options.strange(row, written, value, "true, a path or a list");
+                };
                 if paths.is_empty() {
                     return Ok(Verdict::nothing(OFF));
                 }

@@ -23,7 +23,19 @@ pub(super) enum Value {
     Map(Vec<(String, Value)>),
 }
 
+/// The largest whole number up to which JavaScript has every one.
+const MAX_EXACT: f64 = 9_007_199_254_740_992.0;
+
 impl Value {
+    /// A number as JavaScript has them: 4.0 is 4.
+    pub(super) fn number(number: f64) -> Self {
+        if number.fract() == 0.0 && number.abs() < MAX_EXACT {
+            #[expect(clippy::cast_possible_truncation, reason = "it is whole, and small enough")]
+            return Self::Integer(number as i64);
+        }
+        Self::Float(number)
+    }
+
     /// The value of a key; of two, the last, as everywhere.
     pub(super) fn get(&self, key: &str) -> Option<&Value> {
         let Self::Map(entries) = self else { return None };
@@ -54,18 +66,9 @@ impl Value {
             Self::Null => Some("null".into()),
             Self::Bool(truth) => Some(truth.to_string()),
             Self::Integer(number) => Some(number.to_string()),
-            Self::Float(number) => Some(number.to_string()),
+            Self::Float(number) => Some(as_javascript(*number)),
             Self::Text(text) => Some(text.clone()),
             Self::List(_) | Self::Map(_) => None,
-        }
-    }
-
-    /// A whole number, also if it is written as text.
-    pub(super) fn whole(&self) -> Option<i64> {
-        match self {
-            Self::Integer(number) => Some(*number),
-            Self::Text(text) => text.trim().parse().ok(),
-            _ => None,
         }
     }
 
@@ -102,6 +105,18 @@ impl Value {
             Self::Text(text) => quoted(text),
             plain => plain.word().expect("one word"),
         }
+    }
+}
+
+/// As `String(number)`.
+fn as_javascript(number: f64) -> String {
+    if (1e-6..1e21).contains(&number.abs()) {
+        return number.to_string();
+    }
+    let text = format!("{number:e}");
+    match text.split_once('e') {
+        Some((mantissa, exponent)) if !exponent.starts_with('-') => format!("{mantissa}e+{exponent}"),
+        _ => text,
     }
 }
 
@@ -146,7 +161,7 @@ impl<'de> Visitor<'de> for Any {
     }
 
     fn visit_f64<E>(self, number: f64) -> Result<Value, E> {
-        Ok(Value::Float(number))
+        Ok(Value::number(number))
     }
 
     fn visit_str<E>(self, text: &str) -> Result<Value, E> {
@@ -183,9 +198,9 @@ mod tests {
     }
 
     #[test]
-    fn numbers_may_be_written_as_text() {
-        assert_eq!(Value::Text(" 12 ".into()).whole(), Some(12));
-        assert_eq!(Value::Text("12s".into()).whole(), None);
+    fn numbers_are_written_as_javascript_writes_them() {
+        let words = [4.0, 1e21, 1.5e-7, 0.25, 1e20].map(|number| Value::number(number).word().expect("one word"));
+        assert_eq!(words, ["4", "1e+21", "1.5e-7", "0.25", "100000000000000000000"]);
         assert_eq!(Value::Text("true".into()).truth(), Some(true));
     }
 }

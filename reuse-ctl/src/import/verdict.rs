@@ -6,6 +6,9 @@ use super::table::{Becomes, Row};
 /// Said of an option that asks for what is so anyway.
 pub(super) const OFF: &str = "it is off, as it is without it";
 
+/// Said of an option that has an empty text.
+pub(super) const EMPTY: &str = "it is empty, as if it were not there: to PM2, too";
+
 /// What became of one option.
 pub(super) struct Verdict {
     pub(super) fate: Fate,

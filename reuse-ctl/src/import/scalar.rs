@@ -1,0 +1,243 @@
+//! What a plain scalar of YAML is, as js-yaml 4 has it, which PM2 reads such files with: the core schema of YAML 1.2, and times.
+//!
+//! So `on`, `yes` and `1_000` are texts, and `007` is seven.
+
+use super::value::Value;
+
+/// A scalar without quotes and tag.
+pub(super) fn plain(text: &str) -> Value {
+    null(text)
+        .or_else(|| truth(text))
+        .or_else(|| integer(text))
+        .or_else(|| float(text))
+        .or_else(|| time(text))
+        .unwrap_or_else(|| Value::Text(text.to_owned()))
+}
+
+/// Nothing, if it says so.
+pub(super) fn null(text: &str) -> Option<Value> {
+    matches!(text, "" | "~" | "null" | "Null" | "NULL").then_some(Value::Null)
+}
+
+/// True or false.
+pub(super) fn truth(text: &str) -> Option<Value> {
+    match text {
+        "true" | "True" | "TRUE" => Some(Value::Bool(true)),
+        "false" | "False" | "FALSE" => Some(Value::Bool(false)),
+        _ => None,
+    }
+}
+
+/// A whole number: decimal, `0b`, `0o` or `0x`.
+pub(super) fn integer(text: &str) -> Option<Value> {
+    let (sign, digits) = signed(text);
+    let prefixed = [("0b", 2), ("0o", 8), ("0x", 16)]
+        .into_iter()
+        .find_map(|(prefix, radix)| Some((digits.strip_prefix(prefix)?, radix)));
+    let number = match prefixed {
+        Some((digits, radix)) => whole(digits, radix)?,
+        None if !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()) => digits.parse().ok()?,
+        None => return None,
+    };
+    number.is_finite().then(|| Value::number(sign * number))
+}
+
+/// Rounded as a JavaScript number is.
+fn whole(digits: &str, radix: u32) -> Option<f64> {
+    let mut number = 0.0;
+    for digit in digits.chars() {
+        number = number * f64::from(radix) + f64::from(digit.to_digit(radix)?);
+    }
+    (!digits.is_empty()).then_some(number)
+}
+
+/// Any other number.
+pub(super) fn float(text: &str) -> Option<Value> {
+    let (sign, rest) = signed(text);
+    let is_signed = rest.len() < text.len();
+    match rest {
+        ".inf" | ".Inf" | ".INF" if sign < 0.0 => return Some(Value::Text("-Infinity".into())),
+        ".inf" | ".Inf" | ".INF" => return Some(Value::Text("Infinity".into())),
+        ".nan" | ".NaN" | ".NAN" if !is_signed => return Some(Value::Text("NaN".into())),
+        _ => {}
+    }
+    let (mantissa, exponent) = match rest.split_once(['e', 'E']) {
+        Some((mantissa, exponent)) => (mantissa, Some(signed(exponent).1)),
+        None => (rest, None),
+    };
+    let all_digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    let (before, after) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    // A number that begins with its point has no sign.
+    let has_digits = !before.is_empty() || (!after.is_empty() && !is_signed);
+    let is_number = has_digits
+        && all_digits(before)
+        && all_digits(after)
+        && exponent.is_none_or(|digits| !digits.is_empty() && all_digits(digits));
+    let number: f64 = if is_number { rest.parse().ok()? } else { return None };
+    number.is_finite().then(|| Value::number(sign * number))
+}
+
+fn signed(text: &str) -> (f64, &str) {
+    match text.strip_prefix('-') {
+        Some(rest) => (-1.0, rest),
+        None => (1.0, text.strip_prefix('+').unwrap_or(text)),
+    }
+}
+
+/// A date, or a date with a time: as JavaScript writes it in JSON, and PM2 hands it on.
+pub(super) fn time(text: &str) -> Option<Value> {
+    let mut rest = Rest(text);
+    let year = rest.digits(4, 4)?;
+    let month = rest.after('-')?.digits(1, 2)?;
+    let day = rest.after('-')?.digits(1, 2)?;
+    if rest.0.is_empty() {
+        // Alone, a date has all its digits.
+        let milliseconds = days(year, month, day) * 86_400_000;
+        return (text.len() == 10).then(|| Value::Text(iso(milliseconds)));
+    }
+    if rest.after('T').is_none() && rest.after('t').is_none() && rest.blanks() == 0 {
+        return None;
+    }
+    let hour = rest.digits(1, 2)?;
+    let minute = rest.after(':')?.digits(2, 2)?;
+    let second = rest.after(':')?.digits(2, 2)?;
+    let thousandths = rest.after('.').map_or(0, Rest::thousandths);
+    rest.blanks();
+    let mut offset_minutes = 0;
+    if rest.after('Z').is_none() {
+        let sign = if rest.after('+').is_some() {
+            1
+        } else if rest.after('-').is_some() {
+            -1
+        } else {
+            0
+        };
+        if sign != 0 {
+            let hours = rest.digits(1, 2)?;
+            let minutes = match rest.after(':') {
+                Some(rest) => rest.digits(2, 2)?,
+                None => 0,
+            };
+            offset_minutes = sign * (hours * 60 + minutes);
+        }
+    }
+    if !rest.0.is_empty() || text.ends_with([' ', '\t']) {
+        return None;
+    }
+    let minutes = (days(year, month, day) * 24 + hour) * 60 + minute - offset_minutes;
+    Some(Value::Text(iso((minutes * 60 + second) * 1000 + thousandths)))
+}
+
+/// What of a text is still to be read.
+struct Rest<'a>(&'a str);
+
+impl Rest<'_> {
+    fn after(&mut self, letter: char) -> Option<&mut Self> {
+        self.0 = self.0.strip_prefix(letter)?;
+        Some(self)
+    }
+
+    /// As many digits as there are, but at most `most`.
+    fn digits(&mut self, least: usize, most: usize) -> Option<i64> {
+        let count = self.0.bytes().take(most).take_while(u8::is_ascii_digit).count();
+        let (digits, rest) = self.0.split_at(count);
+        self.0 = rest;
+        (count >= least).then(|| digits.parse().ok()).flatten()
+    }
+
+    fn blanks(&mut self) -> usize {
+        let rest = self.0.trim_start_matches([' ', '\t']);
+        let count = self.0.len() - rest.len();
+        self.0 = rest;
+        count
+    }
+
+    fn thousandths(&mut self) -> i64 {
+        let count = self.0.bytes().take_while(u8::is_ascii_digit).count();
+        let (digits, rest) = self.0.split_at(count);
+        self.0 = rest;
+        let three: String = digits.chars().chain("000".chars()).take(3).collect();
+        three.parse().expect("three digits")
+    }
+}
+
+/// Days since 1970 in JavaScript's calendar, where years of two digits are those of the last century.
+fn days(year: i64, month: i64, day: i64) -> i64 {
+    let year = if year < 100 { 1900 + year } else { year };
+    days_before(year * 12 + month - 1) + day - 1
+}
+
+/// Days from 1970 to the first of a month, which is counted from January of the year 0.
+fn days_before(months: i64) -> i64 {
+    // Years begin in March, so that the leap day is the last.
+    let (year, month) = ((months - 2).div_euclid(12), (months - 2).rem_euclid(12));
+    year * 365 + year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400) + (153 * month + 2) / 5 - 719_468
+}
+
+fn iso(milliseconds: i64) -> String {
+    const DAY_MS: i64 = 86_400_000;
+    let (days, rest) = (milliseconds.div_euclid(DAY_MS), milliseconds.rem_euclid(DAY_MS));
+    // No month has more than 31 days, so this is early enough.
+    let mut months = 1970 * 12 + days.div_euclid(31).min(days.div_euclid(28));
+    while days_before(months + 1) <= days {
+        months += 1;
+    }
+    let (year, month, day) = (
+        months.div_euclid(12),
+        months.rem_euclid(12) + 1,
+        days - days_before(months) + 1,
+    );
+    let year = match year {
+        0..=9999 => format!("{year:04}"),
+        _ => format!("{year:+07}"),
+    };
+    let (hour, minute, second, thousandth) = (rest / 3_600_000, rest / 60_000 % 60, rest / 1000 % 60, rest % 1000);
+    format!("{year}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{thousandth:03}Z")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_the_core_schema_has() {
+        for text in [
+            "on", "Off", "yes", "NO", "y", "n", "1_000", "0X1F", "+.5", "-.nan", "0b12", "08:30", "2001-1-1", "1e",
+        ] {
+            assert_eq!(plain(text), Value::Text(text.into()));
+        }
+        for (text, number) in [
+            ("007", 7),
+            ("-0x1F", -31),
+            ("+12", 12),
+            ("0o17", 15),
+            ("0b101", 5),
+            ("1e3", 1000),
+            ("4.0", 4),
+            ("-0", 0),
+            ("-0.0", 0),
+        ] {
+            assert_eq!(plain(text), Value::Integer(number), "{text}");
+        }
+        assert_eq!(plain("9007199254740993"), Value::Float(9_007_199_254_740_992.0));
+        assert_eq!(plain("-.inf"), Value::Text("-Infinity".into()));
+        assert_eq!(plain(".5"), Value::Float(0.5));
+        assert_eq!(plain("~"), Value::Null);
+        assert_eq!(plain("TRUE"), Value::Bool(true));
+    }
+
+    #[test]
+    fn times_are_those_of_javascript() {
+        for (text, iso) in [
+            ("2024-02-29", "2024-02-29T00:00:00.000Z"),
+            ("2023-02-30", "2023-03-02T00:00:00.000Z"),
+            ("1969-12-31", "1969-12-31T00:00:00.000Z"),
+            ("0001-01-01", "1901-01-01T00:00:00.000Z"),
+            ("2001-12-14t21:59:43.10-05:00", "2001-12-15T02:59:43.100Z"),
+            ("2001-1-4 1:59:43 Z", "2001-01-04T01:59:43.000Z"),
+            ("9999-99-99", "+010007-06-07T00:00:00.000Z"),
+        ] {
+            assert_eq!(plain(text), Value::Text(iso.into()), "{text}");
+        }
+    }
+}
