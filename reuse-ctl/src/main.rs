@@ -2,8 +2,10 @@
 
 use std::io::Write as _;
 use std::process::ExitCode;
+use std::sync::mpsc::channel;
+use std::time::Duration;
 
-use reuse_ctl::cli;
+use reuse_ctl::cli::{self, Failure};
 use reuse_ctl::process::launch::{LAUNCH_VERB, shim_main};
 
 fn main() -> ExitCode {
@@ -11,15 +13,37 @@ fn main() -> ExitCode {
     if std::env::args_os().nth(1).is_some_and(|verb| verb == LAUNCH_VERB) {
         return shim_main();
     }
-    let cli::Outcome { result, json } = cli::run(std::env::args_os());
+    let cli::Outcome { result, json, patience } = cli::run(std::env::args_os());
     let Err(failure) = result else {
         return ExitCode::SUCCESS;
     };
+    let code = ExitCode::from(failure.kind.exit_code());
+    match patience {
+        Some(patience) => show_within(patience, failure, json),
+        None => show(&failure, json),
+    }
+    code
+}
+
+fn show(failure: &Failure, json: bool) {
     // Nobody is left to tell when these writes fail; the exit code still says it.
     drop(if json {
         writeln!(std::io::stdout(), "{}", failure.to_json())
     } else {
         write!(std::io::stderr(), "{}", failure.to_text())
     });
-    ExitCode::from(failure.kind.exit_code())
+}
+
+/// Shows it, unless the terminal takes nothing for so long.
+fn show_within(patience: Duration, failure: Failure, json: bool) {
+    let (shown, is_shown) = channel();
+    let show = move || {
+        show(&failure, json);
+        // Nobody waits for it any more when it came too late.
+        let (Ok(()) | Err(_)) = shown.send(());
+    };
+    if std::thread::Builder::new().spawn(show).is_ok() {
+        // Late or not, the process ends now.
+        let (Ok(()) | Err(_)) = is_shown.recv_timeout(patience);
+    }
 }

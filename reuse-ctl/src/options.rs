@@ -81,6 +81,9 @@ pub struct ReadyOptions {
     pub timeout: Duration,
 }
 
+/// A command that is still there after so long has started: most that are broken end sooner.
+pub const STARTED_AFTER: Duration = Duration::from_secs(1);
+
 /// `--ready`. In every case the worker's listeners must be there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ReadyKind {
@@ -90,7 +93,7 @@ pub enum ReadyKind {
     Ipc,
     /// It sent `READY=1` to `NOTIFY_SOCKET` (sd_notify).
     Notify,
-    /// Its command has run for a second: it need not listen anywhere.
+    /// Its command has run for [`STARTED_AFTER`]: it need not listen anywhere.
     Started,
     /// It answers GET of this path with a status from 200 to 399.
     Http(String),

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use reuse_tests::heavy::Heavy;
 use reuse_tests::http::get;
+use reuse_tests::leftovers::assert_nothing_left;
 use reuse_tests::scratch::Scratch;
 use reuse_tests::{App, Launch, Namespace, SERVER, binaries, commands, wait};
 
@@ -186,6 +187,22 @@ fn a_controller_ends_though_nobody_takes_its_last_lines() {
 }
 
 #[test]
+fn a_controller_whose_workers_failed_ends_though_nobody_takes_its_error() {
+    let _turn = Heavy::turn();
+    let _namespace = Namespace::enter();
+    let launch = Launch::new(&["--workers", "1"]);
+    let held = Held::pipe();
+    let end = || Stdio::from(held.end.try_clone().expect("dup"));
+    let mut command = launch.command(&["/bin/sh", "-c", "yes | head -c 400000; exit 3"]);
+    command.stdin(Stdio::null()).stdout(end()).stderr(end());
+    let mut controller = Controller(command.spawn().expect("run reuse-ctl"));
+    assert_eq!(controller.wait_exit().code(), Some(1));
+    assert!(held.is_full());
+    assert_nothing_left(launch.app_name());
+    fs::remove_dir_all(log_folder(launch.app_name())).expect("removed");
+}
+
+#[test]
 fn the_log_of_a_controller_in_the_background_is_rotated_and_its_last_words_are_found() {
     let _namespace = Namespace::enter();
     let options = ["--detach", "--log-size", "64K", "--log-keep", "2"];
@@ -201,19 +218,22 @@ fn the_log_of_a_controller_in_the_background_is_rotated_and_its_last_words_are_f
         .to_end(&["/bin/sh", "-c", "echo alas; exit 3"], LONG)
         .expect_code(1);
     assert!(failed.stderr.contains("every worker has failed"), "{}", failed.stderr);
-    assert!(size(".2") > 0 && size("") <= 64 * 1024 + 8192, "it was not rotated");
-
     launch.to_end(&commands::rust(&[]), LONG).expect_code(0);
+    // What the first one has not done, this one does.
+    wait::until("it is rotated", LONG, || size(".2") > 0 && size("") <= 64 * 1024 + 8192);
     let app = App::detached(&name);
     let is_old = || {
-        let copies = [".1", ".2"].map(|suffix| fs::read(format!("{}{suffix}", log.display())).expect("there"));
-        String::from_utf8_lossy(&copies.concat()).contains("from before")
+        let copies = [".1", ".2"].map(|suffix| fs::read(format!("{}{suffix}", log.display())));
+        // In the middle of a rotation one is not there.
+        let [Ok(first), Ok(second)] = copies else { return true };
+        String::from_utf8_lossy(&[first, second].concat()).contains("from before")
     };
     wait::until("what it writes now fills both copies", LONG, || {
         app.ctl(&["restart", "0"]).expect_code(0);
         !is_old()
     });
     wait::until("the log is no larger than it may be", SOON, || size("") <= 64 * 1024);
+    app.stop();
     assert_eq!(size(".3"), 0);
     // What is in them is one text: no line is lost or cut where one ends and the next begins.
     let all = [".2", ".1", ""].map(|suffix| fs::read(format!("{}{suffix}", log.display())).expect("there"));
@@ -223,6 +243,5 @@ fn the_log_of_a_controller_in_the_background_is_rotated_and_its_last_words_are_f
     };
     let broken: Vec<&str> = all.lines().skip(1).filter(|line| !is_whole(line)).collect();
     assert!(broken.is_empty(), "{broken:#?}");
-    app.stop();
     fs::remove_dir_all(log_folder(&name)).expect("removed");
 }

@@ -46,7 +46,11 @@ fn fetch(folder: &Path, unpacked: &Path) -> Result<()> {
         bail!("this machine has no apt-get");
     }
     run(Command::new("apt-get").args(["-qq", "update"]))?;
-    let depends = output_of(Command::new("apt-cache").args(["depends", "--important", NAME]))?;
+    let depends = output_of(
+        Command::new("apt-cache")
+            .args(["depends", "--important", NAME])
+            .env("LC_ALL", "C"),
+    )?;
     let package = package_in(&depends).with_context(|| format!("{NAME} depends on no kernel:\n{depends}"))?;
     let download = folder.join("download");
     if download.exists() {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use humantime::format_duration;
 
 use super::Failure;
-use crate::options::{HealthOptions, RecycleOptions, RunOptions, StickyOptions, StopOptions};
+use crate::options::{HealthOptions, ReadyKind, RecycleOptions, RunOptions, STARTED_AFTER, StickyOptions, StopOptions};
 
 /// A process of a program that is linked to anything at all has more than this resident.
 const MIN_MEMORY_BYTES: u64 = 1 << 20;
@@ -50,6 +50,16 @@ pub(super) fn check(options: &RunOptions) -> Result<(), Failure> {
         return Err(Failure::usage(
             "--ready-timeout 0s: no worker is ready at once",
             "say one like `--ready-timeout 30s`",
+        ));
+    }
+    if options.ready.kind == ReadyKind::Started && options.ready.timeout <= STARTED_AFTER {
+        return Err(Failure::usage(
+            format!(
+                "--ready-timeout {}: a program has started when it has run for {}",
+                format_duration(options.ready.timeout),
+                format_duration(STARTED_AFTER)
+            ),
+            "leave it out, or say one like `--ready-timeout 5s`",
         ));
     }
     if options.hung.replace_after_ms == Some(0) {

@@ -41,6 +41,7 @@ mod unit;
 mod weight;
 
 use std::ffi::OsString;
+use std::time::Duration;
 
 use clap::Parser as _;
 use clap::error::ErrorKind as ClapErrorKind;
@@ -59,7 +60,12 @@ pub struct Outcome {
     pub result: Result<(), Failure>,
     /// As JSON on the standard output rather than as text on the error output.
     pub json: bool,
+    /// How long the error may take to be shown, if the exit code must not wait for a terminal that takes nothing.
+    pub patience: Option<Duration>,
 }
+
+/// How long the last words of a controller may take.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// What every verb is given.
 #[derive(Debug)]
@@ -79,6 +85,7 @@ pub fn run(arguments: impl Iterator<Item = OsString>) -> Outcome {
         return Outcome {
             result: crate::demo::serve(&arguments[2..]),
             json: false,
+            patience: None,
         };
     }
     let parsed = match Arguments::try_parse_from(&arguments) {
@@ -86,9 +93,11 @@ pub fn run(arguments: impl Iterator<Item = OsString>) -> Outcome {
         Err(error) => return not_parsed(&error, &arguments),
     };
     let json = parsed.global.json;
+    let patience = matches!(parsed.verb, Verb::Run(_)).then_some(LAST_WORDS);
     Outcome {
         result: dispatch(parsed, &arguments),
         json,
+        patience,
     }
 }
 
@@ -163,7 +172,11 @@ fn not_parsed(error: &clap::Error, arguments: &[OsString]) -> Outcome {
         )),
         _ => Err(of_verb(Failure::from(error), arguments)),
     };
-    Outcome { result, json }
+    Outcome {
+        result,
+        json,
+        patience: None,
+    }
 }
 
 /// Points to the verb's own help, if there is a verb and nothing better to say.

@@ -80,6 +80,8 @@ impl Groups {
         };
         for &addr in &options.listen {
             groups.open_group(addr, false, None)?;
+            // Now it listens: of two apps that begin at the same time at least one sees the other.
+            neighbours::refuse_taken(&groups.cgroup, addr, false)?;
         }
         Ok((groups, notices))
     }

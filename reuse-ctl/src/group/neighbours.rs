@@ -10,7 +10,7 @@ use super::{
 use crate::process::cgroup::AppCgroup;
 
 /// Whether this app may put its program in charge of the listeners on `addr`. When two apps begin to listen at the same time, at least
-/// one is refused: each listens before it asks.
+/// one is refused, if each asks when it listens already.
 ///
 /// # Errors
 /// [`GroupError::Taken`]: another app listens there. That the listeners can't be listed is no reason to refuse.

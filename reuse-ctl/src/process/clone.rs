@@ -42,7 +42,8 @@ pub(super) unsafe fn clone_into(cgroup: &File, share_descriptors: bool) -> io::R
     let shared = if share_descriptors { libc::CLONE_FILES } else { 0 };
     // SAFETY: the caller's promise.
     match unsafe { clone_there(cgroup, shared) } {
-        Err(error) if error.raw_os_error() == Some(libc::ENOSYS) => {
+        // Older filters say EPERM.
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EPERM)) => {
             let procs = File::options().write(true).open(procs_of(cgroup))?;
             // SAFETY: the caller's promise.
             unsafe { clone_and_move(procs, shared) }

@@ -226,7 +226,9 @@ pub(super) fn unsteerable(error: &GroupError, cookie: u64, diag: &mut Diag, uid:
         );
     }
     if let GroupError::Taken { app, .. } = error {
-        return format!("{error}: serve on another port, or end that one with `reuse-ctl stop --app {app}`");
+        return format!(
+            "{error}: serve on another port, say with --port which ports are this app's, or end that one with `reuse-ctl stop --app {app}`"
+        );
     }
     error.to_string()
 }

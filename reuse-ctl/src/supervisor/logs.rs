@@ -49,7 +49,12 @@ enum Ask {
     /// From now on logs are rotated by these.
     Limit(Limits),
     /// A rotation is over.
-    Rotated(usize, Box<KeptLog>, Result<(), RotateError>),
+    Rotated {
+        which: usize,
+        log: Box<KeptLog>,
+        everything: bool,
+        result: Result<(), RotateError>,
+    },
     Stop,
 }
 

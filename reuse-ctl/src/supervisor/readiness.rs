@@ -16,7 +16,10 @@ use super::{
     request,
     task::Task,
 };
-use crate::{group::Opened, options::ReadyKind};
+use crate::{
+    group::Opened,
+    options::{ReadyKind, STARTED_AFTER},
+};
 
 /// How long one question may take that is to be answered when the worker is ready. The next is asked no earlier than [`ASK_EVERY`]
 /// after it began. The start's deadline bounds all of them together.
@@ -24,9 +27,6 @@ const ASK_PATIENCE: Duration = Duration::from_secs(5);
 
 /// See [`ASK_PATIENCE`].
 const ASK_EVERY: Duration = Duration::from_millis(100);
-
-/// A command that is still there after so long has started: most that are broken end sooner.
-const STARTED_AFTER: Duration = Duration::from_secs(1);
 
 /// How long one proof that an inherited listener is served waits for the server to accept. The start's deadline bounds all of them together.
 const PROOF_PATIENCE: Duration = Duration::from_secs(2);

@@ -60,6 +60,9 @@ const CRASH_LIMIT: u32 = 5;
 /// A worker that was active for so long has proved itself.
 const STABLE: Duration = Duration::from_secs(10);
 
+/// How long work beside the task may take when all is over.
+const LAST_LOOKS: Duration = Duration::from_secs(2);
+
 /// Runs an app in this process until it is stopped.
 ///
 /// # Errors
@@ -82,7 +85,10 @@ pub fn run(options: RunOptions) -> Result<(), Failure> {
         .enable_all()
         .build()
         .map_err(|error| Failure::failed(format!("epoll_create: {error}"), "see `ulimit -n`"))?;
-    runtime.block_on(run_app(options, terminal.lines()))
+    let result = runtime.block_on(run_app(options, terminal.lines()));
+    // Whoever looks at a file just now may wait for a file system that hangs.
+    runtime.shutdown_timeout(LAST_LOOKS);
+    result
 }
 
 async fn run_app(options: RunOptions, lines: Lines) -> Result<(), Failure> {

@@ -8,7 +8,7 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
-        mpsc::Receiver,
+        mpsc::{Receiver, channel},
     },
     time::{Duration, Instant},
 };
@@ -24,9 +24,6 @@ use crate::{
     process::logs::{KeptLog, Limits, POLL, RotateError},
     supervisor::console::WorkerLines,
 };
-
-/// After a failure (a full disk, most likely) it is tried again so much later.
-const RETRY: Duration = Duration::from_secs(10);
 
 pub(super) struct Keeper {
     limits: Limits,
@@ -80,7 +77,12 @@ impl Keeper {
                     Ask::Keep { log, shown } => self.keep(log, shown),
                     Ask::RotateAll => self.rotate_all(),
                     Ask::Limit(limits) => self.limit(limits),
-                    Ask::Rotated(which, log, result) => self.on_rotated(which, log, result),
+                    Ask::Rotated {
+                        which,
+                        log,
+                        everything,
+                        result,
+                    } => self.on_rotated(which, log, everything, result),
                     Ask::Stop => last = true,
                 }
             }
@@ -201,24 +203,42 @@ impl Keeper {
                 Rotation::Needed { .. } | Rotation::NotNeeded => None,
             }
         });
-        let Some((which, mut log, everything)) = next else {
+        let Some((which, log, everything)) = next else {
             return;
         };
-        self.rotating = true;
         self.rotated_last = which;
         let (answers, waker) = (self.answers.asks.clone(), self.answers.waker.try_clone());
         let stopping = Arc::clone(&self.stopping);
-        std::thread::spawn(move || {
+        let (give, given) = channel::<Box<KeptLog>>();
+        let rotate = move || {
+            let Ok(mut log) = given.recv() else { return };
             let result = log.rotate(everything, || stopping.load(Ordering::Relaxed));
             // Nobody waits for it when the controller ends.
-            drop(answers.send(Ask::Rotated(which, log, result)));
+            drop(answers.send(Ask::Rotated {
+                which,
+                log,
+                everything,
+                result,
+            }));
             if let Ok(waker) = waker {
                 wake(&waker);
             }
-        });
+        };
+        match std::thread::Builder::new().name("rotation".into()).spawn(rotate) {
+            Ok(_) => {
+                self.rotating = true;
+                give.send(log).expect("it waits for it");
+            }
+            Err(error) => {
+                tracing::warn!("not rotated: clone: {error}");
+                let kept = &mut self.logs[which];
+                kept.log = Some(log);
+                kept.retry(everything, now);
+            }
+        }
     }
 
-    fn on_rotated(&mut self, which: usize, mut log: Box<KeptLog>, result: Result<(), RotateError>) {
+    fn on_rotated(&mut self, which: usize, mut log: Box<KeptLog>, everything: bool, result: Result<(), RotateError>) {
         self.rotating = false;
         let now = Instant::now();
         let kept = &mut self.logs[which];
@@ -228,10 +248,7 @@ impl Keeper {
         kept.due = Some(now);
         if let Err(error) = result {
             tracing::warn!("not rotated: {error}");
-            kept.rotation = Rotation::Needed {
-                everything: false,
-                after: Some(now + RETRY),
-            };
+            kept.retry(everything, now);
         }
     }
 

@@ -1,6 +1,9 @@
 //! One log that the keeper looks after.
 
-use std::{path::PathBuf, time::Instant};
+use std::{
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 use super::Shown;
 use crate::{
@@ -33,7 +36,18 @@ pub(super) enum Rotation {
     },
 }
 
+/// After a failure (a full disk, most likely) it is tried again so much later.
+const RETRY: Duration = Duration::from_secs(10);
+
 impl Kept {
+    /// A rotation has failed.
+    pub(super) fn retry(&mut self, everything: bool, now: Instant) {
+        self.rotation = Rotation::Needed {
+            everything,
+            after: Some(now + RETRY),
+        };
+    }
+
     /// It is looked at at once.
     pub(super) fn new(path: PathBuf, shown: Option<Shown>, limits: Limits) -> Self {
         let mut log = KeptLog::new(path.clone(), limits);
