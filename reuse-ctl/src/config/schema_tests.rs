@@ -4,13 +4,13 @@ const COMMITTED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/reuse.sche
 
 #[test]
 fn the_committed_schema_is_current() {
-    if std::env::var_os("REUSE_UPDATE_SCHEMA").is_some() {
+    if std::env::var_os("UPDATE_DOCS").is_some() {
         std::fs::write(COMMITTED, text()).expect("write the schema");
     }
     let committed = std::fs::read_to_string(COMMITTED).expect("docs/reuse.schema.json");
     assert!(
         committed == text(),
-        "REUSE_UPDATE_SCHEMA=1 cargo test -p reuse-ctl schema writes it anew"
+        "UPDATE_DOCS=1 cargo test -p reuse-ctl schema writes it anew"
     );
 }
 

@@ -45,7 +45,7 @@ use crate::{
     },
     process::channel::{
         Channel, Offer, Outbox, Turn, Unread,
-        message::{Outgoing, SHUTDOWN, line_of},
+        message::{OWN_EVENTS, Outgoing, SHUTDOWN, line_of},
     },
 };
 
@@ -110,7 +110,7 @@ impl Messages {
     pub(super) fn publish_own(&self, event: &Event) {
         if self.bus.is_heard() {
             self.bus.publish(Packet {
-                name: format!("reuse:{}", event.event),
+                name: format!("{OWN_EVENTS}{}", event.event),
                 data: serde_json::to_string(event).expect("an event is plain data"),
             });
         }

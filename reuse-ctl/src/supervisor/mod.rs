@@ -34,7 +34,7 @@ mod recycle_files;
 mod recycle_rules;
 mod recycle_words;
 mod request;
-mod service;
+mod service_manager;
 mod setup;
 pub(crate) mod signals;
 mod sockets;

@@ -25,7 +25,7 @@ use super::{
     logs::{self, Logs},
     recycle,
     recycle_files::{Files, WatchError},
-    service::Service,
+    service_manager::ServiceManager,
     signals::Signals,
     task::{Task, Upkeep},
     template::{Template, Version},
@@ -44,9 +44,8 @@ use crate::{
         descriptors,
         env_file::Rights,
         identity::{self, Identity},
-        journal,
+        journal, own_priority,
         paths::{AppLock, AppPaths},
-        priority,
     },
     whole_ms::whole_ms,
 };
@@ -74,7 +73,7 @@ pub fn run(options: RunOptions) -> Result<(), Failure> {
     show_panics(terminal.lines());
     start_logging(options.verbosity, terminal.lines());
     // The task that looks at the queues is run by this thread.
-    if let Err(error) = priority::prefer_this_thread() {
+    if let Err(error) = own_priority::prefer_this_thread() {
         tracing::debug!("looks may be late when the processors are busy: sched_setattr: {error}");
     }
     if let Err(error) = descriptors::raise_limit() {
@@ -122,7 +121,7 @@ async fn run_app(options: RunOptions, lines: Lines) -> Result<(), Failure> {
         health: options.health.clone(),
         recycle: options.recycle.clone(),
         files,
-        service: Service::from_environment().map_err(|error| {
+        service: ServiceManager::from_environment().map_err(|error| {
             Failure::failed(
                 format!("NOTIFY_SOCKET: {error}"),
                 "unset it if there is no service manager",

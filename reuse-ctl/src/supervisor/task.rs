@@ -28,7 +28,7 @@ use super::{
     messages::Messages,
     recycle::Recycle,
     recycle_files::Files,
-    service::Service,
+    service_manager::ServiceManager,
     signals::{Asked, Pending, Signalled, Signals},
     sockets::Sockets,
     status::UsageMeter,
@@ -78,7 +78,7 @@ pub(super) struct Task {
     pub(super) pending: Pending,
     pub(super) applying: Option<Applying>,
     pub(super) errands: Errands,
-    pub(super) service: Service,
+    pub(super) service: ServiceManager,
     /// Inputs that carrying out an effect has led to.
     pub(super) inputs: VecDeque<Input>,
     /// What goes on beside the task and uses what belongs to the app by name.
@@ -99,7 +99,7 @@ pub(super) struct Upkeep {
     pub(super) recycle: RecycleOptions,
     /// What `--watch` watches.
     pub(super) files: Option<Files>,
-    pub(super) service: Service,
+    pub(super) service: ServiceManager,
 }
 
 /// The app is over.

@@ -31,6 +31,9 @@ const MAX_DEPTH: usize = 512;
 /// The longest name of an event of a worker's own.
 const MAX_EVENT_BYTES: usize = 256;
 
+/// The names of the controller's own events on the bus begin so; no worker's do.
+pub const OWN_EVENTS: &str = "reuse:";
+
 /// What a worker's line says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Meaning<'a> {
@@ -299,7 +302,10 @@ pub fn shortened(text: &str) -> String {
 }
 
 fn is_event_name(name: &str) -> bool {
-    !name.is_empty() && name.len() <= MAX_EVENT_BYTES && !name.contains(char::is_control)
+    !name.is_empty()
+        && name.len() <= MAX_EVENT_BYTES
+        && !name.contains(char::is_control)
+        && !name.starts_with(OWN_EVENTS)
 }
 
 #[cfg(test)]
@@ -330,6 +336,7 @@ mod tests {
             ("1e999", Meaning::Other),
             (r#"{"type":"chat","data":{"a":[1]}}"#, event("chat", r#"{"a":[1]}"#)),
             (r#"{"data":1,"type":"a","type":"b","id":9}"#, event("b", "1")),
+            (r#"{"type":"reuse:warning","data":1}"#, Meaning::Other),
             (r#"{"type":"process:msg","data":1}"#, event("process:msg", "1")),
             (
                 r#"{"type":"process:msg","data":1,"id":null}"#,

@@ -21,7 +21,7 @@ use crate::api::types::WorkerState;
 
 /// The service manager, as far as there is one.
 #[derive(Debug, Default)]
-pub(super) struct Service {
+pub(super) struct ServiceManager {
     manager: Option<Manager>,
     watchdog: Option<Watchdog>,
     stage: Stage,
@@ -52,7 +52,7 @@ enum Stage {
     Stopping,
 }
 
-impl Service {
+impl ServiceManager {
     /// From what the manager has put into the environment.
     ///
     /// # Errors
