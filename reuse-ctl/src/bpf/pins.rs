@@ -11,6 +11,7 @@ use nix::{
 };
 
 use super::BpfError;
+use crate::process::shared_folder;
 
 const BPFFS: &str = "/sys/fs/bpf";
 
@@ -45,7 +46,7 @@ impl Pins {
     pub fn create(folder: &Path) -> Result<Self, BpfError> {
         mount_bpffs()?;
         Self::remove(folder);
-        fs::create_dir_all(folder).map_err(|source| BpfError::Pins {
+        shared_folder::create(folder).map_err(|source| BpfError::Pins {
             path: folder.into(),
             source,
         })?;

@@ -10,11 +10,10 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::cgroup_tree::{inode, is_gone, kill, pids_below, remove_tree, visit};
+use super::shared_folder;
 use crate::supervisor::interface::{InstanceId, SlotId};
 
 const SHARED_PARENT: &str = "reuse-ctl";
-/// How often another app may remove the shared parent while we make our own.
-const CREATE_ATTEMPTS: u32 = 100;
 
 /// What can go wrong with a cgroup.
 #[derive(Debug, thiserror::Error)]
@@ -130,14 +129,7 @@ impl AppCgroup {
     pub fn create(app: &str) -> Result<Self> {
         let hierarchy = Hierarchy::find()?;
         let path = hierarchy.mount.join(SHARED_PARENT).join(app);
-        let mut attempts = 1;
-        // Another app that ends may remove the shared parent between the two mkdirs: then both are made anew.
-        while let Err(error) = fs::create_dir_all(&path) {
-            if error.kind() != io::ErrorKind::NotFound || attempts == CREATE_ATTEMPTS {
-                return Err(CgroupError::io("mkdir", &path)(error));
-            }
-            attempts += 1;
-        }
+        shared_folder::create(&path).map_err(CgroupError::io("mkdir", &path))?;
         Ok(Self { hierarchy, path })
     }
 

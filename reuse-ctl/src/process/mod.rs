@@ -25,6 +25,7 @@ pub mod open_as;
 pub(crate) mod os_text;
 pub mod own_priority;
 pub mod paths;
+pub mod shared_folder;
 pub mod shim;
 pub mod socket;
 pub mod usage;
