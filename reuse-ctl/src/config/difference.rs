@@ -214,15 +214,10 @@ fn add_hung(found: &mut Difference, old: &HungRules, new: &HungRules) {
 
 fn add_health(found: &mut Difference, old: Option<&HealthOptions>, new: Option<&HealthOptions>) {
     let live = Way::Live;
-    let check = |health: &Option<&HealthOptions>| health.map_or_else(never, |health| check_name(&health.check));
-    let check_differs = old.map(|health| &health.check) != new.map(|health| &health.check);
-    if check_differs {
-        found.changes.push(Change {
-            option: "health",
-            values: Some((check(&old), check(&new))),
-            way: live,
-        });
-    }
+    let (old_check, new_check) = (old.map(|health| &health.check), new.map(|health| &health.check));
+    found.add_shown("health", live, &old_check, &new_check, |check| {
+        check.map_or_else(never, check_name)
+    });
     let (Some(old), Some(new)) = (old, new) else { return };
     let HealthOptions {
         check: _,
@@ -258,14 +253,10 @@ fn add_recycle(found: &mut Difference, old: &RecycleOptions, new: &RecycleOption
 
 fn add_watch(found: &mut Difference, old: Option<&WatchOptions>, new: Option<&WatchOptions>) {
     let live = Way::Live;
-    let paths = |watch: &Option<&WatchOptions>| watch.map_or_else(never, |watch| folders(&watch.paths));
-    if old.map(|watch| &watch.paths) != new.map(|watch| &watch.paths) {
-        found.changes.push(Change {
-            option: "watch",
-            values: Some((paths(&old), paths(&new))),
-            way: live,
-        });
-    }
+    let (old_paths, new_paths) = (old.map(|watch| &watch.paths), new.map(|watch| &watch.paths));
+    found.add_shown("watch", live, &old_paths, &new_paths, |paths| {
+        paths.map_or_else(never, |paths| folders(paths))
+    });
     let (Some(old), Some(new)) = (old, new) else { return };
     let WatchOptions {
         paths: _,

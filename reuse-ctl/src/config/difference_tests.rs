@@ -59,6 +59,11 @@ const OPTIONS: &[(&str, &str, Way)] = &[
     ("cwd", "--cwd /srv", Way::Reload),
 ];
 
+/// The changes, as they are told.
+fn texts(found: &Difference) -> Vec<String> {
+    found.changes.iter().map(ToString::to_string).collect()
+}
+
 #[test]
 fn every_option_is_found_and_classified() {
     for &(option, argument, way) in OPTIONS {
@@ -106,13 +111,10 @@ fn what_has_no_option_of_its_own() {
     new.command.push("--fast".into());
     new.environment.variables.push(("TOKEN".into(), "hunter2".into()));
     let found = difference(&old, &new);
-    let shown: Vec<_> = found.changes.iter().map(ToString::to_string).collect();
-    assert_eq!(shown, ["environment", "command"], "and no value is told");
+    assert_eq!(texts(&found), ["environment", "command"], "and no value is told");
     assert!(found.by(Way::Reload).count() == 2 && !found.has(Way::Live));
-    let compat = difference(&old, &options("--pm2-compat")).changes;
-    let compat: Vec<_> = compat.iter().map(ToString::to_string).collect();
     assert_eq!(
-        compat,
+        texts(&difference(&old, &options("--pm2-compat"))),
         [
             "stop-signal SIGTERM → SIGINT",
             "stop-timeout 10s → 1s 600ms",
@@ -132,9 +134,7 @@ fn the_parts_of_a_health_check() {
         ("--health tcp --health-passes 5", "health-passes 2 → 5"),
         ("", "health tcp → none"),
     ] {
-        let found = difference(&old, &options(argument)).changes;
-        let found: Vec<_> = found.iter().map(ToString::to_string).collect();
-        assert_eq!(found, [shown]);
+        assert_eq!(texts(&difference(&old, &options(argument))), [shown]);
     }
 }
 
@@ -155,9 +155,7 @@ fn values_are_shown_as_they_are_typed() {
         ("--watch src --watch-ignore *.log", "watch-ignore none → *.log"),
         ("", "watch src → none"),
     ] {
-        let found = difference(&old, &options(argument)).changes;
-        let found: Vec<_> = found.iter().map(ToString::to_string).collect();
-        assert_eq!(found, [shown]);
+        assert_eq!(texts(&difference(&old, &options(argument))), [shown]);
     }
 }
 

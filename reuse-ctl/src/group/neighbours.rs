@@ -1,7 +1,7 @@
 //! Other apps on the same address. The kernel lets the listeners of all apps of one user share it, with one program for all of them:
 //! the app that came last would take every connection from the others.
 
-use std::net::SocketAddr;
+use std::{collections::HashSet, net::SocketAddr};
 
 use super::{
     GroupError,
@@ -20,8 +20,9 @@ pub(super) fn refuse_taken(own: &AppCgroup, addr: SocketAddr, only_v6: bool) -> 
         tracing::warn!("{addr}: whether another app listens there can't be seen: {error}");
         Vec::new()
     });
-    let theirs = listeners.iter().filter(|listener| overlaps(listener, addr, only_v6));
-    match theirs.filter_map(|listener| own.sibling_with(listener.cgroup?)).next() {
+    let overlapping = listeners.iter().filter(|listener| overlaps(listener, addr, only_v6));
+    let cgroups: HashSet<u64> = overlapping.filter_map(|listener| listener.cgroup).collect();
+    match own.sibling_with_any(&cgroups) {
         Some(app) => Err(GroupError::Taken { addr, app }),
         None => Ok(()),
     }
@@ -30,11 +31,8 @@ pub(super) fn refuse_taken(own: &AppCgroup, addr: SocketAddr, only_v6: bool) -> 
 /// Whether connections to one could be taken by the other.
 fn overlaps(listener: &Listener, addr: SocketAddr, only_v6: bool) -> bool {
     let (theirs, ours) = (listener.addr.ip(), addr.ip());
-    let is_only_v6 = |is_v6: bool, only: bool| is_v6 && only;
-    let both_any = theirs.is_unspecified()
-        && ours.is_unspecified()
-        && !is_only_v6(theirs.is_ipv6(), listener.v6only.unwrap_or(false))
-        && !is_only_v6(ours.is_ipv6(), only_v6);
+    let one_is_only_v6 = only_v6 || listener.v6only.unwrap_or(false);
+    let both_any = theirs.is_unspecified() && ours.is_unspecified() && !one_is_only_v6;
     listener.addr.port() == addr.port() && (theirs == ours || both_any)
 }
 

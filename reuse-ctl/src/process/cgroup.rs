@@ -3,6 +3,7 @@
 //! `<cgroup2 mount>/reuse-ctl/<app>/<slot>.<instance>`. No controller is switched on unless workers are to be limited
 //! ([`cgroup_limits`](super::cgroup_limits)), so that a plain cgroup v2 mount, also the `unified` one of a hybrid machine, is enough.
 
+use std::collections::HashSet;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -167,14 +168,14 @@ impl AppCgroup {
         })
     }
 
-    /// The other app in whose cgroup, or below it, the one with this number is.
-    pub fn sibling_with(&self, id: u64) -> Option<String> {
+    /// The other app in whose cgroup, or below it, one with any of these numbers is. However many they are, the folders are walked once.
+    pub fn sibling_with_any(&self, ids: &HashSet<u64>) -> Option<String> {
         let siblings = fs::read_dir(self.path.parent()?).ok()?;
         let is_there = |app: &Path| {
             let mut found = false;
             // One that is removed meanwhile has no listeners any more.
             drop(visit(app, &mut |path| {
-                found |= inode(path).is_ok_and(|inode| inode == id);
+                found |= inode(path).is_ok_and(|inode| ids.contains(&inode));
                 Ok(())
             }));
             found
