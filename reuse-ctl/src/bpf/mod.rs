@@ -6,8 +6,10 @@
 
 mod app;
 mod attach;
+mod connections;
 mod error;
 mod group;
+mod kernel_types;
 mod mapped;
 mod pins;
 mod quiet;
@@ -22,6 +24,7 @@ pub use app::{AppOptions, AppPrograms, Notices};
 pub use attach::create_any_map;
 pub use error::BpfError;
 pub use group::GroupProgram;
+pub use kernel_types::LayoutError;
 pub use pins::{Pins, mount_bpffs};
 
 /// `cargo xtask build-ebpf` puts it there, from `reuse-ebpf`.
