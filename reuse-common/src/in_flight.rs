@@ -145,8 +145,12 @@ impl History {
     /// no answer of its was ever seen to pause, the end of what was written is taken for the end of the answer.
     pub const fn is_quiet(&self, connection: &Connection) -> bool {
         let pause_us = connection.now_us.saturating_sub(connection.last_packet_us);
-        let is_trusted = self.exchanges >= TRUSTED_AFTER && !self.has_paused;
-        !connection.flow.is_in_flight() && (pause_us >= PAUSE_IN_ANSWER_US || is_trusted)
+        !connection.flow.is_in_flight() && (pause_us >= PAUSE_IN_ANSWER_US || self.is_trusted())
+    }
+
+    /// Whether its client has shown that it takes the end of what was written for the end of an answer, and goes on.
+    pub const fn is_trusted(&self) -> bool {
+        self.exchanges >= TRUSTED_AFTER && !self.has_paused
     }
 }
 

@@ -60,6 +60,10 @@ pub struct Worker {
     pub accepted_total: u64,
     pub migrated_in_total: u64,
     pub migrated_out_total: u64,
+    /// Connections that the ends of its instances have cut.
+    pub cut_total: u64,
+    /// Of these, with a request in flight.
+    pub cut_in_flight_total: u64,
     pub cpu_percent: f64,
     pub memory_bytes: u64,
     pub instances: Vec<Instance>,

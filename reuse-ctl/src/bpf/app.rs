@@ -97,7 +97,7 @@ pub struct AppPrograms {
     lots: Arc<File>,
     shared: Arc<SharedMaps>,
     /// Whether connections can be looked at, or why not.
-    sight: Result<(), BpfError>,
+    sight: Result<(), String>,
     /// Keeps the programs and their links; detached when dropped.
     programs: Ebpf,
 }
@@ -138,8 +138,8 @@ impl AppPrograms {
         programs.attach(cgroup)?;
         // Without it all else works: what is in flight is not seen then, and every connection is waited for.
         programs.sight = match layout {
-            Ok(_) => connections::load(&mut programs.programs),
-            Err(error) => Err(error.into()),
+            Ok(_) => connections::load(&mut programs.programs).map_err(|error| error.to_string()),
+            Err(error) => Err(error.to_string()),
         };
         Ok((programs, notices))
     }
@@ -192,21 +192,16 @@ impl AppPrograms {
         self.table.view().set_settings(self.settings);
     }
 
-    /// Whether [`connections`](Self::connections) can be asked.
-    ///
-    /// # Errors
-    /// Why not: the kernel has no type information, or refused the program.
-    pub fn sees_connections(&self) -> Result<(), &BpfError> {
-        self.sight.as_ref().copied()
-    }
-
     /// Every established connection of the app's services, in the network namespace of this thread; one that the client has closed counts,
     /// one that the server has closed does not. The kernel walks all TCP sockets of the namespace for it.
     ///
     /// # Errors
-    /// When the kernel refuses to tell.
+    /// When the kernel has no type information, has refused the program, or refuses to tell now.
     pub fn connections(&mut self) -> Result<Vec<Connection>, BpfError> {
-        connections::list(&mut self.programs)
+        match &self.sight {
+            Ok(()) => connections::list(&mut self.programs),
+            Err(why) => Err(BpfError::Blind(why.clone())),
+        }
     }
 
     /// To which row a connection of this cookie has moved, if it has; else it is that of its cgroup's instance.

@@ -32,9 +32,9 @@ pub enum BpfError {
         /// Why.
         source: io::Error,
     },
-    /// Where the kernel keeps what the programs read of connections is not known.
-    #[error(transparent)]
-    Layout(#[from] super::LayoutError),
+    /// Connections can't be seen on this kernel.
+    #[error("{0}")]
+    Blind(String),
     /// A map could not be read or written.
     #[error("the BPF map {map} could not be used: {}", chain(source))]
     Map {

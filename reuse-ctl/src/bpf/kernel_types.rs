@@ -11,7 +11,7 @@ const KERNEL: &str = "/sys/kernel/btf/vmlinux";
 
 /// Why the layout is not known.
 #[derive(Debug, thiserror::Error)]
-pub enum LayoutError {
+pub(super) enum LayoutError {
     /// The kernel was built without type information, or it can't be read.
     #[error("{KERNEL}: {0}")]
     Unreadable(#[from] io::Error),

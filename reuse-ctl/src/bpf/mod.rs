@@ -24,7 +24,6 @@ pub use app::{AppOptions, AppPrograms, Notices};
 pub use attach::create_any_map;
 pub use error::BpfError;
 pub use group::GroupProgram;
-pub use kernel_types::LayoutError;
 pub use pins::{Pins, mount_bpffs};
 
 /// `cargo xtask build-ebpf` puts it there, from `reuse-ebpf`.

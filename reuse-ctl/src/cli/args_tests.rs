@@ -263,6 +263,12 @@ fn help_of_run() {
               Asks a worker to end [default: SIGTERM]
           --stop-message
               Ask by the message "shutdown" (process.on('message')) instead of the signal
+          --stop-when <in-flight-done|at-once|closed>
+              When a worker that is replaced or stopped gets the stop signal: when no request is in
+              flight on its connections (in-flight-done), as soon as its accept queue is empty
+              (at-once), or when all of its connections are closed (closed); after --drain-timeout in
+              any case [default: in-flight-done, or at-once for servers that are known to finish what
+              they have]
           --stop-timeout <TIME>
               How long a worker without connections may take to end before it is killed [default: 10s]
           --pm2-compat

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::cli::sizes::bytes_text;
 use crate::options::{
     EnvironmentOptions, HealthCheck, HealthOptions, Increment, LimitOptions, LogOptions, LogTarget, ReadyKind,
-    ReadyOptions, RecycleOptions, RunOptions, StickyOptions, StopOptions, WatchOptions, WhenEmpty,
+    ReadyOptions, RecycleOptions, RunOptions, StickyOptions, StopOptions, StopWhen, WatchOptions, WhenEmpty,
 };
 use crate::supervisor::interface::{HealthRules, HungRules};
 
@@ -183,11 +183,15 @@ fn add_stop(found: &mut Difference, old: &StopOptions, new: &StopOptions) {
         drain_timeout,
         signal,
         message,
+        when,
         timeout,
     } = old;
     found.add_time("drain-timeout", *drain_timeout, new.drain_timeout);
     found.add_shown("stop-signal", Way::Live, signal, &new.signal, ToString::to_string);
     found.add_shown("stop-message", Way::Live, message, &new.message, |on| yes_no(*on));
+    found.add_shown("stop-when", Way::Live, when, &new.when, |when| {
+        when.map_or("default", StopWhen::name).to_owned()
+    });
     found.add_time("stop-timeout", *timeout, new.timeout);
 }
 

@@ -32,6 +32,7 @@ const OPTIONS: &[(&str, &str, Way)] = &[
     ("drain-timeout", "--drain-timeout 1s", Way::Live),
     ("stop-signal", "--stop-signal INT", Way::Live),
     ("stop-message", "--stop-message", Way::Live),
+    ("stop-when", "--stop-when closed", Way::Live),
     ("stop-timeout", "--stop-timeout 1s", Way::Live),
     ("hung-after", "--hung-after 1s", Way::Live),
     ("rescue-after", "--rescue-after 1s", Way::Live),

@@ -1,9 +1,8 @@
-//! What a worker's processes use, and what they do about a signal: read from /proc, because cgroup controllers may not be there.
+//! What a worker's processes use: read from /proc, because cgroup controllers may not be there.
 
 use std::time::Duration;
 
-use nix::sys::signal::Signal;
-use procfs::process::{Process, Status};
+use procfs::process::Process;
 
 /// What a set of processes has used so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -32,19 +31,6 @@ pub fn cpu_percent(before: Usage, after: Usage, elapsed: Duration) -> f64 {
     }
     let ticks = after.cpu_ticks.saturating_sub(before.cpu_ticks);
     100.0 * ticks as f64 / procfs::ticks_per_second() as f64 / elapsed.as_secs_f64()
-}
-
-/// Whether the process does anything but die of this signal: it catches it, ignores it, or blocks it in its main thread (as for
-/// signalfd). A process that has ended does not.
-pub fn catches_signal(pid: u32, signal: Signal) -> bool {
-    process(pid)
-        .and_then(|process| process.status().ok())
-        .is_some_and(|status| survives(&status, signal))
-}
-
-fn survives(status: &Status, signal: Signal) -> bool {
-    let bit = 1_u64 << (signal as u32 - 1);
-    (status.sigcgt | status.sigign | status.sigblk) & bit != 0
 }
 
 fn process(pid: u32) -> Option<Process> {
@@ -78,22 +64,6 @@ mod tests {
     fn end(mut child: Child) {
         child.kill().expect("ours");
         child.wait().expect("ours");
-    }
-
-    #[test]
-    fn what_a_process_does_about_a_signal() {
-        for (script, expected) in [
-            ("", false),
-            ("signal.signal(signal.SIGTERM, lambda *_: None)", true),
-            ("signal.signal(signal.SIGTERM, signal.SIG_IGN)", true),
-            ("signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])", true),
-            ("signal.signal(signal.SIGUSR1, lambda *_: None)", false),
-        ] {
-            let child = python(script);
-            assert_eq!(catches_signal(child.id(), Signal::SIGTERM), expected, "{script:?}");
-            end(child);
-        }
-        assert!(!catches_signal(u32::MAX, Signal::SIGTERM));
     }
 
     #[test]

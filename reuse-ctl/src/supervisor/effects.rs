@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use reuse_common::cuts::Cuts;
+
 use super::{
     diagnosis::LastOutput,
     interface::{Effect, Input, InstanceId, Note, NoteKind, Refusal, Seated, SlotId, VersionId},
@@ -34,15 +36,12 @@ impl Task {
                 }
             }
             Effect::Publish(published) => self.publish(&published),
-            Effect::Terminate { instance } => {
-                if let Some(live) = self.live.get(&instance) {
-                    self.ask_to_end(live);
-                }
-                self.look_now();
-            }
+            Effect::Terminate { instance, audience } => self.tell_to_end(instance, audience, false),
+            Effect::TerminateIfIdle { instance } => self.terminate_if_idle(instance),
             Effect::Kill { instance } => {
                 self.diagnose(instance);
                 if let Some(live) = self.live.get(&instance) {
+                    self.groups.count_cuts(live.row, Cuts::EVERYTHING);
                     live.kill();
                 }
             }
@@ -133,6 +132,7 @@ impl Task {
             binds: Vec::new(),
             accepted: Vec::new(),
             problem: None,
+            told_to_end: Arc::default(),
             announced_ready: false,
             listens: false,
             status_text: None,
@@ -227,9 +227,12 @@ impl Task {
         // Whether other apps run is not known here.
         message = for_app(&message, &self.template.app);
         match kind {
-            NoteKind::Failed | NoteKind::Warning | NoteKind::BackingOff | NoteKind::Hung | NoteKind::Unhealthy => {
-                self.console.warn(&message)
-            }
+            NoteKind::Failed
+            | NoteKind::Cut
+            | NoteKind::Warning
+            | NoteKind::BackingOff
+            | NoteKind::Hung
+            | NoteKind::Unhealthy => self.console.warn(&message),
             NoteKind::Spawned if self.template.quiet() => {}
             _ => self.console.say(&message),
         }

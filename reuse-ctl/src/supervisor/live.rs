@@ -1,6 +1,16 @@
 //! What the controller holds of each instance beside the machine's state.
 
-use std::{collections::HashMap, net::SocketAddr, os::fd::OwnedFd, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    os::fd::OwnedFd,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use nix::sys::signal::Signal;
 use tokio::sync::mpsc;
@@ -35,7 +45,9 @@ pub(super) enum Happening {
     Settled(InstanceId),
     /// It could not be started.
     SpawnFailed(InstanceId, SpawnError),
-    /// Its main process has ended, and everything else in its cgroup was ended.
+    /// Its main process has ended after it was told to, and others of its processes go on.
+    MainEnded(InstanceId),
+    /// Its main process has ended, and nothing is left in its cgroup.
     Exited(InstanceId, Exit),
     /// Both ends of a connection of the controller's own are established.
     Established(Ticket),
@@ -82,6 +94,8 @@ pub(super) struct Live {
     pub(super) accepted: Vec<SocketAddr>,
     /// What is known to be wrong with it, for a person.
     pub(super) problem: Option<String>,
+    /// Whether it has got the stop signal: then the end of its main process is not the end of the others.
+    pub(super) told_to_end: Arc<AtomicBool>,
     /// Whether it has said itself that it is ready, in the way that `--ready` wants: by a message, to its `NOTIFY_SOCKET`, or by an
     /// answer.
     pub(super) announced_ready: bool,
@@ -112,6 +126,10 @@ impl Live {
             Process::Launching => None,
             Process::Running(handle) => Some(handle.pid()),
         }
+    }
+
+    pub(super) fn was_told_to_end(&self) -> bool {
+        self.told_to_end.load(Ordering::Acquire)
     }
 
     /// Every process of the instance, grandchildren included.
@@ -155,9 +173,15 @@ pub(super) fn launch(id: InstanceId, spec: LaunchSpec, channel: OwnedFd, happeni
     });
 }
 
-/// Waits in the background for the main process to end, then ends what is left of the instance: an orphan's inherited descriptor would go
-/// on swallowing connections.
-pub(super) fn reap(id: InstanceId, mut child: Child, cgroup: Arc<InstanceCgroup>, happenings: mpsc::Sender<Happening>) {
+/// Waits in the background for the main process to end. If it was not told to, what is left of the instance is ended: an orphan's inherited
+/// descriptor would go on swallowing connections. Else others may have connections to finish; the task says when they have to end.
+pub(super) fn reap(
+    id: InstanceId,
+    mut child: Child,
+    cgroup: Arc<InstanceCgroup>,
+    told_to_end: Arc<AtomicBool>,
+    happenings: mpsc::Sender<Happening>,
+) {
     tokio::spawn(async move {
         let exit = match child.wait().await {
             Ok(status) => launch::exit_of(status),
@@ -166,7 +190,12 @@ pub(super) fn reap(id: InstanceId, mut child: Child, cgroup: Arc<InstanceCgroup>
                 Exit::Code(-1)
             }
         };
-        if let Err(error) = cgroup.kill() {
+        if told_to_end.load(Ordering::Acquire) {
+            if !cgroup.is_empty().unwrap_or(true) {
+                drop(happenings.send(Happening::MainEnded(id)).await);
+            }
+            cgroup.killed_or_empty().await;
+        } else if let Err(error) = cgroup.kill() {
             tracing::warn!("{error}");
         }
         if let Err(error) = cgroup.wait_empty(REAP_PATIENCE).await {

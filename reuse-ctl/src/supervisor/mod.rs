@@ -25,6 +25,7 @@ pub mod leftovers;
 mod live;
 mod logs;
 mod messages;
+mod quiesce;
 mod readiness;
 mod ready_notify;
 mod recycle;

@@ -26,6 +26,7 @@ use super::{
     live::{Happening, Live},
     logs::Logs,
     messages::Messages,
+    quiesce::Quiesce,
     recycle::Recycle,
     recycle_files::Files,
     service_manager::ServiceManager,
@@ -59,6 +60,7 @@ pub(super) struct Task {
     pub(super) health: Option<Health>,
     pub(super) recycle: Recycle,
     pub(super) sockets: Sockets,
+    pub(super) quiesce: Quiesce,
     /// When it ends it shows the last lines.
     pub(super) logs: Logs,
     pub(super) console: Console,
@@ -135,6 +137,7 @@ impl Task {
             health: upkeep.health.map(Health::new),
             recycle: Recycle::new(&upkeep.recycle, upkeep.files, &happenings),
             sockets: Sockets::new(now),
+            quiesce: Quiesce::default(),
             logs: upkeep.logs,
             console,
             messages,

@@ -9,7 +9,7 @@ use clap::{ArgAction, Args};
 use humantime::parse_duration;
 
 use crate::cli::sizes::{parse_bytes, parse_cores};
-use crate::options::{LogTarget, WhenEmpty};
+use crate::options::{LogTarget, StopWhen, WhenEmpty};
 
 const FAULTS: &str = "Hung and unhealthy workers";
 
@@ -75,6 +75,11 @@ pub struct Run {
     /// Ask by the message "shutdown" (process.on('message')) instead of the signal
     #[arg(help_heading = ENDING, long)]
     pub stop_message: bool,
+    /// When a worker that is replaced or stopped gets the stop signal: when no request is in flight on its connections
+    /// (in-flight-done), as soon as its accept queue is empty (at-once), or when all of its connections are closed (closed);
+    /// after --drain-timeout in any case [default: in-flight-done, or at-once for servers that are known to finish what they have]
+    #[arg(help_heading = ENDING, long, value_enum, value_name = "in-flight-done|at-once|closed", hide_possible_values = true)]
+    pub stop_when: Option<StopWhen>,
     /// How long a worker without connections may take to end before it is killed [default: 10s]
     #[arg(help_heading = ENDING, long, value_name = "TIME", value_parser = parse_duration)]
     pub stop_timeout: Option<Duration>,
