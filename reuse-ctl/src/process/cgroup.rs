@@ -503,7 +503,7 @@ mod tests {
         let length = || fs::metadata(&counter).map_or(0, |file| file.len());
         until("it runs", || length() > 0).await;
 
-        let frozen = instance.freeze(Duration::from_secs(5)).expect("frozen");
+        let frozen = crate::process::freeze::freeze(instance.path(), Duration::from_secs(5)).expect("frozen");
         assert!(frozen.complete);
         let before = length();
         tokio::time::sleep(Duration::from_millis(20)).await;

@@ -28,5 +28,6 @@ pub mod paths;
 pub mod shared_folder;
 pub mod shim;
 pub mod socket;
+pub mod thaw_guard;
 pub mod usage;
 pub mod variables;

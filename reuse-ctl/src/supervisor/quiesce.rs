@@ -108,7 +108,7 @@ impl Task {
         if self.stop_when(id) != StopWhen::InFlightDone {
             return self.tell_to_end(id, Audience::Servers, true);
         }
-        let frozen = live.cgroup.freeze(FREEZE_PATIENCE);
+        let frozen = self.freezer.freeze(&live.cgroup, FREEZE_PATIENCE);
         let frozen = frozen.inspect_err(|error| tracing::warn!("worker {} can't be frozen: {error}", live.slot));
         let is_idle = self.connections_of(&[id]).is_some_and(|listed| {
             let connections = listed.get(&id).map_or(&[][..], Vec::as_slice);

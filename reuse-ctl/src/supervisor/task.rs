@@ -44,6 +44,7 @@ use crate::{
     bpf::Notices,
     group::{Groups, diag::Diag},
     options::{HealthOptions, RecycleOptions},
+    process::freeze::Freezer,
     whole_ms::unix_now_ms,
 };
 
@@ -61,6 +62,7 @@ pub(super) struct Task {
     pub(super) recycle: Recycle,
     pub(super) sockets: Sockets,
     pub(super) quiesce: Quiesce,
+    pub(super) freezer: Freezer,
     /// When it ends it shows the last lines.
     pub(super) logs: Logs,
     pub(super) console: Console,
@@ -138,6 +140,7 @@ impl Task {
             recycle: Recycle::new(&upkeep.recycle, upkeep.files, &happenings),
             sockets: Sockets::new(now),
             quiesce: Quiesce::default(),
+            freezer: Freezer::default(),
             logs: upkeep.logs,
             console,
             messages,
