@@ -223,6 +223,7 @@ fn stop_options(arguments: &args::Run) -> Result<StopOptions, Failure> {
     Ok(StopOptions {
         drain_timeout: arguments.drain_timeout,
         signal: arguments.stop_signal.as_deref().map_or(Ok(signal), signal_named)?,
+        kill_mode: arguments.kill_mode,
         message: arguments.stop_message,
         timeout: arguments.stop_timeout.unwrap_or(timeout),
     })
@@ -386,6 +387,7 @@ mod tests {
             stop: StopOptions {
                 drain_timeout: Duration::from_secs(30),
                 signal: Signal::SIGTERM,
+                kill_mode: None,
                 message: false,
                 timeout: Duration::from_secs(10),
             },

@@ -7,6 +7,7 @@ use super::{
     interface::{Effect, Input, InstanceId, Note, NoteKind, Refusal, Seated, SlotId, VersionId},
     live::{self, Live, Process},
     ready_notify::NotifySocket,
+    stop_signal::Signalled,
     task::{Finished, Task},
 };
 use crate::{
@@ -125,6 +126,7 @@ impl Task {
             row,
             cgroup,
             process: Process::Launching,
+            signalled: Signalled::default(),
             channel,
             log_start,
             log,

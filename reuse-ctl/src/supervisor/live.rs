@@ -12,15 +12,17 @@ use super::{
     messages::Report,
     ready_notify::{NotifySocket, Said},
     recycle_files::Told,
+    stop_signal::{self, Begun, Signalled, StopRequest},
 };
 use crate::{
     bpf::{BpfError, GroupProgram},
-    group::diag::Listener,
+    group::{Listening, diag::Listener},
     process::{
         cgroup::InstanceCgroup,
         channel::Channel,
         handle::ProcessHandle,
         launch::{self, Child, LaunchSpec, Running, SpawnError},
+        stop_plan::KillMode,
     },
 };
 
@@ -67,6 +69,8 @@ pub(super) struct Live {
     pub(super) row: u16,
     pub(super) cgroup: Arc<InstanceCgroup>,
     pub(super) process: Process,
+    /// Who of it has got the stop signal.
+    pub(super) signalled: Signalled,
     /// For messages to it.
     pub(super) channel: Channel,
     /// Where its part of the slot's log begins.
@@ -126,12 +130,20 @@ impl Live {
             .is_some_and(|cgroup| self.cgroup.ids().unwrap_or_default().contains(&cgroup))
     }
 
-    /// Sends the stop signal to the main process.
-    pub(super) fn terminate(&self, signal: Signal) {
-        if let Process::Running(handle) = &self.process
-            && let Err(error) = handle.signal(signal)
-        {
-            tracing::warn!("{signal} to {}: {error}", handle.pid());
+    /// Sends the stop signal to its main process, to those that have `listeners`, and to those in between.
+    pub(super) fn terminate(&self, signal: Signal, mode: Option<KillMode>, listeners: Vec<Listening>) -> Begun {
+        match &self.process {
+            Process::Launching => Begun::NOTHING,
+            Process::Running(main) => {
+                let request = StopRequest {
+                    main: main.clone(),
+                    cgroup: Arc::clone(&self.cgroup),
+                    listeners,
+                    signal,
+                    mode,
+                };
+                stop_signal::stop(request, &self.signalled)
+            }
         }
     }
 

@@ -34,6 +34,9 @@ fn value_of(name: &str) -> BoxedStrategy<String> {
         "stop_signal" => prop::sample::select(vec!["SIGTERM", "int", "3"])
             .prop_map(str::to_owned)
             .boxed(),
+        "kill_mode" => prop::sample::select(vec!["process", "mixed", "control-group"])
+            .prop_map(str::to_owned)
+            .boxed(),
         "cpu_limit" => (1..=400_u32)
             .prop_map(|part| format!("{}", f64::from(part) / 100.0))
             .boxed(),

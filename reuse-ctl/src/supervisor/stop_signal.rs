@@ -1,0 +1,211 @@
+//! Sends the stop signal to an instance: sees which processes it has and who of them listens, and has the plan carried out beside the task.
+
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex, PoisonError, mpsc},
+    thread,
+    time::Duration,
+};
+
+use nix::sys::signal::Signal;
+
+use crate::{
+    group::{
+        Listening,
+        diag::{Diag, DiagError},
+        discover,
+    },
+    process::{
+        cgroup::InstanceCgroup,
+        handle::ProcessHandle,
+        stop_plan::{self, KillMode, Member, StopPlan},
+        stop_steps::{self, Handles},
+        usage,
+    },
+};
+
+/// What is sent to an instance, and to whom.
+#[derive(Debug)]
+pub(super) struct StopRequest {
+    pub(super) main: ProcessHandle,
+    pub(super) cgroup: Arc<InstanceCgroup>,
+    /// The instance's own listeners.
+    pub(super) listeners: Vec<Listening>,
+    pub(super) signal: Signal,
+    pub(super) mode: Option<KillMode>,
+}
+
+/// Which processes of an instance were sent the stop signal. All clones are one.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Signalled(Arc<Mutex<Option<Sent>>>);
+
+#[derive(Debug)]
+struct Sent {
+    signal: Signal,
+    mode: Option<KillMode>,
+    /// By number and start time, because numbers are used again.
+    to: BTreeSet<(u32, u64)>,
+}
+
+impl Signalled {
+    /// Whether the signal was sent to any.
+    pub(super) fn is_sent(&self) -> bool {
+        self.lock().is_some()
+    }
+
+    /// Sends the signal to each process of the instance that has not got it: those that only have connections, workers whose master has
+    /// ended, helpers. For when the main process has ended and their connections as well, or time is over. Returns to how many; none, where
+    /// `--kill-mode` says that nobody else gets it, or if nobody has been signalled yet.
+    pub(super) fn send_to_rest(&self, cgroup: &InstanceCgroup) -> usize {
+        let mut sent = self.lock();
+        let Some(Sent { signal, mode, to }) = &mut *sent else {
+            return 0;
+        };
+        match mode {
+            Some(KillMode::Process | KillMode::Mixed) => return 0,
+            Some(KillMode::ControlGroup) | None => {}
+        }
+        let mut count = 0;
+        for process in members_of(cgroup).into_values() {
+            let Some(started) = usage::start_time(process.pid()) else {
+                continue;
+            };
+            if to.insert((process.pid(), started)) {
+                match process.signal(*signal) {
+                    Ok(reached) => count += usize::from(reached),
+                    Err(error) => tracing::warn!("{signal} to {}: {error}", process.pid()),
+                }
+            }
+        }
+        count
+    }
+
+    fn note(&self, signal: Signal, mode: Option<KillMode>, pids: impl Iterator<Item = u32>) {
+        let named = pids.filter_map(|pid| Some((pid, usage::start_time(pid)?)));
+        let mut sent = self.lock();
+        let sent = sent.get_or_insert(Sent {
+            signal,
+            mode,
+            to: BTreeSet::new(),
+        });
+        sent.to.extend(named);
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Sent>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The beginning of a stop, which goes on beside the task.
+#[derive(Debug)]
+pub(super) struct Begun(Option<mpsc::Receiver<()>>);
+
+impl Begun {
+    /// Nothing is under way.
+    pub(super) const NOTHING: Self = Self(None);
+
+    /// Waits until the first processes have the signal and those below them are held: an instance that was frozen for this may be thawed
+    /// then. It takes a few milliseconds. Returns false if it takes longer than `patience`.
+    #[must_use]
+    pub(super) fn wait(&self, patience: Duration) -> bool {
+        match &self.0 {
+            None => true,
+            // The sender is dropped when the thread ends in another way.
+            Some(begun) => begun.recv_timeout(patience) != Err(mpsc::RecvTimeoutError::Timeout),
+        }
+    }
+}
+
+/// Sends the signal, by a thread of its own that ends within a second as a rule. Works on a frozen instance as well: the signals wait there.
+pub(super) fn stop(request: StopRequest, signalled: &Signalled) -> Begun {
+    let main = request.main.clone();
+    let (signal, mode) = (request.signal, request.mode);
+    // Before the thread has begun: whoever asks must not take the instance for one that was told nothing.
+    signalled.note(signal, mode, std::iter::once(main.pid()));
+    let (begun, beginning) = mpsc::sync_channel(1);
+    let signalled = signalled.clone();
+    let spawned = thread::Builder::new().name("stop-signal".into()).spawn(move || {
+        let (plan, handles) = prepare(&request);
+        signalled.note(signal, mode, named_in(&plan));
+        stop_steps::carry_out(&plan, &handles, signal, || {
+            // Nobody may have waited: then there is no receiver.
+            begun.try_send(()).unwrap_or_default();
+        });
+    });
+    match spawned {
+        Ok(_) => Begun(Some(beginning)),
+        Err(error) => {
+            tracing::warn!("a thread for the stop signal: {error}");
+            if let Err(error) = main.signal(signal) {
+                tracing::warn!("{signal} to {}: {error}", main.pid());
+            }
+            Begun::NOTHING
+        }
+    }
+}
+
+fn named_in(plan: &StopPlan) -> impl Iterator<Item = u32> {
+    let pids = match plan {
+        StopPlan::AtOnce(pids) => pids.clone(),
+        StopPlan::Downwards(steps) => {
+            let members = steps.iter().flat_map(|step| &step.members);
+            members.map(|member| member.pid).collect()
+        }
+    };
+    pids.into_iter()
+}
+
+fn prepare(request: &StopRequest) -> (StopPlan, Handles) {
+    let StopRequest {
+        main,
+        cgroup,
+        listeners,
+        signal,
+        mode,
+    } = request;
+    let mut handles = members_of(cgroup);
+    handles.insert(main.pid(), main.clone());
+    let inodes = inodes_of(listeners).unwrap_or_else(|error| {
+        tracing::warn!("the stop signal goes to the main process {} only: {error}", main.pid());
+        BTreeSet::new()
+    });
+    let members: Vec<Member> = handles
+        .keys()
+        .filter_map(|&pid| {
+            Some(Member {
+                pid,
+                parent: usage::parent(pid)?,
+                listens: discover::has_socket(pid, &inodes),
+                catches: usage::catches_signal(pid, *signal),
+            })
+        })
+        .collect();
+    (stop_plan::plan(main.pid(), &members, *mode), handles)
+}
+
+/// The processes of an instance, each held on to by a descriptor: one that was in the cgroup before it was opened and is there after that is the same, or has ended.
+fn members_of(cgroup: &InstanceCgroup) -> Handles {
+    let opened: Handles = cgroup
+        .pids()
+        .unwrap_or_default()
+        .into_iter()
+        .filter_map(|pid| Some((pid, ProcessHandle::open(pid).ok()?)))
+        .collect();
+    let there: BTreeSet<u32> = cgroup.pids().unwrap_or_default().into_iter().collect();
+    opened.into_iter().filter(|(pid, _)| there.contains(pid)).collect()
+}
+
+/// What /proc calls these listeners.
+fn inodes_of(listeners: &[Listening]) -> Result<BTreeSet<u32>, DiagError> {
+    let ports: BTreeSet<u16> = listeners.iter().map(|listening| listening.addr.port()).collect();
+    let mut diag = Diag::new()?;
+    let mut inodes = BTreeSet::new();
+    for port in ports {
+        let found = diag.listeners_on(port)?;
+        let own = found
+            .iter()
+            .filter(|found| listeners.iter().any(|own| own.cookie == found.cookie));
+        inodes.extend(own.map(|listener| listener.inode));
+    }
+    Ok(inodes)
+}
