@@ -22,7 +22,13 @@ impl Task {
                 let pid = running.pid;
                 let Some(live) = self.live.get_mut(&id) else { return };
                 live.process = Process::Running(running.handle);
-                live::reap(id, running.child, Arc::clone(&live.cgroup), self.happenings.clone());
+                live::reap(
+                    id,
+                    running.child,
+                    Arc::clone(&live.cgroup),
+                    live.signalled.clone(),
+                    self.happenings.clone(),
+                );
                 self.feed(Input::Spawned { instance: id, pid });
                 self.on_started(id);
                 self.judge(id);

@@ -29,6 +29,9 @@ use crate::{
 /// How long the kernel may take to end a killed cgroup. It is a matter of milliseconds, unless a process hangs in the kernel.
 const REAP_PATIENCE: Duration = Duration::from_secs(10);
 
+/// How often it is seen whether the servers behind a wrapper that has ended have ended, too.
+const LOOK_AT_REST_EVERY: Duration = Duration::from_millis(10);
+
 /// Something that a background task has to tell.
 pub(super) enum Happening {
     /// Its command runs.
@@ -168,8 +171,15 @@ pub(super) fn launch(id: InstanceId, spec: LaunchSpec, channel: OwnedFd, happeni
 }
 
 /// Waits in the background for the main process to end, then ends what is left of the instance: an orphan's inherited descriptor would go
-/// on swallowing connections.
-pub(super) fn reap(id: InstanceId, mut child: Child, cgroup: Arc<InstanceCgroup>, happenings: mpsc::Sender<Happening>) {
+/// on swallowing connections. Processes that were told to end may finish before: wrappers end before their server does. At the latest
+/// the stop timeout ends them.
+pub(super) fn reap(
+    id: InstanceId,
+    mut child: Child,
+    cgroup: Arc<InstanceCgroup>,
+    signalled: Signalled,
+    happenings: mpsc::Sender<Happening>,
+) {
     tokio::spawn(async move {
         let exit = match child.wait().await {
             Ok(status) => launch::exit_of(status),
@@ -178,6 +188,10 @@ pub(super) fn reap(id: InstanceId, mut child: Child, cgroup: Arc<InstanceCgroup>
                 Exit::Code(-1)
             }
         };
+        // A kill ends them at the latest, for which the machine has its times.
+        while signalled.has_left(&cgroup) {
+            tokio::time::sleep(LOOK_AT_REST_EVERY).await;
+        }
         if let Err(error) = cgroup.kill() {
             tracing::warn!("{error}");
         }

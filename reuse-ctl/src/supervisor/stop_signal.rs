@@ -48,11 +48,19 @@ struct Sent {
 }
 
 impl Signalled {
-    /// Whether the signal was sent to any.
-    pub(super) fn is_sent(&self) -> bool {
-        self.lock().is_some()
+    /// Whether a process that was sent the signal is there still.
+    pub(super) fn has_left(&self, cgroup: &InstanceCgroup) -> bool {
+        let sent = self.lock();
+        let Some(Sent { to, .. }) = &*sent else { return false };
+        let pids = cgroup.pids().unwrap_or_default();
+        let mut there = pids.into_iter().filter_map(|pid| Some((pid, usage::start_time(pid)?)));
+        there.any(|process| to.contains(&process))
     }
 
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "for what ends an instance whose main process has gone")
+    )]
     /// Sends the signal to each process of the instance that has not got it: those that only have connections, workers whose master has
     /// ended, helpers. For when the main process has ended and their connections as well, or time is over. Returns to how many; none, where
     /// `--kill-mode` says that nobody else gets it, or if nobody has been signalled yet.
@@ -104,6 +112,7 @@ impl Begun {
     /// Nothing is under way.
     pub(super) const NOTHING: Self = Self(None);
 
+    #[cfg_attr(not(test), expect(dead_code, reason = "for what freezes an instance to look at it"))]
     /// Waits until the first processes have the signal and those below them are held: an instance that was frozen for this may be thawed
     /// then. It takes a few milliseconds. Returns false if it takes longer than `patience`.
     #[must_use]
@@ -208,4 +217,140 @@ fn inodes_of(listeners: &[Listening]) -> Result<BTreeSet<u32>, DiagError> {
         inodes.extend(own.map(|listener| listener.inode));
     }
     Ok(inodes)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{BufRead as _, BufReader},
+        process::{Child, Command, Stdio},
+        time::Instant,
+    };
+
+    use super::*;
+    use crate::{
+        process::cgroup::AppCgroup,
+        supervisor::interface::{InstanceId, SlotId},
+    };
+
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    /// `npm start` in small: a parent that passes nothing on, a server that counts, and a helper.
+    const SCRIPT: &str = "import os,signal,socket,sys,time
+if os.fork() == 0:
+    if os.fork() == 0:
+        signal.pause()
+    seen = 0
+    def on(*_):
+        global seen
+        seen += 1
+    signal.signal(signal.SIGTERM, on)
+    server = socket.create_server(('127.0.0.1', 0))
+    print(server.getsockname()[1], flush=True)
+    while not seen: signal.pause()
+    end = time.monotonic() + 0.3
+    while time.monotonic() < end: time.sleep(0.02)
+    print('seen', seen, flush=True)
+    os._exit(0)
+def swallow(*_): pass
+signal.signal(signal.SIGTERM, swallow)
+os.waitpid(-1, 0)
+print('wrapper ends', flush=True)
+signal.pause()";
+
+    struct Instance {
+        app: AppCgroup,
+        cgroup: Arc<InstanceCgroup>,
+        main: Child,
+        said: BufReader<std::process::ChildStdout>,
+        listeners: Vec<Listening>,
+    }
+
+    impl Instance {
+        fn start(name: &str) -> Self {
+            let app = AppCgroup::create(&format!("test-{}-{name}", std::process::id())).expect("cgroup v2 and root");
+            let cgroup = app.instance(SlotId(0), InstanceId(0)).expect("made");
+            let script = format!(
+                "echo 0 > {}/cgroup.procs; exec /usr/bin/python3 -c \"$1\"",
+                cgroup.path().display()
+            );
+            let mut main = Command::new("/bin/sh")
+                .args(["-c", &script, "sh", SCRIPT])
+                .stdout(Stdio::piped())
+                .spawn()
+                .expect("sh runs");
+            let mut instance = Self {
+                app,
+                cgroup: Arc::new(cgroup),
+                said: BufReader::new(main.stdout.take().expect("piped")),
+                main,
+                listeners: Vec::new(),
+            };
+            let port = instance.line().parse().expect("a port");
+            let found = Diag::new()
+                .and_then(|mut diag| diag.listeners_on(port))
+                .expect("inet_diag");
+            let listener = found.first().expect("it listens");
+            instance.listeners.push(Listening {
+                addr: listener.addr,
+                cookie: listener.cookie,
+            });
+            instance
+        }
+
+        fn line(&mut self) -> String {
+            let mut line = String::new();
+            self.said.read_line(&mut line).expect("a line");
+            line.trim_end().to_owned()
+        }
+
+        fn stop(&self, signalled: &Signalled) -> Begun {
+            let request = StopRequest {
+                main: ProcessHandle::open(self.main.id()).expect("it lives"),
+                cgroup: Arc::clone(&self.cgroup),
+                listeners: self.listeners.clone(),
+                signal: Signal::SIGTERM,
+                mode: None,
+            };
+            stop(request, signalled)
+        }
+    }
+
+    impl Drop for Instance {
+        fn drop(&mut self) {
+            drop(self.app.kill());
+            drop(self.main.wait());
+            drop(self.app.remove());
+        }
+    }
+
+    #[test]
+    fn the_server_is_told_once_and_the_rest_when_that_is_wanted() {
+        let mut instance = Instance::start("told");
+        let signalled = Signalled::default();
+        assert_eq!(signalled.send_to_rest(&instance.cgroup), 0, "nobody was told to end");
+        assert!(!signalled.has_left(&instance.cgroup));
+        assert!(instance.stop(&signalled).wait(PATIENCE));
+        assert!(signalled.has_left(&instance.cgroup));
+        assert_eq!(instance.line(), "seen 1");
+        assert_eq!(instance.line(), "wrapper ends");
+        // The helper; the wrapper has had its signal.
+        assert_eq!(signalled.send_to_rest(&instance.cgroup), 1);
+        assert_eq!(signalled.send_to_rest(&instance.cgroup), 0, "once");
+    }
+
+    #[test]
+    fn a_frozen_instance_is_told_and_acts_when_it_is_thawed() {
+        let mut instance = Instance::start("told-frozen");
+        let signalled = Signalled::default();
+        let frozen = instance.cgroup.freeze(PATIENCE).expect("frozen");
+        assert!(frozen.complete);
+        let began = Instant::now();
+        assert!(instance.stop(&signalled).wait(PATIENCE));
+        let took = began.elapsed();
+        assert!(took < Duration::from_millis(100), "{took:?}");
+        drop(frozen);
+        assert_eq!(instance.line(), "seen 1");
+        assert_eq!(instance.line(), "wrapper ends");
+    }
 }
