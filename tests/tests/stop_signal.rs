@@ -33,6 +33,15 @@ impl Notes {
         count
     }
 
+    /// Every process that has ever said that it is up, as soon as there are so many.
+    #[track_caller]
+    fn wait_up(&self, count: usize) -> Vec<i32> {
+        wait::until("all of them are up", LIMIT, || self.of("up").len() >= count);
+        let up: Vec<i32> = self.of("up").into_keys().collect();
+        assert_eq!(up.len(), count, "and no more: {up:?}");
+        up
+    }
+
     /// Those who have got a signal, and how many.
     fn signalled(&self) -> BTreeMap<i32, u32> {
         let mut count = BTreeMap::new();
@@ -59,10 +68,9 @@ impl Wrapped {
     /// Replaces the worker while a request is in flight, and then ends the app: the request is answered, and each server was told once.
     #[track_caller]
     fn is_told_once(self, servers: usize) {
+        let first = self.notes.wait_up(servers);
         let request = thread::spawn(|| get_path(SERVER, "/slow"));
         wait::until("the request is in flight", LIMIT, || !self.notes.of("begin").is_empty());
-        let first = kernel_servers(&self.notes);
-        assert_eq!(first.len(), servers, "{first:?}");
         self.app.ctl(&["reload"]).expect_code(0);
         let answer = request.join().expect("the client").expect("the request is answered");
         let begun = self.notes.of("begin");
@@ -72,19 +80,13 @@ impl Wrapped {
         assert_eq!(self.notes.of("end"), once, "and has ended by itself");
         get(SERVER, None).expect("the new one serves");
 
-        let all = kernel_servers(&self.notes);
-        assert_eq!(all.len(), 2 * servers);
+        let all = self.notes.wait_up(2 * servers);
         let Self { app, notes } = self;
         app.stop();
         let once: BTreeMap<i32, u32> = all.iter().map(|pid| (*pid, 1)).collect();
         assert_eq!(notes.signalled(), once, "when the app ends, too");
         assert_eq!(notes.of("end"), once);
     }
-}
-
-/// Every server that has ever listened.
-fn kernel_servers(notes: &Notes) -> Vec<i32> {
-    notes.of("up").into_keys().collect()
 }
 
 fn folder() -> PathBuf {
@@ -97,82 +99,94 @@ fn installed(name: &str) -> String {
     binaries::script(&format!("node_modules/.bin/{name}"))
 }
 
-fn told_once(command: &[&str]) {
-    told_once_with(&[], command, 1);
-}
-
-fn told_once_with(options: &[&str], command: &[&str], servers: usize) {
+/// In a network namespace, and before that what npm has is installed.
+fn told_once(servers: usize, command: impl FnOnce() -> Vec<String>) {
     let _namespace = Namespace::enter();
     let scratch = Scratch::new();
-    Wrapped::run(&scratch, options, command).is_told_once(servers);
+    let command = command();
+    let command: Vec<&str> = command.iter().map(String::as_str).collect();
+    Wrapped::run(&scratch, &[], &command).is_told_once(servers);
+}
+
+fn words(text: &str) -> Vec<String> {
+    text.split(' ').map(str::to_owned).collect()
+}
+
+fn shell(script: &str) -> Vec<String> {
+    vec!["bash".into(), "-c".into(), script.into()]
 }
 
 #[test]
 fn by_itself() {
-    told_once(&["node", "server.js"]);
+    told_once(1, || words("node server.js"));
 }
 
 #[test]
 fn npm_start() {
-    told_once(&["npm", "start"]);
+    told_once(1, || words("npm start"));
 }
 
 #[test]
 fn yarn_1() {
-    // Before the namespace: it is installed when a test enters one.
-    let _namespace = Namespace::enter();
-    let scratch = Scratch::new();
-    Wrapped::run(&scratch, &[], &[&installed("yarn"), "start"]).is_told_once(1);
+    told_once(1, || vec![installed("yarn"), "start".into()]);
 }
 
 #[test]
 fn npx_tsx() {
-    told_once(&["npx", "tsx", "typed.ts"]);
+    told_once(1, || words("npx tsx typed.ts"));
 }
 
 #[test]
 fn env_cmd() {
-    let _namespace = Namespace::enter();
-    let scratch = Scratch::new();
-    Wrapped::run(
-        &scratch,
-        &[],
-        &[&installed("env-cmd"), "-f", "empty.env", "node", "server.js"],
-    )
-    .is_told_once(1);
+    told_once(1, || {
+        let mut command = vec![installed("env-cmd")];
+        command.extend(words("-f empty.env node server.js"));
+        command
+    });
 }
 
 #[test]
 fn npm_run_env_cmd() {
-    told_once(&["npm", "run", "start:env"]);
+    told_once(1, || words("npm run start:env"));
 }
 
 #[test]
 fn a_shell_that_passes_nothing_on() {
-    told_once(&["sh", "-c", "node server.js; true"]);
+    told_once(1, || shell("node server.js; true"));
+}
+
+#[test]
+fn a_shell_that_starts_it_again() {
+    told_once(1, || shell("while :; do node server.js; done"));
 }
 
 #[test]
 fn a_shell_that_passes_it_on() {
-    told_once(&[
-        "sh",
-        "-c",
-        "node server.js & child=$!; trap 'kill -TERM $child' TERM; wait $child; wait $child",
-    ]);
+    told_once(1, || {
+        shell("node server.js & child=$!; trap 'kill -TERM $child' TERM; wait $child; wait $child")
+    });
 }
 
 #[test]
 fn a_shell_that_translates_it() {
-    told_once(&[
-        "bash",
-        "-c",
-        "node server.js & child=$!; trap 'kill -USR2 $child' TERM; wait $child; wait $child",
-    ]);
+    told_once(1, || {
+        shell("node server.js & child=$!; trap 'kill -USR2 $child' TERM; wait $child; wait $child")
+    });
+}
+
+#[test]
+fn a_wrapper_that_starts_it_again() {
+    let script = "const go = () => { child = require('child_process').spawn('node', ['server.js'], {stdio: 'inherit'});
+        child.on('exit', () => stopping || go()) };
+        let child, stopping = false;
+        process.on('SIGTERM', () => { stopping = true; child.kill('SIGINT') });
+        go()";
+    told_once(1, || vec!["node".into(), "-e".into(), script.into()]);
 }
 
 #[test]
 fn workers_are_told_by_their_master() {
-    told_once_with(&[], &["node", "cluster.js"], 2);
+    told_once(2, || words("node cluster.js"));
 }
 
 #[test]
@@ -195,9 +209,9 @@ fn everybody_where_that_is_wanted() {
     let command = format!("{bystander} trap '' TERM; node server.js; true");
     let wrapped = Wrapped::run(&scratch, &["--kill-mode", "control-group"], &["sh", "-c", &command]);
     wait::until("the other process is up as well", LIMIT, || {
-        kernel_servers(&wrapped.notes).len() == 2
+        wrapped.notes.of("up").len() == 2
     });
-    let first = kernel_servers(&wrapped.notes);
+    let first: Vec<i32> = wrapped.notes.of("up").into_keys().collect();
     wrapped.app.ctl(&["reload"]).expect_code(0);
     wait::until("both have been told", LIMIT, || {
         let told = wrapped.notes.signalled();
