@@ -11,6 +11,7 @@ use nix::sys::signal::Signal;
 use reuse_common::Policy;
 
 use crate::config::AppSpec;
+use crate::process::stop_plan::KillMode;
 use crate::supervisor::interface::{HealthRules, HungRules};
 
 /// The app.
@@ -106,6 +107,8 @@ pub struct StopOptions {
     pub drain_timeout: Duration,
     /// Asks it to end.
     pub signal: Signal,
+    /// Who gets the signal; absent: who needs it, see [`crate::process::stop_plan`].
+    pub kill_mode: Option<KillMode>,
     /// It is asked by the message `"shutdown"` over the IPC channel instead, if it has the channel open.
     pub message: bool,
     /// When it is asked; absent: as the server is known to need it.

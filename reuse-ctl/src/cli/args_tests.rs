@@ -261,6 +261,8 @@ fn help_of_run() {
               How long a worker may take until it is ready; then its start has failed [default: 30s]
           --stop-signal <SIGNAL>
               Asks a worker to end [default: SIGTERM]
+          --kill-mode <process|mixed|control-group>
+              Send the signal to the main process only (process, mixed), or to all processes at once (control-group) [default: to the main process, to those that listen, and to those in between, each once]
           --stop-message
               Ask by the message "shutdown" (process.on('message')) instead of the signal
           --stop-when <in-flight-done|at-once|closed>

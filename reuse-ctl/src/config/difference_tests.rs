@@ -31,6 +31,7 @@ const OPTIONS: &[(&str, &str, Way)] = &[
     ("ready-timeout", "--ready-timeout 1s", Way::Live),
     ("drain-timeout", "--drain-timeout 1s", Way::Live),
     ("stop-signal", "--stop-signal INT", Way::Live),
+    ("kill-mode", "--kill-mode mixed", Way::Live),
     ("stop-message", "--stop-message", Way::Live),
     ("stop-when", "--stop-when closed", Way::Live),
     ("stop-timeout", "--stop-timeout 1s", Way::Live),

@@ -64,7 +64,7 @@ fn control_of(cgroup: &Path) -> PathBuf {
     cgroup.join("cgroup.freeze")
 }
 
-pub(super) fn freeze(cgroup: &Path, patience: Duration) -> io::Result<Frozen> {
+pub(crate) fn freeze(cgroup: &Path, patience: Duration) -> io::Result<Frozen> {
     let deadline = Instant::now() + patience;
     let mut events = File::open(cgroup.join("cgroup.events"))?;
     let control = control_of(cgroup);

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use procfs::process::Process;
+use nix::sys::signal::Signal;
+use procfs::process::{Process, Status};
 
 /// What a set of processes has used so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -31,6 +32,69 @@ pub fn cpu_percent(before: Usage, after: Usage, elapsed: Duration) -> f64 {
     }
     let ticks = after.cpu_ticks.saturating_sub(before.cpu_ticks);
     100.0 * ticks as f64 / procfs::ticks_per_second() as f64 / elapsed.as_secs_f64()
+}
+
+/// Whether the process does anything but die of this signal: it catches it, ignores it, or blocks it in its main thread (as for
+/// signalfd). A process that has ended does not.
+pub fn catches_signal(pid: u32, signal: Signal) -> bool {
+    process(pid)
+        .and_then(|process| process.status().ok())
+        .is_some_and(|status| survives(&status, signal))
+}
+
+/// The number of its parent; 0 for one outside of this pid namespace. Absent if it has ended.
+pub fn parent(pid: u32) -> Option<u32> {
+    u32::try_from(process(pid)?.stat().ok()?.ppid).ok()
+}
+
+/// When it was started, in clock ticks after the machine: with its number, who it is. Absent if it has ended.
+pub fn start_time(pid: u32) -> Option<u64> {
+    Some(process(pid)?.stat().ok()?.starttime)
+}
+
+/// Whether this signal waits for the process: it has not taken it yet.
+pub fn awaits(pid: u32, signal: Signal) -> bool {
+    process(pid)
+        .and_then(|process| process.status().ok())
+        .is_some_and(|status| pending(&status) & bit(signal) != 0)
+}
+
+/// Whether `stop` waits for the process, or another signal that somebody sends to have it end, reload or change its ways; or it has ended. Not
+/// counted is what the kernel sends by itself (of children, timers and terminals), and what stops a process or lets it go on.
+pub fn is_asked(pid: u32, stop: Signal) -> bool {
+    const NO_REQUEST: [Signal; 13] = [
+        Signal::SIGCHLD,
+        Signal::SIGCONT,
+        Signal::SIGSTOP,
+        Signal::SIGTSTP,
+        Signal::SIGTTIN,
+        Signal::SIGTTOU,
+        Signal::SIGALRM,
+        Signal::SIGVTALRM,
+        Signal::SIGPROF,
+        Signal::SIGURG,
+        Signal::SIGIO,
+        Signal::SIGPIPE,
+        Signal::SIGWINCH,
+    ];
+    let others = NO_REQUEST.into_iter().filter(|signal| *signal != stop);
+    let ignored = others.fold(0, |bits, signal| bits | bit(signal));
+    process(pid)
+        .and_then(|process| process.status().ok())
+        .is_none_or(|status| status.state.starts_with('Z') || pending(&status) & !ignored != 0)
+}
+
+/// For the process, or for its main thread alone.
+fn pending(status: &Status) -> u64 {
+    status.sigpnd | status.shdpnd
+}
+
+fn bit(signal: Signal) -> u64 {
+    1 << (signal as u32 - 1)
+}
+
+fn survives(status: &Status, signal: Signal) -> bool {
+    (status.sigcgt | status.sigign | status.sigblk) & bit(signal) != 0
 }
 
 fn process(pid: u32) -> Option<Process> {

@@ -249,9 +249,9 @@ impl Core {
                     found.terminated(cx);
                 }
             }
-            Input::MainEnded { instance, connections } => {
+            Input::ServersEnded { instance, connections } => {
                 if let Some(found) = self.slots.iter_mut().find_map(|slot| slot.instance_mut(instance)) {
-                    found.main_ended(connections, cx);
+                    found.servers_ended(connections, cx);
                 }
             }
             Input::Exited { instance, exit, cut } => {

@@ -9,6 +9,7 @@ use super::{
     interface::{Effect, Input, InstanceId, Note, NoteKind, Refusal, Seated, SlotId, VersionId},
     live::{self, Live, Process},
     ready_notify::NotifySocket,
+    stop_signal::{Begun, Signalled},
     task::{Finished, Task},
 };
 use crate::{
@@ -36,7 +37,10 @@ impl Task {
                 }
             }
             Effect::Publish(published) => self.publish(&published),
-            Effect::Terminate { instance, audience } => self.tell_to_end(instance, audience, false),
+            Effect::Terminate { instance, audience } => {
+                // It goes on beside the task.
+                let _: Begun = self.tell_to_end(instance, audience);
+            }
             Effect::TerminateIfIdle { instance } => self.terminate_if_idle(instance),
             Effect::Kill { instance } => {
                 self.diagnose(instance);
@@ -124,6 +128,7 @@ impl Task {
             row,
             cgroup,
             process: Process::Launching,
+            signalled: Signalled::default(),
             channel,
             log_start,
             log,

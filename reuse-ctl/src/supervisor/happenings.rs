@@ -27,6 +27,7 @@ impl Task {
                     running.child,
                     Arc::clone(&live.cgroup),
                     Arc::clone(&live.told_to_end),
+                    live.signalled.clone(),
                     self.happenings.clone(),
                 );
                 self.feed(Input::Spawned { instance: id, pid });
@@ -42,10 +43,10 @@ impl Task {
                     reason: error.to_string(),
                 });
             }
-            Happening::MainEnded(id) => {
+            Happening::ServersEnded(id) => {
                 let Some(live) = self.live.get(&id) else { return };
                 let connections = self.groups.load_of(live.row).established();
-                self.feed(Input::MainEnded {
+                self.feed(Input::ServersEnded {
                     instance: id,
                     connections,
                 });

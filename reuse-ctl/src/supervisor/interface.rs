@@ -157,9 +157,9 @@ pub enum Input {
         /// Which.
         instance: InstanceId,
     },
-    /// The main process has ended after it was told to, and others of its processes go on. Every other end of a main process is an
-    /// [`Input::Exited`].
-    MainEnded {
+    /// The main process, and whoever else got the stop signal, have ended; other processes of the instance go on. Every other end of a main
+    /// process is an [`Input::Exited`].
+    ServersEnded {
         /// Which.
         instance: InstanceId,
         /// Established connections that the others have.

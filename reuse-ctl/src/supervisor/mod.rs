@@ -40,6 +40,7 @@ mod setup;
 pub(crate) mod signals;
 mod sockets;
 mod status;
+mod stop_signal;
 mod task;
 mod template;
 mod terminal;

@@ -18,12 +18,16 @@ use reuse_common::{
 use super::{
     interface::{Audience, Input, InstanceId},
     live::Live,
+    stop_signal::Begun,
     task::Task,
 };
 use crate::{bpf::BpfError, options::StopWhen};
 
 /// A worker stands still for no longer than this before it gets its signal, or goes on.
 const FREEZE_PATIENCE: Duration = Duration::from_millis(20);
+
+/// How long the first process of a frozen worker may take to be signalled before the worker goes on all the same.
+const BEGIN_PATIENCE: Duration = Duration::from_millis(50);
 
 /// What is remembered between two looks.
 #[derive(Debug, Default)]
@@ -106,7 +110,8 @@ impl Task {
     pub(super) fn terminate_if_idle(&mut self, id: InstanceId) {
         let Some(live) = self.live.get(&id) else { return };
         if self.stop_when(id) != StopWhen::InFlightDone {
-            return self.tell_to_end(id, Audience::Servers, true);
+            self.tell_to_end(id, Audience::Servers);
+            return self.inputs.push_back(Input::Terminated { instance: id });
         }
         let frozen = self.freezer.freeze(&live.cgroup, FREEZE_PATIENCE);
         let frozen = frozen.inspect_err(|error| tracing::warn!("worker {} can't be frozen: {error}", live.slot));
@@ -115,27 +120,40 @@ impl Task {
             connections.iter().all(|connection| !connection.flow.is_in_flight())
         });
         if is_idle {
-            self.tell_to_end(id, Audience::Servers, true);
+            let begun = self.tell_to_end(id, Audience::Servers);
+            self.inputs.push_back(Input::Terminated { instance: id });
+            if frozen.is_ok() && !begun.wait(BEGIN_PATIENCE) {
+                tracing::debug!("the stop signal takes longer than {BEGIN_PATIENCE:?} to be sent");
+            }
         }
         drop(frozen);
     }
 
     /// Sends the stop signal. From now on the kernel counts what is cut.
-    pub(super) fn tell_to_end(&mut self, id: InstanceId, audience: Audience, when_idle: bool) {
-        let Some(live) = self.live.get_mut(&id) else { return };
+    pub(super) fn tell_to_end(&mut self, id: InstanceId, audience: Audience) -> Begun {
+        let Some(live) = self.live.get_mut(&id) else {
+            return Begun::NOTHING;
+        };
         live.told_to_end.store(true, std::sync::atomic::Ordering::Release);
         let counting = match audience {
             Audience::Servers => Cuts::IN_FLIGHT,
             Audience::Everyone => Cuts::EVERYTHING,
         };
         self.groups.count_cuts(live.row, counting);
-        let live = &self.live[&id];
-        self.ask_to_end(live);
         self.quiesce.forget(id);
-        if when_idle {
-            self.inputs.push_back(Input::Terminated { instance: id });
-        }
         self.look_now();
+        let live = &self.live[&id];
+        match audience {
+            Audience::Servers => self.ask_to_end(live),
+            Audience::Everyone => {
+                let told = live.signalled.send_to_rest(&live.cgroup);
+                tracing::debug!(
+                    "{told} processes of worker {} are told to end with their connections",
+                    live.slot
+                );
+                Begun::NOTHING
+            }
+        }
     }
 
     /// Established connections by instance; absent if they can't be seen, which people are told once.

@@ -10,6 +10,7 @@ use humantime::parse_duration;
 
 use crate::cli::sizes::{parse_bytes, parse_cores};
 use crate::options::{LogTarget, StopWhen, WhenEmpty};
+use crate::process::stop_plan::KillMode;
 
 const FAULTS: &str = "Hung and unhealthy workers";
 
@@ -72,6 +73,10 @@ pub struct Run {
     /// Asks a worker to end [default: SIGTERM]
     #[arg(help_heading = ENDING, long, value_name = "SIGNAL")]
     pub stop_signal: Option<String>,
+    /// Send the signal to the main process only (process, mixed), or to all processes at once (control-group) [default: to the main
+    /// process, to those that listen, and to those in between, each once]
+    #[arg(help_heading = ENDING, long, value_name = "process|mixed|control-group", value_enum, hide_possible_values = true)]
+    pub kill_mode: Option<KillMode>,
     /// Ask by the message "shutdown" (process.on('message')) instead of the signal
     #[arg(help_heading = ENDING, long)]
     pub stop_message: bool,

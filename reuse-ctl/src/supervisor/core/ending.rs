@@ -87,9 +87,9 @@ impl Withdrawal {
 /// 2. *Terminated*: it has got the stop signal and should end by itself. While it has connections it may take the grace, counted
 ///    from the signal; if the grace was used up before the signal, then `stop_timeout_ms`. Without connections it may take
 ///    `stop_timeout_ms`, counted from the signal or from when the last connection was gone, whichever is later. When the main process
-///    has ended, others of its processes may keep their connections for as long; when time is over, they get the signal as well, and
-///    `stop_timeout_ms`.
-/// 3. *Killed*: out of time, or the main process has ended and nothing is connected to the others.
+///    and the other servers have ended, processes that only have connections may keep them for as long; when time is over, they get the
+///    signal as well, and `stop_timeout_ms`.
+/// 3. *Killed*: out of time, or the servers have ended and nothing is connected to the others.
 ///
 /// So at worst it takes twice the grace and twice `stop_timeout_ms`; and a few milliseconds in the usual case of a server that has
 /// answered what it was asked, and closes its connections when told to stop.
@@ -109,17 +109,17 @@ pub(super) enum Ending {
         connections_until: Millis,
         /// Since when there is none.
         idle_since: Option<Millis>,
-        main: Main,
+        servers: Servers,
     },
     Killed,
 }
 
-/// The main process of an instance that was told to end.
+/// The main process of an instance, and the others that got the stop signal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Main {
-    Lives,
-    /// Others of its processes have connections.
-    HasEnded,
+pub(super) enum Servers {
+    Live,
+    /// Other processes may have connections.
+    HaveEnded,
     /// The others were told, too.
     AllWereTold,
 }
@@ -138,7 +138,7 @@ impl Ending {
         Self::Terminated {
             connections_until: now.plus(grace_ms),
             idle_since: Some(now),
-            main: Main::Lives,
+            servers: Servers::Live,
         }
     }
 
@@ -156,16 +156,19 @@ impl Ending {
             Self::Emptying { grace_ms, .. } => Some(Self::Terminated {
                 connections_until: now.plus(*grace_ms),
                 idle_since: None,
-                main: Main::Lives,
+                servers: Servers::Live,
             }),
             Self::Terminated { .. } | Self::Killed => None,
         }
     }
 
-    /// Its main process has ended, and others have so many connections.
-    pub(super) fn main_ended(&mut self, connections: u32, now: Millis) {
-        if let Self::Terminated { idle_since, main, .. } = self {
-            *main = Main::HasEnded;
+    /// Those that were told have ended, and others have so many connections.
+    pub(super) fn servers_ended(&mut self, connections: u32, now: Millis) {
+        if let Self::Terminated {
+            idle_since, servers, ..
+        } = self
+        {
+            *servers = Servers::HaveEnded;
             *idle_since = (connections == 0).then_some(now);
         }
     }
@@ -174,11 +177,11 @@ impl Ending {
     pub(super) fn audience(&self) -> Option<Audience> {
         match self {
             Self::Terminated {
-                main: Main::AllWereTold,
+                servers: Servers::AllWereTold,
                 ..
             } => Some(Audience::Everyone),
             Self::Terminated {
-                main: Main::Lives | Main::HasEnded,
+                servers: Servers::Live | Servers::HaveEnded,
                 ..
             } => Some(Audience::Servers),
             Self::Emptying { .. } | Self::Killed => None,
@@ -233,18 +236,18 @@ impl Ending {
                 (out_of_time || withdrawal.is_empty(now)).then(|| Self::Terminated {
                     connections_until: now.plus(still_ms),
                     idle_since: (!busy).then_some(now),
-                    main: Main::Lives,
+                    servers: Servers::Live,
                 })
             }
-            Self::Terminated { main, .. } => {
+            Self::Terminated { servers, .. } => {
                 self.deadline(config).filter(|deadline| *deadline <= now)?;
-                Some(match (main, self.is_connected()) {
-                    (Main::HasEnded, true) => Self::Terminated {
+                Some(match (servers, self.is_connected()) {
+                    (Servers::HaveEnded, true) => Self::Terminated {
                         connections_until: now.plus(config.stop_timeout_ms),
                         idle_since: None,
-                        main: Main::AllWereTold,
+                        servers: Servers::AllWereTold,
                     },
-                    (Main::Lives | Main::HasEnded | Main::AllWereTold, _) => Self::Killed,
+                    (Servers::Live | Servers::HaveEnded | Servers::AllWereTold, _) => Self::Killed,
                 })
             }
             Self::Killed => None,
@@ -262,12 +265,12 @@ impl Ending {
             }
             Self::Terminated {
                 idle_since: Some(since),
-                main,
+                servers,
                 ..
-            } => Some(match main {
-                Main::Lives => since.plus(config.stop_timeout_ms),
+            } => Some(match servers {
+                Servers::Live => since.plus(config.stop_timeout_ms),
                 // What is left serves nobody, and nobody is there to end it.
-                Main::HasEnded | Main::AllWereTold => *since,
+                Servers::HaveEnded | Servers::AllWereTold => *since,
             }),
             Self::Terminated {
                 connections_until,
@@ -278,11 +281,11 @@ impl Ending {
         }
     }
 
-    pub(super) fn main_has_ended(&self) -> bool {
+    pub(super) fn servers_have_ended(&self) -> bool {
         matches!(
             self,
             Self::Terminated {
-                main: Main::HasEnded | Main::AllWereTold,
+                servers: Servers::HaveEnded | Servers::AllWereTold,
                 ..
             }
         )

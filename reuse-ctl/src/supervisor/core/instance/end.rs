@@ -82,13 +82,13 @@ impl Instance {
         }
     }
 
-    /// Its main process has ended; others of its processes go on.
-    pub(in crate::supervisor::core) fn main_ended(&mut self, connections: u32, cx: &mut Context) {
+    /// Those of its processes that were told to end have ended; others go on.
+    pub(in crate::supervisor::core) fn servers_ended(&mut self, connections: u32, cx: &mut Context) {
         if let Phase::Stopping { ending, .. } = &mut self.phase {
-            ending.main_ended(connections, cx.now());
+            ending.servers_ended(connections, cx.now());
             if connections > 0 {
                 let connections = words::are(usize::try_from(connections).unwrap_or(usize::MAX), "connection");
-                let what = format!("has ended its main process; {connections} left with its other processes");
+                let what = format!("has ended but for processes with connections: {connections} left");
                 self.note(NoteKind::Stopping, &what, cx);
             }
             self.progress(cx);
@@ -143,7 +143,7 @@ impl Instance {
             Phase::Stopping { pid, ending } => {
                 let pid = *pid;
                 if let Some(next) = ending.next(cx.config(), cx.now()) {
-                    match (&next, ending.main_has_ended()) {
+                    match (&next, ending.servers_have_ended()) {
                         (Ending::Killed, false) => {
                             self.note(NoteKind::Warning, "did not end in time: it is killed", cx);
                         }

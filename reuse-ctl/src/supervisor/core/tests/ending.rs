@@ -70,15 +70,15 @@ fn one_that_has_closed_its_listeners_finishes_its_requests_as_well() {
     assert!(world.is_terminated(old));
 }
 
-fn main_ended(world: &mut World, instance: InstanceId, connections: u32) {
-    world.send(Input::MainEnded { instance, connections });
+fn servers_ended(world: &mut World, instance: InstanceId, connections: u32) {
+    world.send(Input::ServersEnded { instance, connections });
 }
 
 #[test]
 fn other_processes_keep_their_connections_when_the_main_one_has_ended() {
     let (mut world, old) = replaced();
     world.observe(old, busy(0));
-    main_ended(&mut world, old, 2);
+    servers_ended(&mut world, old, 2);
     world.pass(20_000);
     assert!(!world.is_killed(old));
     world.observe(old, IDLE);
@@ -92,7 +92,7 @@ fn other_processes_keep_their_connections_when_the_main_one_has_ended() {
 fn other_processes_are_told_when_their_time_is_over_and_then_killed() {
     let (mut world, old) = replaced();
     world.observe(old, busy(0));
-    main_ended(&mut world, old, 2);
+    servers_ended(&mut world, old, 2);
     world.forget();
     world.pass(30_000);
     let audience = Audience::Everyone;
@@ -111,7 +111,7 @@ fn what_is_left_without_connections_is_ended_with_the_main_process() {
     let (mut world, old) = replaced();
     world.observe(old, IDLE);
     assert!(world.is_terminated(old));
-    main_ended(&mut world, old, 0);
+    servers_ended(&mut world, old, 0);
     assert!(world.is_killed(old));
 }
 

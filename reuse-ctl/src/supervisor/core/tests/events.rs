@@ -20,7 +20,7 @@ pub(super) enum Event {
     Ready(usize),
     Unready(usize),
     Exited(usize, Exit),
-    MainEnded(usize, u32),
+    ServersEnded(usize, u32),
     Idle(bool),
     Observed(Vec<(usize, Load)>),
     /// So many looks in a row, so many milliseconds apart, during which these slots accept nothing and the others something.
@@ -163,7 +163,7 @@ pub(super) fn fate() -> impl Strategy<Value = Event> {
         8 => pick().prop_map(Event::Ready),
         2 => pick().prop_map(Event::Unready),
         5 => (pick(), exit()).prop_map(|(which, exit)| Event::Exited(which, exit)),
-        1 => (pick(), 0..2_u32).prop_map(|(which, connections)| Event::MainEnded(which, connections)),
+        1 => (pick(), 0..2_u32).prop_map(|(which, connections)| Event::ServersEnded(which, connections)),
         1 => any::<bool>().prop_map(Event::Idle),
         5 => proptest::collection::vec((pick(), load()), 0..5).prop_map(Event::Observed),
     ]

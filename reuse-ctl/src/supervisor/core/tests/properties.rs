@@ -50,7 +50,7 @@ impl World {
                 });
             }
             Event::Exited(which, exit) => self.gone(self.picked(*which), *exit),
-            Event::MainEnded(which, connections) => {
+            Event::ServersEnded(which, connections) => {
                 let instance = self.picked(*which);
                 // Only of one that was told to.
                 if self
@@ -59,7 +59,7 @@ impl World {
                     .get(&instance)
                     .is_some_and(|process| process.terminated)
                 {
-                    self.send(Input::MainEnded {
+                    self.send(Input::ServersEnded {
                         instance,
                         connections: *connections,
                     });

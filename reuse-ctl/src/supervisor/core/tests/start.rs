@@ -173,14 +173,14 @@ fn news_of_instances_that_are_not_there_changes_nothing() {
             cut: Cut::default(),
         },
         Input::Terminated { instance },
-        Input::MainEnded {
+        Input::ServersEnded {
             instance,
             connections: 1,
         },
         Input::Terminated {
             instance: InstanceId(0),
         },
-        Input::MainEnded {
+        Input::ServersEnded {
             instance: InstanceId(0),
             connections: 1,
         },
