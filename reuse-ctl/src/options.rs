@@ -11,7 +11,7 @@ use nix::sys::signal::Signal;
 use reuse_common::Policy;
 
 use crate::config::AppSpec;
-use crate::supervisor::interface::{HealthRules, HungRules};
+use crate::supervisor::interface::{HealthRules, HungRules, Surge};
 
 /// The app.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,6 +34,8 @@ pub struct RunOptions {
     pub ready: ReadyOptions,
     /// How workers are ended.
     pub stop: StopOptions,
+    /// How new instances take the place of old ones.
+    pub rollout: RolloutOptions,
     /// What is done about hung workers.
     pub hung: HungRules,
     /// How workers are checked; absent: not at all.
@@ -110,6 +112,15 @@ pub struct StopOptions {
     pub message: bool,
     /// How long a worker without connections may take to end.
     pub timeout: Duration,
+}
+
+/// How new instances take the place of old ones that serve.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RolloutOptions {
+    /// How long a new one that is ready must live before it does; zero: no time.
+    pub settle: Duration,
+    /// How many workers are replaced at the same time.
+    pub surge: Surge,
 }
 
 /// How the health of workers is checked.

@@ -11,11 +11,11 @@ use crate::api::commands::{self, MAX_WORKERS};
 use crate::config::{AppSpec, Loaded, NamedSpec, handover};
 use crate::options::{
     EnvironmentOptions, HealthCheck, HealthOptions, Increment, LimitOptions, LogOptions, ReadyKind, ReadyOptions,
-    RecycleOptions, RunOptions, StickyOptions, StopOptions, WatchOptions,
+    RecycleOptions, RolloutOptions, RunOptions, StickyOptions, StopOptions, WatchOptions,
 };
 use crate::process::paths::MAX_NAME_LEN;
 use crate::supervisor;
-use crate::supervisor::interface::{HealthRules, HungRules};
+use crate::supervisor::interface::{HealthRules, HungRules, Surge};
 use crate::supervisor::lacks::Extent;
 use crate::whole_ms::whole_ms;
 
@@ -145,6 +145,10 @@ pub fn resolve(arguments: args::Run) -> Result<RunOptions, Failure> {
             timeout: arguments.ready_timeout,
         },
         stop: stop_options(&arguments)?,
+        rollout: RolloutOptions {
+            settle: arguments.settle,
+            surge: surge(&arguments.surge)?,
+        },
         hung,
         health: health_options(&arguments)?,
         recycle: RecycleOptions {
@@ -225,6 +229,24 @@ fn stop_options(arguments: &args::Run) -> Result<StopOptions, Failure> {
         signal: arguments.stop_signal.as_deref().map_or(Ok(signal), signal_named)?,
         message: arguments.stop_message,
         timeout: arguments.stop_timeout.unwrap_or(timeout),
+    })
+}
+
+/// `3` or `25%`.
+fn surge(text: &str) -> Result<Surge, Failure> {
+    let most = |limit: u16| move |number: &u16| (1..=limit).contains(number);
+    let surge = match text.strip_suffix('%') {
+        Some(percent) => percent.parse().ok().filter(most(100)).map(|percent: u16| {
+            let percent = u8::try_from(percent).expect("at most 100");
+            Surge::Percent(percent)
+        }),
+        None => text.parse().ok().filter(most(MAX_WORKERS)).map(Surge::Workers),
+    };
+    surge.ok_or_else(|| {
+        Failure::usage(
+            format!("--surge {text}: at least one worker is replaced at a time, and at most {MAX_WORKERS} or 100%"),
+            "say one like `--surge 2` or `--surge 25%`",
+        )
     })
 }
 
@@ -388,6 +410,10 @@ mod tests {
                 signal: Signal::SIGTERM,
                 message: false,
                 timeout: Duration::from_secs(10),
+            },
+            rollout: RolloutOptions {
+                settle: Duration::from_secs(1),
+                surge: Surge::Percent(25),
             },
             recycle: RecycleOptions::default(),
             limits: LimitOptions::default(),

@@ -17,10 +17,15 @@ impl Slot {
     /// The current instance is gone without having been asked to go.
     pub(super) fn lose(&mut self, current: Instance, departure: Departure<'_>, cx: &mut Context) -> Seat {
         let (id, on_ready) = (current.id(), current.on_ready());
+        let ready_ms = current.ready_ms(cx.now());
         let reason = if current.is_serving() {
+            cx.tell(Happened::Lost {
+                instance: id,
+                reason: departure.too_early(ready_ms),
+            });
             departure.unasked()
         } else {
-            let reason = departure.too_early();
+            let reason = departure.too_early(ready_ms);
             cx.tell(Happened::StartFailed {
                 slot: self.id,
                 instance: id,
@@ -110,10 +115,12 @@ impl Departure<'_> {
         }
     }
 
-    pub(super) fn too_early(self) -> String {
-        match self {
-            Self::Exited(_) => format!("{} before it was ready", self.words()),
-            Self::NeverSpawned(_) => self.words(),
+    /// The same, of one that has been ready for so long, or never.
+    pub(super) fn too_early(self, ready_ms: Option<u64>) -> String {
+        match (self, ready_ms) {
+            (Self::Exited(_), None) => format!("{} before it was ready", self.words()),
+            (Self::Exited(_), Some(ms)) => format!("{}, {} after it was ready", self.words(), words::lasting(ms)),
+            (Self::NeverSpawned(_), _) => self.words(),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use super::relief::Cause;
 use super::{Order, Seat, Slot};
-use crate::supervisor::core::context::Context;
+use crate::supervisor::core::context::{Context, Happened};
 use crate::supervisor::core::instance::{Instance, OnReady};
 use crate::supervisor::core::words::Why;
 use crate::supervisor::interface::InstanceId;
@@ -58,7 +58,7 @@ impl Slot {
 
     pub(super) fn seat_new(&mut self, on_ready: OnReady, cx: &mut Context) -> Seat {
         let instance = Instance::request(self.id, self.version, on_ready, cx);
-        self.seat_incoming(instance)
+        self.seat_incoming(instance, cx)
     }
 
     /// As [`Slot::seat_new`], because a person wants it: what was before is forgiven.
@@ -67,8 +67,44 @@ impl Slot {
         self.seat_new(on_ready, cx)
     }
 
-    pub(super) fn seat_incoming(&mut self, incoming: Instance) -> Seat {
+    /// It is published in the next step if it is ready.
+    pub(super) fn seat_incoming(&mut self, mut incoming: Instance, cx: &mut Context) -> Seat {
         self.seated += 1;
+        if let Some(settled_at) = incoming.take_seat(cx) {
+            cx.tell(Happened::Up {
+                slot: self.id,
+                instance: incoming.id(),
+                settled_at,
+            });
+        }
         Seat::Held(incoming)
+    }
+
+    /// Seats an incoming instance that is ready, if it has settled or if nobody serves beside it.
+    pub(super) fn replace_when_settled(&mut self, cx: &mut Context) {
+        self.reseat(|slot, seat| match seat {
+            Seat::Replacing { current, incoming, .. }
+                if incoming
+                    .settles_until()
+                    .is_some_and(|until| until <= cx.now() || !current.is_serving()) =>
+            {
+                slot.end(current, cx.config().drain_timeout_ms, Why::Replaced, cx);
+                slot.seat_incoming(incoming, cx)
+            }
+            other => other,
+        });
+    }
+
+    /// Gives up a replacement that was asked for and whose new instance has not taken the seat: the old one goes on. Whether there was one.
+    pub(in crate::supervisor::core) fn keep_current(&mut self, cx: &mut Context) -> bool {
+        let is_asked = matches!(
+            self.seat,
+            Seat::Replacing {
+                cause: Cause::Asked,
+                ..
+            }
+        );
+        self.give_up_incoming(Cause::Asked, cx);
+        is_asked
     }
 }

@@ -36,6 +36,8 @@ fn rules() -> Rules {
         ready_timeout_ms: config.ready_timeout_ms,
         drain_timeout_ms: config.drain_timeout_ms,
         stop_timeout_ms: config.stop_timeout_ms,
+        settle_ms: config.settle_ms,
+        surge: config.surge,
         hung: config.hung,
         health: config.health,
     }

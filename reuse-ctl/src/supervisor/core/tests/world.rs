@@ -9,7 +9,7 @@ use super::traffic::Traffic;
 use crate::supervisor::core::Core;
 use crate::supervisor::interface::{
     Command, Config, Done, Effect, Exit, HungRules, Input, InstanceId, Load, Millis, Refusal, RequestId, ScaleTarget,
-    SlotId, VersionId,
+    SlotId, Surge, VersionId,
 };
 
 /// What a server with nothing to do looks like.
@@ -26,6 +26,8 @@ pub(in crate::supervisor::core) fn config() -> Config {
         ready_timeout_ms: 30_000,
         drain_timeout_ms: 30_000,
         stop_timeout_ms: 10_000,
+        settle_ms: 0,
+        surge: Surge::Workers(1),
         backoff_min_ms: 500,
         backoff_max_ms: 30_000,
         crash_limit: 5,
