@@ -47,8 +47,16 @@ impl Slot {
                     Order::StopFirst => Seat::Vacating { old, on_ready },
                 }
             }
+            // A stop-first rollout that was given up: the old one has been told to end.
+            Seat::Vacating { old, .. } => {
+                replaced = Some(old);
+                match order {
+                    Order::StartFirst => slot.seat_afresh(on_ready, cx),
+                    Order::StopFirst => Seat::Vacating { old, on_ready },
+                }
+            }
             Seat::BackingOff { .. } | Seat::Failed { .. } => slot.seat_afresh(on_ready, cx),
-            busy @ (Seat::Replacing { .. } | Seat::Vacating { .. } | Seat::Leaving) => {
+            busy @ (Seat::Replacing { .. } | Seat::Leaving) => {
                 debug_assert!(false, "the caller asks `busy` first");
                 busy
             }

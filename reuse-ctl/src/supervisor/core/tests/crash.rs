@@ -125,10 +125,9 @@ fn it_is_not_over_while_an_old_instance_still_ends() {
     world.ready(0);
     world.exit(0, 1);
     assert_eq!(world.state(0), WorkerState::Failed);
-    assert!(world.waits(restart));
+    world.refused(restart, ErrorKind::Failed);
     assert_eq!(world.referee.finished, None);
     world.gone(old, Exit::Code(0));
-    world.done(restart);
     assert_eq!(world.referee.finished, Some(true));
 }
 

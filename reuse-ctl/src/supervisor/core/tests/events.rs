@@ -200,15 +200,7 @@ pub(super) fn hung_rules() -> impl Strategy<Value = HungRules> {
 }
 
 fn rules() -> impl Strategy<Value = Rules> {
-    any_config().prop_map(|config| Rules {
-        ready_timeout_ms: config.ready_timeout_ms,
-        drain_timeout_ms: config.drain_timeout_ms,
-        stop_timeout_ms: config.stop_timeout_ms,
-        settle_ms: config.settle_ms,
-        surge: config.surge,
-        hung: config.hung,
-        health: config.health,
-    })
+    any_config().prop_map(|config| super::world::rules(&config))
 }
 
 pub(super) fn surge() -> impl Strategy<Value = Surge> {
