@@ -145,7 +145,7 @@ pub enum HealthCheck {
     Http(String),
 }
 
-/// When a worker is replaced, start-first and one after the other, although nothing is wrong with it.
+/// When a worker is replaced, start-first, although nothing is wrong with it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RecycleOptions {
     /// It uses more memory than so many bytes.
@@ -154,7 +154,7 @@ pub struct RecycleOptions {
     pub max_age: Option<Duration>,
     /// It has accepted more connections than this, give or take a tenth.
     pub max_connections: Option<u64>,
-    /// All are replaced, one after the other, at these times: five fields (minute, hour, day, month, weekday), or six with seconds first.
+    /// All are replaced, as by `reload`, at these times: five fields (minute, hour, day, month, weekday), or six with seconds first.
     pub cron: Option<String>,
     /// All are replaced when something in these files or folders changes; absent: nothing is watched.
     pub watch: Option<WatchOptions>,

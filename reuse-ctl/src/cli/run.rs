@@ -451,7 +451,7 @@ mod tests {
         let options = resolved(
             "reuse-ctl run --name my.app_1 --workers 256 --policy sticky --port 81 --port 80 --port 80 --listen [::1]:443 \
              --when-empty refuse --user www --drain-timeout 2m --stop-signal int --stop-timeout 500ms --ready-timeout 1s \
-             --hung-after 0s --rescue-after 1s --replace-hung-after 5s --max-hung 100 \
+             --settle 0s --surge 3 --hung-after 0s --rescue-after 1s --replace-hung-after 5s --max-hung 100 \
              --health /up?deep=1 --health-interval 10s --health-timeout 3s --health-fails 1 --health-passes 5 \
              --control-group ops --sticky-prefix4 24 --sticky-prefix6 56 --sticky-ttl 5m --sticky-capacity 10 -vv -- x",
         )
@@ -477,6 +477,13 @@ mod tests {
             (24, 56, 10)
         );
         assert_eq!((options.verbosity, options.control_group.as_deref()), (2, Some("ops")));
+        assert_eq!(
+            options.rollout,
+            RolloutOptions {
+                settle: Duration::ZERO,
+                surge: Surge::Workers(3),
+            }
+        );
         assert_eq!(
             options.hung,
             HungRules {
@@ -514,6 +521,18 @@ mod tests {
             ("--ready http:ready", "--ready http:ready is no way to be ready"),
             ("--increment-var =3", "--increment-var =3 is no variable"),
             ("--increment-var A=x", "--increment-var A=x is no variable"),
+            (
+                "--surge 0",
+                "--surge 0: at least one worker is replaced at a time, and at most 256 or 100%",
+            ),
+            (
+                "--surge 101%",
+                "--surge 101%: at least one worker is replaced at a time, and at most 256 or 100%",
+            ),
+            (
+                "--surge half",
+                "--surge half: at least one worker is replaced at a time, and at most 256 or 100%",
+            ),
             ("--health nonsense", "--health nonsense is no check"),
             ("--health http://x/", "--health http://x/ is no check"),
             (

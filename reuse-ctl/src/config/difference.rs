@@ -21,7 +21,7 @@ use crate::supervisor::interface::{HealthRules, HungRules};
 pub enum Way {
     /// At once; no worker is touched.
     Live,
-    /// Every worker is replaced, one after the other, start-first.
+    /// Every worker is replaced, `--surge` at a time, start-first.
     Reload,
     /// At once, for new connections.
     Policy,

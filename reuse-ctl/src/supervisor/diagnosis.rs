@@ -10,7 +10,7 @@ use reuse_common::notice::Notice;
 
 use super::{interface::InstanceId, task::Task};
 use crate::{
-    api::types::OutputOf,
+    api::types::{OutputOf, WorkerState},
     group::{
         GroupError,
         diag::{Diag, Listener},
@@ -83,6 +83,20 @@ impl Task {
         let output = self.last_output(id);
         self.last_failure = Some((problem.clone().unwrap_or_default(), output.clone()));
         self.failures.remember(id, Failure { problem, output });
+    }
+
+    /// Of one that was ready and has ended without having been told to: nothing that can be seen of it says more than what it wrote.
+    pub(super) fn keep_last_output(&mut self, id: InstanceId) {
+        let was_ready = self.live.get(&id).is_some_and(|live| live.was_ready);
+        if !was_ready || self.failures.known.contains_key(&id) {
+            return;
+        }
+        let view = self.core.view();
+        let mut instances = view.slots.iter().flat_map(|slot| &slot.instances);
+        if instances.any(|instance| instance.id == id && instance.state != WorkerState::Stopping) {
+            let output = self.last_output(id);
+            self.failures.remember(id, Failure { problem: None, output });
+        }
     }
 
     /// What was written to the instance's logs since it was started. Another instance of its slot that runs writes to the same files: whose

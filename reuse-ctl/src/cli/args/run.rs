@@ -123,7 +123,7 @@ pub struct Run {
     /// Replace a worker that has accepted more connections (give or take a tenth)
     #[arg(help_heading = RECYCLING, long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub max_connections: Option<u64>,
-    /// Replace all, one after the other, at these times: minute, hour, day, month, weekday; with seconds before them if there are six
+    /// Replace all, as `reload` does, at these times: minute, hour, day, month, weekday; with seconds before them if there are six
     #[arg(help_heading = RECYCLING, long, value_name = "EXPRESSION")]
     pub cron: Option<String>,
     /// Replace all when this file or folder changes, for development; may be given several times
