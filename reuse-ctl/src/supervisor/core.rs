@@ -26,7 +26,7 @@
 //! | `active` | `starting`, `draining`, `emptying`, `gone` |
 //! | `draining` | `active`, `starting`, `drained`, `emptying`, `gone` |
 //! | `drained` | `active`, `starting`, `terminated`, `gone` |
-//! | `emptying` | `terminated`, `killed`, `gone` |
+//! | `emptying` | `active`, `terminated`, `killed`, `gone` |
 //! | `terminated` | `killed`, `gone` |
 //! | `killed` | `gone` |
 //!
@@ -74,8 +74,9 @@
 //!   old one ends or stops listening meanwhile, it takes the seat at once: nobody else serves there. So does an instance that starts where
 //!   nobody serves, or after the old one (stop-first): it settles in the seat, published, and the one who asked for it waits until it has.
 //! - A rollout replaces a few slots at the same time, and watches all of them until it is over: when the last new instance has settled and
-//!   the last old one is gone. Whichever new instance fails before that ends it. Where the old one still has the seat, it keeps it; a slot
-//!   whose new instance has crashed in the seat is started again as after any crash.
+//!   the last old one is gone. Whichever new instance fails before that ends it. Where the old one still has the seat, it keeps it;
+//!   where it waits to be told to stop, it takes the seat back; else a slot whose new instance has crashed is started again as after
+//!   any crash.
 //! - A canary is one more slot, the last, and `scale` waits until it is promoted or aborted: so slots come and go at the end
 //!   only. Each slot knows the version of its next instance.
 //! - A version that `apply` or `promote` brings is all or nothing: when its rollout fails, all slots where anything of it is go back. What

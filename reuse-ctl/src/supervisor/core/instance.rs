@@ -28,6 +28,8 @@ pub(super) struct Instance {
     slot: SlotId,
     version: VersionId,
     requested_at: Millis,
+    /// Whether it does, whatever becomes of it.
+    listens: bool,
     /// What it can do is remembered while it is withdrawn.
     watch: Box<Watch>,
     phase: Phase,
@@ -55,7 +57,7 @@ enum Stage {
     /// It has no listener yet.
     Booting { deadline: Millis },
     /// It had listeners and has none any more.
-    ListenersLost { deadline: Millis },
+    ListenersLost { ready_at: Millis, deadline: Millis },
     /// It is ready, and has to live on for a while before it takes the place of one that serves.
     Settling { ready_at: Millis, until: Millis },
 }
@@ -88,6 +90,7 @@ impl Instance {
             slot,
             version,
             requested_at: cx.now(),
+            listens: false,
             watch: Box::default(),
             phase,
         }
@@ -158,12 +161,13 @@ impl Instance {
         }
     }
 
-    /// For how long it has been ready, whether it has the seat or settles.
+    /// How long ago it became ready, whether it has the seat or settles, and whether it still listens: whoever dies is seen to close its
+    /// listeners first.
     pub(super) fn ready_ms(&self, now: Millis) -> Option<u64> {
         match self.phase {
             Phase::Serving { ready_at, .. }
             | Phase::Starting {
-                stage: Stage::Settling { ready_at, .. },
+                stage: Stage::Settling { ready_at, .. } | Stage::ListenersLost { ready_at, .. },
                 ..
             } => Some(now.since(ready_at)),
             Phase::Requested(_) | Phase::Starting { .. } | Phase::Stopping { .. } => None,
@@ -172,6 +176,18 @@ impl Instance {
 
     pub(super) fn is_serving(&self) -> bool {
         matches!(self.phase, Phase::Serving { .. })
+    }
+
+    /// Whether it has been withdrawn to be ended, and could serve on all the same.
+    pub(super) fn can_be_taken_back(&self) -> bool {
+        let is_emptying = matches!(
+            self.phase,
+            Phase::Stopping {
+                ending: Ending::Emptying { .. },
+                ..
+            }
+        );
+        is_emptying && self.listens
     }
 
     /// Whether it is not known yet that a process exists.
@@ -263,7 +279,7 @@ impl Instance {
 impl Stage {
     fn end(self) -> Millis {
         match self {
-            Self::Booting { deadline } | Self::ListenersLost { deadline } => deadline,
+            Self::Booting { deadline } | Self::ListenersLost { deadline, .. } => deadline,
             Self::Settling { until, .. } => until,
         }
     }

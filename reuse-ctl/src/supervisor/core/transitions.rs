@@ -14,7 +14,7 @@ const PHASES: &Table = &[
     ("active", &["starting", "draining", "emptying", "gone"]),
     ("draining", &["active", "starting", "drained", "emptying", "gone"]),
     ("drained", &["active", "starting", "terminated", "gone"]),
-    ("emptying", &["terminated", "killed", "gone"]),
+    ("emptying", &["active", "terminated", "killed", "gone"]),
     ("terminated", &["killed", "gone"]),
     ("killed", &["gone"]),
 ];

@@ -35,6 +35,7 @@ impl Instance {
 
     /// It listens, and has the seat. Whether a start ended by this.
     pub(in crate::supervisor::core) fn ready(&mut self, cx: &mut Context) -> bool {
+        self.listens = true;
         match &mut self.phase {
             Phase::Starting { pid, on_ready, .. } => {
                 let (pid, on_ready) = (*pid, *on_ready);
@@ -49,6 +50,7 @@ impl Instance {
 
     /// It listens, and another has the seat.
     pub(in crate::supervisor::core) fn settle(&mut self, cx: &mut Context) {
+        self.listens = true;
         match self.phase {
             Phase::Starting {
                 pid,
@@ -109,22 +111,23 @@ impl Instance {
 
     /// A withdrawn instance is left in peace: it only can't be published again before it listens again.
     pub(in crate::supervisor::core) fn unready(&mut self, reason: &str, cx: &mut Context) {
+        self.listens = false;
         match &mut self.phase {
             Phase::Serving {
                 pid,
+                ready_at,
                 standing: Standing::Active(_),
-                ..
             } => {
-                let pid = *pid;
-                self.await_listeners(pid, OnReady::Publish, cx);
+                let (pid, ready_at) = (*pid, *ready_at);
+                self.await_listeners(pid, ready_at, OnReady::Publish, cx);
             }
             Phase::Starting {
                 pid,
                 on_ready,
-                stage: Stage::Settling { .. },
+                stage: Stage::Settling { ready_at, .. },
             } => {
-                let (pid, on_ready) = (*pid, *on_ready);
-                self.await_listeners(pid, on_ready, cx);
+                let (pid, ready_at, on_ready) = (*pid, *ready_at, *on_ready);
+                self.await_listeners(pid, ready_at, on_ready, cx);
             }
             Phase::Serving { standing, .. } => standing.set_listening(false),
             Phase::Requested(_) | Phase::Starting { .. } | Phase::Stopping { .. } => return,
@@ -204,10 +207,17 @@ impl Instance {
                 let before = if listening {
                     self.activate(pid, ready_at, "is published again", cx)
                 } else {
-                    self.await_listeners(pid, OnReady::Publish, cx)
+                    self.await_listeners(pid, ready_at, OnReady::Publish, cx)
                 };
                 before.give_up_drain(&undrained, cx);
             }
+        }
+    }
+
+    /// It serves on, although it was to be ended. See [`Instance::can_be_taken_back`].
+    pub(in crate::supervisor::core) fn take_back(&mut self, cx: &mut Context) {
+        if let Phase::Stopping { pid, .. } = self.phase {
+            self.activate(pid, cx.now(), "is published again", cx);
         }
     }
 
@@ -225,12 +235,12 @@ impl Instance {
     }
 
     /// It ought to serve, and can't before it listens again.
-    fn await_listeners(&mut self, pid: u32, on_ready: OnReady, cx: &mut Context) -> Phase {
+    fn await_listeners(&mut self, pid: u32, ready_at: Millis, on_ready: OnReady, cx: &mut Context) -> Phase {
         let deadline = cx.now().plus(cx.config().ready_timeout_ms);
         let next = Phase::Starting {
             pid,
             on_ready,
-            stage: Stage::ListenersLost { deadline },
+            stage: Stage::ListenersLost { ready_at, deadline },
         };
         self.enter(next, cx)
     }

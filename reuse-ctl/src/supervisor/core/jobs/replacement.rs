@@ -38,7 +38,7 @@ enum Start {
 }
 
 /// What became of a new instance.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Failure {
     pub(super) culprit: InstanceId,
     /// To follow a worker's name.
@@ -95,6 +95,11 @@ impl Replacement {
         {
             self.start = Start::Settled { instance };
         }
+    }
+
+    /// The instance that was replaced, until it is gone.
+    pub(super) fn old(&self) -> Option<InstanceId> {
+        self.old
     }
 
     /// When it is further if nothing happens.

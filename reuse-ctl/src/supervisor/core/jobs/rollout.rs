@@ -11,7 +11,7 @@
 
 use std::collections::VecDeque;
 
-use super::replacement::Replacement;
+use super::replacement::{Failure, Replacement};
 use crate::supervisor::core::Core;
 use crate::supervisor::core::context::Happened;
 use crate::supervisor::core::instance::OnReady;
@@ -29,6 +29,8 @@ pub(super) struct Rollout {
     todo: VecDeque<SlotId>,
     /// At most `at_once` of them have neither settled nor failed.
     begun: Vec<Replacement>,
+    /// Where the old instance, not told to stop yet, has taken the seat back.
+    restored: Vec<SlotId>,
 }
 
 /// A version on its way to slots.
@@ -63,6 +65,7 @@ impl Core {
             at_once,
             todo: todo.into(),
             begun: Vec::new(),
+            restored: Vec::new(),
         }
     }
 
@@ -78,7 +81,11 @@ impl Core {
                 Ok(()) => Progress::UnderWay(Delivery::Forth(rollout)),
                 Err(failure) => {
                     // Even if there are none: then it is over at once.
-                    let rollout = self.rollout(Order::StartFirst, Some(self.version), rollout.slots_changed());
+                    let back = self.rollout(Order::StartFirst, Some(self.version), rollout.slots_changed());
+                    let rollout = Rollout {
+                        restored: rollout.restored,
+                        ..back
+                    };
                     self.deliver(Delivery::Back { rollout, failure })
                 }
             },
@@ -96,18 +103,18 @@ impl Core {
     /// Goes on to further slots as soon as new instances have settled; the old ones end meanwhile.
     ///
     /// # Errors
-    /// A new instance has failed. Nothing further is begun, and where the old one still has the seat it keeps it.
+    /// A new instance has failed. Nothing further is begun, and where the old one still has the seat, or can have it again, it has it.
     pub(super) fn roll_on(&mut self, rollout: &mut Rollout) -> Result<(), Refusal> {
         if rollout.begun.iter().all(|replacement| replacement.failure().is_none()) {
             self.begin_further(rollout);
             return Ok(());
         }
+        let failed = rollout.begun.iter().find(|replacement| replacement.failure().is_some());
+        let (slot, failure) = failed
+            .and_then(|failed| Some((failed.slot, failed.failure()?.clone())))
+            .expect("one of them has failed");
         self.halt(rollout);
-        let mut failures = rollout
-            .begun
-            .iter()
-            .filter_map(|replacement| self.failure_of(replacement));
-        Err(failures.next().expect("one of them has failed"))
+        Err(self.start_failed(slot, &failure))
     }
 
     /// As [`Core::roll_on`], and whatever fails, the others are tried as well.
@@ -141,12 +148,15 @@ impl Core {
         for replacement in std::mem::take(&mut rollout.begun) {
             let slot = &mut self.slots[usize::from(replacement.slot.0)];
             let is_kept = replacement.is_under_way() && slot.keep_current(&mut self.cx);
+            let is_restored = replacement.old().is_some_and(|old| slot.take_back(old, &mut self.cx));
             let never_served = replacement.failure().is_some_and(|failure| !failure.had_served);
-            if is_kept || never_served {
+            if is_kept || is_restored || never_served {
                 slot.set_version(replacement.version_before);
             }
             if is_kept {
                 rollout.todo.push_front(replacement.slot);
+            } else if is_restored {
+                rollout.restored.push(replacement.slot);
             } else {
                 begun.push(replacement);
             }
@@ -172,16 +182,12 @@ impl Core {
 
     pub(super) fn failure_of(&self, replacement: &Replacement) -> Option<Refusal> {
         let failure = replacement.failure()?;
-        let survivor = self
-            .slots
-            .get(usize::from(replacement.slot.0))
-            .and_then(Slot::serving_pid);
-        Some(words::start_failed(
-            replacement.slot,
-            failure.culprit,
-            &failure.reason,
-            survivor,
-        ))
+        Some(self.start_failed(replacement.slot, failure))
+    }
+
+    fn start_failed(&self, slot: SlotId, failure: &Failure) -> Refusal {
+        let survivor = self.slots.get(usize::from(slot.0)).and_then(Slot::serving_pid);
+        words::start_failed(slot, failure.culprit, &failure.reason, survivor)
     }
 
     fn taken_back(&self, rollout: &Rollout, failure: Refusal) -> Refusal {
@@ -190,7 +196,9 @@ impl Core {
             .iter()
             .filter_map(|replacement| self.failure_of(replacement));
         let Some(again) = again.next() else {
-            return words::taken_back(failure, &rollout.slots_done());
+            let mut brought_back = [rollout.restored.clone(), rollout.slots_done()].concat();
+            brought_back.sort_unstable();
+            return words::taken_back(failure, &brought_back);
         };
         let slots = rollout.begun.iter().map(|replacement| replacement.slot);
         let (stuck, failing): (Vec<_>, Vec<_>) = slots
@@ -233,7 +241,7 @@ impl Rollout {
         } else {
             format!(": {}", words::list(&slots))
         };
-        let total = self.begun.len() + self.todo.len();
+        let total = self.begun.len() + self.todo.len() + self.restored.len();
         let mut error = format!("{}; {done} {} of {total}{so_far}", failure.error, slots.len());
         let lost = self.slots_that(|replacement| replacement.failure().is_some_and(|failure| failure.had_served));
         if !lost.is_empty() {
@@ -243,7 +251,13 @@ impl Rollout {
         if !starting.is_empty() {
             error = format!("{error}; {} still starting", words::workers_are(&starting));
         }
-        if slots.len() + lost.len() + starting.len() < total {
+        if !self.restored.is_empty() {
+            error = format!(
+                "{error}; {} served by the old process again",
+                words::workers_are(&self.restored)
+            );
+        }
+        if slots.len() + lost.len() + starting.len() + self.restored.len() < total {
             error = format!("{error}; {still}");
         }
         Refusal {

@@ -18,20 +18,19 @@ impl Slot {
     pub(super) fn lose(&mut self, current: Instance, departure: Departure<'_>, cx: &mut Context) -> Seat {
         let (id, on_ready) = (current.id(), current.on_ready());
         let ready_ms = current.ready_ms(cx.now());
-        let reason = if current.is_serving() {
-            cx.tell(Happened::Lost {
-                instance: id,
-                reason: departure.too_early(ready_ms),
-            });
-            departure.unasked()
+        let reason = departure.too_early(ready_ms);
+        cx.tell(if current.is_serving() {
+            Happened::Lost { instance: id, reason }
         } else {
-            let reason = departure.too_early(ready_ms);
-            cx.tell(Happened::StartFailed {
+            Happened::StartFailed {
                 slot: self.id,
                 instance: id,
-                reason: reason.clone(),
-            });
-            reason
+                reason,
+            }
+        });
+        let reason = match ready_ms {
+            Some(_) => departure.unasked(),
+            None => departure.too_early(None),
         };
         let was_stable = is_stable(&current, cx);
         current.depart(&departure.words(), cx);

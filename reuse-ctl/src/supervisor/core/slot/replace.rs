@@ -115,4 +115,31 @@ impl Slot {
         self.give_up_incoming(Cause::Asked, cx);
         is_asked
     }
+
+    /// Gives the seat back to the instance that was replaced, if it has not been told to stop yet; whoever sits there is ended. Whether it did.
+    pub(in crate::supervisor::core) fn take_back(&mut self, old: InstanceId, cx: &mut Context) -> bool {
+        // One that was to stay withdrawn waits for its drain to end: that is not known of it any more.
+        if self.on_ready() == OnReady::StayWithdrawn || matches!(self.seat, Seat::Replacing { .. } | Seat::Leaving) {
+            return false;
+        }
+        let is_meant = |outgoing: &mut Instance| outgoing.id() == old && outgoing.can_be_taken_back();
+        let Some(mut old) = self.outgoing.extract_if(.., is_meant).next() else {
+            return false;
+        };
+        old.take_back(cx);
+        self.crashes = 0;
+        self.reseat(|slot, seat| {
+            match seat {
+                Seat::Held(current) => slot.end(current, cx.config().drain_timeout_ms, Why::GivenUp, cx),
+                Seat::Failing { dying, .. } => slot.outgoing.push(dying),
+                Seat::Replacing { .. }
+                | Seat::Vacating { .. }
+                | Seat::BackingOff { .. }
+                | Seat::Failed { .. }
+                | Seat::Leaving => {}
+            }
+            Seat::Held(old)
+        });
+        true
+    }
 }

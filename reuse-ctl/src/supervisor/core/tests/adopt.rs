@@ -56,6 +56,7 @@ fn at_the_first_failure_those_that_have_it_go_back() {
     let adopt = world.adopt(1);
     world.ready(0);
     world.ready(1);
+    world.leavers_go();
     let culprit = world.newest(2);
     world.exit_newest(2, 1);
     assert!(world.waits(adopt), "0 and 1 go back");
@@ -91,6 +92,7 @@ fn what_cant_be_taken_back_is_left_to_abort() {
     let mut world = World::active(2);
     let adopt = world.adopt(1);
     world.ready(0);
+    world.leavers_go();
     world.exit_newest(1, 1);
     world.exit_newest(0, 1);
     let refusal = world.refused(adopt, ErrorKind::Failed);

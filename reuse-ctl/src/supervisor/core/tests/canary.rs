@@ -192,6 +192,7 @@ fn a_promotion_that_fails_is_taken_back_and_can_be_tried_again() {
     let mut world = with_canary(3);
     let promote = world.ask(Command::Promote);
     world.ready(0);
+    world.old_ones_go();
     let culprit = world.newest(1);
     world.exit_newest(1, 1);
     assert!(world.waits(promote), "0 goes back");
@@ -224,6 +225,7 @@ fn half_promoted(workers: u16) -> World {
     let mut world = with_canary(workers);
     let promote = world.ask(Command::Promote);
     world.ready(0);
+    world.old_ones_go();
     world.exit_newest(1, 1);
     world.exit_newest(0, 1);
     let refusal = world.refused(promote, ErrorKind::Failed);

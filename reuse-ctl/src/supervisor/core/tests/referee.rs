@@ -16,6 +16,7 @@ pub(super) struct Process {
     pub(super) ready: bool,
     /// Since when it has been, and how long it had to be before it could take another's place.
     settles: Option<(Millis, u64)>,
+    was_published: bool,
     pub(super) terminated: bool,
     pub(super) killed: bool,
 }
@@ -231,6 +232,11 @@ impl Referee {
             Share::WHOLE
         };
         assert!(sum <= whole, "nothing is left for some: {set:?}");
+        for Seated { instance, .. } in set {
+            if let Some(process) = self.alive.get_mut(instance) {
+                process.was_published = true;
+            }
+        }
         self.published = set.to_vec();
     }
 
@@ -240,7 +246,9 @@ impl Referee {
         let Some(before) = before.filter(|before| before.instance != instance) else {
             return;
         };
-        if self.alive.get(&before.instance).is_some_and(|process| process.ready) {
+        // One that is taken back has proved itself before.
+        let is_new = !self.alive[&instance].was_published;
+        if is_new && self.alive.get(&before.instance).is_some_and(|process| process.ready) {
             let (since, settle_ms) = self.alive[&instance].settles.expect("who is published is ready");
             assert!(
                 now.since(since) >= settle_ms,

@@ -113,6 +113,7 @@ fn at_a_failure_those_on_their_way_in_are_given_up() {
     let old: Vec<_> = (0..5).map(|slot| world.current(slot)).collect();
     let reload = world.reload();
     world.replaced(&[0]);
+    world.leaving_ones_go();
     world.ready(1);
     let (settling, starting) = (world.newest(1), world.newest(3));
     world.exit_newest(2, 1);
@@ -176,6 +177,7 @@ fn one_that_stops_listening_holds_it_up_and_stops_it_if_it_stays_so() {
     world.replaced(&[0]);
     world.unready(0);
     world.replaced(&[1]);
+    world.leaving_ones_go();
     assert_eq!(world.incoming_slots(), [0; 0], "nothing further begins");
     world.pass(30_000);
     assert!(world.refused(reload, ErrorKind::Failed).error.starts_with(
@@ -188,11 +190,15 @@ fn it_is_watched_until_the_last_old_one_is_gone() {
     let mut world = active(2, Surge::Workers(2));
     let adopt = world.adopt_one();
     world.replaced(&[0, 1]);
-    assert!(world.waits(adopt), "the old ones have connections");
+    world.gone(InstanceId(1), Exit::Code(0));
+    assert!(world.waits(adopt), "the other old one has connections");
     world.exit(1, 1);
-    assert!(world.waits(adopt), "both go back");
-    assert_eq!(world.incoming_slots(), [0]);
-    world.replaced(&[0, 1]);
+    assert!(
+        world.waits(adopt),
+        "one goes back at once, for the other the old version is started"
+    );
+    assert_eq!(world.current(0), InstanceId(0));
+    world.replaced(&[1]);
     world.leaving_ones_go();
     assert_eq!(
         world.refused(adopt, ErrorKind::Failed).error,
@@ -205,11 +211,59 @@ fn it_is_watched_until_the_last_old_one_is_gone() {
     );
 }
 
+/// Old instances that have not been told to stop serve on.
+#[test]
+fn a_reload_goes_back_where_the_old_ones_still_live() {
+    let mut world = active(5, Surge::Workers(1));
+    let old: Vec<_> = (0..5).map(|slot| world.current(slot)).collect();
+    world.drain(3);
+    let reload = world.reload();
+    for slot in 0..4 {
+        world.replaced(&[slot]);
+    }
+    world.gone(old[1], Exit::Code(0));
+    world.observe(old[2], super::world::IDLE);
+    assert!(world.is_terminated(old[2]) && !world.is_terminated(old[0]));
+    let (new, crashed) = (world.current(2), world.current(0));
+    world.exit(0, 1);
+    assert_eq!(
+        world.refused(reload, ErrorKind::Failed).error,
+        "the new instance of worker 0 exited with code 1, 4 s after it was ready; reloaded 3 of 5: 1, 2, 3; \
+         worker 0 is served by the old process again; the others run the old version untouched"
+    );
+    assert_ne!(world.current(0), crashed);
+    assert_eq!((world.current(0), world.current(2)), (old[0], new));
+    assert_eq!(
+        world.state(3),
+        WorkerState::Drained,
+        "what was drained on it is not known any more"
+    );
+    assert_eq!(world.published_slots(), [0, 1, 2, 4], "nobody noticed");
+    world.observe(old[0], super::world::IDLE);
+    assert!(!world.is_terminated(old[0]));
+}
+
+#[test]
+fn an_old_one_that_listens_no_more_is_not_taken_back() {
+    let mut world = active(2, Surge::Workers(1));
+    let old = world.current(0);
+    let reload = world.reload();
+    world.replaced(&[0]);
+    world.send(Input::Unready {
+        instance: old,
+        reason: "its listener is gone".into(),
+    });
+    world.exit(0, 1);
+    world.refused(reload, ErrorKind::Failed);
+    assert_eq!(world.state(0), WorkerState::BackingOff);
+}
+
 #[test]
 fn an_adoption_goes_back_wherever_the_new_version_is() {
     let mut world = active(6, Surge::Workers(2));
     let adopt = world.adopt_one();
     world.replaced(&[0, 1]);
+    world.leaving_ones_go();
     world.ready(2);
     world.pass(500);
     world.exit(0, 1);
@@ -242,6 +296,7 @@ fn the_way_back_is_tried_everywhere_and_told_as_it_went() {
     let adopt = world.adopt_one();
     for slot in 0..3 {
         world.replaced(&[slot]);
+        world.leaving_ones_go();
     }
     world.exit(2, 1);
     world.exit_newest(0, 1);
@@ -277,6 +332,7 @@ fn a_promotion_goes_back_and_the_canary_stays() {
     world.ready(4);
     let promote = world.ask(Command::Promote);
     world.replaced(&[0, 1]);
+    world.leaving_ones_go();
     world.ready(2);
     world.exit(0, 1);
     world.ready(0);

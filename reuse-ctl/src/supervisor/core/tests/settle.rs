@@ -49,6 +49,11 @@ fn one_that_dies_before_was_never_published_and_the_old_one_never_touched() {
     let new = world.newest(0);
     world.ready(0);
     world.pass(50);
+    // Its listener is seen to be gone first, as it happens.
+    world.send(Input::Unready {
+        instance: new,
+        reason: "its listener is gone".into(),
+    });
     world.gone(new, Exit::Code(1));
     let refusal = world.refused(restart, ErrorKind::Failed);
     assert_eq!(
