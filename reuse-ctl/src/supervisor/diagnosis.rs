@@ -19,8 +19,12 @@ use crate::{
     process::logs::{self, Range},
 };
 
-/// Lines of a failed worker's output that are shown.
-const OUTPUT_LINES: usize = 10;
+/// Lines of a failed worker's output that are shown. Node takes ten to twenty for an error that nobody has caught, and the one that says
+/// what it was stands above the stack.
+const OUTPUT_LINES: usize = 20;
+
+/// Of these, so many are of its standard error where it shares its files with another instance.
+const COMPLAINT_LINES: usize = 15;
 
 /// So many failures are remembered after their instance is gone, for answers that are still to be given.
 const REMEMBERED: usize = 64;
@@ -118,7 +122,7 @@ impl Task {
                 of: None,
             };
         }
-        let complaints = last(&[err], OUTPUT_LINES / 2);
+        let complaints = last(&[err], COMPLAINT_LINES);
         let mut lines = last(&[out], OUTPUT_LINES - complaints.len());
         lines.extend(complaints);
         LastOutput {

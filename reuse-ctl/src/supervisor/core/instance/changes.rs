@@ -128,6 +128,8 @@ impl Instance {
             } => {
                 let (pid, ready_at, on_ready) = (*pid, *ready_at, *on_ready);
                 self.await_listeners(pid, ready_at, on_ready, cx);
+                // It could not be chosen before either. Mostly it is dying: that is told.
+                return;
             }
             Phase::Serving { standing, .. } => standing.set_listening(false),
             Phase::Requested(_) | Phase::Starting { .. } | Phase::Stopping { .. } => return,

@@ -53,10 +53,11 @@ pub(super) enum Progress {
 }
 
 impl Core {
-    /// Stop-first takes one slot after the other: what it takes away is capacity.
+    /// Stop-first takes one slot after the other: what it takes away is capacity. A canary is no part of the app's size.
     pub(super) fn rollout(&self, order: Order, to: Option<VersionId>, todo: Vec<SlotId>) -> Rollout {
+        let workers = self.slots.iter().filter(|slot| !slot.is_leaving() && !slot.is_canary());
         let at_once = match order {
-            Order::StartFirst => self.cx.config().surge.of(usize::from(self.workers())),
+            Order::StartFirst => self.cx.config().surge.of(workers.count()),
             Order::StopFirst => 1,
         };
         Rollout {

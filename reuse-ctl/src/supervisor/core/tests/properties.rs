@@ -268,7 +268,7 @@ proptest! {
         } else {
             world.ask(Command::Adopt { version })
         };
-        let at_once = surge.of(world.core.view().slots.len());
+        let at_once = surge.of(usize::from(workers));
         for event in &events {
             world.happen(event);
             prop_assert!(world.incoming_slots().len() <= at_once, "{:?}", world.incoming_slots());
