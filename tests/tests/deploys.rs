@@ -1,12 +1,14 @@
 //! A version that listens and dies soon afterwards, as a server does whose database is not there: whoever deploys it is told, and nobody
 //! else notices.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::time::Duration;
 
 use reuse_tests::app::controller_command;
 use reuse_tests::events::Events;
 use reuse_tests::heavy::Heavy;
+use reuse_tests::http::Connection;
 use reuse_tests::launcher::Launcher;
 use reuse_tests::load::{Load, Mode};
 use reuse_tests::reconcile::reconcile;
@@ -210,6 +212,56 @@ fn a_reload_stops_when_the_first_dies_while_later_ones_are_replaced() {
         after.pids()[6..] == before[6..],
         "the last ones were not reached: {after:#?}"
     );
+    app.stop();
+}
+
+/// Their clients wait for long answers, so none of them has been told to stop.
+#[test]
+fn a_reload_goes_back_to_old_processes_that_still_have_work() {
+    let _turn = Heavy::turn();
+    let _namespace = Namespace::enter();
+    let launcher = Launcher::new(&commands::python_slow(&["slow=9000"]).join(" "));
+    let options = [
+        "--workers",
+        "2",
+        "--policy",
+        "round-robin",
+        "--surge",
+        "1",
+        "--settle",
+        "500ms",
+    ];
+    let app = App::run(&options, &[launcher.command()]);
+    let before = app.status().pids();
+    let mut clients: Vec<_> = (0..2)
+        .map(|_| Connection::open(SERVER, None).expect("connect"))
+        .collect();
+    for client in &mut clients {
+        client.send(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n").expect("send");
+    }
+    app.wait_status("each has a client", SOON, |status| {
+        status.workers.iter().all(|worker| worker.accepted_total == 1)
+    });
+    launcher.deploy(&server("HOST=127.0.0.1 DIE_MS=2000 BOOT_MS=1500"));
+    let output = app.ctl(&["reload"]).expect_code(1);
+    for words in [
+        "exited with code 1",
+        "after it was ready",
+        "worker 0 is served by the old process again",
+        CULPRIT_SAID,
+    ] {
+        assert!(output.stderr.contains(words), "{words:?}: {}", output.stderr);
+    }
+    let after = app.status();
+    assert_eq!(
+        (after.pids(), after.states()),
+        (before.clone(), vec!["active", "active"])
+    );
+    let answered: BTreeSet<_> = clients
+        .iter_mut()
+        .map(|client| client.read_answer().expect("an answer").pid)
+        .collect();
+    assert_eq!(answered, before.into_iter().collect());
     app.stop();
 }
 

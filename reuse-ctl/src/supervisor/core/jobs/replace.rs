@@ -48,6 +48,11 @@ impl Core {
             .collect();
         for Restart { ticket, replacement } in over {
             let slot = replacement.slot;
+            if replacement.failure().is_some()
+                && let Some(old) = replacement.old()
+            {
+                self.slots[usize::from(slot.0)].take_back(old, &mut self.cx);
+            }
             let done = Done {
                 slots: vec![slot],
                 message: format!("worker {slot} was restarted"),

@@ -235,3 +235,26 @@ fn stop_first_waits_for_the_old_one_and_for_no_other() {
     world.gone(old, Exit::Code(0));
     assert_eq!(world.state(0), WorkerState::Starting);
 }
+
+#[test]
+fn if_the_new_one_crashes_before_the_old_one_is_told_to_stop_the_old_one_serves_on() {
+    let mut world = World::active(2);
+    let old = world.current(0);
+    let restart = world.restart(0);
+    world.ready(0);
+    world.pass(2_000);
+    world.exit(0, 1);
+    assert_eq!((world.current(0), world.published_slots()), (old, vec![0, 1]));
+    let refusal = world.refused(restart, ErrorKind::Failed);
+    assert_eq!(
+        refusal.error,
+        "the new instance of worker 0 exited with code 1, 2 s after it was ready"
+    );
+    assert!(
+        refusal.hint.starts_with("the old instance (pid 400) goes on"),
+        "{}",
+        refusal.hint
+    );
+    world.observe(old, IDLE);
+    assert!(!world.is_terminated(old));
+}
