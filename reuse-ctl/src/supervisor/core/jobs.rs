@@ -2,6 +2,7 @@
 
 mod adopt;
 mod canary;
+mod delivery;
 mod replace;
 mod replacement;
 mod rollout;

@@ -1,7 +1,8 @@
 //! `apply` with another command: a version goes to all slots, as in a reload, and becomes the app's; or none keeps it.
 
 use super::Wide;
-use super::rollout::{Delivery, Progress, Rollout};
+use super::delivery::{Delivery, Progress};
+use super::rollout::Rollout;
 use crate::supervisor::core::Core;
 use crate::supervisor::core::commands::Verdict;
 use crate::supervisor::core::context::{Happened, Ticket};

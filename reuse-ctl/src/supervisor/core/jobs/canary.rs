@@ -3,7 +3,8 @@
 use reuse_common::Share;
 
 use super::Wide;
-use super::rollout::{Delivery, Progress, Rollout};
+use super::delivery::{Delivery, Progress};
+use super::rollout::Rollout;
 use super::scale::{Growth, ScaleUp, Undoing};
 use crate::api::commands::MAX_WORKERS;
 use crate::api::types::WorkerState;

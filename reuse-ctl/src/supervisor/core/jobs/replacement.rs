@@ -65,7 +65,13 @@ impl Replacement {
 
     pub(super) fn hear(&mut self, happened: &Happened, now: Millis) {
         match happened {
-            Happened::Gone { instance } => self.old = self.old.filter(|old| old != instance),
+            Happened::Gone { instance } => {
+                self.old = self.old.filter(|old| old != instance);
+                // It did not fail, or that would have been told before: it was ended, because it was faulty.
+                if self.serving() == Some(*instance) {
+                    self.start = Start::Settled { instance: *instance };
+                }
+            }
             Happened::Up {
                 slot,
                 instance,

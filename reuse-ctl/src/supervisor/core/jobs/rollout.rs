@@ -1,13 +1,5 @@
 //! What `reload`, `apply`, `promote` and `abort` share: slots are replaced, a few at a time, and all of them are watched until the last is
 //! done.
-//!
-//! ```text
-//!                       all have settled, the old ones are gone
-//!  Forth ─────────────────────────────────────────────────────▶ Delivered
-//!    │ a new instance fails: before it is ready, while it settles, or later while the rollout is under way
-//!    ▼
-//!  Back ─────▶ Failed: to the one version, or with what could not be brought back
-//! ```
 
 use std::collections::VecDeque;
 
@@ -28,28 +20,9 @@ pub(super) struct Rollout {
     at_once: usize,
     todo: VecDeque<SlotId>,
     /// At most `at_once` of them have neither settled nor failed.
-    begun: Vec<Replacement>,
+    pub(super) begun: Vec<Replacement>,
     /// Where the old instance, not told to stop yet, has taken the seat back.
-    restored: Vec<SlotId>,
-}
-
-/// A version on its way to slots.
-#[derive(Debug)]
-pub(super) enum Delivery {
-    /// To all that are meant.
-    Forth(Rollout),
-    /// Back to the app's version, where anything of the new one is, after this failure.
-    Back { rollout: Rollout, failure: Refusal },
-}
-
-/// How far a [`Delivery`] is.
-#[derive(Debug)]
-pub(super) enum Progress {
-    UnderWay(Delivery),
-    /// These slots have the version, and what they ran before is gone.
-    Delivered(Vec<SlotId>),
-    /// None has it, or this says which.
-    Failed(Refusal),
+    pub(super) restored: Vec<SlotId>,
 }
 
 impl Core {
@@ -70,70 +43,24 @@ impl Core {
         }
     }
 
-    /// To this version, start-first, whatever runs there now.
-    pub(super) fn delivery(&self, version: VersionId, todo: Vec<SlotId>) -> Delivery {
-        Delivery::Forth(self.rollout(Order::StartFirst, Some(version), todo))
-    }
-
-    pub(super) fn deliver(&mut self, delivery: Delivery) -> Progress {
-        match delivery {
-            Delivery::Forth(mut rollout) => match self.roll_on(&mut rollout) {
-                Ok(()) if rollout.is_over() => Progress::Delivered(rollout.slots_done()),
-                Ok(()) => Progress::UnderWay(Delivery::Forth(rollout)),
-                Err(failure) => {
-                    // Even if there are none: then it is over at once.
-                    let back = self.rollout(Order::StartFirst, Some(self.version), rollout.slots_changed());
-                    let rollout = Rollout {
-                        restored: rollout.restored,
-                        ..back
-                    };
-                    self.deliver(Delivery::Back { rollout, failure })
-                }
-            },
-            Delivery::Back { mut rollout, failure } => {
-                self.roll_back(&mut rollout);
-                if rollout.is_over() {
-                    Progress::Failed(self.taken_back(&rollout, failure))
-                } else {
-                    Progress::UnderWay(Delivery::Back { rollout, failure })
-                }
-            }
-        }
-    }
-
     /// Goes on to further slots as soon as new instances have settled; the old ones end meanwhile.
     ///
     /// # Errors
     /// A new instance has failed. Nothing further is begun, and where the old one still has the seat, or can have it again, it has it.
     pub(super) fn roll_on(&mut self, rollout: &mut Rollout) -> Result<(), Refusal> {
-        if rollout.begun.iter().all(|replacement| replacement.failure().is_none()) {
+        let failed = rollout
+            .begun
+            .iter()
+            .find_map(|replacement| Some((replacement.slot, replacement.failure()?.clone())));
+        let Some((slot, failure)) = failed else {
             self.begin_further(rollout);
             return Ok(());
-        }
-        let failed = rollout.begun.iter().find(|replacement| replacement.failure().is_some());
-        let (slot, failure) = failed
-            .and_then(|failed| Some((failed.slot, failed.failure()?.clone())))
-            .expect("one of them has failed");
+        };
         self.halt(rollout);
         Err(self.start_failed(slot, &failure))
     }
 
-    /// As [`Core::roll_on`], and whatever fails, the others are tried as well.
-    fn roll_back(&mut self, rollout: &mut Rollout) {
-        for failed in rollout
-            .begun
-            .iter()
-            .filter(|replacement| replacement.failure().is_some())
-        {
-            let slot = &mut self.slots[usize::from(failed.slot.0)];
-            if let Some(version) = slot.serving_version() {
-                slot.set_version(version);
-            }
-        }
-        self.begin_further(rollout);
-    }
-
-    fn begin_further(&mut self, rollout: &mut Rollout) {
+    pub(super) fn begin_further(&mut self, rollout: &mut Rollout) {
         while rollout.undecided() < rollout.at_once
             && let Some(slot) = rollout.todo.pop_front()
         {
@@ -189,23 +116,6 @@ impl Core {
     fn start_failed(&self, slot: SlotId, failure: &Failure) -> Refusal {
         let survivor = self.slots.get(usize::from(slot.0)).and_then(Slot::serving_pid);
         words::start_failed(slot, failure.culprit, &failure.reason, survivor)
-    }
-
-    fn taken_back(&self, rollout: &Rollout, failure: Refusal) -> Refusal {
-        let mut again = rollout
-            .begun
-            .iter()
-            .filter_map(|replacement| self.failure_of(replacement));
-        let Some(again) = again.next() else {
-            let mut brought_back = [rollout.restored.clone(), rollout.slots_done()].concat();
-            brought_back.sort_unstable();
-            return words::taken_back(failure, &brought_back);
-        };
-        let slots = rollout.begun.iter().map(|replacement| replacement.slot);
-        let (stuck, failing): (Vec<_>, Vec<_>) = slots
-            .filter(|slot| !rollout.slots_done().contains(slot))
-            .partition(|slot| self.slots[usize::from(slot.0)].version() != self.version);
-        words::not_brought_back(failure, &again, stuck, &failing)
     }
 }
 
@@ -269,7 +179,7 @@ impl Rollout {
     }
 
     /// After it was halted: where anything of the new version is, or would be started next.
-    fn slots_changed(&self) -> Vec<SlotId> {
+    pub(super) fn slots_changed(&self) -> Vec<SlotId> {
         self.slots_that(|replacement| replacement.failure().is_none_or(|failure| failure.had_served))
     }
 
@@ -281,19 +191,5 @@ impl Rollout {
     fn undecided(&self) -> usize {
         let undecided = self.begun.iter().filter(|replacement| replacement.is_undecided());
         undecided.count()
-    }
-}
-
-impl Delivery {
-    pub(super) fn rollout(&self) -> &Rollout {
-        match self {
-            Self::Forth(rollout) | Self::Back { rollout, .. } => rollout,
-        }
-    }
-
-    pub(super) fn hear(&mut self, happened: &Happened, now: Millis) {
-        match self {
-            Self::Forth(rollout) | Self::Back { rollout, .. } => rollout.hear(happened, now),
-        }
     }
 }

@@ -1,8 +1,8 @@
 //! `restart`: start-first, stop-first, and what goes wrong.
 
-use super::world::{IDLE, World};
+use super::world::{IDLE, World, config};
 use crate::api::types::{ErrorKind, WorkerState};
-use crate::supervisor::interface::{Exit, Input, Load, SlotId};
+use crate::supervisor::interface::{Config, Exit, HealthRules, Input, Load, SlotId};
 
 #[test]
 fn the_new_one_is_published_in_place_of_the_old_one_which_then_ends() {
@@ -257,4 +257,27 @@ fn if_the_new_one_crashes_before_the_old_one_is_told_to_stop_the_old_one_serves_
     );
     world.observe(old, IDLE);
     assert!(!world.is_terminated(old));
+}
+
+#[test]
+fn one_that_is_replaced_itself_for_a_fault_is_waited_for_no_longer() {
+    let mut world = World::active_with(Config {
+        workers: 3,
+        health: Some(HealthRules { fails: 1, passes: 1 }),
+        ..config()
+    });
+    let old = world.current(0);
+    let restart = world.restart(0);
+    world.ready(0);
+    let new = world.current(0);
+    world.send(Input::Checked {
+        instance: new,
+        outcome: Err("status 500".into()),
+    });
+    world.unready(0);
+    world.ready(0);
+    world.gone(old, Exit::Code(0));
+    assert!(world.waits(restart), "it listens no more");
+    world.gone(new, Exit::Code(0));
+    world.done(restart);
 }
