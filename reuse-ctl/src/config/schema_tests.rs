@@ -27,6 +27,8 @@ fn types_are_what_the_options_take() {
         ("max_memory", &["integer", "string"]),
         ("max_connections", &["integer", "string"]),
         ("cpu_limit", &["number", "string"]),
+        ("settle", &["string"]),
+        ("surge", &["integer", "string"]),
         ("max_hung", &["integer", "string"]),
         ("name", &["string"]),
         ("user", &["integer", "string"]),
@@ -86,6 +88,7 @@ fn the_schema_takes_what_the_file_takes() {
         "127.0.0.1:80",
         "0 4 * * *",
         "at-once",
+        "mixed",
     ];
     let mut samples: Vec<Value> = strings.iter().map(|text| (*text).into()).collect();
     samples.extend([json!(2), json!(2_000_000_000_u64), json!(0.5), json!(true)]);

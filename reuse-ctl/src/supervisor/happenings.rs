@@ -58,6 +58,7 @@ impl Task {
                     .get(&id)
                     .map(|live| self.groups.cuts_of(live.row))
                     .unwrap_or_default();
+                self.keep_last_output(id);
                 self.bury(id);
                 self.feed(Input::Exited {
                     instance: id,

@@ -111,7 +111,7 @@ impl Task {
         let Some(live) = self.live.get(&id) else { return };
         if self.stop_when(id) != StopWhen::InFlightDone {
             self.tell_to_end(id, Audience::Servers);
-            return self.inputs.push_back(Input::Terminated { instance: id });
+            return self.inputs.push_front(Input::Terminated { instance: id });
         }
         let frozen = self.freezer.freeze(&live.cgroup, FREEZE_PATIENCE);
         let frozen = frozen.inspect_err(|error| tracing::warn!("worker {} can't be frozen: {error}", live.slot));
@@ -121,7 +121,7 @@ impl Task {
         });
         if is_idle {
             let begun = self.tell_to_end(id, Audience::Servers);
-            self.inputs.push_back(Input::Terminated { instance: id });
+            self.inputs.push_front(Input::Terminated { instance: id });
             if frozen.is_ok() && !begun.wait(BEGIN_PATIENCE) {
                 tracing::debug!("the stop signal takes longer than {BEGIN_PATIENCE:?} to be sent");
             }

@@ -8,12 +8,21 @@ const PHASES: &Table = &[
     ("requested", &["starting", "terminated", "killed", "gone"]),
     (
         "starting",
-        &["active", "drained", "emptying", "terminated", "killed", "gone"],
+        &[
+            "settling",
+            "active",
+            "drained",
+            "emptying",
+            "terminated",
+            "killed",
+            "gone",
+        ],
     ),
+    ("settling", &["active", "starting", "drained", "terminated", "gone"]),
     ("active", &["starting", "draining", "emptying", "gone"]),
     ("draining", &["active", "starting", "drained", "emptying", "gone"]),
     ("drained", &["active", "starting", "terminated", "gone"]),
-    ("emptying", &["terminated", "killed", "gone"]),
+    ("emptying", &["active", "terminated", "killed", "gone"]),
     ("terminated", &["terminated", "killed", "gone"]),
     ("killed", &["gone"]),
 ];

@@ -1,6 +1,6 @@
 //! How an instance is ended, how it departs, and what the passing of time does to it.
 
-use super::{Instance, Phase, Plan, Standing};
+use super::{Instance, Phase, Plan, Stage, Standing};
 use crate::api::types::WorkerState;
 use crate::supervisor::core::context::Context;
 use crate::supervisor::core::ending::{Ending, Withdrawal};
@@ -27,7 +27,7 @@ impl Instance {
             }
             Phase::Starting {
                 pid,
-                had_listeners: false,
+                stage: Stage::Booting { .. } | Stage::Settling { .. },
                 ..
             }
             | Phase::Serving {
@@ -38,7 +38,7 @@ impl Instance {
             // It has closed its listeners, and may have connections that it answers.
             Phase::Starting {
                 pid,
-                had_listeners: true,
+                stage: Stage::ListenersLost { .. },
                 ..
             } => (*pid, Ending::empty(Withdrawal::begin(now), grace_ms, now)),
             Phase::Serving {
