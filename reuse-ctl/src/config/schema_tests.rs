@@ -80,6 +80,7 @@ fn the_schema_takes_what_the_file_takes() {
         "file",
         "tcp",
         "listener",
+        "mixed",
         "SIGTERM",
         "any-text",
         "N=1",
