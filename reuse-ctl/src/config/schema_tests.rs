@@ -82,6 +82,7 @@ fn the_schema_takes_what_the_file_takes() {
         "file",
         "tcp",
         "listener",
+        "mixed",
         "SIGTERM",
         "any-text",
         "N=1",
