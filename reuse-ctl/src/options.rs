@@ -11,6 +11,7 @@ use nix::sys::signal::Signal;
 use reuse_common::Policy;
 
 use crate::config::AppSpec;
+use crate::process::known_servers;
 use crate::supervisor::interface::{HealthRules, HungRules};
 
 /// The app.
@@ -110,6 +111,16 @@ pub struct StopOptions {
     pub message: bool,
     /// How long a worker without connections may take to end.
     pub timeout: Duration,
+}
+
+impl StopOptions {
+    /// One line that names a better stop signal, if `command` is a server known to drop requests on this one.
+    pub fn suggestion(&self, command: &[OsString]) -> Option<String> {
+        if self.message {
+            return None;
+        }
+        known_servers::suggestion(command, self.signal)
+    }
 }
 
 /// How the health of workers is checked.

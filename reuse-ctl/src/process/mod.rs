@@ -17,6 +17,7 @@ pub mod freeze;
 pub mod handle;
 pub mod identity;
 pub mod journal;
+pub mod known_servers;
 pub mod launch;
 pub mod listen;
 mod lock;
