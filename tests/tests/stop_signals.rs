@@ -1,7 +1,8 @@
 //! `run` and `reload` name the stop signal on which a known server finishes its requests.
 
 use reuse_tests::app::App;
-use reuse_tests::{Namespace, Scratch, commands};
+use reuse_tests::scratch::Scratch;
+use reuse_tests::{Namespace, commands};
 
 const SUGGESTION: &str = "nginx drops requests on SIGTERM; `--stop-signal SIGQUIT` lets it finish them";
 
