@@ -93,7 +93,7 @@ pub struct Doctor {
     pub ports: Vec<u16>,
 }
 
-/// Start one instance of a server, see how it starts, serves and ends, and say what to run it with
+/// Start a server once, look how it starts, serves and ends, and say how to run it
 #[derive(Debug, Clone, Args)]
 #[command(after_help = "\
 Examples:

@@ -200,6 +200,7 @@ fn help() {
       logs     Show what the workers have written
       events   Show what happens, as it happens, until Ctrl-C
       doctor   Try what the kernel can do, and say what is lost without it
+      try      Start a server once, look how it starts, serves and ends, and say how to run it
       demo     See it at work: a small built-in server, a load, and all that can happen to workers
 
     Options:

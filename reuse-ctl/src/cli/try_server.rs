@@ -32,6 +32,7 @@ pub(super) async fn run(context: &Context, arguments: &args::Try) -> Result<(), 
         arguments: own,
         path: &arguments.path,
         slow_path: arguments.slow_path.as_deref(),
+        at_once: has_option("stop-when"),
     })
     .await?;
     let recommendations = recommend(

@@ -6,7 +6,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use serde::Serialize;
 
-use super::report::{Fate, Http, ListenerKind, Report, What};
+use super::report::{Fate, Http, Listener, ListenerKind, Report, What};
 use crate::options::StopOptions;
 
 /// A server that answers its first request so much later than it listens was not ready when it listened.
@@ -48,36 +48,39 @@ pub fn recommend(report: &Report, in_force: InForce<'_>) -> Vec<Recommendation> 
     rules.iter().filter_map(|rule| rule(report, in_force)).collect()
 }
 
-/// Whether the signal cut a request that was asked in whole or in part.
+/// Whether the signal cuts a request that was asked in whole or in part: one did not get its answer, or nothing in the server hears of the signal.
 pub fn cuts_requests(report: &Report) -> bool {
-    [What::InFlight, What::HalfRead, What::JustSent]
+    let is_cut = [What::InFlight, What::HalfRead, What::JustSent]
         .into_iter()
         .filter_map(|what| report.fate(what))
-        .any(Fate::is_cut)
+        .any(Fate::is_cut);
+    let serves_http = match report.http {
+        Http::Answered { .. } => true,
+        Http::Silent => false,
+    };
+    is_cut || (serves_http && !report.ending.caught)
 }
 
+/// Which port clients use is known only where the others can't be it.
 fn port(report: &Report, in_force: InForce<'_>) -> Option<Recommendation> {
     let shared: Vec<&str> = report.shared().map(|listener| listener.address.as_str()).collect();
-    let others = report
-        .listeners
-        .iter()
-        .any(|listener| listener.kind == ListenerKind::Private);
-    let (first, _) = shared.split_first()?;
-    if in_force.port_given || (shared.len() == 1 && !others) {
-        return None;
+    let is_private = |listener: &Listener| listener.kind == ListenerKind::Private;
+    let has_others = report.listeners.iter().any(is_private);
+    match shared.as_slice() {
+        _ if in_force.port_given => None,
+        [] => None,
+        [only] => has_others.then(|| Recommendation {
+            option: only.rsplit(':').next().map(|port| format!("--port {port}")),
+            reason: "it also listens on a port that the kernel picked, which workers can't share".into(),
+        }),
+        [_, ..] => Some(Recommendation {
+            option: None,
+            reason: format!(
+                "it listens on {}: name the port that clients use with `--port P`; what is left out is each worker's own",
+                shared.join(" and ")
+            ),
+        }),
     }
-    let port = first.rsplit(':').next()?;
-    Some(Recommendation {
-        option: Some(format!("--port {port}")),
-        reason: if others {
-            "the server also listens on a port that differs from start to start, which workers can't share".into()
-        } else {
-            format!(
-                "the server listens in {} places: name the port that clients use",
-                shared.len()
-            )
-        },
-    })
 }
 
 fn slow_start(report: &Report, _: InForce<'_>) -> Option<Recommendation> {
@@ -107,14 +110,14 @@ fn swallowed(report: &Report, in_force: InForce<'_>) -> Option<Recommendation> {
     if !cuts_requests(report) && !report.ending.killed {
         return None;
     }
-    let between = report.wrappers.join(", ");
+    let between = report.wrappers.join(" → ");
     Some(Recommendation {
         option: in_force
             .offered
             .kill_mode
             .then(|| "--kill-mode control-group".to_owned()),
         reason: format!(
-            "{between} stands between reuse-ctl and the server: {} goes to {first} first; start the server itself if you can",
+            "between reuse-ctl and the server: {between}; {} goes to {first} first, so start the server itself if you can",
             report.ending.signal
         ),
     })
@@ -167,7 +170,7 @@ pub(super) fn seconds(time: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tryout::report::{Client, Ending, Left, Listener};
+    use crate::tryout::report::{Client, Ending, Left};
 
     const STOP: StopOptions = StopOptions {
         drain_timeout: Duration::from_secs(10),
@@ -239,6 +242,16 @@ mod tests {
     }
 
     #[test]
+    fn a_signal_without_a_handler_cuts_whatever_was_seen() {
+        let mut uncaught = report("python3 -m http.server", Fate::NotTried);
+        assert!(!cuts_requests(&uncaught));
+        uncaught.ending.caught = false;
+        assert!(cuts_requests(&uncaught));
+        uncaught.http = Http::Silent;
+        assert!(!cuts_requests(&uncaught));
+    }
+
+    #[test]
     fn a_server_that_finishes_may_be_told_at_once() {
         let finishes = report("node server.js", ANSWERED);
         assert_eq!(options(&finishes, ALL), named("--stop-when at-once"));
@@ -276,7 +289,7 @@ mod tests {
     fn ports_are_named_where_there_are_several() {
         let mut several = report("x", Fate::NotTried);
         several.listeners.push(listener("0.0.0.0:9090", ListenerKind::Shared));
-        assert_eq!(options(&several, ALL), named("--port 8080"));
+        assert_eq!(options(&several, ALL), [None], "nobody knows which");
         several.listeners[1] = listener("0.0.0.0:41234", ListenerKind::Private);
         assert_eq!(options(&several, ALL), named("--port 8080"));
         several.listeners[1] = listener("/run/x.sock", ListenerKind::Unix);

@@ -323,7 +323,22 @@ mod tests {
             option: Some("--stop-signal SIGQUIT".into()),
             reason: "because".into(),
         }];
-        insta::assert_snapshot!(render(&report(), &recommendations, " --port 8080", false), @"");
+        insta::assert_snapshot!(render(&report(), &recommendations, " --port 8080", false), @"
+        ✓ ready              it listened after 40 ms
+        ✓ listener           0.0.0.0:8080 (nginx): workers share it, and connections are steered
+        ! UDP                0.0.0.0:53 (nginx): not steered; workers must set SO_REUSEPORT to share it
+        ! process            in between: npm start → sh
+        ✓ HTTP               answered with 200 after 3 ms
+        ! request in flight  closed without an answer, 3 ms after the signal
+        ✓ idle connection    closed, 3 ms after the signal
+        ✓ WebSocket          closed with code 1001, 2 ms after the signal
+        ✓ end                it exited with code 0, 1.2 s after SIGTERM
+        ✓ left behind        nothing
+
+        SIGTERM cuts off requests of this server. `run` waits until none is in flight before it sends it.
+        --stop-signal SIGQUIT: because
+        It works under reuse-ctl: sudo reuse-ctl run --workers max --port 8080 --stop-signal SIGQUIT -- nginx -g 'daemon off;'
+        ");
     }
 
     #[test]
