@@ -2,7 +2,7 @@
 //! has accepted, and which one cuts that off.
 //!
 //! That a process catches a signal says nothing of the kind: nginx and unicorn catch SIGTERM and drop every request that they work on. So
-//! this is a table ([`ROWS`]), made by trying the real programs, and a test tries again those that the test machine has. The table
+//! this is a table ([`ROWS`]), made by trying the real programs, and a test tries some of them again. The table
 //! of `docs/stop-signals.md` is written from it.
 
 mod recognise;
@@ -21,8 +21,9 @@ pub use rows::ROWS;
 
 /// What a signal does to the requests that a server has accepted, with the server's default settings.
 ///
-/// No signal is safe for an idle keep-alive connection: the server closes it, and a request that arrives at that very moment is lost. So before
-/// a signal is sent, also with [`Answer::Finishes`], look whether a connection has unread bytes.
+/// No signal is safe for an idle keep-alive connection: the server closes it, and a request that arrives at that very moment is lost (tried: nginx, if
+/// its workers get the signal directly; lighttpd). Some servers close a new connection on which nothing was sent yet, too (puma). So before
+/// a signal is sent, also with [`Answer::Finishes`], look whether a connection has unread bytes or has just been accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Answer {
     /// Every request that it has begun to receive is answered: one that it works on, and one of which it has read only a part, also on a
