@@ -209,6 +209,9 @@ pub struct Reply {
     /// What happened, in one line for a person.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
+    /// What the person should know besides, one line each: `reload` names a better stop signal.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
     /// The slots that were changed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub workers: Vec<u16>,

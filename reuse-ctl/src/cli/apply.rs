@@ -25,7 +25,7 @@ pub(super) async fn run(context: &Context, arguments: &args::Apply) -> Result<()
     let mut plans = Vec::new();
     for NamedSpec { name, spec } in wanted.apps {
         plans.push(match running.iter().find(|app| app.name == name) {
-            Some(entry) => Plan::Change(ask(entry, spec).await?),
+            Some(entry) => Plan::Change(Box::new(ask(entry, spec).await?)),
             None => {
                 super::require_root("apply")?;
                 refuse_leftovers(&name)?;
@@ -133,7 +133,7 @@ async fn ask(entry: &KnownApp, spec: AppSpec) -> Result<Change, Failure> {
 
 enum Plan {
     Start(NamedSpec),
-    Change(Change),
+    Change(Box<Change>),
 }
 
 struct Change {
