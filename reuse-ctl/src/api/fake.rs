@@ -175,6 +175,7 @@ pub(crate) fn status() -> Status {
         policy: "sticky".into(),
         pid: 4711,
         uptime_s: 3723,
+        problem: None,
         groups: vec![
             GroupStatus {
                 addr: "0.0.0.0:8080".into(),

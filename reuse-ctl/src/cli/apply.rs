@@ -184,7 +184,7 @@ impl Plan {
 
 impl Change {
     fn became(&self) -> Became {
-        if self.foretold.changes.is_empty() {
+        if self.foretold.changes.is_empty() && !self.foretold.starts_anew {
             Became::Unchanged
         } else {
             Became::Changed

@@ -46,6 +46,8 @@ pub struct Groups {
     lots: Arc<File>,
     uid: u32,
     refuse_when_empty: bool,
+    /// Nobody will serve for the time being: connections are refused, whatever `refuse_when_empty` says.
+    given_up: bool,
 }
 
 /// A published instance.
@@ -77,6 +79,7 @@ impl Groups {
             spare,
             uid: options.uid,
             refuse_when_empty: options.refuse_when_empty,
+            given_up: false,
         };
         for &addr in &options.listen {
             groups.open_group(addr, false, None)?;
@@ -95,7 +98,7 @@ impl Groups {
         neighbours::refuse_taken(&self.cgroup, addr, only_v6)?;
         let program = match self.spare.take() {
             Some(spare) => spare,
-            None => GroupProgram::load(&self.app, self.refuse_when_empty)?,
+            None => GroupProgram::load(&self.app, self.refuses_when_empty())?,
         };
         let group = Group::open(addr, only_v6, &self.lots, self.uid, &mut self.app, program, first)?;
         Ok(self.groups.entry(addr).or_insert(group))
@@ -105,14 +108,14 @@ impl Groups {
     pub fn spare_loader(&self) -> Option<impl FnOnce() -> Result<GroupProgram, BpfError> + Send + use<>> {
         match self.spare {
             Some(_) => None,
-            None => Some(GroupProgram::loader(&self.app, self.refuse_when_empty)),
+            None => Some(GroupProgram::loader(&self.app, self.refuses_when_empty())),
         }
     }
 
     /// Keeps it for the next group.
     pub fn set_spare(&mut self, mut spare: GroupProgram) {
         // It may have changed since the spare began to be loaded.
-        spare.set_refuse_when_empty(self.refuse_when_empty);
+        spare.set_refuse_when_empty(self.refuses_when_empty());
         self.spare = Some(spare);
     }
 
@@ -207,6 +210,35 @@ impl Groups {
     /// What happens to new connections while nobody is published; those that wait already go on waiting.
     pub fn set_refuse_when_empty(&mut self, refuse: bool) {
         self.refuse_when_empty = refuse;
+        self.tell_whether_to_refuse();
+    }
+
+    /// Nobody will serve until a person does something: what waits is reset, and new connections are refused, so that clients can go
+    /// elsewhere. Gives how many waited.
+    ///
+    /// # Errors
+    /// A socket call or a map failed.
+    pub fn give_up(&mut self) -> Result<u32, GroupError> {
+        self.given_up = true;
+        self.tell_whether_to_refuse();
+        let mut reset = 0;
+        let results: Vec<_> = self.groups.values_mut().map(Group::reset_parked).collect();
+        first_error(results.into_iter().map(|result| result.map(|count| reset += count)))?;
+        Ok(reset)
+    }
+
+    /// Somebody may serve again: as was configured.
+    pub fn resume(&mut self) {
+        self.given_up = false;
+        self.tell_whether_to_refuse();
+    }
+
+    fn refuses_when_empty(&self) -> bool {
+        self.refuse_when_empty || self.given_up
+    }
+
+    fn tell_whether_to_refuse(&mut self) {
+        let refuse = self.refuses_when_empty();
         if let Some(spare) = &mut self.spare {
             spare.set_refuse_when_empty(refuse);
         }

@@ -209,6 +209,20 @@ impl Group {
         Ok(())
     }
 
+    /// Resets the connections that wait here, and gives their number; nothing where a worker listens. The kernel resets what is queued on
+    /// the last listener of a group when that closes: there is nobody to move it to.
+    pub(super) fn reset_parked(&mut self) -> Result<u32, GroupError> {
+        let parked = self.lot.parked();
+        if !self.members.is_empty() {
+            return Ok(0);
+        }
+        if parked > 0 {
+            self.lot.release().map_err(GroupError::socket("shutdown and listen"))?;
+            self.program.set_member(LOT, 0, self.lot.as_fd())?;
+        }
+        Ok(parked)
+    }
+
     /// Whether nobody has listened here for `hold`, while the app is served elsewhere. A group that no worker was ever published in is
     /// abandoned at once.
     pub(super) fn is_abandoned(&mut self, served_elsewhere: bool, hold: Duration) -> bool {

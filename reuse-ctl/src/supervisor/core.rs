@@ -70,6 +70,8 @@
 //!   only. Each slot knows the version of its next instance; one whose new version fails in a promotion goes back to what it had.
 //! - A version that `apply` brings is all or nothing: at its first failure, the slots that have it go back.
 //! - A `scale` up that fails is undone as a whole: there are as many workers as before.
+//! - An app whose workers have all failed ends, or stays if the configuration says so and somebody has served before (`stopping.rs`). It
+//!   stays to be started again by `reload`, `restart` or `apply`; of `scale` it takes only fewer workers.
 //! - Before `Start` and while stopping, every request but `stop` is refused. After `Finish` nothing is said any more, not even
 //!   to a request: whoever carries out `Finish` closes the door.
 
@@ -118,6 +120,10 @@ pub struct Core {
     norm: Norm,
     /// Whether every active instance is faulty, and people were told so.
     all_faulty: bool,
+    /// Whether a worker has ever been published.
+    has_served: bool,
+    /// Whether every worker has failed, and people were told so.
+    all_failed: bool,
     cx: Context,
 }
 
@@ -146,6 +152,8 @@ impl Core {
             published: Vec::new(),
             norm: Norm::new(config.hung.hung_after_ms),
             all_faulty: false,
+            has_served: false,
+            all_failed: false,
             cx: Context::new(config),
         }
     }
@@ -168,6 +176,7 @@ impl Core {
             self.come_to_rest();
         }
         self.publish();
+        self.notice_all_failed();
         self.finish_when_over();
         self.cx.take_effects(self.published.is_empty())
     }
@@ -198,6 +207,7 @@ impl Core {
             policy: self.policy,
             version: self.version,
             stopping: matches!(self.mode, Mode::Stopping { .. } | Mode::Finished),
+            all_failed: self.all_have_failed(),
             slots: self.slots.iter().map(Slot::view).collect(),
         }
     }
@@ -315,6 +325,7 @@ impl Core {
             self.cx
                 .note(NoteKind::Warning, None, None, "no worker is published now".into());
         }
+        self.has_served |= !choosable.is_empty();
         self.published.clone_from(&choosable);
         self.cx.say(Effect::Publish(choosable));
     }

@@ -227,9 +227,12 @@ impl Task {
         // Whether other apps run is not known here.
         message = for_app(&message, &self.template.app);
         match kind {
-            NoteKind::Failed | NoteKind::Warning | NoteKind::BackingOff | NoteKind::Hung | NoteKind::Unhealthy => {
-                self.console.warn(&message)
-            }
+            NoteKind::Failed
+            | NoteKind::AllFailed
+            | NoteKind::Warning
+            | NoteKind::BackingOff
+            | NoteKind::Hung
+            | NoteKind::Unhealthy => self.console.warn(&message),
             NoteKind::Spawned if self.template.quiet() => {}
             _ => self.console.say(&message),
         }

@@ -65,6 +65,17 @@ pub struct Config {
     pub hung: HungRules,
     /// When a worker is called unhealthy; absent: no health checks.
     pub health: Option<HealthRules>,
+    /// What becomes of the app when every worker has failed.
+    pub when_all_failed: WhenAllFailed,
+}
+
+/// What becomes of an app whose workers have all failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WhenAllFailed {
+    /// It ends, so that whoever started it (a terminal, a service manager, a container runtime) sees that and may start it again.
+    Finish,
+    /// It stays until somebody starts its workers again or stops it, provided that a worker has served before: nobody watches it.
+    Stay,
 }
 
 /// The part of [`Config`] that may change while the app runs; each means there what it means here. What is waited for already keeps the
@@ -421,6 +432,8 @@ pub enum NoteKind {
     BackingOff,
     /// Will not be started again.
     Failed,
+    /// No worker is left that runs or will be started again; the app stays.
+    AllFailed,
     /// Has stopped accepting; withdrawn if that is allowed.
     Hung,
     /// Fails its health checks; withdrawn if that is allowed.
@@ -447,6 +460,7 @@ impl NoteKind {
             Self::Exited => "exited",
             Self::BackingOff => "backing_off",
             Self::Failed => "failed",
+            Self::AllFailed => "all_failed",
             Self::Hung => "hung",
             Self::Unhealthy => "unhealthy",
             Self::Recovered => "recovered",

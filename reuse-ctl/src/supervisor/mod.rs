@@ -8,6 +8,7 @@
 pub mod core;
 pub mod interface;
 
+mod all_failed;
 mod apply;
 mod apply_words;
 mod asks;

@@ -1,6 +1,7 @@
 //! `run`: makes what an app needs before its first worker, and takes it away again whatever happens in between.
 
 use std::{
+    ffi::OsStr,
     fs::{self, File, Permissions},
     io,
     net::SocketAddr,
@@ -17,10 +18,11 @@ use reuse_common::client::ClientMask;
 use tokio::{net::UnixListener, sync::oneshot};
 
 use super::{
+    all_failed,
     console::Console,
     core::Core,
     diagnosis,
-    interface::{Config, Rules},
+    interface::{Config, Rules, WhenAllFailed},
     leftovers,
     logs::{self, Logs},
     recycle,
@@ -142,16 +144,14 @@ async fn run_app(options: RunOptions, lines: Lines) -> Result<(), Failure> {
     drop(guards);
     drop(traces);
     if finished.failed {
-        let (problem, output) = last_failure.unwrap_or_default();
-        let how = how.into_iter().chain((!problem.is_empty()).then_some(problem));
-        let problem: String = how.map(|words| format!(": {words}")).collect();
         let mut failure = Failure::failed(
-            format!("every worker has failed{problem}"),
+            all_failed::all_have_failed(how.as_deref(), last_failure.as_ref()),
             format!(
                 "see `reuse-ctl logs --app {0}`, or the files in /var/log/reuse-ctl/{0}",
                 options.name
             ),
         );
+        let (_, output) = last_failure.unwrap_or_default();
         (failure.output, failure.output_of) = (output.lines, output.of);
         return Err(failure);
     }
@@ -396,6 +396,17 @@ fn machine_config(options: &RunOptions) -> Config {
         seed: fastrand::u64(..),
         hung: rules.hung,
         health: rules.health,
+        when_all_failed: when_all_failed(options, std::env::var_os("NOTIFY_SOCKET").as_deref()),
+    }
+}
+
+/// Left in the background by `--detach`, nobody would start it again. A service manager would, if one waits for it.
+fn when_all_failed(options: &RunOptions, notify_socket: Option<&OsStr>) -> WhenAllFailed {
+    let is_service = notify_socket.is_some_and(|path| !path.is_empty());
+    if options.detached && !is_service {
+        WhenAllFailed::Stay
+    } else {
+        WhenAllFailed::Finish
     }
 }
 

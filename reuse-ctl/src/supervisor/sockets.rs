@@ -75,6 +75,7 @@ impl Task {
         if let Err(error) = self.groups.tend(self.options().ready.timeout) {
             self.console.warn(&error.to_string());
         }
+        self.give_up_clients();
         self.load_spare();
         let listeners = match all_queues(&mut self.diag) {
             Ok(listeners) => listeners,

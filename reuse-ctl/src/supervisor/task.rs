@@ -14,6 +14,7 @@ use tokio::{
 };
 
 use super::{
+    all_failed::Outlook,
     apply::Applying,
     connections::Connections,
     console::Console,
@@ -79,6 +80,7 @@ pub(super) struct Task {
     pub(super) applying: Option<Applying>,
     pub(super) errands: Errands,
     pub(super) service: ServiceManager,
+    pub(super) outlook: Outlook,
     /// Inputs that carrying out an effect has led to.
     pub(super) inputs: VecDeque<Input>,
     /// What goes on beside the task and uses what belongs to the app by name.
@@ -151,6 +153,7 @@ impl Task {
             applying: None,
             errands: Errands::default(),
             service: upkeep.service,
+            outlook: Outlook::default(),
             inputs: VecDeque::new(),
             beside: JoinSet::new(),
             started: now,
@@ -274,6 +277,7 @@ impl Task {
             self.refresh_health(&view);
             self.watch.set_fault(view.slots.iter().any(|slot| slot.fault.is_some()));
             self.seat(&view);
+            self.look_out(&view);
             self.announce(&view);
             self.service.tell(&view);
             if view.stopping {
@@ -290,8 +294,9 @@ impl Task {
         drop(self.events.send(event));
     }
 
-    /// Says once that everything is up.
+    /// Says once that everything is up, and again when it is after everybody had failed.
     fn announce(&mut self, view: &View) {
+        self.announced &= !view.all_failed;
         if self.announced || view.slots.iter().any(|slot| slot.state != WorkerState::Active) || view.slots.is_empty() {
             return;
         }

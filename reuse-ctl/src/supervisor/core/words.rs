@@ -228,6 +228,23 @@ pub(super) fn removed_meanwhile(slot: SlotId) -> Refusal {
     )
 }
 
+/// Nobody is left: what `status` says of it at its top, and the event.
+pub(super) fn all_failed(workers: usize, reason: Option<&str>) -> String {
+    let (who, how) = match workers {
+        1 => ("the only worker has failed", String::new()),
+        _ => ("every worker has failed", "the last one ".to_owned()),
+    };
+    let how = reason.map(|reason| format!(" ({how}{reason})")).unwrap_or_default();
+    format!("{who}{how}: nobody serves; `reuse-ctl reload` starts the app anew, `reuse-ctl stop` ends it")
+}
+
+pub(super) fn nobody_to_add_to() -> Refusal {
+    failed(
+        "every worker has failed: there is nobody to add workers to",
+        "`reuse-ctl reload` starts them anew; scale when they serve",
+    )
+}
+
 /// A start that failed. `survivor` is the process that goes on in the old one's place, if one does.
 pub(super) fn start_failed(slot: SlotId, culprit: InstanceId, reason: &str, survivor: Option<u32>) -> Refusal {
     let hint = match survivor {

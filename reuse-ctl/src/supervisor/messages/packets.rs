@@ -142,6 +142,7 @@ impl Lives {
             | NoteKind::Draining
             | NoteKind::Drained
             | NoteKind::Weighed
+            | NoteKind::AllFailed
             | NoteKind::Warning => return None,
         };
         Some(Happened { event, manually })

@@ -103,6 +103,16 @@ impl Slot {
         matches!(self.seat, Seat::Failed { .. }) && self.outgoing.is_empty()
     }
 
+    /// Why it is failed, backing off or about to be, to follow its name.
+    pub(in crate::supervisor::core) fn reason(&self) -> Option<&str> {
+        match &self.seat {
+            Seat::Failing { reason, .. } | Seat::BackingOff { reason, .. } | Seat::Failed { reason, .. } => {
+                Some(reason)
+            }
+            Seat::Held(_) | Seat::Replacing { .. } | Seat::Vacating { .. } | Seat::Leaving => None,
+        }
+    }
+
     /// When something is due if nothing else happens.
     pub(in crate::supervisor::core) fn deadline(&self, config: &Config) -> Option<Millis> {
         let restart = match self.seat {
@@ -136,12 +146,7 @@ impl Slot {
             started_at: current.map(Instance::requested_at),
             active_at: current.and_then(Instance::ready_at),
             restarts: self.seated - 1,
-            reason: match &self.seat {
-                Seat::Failing { reason, .. } | Seat::BackingOff { reason, .. } | Seat::Failed { reason, .. } => {
-                    Some(reason.clone())
-                }
-                Seat::Held(_) | Seat::Replacing { .. } | Seat::Vacating { .. } | Seat::Leaving => None,
-            },
+            reason: self.reason().map(str::to_owned),
             published: self.published_instance().is_some(),
             fault: current.and_then(Instance::fault_view),
             share: self.share,

@@ -9,7 +9,7 @@ use super::traffic::Traffic;
 use crate::supervisor::core::Core;
 use crate::supervisor::interface::{
     Command, Config, Done, Effect, Exit, HungRules, Input, InstanceId, Load, Millis, Refusal, RequestId, ScaleTarget,
-    SlotId, VersionId,
+    SlotId, VersionId, WhenAllFailed,
 };
 
 /// What a server with nothing to do looks like.
@@ -38,6 +38,7 @@ pub(in crate::supervisor::core) fn config() -> Config {
             at_most_percent: 50,
         },
         health: None,
+        when_all_failed: WhenAllFailed::Finish,
     }
 }
 
