@@ -84,6 +84,7 @@ mod fault;
 mod faults;
 mod instance;
 mod jobs;
+mod left;
 mod shares;
 mod slot;
 mod stopping;

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::left::{Left, Next};
 use crate::api::commands::MAX_WORKERS;
 use crate::api::types::{ErrorKind, FaultKind};
 use crate::supervisor::interface::{Exit, InstanceId, Load, Refusal, SlotId};
@@ -245,17 +246,35 @@ pub(super) fn nobody_to_add_to() -> Refusal {
     )
 }
 
-/// A start that failed. `survivor` is the process that goes on in the old one's place, if one does.
-pub(super) fn start_failed(slot: SlotId, culprit: InstanceId, reason: &str, survivor: Option<u32>) -> Refusal {
-    let hint = match survivor {
-        Some(pid) => format!(
-            "the old instance (pid {pid}) goes on, untouched; `reuse-ctl logs {slot}` shows what the new one wrote"
+/// A start that failed, and what is left in its slot.
+pub(super) fn start_failed(slot: SlotId, culprit: InstanceId, reason: &str, left: Left) -> Refusal {
+    let error = format!("the new instance of worker {slot} {reason}");
+    let logs = format!("`reuse-ctl logs {slot}` shows what it wrote");
+    let (error, hint) = match left {
+        Left::Survivor(pid) => (
+            error,
+            format!(
+                "the old instance (pid {pid}) goes on, untouched; `reuse-ctl logs {slot}` shows what the new one wrote"
+            ),
         ),
-        None => format!("`reuse-ctl logs {slot}` shows what it wrote"),
+        Left::Removed => (error, logs),
+        Left::Nobody { next, others_serve } => {
+            let whom = if others_serve { "" } else { ", and nobody else serves" };
+            let next = match next {
+                Next::Starts => format!("worker {slot} is being started again"),
+                Next::StartsIn { ms } => format!("worker {slot} is started again in {}", lasting(ms)),
+                Next::StartsWhenGone => format!("worker {slot} is started again when that one is gone"),
+                Next::IsLeftAlone => format!("worker {slot} is left alone until `reuse-ctl restart {slot}`"),
+            };
+            (
+                format!("{error}; nothing serves in its place{whom}"),
+                format!("{next}; {logs}"),
+            )
+        }
     };
     Refusal {
         culprit: Some(culprit),
-        ..failed(format!("the new instance of worker {slot} {reason}"), hint)
+        ..failed(error, hint)
     }
 }
 

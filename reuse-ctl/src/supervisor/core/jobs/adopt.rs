@@ -66,7 +66,8 @@ impl Core {
                 return None;
             }
             (Ok(()), Direction::Back(failure)) if adoption.rollout.is_over() => {
-                let refusal = taken_back(failure, &adoption.rollout.slots_done());
+                let still = self.all_still("all", "run the old version");
+                let refusal = taken_back(failure, &adoption.rollout.slots_done(), &still);
                 self.cx.answer(adoption.ticket, Err(refusal));
                 return None;
             }
@@ -101,14 +102,14 @@ impl Adoption {
     }
 }
 
-fn taken_back(failure: Refusal, brought_back: &[SlotId]) -> Refusal {
+fn taken_back(failure: Refusal, brought_back: &[SlotId], still: &str) -> Refusal {
     let so_far = match brought_back {
         [] => "nobody was changed".to_owned(),
         [one] => format!("worker {one} had it and was brought back"),
         several => format!("workers {} had it and were brought back", words::list(several)),
     };
     Refusal {
-        error: format!("{}; {so_far}: all run the old version", failure.error),
+        error: format!("{}; {so_far}: {still}", failure.error),
         slots: Vec::new(),
         ..failure
     }

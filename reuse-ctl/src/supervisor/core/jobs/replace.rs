@@ -92,8 +92,9 @@ impl Core {
 
     pub(super) fn continue_reload(&mut self, mut reload: Reload) -> Option<Reload> {
         if let Err(failure) = self.roll_on(&mut reload.rollout) {
-            let still = "the others run the old version untouched";
-            let refusal = reload.rollout.explain(failure, "reloaded", still);
+            let unchanged = reload.rollout.slots_not_done();
+            let still = self.still(&unchanged, "the others", "run the old version untouched");
+            let refusal = reload.rollout.explain(failure, "reloaded", &still);
             self.cx.answer(reload.ticket, Err(refusal));
             return None;
         }
@@ -159,11 +160,8 @@ impl Core {
         let Start::Failed { culprit, reason } = &replacement.start else {
             return None;
         };
-        let survivor = self
-            .slots
-            .get(usize::from(replacement.slot.0))
-            .and_then(Slot::serving_pid);
-        Some(words::start_failed(replacement.slot, *culprit, reason, survivor))
+        let left = self.left_in(replacement.slot);
+        Some(words::start_failed(replacement.slot, *culprit, reason, left))
     }
 }
 

@@ -5,7 +5,9 @@ use reuse_common::Share;
 use super::relief::Cause;
 use super::{Seat, Slot};
 use crate::api::types::WorkerState;
+use crate::supervisor::core::context::Context;
 use crate::supervisor::core::instance::{Instance, OnReady};
+use crate::supervisor::core::left::Next;
 use crate::supervisor::core::view::{InstanceView, SlotView};
 use crate::supervisor::core::words;
 use crate::supervisor::interface::{Config, InstanceId, Millis, Refusal, SlotId, VersionId};
@@ -101,6 +103,18 @@ impl Slot {
     /// It will not start again by itself and nothing of it is left.
     pub(in crate::supervisor::core) fn has_failed(&self) -> bool {
         matches!(self.seat, Seat::Failed { .. }) && self.outgoing.is_empty()
+    }
+
+    /// What it does by itself while nobody serves here.
+    pub(in crate::supervisor::core) fn next(&self, cx: &Context) -> Next {
+        match &self.seat {
+            Seat::Held(_) | Seat::Replacing { .. } | Seat::Vacating { .. } => Next::Starts,
+            Seat::Failing { .. } if self.crashes + 1 < cx.config().crash_limit => Next::StartsWhenGone,
+            Seat::BackingOff { until, .. } => Next::StartsIn {
+                ms: until.since(cx.now()),
+            },
+            Seat::Failing { .. } | Seat::Failed { .. } | Seat::Leaving => Next::IsLeftAlone,
+        }
     }
 
     /// Why it is failed, backing off or about to be, to follow its name.
