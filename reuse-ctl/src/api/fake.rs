@@ -76,7 +76,7 @@ impl App {
                     Ask::Apply { reply, .. } => drop(reply.send(Reply::default())),
                     Ask::Send { slot, message, reply } => drop(reply.send(sent(slot, &message))),
                     Ask::Bus(reply) => drop(reply.send(published())),
-                    Ask::Command { command, reply } => {
+                    Ask::Command { command, reply, .. } => {
                         let answer = respond(&command);
                         record.lock().expect("no test panicked with it").push(command);
                         tokio::spawn(async move { drop(reply.send(answer.await)) });

@@ -22,7 +22,7 @@ use tokio_stream::wrappers::ReceiverStream;
 
 mod messages;
 
-use super::commands::{self, BadRequest, WorkerVerb};
+use super::commands::{self, Asked, BadRequest, WorkerVerb};
 pub use super::socket::{BindError, bind};
 use super::types::{ErrorKind, Event, Got, Reply, SpecReply, WORKER_HEADER};
 use super::{Handle, Stopping};
@@ -122,6 +122,7 @@ fn router(shared: Shared) -> axum::Router {
     let whole = |parse: fn(&[u8]) -> Result<Command, BadRequest>| {
         async move |State(shared): State<Shared>, body: Body| shared.carry_out(body, parse).await
     };
+    let reload = async move |State(shared): State<Shared>, body: Body| shared.carry_out(body, commands::reload).await;
     axum::Router::new()
         .route("/v1/status", get(status))
         .route("/v1/events", get(events))
@@ -146,7 +147,7 @@ fn router(shared: Shared) -> axum::Router {
         .route("/v1/canary", post(canary))
         .route("/v1/canary/promote", post(whole(commands::promote)))
         .route("/v1/canary/abort", post(whole(commands::abort)))
-        .route("/v1/reload", post(whole(commands::reload)))
+        .route("/v1/reload", post(reload))
         .route("/v1/workers", put(whole(commands::scale)))
         .route("/v1/policy", put(whole(commands::policy)))
         .route("/v1/stop", post(whole(commands::stop)))
@@ -157,9 +158,13 @@ fn router(shared: Shared) -> axum::Router {
 }
 
 impl Shared {
-    async fn carry_out(&self, body: Body, parse: impl FnOnce(&[u8]) -> Result<Command, BadRequest>) -> Response {
+    async fn carry_out<A: Into<Asked>>(
+        &self,
+        body: Body,
+        parse: impl FnOnce(&[u8]) -> Result<A, BadRequest>,
+    ) -> Response {
         answer(match parsed(body, parse) {
-            Ok(command) => self.handle.command(command).await,
+            Ok(asked) => self.handle.command(asked).await,
             Err(refusal) => refusal.into(),
         })
     }

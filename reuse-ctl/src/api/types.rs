@@ -318,7 +318,7 @@ pub struct Event {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pid: Option<u32>,
     /// A stable word: `spawned`, `active`, `draining`, `drained`, `stopping`, `exited`, `failed`, `all_failed`, `backing_off`, `hung`, `unhealthy`, `rescued`,
-    /// `recovered`, `weighed`, `recycled`, `deaf`, `hearing`, `lost`, `warning`, …
+    /// `recovered`, `weighed`, `recycled`, `moved`, `deaf`, `hearing`, `lost`, `warning`, …
     pub event: String,
     /// One line for a person.
     pub message: String,

@@ -99,6 +99,9 @@ impl Task {
         if self.core.view().stopping {
             return self.reply(id, stopped());
         }
+        if request.new_address {
+            self.moves.ask(id);
+        }
         let asker = Asker {
             id,
             applies: !request.dry_run,
@@ -212,6 +215,9 @@ impl Task {
             done: Vec::new(),
         };
         if let Some((Step::Reload, command)) = applying.todo.front_mut() {
+            if let Err(failure) = self.open_ports(&applying.old, &applying.new) {
+                return self.reply(client, *refusal(failure.kind, failure.error, &failure.hint));
+            }
             *command = self.new_version(version, |version| Command::Adopt { version });
             self.inputs
                 .push_back(Input::Ruled(while_both_start(&applying.old, &applying.new)));
@@ -249,6 +255,7 @@ impl Task {
         let (step, _) = applying.step;
         if !reply.ok {
             if step.way() == Way::Reload {
+                self.settle_ports(&applying.old);
                 self.inputs.push_back(Input::Ruled(setup::rules(&applying.old)));
             } else {
                 self.keep(&applying.new);
@@ -264,6 +271,9 @@ impl Task {
                 step.way() != Way::Reload && way < step.way()
             });
             return self.reply(applying.client, reply);
+        }
+        if step == Step::Reload {
+            self.settle_ports(&applying.new);
         }
         applying.done.push(match step {
             Step::Reload => format!(

@@ -250,6 +250,7 @@ impl Core {
                     slot.departed(instance, Departure::Exited(exit), cx);
                 }
             }
+            Input::Lingers { instance } => self.cx.tell(Happened::Gone { instance }),
             Input::Watched(backlogs) => self.watched(backlogs),
             Input::Checked { instance, outcome } => self.checked(instance, &outcome),
             Input::Ruled(rules) => self.rule(rules),

@@ -35,12 +35,14 @@ impl Task {
             }
             Effect::Publish(published) => self.publish(&published),
             Effect::Terminate { instance } => {
+                self.stop_lingering(instance);
                 if let Some(live) = self.live.get(&instance) {
                     self.ask_to_end(live);
                 }
                 self.look_now();
             }
             Effect::Kill { instance } => {
+                self.stop_lingering(instance);
                 self.diagnose(instance);
                 if let Some(live) = self.live.get(&instance) {
                     live.kill();
@@ -57,11 +59,14 @@ impl Task {
                 let reply = match outcome {
                     Ok(done) => Reply {
                         ok: true,
-                        message: Some(done.message),
+                        message: Some(self.moves.add_to(&done)),
                         workers: numbers(&done.slots),
                         ..Reply::default()
                     },
-                    Err(refusal) => self.refused(refusal),
+                    Err(refusal) => {
+                        self.moves.forget();
+                        self.refused(refusal)
+                    }
                 };
                 self.reply(id, reply);
             }
@@ -84,10 +89,13 @@ impl Task {
                 })
             })
             .collect();
+        let lingering = self.may_linger();
+        self.groups.set_lingering(lingering);
         if let Err(error) = self.groups.publish(choosable) {
             self.console
                 .warn(&format!("what may be chosen can't be changed: {error}"));
         }
+        self.begin_lingering();
         // Who was withdrawn may be waited for.
         self.look_now();
     }
@@ -132,6 +140,8 @@ impl Task {
             err_log,
             binds: Vec::new(),
             accepted: Vec::new(),
+            told: self.told(&spec, version),
+            may_move: self.moves.are_asked_for(),
             problem: None,
             announced_ready: false,
             listens: false,
@@ -189,10 +199,12 @@ impl Task {
             }
             output = last;
         }
+        let advice = refusal.culprit.and_then(|culprit| self.advice_on(culprit));
+        let hint = advice.map_or_else(|| refusal.hint.clone(), |advice| format!("{advice}; {}", refusal.hint));
         Reply {
             ok: false,
             error: Some(error),
-            hint: Some(refusal.hint),
+            hint: Some(hint),
             kind: Some(refusal.kind),
             workers: numbers(&refusal.slots),
             output: output.lines,

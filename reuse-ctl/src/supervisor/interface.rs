@@ -170,6 +170,11 @@ pub enum Input {
         /// How.
         exit: Exit,
     },
+    /// An instance that is being ended serves on for a while, at an address that the app leaves: nobody is to wait for its end.
+    Lingers {
+        /// Which.
+        instance: InstanceId,
+    },
     /// From now on these rules hold.
     Ruled(Rules),
     /// Time passed: [`next_deadline`](super::core::Core::next_deadline) is reached.
@@ -444,6 +449,8 @@ pub enum NoteKind {
     Weighed,
     /// Is replaced although nothing is wrong with it.
     Recycled,
+    /// The app listens on another address than before.
+    Moved,
     /// The answer to a person's question "what went wrong".
     Warning,
 }
@@ -466,6 +473,7 @@ impl NoteKind {
             Self::Recovered => "recovered",
             Self::Weighed => "weighed",
             Self::Recycled => "recycled",
+            Self::Moved => "moved",
             Self::Warning => "warning",
         }
     }

@@ -10,6 +10,7 @@ use super::{
     errands::{LookError, Then},
     interface::{Exit, InstanceId, SlotId, VersionId},
     messages::Report,
+    new_address::Named,
     ready_notify::{NotifySocket, Said},
     recycle_files::Told,
 };
@@ -80,6 +81,10 @@ pub(super) struct Live {
     pub(super) binds: Vec<SocketAddr>,
     /// Inherited listeners that it has accepted from.
     pub(super) accepted: Vec<SocketAddr>,
+    /// What it was told, as far as it may say where to listen.
+    pub(super) told: Named,
+    /// Whether somebody has said that it may listen elsewhere than those before it.
+    pub(super) may_move: bool,
     /// What is known to be wrong with it, for a person.
     pub(super) problem: Option<String>,
     /// Whether it has said itself that it is ready, in the way that `--ready` wants: by a message, to its `NOTIFY_SOCKET`, or by an

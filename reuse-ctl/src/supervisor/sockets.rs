@@ -76,6 +76,7 @@ impl Task {
             self.console.warn(&error.to_string());
         }
         self.give_up_clients();
+        self.end_lingering();
         self.load_spare();
         let listeners = match all_queues(&mut self.diag) {
             Ok(listeners) => listeners,
@@ -227,6 +228,10 @@ impl Task {
         }
         for (&id, live) in &self.live {
             let Some(pid) = live.pid() else { continue };
+            if self.moves.lingers(id) {
+                // It still gets connections: what it has now says nothing of its end.
+                continue;
+            }
             let queue = match queues.get(&live.row) {
                 Some(&queue) => queue.saturating_sub(own.get(&id).copied().unwrap_or(0)),
                 None if self.groups.is_listening(live.row) => {

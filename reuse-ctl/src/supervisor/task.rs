@@ -27,6 +27,8 @@ use super::{
     live::{Happening, Live},
     logs::Logs,
     messages::Messages,
+    moves::Moves,
+    ports::Guards,
     recycle::Recycle,
     recycle_files::Files,
     service_manager::ServiceManager,
@@ -52,6 +54,8 @@ pub(super) struct Task {
     pub(super) core: Core,
     pub(super) template: Template,
     pub(super) groups: Groups,
+    /// Dropped after the groups.
+    pub(super) guards: Guards,
     pub(super) diag: Diag,
     pub(super) live: HashMap<InstanceId, Live>,
     pub(super) connections: Connections,
@@ -81,6 +85,7 @@ pub(super) struct Task {
     pub(super) errands: Errands,
     pub(super) service: ServiceManager,
     pub(super) outlook: Outlook,
+    pub(super) moves: Moves,
     /// Inputs that carrying out an effect has led to.
     pub(super) inputs: VecDeque<Input>,
     /// What goes on beside the task and uses what belongs to the app by name.
@@ -102,6 +107,8 @@ pub(super) struct Upkeep {
     /// What `--watch` watches.
     pub(super) files: Option<Files>,
     pub(super) service: ServiceManager,
+    /// They hold the ports of `--port`.
+    pub(super) guards: Guards,
 }
 
 /// The app is over.
@@ -129,6 +136,7 @@ impl Task {
             core,
             template,
             groups,
+            guards: upkeep.guards,
             diag,
             live: HashMap::new(),
             connections: Connections::default(),
@@ -154,6 +162,7 @@ impl Task {
             errands: Errands::default(),
             service: upkeep.service,
             outlook: Outlook::default(),
+            moves: Moves::default(),
             inputs: VecDeque::new(),
             beside: JoinSet::new(),
             started: now,

@@ -143,6 +143,7 @@ impl Lives {
             | NoteKind::Drained
             | NoteKind::Weighed
             | NoteKind::AllFailed
+            | NoteKind::Moved
             | NoteKind::Warning => return None,
         };
         Some(Happened { event, manually })

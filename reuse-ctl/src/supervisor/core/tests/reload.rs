@@ -64,6 +64,22 @@ fn it_stops_at_the_first_that_fails_and_says_which_were_done() {
 }
 
 #[test]
+fn it_does_not_wait_for_one_that_lingers() {
+    let mut world = World::active(2);
+    let old = currents(&world);
+    let reload = world.reload();
+    world.ready(0);
+    world.gone(old[0], Exit::Code(0));
+    world.ready(1);
+    assert!(world.waits(reload));
+    world.send(Input::Lingers { instance: old[1] });
+    assert_eq!(world.done(reload).message, "reloaded 2 workers");
+    assert!(!world.is_terminated(old[1]), "nothing was seen of it yet");
+    world.pass(30_000);
+    assert!(world.is_terminated(old[1]), "its time is over in any case");
+}
+
+#[test]
 fn stop_first_that_fails_says_who_does_not_serve_any_more() {
     let mut world = World::active(3);
     let old = currents(&world);
