@@ -22,7 +22,7 @@ use tokio_stream::wrappers::ReceiverStream;
 
 mod messages;
 
-use super::commands::{self, BadRequest, WorkerVerb};
+use super::commands::{self, Asked, BadRequest, WorkerVerb};
 pub use super::socket::{BindError, bind};
 use super::types::{ErrorKind, Event, Got, Reply, SpecReply, WORKER_HEADER};
 use super::{Handle, Stopping};
@@ -157,9 +157,13 @@ fn router(shared: Shared) -> axum::Router {
 }
 
 impl Shared {
-    async fn carry_out(&self, body: Body, parse: impl FnOnce(&[u8]) -> Result<Command, BadRequest>) -> Response {
+    async fn carry_out<A: Into<Asked>>(
+        &self,
+        body: Body,
+        parse: impl FnOnce(&[u8]) -> Result<A, BadRequest>,
+    ) -> Response {
         answer(match parsed(body, parse) {
-            Ok(command) => self.handle.command(command).await,
+            Ok(asked) => self.handle.command(asked).await,
             Err(refusal) => refusal.into(),
         })
     }

@@ -139,7 +139,7 @@ Examples:
   sudo reuse-ctl apply --app web                only this one of reuse.toml
 
 A new command, folder or environment is rolled out as `reload` does: if it never gets ready, the old version goes on. Apps that the
-file does not name are left alone. What belongs to the start of an app (--port, --user…) is refused before anything is changed.")]
+file does not name are left alone. What belongs to the start of an app (--listen, --user…) is refused before anything is changed.")]
 pub struct Apply {
     /// The file
     #[arg(short, long, value_name = "FILE", default_value = "reuse.toml")]
@@ -150,6 +150,9 @@ pub struct Apply {
     /// Only say what would be done
     #[arg(long)]
     pub dry_run: bool,
+    /// Let new processes listen on another address than the old ones, even if the file does not say so
+    #[arg(long)]
+    pub new_address: bool,
 }
 
 /// Print a systemd unit for an app
@@ -255,6 +258,9 @@ pub struct Restart {
     /// End the old process before the new one starts
     #[arg(long)]
     pub stop_first: bool,
+    /// Let the new process listen on another address than the old one
+    #[arg(long)]
+    pub new_address: bool,
 }
 
 /// Replace every worker, --surge at a time; stops when one fails
@@ -263,6 +269,9 @@ pub struct Reload {
     /// End each old process before the new one starts
     #[arg(long)]
     pub stop_first: bool,
+    /// Let the new processes listen on another address than the old ones; both are served meanwhile
+    #[arg(long)]
+    pub new_address: bool,
 }
 
 /// Change the number of workers

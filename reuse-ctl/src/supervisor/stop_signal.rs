@@ -110,7 +110,6 @@ impl Begun {
 
     /// Waits until the first processes have the signal and those below them are held: an instance that was frozen for this may be thawed
     /// then. It takes a few milliseconds. Returns false if it takes longer than `patience`.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for what freezes an instance to look at it"))]
     #[must_use]
     pub(super) fn wait(&self, patience: Duration) -> bool {
         match &self.0 {

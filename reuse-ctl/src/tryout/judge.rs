@@ -176,6 +176,8 @@ mod tests {
         drain_timeout: Duration::from_secs(10),
         signal: Signal::SIGTERM,
         message: false,
+        kill_mode: None,
+        when: None,
         timeout: Duration::from_secs(10),
     };
 
