@@ -70,6 +70,9 @@ pub struct Worker {
     #[serde(default)]
     pub status_text: Option<String>,
     pub reason: Option<String>,
+    /// Connections that were cut when an instance was ended.
+    #[serde(default)]
+    pub cut_total: Option<u64>,
 }
 
 /// What is wrong with an active worker.

@@ -1,0 +1,266 @@
+//! A reload cuts no request, whatever the server does at its stop signal.
+//!
+//! Servers as most people write them: Node, Deno, Go and the JVM handle SIGTERM at once and drop what they have, as do nginx, unicorn and others.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use reuse_tests::conversation::Conversation;
+use reuse_tests::heavy::Heavy;
+use reuse_tests::in_flight::{Again, InFlight, Kind, On};
+use reuse_tests::load::{Load, Mode};
+use reuse_tests::plain_servers::{Capacity, OwnTimes, PlainServer, compiled, javascript, pythons, ruby_and_php};
+use reuse_tests::{App, Launch, Namespace, SERVER, commands};
+
+const RELOADS: u32 = 3;
+
+/// Requests that a reload has to wait for.
+const SHORT: Kind = Kind::Slow(Duration::from_secs(2));
+const LONG: Kind = Kind::Slow(Duration::from_secs(10));
+
+/// Below the drain timeout of 30 s, which would cut; above what the longest request and two boots on a busy machine take.
+const SOON: Duration = Duration::from_secs(27);
+
+/// How many complaints of a server are shown.
+const SHOWN: usize = 12;
+
+/// How long a new instance must live before the old one is ended, by default.
+const SETTLE: Duration = Duration::from_secs(1);
+
+/// What a reload may take for each idle worker, above the settle time and what the server itself takes to boot and to end.
+const PER_WORKER: Duration = Duration::from_millis(500);
+
+#[test]
+fn no_request_of_javascript_is_cut() {
+    together(javascript, reloads_cut_nothing);
+}
+
+#[test]
+fn no_request_of_pythons_is_cut() {
+    together(pythons, reloads_cut_nothing);
+}
+
+#[test]
+fn no_request_of_go_jvm_and_nginx_is_cut() {
+    together(compiled, reloads_cut_nothing);
+}
+
+#[test]
+fn no_request_of_unicorn_and_php_is_cut() {
+    together(ruby_and_php, reloads_cut_nothing);
+}
+
+#[test]
+fn idle_javascript_is_reloaded_at_once() {
+    one_by_one(javascript, idle_workers_are_reloaded_at_once);
+}
+
+#[test]
+fn idle_pythons_are_reloaded_at_once() {
+    one_by_one(pythons, idle_workers_are_reloaded_at_once);
+}
+
+#[test]
+fn idle_go_jvm_and_nginx_are_reloaded_at_once() {
+    one_by_one(compiled, idle_workers_are_reloaded_at_once);
+}
+
+#[test]
+fn idle_unicorn_and_php_are_reloaded_at_once() {
+    one_by_one(ruby_and_php, idle_workers_are_reloaded_at_once);
+}
+
+/// 64 clients leave no instant without a request, and yet every worker is replaced soon. `REUSE_CTL_BASE` names another `reuse-ctl`, which is
+/// then measured in turns with this one.
+#[test]
+fn busy_keep_alive_clients_do_not_hold_a_reload_up() {
+    let _turn = Heavy::turn();
+    let _namespace = Namespace::enter();
+    let workers = 4;
+    let allowed = (SETTLE + PER_WORKER) * workers;
+    let own = || median(reloads_under_load(Launch::new(&["--workers", "4"])));
+    match std::env::var_os("REUSE_CTL_BASE") {
+        None => {
+            // Four boots of Node beside 64 clients on a busy machine.
+            let boots = Duration::from_secs(1) * workers;
+            let took = own();
+            assert!(took < allowed + boots, "a reload took {took:?}");
+        }
+        Some(base) => {
+            for round in 1..=3 {
+                let before = median(reloads_under_load(Launch::new(&["--workers", "4"]).binary(&base)));
+                let now = own();
+                println!(
+                    "round {round}: {now:?} for a reload, {before:?} with {}",
+                    base.display()
+                );
+                assert!(now < before + allowed, "a reload took {now:?}, before {before:?}");
+            }
+        }
+    }
+}
+
+/// How long each of some reloads took.
+#[track_caller]
+fn reloads_under_load(launch: Launch) -> Vec<Duration> {
+    let app = launch.run(&commands::node_graceful());
+    let pause = Duration::from_millis(10);
+    let load = Load::start_with_pause(SERVER, 64, Mode::KeepAlive, Duration::from_secs(120), pause);
+    load.wait_for(1000, Duration::from_secs(20));
+    let took = (0..RELOADS).map(|_| {
+        let took = app.ctl(&["reload"]).expect_code(0).took;
+        load.wait_for(1000, Duration::from_secs(20));
+        took
+    });
+    let took = took.collect();
+    load.stop().assert_nothing_failed();
+    app.stop();
+    took
+}
+
+fn median(mut durations: Vec<Duration>) -> Duration {
+    durations.sort();
+    durations[durations.len() / 2]
+}
+
+/// Checks all of these servers at once, each in a namespace of its own: they mostly wait.
+#[track_caller]
+fn together(servers: fn() -> Vec<PlainServer>, check: fn(&PlainServer) -> Vec<String>) {
+    // What must be fetched or built is, while this thread is in the machine's own network.
+    drop(Namespace::enter());
+    let servers = servers();
+    let complaints = thread::scope(|scope| {
+        let checks = servers.iter().map(|server| {
+            let thread = thread::Builder::new().name(server.name.to_owned());
+            let check = thread.spawn_scoped(scope, move || {
+                let _namespace = Namespace::enter();
+                check(server)
+            });
+            (server, check.expect("start a thread"))
+        });
+        let checks: Vec<_> = checks.collect();
+        let outcomes = checks.into_iter().map(|(server, check)| {
+            let outcome = check
+                .join()
+                .unwrap_or_else(|_| vec!["its check panicked, as shown above".to_owned()]);
+            (server, outcome)
+        });
+        report(outcomes)
+    });
+    assert!(complaints.is_empty(), "\n{complaints}");
+}
+
+/// Checks one after the other, so that they do not measure each other.
+#[track_caller]
+fn one_by_one(servers: fn() -> Vec<PlainServer>, check: fn(&PlainServer) -> Vec<String>) {
+    let _namespace = Namespace::enter();
+    let servers = servers();
+    let complaints = report(servers.iter().map(|server| (server, check(server))));
+    assert!(complaints.is_empty(), "\n{complaints}");
+}
+
+fn report<'a>(outcomes: impl Iterator<Item = (&'a PlainServer, Vec<String>)>) -> String {
+    let lines = outcomes.flat_map(|(server, outcome)| {
+        let more = outcome.len().saturating_sub(SHOWN);
+        let more = (more > 0).then(|| format!("and {more} more"));
+        let lines = outcome.into_iter().take(SHOWN).chain(more);
+        lines.map(|line| format!("{}: {line}\n", server.name))
+    });
+    lines.collect()
+}
+
+/// Three reloads, each with all kinds of requests under way, on fresh and on kept connections.
+fn reloads_cut_nothing(server: &PlainServer) -> Vec<String> {
+    let _upstream = server.start_upstream();
+    let (workers, kinds) = match server.capacity {
+        Capacity::Many => (
+            "2",
+            [SHORT, SHORT, LONG, Kind::Chunks, Kind::Chunks, Kind::Big].as_slice(),
+        ),
+        // As many requests as instances, or they would wait for each other.
+        Capacity::One => ("4", [SHORT, LONG, Kind::Chunks, Kind::Big].as_slice()),
+    };
+    let connections: &[On] = match server.capacity {
+        Capacity::Many => &[On::Fresh, On::Kept],
+        Capacity::One => &[On::Fresh],
+    };
+    let app = App::run(&["--workers", workers], &server.command);
+    let again = match server.capacity {
+        Capacity::Many => vec![Again::start(SERVER, SHORT), Again::start(SERVER, Kind::Chunks)],
+        Capacity::One => Vec::new(),
+    };
+    let mut complaints = Vec::new();
+    for reload in 1..=RELOADS {
+        let requests: Vec<_> = kinds
+            .iter()
+            .flat_map(|kind| connections.iter().map(|on| InFlight::start(SERVER, *kind, *on)))
+            .collect();
+        InFlight::wait_under_way(&requests);
+        let output = app.ctl(&["reload"]).expect_code(0);
+        let cut = InFlight::cut(requests).into_iter();
+        complaints.extend(cut.map(|line| format!("reload {reload}: {line}")));
+        println!("{}: reload {reload} took {:?}", server.name, output.took);
+        if output.took > SOON {
+            complaints.push(format!("reload {reload} took {:?}", output.took));
+        }
+        if output.text().contains(" cut") {
+            complaints.push(format!("reload {reload} says: {}", output.text().trim()));
+        }
+    }
+    for client in again {
+        let (answered, failures) = client.stop();
+        complaints.extend(failures);
+        if answered < RELOADS {
+            complaints.push(format!(
+                "only {answered} requests of a client that asks again and again were answered"
+            ));
+        }
+    }
+    let status = app.status();
+    if status.workers.iter().any(|worker| worker.cut_total.unwrap_or(0) > 0) {
+        complaints.push(format!("the status counts cut connections: {:?}", status.workers));
+    }
+    app.stop();
+    complaints
+}
+
+/// With nothing under way, though with 16 connections that each had an answer, where the server keeps them.
+fn idle_workers_are_reloaded_at_once(server: &PlainServer) -> Vec<String> {
+    let _upstream = server.start_upstream();
+    // The first start after a while is slower than those of a reload.
+    server.own_times();
+    let OwnTimes { boot, end } = server.own_times();
+    let app = App::run(&["--workers", "2"], &server.command);
+    let mut tries = Vec::new();
+    // A busy machine may delay one.
+    for _ in 0..RELOADS {
+        let _idle: Vec<_> = (0..16).map(|_| idle_connection()).collect();
+        let begun = Instant::now();
+        app.ctl(&["reload"]).expect_code(0);
+        let above = begun.elapsed().saturating_sub((SETTLE + boot + end) * 2) / 2;
+        tries.push(above);
+        if above <= PER_WORKER {
+            break;
+        }
+    }
+    println!(
+        "{}: boots in {boot:?}, ends in {end:?}; a reload takes for each worker, above that and the settle time: {tries:?}",
+        server.name
+    );
+    app.stop();
+    match tries.iter().min() {
+        Some(least) if *least > PER_WORKER => vec![format!(
+            "reloads took {tries:?} for each worker, above the settle time and its own {boot:?} to boot and {end:?} to end"
+        )],
+        _ => Vec::new(),
+    }
+}
+
+fn idle_connection() -> Conversation {
+    let mut connection = Conversation::open(SERVER, u32::MAX).expect("connect");
+    connection
+        .ask("/")
+        .and_then(|()| connection.answer(|| {}))
+        .expect("an answer");
+    connection
+}
