@@ -280,7 +280,7 @@ pub(crate) fn workspace() -> PathBuf {
 }
 
 /// A program of this machine.
-pub(crate) fn on_path(name: &str) -> String {
+pub fn on_path(name: &str) -> String {
     let path = env::var_os("PATH").expect("PATH is set");
     text(
         &env::split_paths(&path)

@@ -33,6 +33,7 @@ pub mod rescue;
 pub mod rescue_trial;
 pub mod run;
 pub mod scratch;
+pub mod session;
 pub mod site;
 pub mod status;
 pub mod wait;
