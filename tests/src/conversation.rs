@@ -57,9 +57,19 @@ impl Conversation {
     /// # Errors
     /// [`Failure::Send`].
     pub fn ask(&mut self, path: &str) -> Result<(), Failure> {
-        let request = format!("GET {path} HTTP/1.1\r\nHost: test\r\n\r\n");
-        let sent = self.stream.get_mut().stream.write_all(request.as_bytes());
-        sent.map_err(|error| Failure::Send(error.kind()))
+        self.send(&request(path))
+    }
+
+    /// The same, with this between the halves of the request.
+    ///
+    /// # Errors
+    /// [`Failure::Send`].
+    pub fn ask_in_halves(&mut self, path: &str, between: impl FnOnce()) -> Result<(), Failure> {
+        let request = request(path);
+        let (first, second) = request.split_at(request.len() / 2);
+        self.send(first)?;
+        between();
+        self.send(second)
     }
 
     /// Reads the whole answer to what was asked; says when its body has begun.
@@ -83,6 +93,11 @@ impl Conversation {
             length,
             keeps_alive: head.keeps_alive,
         })
+    }
+
+    fn send(&mut self, text: &str) -> Result<(), Failure> {
+        let sent = self.stream.get_mut().stream.write_all(text.as_bytes());
+        sent.map_err(|error| Failure::Send(error.kind()))
     }
 
     fn wait_for_a_byte(&mut self) -> Result<(), Failure> {
@@ -156,6 +171,10 @@ impl Conversation {
             Err(Failure::CutOff)
         }
     }
+}
+
+fn request(path: &str) -> String {
+    format!("GET {path} HTTP/1.1\r\nHost: test\r\n\r\n")
 }
 
 struct Head {

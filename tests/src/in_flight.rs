@@ -32,6 +32,8 @@ pub enum Kind {
     Chunks,
     /// 50 MB, read slowly.
     Big,
+    /// A fast answer to a request whose second half is sent so long after its first.
+    Halves(Duration),
 }
 
 /// On which connection.
@@ -49,12 +51,13 @@ impl Kind {
             Self::Slow(time) => format!("/slow?ms={}", time.as_millis()),
             Self::Chunks => "/chunks".to_owned(),
             Self::Big => "/big".to_owned(),
+            Self::Halves(_) => "/".to_owned(),
         }
     }
 
     fn is_whole(self, length: u64) -> bool {
         match self {
-            Self::Slow(_) => length > 0,
+            Self::Slow(_) | Self::Halves(_) => length > 0,
             Self::Chunks => length == 20 * 6,
             Self::Big => length == 50_000_000,
         }
@@ -62,7 +65,7 @@ impl Kind {
 
     fn pace(self) -> u32 {
         match self {
-            Self::Slow(_) | Self::Chunks => UNHINDERED,
+            Self::Slow(_) | Self::Chunks | Self::Halves(_) => UNHINDERED,
             Self::Big => SLOW_READER,
         }
     }
@@ -120,7 +123,7 @@ impl InFlight {
     }
 }
 
-/// A client that asks again and again until it is told to stop, each time on a new connection that has fast answers before the slow one.
+/// A client that asks again and again until it is told to stop, on a fresh and on a kept connection in turns.
 #[derive(Debug)]
 pub struct Again {
     stop: Arc<AtomicBool>,
@@ -137,11 +140,13 @@ impl Again {
         let shared = Arc::clone(&stop);
         let client = thread::Builder::new().spawn(move || {
             let (mut answered, mut failures) = (0, Vec::new());
+            let mut connections = [On::Fresh, On::Kept].into_iter().cycle();
             // A server that refuses everybody must not turn this into a busy loop.
             while !shared.load(Ordering::Acquire) && failures.len() < 10 {
-                match request(to, kind, On::Kept, || {}) {
+                let on = connections.next().expect("a cycle has no end");
+                match request(to, kind, on, || {}) {
                     Ok(()) => answered += 1,
-                    Err(why) => failures.push(format!("{kind:?}, again and again: {why}")),
+                    Err(why) => failures.push(format!("{kind:?} on a {on:?} connection, again and again: {why}")),
                 }
             }
             (answered, failures)
@@ -198,9 +203,17 @@ fn open(to: SocketAddr, kind: Kind) -> Result<Conversation, String> {
 
 /// The length of the whole answer.
 fn ask(connection: &mut Conversation, kind: Kind, begun: &impl Fn()) -> Result<u64, Failure> {
-    connection.ask(&kind.path())?;
-    if matches!(kind, Kind::Slow(_)) {
-        begun();
+    match kind {
+        Kind::Slow(_) => {
+            connection.ask(&kind.path())?;
+            begun();
+        }
+        Kind::Chunks | Kind::Big => connection.ask(&kind.path())?,
+        Kind::Halves(pause) => connection.ask_in_halves(&kind.path(), || {
+            begun();
+            #[expect(clippy::disallowed_methods, reason = "a slow client is what was asked for")]
+            thread::sleep(pause);
+        })?,
     }
     connection.answer(begun).map(|answer| answer.length)
 }
