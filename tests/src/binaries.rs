@@ -52,22 +52,6 @@ pub fn gunicorn() -> String {
     on_path("gunicorn")
 }
 
-/// A Go server built from `tests/servers/go_server.go` into `folder`, where Go is installed: it is not needed for the tests.
-pub fn go_server(folder: &Path) -> Option<String> {
-    let program = folder.join("go_server");
-    let output = Command::new("go")
-        .args(["build", "-o", &text(&program), &script("go_server.go")])
-        .env("GOCACHE", folder.join("cache"))
-        .output()
-        .ok()?;
-    assert!(
-        output.status.success(),
-        "go build: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    Some(text(&program))
-}
-
 /// A Go program of `tests/servers`, built; what it was built from and Go's cache are beside it.
 pub fn go_program(source: &str) -> String {
     let folder = built();
