@@ -11,6 +11,7 @@ use reuse_tests::heavy::Heavy;
 use reuse_tests::in_flight::{Again, InFlight, Kind, On};
 use reuse_tests::load::{Load, Mode};
 use reuse_tests::plain_servers::{Capacity, OwnTimes, PlainServer, compiled, javascript, pythons, ruby_and_php};
+use reuse_tests::websocket::{Goodbye, WebSocket};
 use reuse_tests::{App, Launch, Namespace, SERVER, commands};
 
 const RELOADS: u32 = 3;
@@ -72,39 +73,47 @@ fn idle_unicorn_and_php_are_reloaded_at_once() {
     one_by_one(ruby_and_php, idle_workers_are_reloaded_at_once);
 }
 
-/// 64 clients leave no instant without a request, and yet every worker is replaced soon. `REUSE_CTL_BASE` names another `reuse-ctl`, which is
-/// then measured in turns with this one.
+/// 64 clients leave no instant without a request, and yet every worker is replaced soon.
 #[test]
 fn busy_keep_alive_clients_do_not_hold_a_reload_up() {
+    no_slower_than_before(reloads_with_busy_clients);
+}
+
+/// The server spoke last on each, and closes it when it is told to stop.
+#[test]
+fn open_websockets_do_not_hold_a_reload_up() {
+    no_slower_than_before(reloads_with_websockets);
+}
+
+/// `REUSE_CTL_BASE` names another `reuse-ctl`, which is then measured in turns with this one.
+#[track_caller]
+fn no_slower_than_before(measure: fn(Launch) -> Vec<Duration>) {
     let _turn = Heavy::turn();
     let _namespace = Namespace::enter();
-    let workers = 4;
-    let allowed = (SETTLE + PER_WORKER) * workers;
-    let own = || median(reloads_under_load(Launch::new(&["--workers", "4"])));
-    match std::env::var_os("REUSE_CTL_BASE") {
-        None => {
-            // Four boots of Node beside 64 clients on a busy machine.
-            let boots = Duration::from_secs(1) * workers;
-            let took = own();
-            assert!(took < allowed + boots, "a reload took {took:?}");
-        }
-        Some(base) => {
-            for round in 1..=3 {
-                let before = median(reloads_under_load(Launch::new(&["--workers", "4"]).binary(&base)));
-                let now = own();
-                println!(
-                    "round {round}: {now:?} for a reload, {before:?} with {}",
-                    base.display()
-                );
-                assert!(now < before + allowed, "a reload took {now:?}, before {before:?}");
-            }
-        }
+    let launch = || Launch::new(&["--workers", "4"]);
+    let allowed = (SETTLE + PER_WORKER) * 4;
+    let Some(base) = std::env::var_os("REUSE_CTL_BASE") else {
+        // Four boots of Node beside the clients on a busy machine.
+        let boots = Duration::from_secs(1) * 4;
+        let took = median(measure(launch()));
+        println!("a reload took {took:?}");
+        assert!(took < allowed + boots, "a reload took {took:?}");
+        return;
+    };
+    for round in 1..=3 {
+        let before = median(measure(launch().binary(&base)));
+        let now = median(measure(launch()));
+        println!(
+            "round {round}: {now:?} for a reload, {before:?} with {}",
+            base.display()
+        );
+        assert!(now < before + allowed, "a reload took {now:?}, before {before:?}");
     }
 }
 
 /// How long each of some reloads took.
 #[track_caller]
-fn reloads_under_load(launch: Launch) -> Vec<Duration> {
+fn reloads_with_busy_clients(launch: Launch) -> Vec<Duration> {
     let app = launch.run(&commands::node_graceful());
     let pause = Duration::from_millis(10);
     let load = Load::start_with_pause(SERVER, 64, Mode::KeepAlive, Duration::from_secs(120), pause);
@@ -118,6 +127,33 @@ fn reloads_under_load(launch: Launch) -> Vec<Duration> {
     load.stop().assert_nothing_failed();
     app.stop();
     took
+}
+
+/// The same; every WebSocket must get the server's own goodbye.
+#[track_caller]
+fn reloads_with_websockets(launch: Launch) -> Vec<Duration> {
+    let app = launch.run(&commands::node_websocket());
+    let took = (0..RELOADS).map(|_| {
+        // Each answers the server's goodbye at once.
+        let sockets: Vec<_> = (0..32)
+            .map(|_| open_websocket())
+            .map(|socket| thread::spawn(|| socket.goodbye(Duration::from_secs(60))))
+            .collect();
+        let took = app.ctl(&["reload"]).expect_code(0).took;
+        for socket in sockets {
+            assert_eq!(socket.join().expect("a client thread"), Goodbye::Close(1001));
+        }
+        took
+    });
+    let took = took.collect();
+    app.stop();
+    took
+}
+
+fn open_websocket() -> WebSocket {
+    let mut socket = WebSocket::open(SERVER, None).expect("a WebSocket");
+    socket.echo("hello").expect("an echo");
+    socket
 }
 
 fn median(mut durations: Vec<Duration>) -> Duration {
