@@ -55,7 +55,7 @@ fn sessions_live_up_to_the_drain_timeout(echo: &Echo, command: &[String]) {
         output.took
     );
     assert!(!output.text().contains(" cut"), "{}", output.text());
-    assert_eq!(app.status().worker(0).cut_total.unwrap_or(0), 0, "nothing was cut");
+    assert_eq!(app.status().worker(0).cut_total, 0, "nothing was cut");
 
     // One that goes on beyond the drain timeout, beside one that ends.
     let mut stays = echo.session();
@@ -77,7 +77,7 @@ fn sessions_live_up_to_the_drain_timeout(echo: &Echo, command: &[String]) {
         text.contains("1 connection of worker 0") && text.contains(" cut"),
         "the verb says what was cut: {text}"
     );
-    assert_eq!(app.status().worker(0).cut_total, Some(1), "the status counts it");
+    assert_eq!(app.status().worker(0).cut_total, 1, "the status counts it");
     assert!(
         events
             .all()

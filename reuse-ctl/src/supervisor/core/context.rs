@@ -1,22 +1,24 @@
 //! What the rules work with: the configuration, the moment, new ids, chance, and a place for what they decide.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use super::backoff::Jitter;
+use super::words;
 use crate::supervisor::interface::{
-    Config, Done, Effect, InstanceId, Millis, Note, NoteKind, Refusal, RequestId, Rules, SlotId, VersionId,
+    Config, Cut, Done, Effect, InstanceId, Millis, Note, NoteKind, Refusal, RequestId, Rules, SlotId, VersionId,
 };
 
 /// The right to answer one request. It can't be copied and [`Context::answer`] consumes it: no request is answered twice.
 #[derive(Debug)]
 #[must_use = "a request whose ticket is dropped is never answered"]
-pub(super) struct Ticket(RequestId);
-
-impl Ticket {
-    pub(super) fn new(id: RequestId) -> Self {
-        Self(id)
-    }
+pub(super) struct Ticket {
+    id: RequestId,
+    /// What each slot had cost by then: the answer tells of the rest.
+    cuts_before: Cuts,
 }
+
+/// Connections that were cut, by slot; cumulative.
+type Cuts = BTreeMap<SlotId, Cut>;
 
 /// What the waiting requests listen for.
 #[derive(Debug)]
@@ -43,6 +45,7 @@ pub(super) struct Context {
     next_instance: u32,
     happened: VecDeque<Happened>,
     effects: Vec<Effect>,
+    cuts: Cuts,
 }
 
 impl Context {
@@ -54,6 +57,7 @@ impl Context {
             next_instance: 0,
             happened: VecDeque::new(),
             effects: Vec::new(),
+            cuts: Cuts::new(),
         }
     }
 
@@ -111,8 +115,40 @@ impl Context {
         instance
     }
 
-    pub(super) fn answer(&mut self, ticket: Ticket, outcome: Result<Done, Refusal>) {
-        self.say(Effect::Reply { id: ticket.0, outcome });
+    pub(super) fn ticket(&self, id: RequestId) -> Ticket {
+        Ticket {
+            id,
+            cuts_before: self.cuts.clone(),
+        }
+    }
+
+    /// The answer also tells what was cut on the slots that it names, since the request came.
+    pub(super) fn answer(&mut self, ticket: Ticket, mut outcome: Result<Done, Refusal>) {
+        let (slots, text) = match &mut outcome {
+            Ok(done) => (&done.slots, &mut done.message),
+            Err(refusal) => (&refusal.slots, &mut refusal.error),
+        };
+        for slot in slots {
+            let before = ticket.cuts_before.get(slot).copied().unwrap_or_default();
+            if let Some(cost) = words::cut_of(*slot, self.cut_of(*slot).since(before)) {
+                text.push_str("; ");
+                text.push_str(&cost);
+            }
+        }
+        self.say(Effect::Reply { id: ticket.id, outcome });
+    }
+
+    /// The end of an instance of this slot has cost this.
+    pub(super) fn add_cut(&mut self, slot: SlotId, cut: Cut) {
+        if cut != Cut::default() {
+            let sum = self.cuts.entry(slot).or_default();
+            *sum = sum.plus(cut);
+        }
+    }
+
+    /// What the ends of instances of this slot have cost, since the controller started.
+    pub(super) fn cut_of(&self, slot: SlotId) -> Cut {
+        self.cuts.get(&slot).copied().unwrap_or_default()
     }
 
     pub(super) fn note(&mut self, kind: NoteKind, slot: Option<SlotId>, instance: Option<InstanceId>, message: String) {
@@ -156,6 +192,7 @@ fn rank(effect: &Effect) -> u8 {
         Effect::Note(_) | Effect::Reply { .. } => 1,
         Effect::Spawn { .. }
         | Effect::Terminate { .. }
+        | Effect::TerminateIfIdle { .. }
         | Effect::Kill { .. }
         | Effect::Rescue { .. }
         | Effect::Nudge { .. }

@@ -151,7 +151,7 @@ impl Slot {
         let how = departure.words();
         self.outgoing
             .extract_if(.., |outgoing| outgoing.id() == id)
-            .for_each(|gone| gone.depart(&how, cx));
+            .for_each(|gone| gone.depart(&how, departure.cut(), cx));
         self.reseat(|slot, seat| match seat {
             Seat::Held(current) if current.id() == id => slot.lose(current, departure, cx),
             Seat::Failing {
@@ -159,15 +159,15 @@ impl Slot {
                 reason,
                 on_ready,
             } if dying.id() == id => {
-                dying.depart(&how, cx);
+                dying.depart(&how, departure.cut(), cx);
                 slot.crash(reason, on_ready, cx)
             }
             Seat::Replacing { current, incoming, .. } if current.id() == id => {
-                current.depart(&how, cx);
+                current.depart(&how, departure.cut(), cx);
                 slot.seat_incoming(incoming)
             }
             Seat::Replacing { current, incoming, .. } if incoming.id() == id => {
-                incoming.depart(&how, cx);
+                incoming.depart(&how, departure.cut(), cx);
                 cx.tell(Happened::StartFailed {
                     slot: slot.id,
                     instance: id,
@@ -178,6 +178,7 @@ impl Slot {
             Seat::Vacating { old, on_ready } if old == id => slot.seat_new(on_ready, cx),
             other => other,
         });
+        cx.add_cut(self.id, departure.cut());
         cx.tell(Happened::Gone { instance: id });
     }
 

@@ -4,12 +4,12 @@ use super::{Seat, Slot};
 use crate::supervisor::core::context::{Context, Happened};
 use crate::supervisor::core::instance::{Instance, OnReady};
 use crate::supervisor::core::words;
-use crate::supervisor::interface::{Exit, NoteKind};
+use crate::supervisor::interface::{Cut, Exit, NoteKind};
 
 /// How an instance came to be no more.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::supervisor::core) enum Departure<'a> {
-    Exited(Exit),
+    Exited { exit: Exit, cut: Cut },
     NeverSpawned(&'a str),
 }
 
@@ -29,7 +29,7 @@ impl Slot {
             reason
         };
         let was_stable = is_stable(&current, cx);
-        current.depart(&departure.words(), cx);
+        current.depart(&departure.words(), departure.cut(), cx);
         if was_stable {
             self.back_off(0, reason, on_ready, cx)
         } else {
@@ -102,25 +102,35 @@ impl Slot {
 }
 
 impl Departure<'_> {
+    /// What it has cost.
+    pub(super) fn cut(self) -> Cut {
+        match self {
+            Self::Exited { cut, .. } => cut,
+            Self::NeverSpawned(_) => Cut::default(),
+        }
+    }
+
     /// To follow a worker's name.
     pub(super) fn words(self) -> String {
         match self {
-            Self::Exited(exit) => words::exited(exit),
+            Self::Exited { exit, .. } => words::exited(exit),
             Self::NeverSpawned(reason) => format!("could not be started: {reason}"),
         }
     }
 
     pub(super) fn too_early(self) -> String {
         match self {
-            Self::Exited(_) => format!("{} before it was ready", self.words()),
+            Self::Exited { .. } => format!("{} before it was ready", self.words()),
             Self::NeverSpawned(_) => self.words(),
         }
     }
 
     fn unasked(self) -> String {
         match self {
-            Self::Exited(Exit::Code(0)) => format!("{} (a server is not meant to end)", self.words()),
-            Self::Exited(_) | Self::NeverSpawned(_) => self.words(),
+            Self::Exited {
+                exit: Exit::Code(0), ..
+            } => format!("{} (a server is not meant to end)", self.words()),
+            Self::Exited { .. } | Self::NeverSpawned(_) => self.words(),
         }
     }
 }

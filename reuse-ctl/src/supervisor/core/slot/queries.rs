@@ -8,7 +8,7 @@ use crate::api::types::WorkerState;
 use crate::supervisor::core::instance::{Instance, OnReady};
 use crate::supervisor::core::view::{InstanceView, SlotView};
 use crate::supervisor::core::words;
-use crate::supervisor::interface::{Config, InstanceId, Millis, Refusal, SlotId, VersionId};
+use crate::supervisor::interface::{Config, Cut, InstanceId, Millis, Refusal, SlotId, VersionId};
 
 impl Slot {
     pub(in crate::supervisor::core) fn id(&self) -> SlotId {
@@ -148,6 +148,7 @@ impl Slot {
             version: self.version,
             canary: self.is_canary,
             leaving: self.is_leaving(),
+            cut: Cut::default(),
             instances: self.instances().map(InstanceView::of).collect(),
         }
     }

@@ -6,7 +6,7 @@ use reuse_common::Share;
 
 use crate::api::types::{FaultKind, WorkerState};
 use crate::supervisor::core::{Core, View};
-use crate::supervisor::interface::{Config, Effect, Input, InstanceId, Millis, RequestId, Seated, SlotId};
+use crate::supervisor::interface::{Audience, Config, Effect, Input, InstanceId, Millis, RequestId, Seated, SlotId};
 
 /// What the referee knows of a process, from the inputs and effects alone.
 #[derive(Debug, Default)]
@@ -15,6 +15,9 @@ pub(super) struct Process {
     pub(super) pid: Option<u32>,
     pub(super) ready: bool,
     pub(super) terminated: bool,
+    pub(super) all_terminated: bool,
+    /// To be terminated if a closer look finds it idle.
+    pub(super) idle: bool,
     pub(super) killed: bool,
 }
 
@@ -53,6 +56,11 @@ impl Referee {
                 self.alive.remove(instance);
                 self.nudged.remove(instance);
             }
+            Input::Terminated { instance } => {
+                if let Some(process) = self.alive.get_mut(instance) {
+                    process.terminated |= process.idle;
+                }
+            }
             Input::Ruled(rules) => self.at_most_percent = rules.hung.at_most_percent,
             Input::Ready { instance } => self.set_ready(*instance, true),
             Input::Unready { instance, .. } => self.set_ready(*instance, false),
@@ -78,13 +86,20 @@ impl Referee {
                     );
                 }
                 Effect::Publish(set) => self.see_publish(set),
-                Effect::Terminate { instance } => {
+                Effect::Terminate { instance, audience } => {
+                    let process = self.signalled(*instance);
+                    let again = process.terminated && (*audience == Audience::Servers || process.all_terminated);
+                    assert!(!process.killed && !again, "{instance:?} hears the stop signal again");
+                    process.terminated = true;
+                    process.all_terminated = *audience == Audience::Everyone;
+                }
+                Effect::TerminateIfIdle { instance } => {
                     let process = self.signalled(*instance);
                     assert!(
                         !process.killed && !process.terminated,
                         "{instance:?} hears the stop signal again"
                     );
-                    process.terminated = true;
+                    process.idle = true;
                 }
                 Effect::Kill { instance } => {
                     let process = self.signalled(*instance);
@@ -253,6 +268,7 @@ fn group(effect: &Effect) -> u8 {
         Effect::Note(_) | Effect::Reply { .. } => 2,
         Effect::Spawn { .. }
         | Effect::Terminate { .. }
+        | Effect::TerminateIfIdle { .. }
         | Effect::Kill { .. }
         | Effect::Rescue { .. }
         | Effect::Nudge { .. }
