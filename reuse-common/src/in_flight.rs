@@ -48,8 +48,9 @@ impl Flow {
         self.has_unread() || self.is_full != 0 || self.owes_answer()
     }
 
+    /// Bytes of the client wait to be read by the process.
     #[inline(always)]
-    const fn has_unread(&self) -> bool {
+    pub const fn has_unread(&self) -> bool {
         // A FIN that was not read yet counts as a byte, and is always the last one.
         self.received.wrapping_sub(self.read) > (self.client_closed != 0) as u32
     }

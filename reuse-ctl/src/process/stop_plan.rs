@@ -6,7 +6,8 @@
 //! gets it from the controller unless it has got one from above already.
 //!
 //! A process that holds a listener and has an ancestor that holds one too, and catches the signal, is left to that ancestor: this is a
-//! master with its workers (nginx, gunicorn, puma, Node's cluster), which ends them in its own way.
+//! master with its workers (nginx, gunicorn, puma, Node's cluster), which ends them in its own way. So is one that was forked off such an
+//! ancestor and runs the same program still: servers that fork for each connection leave the listener open in their children.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -43,12 +44,17 @@ pub struct Member {
     pub listens: bool,
     /// Whether it does anything about the signal but die of it, so that it may pass it on.
     pub catches: bool,
+    /// What it runs: the same number for a process and those that it has forked, as long as none of them has executed a program; 0 if that is
+    /// not known.
+    pub image: u64,
 }
 
 impl Member {
-    /// Whether it ends the processes below it that have the same listener.
-    fn is_master(&self) -> bool {
-        self.listens && self.catches
+    /// Whether another one below it, which has the same listener, is left to it: a master ends its workers, and what a server has forked for a
+    /// connection has the listener only because it was not closed.
+    fn is_master_of(&self, other: &Self) -> bool {
+        let is_fork = self.image == other.image && self.image != 0;
+        self.listens && (self.catches || is_fork)
     }
 }
 
@@ -123,6 +129,7 @@ impl Tree {
             parent: 0,
             listens: false,
             catches: false,
+            image: 0,
         };
         members.entry(main).or_insert(unknown).parent = 0;
         Self { main, members }
@@ -147,7 +154,7 @@ impl Tree {
         let mut targets = BTreeSet::from([self.main]);
         for member in self.members.values().filter(|member| member.listens) {
             let ancestors = self.ancestors(member.pid);
-            if !ancestors.iter().any(|pid| self.members[pid].is_master()) {
+            if !ancestors.iter().any(|pid| self.members[pid].is_master_of(member)) {
                 targets.insert(member.pid);
                 targets.extend(ancestors);
             }
@@ -181,6 +188,8 @@ mod tests {
             parent,
             listens: is.contains('l'),
             catches: is.contains('c'),
+            // Each executes a program of its own, but for forks.
+            image: if is.contains('f') { u64::from(MAIN) } else { pid.into() },
         }
     }
 
@@ -217,6 +226,12 @@ mod tests {
     fn a_master_that_dies_of_it_ends_nobody() {
         let prefork = [member(MAIN, 1, "l"), member(11, MAIN, "l"), member(12, MAIN, "lc")];
         assert_eq!(plan(MAIN, &prefork, None), StopPlan::AtOnce(vec![MAIN, 11, 12]));
+    }
+
+    #[test]
+    fn what_a_server_has_forked_for_a_connection_goes_on() {
+        let forking = [member(MAIN, 1, "l"), member(11, MAIN, "lf"), member(12, 11, "lf")];
+        assert_eq!(plan(MAIN, &forking, None), StopPlan::AtOnce(vec![MAIN]));
     }
 
     #[test]
@@ -291,6 +306,7 @@ mod tests {
                     parent,
                     listens,
                     catches,
+                    image: pid.into(),
                 };
                 (
                     member,

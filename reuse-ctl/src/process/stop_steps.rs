@@ -223,6 +223,7 @@ mod tests {
             parent: 0,
             listens,
             catches: true,
+            image: 0,
         };
         let step = |member| Step { members: vec![member] };
         let (parent, server) = (family.parent.id(), family.server);

@@ -47,6 +47,12 @@ pub fn parent(pid: u32) -> Option<u32> {
     u32::try_from(process(pid)?.stat().ok()?.ppid).ok()
 }
 
+/// A number that a process shares with those that it has forked and that have executed nothing since: where its stack begins, which the kernel
+/// draws by lot for each program. Absent if it has ended.
+pub fn image(pid: u32) -> Option<u64> {
+    Some(process(pid)?.stat().ok()?.startstack)
+}
+
 /// When it was started, in clock ticks after the machine: with its number, who it is. Absent if it has ended.
 pub fn start_time(pid: u32) -> Option<u64> {
     Some(process(pid)?.stat().ok()?.starttime)

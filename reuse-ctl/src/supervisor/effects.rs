@@ -9,7 +9,7 @@ use super::{
     interface::{Effect, Input, InstanceId, Note, NoteKind, Refusal, Seated, SlotId, VersionId},
     live::{self, Live, Process},
     ready_notify::NotifySocket,
-    stop_signal::{Begun, Signalled},
+    stop_signal::Signalled,
     task::{Finished, Task},
 };
 use crate::{
@@ -39,8 +39,7 @@ impl Task {
             Effect::Publish(published) => self.publish(&published),
             Effect::Terminate { instance, audience } => {
                 self.stop_lingering(instance);
-                // It goes on beside the task.
-                let _: Begun = self.tell_to_end(instance, audience);
+                self.tell_to_end(instance, audience);
             }
             Effect::TerminateIfIdle { instance } => self.terminate_if_idle(instance),
             Effect::Kill { instance } => {

@@ -7,6 +7,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    sync::atomic::Ordering,
     time::Duration,
 };
 
@@ -17,17 +18,96 @@ use reuse_common::{
 
 use super::{
     interface::{Audience, Input, InstanceId},
-    live::Live,
     stop_signal::Begun,
     task::Task,
 };
-use crate::{bpf::BpfError, options::StopWhen};
+use crate::{
+    bpf::BpfError,
+    options::{RunOptions, StopOptions, StopWhen},
+    process::known_servers::{self, Answer},
+};
 
 /// A worker stands still for no longer than this before it gets its signal, or goes on.
 const FREEZE_PATIENCE: Duration = Duration::from_millis(20);
 
 /// How long the first process of a frozen worker may take to be signalled before the worker goes on all the same.
 const BEGIN_PATIENCE: Duration = Duration::from_millis(50);
+
+/// What has to be so on all connections of a worker before it gets its stop signal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Condition {
+    /// Nothing: it is enough that its accept queue is empty.
+    Nothing,
+    /// The server has read every request. It is known to answer what it has read.
+    Read,
+    /// Every request is answered.
+    Answered,
+    /// They are closed.
+    Closed,
+}
+
+impl Condition {
+    /// What a person says comes first.
+    fn of(options: &RunOptions) -> Self {
+        let StopOptions {
+            when,
+            signal,
+            message,
+            drain_timeout,
+            ..
+        } = options.stop;
+        match when {
+            Some(StopWhen::AtOnce) => Self::Nothing,
+            Some(StopWhen::InFlightDone) => Self::Answered,
+            Some(StopWhen::Closed) => Self::Closed,
+            None if message => Self::Answered,
+            None => match known_servers::find(&options.command).map(|server| server.finishes(signal)) {
+                // It must not give up before we would.
+                Some(Answer::Finishes { within }) if within.is_none_or(|within| within >= drain_timeout) => Self::Read,
+                Some(Answer::Finishes { .. } | Answer::FinishesRead { .. } | Answer::Cuts | Answer::Unknown) | None => {
+                    Self::Answered
+                }
+            },
+        }
+    }
+
+    /// Of one connection that can be seen.
+    fn is_met(self, connection: &Connection, history: &History) -> bool {
+        match self {
+            Self::Nothing => true,
+            Self::Read => {
+                let is_worked_on = connection.flow.is_in_flight() && !connection.flow.has_unread();
+                is_worked_on || history.is_quiet(connection)
+            }
+            Self::Answered => history.is_quiet(connection),
+            Self::Closed => false,
+        }
+    }
+
+    /// The same in the last look, at a worker that stands still.
+    fn holds(self, connection: &Connection) -> bool {
+        match self {
+            Self::Nothing => true,
+            Self::Read => !connection.flow.has_unread(),
+            Self::Answered => !connection.flow.is_in_flight(),
+            Self::Closed => false,
+        }
+    }
+
+    /// Whether it takes a look at each connection.
+    fn looks(self) -> bool {
+        matches!(self, Self::Read | Self::Answered)
+    }
+
+    /// What is cut if connections end after the signal that it has allowed. Where everything is answered, a request that is in flight later
+    /// came after the signal, on a connection that was idle: its client has to try again, as with any server that closes idle connections.
+    fn counting(self) -> u32 {
+        match self {
+            Self::Nothing | Self::Read => Cuts::IN_FLIGHT,
+            Self::Answered | Self::Closed => Cuts::NOTHING,
+        }
+    }
+}
 
 /// What is remembered between two looks.
 #[derive(Debug, Default)]
@@ -48,7 +128,7 @@ pub(super) struct Waiting {
 
 impl Quiesce {
     /// One look at an instance's connections, `established` of them by the kernel's own count.
-    fn look(&mut self, id: InstanceId, connections: &[Connection], established: u32) -> Waiting {
+    fn look(&mut self, id: InstanceId, condition: Condition, connections: &[Connection], established: u32) -> Waiting {
         let mut waiting = Waiting {
             // Those that are not listed are not known to be idle: they are elsewhere, in a network of their own.
             connections: established.saturating_sub(count(connections.len())),
@@ -61,7 +141,7 @@ impl Quiesce {
                 .entry((id, connection.socket))
                 .and_modify(|history| history.look(connection))
                 .or_insert_with(|| History::begin(connection));
-            if !history.is_quiet(connection) {
+            if !condition.is_met(connection, history) {
                 waiting.connections += 1;
                 waiting.is_fleeting &= history.is_trusted();
             }
@@ -80,7 +160,7 @@ impl Quiesce {
 impl Task {
     /// What is in the way of the stop signals of these instances, which have not got it yet.
     pub(super) fn waiting(&mut self, ids: &[InstanceId]) -> HashMap<InstanceId, Waiting> {
-        let listed = if ids.iter().any(|id| self.stop_when(*id) == StopWhen::InFlightDone) {
+        let listed = if ids.iter().any(|id| self.condition(*id).looks()) {
             self.connections_of(ids)
         } else {
             Some(HashMap::new())
@@ -93,12 +173,12 @@ impl Task {
                 connections: established,
                 is_fleeting: false,
             };
-            let found = match (self.stop_when(id), &listed) {
-                (StopWhen::AtOnce, _) => Waiting::default(),
-                (StopWhen::Closed, _) | (StopWhen::InFlightDone, None) => all,
-                (StopWhen::InFlightDone, Some(listed)) => {
+            let found = match (self.condition(id), &listed) {
+                (Condition::Nothing, _) => Waiting::default(),
+                (Condition::Closed, _) | (Condition::Read | Condition::Answered, None) => all,
+                (condition @ (Condition::Read | Condition::Answered), Some(listed)) => {
                     let connections = listed.get(&id).map_or(&[][..], Vec::as_slice);
-                    self.quiesce.look(id, connections, established)
+                    self.quiesce.look(id, condition, connections, established)
                 }
             };
             waiting.insert(id, found);
@@ -106,21 +186,22 @@ impl Task {
         waiting
     }
 
-    /// Holds it still, looks once more, and has it told to end if nothing is in flight.
+    /// Holds it still, looks once more, and has it told to end if the condition holds.
     pub(super) fn terminate_if_idle(&mut self, id: InstanceId) {
-        let Some(live) = self.live.get(&id) else { return };
-        if self.stop_when(id) != StopWhen::InFlightDone {
-            self.tell_to_end(id, Audience::Servers);
+        let condition = self.condition(id);
+        if !condition.looks() {
+            self.tell_servers(id, condition.counting());
             return self.inputs.push_front(Input::Terminated { instance: id });
         }
+        let Some(live) = self.live.get(&id) else { return };
         let frozen = self.freezer.freeze(&live.cgroup, FREEZE_PATIENCE);
         let frozen = frozen.inspect_err(|error| tracing::warn!("worker {} can't be frozen: {error}", live.slot));
-        let is_idle = self.connections_of(&[id]).is_some_and(|listed| {
+        let holds = self.connections_of(&[id]).is_some_and(|listed| {
             let connections = listed.get(&id).map_or(&[][..], Vec::as_slice);
-            connections.iter().all(|connection| !connection.flow.is_in_flight())
+            connections.iter().all(|connection| condition.holds(connection))
         });
-        if is_idle {
-            let begun = self.tell_to_end(id, Audience::Servers);
+        if holds {
+            let begun = self.tell_servers(id, condition.counting());
             self.inputs.push_front(Input::Terminated { instance: id });
             if frozen.is_ok() && !begun.wait(BEGIN_PATIENCE) {
                 tracing::debug!("the stop signal takes longer than {BEGIN_PATIENCE:?} to be sent");
@@ -129,31 +210,32 @@ impl Task {
         drop(frozen);
     }
 
-    /// Sends the stop signal. From now on the kernel counts what is cut.
-    pub(super) fn tell_to_end(&mut self, id: InstanceId, audience: Audience) -> Begun {
-        let Some(live) = self.live.get_mut(&id) else {
-            return Begun::NOTHING;
-        };
-        live.told_to_end.store(true, std::sync::atomic::Ordering::Release);
-        let counting = match audience {
-            Audience::Servers => Cuts::IN_FLIGHT,
-            Audience::Everyone => Cuts::EVERYTHING,
-        };
-        self.groups.count_cuts(live.row, counting);
-        self.quiesce.forget(id);
-        self.look_now();
-        let live = &self.live[&id];
+    /// Sends the stop signal, whatever is in the way. From now on the kernel counts what is cut.
+    pub(super) fn tell_to_end(&mut self, id: InstanceId, audience: Audience) {
         match audience {
-            Audience::Servers => self.ask_to_end(live),
+            // It goes on beside the task.
+            Audience::Servers => drop(self.tell_servers(id, Cuts::IN_FLIGHT)),
             Audience::Everyone => {
+                let Some(live) = self.live.get(&id) else { return };
+                self.groups.count_cuts(live.row, Cuts::EVERYTHING);
                 let told = live.signalled.send_to_rest(&live.cgroup);
                 tracing::debug!(
                     "{told} processes of worker {} are told to end with their connections",
                     live.slot
                 );
-                Begun::NOTHING
             }
         }
+    }
+
+    fn tell_servers(&mut self, id: InstanceId, counting: u32) -> Begun {
+        self.quiesce.forget(id);
+        self.look_now();
+        let Some(live) = self.live.get(&id) else {
+            return Begun::NOTHING;
+        };
+        live.told_to_end.store(true, Ordering::Release);
+        self.groups.count_cuts(live.row, counting);
+        self.ask_to_end(live)
     }
 
     /// Established connections by instance; absent if they can't be seen, which people are told once.
@@ -200,14 +282,11 @@ impl Task {
         }
     }
 
-    fn stop_when(&self, id: InstanceId) -> StopWhen {
-        let options = self
-            .live
-            .get(&id)
-            .map(|live: &Live| self.template.options(live.version));
-        options
-            .and_then(|options| options.stop.when)
-            .unwrap_or(StopWhen::InFlightDone)
+    fn condition(&self, id: InstanceId) -> Condition {
+        let live = self.live.get(&id);
+        live.map_or(Condition::Answered, |live| {
+            Condition::of(self.template.options(live.version))
+        })
     }
 }
 
@@ -244,10 +323,20 @@ mod tests {
     #[test]
     fn what_is_not_listed_is_waited_for() {
         let mut quiesce = Quiesce::default();
-        assert_eq!(quiesce.look(ID, &[idle(1), idle(2)], 2).connections, 0);
-        assert_eq!(quiesce.look(ID, &[idle(1), idle(2)], 5).connections, 3);
         assert_eq!(
-            quiesce.look(ID, &[], 0),
+            quiesce
+                .look(ID, Condition::Answered, &[idle(1), idle(2)], 2)
+                .connections,
+            0
+        );
+        assert_eq!(
+            quiesce
+                .look(ID, Condition::Answered, &[idle(1), idle(2)], 5)
+                .connections,
+            3
+        );
+        assert_eq!(
+            quiesce.look(ID, Condition::Answered, &[], 0),
             Waiting {
                 connections: 0,
                 is_fleeting: true
@@ -258,9 +347,9 @@ mod tests {
     #[test]
     fn histories_end_with_their_connections_and_instances() {
         let mut quiesce = Quiesce::default();
-        quiesce.look(ID, &[idle(1), busy(2, 1)], 2);
-        quiesce.look(InstanceId(8), &[idle(3)], 1);
-        quiesce.look(ID, &[idle(1)], 1);
+        quiesce.look(ID, Condition::Answered, &[idle(1), busy(2, 1)], 2);
+        quiesce.look(InstanceId(8), Condition::Answered, &[idle(3)], 1);
+        quiesce.look(ID, Condition::Answered, &[idle(1)], 1);
         assert_eq!(quiesce.histories.len(), 2);
         quiesce.forget(ID);
         assert_eq!(quiesce.histories.len(), 1);
@@ -269,7 +358,7 @@ mod tests {
     #[test]
     fn only_clients_without_a_pause_are_fleeting() {
         let mut quiesce = Quiesce::default();
-        assert!(!quiesce.look(ID, &[busy(1, 1)], 1).is_fleeting);
+        assert!(!quiesce.look(ID, Condition::Answered, &[busy(1, 1)], 1).is_fleeting);
         let answered = |requests: u32| {
             let mut connection = busy(1, requests);
             connection.flow.read = connection.flow.received;
@@ -277,15 +366,54 @@ mod tests {
             connection
         };
         for requests in 1..4 {
-            quiesce.look(ID, &[answered(requests)], 1);
+            quiesce.look(ID, Condition::Answered, &[answered(requests)], 1);
         }
-        assert_eq!(quiesce.look(ID, &[answered(4)], 1).connections, 0);
+        assert_eq!(quiesce.look(ID, Condition::Answered, &[answered(4)], 1).connections, 0);
         assert_eq!(
-            quiesce.look(ID, &[busy(1, 5)], 1),
+            quiesce.look(ID, Condition::Answered, &[busy(1, 5)], 1),
             Waiting {
                 connections: 1,
                 is_fleeting: true
             }
         );
+    }
+
+    #[test]
+    fn a_server_that_answers_what_it_has_read_need_only_have_read() {
+        let mut quiesce = Quiesce::default();
+        let mut worked_on = busy(1, 1);
+        assert_eq!(quiesce.look(ID, Condition::Read, &[worked_on], 1).connections, 1);
+        worked_on.flow.read = worked_on.flow.received;
+        assert!(worked_on.flow.is_in_flight());
+        assert_eq!(quiesce.look(ID, Condition::Read, &[worked_on], 1).connections, 0);
+        assert!(Condition::Read.holds(&worked_on) && !Condition::Answered.holds(&worked_on));
+        let mut fresh = idle(2);
+        fresh.last_packet_us = fresh.now_us;
+        assert_eq!(
+            quiesce.look(ID, Condition::Read, &[worked_on, fresh], 2).connections,
+            1,
+            "its request may be on the way"
+        );
+    }
+
+    #[test]
+    fn what_a_person_says_comes_before_what_is_known() {
+        let of = |line: &str| {
+            let spec = crate::config::AppSpec {
+                arguments: line.split(' ').map(Into::into).collect(),
+                variables: Vec::new(),
+            };
+            Condition::of(&spec.resolve().expect("right"))
+        };
+        assert_eq!(of("-- node server.js"), Condition::Answered);
+        assert_eq!(of("-- nginx"), Condition::Answered, "it drops requests on SIGTERM");
+        assert_eq!(of("--stop-signal QUIT -- nginx"), Condition::Read);
+        assert_eq!(of("--stop-signal QUIT --stop-message -- nginx"), Condition::Answered);
+        assert_eq!(
+            of("--stop-signal QUIT --stop-when in-flight-done -- nginx"),
+            Condition::Answered
+        );
+        assert_eq!(of("--stop-when at-once -- node server.js"), Condition::Nothing);
+        assert_eq!(of("--stop-when closed -- node server.js"), Condition::Closed);
     }
 }

@@ -232,7 +232,7 @@ impl Task {
             .flat_map(|slot| &slot.instances)
             .filter(|instance| instance.state == WorkerState::Stopping)
             .map(|instance| instance.id)
-            .filter(|id| self.live.get(id).is_some_and(|live| !live.was_told_to_end()))
+            .filter(|id| self.live.get(id).is_some_and(|live| !live.was_told_to_end()) && !self.moves.lingers(*id))
             .collect();
         let waiting = self.waiting(&untold);
         self.sockets.hurries = !waiting.is_empty() && waiting.values().all(|waiting| waiting.is_fleeting);

@@ -181,6 +181,7 @@ fn prepare(request: &StopRequest) -> (StopPlan, Handles) {
                 parent: usage::parent(pid)?,
                 listens: discover::has_socket(pid, &inodes),
                 catches: usage::catches_signal(pid, *signal),
+                image: usage::image(pid).unwrap_or(0),
             })
         })
         .collect();

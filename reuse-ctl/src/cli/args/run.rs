@@ -88,7 +88,7 @@ pub struct Run {
     pub stop_message: bool,
     /// When a worker that is replaced or stopped gets the stop signal: when no request is in flight on its connections
     /// (in-flight-done), as soon as its accept queue is empty (at-once), or when all of its connections are closed (closed);
-    /// after --drain-timeout in any case [default: in-flight-done, or at-once for servers that are known to finish what they have]
+    /// after --drain-timeout in any case [default: in-flight-done; servers that are known to answer what they have read need only have read it]
     #[arg(help_heading = ENDING, long, value_enum, value_name = "in-flight-done|at-once|closed", hide_possible_values = true)]
     pub stop_when: Option<StopWhen>,
     /// How long a worker without connections may take to end before it is killed [default: 10s]
