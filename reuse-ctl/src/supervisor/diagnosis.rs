@@ -10,7 +10,7 @@ use reuse_common::notice::Notice;
 
 use super::{interface::InstanceId, task::Task};
 use crate::{
-    api::types::OutputOf,
+    api::types::{OutputOf, WorkerState},
     group::{
         GroupError,
         diag::{Diag, Listener},
@@ -19,8 +19,12 @@ use crate::{
     process::logs::{self, Range},
 };
 
-/// Lines of a failed worker's output that are shown.
-const OUTPUT_LINES: usize = 10;
+/// Lines of a failed worker's output that are shown. Node takes ten to twenty for an error that nobody has caught, and the one that says
+/// what it was stands above the stack.
+const OUTPUT_LINES: usize = 20;
+
+/// Of these, so many are of its standard error where it shares its files with another instance.
+const COMPLAINT_LINES: usize = 15;
 
 /// So many failures are remembered after their instance is gone, for answers that are still to be given.
 const REMEMBERED: usize = 64;
@@ -85,6 +89,20 @@ impl Task {
         self.failures.remember(id, Failure { problem, output });
     }
 
+    /// Of one that was ready and has ended without having been told to: nothing that can be seen of it says more than what it wrote.
+    pub(super) fn keep_last_output(&mut self, id: InstanceId) {
+        let was_ready = self.live.get(&id).is_some_and(|live| live.was_ready);
+        if !was_ready || self.failures.known.contains_key(&id) {
+            return;
+        }
+        let view = self.core.view();
+        let mut instances = view.slots.iter().flat_map(|slot| &slot.instances);
+        if instances.any(|instance| instance.id == id && instance.state != WorkerState::Stopping) {
+            let output = self.last_output(id);
+            self.failures.remember(id, Failure { problem: None, output });
+        }
+    }
+
     /// What was written to the instance's logs since it was started. Another instance of its slot that runs writes to the same files: whose
     /// a line is can't be told then, but one that chats on its standard output must not hide what the other complained of.
     fn last_output(&self, id: InstanceId) -> LastOutput {
@@ -104,7 +122,7 @@ impl Task {
                 of: None,
             };
         }
-        let complaints = last(&[err], OUTPUT_LINES / 2);
+        let complaints = last(&[err], COMPLAINT_LINES);
         let mut lines = last(&[out], OUTPUT_LINES - complaints.len());
         lines.extend(complaints);
         LastOutput {

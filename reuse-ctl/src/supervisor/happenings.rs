@@ -38,6 +38,7 @@ impl Task {
             }
             Happening::Exited(id, exit) => {
                 self.diagnose(id);
+                self.keep_last_output(id);
                 self.bury(id);
                 self.feed(Input::Exited { instance: id, exit });
             }
