@@ -11,7 +11,7 @@ use nix::sys::signal::Signal;
 use reuse_common::Policy;
 
 use crate::config::AppSpec;
-use crate::supervisor::interface::{HealthRules, HungRules};
+use crate::supervisor::interface::{HealthRules, HungRules, Surge};
 
 /// The app.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,6 +34,8 @@ pub struct RunOptions {
     pub ready: ReadyOptions,
     /// How workers are ended.
     pub stop: StopOptions,
+    /// How new instances take the place of old ones.
+    pub rollout: RolloutOptions,
     /// What is done about hung workers.
     pub hung: HungRules,
     /// How workers are checked; absent: not at all.
@@ -112,6 +114,15 @@ pub struct StopOptions {
     pub timeout: Duration,
 }
 
+/// How new instances take the place of old ones that serve.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RolloutOptions {
+    /// How long a new one that is ready must live before it does; zero: no time.
+    pub settle: Duration,
+    /// How many workers are replaced at the same time.
+    pub surge: Surge,
+}
+
 /// How the health of workers is checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HealthOptions {
@@ -134,7 +145,7 @@ pub enum HealthCheck {
     Http(String),
 }
 
-/// When a worker is replaced, start-first and one after the other, although nothing is wrong with it.
+/// When a worker is replaced, start-first, although nothing is wrong with it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RecycleOptions {
     /// It uses more memory than so many bytes.
@@ -143,7 +154,7 @@ pub struct RecycleOptions {
     pub max_age: Option<Duration>,
     /// It has accepted more connections than this, give or take a tenth.
     pub max_connections: Option<u64>,
-    /// All are replaced, one after the other, at these times: five fields (minute, hour, day, month, weekday), or six with seconds first.
+    /// All are replaced, as by `reload`, at these times: five fields (minute, hour, day, month, weekday), or six with seconds first.
     pub cron: Option<String>,
     /// All are replaced when something in these files or folders changes; absent: nothing is watched.
     pub watch: Option<WatchOptions>,

@@ -70,7 +70,7 @@ pub enum Verb {
     Policy(Policy),
     Weight(Weight),
     Canary(Canary),
-    /// Roll the canary's command out to all workers, one after the other
+    /// Roll the canary's command out to all workers, --surge at a time; if one fails, all go back
     Promote,
     /// Remove the canary, and bring back what a failed promotion has changed
     Abort,
@@ -211,7 +211,7 @@ pub struct Restart {
     /// The workers' numbers
     #[arg(required_unless_present = "all", conflicts_with = "all", value_name = "ID", value_parser = worker_id)]
     pub ids: Vec<u16>,
-    /// Every worker, one after the other
+    /// Every worker, --surge at a time
     #[arg(long)]
     pub all: bool,
     /// End the old process before the new one starts
@@ -219,7 +219,7 @@ pub struct Restart {
     pub stop_first: bool,
 }
 
-/// Replace every worker, one after the other; stops at the first that fails
+/// Replace every worker, --surge at a time; stops when one fails
 #[derive(Debug, Clone, Args)]
 pub struct Reload {
     /// End each old process before the new one starts

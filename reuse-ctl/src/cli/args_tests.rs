@@ -181,12 +181,13 @@ fn help() {
       drain    Take workers out of the choice, and wait until nothing is left on them
       undrain  Put drained workers back into the choice
       restart  Replace workers: the new process is ready before the old one ends
-      reload   Replace every worker, one after the other; stops at the first that fails
+      reload   Replace every worker, --surge at a time; stops when one fails
       scale    Change the number of workers
       policy   Show or change how workers are chosen
       weight   Give a worker a fixed share of new connections
       canary   Start one more worker on another command, with a fixed share of new connections
-      promote  Roll the canary's command out to all workers, one after the other
+      promote  Roll the canary's command out to all workers, --surge at a time; if one fails, all go
+               back
       abort    Remove the canary, and bring back what a failed promotion has changed
       get      Send one HTTP request to one worker, and print the body of its answer
       import   Turn a PM2 ecosystem file into a reuse.toml, and say what became of each of its options
@@ -259,6 +260,12 @@ fn help_of_run() {
               run for a second, for programs that serve no port [default: listener]
           --ready-timeout <TIME>
               How long a worker may take until it is ready; then its start has failed [default: 30s]
+          --settle <TIME>
+              How long a new worker that is ready must live before it takes the place of the old one,
+              which serves meanwhile; 0s: no time [default: 1s]
+          --surge <N|PERCENT>
+              How many workers are replaced at the same time, or how many percent of them, rounded up
+              [default: 25%]
           --stop-signal <SIGNAL>
               Asks a worker to end [default: SIGTERM]
           --stop-message
@@ -290,7 +297,7 @@ fn help_of_run() {
                                  not all go at once)
           --max-connections <N>  Replace a worker that has accepted more connections (give or take a
                                  tenth)
-          --cron <EXPRESSION>    Replace all, one after the other, at these times: minute, hour, day,
+          --cron <EXPRESSION>    Replace all, as `reload` does, at these times: minute, hour, day,
                                  month, weekday; with seconds before them if there are six
           --watch <PATH>         Replace all when this file or folder changes, for development; may be
                                  given several times

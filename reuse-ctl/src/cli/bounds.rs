@@ -98,6 +98,7 @@ fn times(options: &RunOptions) -> Vec<(&'static str, Duration)> {
         ("ready-timeout", options.ready.timeout),
         ("drain-timeout", drain_timeout),
         ("stop-timeout", timeout),
+        ("settle", options.rollout.settle),
         ("hung-after", Duration::from_millis(hung.hung_after_ms)),
         ("rescue-after", Duration::from_millis(hung.rescue_after_ms)),
         ("sticky-ttl", ttl),

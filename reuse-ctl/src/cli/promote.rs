@@ -1,4 +1,4 @@
-//! `promote`: the canary's command for all workers, one after the other.
+//! `promote`: the canary's command for all workers, `--surge` at a time, or for none.
 
 use super::progress::{Request, changing_line, watch};
 use super::{Context, Failure, apps, output};

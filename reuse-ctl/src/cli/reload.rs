@@ -1,4 +1,4 @@
-//! `reload`: every worker replaced, one after the other.
+//! `reload`: every worker replaced, `--surge` at a time.
 
 use super::progress::{Request, changing_line, watch};
 use super::{Context, Failure, apps, args, output, restart};

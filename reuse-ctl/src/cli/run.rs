@@ -11,11 +11,11 @@ use crate::api::commands::{self, MAX_WORKERS};
 use crate::config::{AppSpec, Loaded, NamedSpec, handover};
 use crate::options::{
     EnvironmentOptions, HealthCheck, HealthOptions, Increment, LimitOptions, LogOptions, ReadyKind, ReadyOptions,
-    RecycleOptions, RunOptions, StickyOptions, StopOptions, WatchOptions,
+    RecycleOptions, RolloutOptions, RunOptions, StickyOptions, StopOptions, WatchOptions,
 };
 use crate::process::paths::MAX_NAME_LEN;
 use crate::supervisor;
-use crate::supervisor::interface::{HealthRules, HungRules};
+use crate::supervisor::interface::{HealthRules, HungRules, Surge};
 use crate::supervisor::lacks::Extent;
 use crate::whole_ms::whole_ms;
 
@@ -145,6 +145,10 @@ pub fn resolve(arguments: args::Run) -> Result<RunOptions, Failure> {
             timeout: arguments.ready_timeout,
         },
         stop: stop_options(&arguments)?,
+        rollout: RolloutOptions {
+            settle: arguments.settle,
+            surge: surge(&arguments.surge)?,
+        },
         hung,
         health: health_options(&arguments)?,
         recycle: RecycleOptions {
@@ -225,6 +229,24 @@ fn stop_options(arguments: &args::Run) -> Result<StopOptions, Failure> {
         signal: arguments.stop_signal.as_deref().map_or(Ok(signal), signal_named)?,
         message: arguments.stop_message,
         timeout: arguments.stop_timeout.unwrap_or(timeout),
+    })
+}
+
+/// `3` or `25%`.
+fn surge(text: &str) -> Result<Surge, Failure> {
+    let most = |limit: u16| move |number: &u16| (1..=limit).contains(number);
+    let surge = match text.strip_suffix('%') {
+        Some(percent) => percent.parse().ok().filter(most(100)).map(|percent: u16| {
+            let percent = u8::try_from(percent).expect("at most 100");
+            Surge::Percent(percent)
+        }),
+        None => text.parse().ok().filter(most(MAX_WORKERS)).map(Surge::Workers),
+    };
+    surge.ok_or_else(|| {
+        Failure::usage(
+            format!("--surge {text}: at least one worker is replaced at a time, and at most {MAX_WORKERS} or 100%"),
+            "say one like `--surge 2` or `--surge 25%`",
+        )
     })
 }
 
@@ -389,6 +411,10 @@ mod tests {
                 message: false,
                 timeout: Duration::from_secs(10),
             },
+            rollout: RolloutOptions {
+                settle: Duration::from_secs(1),
+                surge: Surge::Percent(25),
+            },
             recycle: RecycleOptions::default(),
             limits: LimitOptions::default(),
             logs: LogOptions {
@@ -425,7 +451,7 @@ mod tests {
         let options = resolved(
             "reuse-ctl run --name my.app_1 --workers 256 --policy sticky --port 81 --port 80 --port 80 --listen [::1]:443 \
              --when-empty refuse --user www --drain-timeout 2m --stop-signal int --stop-timeout 500ms --ready-timeout 1s \
-             --hung-after 0s --rescue-after 1s --replace-hung-after 5s --max-hung 100 \
+             --settle 0s --surge 3 --hung-after 0s --rescue-after 1s --replace-hung-after 5s --max-hung 100 \
              --health /up?deep=1 --health-interval 10s --health-timeout 3s --health-fails 1 --health-passes 5 \
              --control-group ops --sticky-prefix4 24 --sticky-prefix6 56 --sticky-ttl 5m --sticky-capacity 10 -vv -- x",
         )
@@ -451,6 +477,13 @@ mod tests {
             (24, 56, 10)
         );
         assert_eq!((options.verbosity, options.control_group.as_deref()), (2, Some("ops")));
+        assert_eq!(
+            options.rollout,
+            RolloutOptions {
+                settle: Duration::ZERO,
+                surge: Surge::Workers(3),
+            }
+        );
         assert_eq!(
             options.hung,
             HungRules {
@@ -488,6 +521,18 @@ mod tests {
             ("--ready http:ready", "--ready http:ready is no way to be ready"),
             ("--increment-var =3", "--increment-var =3 is no variable"),
             ("--increment-var A=x", "--increment-var A=x is no variable"),
+            (
+                "--surge 0",
+                "--surge 0: at least one worker is replaced at a time, and at most 256 or 100%",
+            ),
+            (
+                "--surge 101%",
+                "--surge 101%: at least one worker is replaced at a time, and at most 256 or 100%",
+            ),
+            (
+                "--surge half",
+                "--surge half: at least one worker is replaced at a time, and at most 256 or 100%",
+            ),
             ("--health nonsense", "--health nonsense is no check"),
             ("--health http://x/", "--health http://x/ is no check"),
             (

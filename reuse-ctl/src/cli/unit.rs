@@ -216,7 +216,7 @@ impl Unit {
         }
         line(format_args!("ExecStart={}", exec.join(" ")));
         line(format_args!(
-            "# Every worker replaced, one after the other; fails if the new version does not get ready. HUP does the same, unwatched."
+            "# Every worker replaced, --surge at a time; fails if the new version does not get ready, or dies. HUP does the same, unwatched."
         ));
         line(format_args!("ExecReload={own} reload --app {name}"));
         line(format_args!(
@@ -319,7 +319,7 @@ mod tests {
         Type=notify
         NotifyAccess=main
         ExecStart=/usr/local/bin/reuse-ctl run --workers=4 --drain-timeout=5s --stop-timeout=1500ms --cwd=/srv/web --user=ann -- ./server --user x
-        # Every worker replaced, one after the other; fails if the new version does not get ready. HUP does the same, unwatched.
+        # Every worker replaced, --surge at a time; fails if the new version does not get ready, or dies. HUP does the same, unwatched.
         ExecReload=/usr/local/bin/reuse-ctl reload --app server
         # What a controller that was killed leaves behind would be in the way of the next one.
         ExecStopPost=-/usr/local/bin/reuse-ctl stop --leftovers --app server

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::cli::sizes::bytes_text;
 use crate::options::{
     EnvironmentOptions, HealthCheck, HealthOptions, Increment, LimitOptions, LogOptions, LogTarget, ReadyKind,
-    ReadyOptions, RecycleOptions, RunOptions, StickyOptions, StopOptions, WatchOptions, WhenEmpty,
+    ReadyOptions, RecycleOptions, RolloutOptions, RunOptions, StickyOptions, StopOptions, WatchOptions, WhenEmpty,
 };
 use crate::supervisor::interface::{HealthRules, HungRules};
 
@@ -21,7 +21,7 @@ use crate::supervisor::interface::{HealthRules, HungRules};
 pub enum Way {
     /// At once; no worker is touched.
     Live,
-    /// Every worker is replaced, one after the other, start-first.
+    /// Every worker is replaced, `--surge` at a time, start-first.
     Reload,
     /// At once, for new connections.
     Policy,
@@ -126,6 +126,7 @@ pub fn difference(old: &RunOptions, new: &RunOptions) -> Difference {
         user,
         ready,
         stop,
+        rollout,
         hung,
         health,
         recycle,
@@ -152,6 +153,7 @@ pub fn difference(old: &RunOptions, new: &RunOptions) -> Difference {
     found.add_shown("user", Way::NewStart, user, &new.user, optional);
     add_ready(&mut found, ready, &new.ready);
     add_stop(&mut found, stop, &new.stop);
+    add_rollout(&mut found, rollout, &new.rollout);
     add_hung(&mut found, hung, &new.hung);
     add_health(&mut found, health.as_ref(), new.health.as_ref());
     add_recycle(&mut found, recycle, &new.recycle);
@@ -189,6 +191,12 @@ fn add_stop(found: &mut Difference, old: &StopOptions, new: &StopOptions) {
     found.add_shown("stop-signal", Way::Live, signal, &new.signal, ToString::to_string);
     found.add_shown("stop-message", Way::Live, message, &new.message, |on| yes_no(*on));
     found.add_time("stop-timeout", *timeout, new.timeout);
+}
+
+fn add_rollout(found: &mut Difference, old: &RolloutOptions, new: &RolloutOptions) {
+    let RolloutOptions { settle, surge } = old;
+    found.add_time("settle", *settle, new.settle);
+    found.add_shown("surge", Way::Live, surge, &new.surge, ToString::to_string);
 }
 
 fn add_hung(found: &mut Difference, old: &HungRules, new: &HungRules) {

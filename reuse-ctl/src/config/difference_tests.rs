@@ -29,6 +29,8 @@ const OPTIONS: &[(&str, &str, Way)] = &[
     ("user", "--user www", Way::NewStart),
     ("ready", "--ready ipc", Way::Reload),
     ("ready-timeout", "--ready-timeout 1s", Way::Live),
+    ("settle", "--settle 5s", Way::Live),
+    ("surge", "--surge 3", Way::Live),
     ("drain-timeout", "--drain-timeout 1s", Way::Live),
     ("stop-signal", "--stop-signal INT", Way::Live),
     ("stop-message", "--stop-message", Way::Live),

@@ -27,6 +27,8 @@ fn types_are_what_the_options_take() {
         ("max_memory", &["integer", "string"]),
         ("max_connections", &["integer", "string"]),
         ("cpu_limit", &["number", "string"]),
+        ("settle", &["string"]),
+        ("surge", &["integer", "string"]),
         ("max_hung", &["integer", "string"]),
         ("name", &["string"]),
         ("user", &["integer", "string"]),

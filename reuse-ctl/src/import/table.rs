@@ -162,7 +162,7 @@ pub const TABLE: &[Row] = &[
     elsewhere(CommandLine, "ext", Changed("watch_ignore", "globs say what does not count")),
     elsewhere(CommandLine, "only", Nothing("`reuse-ctl apply` leaves alone what has not changed")),
     elsewhere(CommandLine, "update_env", Nothing("`reuse-ctl apply` reloads an app whose environment has changed in the file")),
-    elsewhere(CommandLine, "parallel", Nothing("workers are replaced one after the other")),
+    elsewhere(CommandLine, "parallel", Changed("surge", "how many workers are replaced at the same time")),
     elsewhere(CommandLine, "attach", Nothing("`reuse-ctl logs -f`")),
     elsewhere(CommandLine, "daemon", Nothing("there is no daemon: `run` stays in the foreground, unless `--detach` is given")),
     elsewhere(CommandLine, "wait_ip", Nothing(STARTUP)),

@@ -317,10 +317,13 @@ impl Task {
 }
 
 /// The old rules, with the patience that the more patient version wants: workers of both are started, of the old one if it has to come back.
+/// How many are replaced at the same time is for the new one to say, since it is the new one that is rolled out.
 fn while_both_start(old: &RunOptions, new: &RunOptions) -> Rules {
     let (old, new) = (setup::rules(old), setup::rules(new));
     Rules {
         ready_timeout_ms: old.ready_timeout_ms.max(new.ready_timeout_ms),
+        settle_ms: old.settle_ms.max(new.settle_ms),
+        surge: new.surge,
         ..old
     }
 }

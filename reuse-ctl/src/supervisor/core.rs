@@ -3,27 +3,32 @@
 //! ```text
 //!             ready                drain           nothing left
 //!  starting ─────────▶ active ⇄ draining ─────────▶ drained
-//!     │  ▲  unready      │  undrain │                  │
-//!     │  ╰───────────────┤          │                  │
-//!     │                  ▼          ▼                  │      every state: the process
-//!     │               emptying ◀────╯                  │      ends ─────▶ gone
-//!     │                  │ queue 0                     │
-//!     ╰────────────▶ terminated ◀──────────────────────╯
+//!   │ │▲ ▲  unready      │▲ undrain │                  │
+//!   │ ││ ╰───────────────┤│         │                  │
+//!   │ ▼│                 ││         │                  │
+//!   │ settling ──────────┼╯         │                  │
+//!   │    │  lived long   ▼          ▼                  │      every state: the process
+//!   │    │  enough    emptying ◀────╯                  │      ends ─────▶ gone
+//!   │    ▼               │ queue 0                     │
+//!   ╰────┴─────────▶ terminated ◀──────────────────────╯
 //!                        │ out of time
 //!                        ▼
 //!                      killed
 //! ```
+//!
+//! (Not drawn: `emptying` → `active`, when what was to replace it has failed.)
 //!
 //! **An instance** is in one of these phases; nothing else can follow (`transitions.rs`, checked at every change).
 //!
 //! | from | to |
 //! |---|---|
 //! | `requested` | `starting`, `terminated`, `killed`, `gone` |
-//! | `starting` | `active`, `drained`, `terminated`, `killed`, `gone` |
+//! | `starting` | `settling`, `active`, `drained`, `terminated`, `killed`, `gone` |
+//! | `settling` | `active`, `starting`, `drained`, `terminated`, `gone` |
 //! | `active` | `starting`, `draining`, `emptying`, `gone` |
 //! | `draining` | `active`, `starting`, `drained`, `emptying`, `gone` |
 //! | `drained` | `active`, `starting`, `terminated`, `gone` |
-//! | `emptying` | `terminated`, `killed`, `gone` |
+//! | `emptying` | `active`, `terminated`, `killed`, `gone` |
 //! | `terminated` | `killed`, `gone` |
 //! | `killed` | `gone` |
 //!
@@ -66,9 +71,18 @@
 //!   fault of all (a database is gone) does not start the whole app a second time.
 //! - A hung instance is back when it is *proven* to have accepted something since it was called. Its empty queue proves
 //!   nothing: a rescue empties it.
+//! - An instance that is to take the place of one that serves settles first: it is ready and lives for a while, unpublished (to people it
+//!   is still `starting`). If it ends before, or loses its listeners for good, its start has failed and the old one was never touched. If the
+//!   old one ends or stops listening meanwhile, it takes the seat at once: nobody else serves there. So does an instance that starts where
+//!   nobody serves, or after the old one (stop-first): it settles in the seat, published, and the one who asked for it waits until it has.
+//! - A rollout replaces a few slots at the same time, and watches all of them until it is over: when the last new instance has settled and
+//!   the last old one is gone. Whichever new instance fails before that ends it. Where the old one still has the seat, it keeps it;
+//!   where it waits to be told to stop, it takes the seat back; else a slot whose new instance has crashed is started again as after
+//!   any crash.
 //! - A canary is one more slot, the last, and `scale` waits until it is promoted or aborted: so slots come and go at the end
-//!   only. Each slot knows the version of its next instance; one whose new version fails in a promotion goes back to what it had.
-//! - A version that `apply` brings is all or nothing: at its first failure, the slots that have it go back.
+//!   only. Each slot knows the version of its next instance.
+//! - A version that `apply` or `promote` brings is all or nothing: when its rollout fails, all slots where anything of it is go back. What
+//!   can't be brought back is tried for each slot, told, and left to `abort`.
 //! - A `scale` up that fails is undone as a whole: there are as many workers as before.
 //! - Before `Start` and while stopping, every request but `stop` is refused. After `Finish` nothing is said any more, not even
 //!   to a request: whoever carries out `Finish` closes the door.
@@ -165,6 +179,7 @@ impl Core {
             for slot in &mut self.slots {
                 slot.elapse(&mut self.cx);
             }
+            self.cx.tell(Happened::TimePassed);
             self.come_to_rest();
         }
         self.publish();
@@ -178,6 +193,7 @@ impl Core {
             .iter()
             .filter_map(|slot| slot.deadline(self.cx.config()))
             .chain(self.next_relief().map(|(due, _)| due))
+            .chain(self.jobs.deadline())
             .min()
     }
 
@@ -269,12 +285,12 @@ impl Core {
     }
 
     fn come_to_rest(&mut self) {
-        self.settle();
+        self.let_jobs_hear();
         self.tend_faults();
     }
 
     /// Lets the waiting requests hear what happened, which may make more happen, until all is quiet.
-    fn settle(&mut self) {
+    fn let_jobs_hear(&mut self) {
         loop {
             while let Some(happened) = self.cx.next_happened() {
                 self.jobs_hear(&happened);

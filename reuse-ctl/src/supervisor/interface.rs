@@ -51,6 +51,10 @@ pub struct Config {
     pub drain_timeout_ms: u64,
     /// How long a process without connections may take to exit after the stop signal, before it is killed.
     pub stop_timeout_ms: u64,
+    /// How long an instance that is ready must live before it takes the place of one that serves; 0: it takes it at once.
+    pub settle_ms: u64,
+    /// How many slots a roll-out replaces at the same time.
+    pub surge: Surge,
     /// Crash restart: first delay, and the bound it doubles up to.
     pub backoff_min_ms: u64,
     /// See `backoff_min_ms`.
@@ -75,8 +79,40 @@ pub struct Rules {
     pub ready_timeout_ms: u64,
     pub drain_timeout_ms: u64,
     pub stop_timeout_ms: u64,
+    pub settle_ms: u64,
+    pub surge: Surge,
     pub hung: HungRules,
     pub health: Option<HealthRules>,
+}
+
+/// How many slots a roll-out replaces at the same time, start-first. Each has an instance more meanwhile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Surge {
+    /// So many, 1 or more.
+    Workers(u16),
+    /// So many percent of the app's slots, rounded up, as Kubernetes does with its `maxSurge`: 1…100.
+    Percent(u8),
+}
+
+impl Surge {
+    /// Of an app with so many slots: at least 1.
+    pub fn of(self, slots: usize) -> usize {
+        let at_once = match self {
+            Self::Workers(workers) => usize::from(workers),
+            Self::Percent(percent) => (slots * usize::from(percent)).div_ceil(100),
+        };
+        at_once.max(1)
+    }
+}
+
+impl fmt::Display for Surge {
+    /// As it is said on the command line.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Workers(workers) => workers.fmt(f),
+            Self::Percent(percent) => write!(f, "{percent}%"),
+        }
+    }
 }
 
 /// What is done about a worker whose queue is not empty while it accepts nothing.
@@ -239,13 +275,14 @@ pub enum Command {
         /// Old out before new in.
         stop_first: bool,
     },
-    /// Restart every slot, one after the other, start-first; stops at the first that fails.
+    /// Restart every slot, [`Config::surge`] at a time, start-first. It stops when a new instance fails, before or after it has taken its
+    /// place.
     Reload {
-        /// Old out before new in, slot by slot.
+        /// Old out before new in, one slot after the other.
         stop_first: bool,
     },
-    /// Roll this version out to all slots, one after the other, start-first; then it is the app's. At the first that fails, those that have
-    /// it go back.
+    /// Roll this version out to all slots, [`Config::surge`] at a time, start-first; then it is the app's. When a new instance fails before
+    /// that, those that have it go back.
     Adopt {
         /// Which.
         version: VersionId,
@@ -268,9 +305,9 @@ pub enum Command {
         /// What it runs.
         version: VersionId,
     },
-    /// Roll the canary's version to all slots, then remove the canary's.
+    /// Roll the canary's version to all slots, then remove the canary's. When a new instance fails, the slots go back and the canary stays.
     Promote,
-    /// Remove the canary, and bring slots that a failed promotion has changed back to the app's version.
+    /// Remove the canary, and bring slots that could not be brought back by themselves back to the app's version.
     Abort,
     /// End everything.
     Stop {

@@ -50,7 +50,7 @@ pub(super) enum Wish {
         instance: InstanceId,
         why: TooMuch,
     },
-    /// All of them, one after the other.
+    /// All of them, as by `reload`.
     All(Occasion),
 }
 

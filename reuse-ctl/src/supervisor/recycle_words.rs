@@ -56,9 +56,9 @@ impl fmt::Display for Wish {
         match self {
             Self::One { slot, why, .. } => write!(f, "worker {slot} {why}: it is replaced"),
             Self::All(Occasion::Cron) => {
-                f.write_str("it is time (--cron): all workers are replaced, one after the other")
+                f.write_str("it is time (--cron): all workers are replaced, --surge at a time")
             }
-            Self::All(Occasion::Changed(what)) => write!(f, "{what}: all workers are replaced, one after the other"),
+            Self::All(Occasion::Changed(what)) => write!(f, "{what}: all workers are replaced, --surge at a time"),
         }
     }
 }

@@ -389,6 +389,8 @@ fn machine_config(options: &RunOptions) -> Config {
         ready_timeout_ms: rules.ready_timeout_ms,
         drain_timeout_ms: rules.drain_timeout_ms,
         stop_timeout_ms: rules.stop_timeout_ms,
+        settle_ms: rules.settle_ms,
+        surge: rules.surge,
         backoff_min_ms: whole_ms(BACKOFF.0),
         backoff_max_ms: whole_ms(BACKOFF.1),
         crash_limit: CRASH_LIMIT,
@@ -405,6 +407,8 @@ pub(super) fn rules(options: &RunOptions) -> Rules {
         ready_timeout_ms: whole_ms(options.ready.timeout),
         drain_timeout_ms: whole_ms(options.stop.drain_timeout),
         stop_timeout_ms: whole_ms(options.stop.timeout),
+        settle_ms: whole_ms(options.rollout.settle),
+        surge: options.rollout.surge,
         hung: options.hung,
         health: options.health.as_ref().map(|health| health.rules),
     }

@@ -69,6 +69,12 @@ pub struct Run {
     /// How long a worker may take until it is ready; then its start has failed
     #[arg(help_heading = ENDING, long, value_name = "TIME", default_value = "30s", value_parser = parse_duration)]
     pub ready_timeout: Duration,
+    /// How long a new worker that is ready must live before it takes the place of the old one, which serves meanwhile; 0s: no time
+    #[arg(help_heading = ENDING, long, value_name = "TIME", default_value = "1s", value_parser = parse_duration)]
+    pub settle: Duration,
+    /// How many workers are replaced at the same time, or how many percent of them, rounded up
+    #[arg(help_heading = ENDING, long, value_name = "N|PERCENT", default_value = "25%", allow_negative_numbers = true)]
+    pub surge: String,
     /// Asks a worker to end [default: SIGTERM]
     #[arg(help_heading = ENDING, long, value_name = "SIGNAL")]
     pub stop_signal: Option<String>,
@@ -117,7 +123,7 @@ pub struct Run {
     /// Replace a worker that has accepted more connections (give or take a tenth)
     #[arg(help_heading = RECYCLING, long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub max_connections: Option<u64>,
-    /// Replace all, one after the other, at these times: minute, hour, day, month, weekday; with seconds before them if there are six
+    /// Replace all, as `reload` does, at these times: minute, hour, day, month, weekday; with seconds before them if there are six
     #[arg(help_heading = RECYCLING, long, value_name = "EXPRESSION")]
     pub cron: Option<String>,
     /// Replace all when this file or folder changes, for development; may be given several times

@@ -38,6 +38,9 @@ fn value_of(name: &str) -> BoxedStrategy<String> {
             .prop_map(|part| format!("{}", f64::from(part) / 100.0))
             .boxed(),
         "max_memory" | "memory_limit" | "log_size" => (1..=999_u32).prop_map(|size| format!("{size}M")).boxed(),
+        "surge" => prop::sample::select(vec!["3", "1%", "100%"])
+            .prop_map(str::to_owned)
+            .boxed(),
         "increment_var" => "[A-Z]{1,5}=[0-9]{1,4}".boxed(),
         "max_hung" => (0..=100_u8).prop_map(|percent| percent.to_string()).boxed(),
         "sticky_prefix4" | "sticky_prefix6" => (1..=32_u8).prop_map(|bits| bits.to_string()).boxed(),
@@ -48,7 +51,7 @@ fn value_of(name: &str) -> BoxedStrategy<String> {
         name if name.ends_with("_timeout")
             || name.ends_with("_after")
             || name.ends_with("_interval")
-            || name == "watch_delay" =>
+            || ["watch_delay", "settle"].contains(&name) =>
         {
             (10..=99_999_u32).prop_map(|ms| format!("{ms}ms")).boxed()
         }

@@ -21,14 +21,25 @@ impl Ticket {
 /// What the waiting requests listen for.
 #[derive(Debug)]
 pub(super) enum Happened {
-    /// An instance that was starting is ready.
-    Up { slot: SlotId, instance: InstanceId },
-    /// An instance that was starting will not get ready. It may still have to die.
+    /// An instance that was starting has the seat and serves.
+    Up {
+        slot: SlotId,
+        instance: InstanceId,
+        /// When it has lived long enough to be trusted: in the past if it has settled beside the one before.
+        settled_at: Millis,
+    },
+    /// An instance that served has lost its listeners. [`Self::Up`], [`Self::Lost`] or [`Self::StartFailed`] follows, unless it is ended.
+    Down { instance: InstanceId },
+    /// An instance that served has ended without having been asked to.
+    Lost { instance: InstanceId, reason: String },
+    /// An instance that was starting will not get ready, or did not settle. It may still have to die.
     StartFailed {
         slot: SlotId,
         instance: InstanceId,
         reason: String,
     },
+    /// Something that a job waits for is due.
+    TimePassed,
     /// Nothing of this instance is left.
     Gone { instance: InstanceId },
     /// A slot that was to leave has left.
@@ -67,6 +78,8 @@ impl Context {
             ready_timeout_ms,
             drain_timeout_ms,
             stop_timeout_ms,
+            settle_ms,
+            surge,
             hung,
             health,
         } = rules;
@@ -74,6 +87,8 @@ impl Context {
             ready_timeout_ms,
             drain_timeout_ms,
             stop_timeout_ms,
+            settle_ms,
+            surge,
             hung,
             health,
             ..self.config.clone()

@@ -26,7 +26,10 @@ pub(super) enum OnReady {
 pub(super) struct Instance {
     id: InstanceId,
     slot: SlotId,
+    version: VersionId,
     requested_at: Millis,
+    /// Whether it does, whatever becomes of it.
+    listens: bool,
     /// What it can do is remembered while it is withdrawn.
     watch: Box<Watch>,
     phase: Phase,
@@ -36,14 +39,9 @@ pub(super) struct Instance {
 enum Phase {
     /// To be spawned; whether a process exists is not known yet.
     Requested(Plan),
-    /// It runs and has no listener yet, or none any more.
-    Starting {
-        pid: u32,
-        deadline: Millis,
-        on_ready: OnReady,
-        had_listeners: bool,
-    },
-    /// It has become ready.
+    /// It runs and does not serve yet, or not any more.
+    Starting { pid: u32, on_ready: OnReady, stage: Stage },
+    /// It has become ready, and has the seat.
     Serving {
         pid: u32,
         ready_at: Millis,
@@ -51,6 +49,17 @@ enum Phase {
     },
     /// It is not to live on.
     Stopping { pid: u32, ending: Ending },
+}
+
+/// What is still wanted of one that starts.
+#[derive(Debug, Clone, Copy)]
+enum Stage {
+    /// It has no listener yet.
+    Booting { deadline: Millis },
+    /// It had listeners and has none any more.
+    ListenersLost { ready_at: Millis, deadline: Millis },
+    /// It is ready, and has to live on for a while before it takes the place of one that serves.
+    Settling { ready_at: Millis, until: Millis },
 }
 
 /// What to do once the process exists. It can't be told anything before.
@@ -79,7 +88,9 @@ impl Instance {
         Self {
             id: cx.spawn(slot, version),
             slot,
+            version,
             requested_at: cx.now(),
+            listens: false,
             watch: Box::default(),
             phase,
         }
@@ -87,6 +98,11 @@ impl Instance {
 
     pub(super) fn id(&self) -> InstanceId {
         self.id
+    }
+
+    /// What it was started from.
+    pub(super) fn version(&self) -> VersionId {
+        self.version
     }
 
     pub(super) fn requested_at(&self) -> Millis {
@@ -117,7 +133,7 @@ impl Instance {
         }
     }
 
-    /// Since when it has been ready without a break, if it is.
+    /// Since when it has been ready without a break, if it has the seat.
     pub(super) fn ready_at(&self) -> Option<Millis> {
         match self.phase {
             Phase::Serving { ready_at, .. } => Some(ready_at),
@@ -134,8 +150,44 @@ impl Instance {
         self.vigil().is_some_and(|vigil| !vigil.is_withdrawn())
     }
 
+    /// Until when it settles, if it does.
+    pub(super) fn settles_until(&self) -> Option<Millis> {
+        match self.phase {
+            Phase::Starting {
+                stage: Stage::Settling { until, .. },
+                ..
+            } => Some(until),
+            Phase::Requested(_) | Phase::Starting { .. } | Phase::Serving { .. } | Phase::Stopping { .. } => None,
+        }
+    }
+
+    /// How long ago it became ready, whether it has the seat or settles, and whether it still listens: whoever dies is seen to close its
+    /// listeners first.
+    pub(super) fn ready_ms(&self, now: Millis) -> Option<u64> {
+        match self.phase {
+            Phase::Serving { ready_at, .. }
+            | Phase::Starting {
+                stage: Stage::Settling { ready_at, .. } | Stage::ListenersLost { ready_at, .. },
+                ..
+            } => Some(now.since(ready_at)),
+            Phase::Requested(_) | Phase::Starting { .. } | Phase::Stopping { .. } => None,
+        }
+    }
+
     pub(super) fn is_serving(&self) -> bool {
         matches!(self.phase, Phase::Serving { .. })
+    }
+
+    /// Whether it has been withdrawn to be ended, and could serve on all the same.
+    pub(super) fn can_be_taken_back(&self) -> bool {
+        let is_emptying = matches!(
+            self.phase,
+            Phase::Stopping {
+                ending: Ending::Emptying { .. },
+                ..
+            }
+        );
+        is_emptying && self.listens
     }
 
     /// Whether it is not known yet that a process exists.
@@ -163,7 +215,8 @@ impl Instance {
     /// When something is due if nothing else happens.
     pub(super) fn deadline(&self, config: &Config) -> Option<Millis> {
         match &self.phase {
-            Phase::Requested(Plan::Start { deadline, .. }) | Phase::Starting { deadline, .. } => Some(*deadline),
+            Phase::Requested(Plan::Start { deadline, .. }) => Some(*deadline),
+            Phase::Starting { stage, .. } => Some(stage.end()),
             Phase::Serving {
                 standing: Standing::Draining(drain),
                 ..
@@ -181,19 +234,19 @@ impl Instance {
     /// place in the slot.
     pub(super) fn overdue(&self, cx: &Context) -> Option<String> {
         let patience = words::seconds(cx.config().ready_timeout_ms);
-        match self.phase {
-            Phase::Requested(Plan::Start { deadline, .. }) | Phase::Starting { deadline, .. }
-                if deadline > cx.now() =>
-            {
-                None
+        let stage = match self.phase {
+            Phase::Requested(Plan::Start { deadline, .. }) => Stage::Booting { deadline },
+            Phase::Starting { stage, .. } => stage,
+            Phase::Requested(_) | Phase::Serving { .. } | Phase::Stopping { .. } => return None,
+        };
+        let is_over = stage.end() <= cx.now();
+        match stage {
+            Stage::Booting { .. } => is_over.then(|| format!("was not ready within {patience}")),
+            Stage::ListenersLost { .. } => {
+                is_over.then(|| format!("lost its listeners and had none again within {patience}"))
             }
-            Phase::Starting {
-                had_listeners: true, ..
-            } => Some(format!("lost its listeners and had none again within {patience}")),
-            Phase::Requested(Plan::Start { .. }) | Phase::Starting { .. } => {
-                Some(format!("was not ready within {patience}"))
-            }
-            Phase::Requested(_) | Phase::Serving { .. } | Phase::Stopping { .. } => None,
+            // It has got where it was to get.
+            Stage::Settling { .. } => None,
         }
     }
 
@@ -201,6 +254,10 @@ impl Instance {
     fn phase_name(&self) -> &'static str {
         match &self.phase {
             Phase::Requested(_) => "requested",
+            Phase::Starting {
+                stage: Stage::Settling { .. },
+                ..
+            } => "settling",
             Phase::Starting { .. } => "starting",
             Phase::Serving {
                 standing: Standing::Active(_),
@@ -215,6 +272,15 @@ impl Instance {
                 ..
             } => "drained",
             Phase::Stopping { ending, .. } => ending.name(),
+        }
+    }
+}
+
+impl Stage {
+    fn end(self) -> Millis {
+        match self {
+            Self::Booting { deadline } | Self::ListenersLost { deadline, .. } => deadline,
+            Self::Settling { until, .. } => until,
         }
     }
 }

@@ -2,16 +2,20 @@
 
 mod adopt;
 mod canary;
+mod delivery;
 mod replace;
+mod replacement;
+mod rollout;
 mod scale;
 
 use super::Core;
 use super::context::{Happened, Ticket};
 use super::words;
-use crate::supervisor::interface::{SlotId, VersionId};
+use crate::supervisor::interface::{Millis, SlotId, VersionId};
 use adopt::Adoption;
 use canary::{Abortion, Promotion};
-use replace::{Reload, Restart, Rollout};
+use replace::{Reload, Restart};
+use rollout::Rollout;
 use scale::{ScaleDown, ScaleUp, Undoing};
 
 /// What is under way, beside the drains (those wait at their instance) and the stop (that is a mode of the core).
@@ -37,14 +41,15 @@ enum Wide {
 impl Core {
     pub(super) fn jobs_hear(&mut self, happened: &Happened) {
         self.continue_restarts(happened);
+        let now = self.cx.now();
         self.jobs.wide = match self.jobs.wide.take() {
-            Some(Wide::Reload(reload)) => self.continue_reload(reload.hear(happened)).map(Wide::Reload),
-            Some(Wide::Adoption(adoption)) => self.continue_adoption(adoption.hear(happened)),
+            Some(Wide::Reload(reload)) => self.continue_reload(reload.hear(happened, now)).map(Wide::Reload),
+            Some(Wide::Adoption(adoption)) => self.continue_adoption(adoption.hear(happened, now)),
             Some(Wide::ScaleUp(scale)) => self.continue_scale_up(scale, happened),
             Some(Wide::ScaleDown(scale)) => self.continue_scale_down(scale.hear(happened)).map(Wide::ScaleDown),
             Some(Wide::Undoing(undoing)) => undoing.hear(happened).map(Wide::Undoing),
-            Some(Wide::Promotion(promotion)) => self.continue_promotion(promotion.hear(happened)),
-            Some(Wide::Abortion(abortion)) => self.continue_abortion(abortion.hear(happened)),
+            Some(Wide::Promotion(promotion)) => self.continue_promotion(promotion.hear(happened, now)),
+            Some(Wide::Abortion(abortion)) => self.continue_abortion(abortion.hear(happened, now)),
             None => None,
         };
     }
@@ -78,6 +83,13 @@ impl Jobs {
         self.wide.iter().filter_map(Wide::rollout).flat_map(Rollout::versions)
     }
 
+    /// When one of them is further if nothing happens.
+    pub(super) fn deadline(&self) -> Option<Millis> {
+        let restarts = self.restarts.iter().filter_map(Restart::deadline);
+        let rollout = self.wide.iter().filter_map(Wide::rollout);
+        restarts.chain(rollout.filter_map(Rollout::deadline)).min()
+    }
+
     /// Whether a job goes through the slots and replaces their instances.
     pub(super) fn replaces_all(&self) -> bool {
         self.wide.as_ref().is_some_and(Wide::replaces_all)
@@ -109,14 +121,17 @@ impl Wide {
     }
 
     fn replaces_all(&self) -> bool {
-        self.rollout().is_some()
+        match self {
+            Self::Reload(_) | Self::Adoption(_) | Self::Promotion(_) | Self::Abortion(_) => true,
+            Self::ScaleUp(_) | Self::ScaleDown(_) | Self::Undoing(_) => false,
+        }
     }
 
     fn rollout(&self) -> Option<&Rollout> {
         match self {
             Self::Reload(reload) => Some(reload.rollout()),
             Self::Adoption(adoption) => Some(adoption.rollout()),
-            Self::Promotion(promotion) => Some(promotion.rollout()),
+            Self::Promotion(promotion) => promotion.rollout(),
             Self::Abortion(abortion) => Some(abortion.rollout()),
             Self::ScaleUp(_) | Self::ScaleDown(_) | Self::Undoing(_) => None,
         }

@@ -14,7 +14,6 @@ use super::context::{Context, Happened};
 use super::drain::Waiter;
 use super::instance::{Instance, OnReady};
 use super::transitions::seat_may_follow;
-use super::words::Why;
 use crate::supervisor::interface::{InstanceId, Millis, SlotId, VersionId};
 use crash::is_stable;
 use relief::{Cause, Reliefs};
@@ -43,7 +42,7 @@ pub(super) struct Slot {
 enum Seat {
     /// One instance, starting or serving.
     Held(Instance),
-    /// Start-first: the incoming one takes over when it is ready.
+    /// Start-first: the incoming one takes over when it is ready and has settled, or when the current one does not serve any more.
     Replacing {
         current: Instance,
         incoming: Instance,
@@ -118,29 +117,34 @@ impl Slot {
     }
 
     pub(super) fn ready(&mut self, id: InstanceId, cx: &mut Context) {
-        if !self.instance_mut(id).is_some_and(|instance| instance.ready(cx)) {
-            return;
+        if let Seat::Replacing { incoming, .. } = &mut self.seat
+            && incoming.id() == id
+        {
+            incoming.settle(cx);
+            return self.replace_when_settled(cx);
         }
-        cx.tell(Happened::Up {
-            slot: self.id,
-            instance: id,
-        });
-        self.reseat(|slot, seat| match seat {
-            Seat::Replacing { current, incoming, .. } if incoming.id() == id => {
-                slot.end(current, cx.config().drain_timeout_ms, Why::Replaced, cx);
-                slot.seat_incoming(incoming)
-            }
-            other => other,
-        });
+        if self.instance_mut(id).is_some_and(|instance| instance.ready(cx)) {
+            // Nobody else served: it has to prove itself in the seat.
+            let settled_at = cx.now().plus(cx.config().settle_ms);
+            cx.tell(Happened::Up {
+                slot: self.id,
+                instance: id,
+                settled_at,
+            });
+        }
     }
 
     pub(super) fn unready(&mut self, id: InstanceId, reason: &str, cx: &mut Context) {
         let Some(instance) = self.instance_mut(id) else { return };
-        let was_stable = is_stable(instance, cx);
+        let (was_stable, was_serving) = (is_stable(instance, cx), instance.is_serving());
         instance.unready(reason, cx);
+        if was_serving && !instance.is_serving() {
+            cx.tell(Happened::Down { instance: id });
+        }
         if was_stable {
             self.crashes = 0;
         }
+        self.replace_when_settled(cx);
     }
 
     pub(super) fn departed(&mut self, id: InstanceId, departure: Departure<'_>, cx: &mut Context) {
@@ -164,15 +168,15 @@ impl Slot {
             }
             Seat::Replacing { current, incoming, .. } if current.id() == id => {
                 current.depart(&how, cx);
-                slot.seat_incoming(incoming)
+                slot.seat_incoming(incoming, cx)
             }
             Seat::Replacing { current, incoming, .. } if incoming.id() == id => {
-                incoming.depart(&how, cx);
                 cx.tell(Happened::StartFailed {
                     slot: slot.id,
                     instance: id,
-                    reason: departure.too_early(),
+                    reason: departure.too_early(incoming.ready_ms(cx.now())),
                 });
+                incoming.depart(&how, cx);
                 Seat::Held(current)
             }
             Seat::Vacating { old, on_ready } if old == id => slot.seat_new(on_ready, cx),
@@ -200,7 +204,7 @@ impl Slot {
                 }
                 (None, Some(reason)) => {
                     slot.dismiss(current, reason, cx);
-                    slot.seat_incoming(incoming)
+                    slot.seat_incoming(incoming, cx)
                 }
                 (None, None) => Seat::Replacing {
                     current,
@@ -211,6 +215,7 @@ impl Slot {
             Seat::BackingOff { until, on_ready, .. } if until <= cx.now() => slot.seat_new(on_ready, cx),
             other => other,
         });
+        self.replace_when_settled(cx);
     }
 
     /// See [`Instance::drain`].

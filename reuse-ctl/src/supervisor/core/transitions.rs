@@ -6,11 +6,15 @@ type Table = [(&'static str, &'static [&'static str])];
 /// The phases of an instance.
 const PHASES: &Table = &[
     ("requested", &["starting", "terminated", "killed", "gone"]),
-    ("starting", &["active", "drained", "terminated", "killed", "gone"]),
+    (
+        "starting",
+        &["settling", "active", "drained", "terminated", "killed", "gone"],
+    ),
+    ("settling", &["active", "starting", "drained", "terminated", "gone"]),
     ("active", &["starting", "draining", "emptying", "gone"]),
     ("draining", &["active", "starting", "drained", "emptying", "gone"]),
     ("drained", &["active", "starting", "terminated", "gone"]),
-    ("emptying", &["terminated", "killed", "gone"]),
+    ("emptying", &["active", "terminated", "killed", "gone"]),
     ("terminated", &["killed", "gone"]),
     ("killed", &["gone"]),
 ];

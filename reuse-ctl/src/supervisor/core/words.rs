@@ -242,6 +242,70 @@ pub(super) fn start_failed(slot: SlotId, culprit: InstanceId, reason: &str, surv
     }
 }
 
+/// A new version has failed, and these slots are on the old one again.
+pub(super) fn taken_back(failure: Refusal, brought_back: &[SlotId]) -> Refusal {
+    let so_far = match brought_back {
+        [] => "nobody was changed".to_owned(),
+        [one] => format!("worker {one} had it and was brought back"),
+        several => format!("workers {} had it and were brought back", list(several)),
+    };
+    Refusal {
+        error: format!("{}; {so_far}: all run the old version", failure.error),
+        slots: Vec::new(),
+        ..failure
+    }
+}
+
+/// A new version has failed, and so has the way back: some have the new version still, others fail with the old one, too.
+pub(super) fn not_brought_back(failure: Refusal, again: &Refusal, stuck: Vec<SlotId>, failing: &[SlotId]) -> Refusal {
+    let mut error = failure.error;
+    if !stuck.is_empty() {
+        let workers = count(stuck.len(), "worker");
+        error = format!(
+            "{error}; and it could not be taken back on {workers} ({})",
+            list(&stuck)
+        );
+    }
+    if !failing.is_empty() {
+        let fail = if failing.len() == 1 { "fails" } else { "fail" };
+        error = format!("{error}; and {} {fail} with the old version, too", named(failing));
+    }
+    Refusal {
+        error: format!("{error}: {}", again.error),
+        hint: if stuck.is_empty() {
+            "`reuse-ctl status` shows who serves, `reuse-ctl logs` what they wrote".into()
+        } else {
+            "`reuse-ctl abort` brings every worker back to the old version".into()
+        },
+        slots: stuck,
+        ..failure
+    }
+}
+
+/// A promotion has failed.
+pub(super) fn canary_stays(refusal: Refusal) -> Refusal {
+    Refusal {
+        error: format!("{}; the canary stays", refusal.error),
+        hint: if refusal.slots.is_empty() {
+            "`reuse-ctl promote` tries again, `reuse-ctl abort` removes the canary".into()
+        } else {
+            "`reuse-ctl promote` tries again, `reuse-ctl abort` brings every worker back".into()
+        },
+        ..refusal
+    }
+}
+
+/// "worker 2", "workers 0, 2".
+fn named(slots: &[SlotId]) -> String {
+    let noun = if slots.len() == 1 { "worker" } else { "workers" };
+    format!("{noun} {}", list(slots))
+}
+
+/// "worker 2 is", "workers 0, 2 are".
+pub(super) fn workers_are(slots: &[SlotId]) -> String {
+    format!("{} {}", named(slots), if slots.len() == 1 { "is" } else { "are" })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

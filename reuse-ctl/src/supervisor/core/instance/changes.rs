@@ -2,7 +2,7 @@
 
 use std::mem;
 
-use super::{Instance, OnReady, Phase, Plan, Standing};
+use super::{Instance, OnReady, Phase, Plan, Stage, Standing};
 use crate::supervisor::core::context::Context;
 use crate::supervisor::core::drain::{Drain, Waiter};
 use crate::supervisor::core::ending::Ending;
@@ -18,9 +18,8 @@ impl Instance {
             Plan::Start { deadline, on_ready } => {
                 let next = Phase::Starting {
                     pid,
-                    deadline,
                     on_ready,
-                    had_listeners: false,
+                    stage: Stage::Booting { deadline },
                 };
                 self.enter(next, cx);
                 self.note(NoteKind::Spawned, "was started", cx);
@@ -34,30 +33,13 @@ impl Instance {
         }
     }
 
-    /// Whether a start ended by this.
+    /// It listens, and has the seat. Whether a start ended by this.
     pub(in crate::supervisor::core) fn ready(&mut self, cx: &mut Context) -> bool {
+        self.listens = true;
         match &mut self.phase {
             Phase::Starting { pid, on_ready, .. } => {
-                let (pid, ready_at) = (*pid, cx.now());
-                match on_ready {
-                    OnReady::Publish => {
-                        self.activate(pid, ready_at, "is active", cx);
-                    }
-                    OnReady::StayWithdrawn => {
-                        let standing = Standing::Drained { listening: true };
-                        let next = Phase::Serving {
-                            pid,
-                            ready_at,
-                            standing,
-                        };
-                        self.enter(next, cx);
-                        self.note(
-                            NoteKind::Drained,
-                            "is ready and stays withdrawn, as its slot was drained",
-                            cx,
-                        );
-                    }
-                }
+                let (pid, on_ready) = (*pid, *on_ready);
+                self.serve(pid, on_ready, cx.now(), cx);
                 return true;
             }
             Phase::Serving { standing, .. } => standing.set_listening(true),
@@ -66,16 +48,88 @@ impl Instance {
         false
     }
 
+    /// It listens, and another has the seat.
+    pub(in crate::supervisor::core) fn settle(&mut self, cx: &mut Context) {
+        self.listens = true;
+        match self.phase {
+            Phase::Starting {
+                pid,
+                on_ready,
+                stage: Stage::Booting { .. } | Stage::ListenersLost { .. },
+            } => {
+                let ready_at = cx.now();
+                let until = ready_at.plus(cx.config().settle_ms);
+                let stage = Stage::Settling { ready_at, until };
+                self.enter(Phase::Starting { pid, on_ready, stage }, cx);
+            }
+            Phase::Starting {
+                stage: Stage::Settling { .. },
+                ..
+            }
+            | Phase::Requested(_)
+            | Phase::Serving { .. }
+            | Phase::Stopping { .. } => {}
+        }
+    }
+
+    /// It gets the seat. If it settles, it need not do so any longer: gives until when it should have.
+    pub(in crate::supervisor::core) fn take_seat(&mut self, cx: &mut Context) -> Option<Millis> {
+        match self.phase {
+            Phase::Starting {
+                pid,
+                on_ready,
+                stage: Stage::Settling { ready_at, until },
+            } => {
+                self.serve(pid, on_ready, ready_at, cx);
+                Some(until)
+            }
+            Phase::Requested(_) | Phase::Starting { .. } | Phase::Serving { .. } | Phase::Stopping { .. } => None,
+        }
+    }
+
+    fn serve(&mut self, pid: u32, on_ready: OnReady, ready_at: Millis, cx: &mut Context) {
+        match on_ready {
+            OnReady::Publish => {
+                self.activate(pid, ready_at, "is active", cx);
+            }
+            OnReady::StayWithdrawn => {
+                let standing = Standing::Drained { listening: true };
+                let next = Phase::Serving {
+                    pid,
+                    ready_at,
+                    standing,
+                };
+                self.enter(next, cx);
+                self.note(
+                    NoteKind::Drained,
+                    "is ready and stays withdrawn, as its slot was drained",
+                    cx,
+                );
+            }
+        }
+    }
+
     /// A withdrawn instance is left in peace: it only can't be published again before it listens again.
     pub(in crate::supervisor::core) fn unready(&mut self, reason: &str, cx: &mut Context) {
+        self.listens = false;
         match &mut self.phase {
             Phase::Serving {
                 pid,
+                ready_at,
                 standing: Standing::Active(_),
-                ..
             } => {
-                let pid = *pid;
-                self.await_listeners(pid, cx);
+                let (pid, ready_at) = (*pid, *ready_at);
+                self.await_listeners(pid, ready_at, OnReady::Publish, cx);
+            }
+            Phase::Starting {
+                pid,
+                on_ready,
+                stage: Stage::Settling { ready_at, .. },
+            } => {
+                let (pid, ready_at, on_ready) = (*pid, *ready_at, *on_ready);
+                self.await_listeners(pid, ready_at, on_ready, cx);
+                // It could not be chosen before either. Mostly it is dying: that is told.
+                return;
             }
             Phase::Serving { standing, .. } => standing.set_listening(false),
             Phase::Requested(_) | Phase::Starting { .. } | Phase::Stopping { .. } => return,
@@ -155,10 +209,17 @@ impl Instance {
                 let before = if listening {
                     self.activate(pid, ready_at, "is published again", cx)
                 } else {
-                    self.await_listeners(pid, cx)
+                    self.await_listeners(pid, ready_at, OnReady::Publish, cx)
                 };
                 before.give_up_drain(&undrained, cx);
             }
+        }
+    }
+
+    /// It serves on, although it was to be ended. See [`Instance::can_be_taken_back`].
+    pub(in crate::supervisor::core) fn take_back(&mut self, cx: &mut Context) {
+        if let Phase::Stopping { pid, .. } = self.phase {
+            self.activate(pid, cx.now(), "is published again", cx);
         }
     }
 
@@ -175,14 +236,13 @@ impl Instance {
         before
     }
 
-    /// It ought to be published, and can't be before it listens again.
-    fn await_listeners(&mut self, pid: u32, cx: &mut Context) -> Phase {
+    /// It ought to serve, and can't before it listens again.
+    fn await_listeners(&mut self, pid: u32, ready_at: Millis, on_ready: OnReady, cx: &mut Context) -> Phase {
         let deadline = cx.now().plus(cx.config().ready_timeout_ms);
         let next = Phase::Starting {
             pid,
-            deadline,
-            on_ready: OnReady::Publish,
-            had_listeners: true,
+            on_ready,
+            stage: Stage::ListenersLost { ready_at, deadline },
         };
         self.enter(next, cx)
     }

@@ -1,28 +1,20 @@
 //! `apply` with another command: a version goes to all slots, as in a reload, and becomes the app's; or none keeps it.
 
 use super::Wide;
-use super::replace::Rollout;
+use super::delivery::{Delivery, Progress};
+use super::rollout::Rollout;
 use crate::supervisor::core::Core;
 use crate::supervisor::core::commands::Verdict;
 use crate::supervisor::core::context::{Happened, Ticket};
 use crate::supervisor::core::slot::Slot;
 use crate::supervisor::core::words;
-use crate::supervisor::interface::{Done, Refusal, SlotId, VersionId};
+use crate::supervisor::interface::{Done, Millis, Refusal, VersionId};
 
 #[derive(Debug)]
 pub(super) struct Adoption {
     ticket: Ticket,
     version: VersionId,
-    rollout: Rollout,
-    direction: Direction,
-}
-
-#[derive(Debug)]
-enum Direction {
-    /// To the new version.
-    Forth,
-    /// To the one before, after this failure.
-    Back(Refusal),
+    delivery: Delivery,
 }
 
 impl Core {
@@ -40,91 +32,47 @@ impl Core {
         let adoption = Adoption {
             ticket,
             version,
-            rollout: Rollout::to_version(version, all),
-            direction: Direction::Forth,
+            delivery: self.delivery(version, all),
         };
         self.jobs.wide = self.continue_adoption(adoption);
     }
 
-    pub(super) fn continue_adoption(&mut self, mut adoption: Adoption) -> Option<Wide> {
-        match (self.roll_on(&mut adoption.rollout), adoption.direction) {
-            (Err(failure), Direction::Forth) => {
-                let changed = adoption.rollout.slots_done();
-                // Even if there are none: then it is over at once.
-                let rollout = Rollout::to_version(self.version, changed.into());
-                let direction = Direction::Back(failure);
-                return self.continue_adoption(Adoption {
-                    rollout,
-                    direction,
-                    ..adoption
-                });
+    pub(super) fn continue_adoption(&mut self, adoption: Adoption) -> Option<Wide> {
+        let Adoption {
+            ticket,
+            version,
+            delivery,
+        } = adoption;
+        match self.deliver(delivery) {
+            Progress::UnderWay(delivery) => {
+                return Some(Wide::Adoption(Adoption {
+                    ticket,
+                    version,
+                    delivery,
+                }));
             }
-            (Err(again), Direction::Back(failure)) => {
-                let stuck = adoption.rollout.slots_not_done();
-                self.cx
-                    .answer(adoption.ticket, Err(not_brought_back(failure, &again, stuck)));
-                return None;
-            }
-            (Ok(()), Direction::Back(failure)) if adoption.rollout.is_over() => {
-                let refusal = taken_back(failure, &adoption.rollout.slots_done());
-                self.cx.answer(adoption.ticket, Err(refusal));
-                return None;
-            }
-            (Ok(()), direction) => adoption.direction = direction,
-        }
-        if matches!(adoption.direction, Direction::Forth) && adoption.rollout.has_started_all() {
-            // From here on nothing can fail: the old ones only have to end.
-            self.version = adoption.version;
-            if adoption.rollout.is_over() {
-                let slots = adoption.rollout.slots_done();
+            Progress::Delivered(slots) => {
+                self.version = version;
                 let message = format!("reloaded {}", words::count(slots.len(), "worker"));
-                self.cx.answer(adoption.ticket, Ok(Done { slots, message }));
-                return None;
+                self.cx.answer(ticket, Ok(Done { slots, message }));
             }
+            Progress::Failed(refusal) => self.cx.answer(ticket, Err(refusal)),
         }
-        Some(Wide::Adoption(adoption))
+        None
     }
 }
 
 impl Adoption {
     pub(super) fn rollout(&self) -> &Rollout {
-        &self.rollout
+        self.delivery.rollout()
     }
 
-    pub(super) fn hear(mut self, happened: &Happened) -> Self {
-        self.rollout.hear(happened);
+    pub(super) fn hear(mut self, happened: &Happened, now: Millis) -> Self {
+        self.delivery.hear(happened, now);
         self
     }
 
     pub(super) fn into_ticket(self) -> Ticket {
         self.ticket
-    }
-}
-
-fn taken_back(failure: Refusal, brought_back: &[SlotId]) -> Refusal {
-    let so_far = match brought_back {
-        [] => "nobody was changed".to_owned(),
-        [one] => format!("worker {one} had it and was brought back"),
-        several => format!("workers {} had it and were brought back", words::list(several)),
-    };
-    Refusal {
-        error: format!("{}; {so_far}: all run the old version", failure.error),
-        slots: Vec::new(),
-        ..failure
-    }
-}
-
-fn not_brought_back(failure: Refusal, again: &Refusal, stuck: Vec<SlotId>) -> Refusal {
-    Refusal {
-        error: format!(
-            "{}; and it could not be taken back on {} ({}): {}",
-            failure.error,
-            words::count(stuck.len(), "worker"),
-            words::list(&stuck),
-            again.error
-        ),
-        hint: "`reuse-ctl abort` brings every worker back to the old version".into(),
-        slots: stuck,
-        ..failure
     }
 }

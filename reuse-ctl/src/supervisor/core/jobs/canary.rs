@@ -3,35 +3,36 @@
 use reuse_common::Share;
 
 use super::Wide;
-use super::replace::Rollout;
+use super::delivery::{Delivery, Progress};
+use super::rollout::Rollout;
 use super::scale::{Growth, ScaleUp, Undoing};
 use crate::api::commands::MAX_WORKERS;
 use crate::api::types::WorkerState;
 use crate::supervisor::core::Core;
 use crate::supervisor::core::commands::Verdict;
 use crate::supervisor::core::context::{Happened, Ticket};
-use crate::supervisor::core::slot::Slot;
+use crate::supervisor::core::slot::{Order, Slot};
 use crate::supervisor::core::words::{self, Why};
-use crate::supervisor::interface::{Done, NoteKind, Refusal, SlotId, VersionId};
+use crate::supervisor::interface::{Done, Millis, NoteKind, Refusal, SlotId, VersionId};
 
-/// The canary's version goes to all other slots; when they have it, the canary's goes.
+/// The canary's version goes to all other slots; when they have it, the canary's goes. If they can't have it, it stays.
 #[derive(Debug)]
 pub(super) struct Promotion {
     ticket: Ticket,
     version: VersionId,
-    rollout: Rollout,
     canary: SlotId,
     stage: Stage,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 enum Stage {
-    RollingOut,
-    CanaryLeaves,
-    CanaryHasLeft,
+    RollingOut(Delivery),
+    /// These slots have the version.
+    CanaryLeaves(Vec<SlotId>),
+    CanaryHasLeft(Vec<SlotId>),
 }
 
-/// The canary's slot goes, and slots that a failed promotion had brought to its version go back.
+/// The canary's slot goes, and slots that could not be brought back by themselves go back.
 #[derive(Debug)]
 pub(super) struct Abortion {
     ticket: Ticket,
@@ -102,40 +103,54 @@ impl Core {
         let promotion = Promotion {
             ticket,
             version,
-            rollout: Rollout::to_version(version, others.collect()),
             canary,
-            stage: Stage::RollingOut,
+            stage: Stage::RollingOut(self.delivery(version, others.collect())),
         };
         self.jobs.wide = self.continue_promotion(promotion);
     }
 
-    pub(super) fn continue_promotion(&mut self, mut promotion: Promotion) -> Option<Wide> {
-        if let Err(failure) = self.roll_on(&mut promotion.rollout) {
-            let refusal = promotion.rollout.explain(failure, "promoted", "the canary stays");
-            let refusal = Refusal {
-                hint: "`reuse-ctl promote` tries again, `reuse-ctl abort` brings every worker back".into(),
-                ..refusal
-            };
-            self.cx.answer(promotion.ticket, Err(refusal));
-            return None;
-        }
-        if promotion.stage == Stage::RollingOut && promotion.rollout.has_started_all() {
-            self.version = promotion.version;
-            self.leave_canary(promotion.canary);
-            promotion.stage = Stage::CanaryLeaves;
-        }
-        if promotion.stage != Stage::CanaryHasLeft || !promotion.rollout.is_over() {
-            return Some(Wide::Promotion(promotion));
-        }
+    pub(super) fn continue_promotion(&mut self, promotion: Promotion) -> Option<Wide> {
+        let Promotion {
+            ticket,
+            version,
+            canary,
+            stage,
+        } = promotion;
+        let stage = match stage {
+            Stage::RollingOut(delivery) => match self.deliver(delivery) {
+                Progress::UnderWay(delivery) => Stage::RollingOut(delivery),
+                Progress::Delivered(slots) => {
+                    self.version = version;
+                    self.leave_canary(canary);
+                    Stage::CanaryLeaves(slots)
+                }
+                Progress::Failed(refusal) => {
+                    self.cx.answer(ticket, Err(words::canary_stays(refusal)));
+                    return None;
+                }
+            },
+            Stage::CanaryHasLeft(slots) => {
+                self.answer_promoted(ticket, slots);
+                return None;
+            }
+            waiting @ Stage::CanaryLeaves(_) => waiting,
+        };
+        Some(Wide::Promotion(Promotion {
+            ticket,
+            version,
+            canary,
+            stage,
+        }))
+    }
+
+    fn answer_promoted(&mut self, ticket: Ticket, slots: Vec<SlotId>) {
         let workers = usize::from(self.workers());
         let message = match workers {
             1 => "promoted: the worker runs the canary's version".to_owned(),
             _ => format!("promoted: all {workers} workers run the canary's version"),
         };
         self.cx.note(NoteKind::Weighed, None, None, message.clone());
-        let slots = promotion.rollout.slots_done();
-        self.cx.answer(promotion.ticket, Ok(Done { slots, message }));
-        None
+        self.cx.answer(ticket, Ok(Done { slots, message }));
     }
 
     pub(in crate::supervisor::core) fn judge_abort(&self) -> Result<Verdict, Refusal> {
@@ -155,7 +170,7 @@ impl Core {
         let changed = staying.filter(|slot| slot.version() != self.version).map(Slot::id);
         let abortion = Abortion {
             ticket,
-            rollout: Rollout::to_version(self.version, changed.collect()),
+            rollout: self.rollout(Order::StartFirst, Some(self.version), changed.collect()),
             canary,
         };
         self.jobs.wide = self.continue_abortion(abortion);
@@ -193,16 +208,26 @@ impl Core {
 }
 
 impl Promotion {
-    pub(super) fn rollout(&self) -> &Rollout {
-        &self.rollout
+    /// Until all have the version.
+    pub(super) fn rollout(&self) -> Option<&Rollout> {
+        match &self.stage {
+            Stage::RollingOut(delivery) => Some(delivery.rollout()),
+            Stage::CanaryLeaves(_) | Stage::CanaryHasLeft(_) => None,
+        }
     }
 
-    pub(super) fn hear(mut self, happened: &Happened) -> Self {
-        self.rollout.hear(happened);
-        if matches!(happened, Happened::Removed { slot } if *slot == self.canary) {
-            self.stage = Stage::CanaryHasLeft;
-        }
-        self
+    pub(super) fn hear(self, happened: &Happened, now: Millis) -> Self {
+        let stage = match self.stage {
+            Stage::RollingOut(mut delivery) => {
+                delivery.hear(happened, now);
+                Stage::RollingOut(delivery)
+            }
+            Stage::CanaryLeaves(slots) if matches!(happened, Happened::Removed { slot } if *slot == self.canary) => {
+                Stage::CanaryHasLeft(slots)
+            }
+            other @ (Stage::CanaryLeaves(_) | Stage::CanaryHasLeft(_)) => other,
+        };
+        Self { stage, ..self }
     }
 
     pub(super) fn into_ticket(self) -> Ticket {
@@ -215,8 +240,8 @@ impl Abortion {
         &self.rollout
     }
 
-    pub(super) fn hear(mut self, happened: &Happened) -> Self {
-        self.rollout.hear(happened);
+    pub(super) fn hear(mut self, happened: &Happened, now: Millis) -> Self {
+        self.rollout.hear(happened, now);
         if matches!(happened, Happened::Removed { slot } if self.canary == Some(*slot)) {
             self.canary = None;
         }

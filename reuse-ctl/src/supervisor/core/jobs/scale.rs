@@ -69,7 +69,12 @@ impl Core {
             Happened::StartFailed { slot, instance, reason } if scale.starting.contains(slot) => {
                 return Some(Wide::Undoing(self.undo_scale_up(scale, *slot, *instance, reason)));
             }
-            Happened::StartFailed { .. } | Happened::Gone { .. } | Happened::Removed { .. } => {}
+            Happened::StartFailed { .. }
+            | Happened::Down { .. }
+            | Happened::Lost { .. }
+            | Happened::Gone { .. }
+            | Happened::Removed { .. }
+            | Happened::TimePassed => {}
         }
         if !scale.starting.is_empty() {
             return Some(Wide::ScaleUp(scale));

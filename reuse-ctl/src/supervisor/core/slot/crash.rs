@@ -17,16 +17,20 @@ impl Slot {
     /// The current instance is gone without having been asked to go.
     pub(super) fn lose(&mut self, current: Instance, departure: Departure<'_>, cx: &mut Context) -> Seat {
         let (id, on_ready) = (current.id(), current.on_ready());
-        let reason = if current.is_serving() {
-            departure.unasked()
+        let ready_ms = current.ready_ms(cx.now());
+        let reason = departure.too_early(ready_ms);
+        cx.tell(if current.is_serving() {
+            Happened::Lost { instance: id, reason }
         } else {
-            let reason = departure.too_early();
-            cx.tell(Happened::StartFailed {
+            Happened::StartFailed {
                 slot: self.id,
                 instance: id,
-                reason: reason.clone(),
-            });
-            reason
+                reason,
+            }
+        });
+        let reason = match ready_ms {
+            Some(_) => departure.unasked(),
+            None => departure.too_early(None),
         };
         let was_stable = is_stable(&current, cx);
         current.depart(&departure.words(), cx);
@@ -110,10 +114,12 @@ impl Departure<'_> {
         }
     }
 
-    pub(super) fn too_early(self) -> String {
-        match self {
-            Self::Exited(_) => format!("{} before it was ready", self.words()),
-            Self::NeverSpawned(_) => self.words(),
+    /// The same, of one that has been ready for so long, or never.
+    pub(super) fn too_early(self, ready_ms: Option<u64>) -> String {
+        match (self, ready_ms) {
+            (Self::Exited(_), None) => format!("{} before it was ready", self.words()),
+            (Self::Exited(_), Some(ms)) => format!("{}, {} after it was ready", self.words(), words::lasting(ms)),
+            (Self::NeverSpawned(_), _) => self.words(),
         }
     }
 

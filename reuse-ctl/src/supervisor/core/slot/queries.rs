@@ -59,6 +59,13 @@ impl Slot {
         self.current().filter(|current| current.is_serving())?.pid()
     }
 
+    /// What the instance that serves here was started from.
+    pub(in crate::supervisor::core) fn serving_version(&self) -> Option<VersionId> {
+        self.current()
+            .filter(|current| current.is_serving())
+            .map(Instance::version)
+    }
+
     /// What the next instance has to do when it is ready.
     pub(in crate::supervisor::core) fn on_ready(&self) -> OnReady {
         match &self.seat {

@@ -71,12 +71,17 @@ impl Slot {
 
     /// Gives up replacing a faulty instance: a person wants something else.
     pub(super) fn give_way(&mut self, cx: &mut Context) {
+        self.give_up_incoming(Cause::Fault, cx);
+    }
+
+    /// Ends the incoming instance if it came for that.
+    pub(super) fn give_up_incoming(&mut self, given_up: Cause, cx: &mut Context) {
         self.reseat(|slot, seat| match seat {
             Seat::Replacing {
                 current,
                 incoming,
-                cause: Cause::Fault,
-            } => {
+                cause,
+            } if cause == given_up => {
                 slot.end(incoming, cx.config().drain_timeout_ms, Why::GivenUp, cx);
                 Seat::Held(current)
             }

@@ -2,7 +2,7 @@
 
 use super::relief::Cause;
 use super::{Order, Seat, Slot};
-use crate::supervisor::core::context::Context;
+use crate::supervisor::core::context::{Context, Happened};
 use crate::supervisor::core::instance::{Instance, OnReady};
 use crate::supervisor::core::words::Why;
 use crate::supervisor::interface::InstanceId;
@@ -47,8 +47,16 @@ impl Slot {
                     Order::StopFirst => Seat::Vacating { old, on_ready },
                 }
             }
+            // A stop-first rollout that was given up: the old one has been told to end.
+            Seat::Vacating { old, .. } => {
+                replaced = Some(old);
+                match order {
+                    Order::StartFirst => slot.seat_afresh(on_ready, cx),
+                    Order::StopFirst => Seat::Vacating { old, on_ready },
+                }
+            }
             Seat::BackingOff { .. } | Seat::Failed { .. } => slot.seat_afresh(on_ready, cx),
-            busy @ (Seat::Replacing { .. } | Seat::Vacating { .. } | Seat::Leaving) => {
+            busy @ (Seat::Replacing { .. } | Seat::Leaving) => {
                 debug_assert!(false, "the caller asks `busy` first");
                 busy
             }
@@ -58,7 +66,7 @@ impl Slot {
 
     pub(super) fn seat_new(&mut self, on_ready: OnReady, cx: &mut Context) -> Seat {
         let instance = Instance::request(self.id, self.version, on_ready, cx);
-        self.seat_incoming(instance)
+        self.seat_incoming(instance, cx)
     }
 
     /// As [`Slot::seat_new`], because a person wants it: what was before is forgiven.
@@ -67,8 +75,71 @@ impl Slot {
         self.seat_new(on_ready, cx)
     }
 
-    pub(super) fn seat_incoming(&mut self, incoming: Instance) -> Seat {
+    /// It is published in the next step if it is ready.
+    pub(super) fn seat_incoming(&mut self, mut incoming: Instance, cx: &mut Context) -> Seat {
         self.seated += 1;
+        if let Some(settled_at) = incoming.take_seat(cx) {
+            cx.tell(Happened::Up {
+                slot: self.id,
+                instance: incoming.id(),
+                settled_at,
+            });
+        }
         Seat::Held(incoming)
+    }
+
+    /// Seats an incoming instance that is ready, if it has settled or if nobody serves beside it.
+    pub(super) fn replace_when_settled(&mut self, cx: &mut Context) {
+        self.reseat(|slot, seat| match seat {
+            Seat::Replacing { current, incoming, .. }
+                if incoming
+                    .settles_until()
+                    .is_some_and(|until| until <= cx.now() || !current.is_serving()) =>
+            {
+                slot.end(current, cx.config().drain_timeout_ms, Why::Replaced, cx);
+                slot.seat_incoming(incoming, cx)
+            }
+            other => other,
+        });
+    }
+
+    /// Gives up a replacement that was asked for and whose new instance has not taken the seat: the old one goes on. Whether there was one.
+    pub(in crate::supervisor::core) fn keep_current(&mut self, cx: &mut Context) -> bool {
+        let is_asked = matches!(
+            self.seat,
+            Seat::Replacing {
+                cause: Cause::Asked,
+                ..
+            }
+        );
+        self.give_up_incoming(Cause::Asked, cx);
+        is_asked
+    }
+
+    /// Gives the seat back to the instance that was replaced, if it has not been told to stop yet; whoever sits there is ended. Whether it did.
+    pub(in crate::supervisor::core) fn take_back(&mut self, old: InstanceId, cx: &mut Context) -> bool {
+        // One that was to stay withdrawn waits for its drain to end: that is not known of it any more.
+        if self.on_ready() == OnReady::StayWithdrawn || matches!(self.seat, Seat::Replacing { .. } | Seat::Leaving) {
+            return false;
+        }
+        let is_meant = |outgoing: &mut Instance| outgoing.id() == old && outgoing.can_be_taken_back();
+        let Some(mut old) = self.outgoing.extract_if(.., is_meant).next() else {
+            return false;
+        };
+        old.take_back(cx);
+        self.crashes = 0;
+        self.reseat(|slot, seat| {
+            match seat {
+                Seat::Held(current) => slot.end(current, cx.config().drain_timeout_ms, Why::GivenUp, cx),
+                Seat::Failing { dying, .. } => slot.outgoing.push(dying),
+                Seat::Replacing { .. }
+                | Seat::Vacating { .. }
+                | Seat::BackingOff { .. }
+                | Seat::Failed { .. }
+                | Seat::Leaving => {}
+            }
+            Seat::Held(old)
+        });
+        true
     }
 }

@@ -1,7 +1,7 @@
 //! `apply`: a new version for all slots or for none, and rules that change.
 
 use super::shares::percent;
-use super::world::{World, config};
+use super::world::{World, config, rules};
 use crate::api::types::{ErrorKind, WorkerState};
 use crate::supervisor::interface::{Command, Config, Exit, HealthRules, Input, RequestId, Rules, VersionId};
 
@@ -30,17 +30,6 @@ impl World {
     }
 }
 
-fn rules() -> Rules {
-    let config = config();
-    Rules {
-        ready_timeout_ms: config.ready_timeout_ms,
-        drain_timeout_ms: config.drain_timeout_ms,
-        stop_timeout_ms: config.stop_timeout_ms,
-        hung: config.hung,
-        health: config.health,
-    }
-}
-
 #[test]
 fn it_goes_from_slot_to_slot_and_is_the_apps_when_all_have_it() {
     let mut world = World::active(3);
@@ -50,9 +39,10 @@ fn it_goes_from_slot_to_slot_and_is_the_apps_when_all_have_it() {
         world.ready(slot);
         assert_eq!(world.published_slots(), [0, 1, 2]);
     }
-    assert_eq!(world.next_versions(), (vec![1, 1, 1], 1));
+    assert_eq!(world.next_versions(), (vec![1, 1, 1], 0));
     assert!(world.waits(adopt), "the old ones have not ended");
     world.leavers_go();
+    assert_eq!(world.next_versions(), (vec![1, 1, 1], 1));
     assert_eq!(world.done(adopt).message, "reloaded 3 workers");
     let scale = world.scale(4);
     world.ready(3);
@@ -66,6 +56,7 @@ fn at_the_first_failure_those_that_have_it_go_back() {
     let adopt = world.adopt(1);
     world.ready(0);
     world.ready(1);
+    world.leavers_go();
     let culprit = world.newest(2);
     world.exit_newest(2, 1);
     assert!(world.waits(adopt), "0 and 1 go back");
@@ -101,6 +92,7 @@ fn what_cant_be_taken_back_is_left_to_abort() {
     let mut world = World::active(2);
     let adopt = world.adopt(1);
     world.ready(0);
+    world.leavers_go();
     world.exit_newest(1, 1);
     world.exit_newest(0, 1);
     let refusal = world.refused(adopt, ErrorKind::Failed);
@@ -163,7 +155,7 @@ fn a_shorter_ready_timeout_holds_for_the_next_start() {
     let mut world = World::active(1);
     world.send(Input::Ruled(Rules {
         ready_timeout_ms: 1_000,
-        ..rules()
+        ..rules(&config())
     }));
     let reload = world.reload();
     world.pass(1_500);
@@ -191,7 +183,7 @@ fn without_checks_nobody_is_unhealthy() {
         outcome: Err("status 500".into()),
     });
     assert_eq!(world.published_slots(), [0, 2]);
-    world.send(Input::Ruled(rules()));
+    world.send(Input::Ruled(rules(&config())));
     assert_eq!(world.published_slots(), [0, 1, 2]);
     assert!(world.slot(1).fault.is_none());
 }

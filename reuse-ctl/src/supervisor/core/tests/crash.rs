@@ -1,6 +1,6 @@
 //! Crashes: backing off, giving up, and what makes a slot healthy again.
 
-use super::world::{World, config};
+use super::world::{IDLE, World, config};
 use crate::api::types::{ErrorKind, WorkerState};
 use crate::supervisor::interface::{Config, Effect, Exit, Input, NoteKind};
 
@@ -123,12 +123,12 @@ fn it_is_not_over_while_an_old_instance_still_ends() {
     let old = world.current(0);
     let restart = world.restart(0);
     world.ready(0);
+    world.observe(old, IDLE);
     world.exit(0, 1);
     assert_eq!(world.state(0), WorkerState::Failed);
-    assert!(world.waits(restart));
+    world.refused(restart, ErrorKind::Failed);
     assert_eq!(world.referee.finished, None);
     world.gone(old, Exit::Code(0));
-    world.done(restart);
     assert_eq!(world.referee.finished, Some(true));
 }
 

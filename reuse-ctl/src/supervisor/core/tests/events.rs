@@ -7,7 +7,7 @@ use reuse_common::{Policy, Share};
 
 use super::world::config;
 use crate::supervisor::interface::{
-    Backlog, Command, Config, Exit, HealthRules, HungRules, Load, Rules, ScaleTarget, SlotId, VersionId,
+    Backlog, Command, Config, Exit, HealthRules, HungRules, Load, Rules, ScaleTarget, SlotId, Surge, VersionId,
 };
 
 /// One thing that happens. Instances are picked among those that were ever spawned, the dead ones included.
@@ -200,13 +200,14 @@ pub(super) fn hung_rules() -> impl Strategy<Value = HungRules> {
 }
 
 fn rules() -> impl Strategy<Value = Rules> {
-    any_config().prop_map(|config| Rules {
-        ready_timeout_ms: config.ready_timeout_ms,
-        drain_timeout_ms: config.drain_timeout_ms,
-        stop_timeout_ms: config.stop_timeout_ms,
-        hung: config.hung,
-        health: config.health,
-    })
+    any_config().prop_map(|config| super::world::rules(&config))
+}
+
+pub(super) fn surge() -> impl Strategy<Value = Surge> {
+    prop_oneof![
+        (1..5_u16).prop_map(Surge::Workers),
+        (1..=100_u8).prop_map(Surge::Percent)
+    ]
 }
 
 /// From sensible to all zeros.
@@ -220,13 +221,17 @@ pub(super) fn any_config() -> impl Strategy<Value = Config> {
         proptest::option::of(health),
     );
     let timeouts = (timeout(), timeout(), timeout(), timeout());
-    (base, timeouts).prop_map(|((workers, crash_limit, seed, hung, health), timeouts)| {
+    let rollout = (prop_oneof![Just(0_u64), 1..3_000_u64], surge());
+    (base, timeouts, rollout).prop_map(|((workers, crash_limit, seed, hung, health), timeouts, rollout)| {
         let (ready_timeout_ms, drain_timeout_ms, stop_timeout_ms, backoff_min_ms) = timeouts;
+        let (settle_ms, surge) = rollout;
         Config {
             workers,
             ready_timeout_ms,
             drain_timeout_ms,
             stop_timeout_ms,
+            settle_ms,
+            surge,
             backoff_min_ms,
             crash_limit,
             seed,

@@ -1,13 +1,14 @@
 //! Whatever happens, in whatever order. The referee watches every step; see there for what must never be.
 
 use proptest::prelude::*;
+use reuse_common::Share;
 
 use super::events::{
-    Event, any_config, command, drain, ending, event, exit, fate, hung_rules, load, pick, slot, trouble,
+    Event, any_config, command, drain, ending, event, exit, fate, hung_rules, load, pick, slot, surge, trouble,
 };
 use super::world::{World, config};
 use crate::api::types::WorkerState;
-use crate::supervisor::interface::{Command, Config, Effect, Exit, HealthRules, Input, InstanceId};
+use crate::supervisor::interface::{Command, Config, Effect, Exit, HealthRules, Input, InstanceId, VersionId};
 
 impl World {
     fn picked(&self, which: usize) -> InstanceId {
@@ -215,6 +216,8 @@ proptest! {
     /// As long as nobody crashes or withdraws it, a slot whose instances are replaced start-first is always published.
     #[test]
     fn start_first_never_leaves_a_slot_unpublished(
+        settle_ms in prop_oneof![Just(0_u64), 1..3_000_u64],
+        surge in surge(),
         stop_at in 0..200_usize,
         events in proptest::collection::vec(prop_oneof![
             2 => slot().prop_map(|slot| Event::Ask(Command::Restart { slot, stop_first: false })),
@@ -225,7 +228,7 @@ proptest! {
             3 => proptest::collection::vec((pick(), load()), 0..5).prop_map(Event::Observed),
         ], 0..200),
     ) {
-        let mut world = World::active(3);
+        let mut world = World::active_with(Config { workers: 3, settle_ms, surge, ..config() });
         for event in events.iter().take(stop_at) {
             if let Event::Exited(which, _) = event && world.is_published(world.picked(*which)) {
                 continue;
@@ -237,6 +240,57 @@ proptest! {
                     slot.instances.iter().filter(|one| one.state != WorkerState::Stopping).count();
                 prop_assert!(not_on_their_way_out <= 2, "one serves, one comes: {:?}", slot);
             }
+        }
+    }
+
+    /// Of a rollout, whatever dies meanwhile.
+    #[test]
+    fn a_rollout_has_a_few_slots_under_way_and_is_all_or_nothing(
+        workers in 1..7_u16,
+        settle_ms in prop_oneof![Just(0_u64), 1..1_500_u64],
+        surge in surge(),
+        promotes in any::<bool>(),
+        events in proptest::collection::vec(prop_oneof![
+            3 => (0..2_000_u64).prop_map(Event::Pass),
+            8 => (0..12_usize).prop_map(Event::Ready),
+            1 => pick().prop_map(Event::Unready),
+            2 => (pick(), exit()).prop_map(|(which, exit)| Event::Exited(which, exit)),
+            3 => proptest::collection::vec((pick(), load()), 0..5).prop_map(Event::Observed),
+        ], 0..80),
+    ) {
+        let mut world = World::active_with(Config { workers, settle_ms, surge, crash_limit: u32::MAX, ..config() });
+        let version = VersionId(1);
+        let rollout = if promotes {
+            let share = Share::from_hundredths_of_a_percent(500).expect("5%");
+            world.ask(Command::Canary { share, version });
+            world.ready(workers);
+            world.ask(Command::Promote)
+        } else {
+            world.ask(Command::Adopt { version })
+        };
+        let at_once = surge.of(usize::from(workers));
+        for event in &events {
+            world.happen(event);
+            prop_assert!(world.incoming_slots().len() <= at_once, "{:?}", world.incoming_slots());
+        }
+        world.behave(true);
+        let slots = world.core.view().slots;
+        let others = slots.iter().filter(|slot| !slot.canary);
+        let with_it: Vec<_> = others.clone().filter(|slot| slot.version == version).map(|slot| slot.id).collect();
+        match &world.replies[&rollout] {
+            Ok(done) => {
+                prop_assert_eq!(with_it.len(), usize::from(workers));
+                prop_assert_eq!(done.slots.len(), usize::from(workers));
+            }
+            Err(refusal) => {
+                prop_assert_eq!(&refusal.slots, &with_it, "{}", refusal.error);
+                prop_assert_eq!(refusal.error.contains("could not be taken back"), !with_it.is_empty());
+                prop_assert_eq!(slots.iter().filter(|slot| slot.canary).count(), usize::from(promotes));
+            }
+        }
+        for slot in others {
+            let current = slot.current.expect("all serve again");
+            prop_assert_eq!(world.started_from[&current], slot.version);
         }
     }
 

@@ -14,6 +14,9 @@ pub(super) struct Process {
     pub(super) slot: Option<SlotId>,
     pub(super) pid: Option<u32>,
     pub(super) ready: bool,
+    /// Since when it has been, and how long it had to be before it could take another's place.
+    settles: Option<(Millis, u64)>,
+    was_published: bool,
     pub(super) terminated: bool,
     pub(super) killed: bool,
 }
@@ -28,17 +31,19 @@ pub(super) struct Referee {
     spawned: BTreeSet<InstanceId>,
     nudged: BTreeSet<InstanceId>,
     at_most_percent: u8,
+    settle_ms: u64,
 }
 
 impl Referee {
     pub(super) fn of(config: &Config) -> Self {
         Self {
             at_most_percent: config.hung.at_most_percent,
+            settle_ms: config.settle_ms,
             ..Self::default()
         }
     }
 
-    pub(super) fn hear(&mut self, input: &Input) {
+    pub(super) fn hear(&mut self, input: &Input, now: Millis) {
         match input {
             Input::Request { id, .. } if self.finished.is_none() => assert!(self.unanswered.insert(*id)),
             Input::Spawned { instance, pid } => {
@@ -53,9 +58,12 @@ impl Referee {
                 self.alive.remove(instance);
                 self.nudged.remove(instance);
             }
-            Input::Ruled(rules) => self.at_most_percent = rules.hung.at_most_percent,
-            Input::Ready { instance } => self.set_ready(*instance, true),
-            Input::Unready { instance, .. } => self.set_ready(*instance, false),
+            Input::Ruled(rules) => {
+                self.at_most_percent = rules.hung.at_most_percent;
+                self.settle_ms = rules.settle_ms;
+            }
+            Input::Ready { instance } => self.set_ready(*instance, true, now),
+            Input::Unready { instance, .. } => self.set_ready(*instance, false, now),
             _ => {}
         }
     }
@@ -77,7 +85,7 @@ impl Referee {
                         },
                     );
                 }
-                Effect::Publish(set) => self.see_publish(set),
+                Effect::Publish(set) => self.see_publish(set, now),
                 Effect::Terminate { instance } => {
                     let process = self.signalled(*instance);
                     assert!(
@@ -202,7 +210,7 @@ impl Referee {
         );
     }
 
-    fn see_publish(&mut self, set: &[Seated]) {
+    fn see_publish(&mut self, set: &[Seated], now: Millis) {
         assert_ne!(self.published, set, "published again without a change");
         assert!(
             set.is_sorted_by(|one, next| one.slot < next.slot),
@@ -214,6 +222,7 @@ impl Referee {
                 .get(instance)
                 .unwrap_or_else(|| panic!("{instance:?} does not live"));
             assert_eq!(process.slot, Some(*slot));
+            self.see_succession(*slot, *instance, now);
         }
         let shares = set.iter().filter_map(|seated| seated.share);
         let sum: u16 = shares.map(Share::hundredths_of_a_percent).sum();
@@ -223,7 +232,30 @@ impl Referee {
             Share::WHOLE
         };
         assert!(sum <= whole, "nothing is left for some: {set:?}");
+        for Seated { instance, .. } in set {
+            if let Some(process) = self.alive.get_mut(instance) {
+                process.was_published = true;
+            }
+        }
         self.published = set.to_vec();
+    }
+
+    /// Whoever takes the place of one that could serve on has lived for the settle time.
+    fn see_succession(&self, slot: SlotId, instance: InstanceId, now: Millis) {
+        let before = self.published.iter().find(|before| before.slot == slot);
+        let Some(before) = before.filter(|before| before.instance != instance) else {
+            return;
+        };
+        // One that is taken back has proved itself before.
+        let is_new = !self.alive[&instance].was_published;
+        if is_new && self.alive.get(&before.instance).is_some_and(|process| process.ready) {
+            let (since, settle_ms) = self.alive[&instance].settles.expect("who is published is ready");
+            assert!(
+                now.since(since) >= settle_ms,
+                "{instance:?} takes the place of {before:?} after {} ms",
+                now.since(since)
+            );
+        }
     }
 
     /// A process that may be sent a signal.
@@ -240,9 +272,13 @@ impl Referee {
         process
     }
 
-    fn set_ready(&mut self, instance: InstanceId, ready: bool) {
+    fn set_ready(&mut self, instance: InstanceId, ready: bool, now: Millis) {
         if let Some(process) = self.alive.get_mut(&instance) {
-            process.ready = ready && process.pid.is_some();
+            let ready = ready && process.pid.is_some();
+            if ready && !process.ready {
+                process.settles = Some((now, self.settle_ms));
+            }
+            process.ready = ready;
         }
     }
 }

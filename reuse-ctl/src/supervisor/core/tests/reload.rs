@@ -43,6 +43,7 @@ fn it_stops_at_the_first_that_fails_and_says_which_were_done() {
     let old = currents(&world);
     let reload = world.reload();
     world.ready(0);
+    world.gone(old[0], Exit::Code(0));
     let culprit = world.newest(1);
     world.exit_newest(1, 1);
     let refusal = world.refused(reload, ErrorKind::Failed);

@@ -1,8 +1,8 @@
 //! `restart`: start-first, stop-first, and what goes wrong.
 
-use super::world::{IDLE, World};
+use super::world::{IDLE, World, config};
 use crate::api::types::{ErrorKind, WorkerState};
-use crate::supervisor::interface::{Exit, Input, Load, SlotId};
+use crate::supervisor::interface::{Config, Exit, HealthRules, Input, Load, SlotId};
 
 #[test]
 fn the_new_one_is_published_in_place_of_the_old_one_which_then_ends() {
@@ -234,4 +234,50 @@ fn stop_first_waits_for_the_old_one_and_for_no_other() {
     assert_eq!(world.state(0), WorkerState::Stopping);
     world.gone(old, Exit::Code(0));
     assert_eq!(world.state(0), WorkerState::Starting);
+}
+
+#[test]
+fn if_the_new_one_crashes_before_the_old_one_is_told_to_stop_the_old_one_serves_on() {
+    let mut world = World::active(2);
+    let old = world.current(0);
+    let restart = world.restart(0);
+    world.ready(0);
+    world.pass(2_000);
+    world.exit(0, 1);
+    assert_eq!((world.current(0), world.published_slots()), (old, vec![0, 1]));
+    let refusal = world.refused(restart, ErrorKind::Failed);
+    assert_eq!(
+        refusal.error,
+        "the new instance of worker 0 exited with code 1, 2 s after it was ready"
+    );
+    assert!(
+        refusal.hint.starts_with("the old instance (pid 400) goes on"),
+        "{}",
+        refusal.hint
+    );
+    world.observe(old, IDLE);
+    assert!(!world.is_terminated(old));
+}
+
+#[test]
+fn one_that_is_replaced_itself_for_a_fault_is_waited_for_no_longer() {
+    let mut world = World::active_with(Config {
+        workers: 3,
+        health: Some(HealthRules { fails: 1, passes: 1 }),
+        ..config()
+    });
+    let old = world.current(0);
+    let restart = world.restart(0);
+    world.ready(0);
+    let new = world.current(0);
+    world.send(Input::Checked {
+        instance: new,
+        outcome: Err("status 500".into()),
+    });
+    world.unready(0);
+    world.ready(0);
+    world.gone(old, Exit::Code(0));
+    assert!(world.waits(restart), "it listens no more");
+    world.gone(new, Exit::Code(0));
+    world.done(restart);
 }

@@ -8,8 +8,8 @@ use super::referee::Referee;
 use super::traffic::Traffic;
 use crate::supervisor::core::Core;
 use crate::supervisor::interface::{
-    Command, Config, Done, Effect, Exit, HungRules, Input, InstanceId, Load, Millis, Refusal, RequestId, ScaleTarget,
-    SlotId, VersionId,
+    Command, Config, Done, Effect, Exit, HungRules, Input, InstanceId, Load, Millis, Refusal, RequestId, Rules,
+    ScaleTarget, SlotId, Surge, VersionId,
 };
 
 /// What a server with nothing to do looks like.
@@ -26,6 +26,8 @@ pub(in crate::supervisor::core) fn config() -> Config {
         ready_timeout_ms: 30_000,
         drain_timeout_ms: 30_000,
         stop_timeout_ms: 10_000,
+        settle_ms: 0,
+        surge: Surge::Workers(1),
         backoff_min_ms: 500,
         backoff_max_ms: 30_000,
         crash_limit: 5,
@@ -38,6 +40,19 @@ pub(in crate::supervisor::core) fn config() -> Config {
             at_most_percent: 50,
         },
         health: None,
+    }
+}
+
+/// The part that may change.
+pub(super) fn rules(config: &Config) -> Rules {
+    Rules {
+        ready_timeout_ms: config.ready_timeout_ms,
+        drain_timeout_ms: config.drain_timeout_ms,
+        stop_timeout_ms: config.stop_timeout_ms,
+        settle_ms: config.settle_ms,
+        surge: config.surge,
+        hung: config.hung,
+        health: config.health,
     }
 }
 
@@ -89,8 +104,18 @@ impl World {
         world
     }
 
+    /// Every worker is active.
+    pub(super) fn active_with(config: Config) -> Self {
+        let workers = config.workers;
+        let mut world = Self::asleep(config);
+        world.send(Input::Start);
+        (0..workers).for_each(|slot| world.ready(slot));
+        world.forget();
+        world
+    }
+
     pub(super) fn send(&mut self, input: Input) {
-        self.referee.hear(&input);
+        self.referee.hear(&input, self.now);
         let effects = self.core.handle(input, self.now);
         self.referee.see(&effects, &self.core, self.now);
         self.said.extend_from_slice(&effects);

@@ -1,0 +1,111 @@
+//! A version on its way to slots: all of them get it, or those that had it go back.
+//!
+//! ```text
+//!                       all have settled, the old ones are gone
+//!  Forth ─────────────────────────────────────────────────────▶ Delivered
+//!    │ a new instance fails: before it is ready, while it settles, or later while the rollout is under way
+//!    ▼
+//!  Back ─────▶ Failed: to the one version, or with what could not be brought back
+//! ```
+
+use super::rollout::Rollout;
+use crate::supervisor::core::Core;
+use crate::supervisor::core::context::Happened;
+use crate::supervisor::core::slot::Order;
+use crate::supervisor::core::words;
+use crate::supervisor::interface::{Millis, Refusal, SlotId, VersionId};
+
+/// A version on its way to slots.
+#[derive(Debug)]
+pub(super) enum Delivery {
+    /// To all that are meant.
+    Forth(Rollout),
+    /// Back to the app's version, where anything of the new one is, after this failure.
+    Back { rollout: Rollout, failure: Refusal },
+}
+
+/// How far a [`Delivery`] is.
+#[derive(Debug)]
+pub(super) enum Progress {
+    UnderWay(Delivery),
+    /// These slots have the version, and what they ran before is gone.
+    Delivered(Vec<SlotId>),
+    /// None has it, or this says which.
+    Failed(Refusal),
+}
+
+impl Core {
+    /// To this version, start-first, whatever runs there now.
+    pub(super) fn delivery(&self, version: VersionId, todo: Vec<SlotId>) -> Delivery {
+        Delivery::Forth(self.rollout(Order::StartFirst, Some(version), todo))
+    }
+
+    pub(super) fn deliver(&mut self, delivery: Delivery) -> Progress {
+        match delivery {
+            Delivery::Forth(mut rollout) => match self.roll_on(&mut rollout) {
+                Ok(()) if rollout.is_over() => Progress::Delivered(rollout.slots_done()),
+                Ok(()) => Progress::UnderWay(Delivery::Forth(rollout)),
+                Err(failure) => {
+                    // Even if there are none: then it is over at once.
+                    let mut back = self.rollout(Order::StartFirst, Some(self.version), rollout.slots_changed());
+                    back.restored = rollout.restored;
+                    self.deliver(Delivery::Back { rollout: back, failure })
+                }
+            },
+            Delivery::Back { mut rollout, failure } => {
+                self.roll_back(&mut rollout);
+                if rollout.is_over() {
+                    Progress::Failed(self.taken_back(&rollout, failure))
+                } else {
+                    Progress::UnderWay(Delivery::Back { rollout, failure })
+                }
+            }
+        }
+    }
+
+    /// As [`Core::roll_on`], and whatever fails, the others are tried as well.
+    fn roll_back(&mut self, rollout: &mut Rollout) {
+        for failed in rollout
+            .begun
+            .iter()
+            .filter(|replacement| replacement.failure().is_some())
+        {
+            let slot = &mut self.slots[usize::from(failed.slot.0)];
+            if let Some(version) = slot.serving_version() {
+                slot.set_version(version);
+            }
+        }
+        self.begin_further(rollout);
+    }
+
+    fn taken_back(&self, rollout: &Rollout, failure: Refusal) -> Refusal {
+        let mut again = rollout
+            .begun
+            .iter()
+            .filter_map(|replacement| self.failure_of(replacement));
+        let Some(again) = again.next() else {
+            let mut brought_back = [rollout.restored.clone(), rollout.slots_done()].concat();
+            brought_back.sort_unstable();
+            return words::taken_back(failure, &brought_back);
+        };
+        let slots = rollout.begun.iter().map(|replacement| replacement.slot);
+        let (stuck, failing): (Vec<_>, Vec<_>) = slots
+            .filter(|slot| !rollout.slots_done().contains(slot))
+            .partition(|slot| self.slots[usize::from(slot.0)].version() != self.version);
+        words::not_brought_back(failure, &again, stuck, &failing)
+    }
+}
+
+impl Delivery {
+    pub(super) fn rollout(&self) -> &Rollout {
+        match self {
+            Self::Forth(rollout) | Self::Back { rollout, .. } => rollout,
+        }
+    }
+
+    pub(super) fn hear(&mut self, happened: &Happened, now: Millis) {
+        match self {
+            Self::Forth(rollout) | Self::Back { rollout, .. } => rollout.hear(happened, now),
+        }
+    }
+}
