@@ -108,7 +108,16 @@ fn nothing_is_held_up_by(held: Held) {
     let _turn = Heavy::turn();
     let _namespace = Namespace::enter();
     let scratch = Scratch::new();
-    let options = ["--workers", "2", "--log-size", "1M", "--log-keep", "1"];
+    let options = [
+        "--workers",
+        "2",
+        "--settle",
+        "0s",
+        "--log-size",
+        "1M",
+        "--log-keep",
+        "1",
+    ];
     let launch = Launch::new(&options).env("REUSE_LOG", "reuse_ctl=debug");
     let mut command = launch.command(&flood(&scratch));
     let end = || Stdio::from(held.end.try_clone().expect("dup"));
@@ -205,7 +214,7 @@ fn a_controller_whose_workers_failed_ends_though_nobody_takes_its_error() {
 #[test]
 fn the_log_of_a_controller_in_the_background_is_rotated_and_its_last_words_are_found() {
     let _namespace = Namespace::enter();
-    let options = ["--detach", "--log-size", "64K", "--log-keep", "2"];
+    let options = ["--detach", "--settle", "0s", "--log-size", "64K", "--log-keep", "2"];
     let launch = Launch::new(&options).env("REUSE_LOG", "reuse_ctl=debug");
     let name = launch.app_name().to_owned();
     let log = log_folder(&name).join("controller.log");

@@ -190,7 +190,7 @@ fn three_of_deno_serve_share_a_port_also_with_threads() {
 fn reload_under_load(options: &[&str], command: &[String], mode: Mode) {
     let _turn = Heavy::turn();
     let _namespace = Namespace::enter();
-    let app = App::run(&[&["--workers", "2"], options].concat(), command);
+    let app = App::run(&[&["--workers", "2", "--settle", "0s"], options].concat(), command);
     let load = Load::start_with_pause(
         SERVER,
         CLIENTS,

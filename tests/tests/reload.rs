@@ -24,8 +24,9 @@ const GRACE: [&str; 4] = ["--drain-timeout", "60s", "--stop-timeout", "60s"];
 /// Far below [`GRACE`], far above what four starts of a runtime take on a busy machine.
 const PROMPT: Duration = Duration::from_secs(20);
 
+/// Without a settle time: twenty reloads of four workers would wait for most of a minute and a half. `deploys.rs` has it.
 fn four(command: &[String]) -> App {
-    App::run(&[&["--workers", "4"][..], &GRACE].concat(), command)
+    App::run(&[&["--workers", "4", "--settle", "0s"][..], &GRACE].concat(), command)
 }
 
 /// Reloads again and again until the clients have made `requests`, and checks the sums.
