@@ -4,6 +4,7 @@
 //! [`choose`] holds the four policies; [`seats`] and [`places`] the tables that they read and that the controller writes; [`rendezvous`]
 //! whose a key is;
 //! [`load`] what the kernel counts per instance; [`app`] and [`group`] where all of that stands; [`client`] who counts as one client.
+//! [`in_flight`] says whether a connection has a request in flight, [`tcp_layout`] where the kernel keeps what tells it.
 //! [`stall`] says who is hung, [`withhold`] who is withdrawn for a fault: only the controller and the simulator ask them.
 #![cfg_attr(target_arch = "bpf", no_std)]
 #![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch, core_intrinsics))]
@@ -16,7 +17,9 @@ pub mod app;
 pub mod cell;
 pub mod choose;
 pub mod client;
+pub mod cuts;
 pub mod group;
+pub mod in_flight;
 pub mod limits;
 pub mod load;
 pub mod notice;
@@ -29,6 +32,7 @@ pub mod settings;
 pub mod share;
 #[cfg(not(target_arch = "bpf"))]
 pub mod stall;
+pub mod tcp_layout;
 pub mod verdict;
 #[cfg(not(target_arch = "bpf"))]
 pub mod withhold;

@@ -7,11 +7,15 @@ use std::time::Duration;
 
 use reuse_ctl::cli::{self, Failure};
 use reuse_ctl::process::launch::{LAUNCH_VERB, shim_main};
+use reuse_ctl::process::thaw_guard::{THAW_VERB, guard_main};
 
 fn main() -> ExitCode {
     // Before anything starts a thread: see the shim.
     if std::env::args_os().nth(1).is_some_and(|verb| verb == LAUNCH_VERB) {
         return shim_main();
+    }
+    if std::env::args_os().nth(1).is_some_and(|verb| verb == THAW_VERB) {
+        return guard_main();
     }
     let cli::Outcome { result, json, patience } = cli::run(std::env::args_os());
     let Err(failure) = result else {

@@ -11,6 +11,7 @@ use nix::sys::signal::Signal;
 use reuse_common::Policy;
 
 use crate::config::AppSpec;
+use crate::process::stop_plan::KillMode;
 use crate::supervisor::interface::{HealthRules, HungRules, Surge};
 
 /// The app.
@@ -108,10 +109,36 @@ pub struct StopOptions {
     pub drain_timeout: Duration,
     /// Asks it to end.
     pub signal: Signal,
+    /// Who gets the signal; absent: who needs it, see [`crate::process::stop_plan`].
+    pub kill_mode: Option<KillMode>,
     /// It is asked by the message `"shutdown"` over the IPC channel instead, if it has the channel open.
     pub message: bool,
+    /// When it is asked; absent: as the server is known to need it.
+    pub when: Option<StopWhen>,
     /// How long a worker without connections may take to end.
     pub timeout: Duration,
+}
+
+/// When a worker that is being ended gets its stop signal
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum StopWhen {
+    #[expect(missing_docs, reason = "clap would show it as help, and make the help twice as long")]
+    InFlightDone,
+    #[expect(missing_docs, reason = "as above")]
+    AtOnce,
+    #[expect(missing_docs, reason = "as above")]
+    Closed,
+}
+
+impl StopWhen {
+    /// As it is typed.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::InFlightDone => "in-flight-done",
+            Self::AtOnce => "at-once",
+            Self::Closed => "closed",
+        }
+    }
 }
 
 /// How new instances take the place of old ones that serve.

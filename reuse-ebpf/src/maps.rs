@@ -17,6 +17,7 @@ use aya_ebpf::{
 use reuse_common::{
     app::{App, AppTable},
     client::{ClientKey, ClientRecord},
+    cuts::{CutCounts, CutTable},
     group::{Group, GroupTable},
     limits::MAX_MEMBERS,
     notice::Notice,
@@ -34,6 +35,9 @@ pub(crate) static DIRECTED: HashMap<DirectedKey, u32> = HashMap::with_max_entrie
 /// Cgroup id → row of the load table.
 #[map]
 pub(crate) static INSTANCES: HashMap<u64, u32> = HashMap::with_max_entries(2048, 0);
+/// What was cut of instances that are being ended. The controller maps it into its memory.
+#[map]
+static CUTS: Array<CutTable> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 /// Cookie of a listener → its instance: whose connections move when it closes.
 #[map]
 pub(crate) static LISTENERS: LruHashMap<u64, u32> = LruHashMap::with_max_entries(16384, 0);
@@ -61,6 +65,13 @@ pub(crate) static MEMBERS: ReusePortSockArray = ReusePortSockArray::with_max_ent
 pub(crate) fn app() -> Option<App> {
     // SAFETY: a map value lives as long as the program.
     APP.get_ptr_mut(0).map(|table| unsafe { App::new(table) })
+}
+
+/// What was cut.
+#[inline(always)]
+pub(crate) fn cuts() -> Option<CutCounts> {
+    // SAFETY: a map value lives as long as the program.
+    CUTS.get_ptr_mut(0).map(|table| unsafe { CutCounts::new(table) })
 }
 
 /// Who may be chosen in this group.

@@ -15,13 +15,17 @@ use reuse_common::{
     app::App,
     cell,
     client::{ClientKey, ClientRecord},
+    cuts::Cuts,
     limits::LOT,
     load::epoch,
     notice::{Notice, NoticeKind},
     settings::{DirectedKey, Settings},
 };
 
-use crate::maps::{self, CLIENTS, DIRECTED, LISTENERS, MIGRATED, UNSTEERED};
+use crate::{
+    maps::{self, CLIENTS, DIRECTED, LISTENERS, MIGRATED, UNSTEERED},
+    tcp::TcpSocket,
+};
 
 const IPV4: u32 = 2;
 const ESTABLISHED: u32 = 1;
@@ -66,7 +70,7 @@ fn changed(ctx: &SockOpsContext, old: u32, new: u32) {
     } else if counted(new) {
         entered(ctx, app);
     } else {
-        left(ctx, app);
+        left(ctx, app, old == CLOSE_WAIT);
     }
 }
 
@@ -101,7 +105,7 @@ fn entered(ctx: &SockOpsContext, app: App) {
 }
 
 #[inline(always)]
-fn left(ctx: &SockOpsContext, app: App) {
+fn left(ctx: &SockOpsContext, app: App, client_closed: bool) {
     let (settings, loads) = (app.settings(), app.loads());
     let mut row = maps::row();
     if app.has_moved() {
@@ -114,9 +118,34 @@ fn left(ctx: &SockOpsContext, app: App) {
         }
     }
     loads.left(row);
+    count_cut(ctx, row, client_closed);
     if let Some(client) = client(ctx, settings) {
         // A long connection keeps its client's record fresh, but never takes a client back that has moved on meanwhile.
         renew(&client, loads.slot(row), now_ns());
+    }
+}
+
+/// Of an instance that is being ended: counts a connection that its process has ended before it was answered. What the client ended, by a
+/// reset or by closing it first, was not cut.
+#[inline(always)]
+fn count_cut(ctx: &SockOpsContext, row: u16, client_closed: bool) {
+    let Some(cuts) = maps::cuts() else { return };
+    let counting = cuts.counting(row);
+    if counting == Cuts::NOTHING || client_closed {
+        return;
+    }
+    // SAFETY: reads a field of the context.
+    let socket = unsafe { (*ctx.ops).__bindgen_anon_2.sk };
+    if socket.is_null() {
+        return;
+    }
+    let Some(tcp) = TcpSocket::of(socket) else { return };
+    if tcp.error() != 0 {
+        return;
+    }
+    let in_flight = tcp.flow(client_closed).would_be_cut();
+    if in_flight || counting == Cuts::EVERYTHING {
+        cuts.add(row, in_flight);
     }
 }
 

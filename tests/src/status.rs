@@ -60,6 +60,12 @@ pub struct Worker {
     pub accepted_total: u64,
     pub migrated_in_total: u64,
     pub migrated_out_total: u64,
+    /// Connections that the ends of its instances have cut; not told by a binary that is compared with.
+    #[serde(default)]
+    pub cut_total: u64,
+    /// Of these, with a request in flight.
+    #[serde(default)]
+    pub cut_in_flight_total: u64,
     pub cpu_percent: f64,
     pub memory_bytes: u64,
     pub instances: Vec<Instance>,

@@ -234,6 +234,8 @@ pub(crate) fn worker(id: u16, state: WorkerState, selected_total: u64) -> Worker
         accepted_total: selected_total,
         migrated_in_total: 0,
         migrated_out_total: 0,
+        cut_total: 0,
+        cut_in_flight_total: 0,
         cpu_percent: 12.34,
         memory_bytes: 52_428_800,
         instances: vec![InstanceStatus {

@@ -97,6 +97,12 @@ pub struct WorkerStatus {
     pub migrated_in_total: u64,
     /// Connections moved away when this slot's listener closed.
     pub migrated_out_total: u64,
+    /// Connections that the ends of the slot's instances have cut.
+    #[serde(default)]
+    pub cut_total: u64,
+    /// Of these, with a request in flight.
+    #[serde(default)]
+    pub cut_in_flight_total: u64,
     /// Processor use since the last look, all processes of the slot, in percent of one core.
     pub cpu_percent: f64,
     /// Resident memory of all processes of the slot.

@@ -26,10 +26,13 @@ use reuse_common::{
     Policy,
     app::AppTable,
     client::{ClientKey, ClientMask, ClientRecord},
+    cuts::{CutTable, Cuts},
+    in_flight::Connection,
     limits::MAX_PORTS,
     load::InstanceLoad,
     notice::Notice,
     settings::{DirectedKey, Settings},
+    tcp_layout::TcpLayout,
 };
 use socket2::SockRef;
 use tokio::io::unix::AsyncFd;
@@ -37,7 +40,8 @@ use tokio::io::unix::AsyncFd;
 use crate::process::cgroup::InstanceCgroup;
 
 use super::{
-    BpfError, OBJECT, Pins, attach, in_map, mapped::MappedTable, program, quiet::Undisturbed, refused, removed, take,
+    BpfError, OBJECT, Pins, attach, connections, in_map, kernel_types::tcp_layout, mapped::MappedTable, program,
+    quiet::Undisturbed, refused, removed, take,
 };
 
 /// What the programs are told at the start.
@@ -63,9 +67,10 @@ pub struct AppOptions {
 const LOTS: &str = "lots";
 
 /// The maps that every loaded copy of the object shares, through their pins.
-const SHARED: [&str; 9] = [
+const SHARED: [&str; 10] = [
     "APP",
     "CLIENTS",
+    "CUTS",
     "DIRECTED",
     "INSTANCES",
     "LISTENERS",
@@ -80,15 +85,19 @@ const SHARED: [&str; 9] = [
 pub struct AppPrograms {
     settings: Settings,
     table: MappedTable<AppTable>,
+    cuts: MappedTable<CutTable>,
     clients: HashMap<MapData, ClientKey, ClientRecord>,
     directed: HashMap<MapData, DirectedKey, u32>,
     instances: HashMap<MapData, u64, u32>,
     listeners: HashMap<MapData, u64, u32>,
+    migrated: HashMap<MapData, u64, u32>,
     rows: CgroupStorage<MapData, u32>,
     unsteered: SkStorage<MapData, u32>,
     /// Where lots are to be made.
     lots: Arc<File>,
     shared: Arc<SharedMaps>,
+    /// Whether connections can be looked at, or why not.
+    sight: Result<(), String>,
     /// Keeps the programs and their links; detached when dropped.
     programs: Ebpf,
 }
@@ -106,15 +115,19 @@ impl AppPrograms {
             client_capacity: options.client_capacity,
             verbose: options.verbose,
         });
-        let mut ebpf = shared.load_object()?;
+        let layout = tcp_layout();
+        let mut ebpf = shared.load_object(layout.as_ref().unwrap_or(&TcpLayout::UNKNOWN))?;
         let notices = Notices::new(take(&mut ebpf, "NOTICES")?)?;
         let mut programs = Self {
             settings: settings_of(options),
             table: MappedTable::new(&mut ebpf, "APP")?,
+            cuts: MappedTable::new(&mut ebpf, "CUTS")?,
+            sight: Ok(()),
             clients: take(&mut ebpf, "CLIENTS")?,
             directed: take(&mut ebpf, "DIRECTED")?,
             instances: take(&mut ebpf, "INSTANCES")?,
             listeners: take(&mut ebpf, "LISTENERS")?,
+            migrated: take(&mut ebpf, "MIGRATED")?,
             rows: take(&mut ebpf, "ROWS")?,
             unsteered: take(&mut ebpf, "UNSTEERED")?,
             lots: Arc::new(lots_below(cgroup)?),
@@ -123,6 +136,11 @@ impl AppPrograms {
         };
         programs.write_settings();
         programs.attach(cgroup)?;
+        // Without it all else works: what is in flight is not seen then, and every connection is waited for.
+        programs.sight = match layout {
+            Ok(_) => connections::load(&mut programs.programs).map_err(|error| error.to_string()),
+            Err(error) => Err(error.to_string()),
+        };
         Ok((programs, notices))
     }
 
@@ -174,6 +192,36 @@ impl AppPrograms {
         self.table.view().set_settings(self.settings);
     }
 
+    /// Every established connection of the app's services, in the network namespace of this thread; one that the client has closed counts,
+    /// one that the server has closed does not. The kernel walks all TCP sockets of the namespace for it.
+    ///
+    /// # Errors
+    /// When the kernel has no type information, has refused the program, or refuses to tell now.
+    pub fn connections(&mut self) -> Result<Vec<Connection>, BpfError> {
+        match &self.sight {
+            Ok(()) => connections::list(&mut self.programs),
+            Err(why) => Err(BpfError::Blind(why.clone())),
+        }
+    }
+
+    /// To which row a connection of this cookie has moved, if it has; else it is that of its cgroup's instance.
+    pub fn moved_to(&self, cookie: u64) -> Option<u16> {
+        if cookie == 0 {
+            return None;
+        }
+        u16::try_from(self.migrated.get(&cookie, 0).ok()?).ok()
+    }
+
+    /// From now on these of the row's connections are counted when they end: see [`Cuts`].
+    pub fn count_cuts(&self, row: u16, counting: u32) {
+        self.cuts.view().count(row, counting);
+    }
+
+    /// What was cut of the row's connections since it was registered. Costs no system call.
+    pub fn cuts_of(&self, row: u16) -> Cuts {
+        self.cuts.view().copy(row)
+    }
+
     /// So many connections wait to be accepted by the instance of this row: `least-loaded` counts them in. Costs no system call.
     pub fn set_queue(&self, row: u16, connections: u32) {
         self.table.view().loads().set_queue(row, connections);
@@ -192,6 +240,7 @@ impl AppPrograms {
     /// When `track` can't be attached there, or a map can't be written.
     pub fn register(&mut self, index: u16, slot: u16, cgroup: &InstanceCgroup) -> Result<(), BpfError> {
         self.table.view().loads().reset(index, InstanceLoad::new(slot));
+        self.cuts.view().reset(index);
         let failed = |source| BpfError::Cgroup {
             path: cgroup.path().to_owned(),
             source,
@@ -280,13 +329,15 @@ pub(super) struct SharedMaps {
 
 impl SharedMaps {
     /// Loads the object's maps: shared ones are those that are pinned already, or get pinned now.
-    pub(super) fn load_object(&self) -> Result<Ebpf, BpfError> {
+    /// `layout` is for those that look at connections.
+    pub(super) fn load_object(&self, layout: &TcpLayout) -> Result<Ebpf, BpfError> {
         let mut loader = EbpfLoader::new();
         // There is nothing to relocate against the kernel's types; reading them would take longer than all the rest.
         loader.btf(None);
         loader.map_max_entries("CLIENTS", self.client_capacity.max(1));
         let log_level = if self.verbose { aya_log::Level::Debug as u8 } else { 0 };
         loader.override_global(aya_log::LEVEL, &log_level, false);
+        loader.override_global("LAYOUT", layout, true);
         for map in SHARED {
             loader.map_pin_path(map, self.pins.path(map));
         }

@@ -24,6 +24,17 @@ pub enum BpfError {
         /// The kernel's words.
         source: Box<ProgramError>,
     },
+    /// What a program tells could not be read.
+    #[error("what the BPF program {program} tells could not be read: {source}")]
+    Unreadable {
+        /// The program's name.
+        program: &'static str,
+        /// Why.
+        source: io::Error,
+    },
+    /// Connections can't be seen on this kernel.
+    #[error("{0}")]
+    Blind(String),
     /// A map could not be read or written.
     #[error("the BPF map {map} could not be used: {}", chain(source))]
     Map {

@@ -16,6 +16,7 @@ use reuse_common::{
     limits::member_index,
     rendezvous::Buckets,
     seats::{Membership, Seat},
+    tcp_layout::TcpLayout,
     verdict::VerdictCounts,
 };
 
@@ -55,7 +56,7 @@ impl GroupProgram {
 
     fn load_beside(shared: &SharedMaps, refuse_when_empty: bool) -> Result<Self, BpfError> {
         let _undisturbed = Undisturbed::begin();
-        let mut ebpf = shared.load_object()?;
+        let mut ebpf = shared.load_object(&TcpLayout::UNKNOWN)?;
         shared.follow_logs(&mut ebpf);
         let mut group = Self {
             table: MappedTable::new(&mut ebpf, "GROUP")?,

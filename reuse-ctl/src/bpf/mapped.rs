@@ -10,6 +10,7 @@ use aya::{
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 use reuse_common::{
     app::{App, AppTable},
+    cuts::{CutCounts, CutTable},
     group::{Group, GroupTable},
 };
 
@@ -63,6 +64,14 @@ impl MappedTable<AppTable> {
         // SAFETY: the mapping is as large as the table, page-aligned, and lives as long as `self`, which no view outlives: views stay
         // inside the methods of `AppPrograms`, which owns this.
         unsafe { App::new(self.table.as_ptr()) }
+    }
+}
+
+impl MappedTable<CutTable> {
+    /// The live table.
+    pub(super) fn view(&self) -> CutCounts {
+        // SAFETY: as for an app's.
+        unsafe { CutCounts::new(self.table.as_ptr()) }
     }
 }
 

@@ -6,8 +6,10 @@
 
 mod app;
 mod attach;
+mod connections;
 mod error;
 mod group;
+mod kernel_types;
 mod mapped;
 mod pins;
 mod quiet;

@@ -227,7 +227,9 @@ fn stop_options(arguments: &args::Run) -> Result<StopOptions, Failure> {
     Ok(StopOptions {
         drain_timeout: arguments.drain_timeout,
         signal: arguments.stop_signal.as_deref().map_or(Ok(signal), signal_named)?,
+        kill_mode: arguments.kill_mode,
         message: arguments.stop_message,
+        when: arguments.stop_when,
         timeout: arguments.stop_timeout.unwrap_or(timeout),
     })
 }
@@ -408,7 +410,9 @@ mod tests {
             stop: StopOptions {
                 drain_timeout: Duration::from_secs(30),
                 signal: Signal::SIGTERM,
+                kill_mode: None,
                 message: false,
+                when: None,
                 timeout: Duration::from_secs(10),
             },
             rollout: RolloutOptions {

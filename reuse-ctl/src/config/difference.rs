@@ -11,8 +11,10 @@ use serde::{Deserialize, Serialize};
 use crate::cli::sizes::bytes_text;
 use crate::options::{
     EnvironmentOptions, HealthCheck, HealthOptions, Increment, LimitOptions, LogOptions, LogTarget, ReadyKind,
-    ReadyOptions, RecycleOptions, RolloutOptions, RunOptions, StickyOptions, StopOptions, WatchOptions, WhenEmpty,
+    ReadyOptions, RecycleOptions, RolloutOptions, RunOptions, StickyOptions, StopOptions, StopWhen, WatchOptions,
+    WhenEmpty,
 };
+use crate::process::stop_plan::KillMode;
 use crate::supervisor::interface::{HealthRules, HungRules};
 
 /// How an option that has changed comes into force.
@@ -184,12 +186,18 @@ fn add_stop(found: &mut Difference, old: &StopOptions, new: &StopOptions) {
     let StopOptions {
         drain_timeout,
         signal,
+        kill_mode,
         message,
+        when,
         timeout,
     } = old;
     found.add_time("drain-timeout", *drain_timeout, new.drain_timeout);
     found.add_shown("stop-signal", Way::Live, signal, &new.signal, ToString::to_string);
+    found.add_shown("kill-mode", Way::Live, kill_mode, &new.kill_mode, kill_mode_name);
     found.add_shown("stop-message", Way::Live, message, &new.message, |on| yes_no(*on));
+    found.add_shown("stop-when", Way::Live, when, &new.when, |when| {
+        when.map_or("default", StopWhen::name).to_owned()
+    });
     found.add_time("stop-timeout", *timeout, new.timeout);
 }
 
@@ -350,6 +358,10 @@ fn when_empty_name(when_empty: &WhenEmpty) -> String {
         WhenEmpty::Park => "park".into(),
         WhenEmpty::Refuse => "refuse".into(),
     }
+}
+
+fn kill_mode_name(mode: &Option<KillMode>) -> String {
+    mode.map_or("default", KillMode::name).into()
 }
 
 fn ready_name(kind: &ReadyKind) -> String {

@@ -1,5 +1,6 @@
 //! From a listener that the kernel names to a descriptor of it, and to the process that has it.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
@@ -52,6 +53,11 @@ pub fn socket_inodes(pids: &[u32]) -> std::collections::HashSet<u32> {
         .flat_map(|pid| sockets_of(*pid))
         .map(|(_, inode)| inode)
         .collect()
+}
+
+/// Whether a process has one of these sockets open.
+pub fn has_socket(pid: u32, inodes: &BTreeSet<u32>) -> bool {
+    !inodes.is_empty() && sockets_of(pid).any(|(_, inode)| inodes.contains(&inode))
 }
 
 /// Which process has the socket with this inode, and its command line: to name the stranger who has the port. Looks through all
@@ -288,6 +294,8 @@ mod tests {
         assert_eq!(pid, family.child);
         assert!(command.starts_with("/usr/bin/python3 -uc"), "{command}");
         assert_eq!(owner_of_inode(u32::MAX), None);
+        let inodes = BTreeSet::from([listener.inode]);
+        assert!(has_socket(family.child, &inodes) && !has_socket(family.parent.id(), &inodes));
     }
 
     #[test]

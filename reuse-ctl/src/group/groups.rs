@@ -10,6 +10,8 @@ use std::{
     time::Duration,
 };
 
+use reuse_common::cuts::Cuts;
+use reuse_common::in_flight::Connection;
 use reuse_common::{Policy, Share, load::InstanceLoad, settings::DirectedKey};
 
 use super::{Counters, GroupError, GroupView, Registry, neighbours, one::Group};
@@ -176,6 +178,29 @@ impl Groups {
     /// What the kernel has counted for the instance in `row`.
     pub fn load_of(&self, row: u16) -> InstanceLoad {
         self.app.load_of(row)
+    }
+
+    /// Every established connection of the app's services; see [`AppPrograms::connections`].
+    ///
+    /// # Errors
+    /// When the kernel can't tell, now or ever.
+    pub fn connections(&mut self) -> Result<Vec<Connection>, BpfError> {
+        self.app.connections()
+    }
+
+    /// To which row a connection has moved, if it has.
+    pub fn moved_to(&self, cookie: u64) -> Option<u16> {
+        self.app.moved_to(cookie)
+    }
+
+    /// From now on these of the row's connections are counted when they end: see [`Cuts`].
+    pub fn count_cuts(&self, row: u16, counting: u32) {
+        self.app.count_cuts(row, counting);
+    }
+
+    /// What was cut of the row's connections since it was registered.
+    pub fn cuts_of(&self, row: u16) -> Cuts {
+        self.app.cuts_of(row)
     }
 
     /// What a slot has counted in its life.

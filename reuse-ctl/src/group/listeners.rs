@@ -30,6 +30,15 @@ pub enum Appeared {
     Gone,
 }
 
+/// One listener of an instance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Listening {
+    /// Where it listens.
+    pub addr: SocketAddr,
+    /// The socket's number for its whole life.
+    pub cookie: u64,
+}
+
 impl Groups {
     /// A listener of the instance in `row`, one of `pids`, listens now.
     ///
@@ -186,6 +195,16 @@ impl Groups {
     /// Whether the instance in `row` has a listener.
     pub fn is_listening(&self, row: u16) -> bool {
         self.members().any(|(_, member)| member.instance == row)
+    }
+
+    /// The listeners of the instance in `row` that are in groups.
+    pub fn listeners_of(&self, row: u16) -> Vec<Listening> {
+        let own = self.members().filter(|(_, member)| member.instance == row);
+        own.map(|(addr, member)| Listening {
+            addr,
+            cookie: member.cookie,
+        })
+        .collect()
     }
 
     /// Whether the instance in `row` can be chosen.

@@ -20,7 +20,7 @@ pub mod discover;
 
 pub use error::GroupError;
 pub use groups::{Choosable, Groups, GroupsOptions};
-pub use listeners::Appeared;
+pub use listeners::{Appeared, Listening};
 pub use lot::Guard;
 pub use one::GroupView;
 pub use probe::{Opened, Probe};

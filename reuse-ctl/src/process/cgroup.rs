@@ -8,6 +8,10 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 use std::time::{Duration, Instant};
 
 use super::cgroup_tree::{inode, is_gone, kill, pids_below, remove_tree, visit};
@@ -162,6 +166,7 @@ impl AppCgroup {
         fs::create_dir(&path).map_err(CgroupError::io("mkdir", &path))?;
         let id = inode(&path)?;
         Ok(InstanceCgroup {
+            was_killed: Arc::default(),
             level: self.instance_level(),
             id,
             path,
@@ -244,12 +249,17 @@ impl AppCgroup {
     }
 }
 
+/// Pauses between looks at whether a cgroup is empty: the first, and the longest.
+const FIRST_PAUSE: Duration = Duration::from_millis(1);
+const LONGEST_PAUSE: Duration = Duration::from_millis(20);
+
 /// The cgroup of one instance.
 #[derive(Debug, Clone)]
 pub struct InstanceCgroup {
     path: PathBuf,
     id: u64,
     level: u32,
+    was_killed: Arc<AtomicBool>,
 }
 
 impl InstanceCgroup {
@@ -298,7 +308,17 @@ impl InstanceCgroup {
     /// # Errors
     /// `Io`, or [`CgroupError::Unkillable`] on kernels before 5.14.
     pub fn kill(&self) -> Result<()> {
+        self.was_killed.store(true, Ordering::Release);
         kill(&self.path)
+    }
+
+    /// Waits until it is empty by itself, or somebody has killed it.
+    pub async fn killed_or_empty(&self) {
+        let mut pause = FIRST_PAUSE;
+        while !self.was_killed.load(Ordering::Acquire) && !self.is_empty().unwrap_or(true) {
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
     }
 
     /// Whether no live process is in it or below (zombies do not count).
@@ -320,7 +340,7 @@ impl InstanceCgroup {
     /// [`CgroupError::NotEmpty`] when the time is over, or `Io`.
     pub async fn wait_empty(&self, patience: Duration) -> Result<()> {
         let deadline = Instant::now() + patience;
-        let mut pause = Duration::from_millis(1);
+        let mut pause = FIRST_PAUSE;
         while !self.is_empty()? {
             if Instant::now() >= deadline {
                 return Err(CgroupError::NotEmpty {
@@ -329,7 +349,7 @@ impl InstanceCgroup {
                 });
             }
             tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(Duration::from_millis(20));
+            pause = (pause * 2).min(LONGEST_PAUSE);
         }
         Ok(())
     }
@@ -483,7 +503,7 @@ mod tests {
         let length = || fs::metadata(&counter).map_or(0, |file| file.len());
         until("it runs", || length() > 0).await;
 
-        let frozen = instance.freeze(Duration::from_secs(5)).expect("frozen");
+        let frozen = crate::process::freeze::freeze(instance.path(), Duration::from_secs(5)).expect("frozen");
         assert!(frozen.complete);
         let before = length();
         tokio::time::sleep(Duration::from_millis(20)).await;

@@ -5,44 +5,73 @@ use std::{
     io::{self, Read, Seek},
     os::fd::AsFd,
     path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::cgroup::InstanceCgroup;
+use super::{cgroup::InstanceCgroup, thaw_guard::ThawGuard};
+
+/// Freezes cgroups for a moment, one at a time, and never for good: a process of its own thaws what is still frozen when this one dies or is
+/// stuck. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct Freezer {
+    guard: Arc<Mutex<Option<ThawGuard>>>,
+}
 
 /// The processes of a cgroup, frozen; they go on when this is dropped, unless somebody else had frozen them before. They notice nothing but the time.
-///
-/// Should the controller be killed in the meantime, they stay frozen until `cgroup.freeze` is 0 again, or they are killed.
 #[derive(Debug)]
 pub struct Frozen {
     control: PathBuf,
+    /// Absent in tests.
+    freezer: Option<Freezer>,
     /// Somebody has frozen it before, and may have to thaw it.
     by_another: bool,
     /// Whether all of them have stopped, and not only been told to.
     pub complete: bool,
 }
 
-impl InstanceCgroup {
-    /// Freezes every process in it and below, and waits until all stand still, for at most `patience`. It takes 0.1 to 0.2 ms as a rule.
-    /// A process that sleeps uninterruptibly in the kernel does not stand still in time, but it will before it runs its own
-    /// code again.
+impl Freezer {
+    /// Freezes every process in the cgroup and below, and waits until all stand still, for at most `patience`. It takes 0.1 to 0.2 ms as a
+    /// rule, and some milliseconds the first time. A process that sleeps uninterruptibly in the kernel does not stand still in time, but it
+    /// will before it runs its own code again.
     ///
     /// # Errors
-    /// The cgroup's files can't be used. Nothing is frozen then.
-    pub fn freeze(&self, patience: Duration) -> io::Result<Frozen> {
-        freeze(self.path(), patience)
+    /// The cgroup's files can't be used, or there is nobody to thaw them in an emergency. Nothing is frozen then.
+    pub fn freeze(&self, cgroup: &InstanceCgroup, patience: Duration) -> io::Result<Frozen> {
+        self.say(|guard| guard.watch(&control_of(cgroup.path())))?;
+        let mut frozen = freeze(cgroup.path(), patience);
+        match &mut frozen {
+            Ok(frozen) => frozen.freezer = Some(self.clone()),
+            Err(_) => self.say(ThawGuard::rest)?,
+        }
+        frozen
+    }
+
+    /// A guard that has ended is started anew the next time.
+    fn say(&self, what: impl FnOnce(&mut ThawGuard) -> io::Result<()>) -> io::Result<()> {
+        let mut guard = self.guard.lock().unwrap_or_else(PoisonError::into_inner);
+        let said = match &mut *guard {
+            Some(guard) => what(guard),
+            none => what(none.insert(ThawGuard::start()?)),
+        };
+        said.inspect_err(|_| *guard = None)
     }
 }
 
-fn freeze(cgroup: &Path, patience: Duration) -> io::Result<Frozen> {
+fn control_of(cgroup: &Path) -> PathBuf {
+    cgroup.join("cgroup.freeze")
+}
+
+pub(crate) fn freeze(cgroup: &Path, patience: Duration) -> io::Result<Frozen> {
     let deadline = Instant::now() + patience;
     let mut events = File::open(cgroup.join("cgroup.events"))?;
-    let control = cgroup.join("cgroup.freeze");
+    let control = control_of(cgroup);
     let by_another = fs::read_to_string(&control)?.trim() == "1";
     let mut frozen = Frozen {
         control,
+        freezer: None,
         by_another,
         complete: false,
     };
@@ -68,6 +97,15 @@ fn freeze(cgroup: &Path, patience: Duration) -> io::Result<Frozen> {
 
 impl Drop for Frozen {
     fn drop(&mut self) {
+        self.thaw();
+        if let Some(Err(error)) = self.freezer.take().map(|freezer| freezer.say(ThawGuard::rest)) {
+            tracing::warn!("the guard of frozen workers has ended: {error}");
+        }
+    }
+}
+
+impl Frozen {
+    fn thaw(&self) {
         if self.by_another {
             return;
         }

@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd
 use std::sync::Arc;
 
 use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
 
 /// A process. Cheap to clone; closing the last clone does nothing to the process.
@@ -68,6 +69,14 @@ impl ProcessHandle {
             Err(Errno::ESRCH) => Ok(false),
             Err(errno) => Err(errno.into()),
         }
+    }
+
+    /// Whether it has ended, waited for or not. Not known on kernels without pidfds.
+    pub fn has_ended(&self) -> bool {
+        self.as_pidfd().is_some_and(|pidfd| {
+            let mut ends = [PollFd::new(pidfd, PollFlags::POLLIN)];
+            matches!(poll(&mut ends, PollTimeout::ZERO), Ok(ready) if ready > 0)
+        })
     }
 
     /// Duplicates one of its descriptors into this process, CLOEXEC. Needs the right to trace it, and Linux 5.6.

@@ -1,4 +1,4 @@
-//! What a worker's processes use, and what they do about a signal: read from /proc, because cgroup controllers may not be there.
+//! What a worker's processes use: read from /proc, because cgroup controllers may not be there.
 
 use std::time::Duration;
 
@@ -42,9 +42,59 @@ pub fn catches_signal(pid: u32, signal: Signal) -> bool {
         .is_some_and(|status| survives(&status, signal))
 }
 
+/// The number of its parent; 0 for one outside of this pid namespace. Absent if it has ended.
+pub fn parent(pid: u32) -> Option<u32> {
+    u32::try_from(process(pid)?.stat().ok()?.ppid).ok()
+}
+
+/// When it was started, in clock ticks after the machine: with its number, who it is. Absent if it has ended.
+pub fn start_time(pid: u32) -> Option<u64> {
+    Some(process(pid)?.stat().ok()?.starttime)
+}
+
+/// Whether this signal waits for the process: it has not taken it yet.
+pub fn awaits(pid: u32, signal: Signal) -> bool {
+    process(pid)
+        .and_then(|process| process.status().ok())
+        .is_some_and(|status| pending(&status) & bit(signal) != 0)
+}
+
+/// Whether `stop` waits for the process, or another signal that somebody sends to have it end, reload or change its ways; or it has ended. Not
+/// counted is what the kernel sends by itself (of children, timers and terminals), and what stops a process or lets it go on.
+pub fn is_asked(pid: u32, stop: Signal) -> bool {
+    const NO_REQUEST: [Signal; 13] = [
+        Signal::SIGCHLD,
+        Signal::SIGCONT,
+        Signal::SIGSTOP,
+        Signal::SIGTSTP,
+        Signal::SIGTTIN,
+        Signal::SIGTTOU,
+        Signal::SIGALRM,
+        Signal::SIGVTALRM,
+        Signal::SIGPROF,
+        Signal::SIGURG,
+        Signal::SIGIO,
+        Signal::SIGPIPE,
+        Signal::SIGWINCH,
+    ];
+    let others = NO_REQUEST.into_iter().filter(|signal| *signal != stop);
+    let ignored = others.fold(0, |bits, signal| bits | bit(signal));
+    process(pid)
+        .and_then(|process| process.status().ok())
+        .is_none_or(|status| status.state.starts_with('Z') || pending(&status) & !ignored != 0)
+}
+
+/// For the process, or for its main thread alone.
+fn pending(status: &Status) -> u64 {
+    status.sigpnd | status.shdpnd
+}
+
+fn bit(signal: Signal) -> u64 {
+    1 << (signal as u32 - 1)
+}
+
 fn survives(status: &Status, signal: Signal) -> bool {
-    let bit = 1_u64 << (signal as u32 - 1);
-    (status.sigcgt | status.sigign | status.sigblk) & bit != 0
+    (status.sigcgt | status.sigign | status.sigblk) & bit(signal) != 0
 }
 
 fn process(pid: u32) -> Option<Process> {
@@ -78,22 +128,6 @@ mod tests {
     fn end(mut child: Child) {
         child.kill().expect("ours");
         child.wait().expect("ours");
-    }
-
-    #[test]
-    fn what_a_process_does_about_a_signal() {
-        for (script, expected) in [
-            ("", false),
-            ("signal.signal(signal.SIGTERM, lambda *_: None)", true),
-            ("signal.signal(signal.SIGTERM, signal.SIG_IGN)", true),
-            ("signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])", true),
-            ("signal.signal(signal.SIGUSR1, lambda *_: None)", false),
-        ] {
-            let child = python(script);
-            assert_eq!(catches_signal(child.id(), Signal::SIGTERM), expected, "{script:?}");
-            end(child);
-        }
-        assert!(!catches_signal(u32::MAX, Signal::SIGTERM));
     }
 
     #[test]

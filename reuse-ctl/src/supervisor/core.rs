@@ -9,7 +9,7 @@
 //!   │ settling ──────────┼╯         │                  │
 //!   │    │  lived long   ▼          ▼                  │      every state: the process
 //!   │    │  enough    emptying ◀────╯                  │      ends ─────▶ gone
-//!   │    ▼               │ queue 0                     │
+//!   │    ▼               │ queue 0, nothing in flight  │
 //!   ╰────┴─────────▶ terminated ◀──────────────────────╯
 //!                        │ out of time
 //!                        ▼
@@ -23,13 +23,13 @@
 //! | from | to |
 //! |---|---|
 //! | `requested` | `starting`, `terminated`, `killed`, `gone` |
-//! | `starting` | `settling`, `active`, `drained`, `terminated`, `killed`, `gone` |
+//! | `starting` | `settling`, `active`, `drained`, `emptying`, `terminated`, `killed`, `gone` |
 //! | `settling` | `active`, `starting`, `drained`, `terminated`, `gone` |
 //! | `active` | `starting`, `draining`, `emptying`, `gone` |
 //! | `draining` | `active`, `starting`, `drained`, `emptying`, `gone` |
 //! | `drained` | `active`, `starting`, `terminated`, `gone` |
 //! | `emptying` | `active`, `terminated`, `killed`, `gone` |
-//! | `terminated` | `killed`, `gone` |
+//! | `terminated` | `terminated`, `killed`, `gone` |
 //! | `killed` | `gone` |
 //!
 //! **A slot** has a seat, and beside it the outgoing instances that are on their way out.
@@ -184,7 +184,7 @@ impl Core {
         }
         self.publish();
         self.finish_when_over();
-        self.cx.take_effects(self.published.is_empty())
+        self.cx.take_effects(&self.published)
     }
 
     /// When to send [`Input::Tick`], if nothing else happens before. Always later than the last `now`.
@@ -214,7 +214,14 @@ impl Core {
             policy: self.policy,
             version: self.version,
             stopping: matches!(self.mode, Mode::Stopping { .. } | Mode::Finished),
-            slots: self.slots.iter().map(Slot::view).collect(),
+            slots: self
+                .slots
+                .iter()
+                .map(|slot| SlotView {
+                    cut: self.cx.cut_of(slot.id()),
+                    ..slot.view()
+                })
+                .collect(),
         }
     }
 
@@ -222,7 +229,10 @@ impl Core {
         let cx = &mut self.cx;
         match input {
             Input::Start => self.start(),
-            Input::Request { id, command } => self.request(Ticket::new(id), command),
+            Input::Request { id, command } => {
+                let ticket = cx.ticket(id);
+                self.request(ticket, command);
+            }
             Input::Spawned { instance, pid } => {
                 if let Some(found) = self.slots.iter_mut().find_map(|slot| slot.instance_mut(instance)) {
                     found.spawned(pid, cx);
@@ -250,9 +260,19 @@ impl Core {
                     }
                 }
             }
-            Input::Exited { instance, exit } => {
+            Input::Terminated { instance } => {
+                if let Some(found) = self.slots.iter_mut().find_map(|slot| slot.instance_mut(instance)) {
+                    found.terminated(cx);
+                }
+            }
+            Input::ServersEnded { instance, connections } => {
+                if let Some(found) = self.slots.iter_mut().find_map(|slot| slot.instance_mut(instance)) {
+                    found.servers_ended(connections, cx);
+                }
+            }
+            Input::Exited { instance, exit, cut } => {
                 for slot in &mut self.slots {
-                    slot.departed(instance, Departure::Exited(exit), cx);
+                    slot.departed(instance, Departure::Exited { exit, cut }, cx);
                 }
             }
             Input::Watched(backlogs) => self.watched(backlogs),

@@ -2,11 +2,14 @@
 
 use std::sync::Arc;
 
+use reuse_common::cuts::Cuts;
+
 use super::{
     diagnosis::LastOutput,
     interface::{Effect, Input, InstanceId, Note, NoteKind, Refusal, Seated, SlotId, VersionId},
     live::{self, Live, Process},
     ready_notify::NotifySocket,
+    stop_signal::{Begun, Signalled},
     task::{Finished, Task},
 };
 use crate::{
@@ -34,15 +37,15 @@ impl Task {
                 }
             }
             Effect::Publish(published) => self.publish(&published),
-            Effect::Terminate { instance } => {
-                if let Some(live) = self.live.get(&instance) {
-                    self.ask_to_end(live);
-                }
-                self.look_now();
+            Effect::Terminate { instance, audience } => {
+                // It goes on beside the task.
+                let _: Begun = self.tell_to_end(instance, audience);
             }
+            Effect::TerminateIfIdle { instance } => self.terminate_if_idle(instance),
             Effect::Kill { instance } => {
                 self.diagnose(instance);
                 if let Some(live) = self.live.get(&instance) {
+                    self.groups.count_cuts(live.row, Cuts::EVERYTHING);
                     live.kill();
                 }
             }
@@ -125,6 +128,7 @@ impl Task {
             row,
             cgroup,
             process: Process::Launching,
+            signalled: Signalled::default(),
             channel,
             log_start,
             log,
@@ -133,6 +137,7 @@ impl Task {
             binds: Vec::new(),
             accepted: Vec::new(),
             problem: None,
+            told_to_end: Arc::default(),
             announced_ready: false,
             listens: false,
             status_text: None,
@@ -227,9 +232,12 @@ impl Task {
         // Whether other apps run is not known here.
         message = for_app(&message, &self.template.app);
         match kind {
-            NoteKind::Failed | NoteKind::Warning | NoteKind::BackingOff | NoteKind::Hung | NoteKind::Unhealthy => {
-                self.console.warn(&message)
-            }
+            NoteKind::Failed
+            | NoteKind::Cut
+            | NoteKind::Warning
+            | NoteKind::BackingOff
+            | NoteKind::Hung
+            | NoteKind::Unhealthy => self.console.warn(&message),
             NoteKind::Spawned if self.template.quiet() => {}
             _ => self.console.say(&message),
         }

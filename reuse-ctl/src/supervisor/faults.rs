@@ -74,7 +74,7 @@ impl Task {
             |aim| !aim.is_proof(),
             "it does not accept; what was queued on it was moved to others",
         );
-        let frozen = match cgroup.freeze(FREEZE_PATIENCE) {
+        let frozen = match self.freezer.freeze(&cgroup, FREEZE_PATIENCE) {
             Ok(frozen) => frozen,
             Err(error) => {
                 let why = format!("what is queued on {who} could not be moved: freezing it: {error}");

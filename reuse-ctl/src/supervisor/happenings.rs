@@ -6,7 +6,7 @@ use reuse_common::notice::{Notice, NoticeKind};
 
 use super::{
     diagnosis::{address_of, unsteerable},
-    interface::{Input, InstanceId},
+    interface::{Cut, Input, InstanceId},
     live::{self, Happening, Process},
     task::Task,
 };
@@ -22,7 +22,14 @@ impl Task {
                 let pid = running.pid;
                 let Some(live) = self.live.get_mut(&id) else { return };
                 live.process = Process::Running(running.handle);
-                live::reap(id, running.child, Arc::clone(&live.cgroup), self.happenings.clone());
+                live::reap(
+                    id,
+                    running.child,
+                    Arc::clone(&live.cgroup),
+                    Arc::clone(&live.told_to_end),
+                    live.signalled.clone(),
+                    self.happenings.clone(),
+                );
                 self.feed(Input::Spawned { instance: id, pid });
                 self.on_started(id);
                 self.judge(id);
@@ -36,11 +43,31 @@ impl Task {
                     reason: error.to_string(),
                 });
             }
+            Happening::ServersEnded(id) => {
+                let Some(live) = self.live.get(&id) else { return };
+                let connections = self.groups.load_of(live.row).established();
+                self.feed(Input::ServersEnded {
+                    instance: id,
+                    connections,
+                });
+            }
             Happening::Exited(id, exit) => {
                 self.diagnose(id);
                 self.keep_last_output(id);
+                let cut = self
+                    .live
+                    .get(&id)
+                    .map(|live| self.groups.cuts_of(live.row))
+                    .unwrap_or_default();
                 self.bury(id);
-                self.feed(Input::Exited { instance: id, exit });
+                self.feed(Input::Exited {
+                    instance: id,
+                    exit,
+                    cut: Cut {
+                        in_flight: cut.in_flight,
+                        open: cut.open,
+                    },
+                });
             }
             Happening::Established(ticket) => self.on_established(ticket),
             Happening::Over(ticket, outcome) => self.on_over(ticket, outcome),
@@ -139,6 +166,7 @@ impl Task {
     fn bury(&mut self, id: InstanceId) {
         self.tell_of_unread(id, "ended");
         self.nudges.bury(id);
+        self.quiesce.forget(id);
         self.recall(id, |_| true, "it has ended");
         self.connections.forget_abandoned(id, |_| true);
         let Some(live) = self.live.remove(&id) else { return };

@@ -188,12 +188,27 @@ pub enum Input {
         /// Else what is wrong, to follow "its health check failed: ".
         outcome: Result<(), String>,
     },
+    /// The process of an [`Effect::TerminateIfIdle`] has got its stop signal: nothing was in flight.
+    Terminated {
+        /// Which.
+        instance: InstanceId,
+    },
+    /// The main process, and whoever else got the stop signal, have ended; other processes of the instance go on. Every other end of a main
+    /// process is an [`Input::Exited`].
+    ServersEnded {
+        /// Which.
+        instance: InstanceId,
+        /// Established connections that the others have.
+        connections: u32,
+    },
     /// The main process has ended and nothing of the instance is left (its cgroup was killed and is empty).
     Exited {
         /// Which.
         instance: InstanceId,
         /// How.
         exit: Exit,
+        /// What its end has cost.
+        cut: Cut,
     },
     /// From now on these rules hold.
     Ruled(Rules),
@@ -212,8 +227,41 @@ pub struct Load {
     pub queue: u32,
     /// Handshakes under way in the groups of this instance; whose they are can't be seen.
     pub handshakes: u32,
-    /// Whether the main process catches (or blocks) the stop signal. If not, the signal is instant death for its connections.
-    pub catches_stop_signal: bool,
+    /// Of the established connections, those for which the stop signal has to wait: with a request in flight, or what may be one. Only
+    /// told of an instance that is being ended.
+    pub in_flight: u32,
+}
+
+/// Connections that the processes of an instance have ended before their time, after it was told to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Cut {
+    /// With a request in flight.
+    pub in_flight: u32,
+    /// Others that were open when it was killed.
+    pub open: u32,
+}
+
+impl Cut {
+    /// Both.
+    pub const fn connections(self) -> u32 {
+        self.in_flight.saturating_add(self.open)
+    }
+
+    /// What came after `earlier`.
+    pub const fn since(self, earlier: Self) -> Self {
+        Self {
+            in_flight: self.in_flight.saturating_sub(earlier.in_flight),
+            open: self.open.saturating_sub(earlier.open),
+        }
+    }
+
+    /// The sum of two.
+    pub const fn plus(self, other: Self) -> Self {
+        Self {
+            in_flight: self.in_flight.saturating_add(other.in_flight),
+            open: self.open.saturating_add(other.open),
+        }
+    }
 }
 
 /// What an instance has taken from its accept queues, and what it has not. The count of the accepted is known only within bounds, because
@@ -378,6 +426,14 @@ pub enum Effect {
     Terminate {
         /// To which.
         instance: InstanceId,
+        /// Who in it.
+        audience: Audience,
+    },
+    /// Hold the instance still, look at its connections once more, and send the stop signal to those who serve only if nothing is in flight.
+    /// If it was sent, [`Input::Terminated`] says so. Else nothing has changed, and the next `Observed` shows what is in the way.
+    TerminateIfIdle {
+        /// To which.
+        instance: InstanceId,
     },
     /// Kill the whole cgroup.
     Kill {
@@ -400,6 +456,15 @@ pub enum Effect {
         /// Whether it ends because every worker has failed (exit 1) rather than because it was asked to (exit 0).
         failed: bool,
     },
+}
+
+/// Which processes of an instance get the stop signal. None gets it twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Audience {
+    /// Those that serve; what `--kill-mode` says.
+    Servers,
+    /// Whoever is left: time is over for those that only have connections, too.
+    Everyone,
 }
 
 /// A request that was carried out.
@@ -454,6 +519,8 @@ pub enum NoteKind {
     Stopping,
     /// Ended.
     Exited,
+    /// Connections were cut by its end.
+    Cut,
     /// Will be started again after a delay.
     BackingOff,
     /// Will not be started again.
@@ -482,6 +549,7 @@ impl NoteKind {
             Self::Drained => "drained",
             Self::Stopping => "stopping",
             Self::Exited => "exited",
+            Self::Cut => "cut",
             Self::BackingOff => "backing_off",
             Self::Failed => "failed",
             Self::Hung => "hung",

@@ -1,6 +1,16 @@
 //! What the controller holds of each instance beside the machine's state.
 
-use std::{collections::HashMap, net::SocketAddr, os::fd::OwnedFd, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    os::fd::OwnedFd,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use nix::sys::signal::Signal;
 use tokio::sync::mpsc;
@@ -12,20 +22,25 @@ use super::{
     messages::Report,
     ready_notify::{NotifySocket, Said},
     recycle_files::Told,
+    stop_signal::{self, Begun, Signalled, StopRequest},
 };
 use crate::{
     bpf::{BpfError, GroupProgram},
-    group::diag::Listener,
+    group::{Listening, diag::Listener},
     process::{
         cgroup::InstanceCgroup,
         channel::Channel,
         handle::ProcessHandle,
         launch::{self, Child, LaunchSpec, Running, SpawnError},
+        stop_plan::KillMode,
     },
 };
 
 /// How long the kernel may take to end a killed cgroup. It is a matter of milliseconds, unless a process hangs in the kernel.
 const REAP_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How often it is seen whether the servers behind a wrapper that has ended have ended, too.
+const LOOK_AT_REST_EVERY: Duration = Duration::from_millis(10);
 
 /// Something that a background task has to tell.
 pub(super) enum Happening {
@@ -35,7 +50,9 @@ pub(super) enum Happening {
     Settled(InstanceId),
     /// It could not be started.
     SpawnFailed(InstanceId, SpawnError),
-    /// Its main process has ended, and everything else in its cgroup was ended.
+    /// Those of its processes that were told to end have ended, and others go on.
+    ServersEnded(InstanceId),
+    /// Its main process has ended, and nothing is left in its cgroup.
     Exited(InstanceId, Exit),
     /// Both ends of a connection of the controller's own are established.
     Established(Ticket),
@@ -67,6 +84,8 @@ pub(super) struct Live {
     pub(super) row: u16,
     pub(super) cgroup: Arc<InstanceCgroup>,
     pub(super) process: Process,
+    /// Who of it has got the stop signal.
+    pub(super) signalled: Signalled,
     /// For messages to it.
     pub(super) channel: Channel,
     /// Where its part of the slot's log begins.
@@ -82,6 +101,8 @@ pub(super) struct Live {
     pub(super) accepted: Vec<SocketAddr>,
     /// What is known to be wrong with it, for a person.
     pub(super) problem: Option<String>,
+    /// Whether it has got the stop signal: then the end of its main process is not the end of the others.
+    pub(super) told_to_end: Arc<AtomicBool>,
     /// Whether it has said itself that it is ready, in the way that `--ready` wants: by a message, to its `NOTIFY_SOCKET`, or by an
     /// answer.
     pub(super) announced_ready: bool,
@@ -114,6 +135,10 @@ impl Live {
         }
     }
 
+    pub(super) fn was_told_to_end(&self) -> bool {
+        self.told_to_end.load(Ordering::Acquire)
+    }
+
     /// Every process of the instance, grandchildren included.
     pub(super) fn pids(&self) -> Vec<u32> {
         self.cgroup.pids().unwrap_or_default()
@@ -126,12 +151,20 @@ impl Live {
             .is_some_and(|cgroup| self.cgroup.ids().unwrap_or_default().contains(&cgroup))
     }
 
-    /// Sends the stop signal to the main process.
-    pub(super) fn terminate(&self, signal: Signal) {
-        if let Process::Running(handle) = &self.process
-            && let Err(error) = handle.signal(signal)
-        {
-            tracing::warn!("{signal} to {}: {error}", handle.pid());
+    /// Sends the stop signal to its main process, to those that have `listeners`, and to those in between.
+    pub(super) fn terminate(&self, signal: Signal, mode: Option<KillMode>, listeners: Vec<Listening>) -> Begun {
+        match &self.process {
+            Process::Launching => Begun::NOTHING,
+            Process::Running(main) => {
+                let request = StopRequest {
+                    main: main.clone(),
+                    cgroup: Arc::clone(&self.cgroup),
+                    listeners,
+                    signal,
+                    mode,
+                };
+                stop_signal::stop(request, &self.signalled)
+            }
         }
     }
 
@@ -155,9 +188,17 @@ pub(super) fn launch(id: InstanceId, spec: LaunchSpec, channel: OwnedFd, happeni
     });
 }
 
-/// Waits in the background for the main process to end, then ends what is left of the instance: an orphan's inherited descriptor would go
-/// on swallowing connections.
-pub(super) fn reap(id: InstanceId, mut child: Child, cgroup: Arc<InstanceCgroup>, happenings: mpsc::Sender<Happening>) {
+/// Waits in the background for the main process to end. If it was not told to, what is left of the instance is ended: an orphan's inherited
+/// descriptor would go on swallowing connections. Else the servers behind it are waited for, which were told as well; what is left then may
+/// have connections to finish, and the task says when it has to end.
+pub(super) fn reap(
+    id: InstanceId,
+    mut child: Child,
+    cgroup: Arc<InstanceCgroup>,
+    told_to_end: Arc<AtomicBool>,
+    signalled: Signalled,
+    happenings: mpsc::Sender<Happening>,
+) {
     tokio::spawn(async move {
         let exit = match child.wait().await {
             Ok(status) => launch::exit_of(status),
@@ -166,7 +207,16 @@ pub(super) fn reap(id: InstanceId, mut child: Child, cgroup: Arc<InstanceCgroup>
                 Exit::Code(-1)
             }
         };
-        if let Err(error) = cgroup.kill() {
+        if told_to_end.load(Ordering::Acquire) {
+            // A kill ends them at the latest, for which the machine has its times.
+            while signalled.has_left(&cgroup) {
+                tokio::time::sleep(LOOK_AT_REST_EVERY).await;
+            }
+            if !cgroup.is_empty().unwrap_or(true) {
+                drop(happenings.send(Happening::ServersEnded(id)).await);
+            }
+            cgroup.killed_or_empty().await;
+        } else if let Err(error) = cgroup.kill() {
             tracing::warn!("{error}");
         }
         if let Err(error) = cgroup.wait_empty(REAP_PATIENCE).await {

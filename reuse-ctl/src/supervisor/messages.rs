@@ -36,6 +36,7 @@ use super::{
     core::View,
     interface::{InstanceId, Note, SlotId},
     live::{Happening, Live},
+    stop_signal::Begun,
     task::Task,
 };
 use crate::{
@@ -125,15 +126,17 @@ impl Messages {
 }
 
 impl Task {
-    /// Asks a worker to end: by a message, if that is wanted and it can be sent, else by the signal.
-    pub(super) fn ask_to_end(&self, live: &Live) {
+    /// Asks a worker to end: by a message, if that is wanted and it can be sent, else by the signal, which is passed down beside the task.
+    pub(super) fn ask_to_end(&self, live: &Live) -> Begun {
         let is_asked = self.is_asked_by_message(live) && {
             let line = line_of(SHUTDOWN).expect("it is JSON");
             live.channel.say_last(line) == Offer::Queued
         };
-        if !is_asked {
-            live.terminate(self.template.options(live.version).stop.signal);
+        if is_asked {
+            return Begun::NOTHING;
         }
+        let stop = &self.template.options(live.version).stop;
+        live.terminate(stop.signal, stop.kill_mode, self.groups.listeners_of(live.row))
     }
 
     /// Whether it is to be asked to end by a message: whether it catches the signal does not matter then.

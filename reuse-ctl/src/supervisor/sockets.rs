@@ -19,11 +19,13 @@ use crate::{
         diag::{Diag, DiagError, Family, Listener, Queue},
         discover,
     },
-    process::usage,
 };
 
 /// How often loads are looked at while something waits for them.
 const LOOK_EVERY: Duration = Duration::from_millis(25);
+
+/// How often while the moments in which no request is in flight are short.
+const HURRIED_LOOK_EVERY: Duration = Duration::from_millis(4);
 
 /// How often the sockets are looked at when nothing waits.
 const IDLE_LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -38,6 +40,8 @@ pub(super) struct Sockets {
     strangers: BTreeMap<u64, (SocketAddr, Option<String>)>,
     /// Whether a program for the next group is being loaded.
     loading_spare: bool,
+    /// Whether what waits is to be looked at more often than usual.
+    hurries: bool,
 }
 
 impl Sockets {
@@ -47,6 +51,7 @@ impl Sockets {
             unseen: Vec::new(),
             strangers: BTreeMap::new(),
             loading_spare: false,
+            hurries: false,
         }
     }
 
@@ -70,7 +75,12 @@ impl Task {
 
     pub(super) fn look(&mut self) {
         let waiting = self.something_waits();
-        self.sockets.next_look = Instant::now() + if waiting { LOOK_EVERY } else { IDLE_LOOK_EVERY };
+        let pause = match (waiting, std::mem::take(&mut self.sockets.hurries)) {
+            (false, _) => IDLE_LOOK_EVERY,
+            (true, false) => LOOK_EVERY,
+            (true, true) => HURRIED_LOOK_EVERY,
+        };
+        self.sockets.next_look = Instant::now() + pause;
         self.wake_watch_if_missed();
         if let Err(error) = self.groups.tend(self.options().ready.timeout) {
             self.console.warn(&error.to_string());
@@ -214,6 +224,16 @@ impl Task {
             .filter(|instance| is_ending(instance.state))
             .map(|instance| instance.id)
             .collect();
+        let untold: Vec<InstanceId> = view
+            .slots
+            .iter()
+            .flat_map(|slot| &slot.instances)
+            .filter(|instance| instance.state == WorkerState::Stopping)
+            .map(|instance| instance.id)
+            .filter(|id| self.live.get(id).is_some_and(|live| !live.was_told_to_end()))
+            .collect();
+        let waiting = self.waiting(&untold);
+        self.sockets.hurries = !waiting.is_empty() && waiting.values().all(|waiting| waiting.is_fleeting);
         let mut loads = Vec::with_capacity(self.live.len());
         let mut handshakes = None;
         let mut own = HashMap::new();
@@ -225,7 +245,9 @@ impl Task {
             }
         }
         for (&id, live) in &self.live {
-            let Some(pid) = live.pid() else { continue };
+            if live.pid().is_none() {
+                continue;
+            }
             let queue = match queues.get(&live.row) {
                 Some(&queue) => queue.saturating_sub(own.get(&id).copied().unwrap_or(0)),
                 None if self.groups.is_listening(live.row) => {
@@ -239,10 +261,7 @@ impl Task {
                 connections: self.groups.load_of(live.row).established(),
                 queue,
                 handshakes: 0,
-                // Nobody asks of others, and it has to be read from a file.
-                catches_stop_signal: is_ending
-                    && (self.is_asked_by_message(live)
-                        || usage::catches_signal(pid, self.template.options(live.version).stop.signal)),
+                in_flight: waiting.get(&id).map_or(0, |waiting| waiting.connections),
             };
             if is_ending && load.connections == 0 && load.queue == 0 {
                 // Asked for only when nothing else is in the way: the kernel walks all of its connections for it.

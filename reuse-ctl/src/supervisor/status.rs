@@ -135,6 +135,8 @@ impl Task {
             accepted_total: arrived.saturating_sub(counters.migrated_out + u64::from(queue)),
             migrated_in_total: counters.migrated_in,
             migrated_out_total: counters.migrated_out,
+            cut_total: slot.cut.connections().into(),
+            cut_in_flight_total: slot.cut.in_flight.into(),
             cpu_percent: 0.0,
             memory_bytes: 0,
             instances,

@@ -26,6 +26,7 @@ use super::{
     live::{Happening, Live},
     logs::Logs,
     messages::Messages,
+    quiesce::Quiesce,
     recycle::Recycle,
     recycle_files::Files,
     service_manager::ServiceManager,
@@ -43,6 +44,7 @@ use crate::{
     bpf::Notices,
     group::{Groups, diag::Diag},
     options::{HealthOptions, RecycleOptions},
+    process::freeze::Freezer,
     whole_ms::unix_now_ms,
 };
 
@@ -59,6 +61,8 @@ pub(super) struct Task {
     pub(super) health: Option<Health>,
     pub(super) recycle: Recycle,
     pub(super) sockets: Sockets,
+    pub(super) quiesce: Quiesce,
+    pub(super) freezer: Freezer,
     /// When it ends it shows the last lines.
     pub(super) logs: Logs,
     pub(super) console: Console,
@@ -135,6 +139,8 @@ impl Task {
             health: upkeep.health.map(Health::new),
             recycle: Recycle::new(&upkeep.recycle, upkeep.files, &happenings),
             sockets: Sockets::new(now),
+            quiesce: Quiesce::default(),
+            freezer: Freezer::default(),
             logs: upkeep.logs,
             console,
             messages,

@@ -6,6 +6,7 @@ mod choice;
 mod directed;
 mod empty;
 mod flood;
+mod in_flight;
 mod migration;
 mod queue;
 mod rescue;

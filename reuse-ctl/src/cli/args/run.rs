@@ -9,7 +9,8 @@ use clap::{ArgAction, Args};
 use humantime::parse_duration;
 
 use crate::cli::sizes::{parse_bytes, parse_cores};
-use crate::options::{LogTarget, WhenEmpty};
+use crate::options::{LogTarget, StopWhen, WhenEmpty};
+use crate::process::stop_plan::KillMode;
 
 const FAULTS: &str = "Hung and unhealthy workers";
 
@@ -78,9 +79,18 @@ pub struct Run {
     /// Asks a worker to end [default: SIGTERM]
     #[arg(help_heading = ENDING, long, value_name = "SIGNAL")]
     pub stop_signal: Option<String>,
+    /// Send the signal to the main process only (process, mixed), or to all processes at once (control-group) [default: to the main
+    /// process, to those that listen, and to those in between, each once]
+    #[arg(help_heading = ENDING, long, value_name = "process|mixed|control-group", value_enum, hide_possible_values = true)]
+    pub kill_mode: Option<KillMode>,
     /// Ask by the message "shutdown" (process.on('message')) instead of the signal
     #[arg(help_heading = ENDING, long)]
     pub stop_message: bool,
+    /// When a worker that is replaced or stopped gets the stop signal: when no request is in flight on its connections
+    /// (in-flight-done), as soon as its accept queue is empty (at-once), or when all of its connections are closed (closed);
+    /// after --drain-timeout in any case [default: in-flight-done, or at-once for servers that are known to finish what they have]
+    #[arg(help_heading = ENDING, long, value_enum, value_name = "in-flight-done|at-once|closed", hide_possible_values = true)]
+    pub stop_when: Option<StopWhen>,
     /// How long a worker without connections may take to end before it is killed [default: 10s]
     #[arg(help_heading = ENDING, long, value_name = "TIME", value_parser = parse_duration)]
     pub stop_timeout: Option<Duration>,

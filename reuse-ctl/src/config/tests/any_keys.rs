@@ -34,6 +34,12 @@ fn value_of(name: &str) -> BoxedStrategy<String> {
         "stop_signal" => prop::sample::select(vec!["SIGTERM", "int", "3"])
             .prop_map(str::to_owned)
             .boxed(),
+        "stop_when" => prop::sample::select(vec!["in-flight-done", "at-once", "closed"])
+            .prop_map(str::to_owned)
+            .boxed(),
+        "kill_mode" => prop::sample::select(vec!["process", "mixed", "control-group"])
+            .prop_map(str::to_owned)
+            .boxed(),
         "cpu_limit" => (1..=400_u32)
             .prop_map(|part| format!("{}", f64::from(part) / 100.0))
             .boxed(),

@@ -1,22 +1,24 @@
 //! What the rules work with: the configuration, the moment, new ids, chance, and a place for what they decide.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use super::backoff::Jitter;
+use super::words;
 use crate::supervisor::interface::{
-    Config, Done, Effect, InstanceId, Millis, Note, NoteKind, Refusal, RequestId, Rules, SlotId, VersionId,
+    Config, Cut, Done, Effect, InstanceId, Millis, Note, NoteKind, Refusal, RequestId, Rules, Seated, SlotId, VersionId,
 };
 
 /// The right to answer one request. It can't be copied and [`Context::answer`] consumes it: no request is answered twice.
 #[derive(Debug)]
 #[must_use = "a request whose ticket is dropped is never answered"]
-pub(super) struct Ticket(RequestId);
-
-impl Ticket {
-    pub(super) fn new(id: RequestId) -> Self {
-        Self(id)
-    }
+pub(super) struct Ticket {
+    id: RequestId,
+    /// What each slot had cost by then: the answer tells of the rest.
+    cuts_before: Cuts,
 }
+
+/// Connections that were cut, by slot; cumulative.
+type Cuts = BTreeMap<SlotId, Cut>;
 
 /// What the waiting requests listen for.
 #[derive(Debug)]
@@ -54,6 +56,7 @@ pub(super) struct Context {
     next_instance: u32,
     happened: VecDeque<Happened>,
     effects: Vec<Effect>,
+    cuts: Cuts,
 }
 
 impl Context {
@@ -65,6 +68,7 @@ impl Context {
             next_instance: 0,
             happened: VecDeque::new(),
             effects: Vec::new(),
+            cuts: Cuts::new(),
         }
     }
 
@@ -126,8 +130,40 @@ impl Context {
         instance
     }
 
-    pub(super) fn answer(&mut self, ticket: Ticket, outcome: Result<Done, Refusal>) {
-        self.say(Effect::Reply { id: ticket.0, outcome });
+    pub(super) fn ticket(&self, id: RequestId) -> Ticket {
+        Ticket {
+            id,
+            cuts_before: self.cuts.clone(),
+        }
+    }
+
+    /// The answer also tells what was cut on the slots that it names, since the request came.
+    pub(super) fn answer(&mut self, ticket: Ticket, mut outcome: Result<Done, Refusal>) {
+        let (slots, text) = match &mut outcome {
+            Ok(done) => (&done.slots, &mut done.message),
+            Err(refusal) => (&refusal.slots, &mut refusal.error),
+        };
+        for slot in slots {
+            let before = ticket.cuts_before.get(slot).copied().unwrap_or_default();
+            if let Some(cost) = words::cut_of(*slot, self.cut_of(*slot).since(before)) {
+                text.push_str("; ");
+                text.push_str(&cost);
+            }
+        }
+        self.say(Effect::Reply { id: ticket.id, outcome });
+    }
+
+    /// The end of an instance of this slot has cost this.
+    pub(super) fn add_cut(&mut self, slot: SlotId, cut: Cut) {
+        if cut != Cut::default() {
+            let sum = self.cuts.entry(slot).or_default();
+            *sum = sum.plus(cut);
+        }
+    }
+
+    /// What the ends of instances of this slot have cost, since the controller started.
+    pub(super) fn cut_of(&self, slot: SlotId) -> Cut {
+        self.cuts.get(&slot).copied().unwrap_or_default()
     }
 
     pub(super) fn note(&mut self, kind: NoteKind, slot: Option<SlotId>, instance: Option<InstanceId>, message: String) {
@@ -152,10 +188,15 @@ impl Context {
     }
 
     /// What was decided since the last time, in the order in which it has to be carried out. Nothing is taken from a queue when nobody is
-    /// published who could have it.
-    pub(super) fn take_effects(&mut self, nobody_is_published: bool) -> Vec<Effect> {
+    /// published who could have it; and an instance that was being ended and has been taken back since is left alone.
+    pub(super) fn take_effects(&mut self, published: &[Seated]) -> Vec<Effect> {
         let mut effects = std::mem::take(&mut self.effects);
-        effects.retain(|effect| !(nobody_is_published && matches!(effect, Effect::Rescue { .. })));
+        let is_published = |id: InstanceId| published.iter().any(|seated| seated.instance == id);
+        effects.retain(|effect| match effect {
+            Effect::Rescue { instance } => !published.is_empty() && !is_published(*instance),
+            Effect::TerminateIfIdle { instance } => !is_published(*instance),
+            _ => true,
+        });
         effects.sort_by_key(rank);
         effects
     }
@@ -171,6 +212,7 @@ fn rank(effect: &Effect) -> u8 {
         Effect::Note(_) | Effect::Reply { .. } => 1,
         Effect::Spawn { .. }
         | Effect::Terminate { .. }
+        | Effect::TerminateIfIdle { .. }
         | Effect::Kill { .. }
         | Effect::Rescue { .. }
         | Effect::Nudge { .. }

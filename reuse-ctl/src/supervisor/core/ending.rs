@@ -1,6 +1,6 @@
 //! How an instance is emptied, and how it is ended.
 
-use crate::supervisor::interface::{Config, Load, Millis};
+use crate::supervisor::interface::{Audience, Config, Load, Millis};
 
 /// An unanswered handshake lives for a minute, and whose it is can't be seen: none is waited for longer than this.
 const HANDSHAKE_PATIENCE_MS: u64 = 1000;
@@ -58,12 +58,12 @@ impl Withdrawal {
         self.is_settled(now) && self.seen.is_some_and(|load| load.connections == 0)
     }
 
-    /// The stop signal loses nothing: every connection is in the hands of a server that hears the signal, or there is none.
-    fn may_be_signalled(&self, now: Millis) -> bool {
+    /// Connections are left, and as far as was seen nothing is in flight on them: a closer look may allow the stop signal.
+    fn is_idle(&self, now: Millis) -> bool {
         self.is_settled(now)
             && self
                 .seen
-                .is_some_and(|load| load.catches_stop_signal || load.connections == 0)
+                .is_some_and(|load| load.connections > 0 && load.in_flight == 0)
     }
 
     fn is_settled(&self, now: Millis) -> bool {
@@ -81,16 +81,18 @@ impl Withdrawal {
 
 /// The three stages of ending an instance.
 ///
-/// 1. *Emptying*: it is withdrawn. As soon as its queue is empty (and the handshakes are over, or a second has passed), it gets
-///    the stop signal; a server that does not catch the signal would die of it at once, so for that one the connections must be
-///    gone as well. At most the grace is waited.
+/// 1. *Emptying*: it is withdrawn. As soon as its queue is empty (and the handshakes are over, or a second has passed) and no request
+///    is in flight, it gets the stop signal. What a server does with the signal is not known: many have a handler and drop what they
+///    have. Connections on which nothing is in flight are not waited for. At most the grace is waited.
 /// 2. *Terminated*: it has got the stop signal and should end by itself. While it has connections it may take the grace, counted
 ///    from the signal; if the grace was used up before the signal, then `stop_timeout_ms`. Without connections it may take
-///    `stop_timeout_ms`, counted from the signal or from when the last connection was gone, whichever is later.
-/// 3. *Killed*: out of time.
+///    `stop_timeout_ms`, counted from the signal or from when the last connection was gone, whichever is later. When the main process
+///    and the other servers have ended, processes that only have connections may keep them for as long; when time is over, they get the
+///    signal as well, and `stop_timeout_ms`.
+/// 3. *Killed*: out of time, or the servers have ended and nothing is connected to the others.
 ///
-/// So at worst it takes the grace, the longer of grace and `stop_timeout_ms`, and `stop_timeout_ms`; and a few milliseconds in
-/// the usual case of a server that closes its connections when told to stop.
+/// So at worst it takes twice the grace and twice `stop_timeout_ms`; and a few milliseconds in the usual case of a server that has
+/// answered what it was asked, and closes its connections when told to stop.
 ///
 /// An instance that is not named in an observation keeps the load that was seen last: a server that has closed its listener and
 /// still serves its connections is not taken for an idle one.
@@ -107,8 +109,19 @@ pub(super) enum Ending {
         connections_until: Millis,
         /// Since when there is none.
         idle_since: Option<Millis>,
+        servers: Servers,
     },
     Killed,
+}
+
+/// The main process of an instance, and the others that got the stop signal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Servers {
+    Live,
+    /// Other processes may have connections.
+    HaveEnded,
+    /// The others were told, too.
+    AllWereTold,
 }
 
 impl Ending {
@@ -125,6 +138,53 @@ impl Ending {
         Self::Terminated {
             connections_until: now.plus(grace_ms),
             idle_since: Some(now),
+            servers: Servers::Live,
+        }
+    }
+
+    /// Whether a closer look may allow the stop signal.
+    pub(super) fn is_idle(&self, now: Millis) -> bool {
+        match self {
+            Self::Emptying { withdrawal, .. } => withdrawal.is_idle(now),
+            Self::Terminated { .. } | Self::Killed => false,
+        }
+    }
+
+    /// The stage after the closer look has allowed the signal, and it was sent.
+    pub(super) fn signalled_when_idle(&self, now: Millis) -> Option<Self> {
+        match self {
+            Self::Emptying { grace_ms, .. } => Some(Self::Terminated {
+                connections_until: now.plus(*grace_ms),
+                idle_since: None,
+                servers: Servers::Live,
+            }),
+            Self::Terminated { .. } | Self::Killed => None,
+        }
+    }
+
+    /// Those that were told have ended, and others have so many connections.
+    pub(super) fn servers_ended(&mut self, connections: u32, now: Millis) {
+        if let Self::Terminated {
+            idle_since, servers, ..
+        } = self
+        {
+            *servers = Servers::HaveEnded;
+            *idle_since = (connections == 0).then_some(now);
+        }
+    }
+
+    /// Who gets the stop signal when this stage begins.
+    pub(super) fn audience(&self) -> Option<Audience> {
+        match self {
+            Self::Terminated {
+                servers: Servers::AllWereTold,
+                ..
+            } => Some(Audience::Everyone),
+            Self::Terminated {
+                servers: Servers::Live | Servers::HaveEnded,
+                ..
+            } => Some(Audience::Servers),
+            Self::Emptying { .. } | Self::Killed => None,
         }
     }
 
@@ -173,15 +233,23 @@ impl Ending {
                 let out_of_time = *deadline <= now;
                 let still_ms = if out_of_time { config.stop_timeout_ms } else { *grace_ms };
                 let busy = withdrawal.seen.is_some_and(|load| load.connections > 0);
-                (out_of_time || withdrawal.may_be_signalled(now)).then(|| Self::Terminated {
+                (out_of_time || withdrawal.is_empty(now)).then(|| Self::Terminated {
                     connections_until: now.plus(still_ms),
                     idle_since: (!busy).then_some(now),
+                    servers: Servers::Live,
                 })
             }
-            Self::Terminated { .. } => self
-                .deadline(config)
-                .filter(|kill_at| *kill_at <= now)
-                .map(|_| Self::Killed),
+            Self::Terminated { servers, .. } => {
+                self.deadline(config).filter(|deadline| *deadline <= now)?;
+                Some(match (servers, self.is_connected()) {
+                    (Servers::HaveEnded, true) => Self::Terminated {
+                        connections_until: now.plus(config.stop_timeout_ms),
+                        idle_since: None,
+                        servers: Servers::AllWereTold,
+                    },
+                    (Servers::Live | Servers::HaveEnded | Servers::AllWereTold, _) => Self::Killed,
+                })
+            }
             Self::Killed => None,
         }
     }
@@ -192,19 +260,39 @@ impl Ending {
             Self::Emptying {
                 withdrawal, deadline, ..
             } => {
-                let settled = withdrawal.due(Withdrawal::may_be_signalled);
+                let settled = withdrawal.due(Withdrawal::is_empty);
                 Some(settled.map_or(*deadline, |settled| settled.min(*deadline)))
             }
             Self::Terminated {
                 idle_since: Some(since),
+                servers,
                 ..
-            } => Some(since.plus(config.stop_timeout_ms)),
+            } => Some(match servers {
+                Servers::Live => since.plus(config.stop_timeout_ms),
+                // What is left serves nobody, and nobody is there to end it.
+                Servers::HaveEnded | Servers::AllWereTold => *since,
+            }),
             Self::Terminated {
                 connections_until,
                 idle_since: None,
+                ..
             } => Some(*connections_until),
             Self::Killed => None,
         }
+    }
+
+    pub(super) fn servers_have_ended(&self) -> bool {
+        matches!(
+            self,
+            Self::Terminated {
+                servers: Servers::HaveEnded | Servers::AllWereTold,
+                ..
+            }
+        )
+    }
+
+    fn is_connected(&self) -> bool {
+        matches!(self, Self::Terminated { idle_since: None, .. })
     }
 
     pub(super) fn name(&self) -> &'static str {

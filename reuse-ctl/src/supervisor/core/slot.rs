@@ -155,7 +155,7 @@ impl Slot {
         let how = departure.words();
         self.outgoing
             .extract_if(.., |outgoing| outgoing.id() == id)
-            .for_each(|gone| gone.depart(&how, cx));
+            .for_each(|gone| gone.depart(&how, departure.cut(), cx));
         self.reseat(|slot, seat| match seat {
             Seat::Held(current) if current.id() == id => slot.lose(current, departure, cx),
             Seat::Failing {
@@ -163,11 +163,11 @@ impl Slot {
                 reason,
                 on_ready,
             } if dying.id() == id => {
-                dying.depart(&how, cx);
+                dying.depart(&how, departure.cut(), cx);
                 slot.crash(reason, on_ready, cx)
             }
             Seat::Replacing { current, incoming, .. } if current.id() == id => {
-                current.depart(&how, cx);
+                current.depart(&how, departure.cut(), cx);
                 slot.seat_incoming(incoming, cx)
             }
             Seat::Replacing { current, incoming, .. } if incoming.id() == id => {
@@ -176,12 +176,13 @@ impl Slot {
                     instance: id,
                     reason: departure.too_early(incoming.ready_ms(cx.now())),
                 });
-                incoming.depart(&how, cx);
+                incoming.depart(&how, departure.cut(), cx);
                 Seat::Held(current)
             }
             Seat::Vacating { old, on_ready } if old == id => slot.seat_new(on_ready, cx),
             other => other,
         });
+        cx.add_cut(self.id, departure.cut());
         cx.tell(Happened::Gone { instance: id });
     }
 

@@ -8,14 +8,22 @@ const PHASES: &Table = &[
     ("requested", &["starting", "terminated", "killed", "gone"]),
     (
         "starting",
-        &["settling", "active", "drained", "terminated", "killed", "gone"],
+        &[
+            "settling",
+            "active",
+            "drained",
+            "emptying",
+            "terminated",
+            "killed",
+            "gone",
+        ],
     ),
     ("settling", &["active", "starting", "drained", "terminated", "gone"]),
     ("active", &["starting", "draining", "emptying", "gone"]),
     ("draining", &["active", "starting", "drained", "emptying", "gone"]),
     ("drained", &["active", "starting", "terminated", "gone"]),
     ("emptying", &["active", "terminated", "killed", "gone"]),
-    ("terminated", &["killed", "gone"]),
+    ("terminated", &["terminated", "killed", "gone"]),
     ("killed", &["gone"]),
 ];
 

@@ -4,7 +4,7 @@ use reuse_common::{Policy, Share};
 
 use super::instance::Instance;
 use crate::api::types::{FaultKind, WorkerState};
-use crate::supervisor::interface::{InstanceId, Millis, SlotId, VersionId};
+use crate::supervisor::interface::{Cut, InstanceId, Millis, SlotId, VersionId};
 
 /// The whole app at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,6 +50,8 @@ pub struct SlotView {
     pub canary: bool,
     /// Whether the slot goes: a person can't name it any more.
     pub leaving: bool,
+    /// Connections that the ends of its instances have cut.
+    pub cut: Cut,
     /// The current one, the incoming one, the outgoing ones.
     pub instances: Vec<InstanceView>,
 }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::api::commands::MAX_WORKERS;
 use crate::api::types::{ErrorKind, FaultKind};
-use crate::supervisor::interface::{Exit, InstanceId, Load, Refusal, SlotId};
+use crate::supervisor::interface::{Cut, Exit, InstanceId, Load, Refusal, SlotId};
 
 /// Why an instance is ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,6 +103,29 @@ pub(super) fn left(seen: Option<Load>) -> String {
 /// "1 worker", "4 workers".
 pub(super) fn count(number: usize, noun: &str) -> String {
     format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
+}
+
+/// "2 connections were cut with a request in flight", if any were.
+pub(super) fn cut(cut: Cut) -> Option<String> {
+    cost(cut, "")
+}
+
+/// "2 connections of worker 1 were cut with a request in flight", if any were.
+pub(super) fn cut_of(slot: SlotId, cut: Cut) -> Option<String> {
+    cost(cut, &format!(" of worker {slot}"))
+}
+
+fn cost(cut: Cut, whose: &str) -> Option<String> {
+    let number = |count: u32| usize::try_from(count).unwrap_or(usize::MAX);
+    let all = number(cut.connections());
+    let were = if all == 1 { "was" } else { "were" };
+    let connections = format!("{}{whose} {were} cut", count(all, "connection"));
+    match (cut.in_flight, cut.open) {
+        (0, 0) => None,
+        (_, 0) => Some(format!("{connections} with a request in flight")),
+        (0, _) => Some(connections),
+        (in_flight, _) => Some(format!("{connections}, {in_flight} with a request in flight")),
+    }
 }
 
 pub(super) fn there_are(workers: u16) -> String {
@@ -335,6 +358,21 @@ mod tests {
         assert_eq!(left(load(0, 0, 2)), "2 handshakes are left");
         assert_eq!(left(load(0, 2, 0)), "2 connections are left in the queue");
         assert_eq!(left(None), "what is left could not be seen yet");
+    }
+
+    #[test]
+    fn what_was_cut_is_told_if_anything_was() {
+        let said = |in_flight, open| cut_of(SlotId(1), Cut { in_flight, open });
+        assert_eq!(said(0, 0), None);
+        assert_eq!(
+            said(2, 0).as_deref(),
+            Some("2 connections of worker 1 were cut with a request in flight")
+        );
+        assert_eq!(said(0, 1).as_deref(), Some("1 connection of worker 1 was cut"));
+        assert_eq!(
+            cut(Cut { in_flight: 1, open: 2 }).as_deref(),
+            Some("3 connections were cut, 1 with a request in flight")
+        );
     }
 
     #[test]

@@ -138,6 +138,7 @@ impl Lives {
                 return None;
             }
             NoteKind::Active
+            | NoteKind::Cut
             | NoteKind::Stopping
             | NoteKind::Draining
             | NoteKind::Drained

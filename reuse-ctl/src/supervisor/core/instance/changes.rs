@@ -149,7 +149,11 @@ impl Instance {
             }
             Phase::Stopping { ending, .. } => {
                 ending.observed(load, now);
-                ending.takes_from_queue(now)
+                let takes_from_queue = ending.takes_from_queue(now);
+                if ending.is_idle(now) {
+                    cx.say(Effect::TerminateIfIdle { instance: self.id });
+                }
+                takes_from_queue
             }
             Phase::Requested(_) | Phase::Starting { .. } | Phase::Serving { .. } => false,
         };

@@ -1,12 +1,12 @@
 //! How an instance is ended, how it departs, and what the passing of time does to it.
 
-use super::{Instance, Phase, Plan, Standing};
+use super::{Instance, Phase, Plan, Stage, Standing};
 use crate::api::types::WorkerState;
 use crate::supervisor::core::context::Context;
-use crate::supervisor::core::ending::Ending;
+use crate::supervisor::core::ending::{Ending, Withdrawal};
 use crate::supervisor::core::transitions::phase_may_follow;
 use crate::supervisor::core::words::{self, Why};
-use crate::supervisor::interface::{Effect, NoteKind};
+use crate::supervisor::interface::{Cut, Effect, NoteKind};
 
 impl Instance {
     /// Begins to end it as [`Ending`] says. If that is under way, it can only become faster.
@@ -25,12 +25,22 @@ impl Instance {
                 ending.hasten(grace_ms, now);
                 return;
             }
-            Phase::Starting { pid, .. }
+            Phase::Starting {
+                pid,
+                stage: Stage::Booting { .. } | Stage::Settling { .. },
+                ..
+            }
             | Phase::Serving {
                 pid,
                 standing: Standing::Drained { .. },
                 ..
             } => (*pid, Ending::terminate(grace_ms, now)),
+            // It has closed its listeners, and may have connections that it answers.
+            Phase::Starting {
+                pid,
+                stage: Stage::ListenersLost { .. },
+                ..
+            } => (*pid, Ending::empty(Withdrawal::begin(now), grace_ms, now)),
             Phase::Serving {
                 pid,
                 standing: Standing::Active(vigil),
@@ -61,10 +71,37 @@ impl Instance {
         }
     }
 
+    /// It was told to end, as it was idle.
+    pub(in crate::supervisor::core) fn terminated(&mut self, cx: &mut Context) {
+        if let Phase::Stopping { pid, ending } = &self.phase
+            && let Some(next) = ending.signalled_when_idle(cx.now())
+        {
+            let pid = *pid;
+            self.note(NoteKind::Stopping, "is told to stop", cx);
+            self.enter(Phase::Stopping { pid, ending: next }, cx);
+        }
+    }
+
+    /// Those of its processes that were told to end have ended; others go on.
+    pub(in crate::supervisor::core) fn servers_ended(&mut self, connections: u32, cx: &mut Context) {
+        if let Phase::Stopping { ending, .. } = &mut self.phase {
+            ending.servers_ended(connections, cx.now());
+            if connections > 0 {
+                let connections = words::are(usize::try_from(connections).unwrap_or(usize::MAX), "connection");
+                let what = format!("has ended but for processes with connections: {connections} left");
+                self.note(NoteKind::Stopping, &what, cx);
+            }
+            self.progress(cx);
+        }
+    }
+
     /// It is gone, `how` ever. Nothing is left on it, which is all that those who drain it wait for.
-    pub(in crate::supervisor::core) fn depart(self, how: &str, cx: &mut Context) {
+    pub(in crate::supervisor::core) fn depart(self, how: &str, cut: Cut, cx: &mut Context) {
         debug_assert!(phase_may_follow(self.phase_name(), "gone"), "every instance can end");
         self.note(NoteKind::Exited, how, cx);
+        if let Some(cost) = words::cut(cut) {
+            self.note(NoteKind::Cut, &format!("has ended: {cost}"), cx);
+        }
         if let Phase::Serving {
             standing: Standing::Draining(drain),
             ..
@@ -106,9 +143,21 @@ impl Instance {
             Phase::Stopping { pid, ending } => {
                 let pid = *pid;
                 if let Some(next) = ending.next(cx.config(), cx.now()) {
-                    match next {
-                        Ending::Killed => self.note(NoteKind::Warning, "did not end in time: it is killed", cx),
-                        _ => self.note(NoteKind::Stopping, "is told to stop", cx),
+                    match (&next, ending.servers_have_ended()) {
+                        (Ending::Killed, false) => {
+                            self.note(NoteKind::Warning, "did not end in time: it is killed", cx);
+                        }
+                        (Ending::Killed, true) => {}
+                        (Ending::Terminated { .. }, true) => {
+                            self.note(
+                                NoteKind::Warning,
+                                "has connections after its time: all of it is told to stop",
+                                cx,
+                            );
+                        }
+                        (Ending::Emptying { .. } | Ending::Terminated { .. }, _) => {
+                            self.note(NoteKind::Stopping, "is told to stop", cx);
+                        }
                     }
                     self.enter_ending(pid, next, cx);
                     self.progress(cx);
@@ -119,10 +168,13 @@ impl Instance {
     }
 
     pub(super) fn enter_ending(&mut self, pid: u32, ending: Ending, cx: &mut Context) -> Phase {
+        let instance = self.id;
         let signal = match ending {
             Ending::Emptying { .. } => None,
-            Ending::Terminated { .. } => Some(Effect::Terminate { instance: self.id }),
-            Ending::Killed => Some(Effect::Kill { instance: self.id }),
+            Ending::Terminated { .. } => ending
+                .audience()
+                .map(|audience| Effect::Terminate { instance, audience }),
+            Ending::Killed => Some(Effect::Kill { instance }),
         };
         let before = self.enter(Phase::Stopping { pid, ending }, cx);
         if let Some(signal) = signal {

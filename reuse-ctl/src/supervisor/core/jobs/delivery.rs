@@ -71,7 +71,7 @@ impl Core {
             .filter(|replacement| replacement.failure().is_some())
         {
             let slot = &mut self.slots[usize::from(failed.slot.0)];
-            if let Some(version) = slot.serving_version() {
+            if let Some(version) = slot.seated_version() {
                 slot.set_version(version);
             }
         }

@@ -4,12 +4,12 @@ use super::{Seat, Slot};
 use crate::supervisor::core::context::{Context, Happened};
 use crate::supervisor::core::instance::{Instance, OnReady};
 use crate::supervisor::core::words;
-use crate::supervisor::interface::{Exit, NoteKind};
+use crate::supervisor::interface::{Cut, Exit, NoteKind};
 
 /// How an instance came to be no more.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::supervisor::core) enum Departure<'a> {
-    Exited(Exit),
+    Exited { exit: Exit, cut: Cut },
     NeverSpawned(&'a str),
 }
 
@@ -33,7 +33,7 @@ impl Slot {
             None => departure.too_early(None),
         };
         let was_stable = is_stable(&current, cx);
-        current.depart(&departure.words(), cx);
+        current.depart(&departure.words(), departure.cut(), cx);
         if was_stable {
             self.back_off(0, reason, on_ready, cx)
         } else {
@@ -106,10 +106,18 @@ impl Slot {
 }
 
 impl Departure<'_> {
+    /// What it has cost.
+    pub(super) fn cut(self) -> Cut {
+        match self {
+            Self::Exited { cut, .. } => cut,
+            Self::NeverSpawned(_) => Cut::default(),
+        }
+    }
+
     /// To follow a worker's name.
     pub(super) fn words(self) -> String {
         match self {
-            Self::Exited(exit) => words::exited(exit),
+            Self::Exited { exit, .. } => words::exited(exit),
             Self::NeverSpawned(reason) => format!("could not be started: {reason}"),
         }
     }
@@ -117,16 +125,20 @@ impl Departure<'_> {
     /// The same, of one that has been ready for so long, or never.
     pub(super) fn too_early(self, ready_ms: Option<u64>) -> String {
         match (self, ready_ms) {
-            (Self::Exited(_), None) => format!("{} before it was ready", self.words()),
-            (Self::Exited(_), Some(ms)) => format!("{}, {} after it was ready", self.words(), words::lasting(ms)),
+            (Self::Exited { .. }, None) => format!("{} before it was ready", self.words()),
+            (Self::Exited { .. }, Some(ms)) => {
+                format!("{}, {} after it was ready", self.words(), words::lasting(ms))
+            }
             (Self::NeverSpawned(_), _) => self.words(),
         }
     }
 
     fn unasked(self) -> String {
         match self {
-            Self::Exited(Exit::Code(0)) => format!("{} (a server is not meant to end)", self.words()),
-            Self::Exited(_) | Self::NeverSpawned(_) => self.words(),
+            Self::Exited {
+                exit: Exit::Code(0), ..
+            } => format!("{} (a server is not meant to end)", self.words()),
+            Self::Exited { .. } | Self::NeverSpawned(_) => self.words(),
         }
     }
 }

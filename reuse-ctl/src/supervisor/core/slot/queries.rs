@@ -8,7 +8,7 @@ use crate::api::types::WorkerState;
 use crate::supervisor::core::instance::{Instance, OnReady};
 use crate::supervisor::core::view::{InstanceView, SlotView};
 use crate::supervisor::core::words;
-use crate::supervisor::interface::{Config, InstanceId, Millis, Refusal, SlotId, VersionId};
+use crate::supervisor::interface::{Config, Cut, InstanceId, Millis, Refusal, SlotId, VersionId};
 
 impl Slot {
     pub(in crate::supervisor::core) fn id(&self) -> SlotId {
@@ -59,11 +59,16 @@ impl Slot {
         self.current().filter(|current| current.is_serving())?.pid()
     }
 
-    /// What the instance that serves here was started from.
-    pub(in crate::supervisor::core) fn serving_version(&self) -> Option<VersionId> {
-        self.current()
-            .filter(|current| current.is_serving())
-            .map(Instance::version)
+    /// What the instance that sits here was started from, whether it serves at the moment or not.
+    pub(in crate::supervisor::core) fn seated_version(&self) -> Option<VersionId> {
+        match &self.seat {
+            Seat::Held(current) | Seat::Replacing { current, .. } => Some(current.version()),
+            Seat::Vacating { .. }
+            | Seat::Failing { .. }
+            | Seat::BackingOff { .. }
+            | Seat::Failed { .. }
+            | Seat::Leaving => None,
+        }
     }
 
     /// What the next instance has to do when it is ready.
@@ -155,6 +160,7 @@ impl Slot {
             version: self.version,
             canary: self.is_canary,
             leaving: self.is_leaving(),
+            cut: Cut::default(),
             instances: self.instances().map(InstanceView::of).collect(),
         }
     }

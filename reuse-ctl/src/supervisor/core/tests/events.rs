@@ -20,6 +20,8 @@ pub(super) enum Event {
     Ready(usize),
     Unready(usize),
     Exited(usize, Exit),
+    ServersEnded(usize, u32),
+    Idle(bool),
     Observed(Vec<(usize, Load)>),
     /// So many looks in a row, so many milliseconds apart, during which these slots accept nothing and the others something.
     Serve {
@@ -40,13 +42,11 @@ pub(super) fn slot() -> impl Strategy<Value = SlotId> {
 }
 
 pub(super) fn load() -> impl Strategy<Value = Load> {
-    (0..3_u32, 0..2_u32, 0..2_u32, any::<bool>()).prop_map(|(connections, queue, handshakes, catches_stop_signal)| {
-        Load {
-            connections,
-            queue,
-            handshakes,
-            catches_stop_signal,
-        }
+    (0..3_u32, 0..2_u32, 0..2_u32, 0..2_u32).prop_map(|(connections, queue, handshakes, in_flight)| Load {
+        connections,
+        queue,
+        handshakes,
+        in_flight,
     })
 }
 
@@ -163,6 +163,8 @@ pub(super) fn fate() -> impl Strategy<Value = Event> {
         8 => pick().prop_map(Event::Ready),
         2 => pick().prop_map(Event::Unready),
         5 => (pick(), exit()).prop_map(|(which, exit)| Event::Exited(which, exit)),
+        1 => (pick(), 0..2_u32).prop_map(|(which, connections)| Event::ServersEnded(which, connections)),
+        1 => any::<bool>().prop_map(Event::Idle),
         5 => proptest::collection::vec((pick(), load()), 0..5).prop_map(Event::Observed),
     ]
 }

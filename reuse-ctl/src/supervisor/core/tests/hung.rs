@@ -307,7 +307,7 @@ fn it_is_replaced_start_first_after_a_while() {
     world.observe(
         hung,
         Load {
-            catches_stop_signal: true,
+            in_flight: 0,
             ..Default::default()
         },
     );

@@ -51,6 +51,22 @@ impl World {
                 });
             }
             Event::Exited(which, exit) => self.gone(self.picked(*which), *exit),
+            Event::ServersEnded(which, connections) => {
+                let instance = self.picked(*which);
+                // Only of one that was told to.
+                if self
+                    .referee
+                    .alive
+                    .get(&instance)
+                    .is_some_and(|process| process.terminated)
+                {
+                    self.send(Input::ServersEnded {
+                        instance,
+                        connections: *connections,
+                    });
+                }
+            }
+            Event::Idle(is_idle) => self.is_idle = *is_idle,
             Event::Observed(loads) => {
                 let loads = loads.iter().map(|(which, load)| (self.picked(*which), *load)).collect();
                 self.send(Input::Observed(loads));

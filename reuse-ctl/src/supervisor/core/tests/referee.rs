@@ -6,7 +6,7 @@ use reuse_common::Share;
 
 use crate::api::types::{FaultKind, WorkerState};
 use crate::supervisor::core::{Core, View};
-use crate::supervisor::interface::{Config, Effect, Input, InstanceId, Millis, RequestId, Seated, SlotId};
+use crate::supervisor::interface::{Audience, Config, Effect, Input, InstanceId, Millis, RequestId, Seated, SlotId};
 
 /// What the referee knows of a process, from the inputs and effects alone.
 #[derive(Debug, Default)]
@@ -18,6 +18,9 @@ pub(super) struct Process {
     settles: Option<(Millis, u64)>,
     was_published: bool,
     pub(super) terminated: bool,
+    pub(super) all_terminated: bool,
+    /// To be terminated if a closer look finds it idle.
+    pub(super) idle: bool,
     pub(super) killed: bool,
 }
 
@@ -58,6 +61,11 @@ impl Referee {
                 self.alive.remove(instance);
                 self.nudged.remove(instance);
             }
+            Input::Terminated { instance } => {
+                if let Some(process) = self.alive.get_mut(instance) {
+                    process.terminated |= process.idle;
+                }
+            }
             Input::Ruled(rules) => {
                 self.at_most_percent = rules.hung.at_most_percent;
                 self.settle_ms = rules.settle_ms;
@@ -86,13 +94,20 @@ impl Referee {
                     );
                 }
                 Effect::Publish(set) => self.see_publish(set, now),
-                Effect::Terminate { instance } => {
+                Effect::Terminate { instance, audience } => {
+                    let process = self.signalled(*instance);
+                    let again = process.terminated && (*audience == Audience::Servers || process.all_terminated);
+                    assert!(!process.killed && !again, "{instance:?} hears the stop signal again");
+                    process.terminated = true;
+                    process.all_terminated = *audience == Audience::Everyone;
+                }
+                Effect::TerminateIfIdle { instance } => {
                     let process = self.signalled(*instance);
                     assert!(
                         !process.killed && !process.terminated,
                         "{instance:?} hears the stop signal again"
                     );
-                    process.terminated = true;
+                    process.idle = true;
                 }
                 Effect::Kill { instance } => {
                     let process = self.signalled(*instance);
@@ -235,6 +250,8 @@ impl Referee {
         for Seated { instance, .. } in set {
             if let Some(process) = self.alive.get_mut(instance) {
                 process.was_published = true;
+                // It was taken back: what was found out before does not count.
+                process.idle = false;
             }
         }
         self.published = set.to_vec();
@@ -289,6 +306,7 @@ fn group(effect: &Effect) -> u8 {
         Effect::Note(_) | Effect::Reply { .. } => 2,
         Effect::Spawn { .. }
         | Effect::Terminate { .. }
+        | Effect::TerminateIfIdle { .. }
         | Effect::Kill { .. }
         | Effect::Rescue { .. }
         | Effect::Nudge { .. }

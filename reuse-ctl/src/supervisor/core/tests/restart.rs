@@ -213,6 +213,7 @@ fn an_old_one_that_never_listens_again_makes_way() {
     world.unready(0);
     world.pass(10_000);
     let restart = world.restart(0);
+    world.observe(old, IDLE);
     assert!(
         world.is_terminated(old),
         "it does not serve: nothing is lost by ending it now"

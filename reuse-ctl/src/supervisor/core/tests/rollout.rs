@@ -322,6 +322,20 @@ fn the_way_back_is_tried_everywhere_and_told_as_it_went() {
     assert_eq!(world.slot_versions(), [0; 4]);
 }
 
+/// It may listen again.
+#[test]
+fn one_that_can_not_be_replaced_keeps_its_version_though_it_does_not_listen() {
+    let mut world = active(2, Surge::Workers(1));
+    let adopt = world.adopt_one();
+    world.replaced(&[0]);
+    world.leaving_ones_go();
+    world.exit_newest(1, 1);
+    world.unready(0);
+    world.exit_newest(0, 1);
+    world.refused(adopt, ErrorKind::Failed);
+    assert_eq!(world.slot_versions(), [1, 0]);
+}
+
 #[test]
 fn a_promotion_goes_back_and_the_canary_stays() {
     let mut world = active(4, Surge::Workers(2));

@@ -2,7 +2,7 @@
 
 use super::world::{World, config, pid_of};
 use crate::api::types::{ErrorKind, WorkerState};
-use crate::supervisor::interface::{Config, Effect, Exit, Input, InstanceId, Millis, NoteKind, SlotId};
+use crate::supervisor::interface::{Config, Cut, Effect, Exit, Input, InstanceId, Millis, NoteKind, SlotId};
 
 #[test]
 fn every_slot_is_spawned_and_published_as_it_gets_ready() {
@@ -170,6 +170,19 @@ fn news_of_instances_that_are_not_there_changes_nothing() {
         Input::Exited {
             instance,
             exit: Exit::Code(0),
+            cut: Cut::default(),
+        },
+        Input::Terminated { instance },
+        Input::ServersEnded {
+            instance,
+            connections: 1,
+        },
+        Input::Terminated {
+            instance: InstanceId(0),
+        },
+        Input::ServersEnded {
+            instance: InstanceId(0),
+            connections: 1,
         },
         Input::Observed(vec![(instance, super::world::IDLE)]),
         Input::Tick,

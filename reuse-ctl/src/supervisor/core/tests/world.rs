@@ -8,7 +8,7 @@ use super::referee::Referee;
 use super::traffic::Traffic;
 use crate::supervisor::core::Core;
 use crate::supervisor::interface::{
-    Command, Config, Done, Effect, Exit, HungRules, Input, InstanceId, Load, Millis, Refusal, RequestId, Rules,
+    Command, Config, Cut, Done, Effect, Exit, HungRules, Input, InstanceId, Load, Millis, Refusal, RequestId, Rules,
     ScaleTarget, SlotId, Surge, VersionId,
 };
 
@@ -17,7 +17,7 @@ pub(in crate::supervisor::core) const IDLE: Load = Load {
     connections: 0,
     queue: 0,
     handshakes: 0,
-    catches_stop_signal: true,
+    in_flight: 0,
 };
 
 pub(in crate::supervisor::core) fn config() -> Config {
@@ -67,6 +67,10 @@ pub(super) struct World {
     pub(super) said: Vec<Effect>,
     /// Whether a `Spawn` is answered at once.
     pub(super) spawns: bool,
+    /// Whether a closer look finds instances idle that the machine takes for idle.
+    pub(super) is_idle: bool,
+    /// What the end of an instance costs.
+    pub(super) cut: Cut,
     pub(super) replies: BTreeMap<RequestId, Outcome>,
     pub(super) traffic: Traffic,
     pub(super) started_from: BTreeMap<InstanceId, VersionId>,
@@ -82,6 +86,8 @@ impl World {
             now: Millis(1_000_000),
             said: Vec::new(),
             spawns: true,
+            is_idle: true,
+            cut: Cut::default(),
             replies: BTreeMap::new(),
             traffic: Traffic::default(),
             started_from: BTreeMap::new(),
@@ -132,6 +138,7 @@ impl World {
                         pid: pid_of(instance),
                     });
                 }
+                Effect::TerminateIfIdle { instance } if self.is_idle => self.send(Input::Terminated { instance }),
                 _ => {}
             }
         }
@@ -174,7 +181,11 @@ impl World {
     }
 
     pub(super) fn gone(&mut self, instance: InstanceId, exit: Exit) {
-        self.send(Input::Exited { instance, exit });
+        self.send(Input::Exited {
+            instance,
+            exit,
+            cut: self.cut,
+        });
     }
 
     pub(super) fn observe(&mut self, instance: InstanceId, load: Load) {

@@ -1,0 +1,370 @@
+//! Whether a connection has a request in flight, told from outside the server: from what the kernel knows of its TCP socket.
+//!
+//! A server owes an answer as long as the client spoke last. Bytes that were not read yet, or not sent yet, are in flight in any case. Who
+//! spoke last is told by the ticks of the last data each way; they are coarse (4 ms on many kernels), so a fast answer has the tick of its
+//! request. Then the sequence numbers decide: a client that has acknowledged everything, and sent data since, has sent another request.
+//!
+//! What can't be seen: an answer in several parts with pauses in between, before the next part ([`History`] waits for those), and which of
+//! several streams of one HTTP/2 connection is busy.
+
+/// What the kernel has in its TCP socket. All sequence numbers and ticks wrap around.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Flow {
+    /// The next byte that the client will send (`rcv_nxt`).
+    pub received: u32,
+    /// The next byte that the process will read (`copied_seq`).
+    pub read: u32,
+    /// The next byte that the process will write (`write_seq`).
+    pub written: u32,
+    /// The next byte that the kernel will send (`snd_nxt`).
+    pub sent: u32,
+    /// The first byte that the client has not acknowledged (`snd_una`).
+    pub acknowledged: u32,
+    /// Where the client's segment began that acknowledged something last (`snd_wl1`).
+    pub acknowledged_at: u32,
+    /// When data came last, in ticks of the kernel (`lrcvtime`).
+    pub received_tick: u32,
+    /// When data was sent last (`lsndtime`).
+    pub sent_tick: u32,
+    /// 1: the client has closed its direction; its FIN counts in `received`, and in `read` once the process knows.
+    pub client_closed: u32,
+    /// 1: the process wants to write more than the socket's buffer takes (`SOCK_NOSPACE`).
+    pub is_full: u32,
+}
+
+const _: () = assert!(size_of::<Flow>() == 40);
+
+impl Flow {
+    /// Whether ending the process now would cut a request short.
+    #[inline(always)]
+    pub const fn is_in_flight(&self) -> bool {
+        self.written != self.sent || self.would_be_cut()
+    }
+
+    /// The same for a process that closes its socket now: what it has handed to the kernel is still sent.
+    #[inline(always)]
+    pub const fn would_be_cut(&self) -> bool {
+        self.has_unread() || self.is_full != 0 || self.owes_answer()
+    }
+
+    #[inline(always)]
+    const fn has_unread(&self) -> bool {
+        // A FIN that was not read yet counts as a byte, and is always the last one.
+        self.received.wrapping_sub(self.read) > (self.client_closed != 0) as u32
+    }
+
+    /// The client spoke last.
+    #[inline(always)]
+    const fn owes_answer(&self) -> bool {
+        match self.sent_tick.wrapping_sub(self.received_tick).cast_signed() {
+            0 => self.acknowledged == self.sent && self.received_since_acknowledged() > 0,
+            later => later < 0,
+        }
+    }
+
+    /// Bytes that came in or after the segment that acknowledged something last. Of a client that has not acknowledged the answer yet they
+    /// say nothing.
+    #[inline(always)]
+    const fn received_since_acknowledged(&self) -> i32 {
+        let fin = (self.client_closed != 0) as u32;
+        self.received
+            .wrapping_sub(fin)
+            .wrapping_sub(self.acknowledged_at)
+            .cast_signed()
+    }
+}
+
+/// One established connection, as the program `connections` tells it.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Connection {
+    /// The socket's number for its whole life; 0 where nobody has asked for it yet.
+    pub cookie: u64,
+    /// The cgroup in which its listener was made.
+    pub cgroup: u64,
+    /// When a packet came or went last, in microseconds of the kernel's monotonic clock.
+    pub last_packet_us: u64,
+    /// When this was written, on the same clock.
+    pub now_us: u64,
+    /// Where the kernel has the socket: tells connections apart as long as they live.
+    pub socket: u64,
+    /// What was exchanged.
+    pub flow: Flow,
+}
+
+const _: () = assert!(size_of::<Connection>() == 80);
+
+crate::plain_data!(Flow, Connection);
+
+/// So long nothing may have been sent on a connection until its answer counts as whole: some servers send it in parts.
+#[cfg(not(target_arch = "bpf"))]
+pub const PAUSE_IN_ANSWER_US: u64 = 250_000;
+
+/// So many requests of a client must have been seen, each answered in one piece, until it is trusted to have its whole answer at once.
+#[cfg(not(target_arch = "bpf"))]
+const TRUSTED_AFTER: u32 = 2;
+
+/// What was seen of one connection in successive looks.
+#[cfg(not(target_arch = "bpf"))]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct History {
+    last: Flow,
+    /// Requests that came after an answer was seen.
+    exchanges: u32,
+    /// Whether an answer was seen to go on after it had paused.
+    has_paused: bool,
+}
+
+#[cfg(not(target_arch = "bpf"))]
+impl History {
+    /// At the first look.
+    pub const fn begin(connection: &Connection) -> Self {
+        Self {
+            last: connection.flow,
+            exchanges: 0,
+            has_paused: false,
+        }
+    }
+
+    /// At each further look.
+    pub const fn look(&mut self, connection: &Connection) {
+        let (before, now) = (self.last, connection.flow);
+        if !before.is_in_flight() {
+            if before.received != now.received {
+                self.exchanges += 1;
+            } else if before.written != now.written {
+                self.has_paused = true;
+            }
+        }
+        self.last = now;
+    }
+
+    /// Whether the process may be told to end as far as this connection goes: nothing is in flight, and its last answer is whole. That is
+    /// certain after a pause. A client that sends its next request shortly after each answer leaves no pause: when it has done so twice, and
+    /// no answer of its was ever seen to pause, the end of what was written is taken for the end of the answer.
+    pub const fn is_quiet(&self, connection: &Connection) -> bool {
+        let pause_us = connection.now_us.saturating_sub(connection.last_packet_us);
+        !connection.flow.is_in_flight() && (pause_us >= PAUSE_IN_ANSWER_US || self.is_trusted())
+    }
+
+    /// Whether its client has shown that it takes the end of what was written for the end of an answer, and goes on.
+    pub const fn is_trusted(&self) -> bool {
+        self.exchanges >= TRUSTED_AFTER && !self.has_paused
+    }
+}
+
+#[cfg(all(test, not(target_arch = "bpf")))]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// A connection that lives through what clients and servers do, as the kernel keeps books of it.
+    #[derive(Debug, Clone, Copy)]
+    struct Wire {
+        flow: Flow,
+        tick: u32,
+        now_us: u64,
+        last_packet_us: u64,
+    }
+
+    impl Wire {
+        fn established(tick: u32) -> Self {
+            let flow = Flow {
+                received: 1001,
+                read: 1001,
+                written: 5001,
+                sent: 5001,
+                acknowledged: 5001,
+                acknowledged_at: 1001,
+                received_tick: tick,
+                sent_tick: tick,
+                client_closed: 0,
+                is_full: 0,
+            };
+            Self {
+                flow,
+                tick,
+                now_us: 1_000_000,
+                last_packet_us: 1_000_000,
+            }
+        }
+
+        /// A segment with so many bytes, which acknowledges what was sent.
+        fn receive(&mut self, bytes: u32) {
+            if self.flow.acknowledged != self.flow.sent {
+                self.flow.acknowledged = self.flow.sent;
+                self.flow.acknowledged_at = self.flow.received;
+            }
+            if bytes > 0 {
+                self.flow.received = self.flow.received.wrapping_add(bytes);
+                self.flow.received_tick = self.tick;
+            }
+            self.last_packet_us = self.now_us;
+        }
+
+        fn read(&mut self) {
+            self.flow.read = self.flow.received;
+        }
+
+        fn answer(&mut self, bytes: u32) {
+            self.flow.written = self.flow.written.wrapping_add(bytes);
+            self.flow.sent = self.flow.written;
+            self.flow.sent_tick = self.tick;
+            self.last_packet_us = self.now_us;
+        }
+
+        fn pass(&mut self, us: u64) {
+            let ticks = |us: u64| us / 4_000;
+            let passed = ticks(self.now_us + us) - ticks(self.now_us);
+            self.tick = self.tick.wrapping_add(u32::try_from(passed).expect("a short while"));
+            self.now_us += us;
+        }
+
+        fn connection(&self) -> Connection {
+            Connection {
+                flow: self.flow,
+                now_us: self.now_us,
+                last_packet_us: self.last_packet_us,
+                ..Connection::default()
+            }
+        }
+    }
+
+    #[test]
+    fn a_fresh_connection_has_nothing_in_flight_and_a_request_has() {
+        let mut wire = Wire::established(7);
+        assert!(!wire.flow.is_in_flight());
+        wire.receive(80);
+        assert!(wire.flow.is_in_flight(), "not read yet");
+        wire.read();
+        assert!(wire.flow.is_in_flight(), "worked on");
+        wire.answer(200);
+        assert!(!wire.flow.is_in_flight(), "answered, in the same tick");
+        wire.receive(0);
+        assert!(!wire.flow.is_in_flight(), "and acknowledged");
+    }
+
+    #[test]
+    fn a_slow_request_in_the_tick_of_the_answer_before_is_in_flight() {
+        let mut wire = Wire::established(7);
+        for acknowledged_alone in [true, false] {
+            wire.receive(80);
+            wire.read();
+            wire.answer(200);
+            if acknowledged_alone {
+                wire.receive(0);
+            }
+            wire.receive(80);
+            wire.read();
+            assert!(wire.flow.is_in_flight(), "{acknowledged_alone}");
+            wire.pass(10_000_000);
+            assert!(wire.flow.is_in_flight(), "ten seconds later, too");
+            wire.answer(1);
+        }
+    }
+
+    #[test]
+    fn what_was_not_sent_is_in_flight_but_no_longer_cut() {
+        let mut wire = Wire::established(7);
+        wire.receive(80);
+        wire.read();
+        wire.answer(200);
+        wire.flow.written = wire.flow.written.wrapping_add(1);
+        assert!(wire.flow.is_in_flight() && !wire.flow.would_be_cut());
+        wire.flow.is_full = 1;
+        assert!(wire.flow.would_be_cut(), "the process has more");
+    }
+
+    #[test]
+    fn a_clients_fin_is_no_request() {
+        let mut wire = Wire::established(7);
+        wire.receive(80);
+        wire.read();
+        wire.answer(200);
+        wire.receive(0);
+        wire.flow.received += 1;
+        wire.flow.client_closed = 1;
+        assert!(!wire.flow.is_in_flight(), "the server has not read the FIN yet");
+        wire.flow.read += 1;
+        assert!(!wire.flow.is_in_flight());
+        let mut half_closed = Wire::established(7);
+        half_closed.receive(80);
+        half_closed.flow.received += 1;
+        half_closed.flow.client_closed = 1;
+        assert!(half_closed.flow.is_in_flight(), "a request, then a FIN");
+        half_closed.read();
+        assert!(half_closed.flow.is_in_flight());
+    }
+
+    #[test]
+    fn an_answer_in_parts_is_waited_for_until_it_pauses_for_long() {
+        let mut wire = Wire::established(7);
+        wire.receive(80);
+        wire.read();
+        let mut history = History::begin(&wire.connection());
+        for _ in 0..20 {
+            wire.answer(100);
+            wire.receive(0);
+            history.look(&wire.connection());
+            assert!(!history.is_quiet(&wire.connection()), "just sent");
+            wire.pass(100_000);
+            history.look(&wire.connection());
+            assert!(!history.is_quiet(&wire.connection()), "the next part may come");
+        }
+        wire.pass(PAUSE_IN_ANSWER_US);
+        assert!(history.is_quiet(&wire.connection()));
+    }
+
+    #[test]
+    fn a_busy_client_is_trusted_after_two_requests_unless_an_answer_paused() {
+        for pauses in [false, true] {
+            let mut wire = Wire::established(7);
+            let mut history = History::begin(&wire.connection());
+            for request in 0..4 {
+                wire.receive(80);
+                wire.read();
+                history.look(&wire.connection());
+                assert!(!history.is_quiet(&wire.connection()));
+                if pauses {
+                    wire.answer(10);
+                    wire.pass(10_000);
+                    history.look(&wire.connection());
+                }
+                wire.answer(200);
+                wire.pass(10_000);
+                history.look(&wire.connection());
+                assert_eq!(history.is_quiet(&wire.connection()), request > 0 && !pauses);
+            }
+        }
+    }
+
+    proptest! {
+        /// For a client that waits for each answer, whatever the ticks: in flight is what was asked and not answered.
+        #[test]
+        fn who_spoke_last_is_known_whatever_the_clock(
+            first_tick in any::<u32>(),
+            steps in proptest::collection::vec((0..3_u8, 1..5_000_u32, prop_oneof![0..3_000_u64, 0..20_000_000_u64]), 0..60),
+        ) {
+            let mut wire = Wire::established(first_tick);
+            let mut asked = false;
+            for (step, bytes, us) in steps {
+                wire.pass(us);
+                match step {
+                    0 => wire.receive(0),
+                    1 if !asked => {
+                        wire.receive(bytes);
+                        asked = true;
+                    }
+                    2 if asked => {
+                        wire.read();
+                        wire.answer(bytes);
+                        asked = false;
+                    }
+                    _ => {}
+                }
+                prop_assert_eq!(wire.flow.is_in_flight(), asked, "{:?}", wire);
+            }
+        }
+    }
+}

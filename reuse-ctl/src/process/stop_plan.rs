@@ -1,0 +1,386 @@
+//! Who of an instance gets the stop signal, and in which order: a pure rule.
+//!
+//! A server must see the signal exactly once. Behind `npm start` or `sh -c` it is not the main process, and whether its parents pass a
+//! signal on can't be known beforehand: npm tells its shell, which dies of it; tsx and env-cmd tell their child; yarn 1 tells the wrong
+//! process. So the signal goes down the tree: first the main process gets it, while the processes below it are held. Then each of those
+//! gets it from the controller unless it has got one from above already.
+//!
+//! A process that holds a listener and has an ancestor that holds one too, and catches the signal, is left to that ancestor: this is a
+//! master with its workers (nginx, gunicorn, puma, Node's cluster), which ends them in its own way.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Who gets the stop signal, where that is said (`--kill-mode`). The meanings are systemd's, but what is left at the end is always killed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum KillMode {
+    #[expect(missing_docs, reason = "clap would show it as help, and make the help twice as long")]
+    Process,
+    #[expect(missing_docs, reason = "as above")]
+    Mixed,
+    #[expect(missing_docs, reason = "as above")]
+    ControlGroup,
+}
+
+impl KillMode {
+    /// As it is written on a command line.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Process => "process",
+            Self::Mixed => "mixed",
+            Self::ControlGroup => "control-group",
+        }
+    }
+}
+
+/// A process of an instance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Member {
+    /// Its number.
+    pub pid: u32,
+    /// Its parent's, which may be outside the instance.
+    pub parent: u32,
+    /// Whether it has a descriptor of a listener of the app.
+    pub listens: bool,
+    /// Whether it does anything about the signal but die of it, so that it may pass it on.
+    pub catches: bool,
+}
+
+impl Member {
+    /// Whether it ends the processes below it that have the same listener.
+    fn is_master(&self) -> bool {
+        self.listens && self.catches
+    }
+}
+
+/// What is to be done. Each process is named once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StopPlan {
+    /// All of these get the signal at once, in this order.
+    AtOnce(Vec<u32>),
+    /// One step after the other; who belongs to a later step is held meanwhile.
+    Downwards(Vec<Step>),
+}
+
+/// Processes that are equally far from the top.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Step {
+    /// Who they are.
+    pub members: Vec<Member>,
+}
+
+impl Step {
+    /// Whether one of them may pass the signal on to those below.
+    pub fn may_pass_on(&self) -> bool {
+        self.members.iter().any(|member| member.catches)
+    }
+
+    fn pids(&self) -> impl Iterator<Item = u32> {
+        self.members.iter().map(|member| member.pid)
+    }
+}
+
+/// Who of `members` gets the signal. `main` need not be among them: it gets the signal in any case.
+pub fn plan(main: u32, members: &[Member], mode: Option<KillMode>) -> StopPlan {
+    match mode {
+        Some(KillMode::Process | KillMode::Mixed) => StopPlan::AtOnce(vec![main]),
+        Some(KillMode::ControlGroup) => {
+            let all: BTreeSet<u32> = members.iter().map(|member| member.pid).collect();
+            let others = all.into_iter().filter(|pid| *pid != main);
+            StopPlan::AtOnce([main].into_iter().chain(others).collect())
+        }
+        None => default_plan(main, members),
+    }
+}
+
+fn default_plan(main: u32, members: &[Member]) -> StopPlan {
+    let tree = Tree::new(main, members);
+    let mut steps: BTreeMap<usize, Step> = BTreeMap::new();
+    for pid in tree.targets() {
+        let step = steps.entry(tree.depth(pid)).or_insert(Step { members: Vec::new() });
+        step.members.push(tree.members[&pid]);
+    }
+    let steps: Vec<Step> = steps.into_values().collect();
+    let above = steps.len().saturating_sub(1);
+    if steps[..above].iter().any(Step::may_pass_on) {
+        StopPlan::Downwards(steps)
+    } else {
+        StopPlan::AtOnce(steps.iter().flat_map(Step::pids).collect())
+    }
+}
+
+/// An instance's processes by number.
+struct Tree {
+    main: u32,
+    members: BTreeMap<u32, Member>,
+}
+
+impl Tree {
+    fn new(main: u32, members: &[Member]) -> Self {
+        let mut members: BTreeMap<u32, Member> = members.iter().map(|member| (member.pid, *member)).collect();
+        // Its parent is the controller.
+        let unknown = Member {
+            pid: main,
+            parent: 0,
+            listens: false,
+            catches: false,
+        };
+        members.entry(main).or_insert(unknown).parent = 0;
+        Self { main, members }
+    }
+
+    /// The ancestors of a process inside the instance, from its parent up. Parents are read one after the other, while processes come and
+    /// go: a circle is possible, and cut.
+    fn ancestors(&self, pid: u32) -> Vec<u32> {
+        let mut found = Vec::new();
+        let mut next = self.members.get(&pid).map(|member| member.parent);
+        while let Some(parent) = next.and_then(|parent| self.members.get(&parent)) {
+            if parent.pid == pid || found.contains(&parent.pid) {
+                break;
+            }
+            found.push(parent.pid);
+            next = Some(parent.parent);
+        }
+        found
+    }
+
+    fn targets(&self) -> BTreeSet<u32> {
+        let mut targets = BTreeSet::from([self.main]);
+        for member in self.members.values().filter(|member| member.listens) {
+            let ancestors = self.ancestors(member.pid);
+            if !ancestors.iter().any(|pid| self.members[pid].is_master()) {
+                targets.insert(member.pid);
+                targets.extend(ancestors);
+            }
+        }
+        targets
+    }
+
+    /// How many steps come before its own. One whose parent has ended comes after the main process, which may know it by other ways than
+    /// as its child.
+    fn depth(&self, pid: u32) -> usize {
+        let ancestors = self.ancestors(pid);
+        let below_main = pid == self.main || ancestors.contains(&self.main);
+        ancestors.len() + usize::from(!below_main)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const MAIN: u32 = 10;
+
+    /// `listens` and `catches` as letters, so that a case reads as a line.
+    fn member(pid: u32, parent: u32, is: &str) -> Member {
+        Member {
+            pid,
+            parent,
+            listens: is.contains('l'),
+            catches: is.contains('c'),
+        }
+    }
+
+    fn downwards(plan: StopPlan) -> Vec<Vec<u32>> {
+        match plan {
+            StopPlan::AtOnce(pids) => panic!("at once: {pids:?}"),
+            StopPlan::Downwards(steps) => steps.iter().map(|step| step.pids().collect()).collect(),
+        }
+    }
+
+    #[test]
+    fn a_server_by_itself_gets_it_at_once() {
+        for is in ["", "l", "c", "lc"] {
+            let alone = plan(MAIN, &[member(MAIN, 1, is), member(11, MAIN, "")], None);
+            assert_eq!(alone, StopPlan::AtOnce(vec![MAIN]), "{is}");
+        }
+        assert_eq!(plan(MAIN, &[], None), StopPlan::AtOnce(vec![MAIN]));
+    }
+
+    #[test]
+    fn workers_are_left_to_their_master() {
+        let nginx = [member(MAIN, 1, "lc"), member(11, MAIN, "lc"), member(12, MAIN, "lc")];
+        assert_eq!(plan(MAIN, &nginx, None), StopPlan::AtOnce(vec![MAIN]));
+        let behind_npm = [
+            member(MAIN, 1, "c"),
+            member(11, MAIN, "lc"),
+            member(12, 11, "lc"),
+            member(13, 12, "l"),
+        ];
+        assert_eq!(downwards(plan(MAIN, &behind_npm, None)), [[MAIN], [11]]);
+    }
+
+    #[test]
+    fn a_master_that_dies_of_it_ends_nobody() {
+        let prefork = [member(MAIN, 1, "l"), member(11, MAIN, "l"), member(12, MAIN, "lc")];
+        assert_eq!(plan(MAIN, &prefork, None), StopPlan::AtOnce(vec![MAIN, 11, 12]));
+    }
+
+    #[test]
+    fn behind_a_shell_nobody_has_to_wait() {
+        let sh = [member(MAIN, 1, ""), member(11, MAIN, "lc")];
+        assert_eq!(plan(MAIN, &sh, None), StopPlan::AtOnce(vec![MAIN, 11]));
+    }
+
+    #[test]
+    fn wrappers_come_first_one_after_the_other() {
+        let npx_tsx = [
+            member(MAIN, 1, "c"),
+            member(11, MAIN, ""),
+            member(12, 11, "c"),
+            member(13, 12, "lc"),
+            member(14, 13, "c"),
+        ];
+        assert_eq!(downwards(plan(MAIN, &npx_tsx, None)), [[MAIN], [11], [12], [13]]);
+    }
+
+    #[test]
+    fn a_server_whose_parent_has_ended_comes_after_the_main_process() {
+        let daemon = [member(MAIN, 1, "c"), member(11, 1, "lc")];
+        assert_eq!(downwards(plan(MAIN, &daemon, None)), [[MAIN], [11]]);
+    }
+
+    #[test]
+    fn what_is_said_goes_before_the_rule() {
+        let npm = [member(MAIN, 1, "c"), member(11, MAIN, "lc"), member(12, 11, "")];
+        for mode in [KillMode::Process, KillMode::Mixed] {
+            assert_eq!(plan(MAIN, &npm, Some(mode)), StopPlan::AtOnce(vec![MAIN]), "{mode:?}");
+        }
+        let all = plan(MAIN, &npm, Some(KillMode::ControlGroup));
+        assert_eq!(all, StopPlan::AtOnce(vec![MAIN, 11, 12]));
+    }
+
+    #[test]
+    fn a_circle_of_parents_ends() {
+        let circle = [member(MAIN, 1, "c"), member(11, 12, "l"), member(12, 11, "c")];
+        let StopPlan::Downwards(steps) = plan(MAIN, &circle, None) else {
+            panic!("the main process may pass it on")
+        };
+        assert_eq!(
+            steps.iter().flat_map(Step::pids).collect::<BTreeSet<_>>(),
+            [MAIN, 11, 12].into()
+        );
+    }
+
+    /// What a process does when it gets the signal, for the model.
+    #[derive(Debug, Clone, Copy)]
+    struct Habits {
+        passes_on: bool,
+        to_all_below: bool,
+    }
+
+    /// Any tree: each process has an earlier one as its parent, or one outside.
+    fn any_tree() -> impl Strategy<Value = Vec<(Member, Habits)>> {
+        let one = (any::<prop::sample::Index>(), any::<[bool; 5]>());
+        prop::collection::vec(one, 1..12).prop_map(|all| {
+            let member = |(at, (parent, [listens, catches, orphan, passes_on, to_all_below])): (
+                usize,
+                (prop::sample::Index, [bool; 5]),
+            )| {
+                let pid = MAIN + u32::try_from(at).expect("small");
+                let parent = if at == 0 || (orphan && at % 4 == 0) {
+                    1
+                } else {
+                    MAIN + u32::try_from(parent.index(at)).expect("small")
+                };
+                let member = Member {
+                    pid,
+                    parent,
+                    listens,
+                    catches,
+                };
+                (
+                    member,
+                    Habits {
+                        passes_on: passes_on && catches,
+                        to_all_below,
+                    },
+                )
+            };
+            all.into_iter().enumerate().map(member).collect()
+        })
+    }
+
+    /// How often each process acts on a signal when `steps` are carried out: signals that wait for a process that is held are one.
+    fn run(tree: &[(Member, Habits)], steps: &[Vec<u32>]) -> HashMap<u32, u32> {
+        let mut seen = HashMap::new();
+        let mut held: BTreeSet<u32> = steps.iter().skip(1).flatten().copied().collect();
+        let mut pending: BTreeSet<u32> = BTreeSet::new();
+        fn deliver(
+            pid: u32,
+            tree: &[(Member, Habits)],
+            held: &BTreeSet<u32>,
+            pending: &mut BTreeSet<u32>,
+            seen: &mut HashMap<u32, u32>,
+        ) {
+            if held.contains(&pid) {
+                pending.insert(pid);
+                return;
+            }
+            *seen.entry(pid).or_default() += 1;
+            let habits = tree.iter().find(|(member, _)| member.pid == pid).expect("known").1;
+            let is_below = |member: &Member| {
+                let mut at = member.parent;
+                while let Some((up, _)) = tree.iter().find(|(other, _)| other.pid == at) {
+                    if up.pid == pid {
+                        return member.parent == pid || habits.to_all_below;
+                    }
+                    at = up.parent;
+                }
+                false
+            };
+            if habits.passes_on {
+                for (below, _) in tree.iter().filter(|(member, _)| is_below(member)) {
+                    deliver(below.pid, tree, held, pending, seen);
+                }
+            }
+        }
+        for step in steps {
+            for pid in step {
+                // The engine's rule: what was passed on is not sent again.
+                held.remove(pid);
+                pending.remove(pid);
+                deliver(*pid, tree, &held, &mut pending, &mut seen);
+            }
+        }
+        seen
+    }
+
+    proptest! {
+        #[test]
+        fn every_target_sees_it_once_whoever_passes_it_on(tree in any_tree()) {
+            let members: Vec<Member> = tree.iter().map(|(member, _)| *member).collect();
+            let steps = match plan(MAIN, &members, None) {
+                StopPlan::AtOnce(pids) => {
+                    // Nobody who is above another one may pass it on.
+                    let mut steps: Vec<Vec<u32>> = pids.into_iter().map(|pid| vec![pid]).collect();
+                    steps.insert(0, Vec::new());
+                    steps
+                }
+                StopPlan::Downwards(steps) => steps.iter().map(|step| step.pids().collect()).collect(),
+            };
+            let targets: Vec<u32> = steps.iter().flatten().copied().collect();
+            let distinct: BTreeSet<u32> = targets.iter().copied().collect();
+            prop_assert_eq!(distinct.len(), targets.len(), "nobody is named twice");
+            prop_assert!(distinct.contains(&MAIN));
+            prop_assert!(distinct.iter().all(|pid| members.iter().any(|member| member.pid == *pid)), "nobody else");
+            let seen = run(&tree, &steps);
+            for pid in &targets {
+                prop_assert_eq!(seen.get(pid), Some(&1), "{} of {:?}", pid, &steps);
+            }
+            // Whoever listens gets it, or is below a master that does.
+            for member in members.iter().filter(|member| member.listens && !distinct.contains(&member.pid)) {
+                let mut at = member.parent;
+                let mut has_master = false;
+                while let Some(up) = members.iter().find(|up| up.pid == at) {
+                    has_master |= up.listens && up.catches && distinct.contains(&up.pid);
+                    at = up.parent;
+                }
+                prop_assert!(has_master, "{} is forgotten", member.pid);
+            }
+        }
+    }
+}

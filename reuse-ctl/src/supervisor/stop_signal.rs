@@ -1,0 +1,351 @@
+//! Sends the stop signal to an instance: sees which processes it has and who of them listens, and has the plan carried out beside the task.
+
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex, PoisonError, mpsc},
+    thread,
+    time::Duration,
+};
+
+use nix::sys::signal::Signal;
+
+use crate::{
+    group::{
+        Listening,
+        diag::{Diag, DiagError},
+        discover,
+    },
+    process::{
+        cgroup::InstanceCgroup,
+        handle::ProcessHandle,
+        stop_plan::{self, KillMode, Member, StopPlan},
+        stop_steps::{self, Handles},
+        usage,
+    },
+};
+
+/// What is sent to an instance, and to whom.
+#[derive(Debug)]
+pub(super) struct StopRequest {
+    pub(super) main: ProcessHandle,
+    pub(super) cgroup: Arc<InstanceCgroup>,
+    /// The instance's own listeners.
+    pub(super) listeners: Vec<Listening>,
+    pub(super) signal: Signal,
+    pub(super) mode: Option<KillMode>,
+}
+
+/// Which processes of an instance were sent the stop signal. All clones are one.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Signalled(Arc<Mutex<Option<Sent>>>);
+
+#[derive(Debug)]
+struct Sent {
+    signal: Signal,
+    mode: Option<KillMode>,
+    /// By number and start time, because numbers are used again.
+    to: BTreeSet<(u32, u64)>,
+}
+
+impl Signalled {
+    /// Whether a process that was sent the signal is there still.
+    pub(super) fn has_left(&self, cgroup: &InstanceCgroup) -> bool {
+        let sent = self.lock();
+        let Some(Sent { to, .. }) = &*sent else { return false };
+        let pids = cgroup.pids().unwrap_or_default();
+        let mut there = pids.into_iter().filter_map(|pid| Some((pid, usage::start_time(pid)?)));
+        there.any(|process| to.contains(&process))
+    }
+
+    /// Sends the signal to each process of the instance that has not got it: those that only have connections, workers whose master has
+    /// ended, helpers. For when the main process has ended and their connections as well, or time is over. Returns to how many; none, where
+    /// `--kill-mode` says that nobody else gets it, or if nobody has been signalled yet.
+    pub(super) fn send_to_rest(&self, cgroup: &InstanceCgroup) -> usize {
+        let mut sent = self.lock();
+        let Some(Sent { signal, mode, to }) = &mut *sent else {
+            return 0;
+        };
+        match mode {
+            Some(KillMode::Process | KillMode::Mixed) => return 0,
+            Some(KillMode::ControlGroup) | None => {}
+        }
+        let mut count = 0;
+        for process in members_of(cgroup).into_values() {
+            let Some(started) = usage::start_time(process.pid()) else {
+                continue;
+            };
+            if to.insert((process.pid(), started)) {
+                match process.signal(*signal) {
+                    Ok(reached) => count += usize::from(reached),
+                    Err(error) => tracing::warn!("{signal} to {}: {error}", process.pid()),
+                }
+            }
+        }
+        count
+    }
+
+    fn note(&self, signal: Signal, mode: Option<KillMode>, pids: impl Iterator<Item = u32>) {
+        let named = pids.filter_map(|pid| Some((pid, usage::start_time(pid)?)));
+        let mut sent = self.lock();
+        let sent = sent.get_or_insert(Sent {
+            signal,
+            mode,
+            to: BTreeSet::new(),
+        });
+        sent.to.extend(named);
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Sent>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The beginning of a stop, which goes on beside the task.
+#[derive(Debug)]
+pub(super) struct Begun(Option<mpsc::Receiver<()>>);
+
+impl Begun {
+    /// Nothing is under way.
+    pub(super) const NOTHING: Self = Self(None);
+
+    /// Waits until the first processes have the signal and those below them are held: an instance that was frozen for this may be thawed
+    /// then. It takes a few milliseconds. Returns false if it takes longer than `patience`.
+    #[must_use]
+    pub(super) fn wait(&self, patience: Duration) -> bool {
+        match &self.0 {
+            None => true,
+            // The sender is dropped when the thread ends in another way.
+            Some(begun) => begun.recv_timeout(patience) != Err(mpsc::RecvTimeoutError::Timeout),
+        }
+    }
+}
+
+/// Sends the signal, by a thread of its own that ends within a second as a rule. Works on a frozen instance as well: the signals wait there.
+pub(super) fn stop(request: StopRequest, signalled: &Signalled) -> Begun {
+    let main = request.main.clone();
+    let (signal, mode) = (request.signal, request.mode);
+    // Before the thread has begun: whoever asks must not take the instance for one that was told nothing.
+    signalled.note(signal, mode, std::iter::once(main.pid()));
+    let (begun, beginning) = mpsc::sync_channel(1);
+    let signalled = signalled.clone();
+    let spawned = thread::Builder::new().name("stop-signal".into()).spawn(move || {
+        let (plan, handles) = prepare(&request);
+        signalled.note(signal, mode, named_in(&plan));
+        stop_steps::carry_out(&plan, &handles, signal, || {
+            // Nobody may have waited: then there is no receiver.
+            begun.try_send(()).unwrap_or_default();
+        });
+    });
+    match spawned {
+        Ok(_) => Begun(Some(beginning)),
+        Err(error) => {
+            tracing::warn!("a thread for the stop signal: {error}");
+            if let Err(error) = main.signal(signal) {
+                tracing::warn!("{signal} to {}: {error}", main.pid());
+            }
+            Begun::NOTHING
+        }
+    }
+}
+
+fn named_in(plan: &StopPlan) -> impl Iterator<Item = u32> {
+    let pids = match plan {
+        StopPlan::AtOnce(pids) => pids.clone(),
+        StopPlan::Downwards(steps) => {
+            let members = steps.iter().flat_map(|step| &step.members);
+            members.map(|member| member.pid).collect()
+        }
+    };
+    pids.into_iter()
+}
+
+fn prepare(request: &StopRequest) -> (StopPlan, Handles) {
+    let StopRequest {
+        main,
+        cgroup,
+        listeners,
+        signal,
+        mode,
+    } = request;
+    let mut handles = members_of(cgroup);
+    handles.insert(main.pid(), main.clone());
+    let inodes = inodes_of(listeners).unwrap_or_else(|error| {
+        tracing::warn!("the stop signal goes to the main process {} only: {error}", main.pid());
+        BTreeSet::new()
+    });
+    let members: Vec<Member> = handles
+        .keys()
+        .filter_map(|&pid| {
+            Some(Member {
+                pid,
+                parent: usage::parent(pid)?,
+                listens: discover::has_socket(pid, &inodes),
+                catches: usage::catches_signal(pid, *signal),
+            })
+        })
+        .collect();
+    (stop_plan::plan(main.pid(), &members, *mode), handles)
+}
+
+/// The processes of an instance, each held on to by a descriptor: one that was in the cgroup before it was opened and is there after that is the same, or has ended.
+fn members_of(cgroup: &InstanceCgroup) -> Handles {
+    let opened: Handles = cgroup
+        .pids()
+        .unwrap_or_default()
+        .into_iter()
+        .filter_map(|pid| Some((pid, ProcessHandle::open(pid).ok()?)))
+        .collect();
+    let there: BTreeSet<u32> = cgroup.pids().unwrap_or_default().into_iter().collect();
+    opened.into_iter().filter(|(pid, _)| there.contains(pid)).collect()
+}
+
+/// What /proc calls these listeners.
+fn inodes_of(listeners: &[Listening]) -> Result<BTreeSet<u32>, DiagError> {
+    let ports: BTreeSet<u16> = listeners.iter().map(|listening| listening.addr.port()).collect();
+    let mut diag = Diag::new()?;
+    let mut inodes = BTreeSet::new();
+    for port in ports {
+        let found = diag.listeners_on(port)?;
+        let own = found
+            .iter()
+            .filter(|found| listeners.iter().any(|own| own.cookie == found.cookie));
+        inodes.extend(own.map(|listener| listener.inode));
+    }
+    Ok(inodes)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{BufRead as _, BufReader},
+        process::{Child, Command, Stdio},
+        time::Instant,
+    };
+
+    use super::*;
+    use crate::{
+        process::{cgroup::AppCgroup, freeze::freeze},
+        supervisor::interface::{InstanceId, SlotId},
+    };
+
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    /// `npm start` in small: a parent that passes nothing on, a server that counts, and a helper.
+    const SCRIPT: &str = "import os,signal,socket,sys,time
+if os.fork() == 0:
+    if os.fork() == 0:
+        signal.pause()
+    seen = 0
+    def on(*_):
+        global seen
+        seen += 1
+    signal.signal(signal.SIGTERM, on)
+    server = socket.create_server(('127.0.0.1', 0))
+    print(server.getsockname()[1], flush=True)
+    while not seen: signal.pause()
+    end = time.monotonic() + 0.3
+    while time.monotonic() < end: time.sleep(0.02)
+    print('seen', seen, flush=True)
+    os._exit(0)
+def swallow(*_): pass
+signal.signal(signal.SIGTERM, swallow)
+os.waitpid(-1, 0)
+print('wrapper ends', flush=True)
+signal.pause()";
+
+    struct Instance {
+        app: AppCgroup,
+        cgroup: Arc<InstanceCgroup>,
+        main: Child,
+        said: BufReader<std::process::ChildStdout>,
+        listeners: Vec<Listening>,
+    }
+
+    impl Instance {
+        fn start(name: &str) -> Self {
+            let app = AppCgroup::create(&format!("test-{}-{name}", std::process::id())).expect("cgroup v2 and root");
+            let cgroup = app.instance(SlotId(0), InstanceId(0)).expect("made");
+            let script = format!(
+                "echo 0 > {}/cgroup.procs; exec /usr/bin/python3 -c \"$1\"",
+                cgroup.path().display()
+            );
+            let mut main = Command::new("/bin/sh")
+                .args(["-c", &script, "sh", SCRIPT])
+                .stdout(Stdio::piped())
+                .spawn()
+                .expect("sh runs");
+            let mut instance = Self {
+                app,
+                cgroup: Arc::new(cgroup),
+                said: BufReader::new(main.stdout.take().expect("piped")),
+                main,
+                listeners: Vec::new(),
+            };
+            let port = instance.line().parse().expect("a port");
+            let found = Diag::new()
+                .and_then(|mut diag| diag.listeners_on(port))
+                .expect("inet_diag");
+            let listener = found.first().expect("it listens");
+            instance.listeners.push(Listening {
+                addr: listener.addr,
+                cookie: listener.cookie,
+            });
+            instance
+        }
+
+        fn line(&mut self) -> String {
+            let mut line = String::new();
+            self.said.read_line(&mut line).expect("a line");
+            line.trim_end().to_owned()
+        }
+
+        fn stop(&self, signalled: &Signalled) -> Begun {
+            let request = StopRequest {
+                main: ProcessHandle::open(self.main.id()).expect("it lives"),
+                cgroup: Arc::clone(&self.cgroup),
+                listeners: self.listeners.clone(),
+                signal: Signal::SIGTERM,
+                mode: None,
+            };
+            stop(request, signalled)
+        }
+    }
+
+    impl Drop for Instance {
+        fn drop(&mut self) {
+            drop(self.app.kill());
+            drop(self.main.wait());
+            drop(self.app.remove());
+        }
+    }
+
+    #[test]
+    fn the_server_is_told_once_and_the_rest_when_that_is_wanted() {
+        let mut instance = Instance::start("told");
+        let signalled = Signalled::default();
+        assert_eq!(signalled.send_to_rest(&instance.cgroup), 0, "nobody was told to end");
+        assert!(!signalled.has_left(&instance.cgroup));
+        assert!(instance.stop(&signalled).wait(PATIENCE));
+        assert!(signalled.has_left(&instance.cgroup));
+        assert_eq!(instance.line(), "seen 1");
+        assert_eq!(instance.line(), "wrapper ends");
+        // The helper; the wrapper has had its signal.
+        assert_eq!(signalled.send_to_rest(&instance.cgroup), 1);
+        assert_eq!(signalled.send_to_rest(&instance.cgroup), 0, "once");
+    }
+
+    #[test]
+    fn a_frozen_instance_is_told_and_acts_when_it_is_thawed() {
+        let mut instance = Instance::start("told-frozen");
+        let signalled = Signalled::default();
+        let frozen = freeze(instance.cgroup.path(), PATIENCE).expect("frozen");
+        assert!(frozen.complete);
+        let began = Instant::now();
+        assert!(instance.stop(&signalled).wait(PATIENCE));
+        let took = began.elapsed();
+        assert!(took < Duration::from_millis(100), "{took:?}");
+        drop(frozen);
+        assert_eq!(instance.line(), "seen 1");
+        assert_eq!(instance.line(), "wrapper ends");
+    }
+}

@@ -1,0 +1,153 @@
+//! Reads the kernel's own structures of a TCP socket.
+//!
+//! Where their fields are differs from kernel to kernel. The controller looks that up in the kernel's type information and writes it into
+//! [`LAYOUT`] before the programs are loaded; the verifier then takes the offsets for constants, and checks every read against the same types.
+
+use aya_ebpf::helpers::bpf_skc_to_tcp_sock;
+use reuse_common::{
+    in_flight::Flow,
+    tcp_layout::{SOCK_NOSPACE, TcpLayout},
+};
+
+/// All zeroes: not known.
+#[unsafe(no_mangle)]
+static LAYOUT: TcpLayout = TcpLayout::UNKNOWN;
+
+pub(crate) const ESTABLISHED: u8 = 1;
+pub(crate) const CLOSE_WAIT: u8 = 8;
+
+/// A TCP socket of the kernel's that is neither a handshake nor in TIME_WAIT.
+#[derive(Clone, Copy)]
+pub(crate) struct TcpSocket(*const u8);
+
+/// One of [`LAYOUT`]'s numbers. Volatile, since it is not the one that was compiled.
+#[inline(always)]
+fn known(number: *const u32) -> usize {
+    // SAFETY: part of a live static.
+    (unsafe { number.read_volatile() }) as usize
+}
+
+impl TcpSocket {
+    /// Absent also where the layout is not known.
+    #[inline(always)]
+    pub(crate) fn of<T>(socket: *mut T) -> Option<Self> {
+        if known(&raw const LAYOUT.is_known) == 0 {
+            return None;
+        }
+        // SAFETY: the helper accepts every socket, null among them.
+        let found = unsafe { bpf_skc_to_tcp_sock(socket.cast()) };
+        (!found.is_null()).then_some(Self(found.cast_const().cast()))
+    }
+
+    #[inline(always)]
+    fn u32_at(self, offset: usize) -> u32 {
+        // SAFETY: the verifier checks it against the kernel's types.
+        unsafe { self.0.add(offset).cast::<u32>().read_volatile() }
+    }
+
+    #[inline(always)]
+    fn u64_at(self, offset: usize) -> u64 {
+        // SAFETY: as above.
+        unsafe { self.0.add(offset).cast::<u64>().read_volatile() }
+    }
+
+    #[inline(always)]
+    pub(crate) fn state(self) -> u8 {
+        // SAFETY: as above.
+        unsafe { self.0.add(known(&raw const LAYOUT.state)).read_volatile() }
+    }
+
+    /// Host byte order.
+    #[inline(always)]
+    pub(crate) fn local_port(self) -> u16 {
+        // SAFETY: as above.
+        unsafe {
+            self.0
+                .add(known(&raw const LAYOUT.local_port))
+                .cast::<u16>()
+                .read_volatile()
+        }
+    }
+
+    /// Where the kernel has it: tells sockets apart that live at the same time.
+    #[inline(always)]
+    pub(crate) fn address(self) -> u64 {
+        self.0 as u64
+    }
+
+    #[inline(always)]
+    pub(crate) fn cookie(self) -> u64 {
+        self.u64_at(known(&raw const LAYOUT.cookie))
+    }
+
+    /// Set by a reset that came, and by a time-out: then it was not the process that ended the connection.
+    #[inline(always)]
+    pub(crate) fn error(self) -> u32 {
+        self.u32_at(known(&raw const LAYOUT.error))
+    }
+
+    #[inline(always)]
+    pub(crate) fn last_packet_us(self) -> u64 {
+        self.u64_at(known(&raw const LAYOUT.last_packet_us))
+    }
+
+    #[inline(always)]
+    pub(crate) fn cgroup_id(self) -> u64 {
+        // SAFETY: pointers of the kernel's own, which the verifier follows by their types; a read through a null one gives 0.
+        unsafe {
+            let cgroup = self
+                .0
+                .add(known(&raw const LAYOUT.cgroup))
+                .cast::<*const u8>()
+                .read_volatile();
+            if cgroup.is_null() {
+                return 0;
+            }
+            let node = cgroup
+                .add(known(&raw const LAYOUT.cgroup_node))
+                .cast::<*const u8>()
+                .read_volatile();
+            if node.is_null() {
+                return 0;
+            }
+            node.add(known(&raw const LAYOUT.node_id)).cast::<u64>().read_volatile()
+        }
+    }
+
+    #[inline(always)]
+    fn is_full(self) -> bool {
+        // SAFETY: as above.
+        unsafe {
+            let socket = self
+                .0
+                .add(known(&raw const LAYOUT.socket))
+                .cast::<*const u8>()
+                .read_volatile();
+            if socket.is_null() {
+                return false;
+            }
+            let flags = socket
+                .add(known(&raw const LAYOUT.socket_flags))
+                .cast::<u64>()
+                .read_volatile();
+            flags >> SOCK_NOSPACE & 1 == 1
+        }
+    }
+
+    /// `client_closed` is said by the caller: inside a change of state the socket has the old state or the new one.
+    #[inline(always)]
+    pub(crate) fn flow(self, client_closed: bool) -> Flow {
+        Flow {
+            received: self.u32_at(known(&raw const LAYOUT.received)),
+            read: self.u32_at(known(&raw const LAYOUT.read)),
+            written: self.u32_at(known(&raw const LAYOUT.written)),
+            sent: self.u32_at(known(&raw const LAYOUT.sent)),
+            acknowledged: self.u32_at(known(&raw const LAYOUT.acknowledged)),
+            acknowledged_at: self.u32_at(known(&raw const LAYOUT.acknowledged_at)),
+            received_tick: self.u32_at(known(&raw const LAYOUT.received_tick)),
+            sent_tick: self.u32_at(known(&raw const LAYOUT.sent_tick)),
+            client_closed: client_closed.into(),
+            is_full: self.is_full().into(),
+        }
+    }
+}
