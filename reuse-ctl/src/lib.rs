@@ -33,4 +33,6 @@ pub mod process;
 #[cfg(target_os = "linux")]
 pub mod supervisor;
 #[cfg(target_os = "linux")]
+pub mod tryout;
+#[cfg(target_os = "linux")]
 mod whole_ms;

@@ -11,6 +11,7 @@ use nix::sys::signal::Signal;
 use reuse_common::Policy;
 
 use crate::config::AppSpec;
+use crate::process::known_servers;
 use crate::process::stop_plan::KillMode;
 use crate::supervisor::interface::{HealthRules, HungRules, Surge};
 
@@ -148,6 +149,16 @@ pub struct RolloutOptions {
     pub settle: Duration,
     /// How many workers are replaced at the same time.
     pub surge: Surge,
+}
+
+impl StopOptions {
+    /// One line that names a better stop signal, if `command` is a server known to drop requests on this one.
+    pub fn suggestion(&self, command: &[OsString]) -> Option<String> {
+        if self.message {
+            return None;
+        }
+        known_servers::suggestion(command, self.signal)
+    }
 }
 
 /// How the health of workers is checked.

@@ -1,9 +1,11 @@
 //! Where the programs are that the tests run.
 
 use std::env;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
+use std::time::SystemTime;
 
 use nix::fcntl::{Flock, FlockArg};
 
@@ -50,20 +52,38 @@ pub fn gunicorn() -> String {
     on_path("gunicorn")
 }
 
-/// A Go server built from `tests/servers/go_server.go` into `folder`, where Go is installed: it is not needed for the tests.
-pub fn go_server(folder: &Path) -> Option<String> {
-    let program = folder.join("go_server");
-    let output = Command::new("go")
-        .args(["build", "-o", &text(&program), &script("go_server.go")])
-        .env("GOCACHE", folder.join("cache"))
-        .output()
-        .ok()?;
-    assert!(
-        output.status.success(),
-        "go build: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    Some(text(&program))
+/// A Go program of `tests/servers`, built; what it was built from and Go's cache are beside it.
+pub fn go_program(source: &str) -> String {
+    let folder = built();
+    let program = folder.join(source.replace(['/', '.'], "-"));
+    let _guard = locked(&folder);
+    if modified(&program) < modified(Path::new(&script(source))) {
+        let mut go = Command::new(on_path("go"));
+        go.args(["build", "-o", &text(&program), &script(source)])
+            .env("GOCACHE", folder.join("go-cache"));
+        succeed(&mut go);
+    }
+    text(&program)
+}
+
+/// The folder with the classes of a Java source of `tests/servers`.
+pub fn java_classes(source: &str) -> String {
+    let folder = built();
+    let classes = folder.join(source.replace(['/', '.'], "-"));
+    let _guard = locked(&folder);
+    let class = Path::new(source).with_extension("class");
+    let class = classes.join(class.file_name().expect("a source has a name"));
+    if modified(&class) < modified(Path::new(&script(source))) {
+        succeed(Command::new(on_path("javac")).args(["-d", &text(&classes), &script(source)]));
+    }
+    text(&classes)
+}
+
+/// A program of the packages in `tests/servers/requirements.txt`.
+pub fn python_server(name: &str) -> String {
+    let program = python_environment().join("bin").join(name);
+    assert!(program.exists(), "{} is missing", program.display());
+    text(&program)
 }
 
 /// The system's Node (20 or later), the most plain server that there is.
@@ -140,18 +160,75 @@ pub(crate) fn install() {
             installed(&folder);
         }
     }
+    if servers().exists() {
+        python_environment();
+    }
+}
+
+/// Python's packages of `tests/servers/requirements.txt` in an environment of their own, made when it is not there or of other versions.
+fn python_environment() -> PathBuf {
+    let environment = built().join("python");
+    let wanted = servers().join("requirements.txt");
+    let _guard = locked(&built());
+    // Written last.
+    let current = environment.join("requirements.txt");
+    let read = |path: &Path| fs::read(path).ok();
+    if read(&current) != read(&wanted) {
+        succeed(Command::new(python()).args(["-m", "venv", "--clear", &text(&environment)]));
+        let mut pip = Command::new(environment.join("bin/python"));
+        pip.args([
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--disable-pip-version-check",
+            "--no-deps",
+        ])
+        .args(["--requirement", &text(&wanted)]);
+        succeed(&mut pip);
+        fs::copy(&wanted, &current).expect("note what is installed");
+    }
+    environment
+}
+
+/// Where servers that must be built, and packages that are not npm's, are.
+fn built() -> PathBuf {
+    let folder = workspace().join("target/test-servers");
+    fs::create_dir_all(&folder).expect("make a folder in target");
+    folder
+}
+
+/// Held while something in `folder` is made: tests of several processes want the same.
+fn locked(folder: &Path) -> Flock<fs::File> {
+    let file = fs::File::create(folder.join("lock")).expect("create a lock file in target");
+    Flock::lock(file, FlockArg::LockExclusive)
+        .map_err(|(_, errno)| errno)
+        .expect("flock")
+}
+
+fn modified(path: &Path) -> Option<SystemTime> {
+    path.metadata().and_then(|metadata| metadata.modified()).ok()
+}
+
+fn succeed(command: &mut Command) {
+    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    assert!(
+        output.status.success(),
+        "{command:?}: {}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
 }
 
 /// The folder's `node_modules`, installed from the lock file when it is not there or older than the lock file.
 fn installed(folder: &Path) -> PathBuf {
     let modules = folder.join("node_modules");
     let lock_file = folder.join("package-lock.json");
-    let changed = |path: &Path| path.metadata().and_then(|metadata| metadata.modified()).ok();
-    let lock = std::fs::File::open(&lock_file).unwrap_or_else(|error| panic!("{}: {error}", lock_file.display()));
+    let lock = fs::File::open(&lock_file).unwrap_or_else(|error| panic!("{}: {error}", lock_file.display()));
     let _guard = Flock::lock(lock, FlockArg::LockExclusive)
         .map_err(|(_, errno)| errno)
         .expect("flock");
-    if changed(&modules.join(".package-lock.json")) < changed(&lock_file) {
+    if modified(&modules.join(".package-lock.json")) < modified(&lock_file) {
         let output = Command::new("npm")
             .arg("ci")
             .current_dir(folder)
@@ -187,13 +264,13 @@ pub(crate) fn workspace() -> PathBuf {
 }
 
 /// A program of this machine.
-pub(crate) fn on_path(name: &str) -> String {
+pub fn on_path(name: &str) -> String {
     let path = env::var_os("PATH").expect("PATH is set");
     text(
         &env::split_paths(&path)
             .map(|folder| folder.join(name))
             .find(|file| file.exists())
-            .unwrap_or_else(|| panic!("{name} is not installed")),
+            .unwrap_or_else(|| panic!("{name} is not installed: `cargo xtask test` installs what the tests run")),
     )
 }
 

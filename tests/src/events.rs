@@ -65,6 +65,14 @@ impl Events {
         }
     }
 
+    /// All so far.
+    ///
+    /// # Panics
+    /// When the reader did.
+    pub fn all(&self) -> Vec<Event> {
+        self.seen.lock().expect("no reader panics").clone()
+    }
+
     /// Those of one kind so far.
     ///
     /// # Panics

@@ -22,6 +22,11 @@ pub struct Output {
 }
 
 impl Output {
+    /// Both outputs.
+    pub fn text(&self) -> String {
+        format!("{}{}", self.stdout, self.stderr)
+    }
+
     /// Fails unless the exit code is `code`.
     #[track_caller]
     pub fn expect_code(self, code: i32) -> Self {

@@ -359,7 +359,6 @@ fn what_belongs_to_the_start_is_refused_before_anything_is_changed() {
     let app_ = App::detached(&name);
     let before = app_.status();
     for (key, option) in [
-        ("port = 8081", "port none → 8081"),
         ("listen = \"127.0.0.1:8081\"", "listen none → 127.0.0.1:8081"),
         ("user = \"nobody\"", "user none → nobody"),
         ("control_group = \"root\"", "control-group none → root"),
@@ -547,8 +546,11 @@ fn of_two_apps_one_is_changed_one_started_and_a_third_is_left_alone() {
     let api_app = App::detached(&api);
     let before = (web_app.status().pids(), api_app.status().pids());
     // One that can't be changed keeps the other from being changed.
-    file.file(&both("v3", 8081).replace(&format!("name = {api:?}"), &format!("name = {api:?}\nport = 8081")));
-    file.apply(&[]).expect_code(1).expect_complaint(&[&api, "port"]);
+    file.file(&both("v3", 8081).replace(
+        &format!("name = {api:?}"),
+        &format!("name = {api:?}\nlisten = \"127.0.0.1:8081\""),
+    ));
+    file.apply(&[]).expect_code(1).expect_complaint(&[&api, "listen"]);
     assert_eq!((web_app.status().pids(), api_app.status().pids()), before);
     // Only one of them.
     file.file(&both("v4", 8081));

@@ -50,7 +50,7 @@ fn the_doctor_finds_this_machine_healthy() {
 fn every_verb_explains_itself() {
     for verb in [
         "run", "status", "ls", "drain", "undrain", "restart", "reload", "scale", "policy", "weight", "canary",
-        "promote", "abort", "get", "import", "stop", "logs", "doctor", "demo",
+        "promote", "abort", "get", "import", "stop", "logs", "doctor", "try", "demo",
     ] {
         let output = run::to_end(controller_command().args([verb, "--help"]), Duration::from_secs(10)).expect_code(0);
         assert!(output.stdout.contains("Usage"), "{verb}: {}", output.stdout);

@@ -3,7 +3,9 @@
 //! Without the product: only what the kernel does. `docs/rescue.md` has what happens when the server does run, from
 //! `cargo test -p reuse-tests --test rescue_kinds -- --ignored --nocapture`.
 
-use reuse_tests::binaries::{bun, go_server, gunicorn, nginx, node, node24, python, script, test_server, tokio_server};
+use reuse_tests::binaries::{
+    bun, go_program, gunicorn, nginx, node, node24, python, script, test_server, tokio_server,
+};
 use reuse_tests::heavy::Heavy;
 use reuse_tests::rescue_trial::{How, Kind, run};
 use reuse_tests::scratch::Scratch;
@@ -79,8 +81,8 @@ fn rust_tokio() {
 #[ignore = "a measurement of several minutes"]
 fn table() {
     let _turn = Heavy::turn();
-    let (folder, go_folder) = (nginx_folder(), Scratch::new());
-    let mut kinds = vec![
+    let folder = nginx_folder();
+    let kinds = vec![
         old_node(),
         new_node(),
         bun_kind(),
@@ -92,8 +94,8 @@ fn table() {
         gunicorn_kind("gunicorn gthread", "gthread"),
         poll_kind(),
         tokio_kind(),
+        kind("Go net/http", &[&go_program("go_server.go"), &PORT.to_string()]),
     ];
-    kinds.extend(go_server(go_folder.path()).map(|program| kind("Go net/http", &[&program, &PORT.to_string()])));
     let wanted = std::env::var("RESCUE_KIND").unwrap_or_default();
     println!(
         "| kind | during the rescue | rescues | the server | failed requests | it wrote | shutdown took | listen took | freezing took |\n|---|---|---|---|---|---|---|---|---|"

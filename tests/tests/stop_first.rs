@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use reuse_tests::heavy::Heavy;
+use reuse_tests::launcher::Launcher;
 use reuse_tests::load::{Load, Mode};
 use reuse_tests::reconcile::{assert_all_ended, reconcile};
 use reuse_tests::{App, Namespace, SERVER, commands};
@@ -56,5 +57,39 @@ fn a_stop_first_restart_works_with_inherited_listeners_too() {
     report.assert_nothing_failed();
     reconcile(&app, report.connections);
     assert_all_ended(&app);
+    app.stop();
+}
+
+#[test]
+fn a_stop_first_that_fails_says_truly_what_is_left() {
+    let _turn = Heavy::turn();
+    let _namespace = Namespace::enter();
+    let good = commands::rust(&[]).join(" ");
+    let script = Launcher::new(&good);
+    let app = App::run(&["--workers", "2"], &[script.command()]);
+    let load = Load::start(SERVER, 8, Mode::NewConnections, Duration::from_secs(60));
+    load.wait_for(200, Duration::from_secs(20));
+    script.deploy("/bin/sh -c 'echo broken >&2; exit 3'");
+    let restart = app.ctl(&["restart", "0", "--stop-first"]).expect_code(1).stderr;
+    for words in [
+        "exited with code 3",
+        "; nothing serves in its place\n",
+        "worker 0 is started again in",
+        "| broken",
+    ] {
+        assert!(restart.contains(words), "{words:?} is missing in:\n{restart}");
+    }
+    assert!(!restart.contains("untouched"), "{restart}");
+    let status = app.status();
+    assert_ne!(status.worker(0).state, "active");
+    assert_eq!(status.worker(1).state, "active");
+
+    let reload = app.ctl(&["reload", "--stop-first"]).expect_code(1).stderr;
+    let left = "reloaded 0 of 2; worker 0 does not serve now; worker 1 runs the old version untouched";
+    assert!(reload.contains(left), "{left:?} is missing in:\n{reload}");
+    script.deploy(&good);
+    app.ctl(&["reload", "--stop-first"]).expect_code(0);
+    assert!(app.status().all_active(2));
+    load.stop().assert_nothing_failed();
     app.stop();
 }

@@ -67,7 +67,7 @@ impl Wrapped {
 
     /// Replaces the worker while a request is in flight, and then ends the app: the request is answered, and each server was told once.
     #[track_caller]
-    fn is_told_once(self, servers: usize) {
+    fn check_told_once(self, servers: usize) {
         let first = self.notes.wait_up(servers);
         let request = thread::spawn(|| get_path(SERVER, "/slow"));
         wait::until("the request is in flight", LIMIT, || !self.notes.of("begin").is_empty());
@@ -105,7 +105,7 @@ fn told_once(servers: usize, command: impl FnOnce() -> Vec<String>) {
     let scratch = Scratch::new();
     let command = command();
     let command: Vec<&str> = command.iter().map(String::as_str).collect();
-    Wrapped::run(&scratch, &[], &command).is_told_once(servers);
+    Wrapped::run(&scratch, &[], &command).check_told_once(servers);
 }
 
 fn words(text: &str) -> Vec<String> {

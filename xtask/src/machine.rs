@@ -1,6 +1,6 @@
 //! Sets up what the tests and the demo need on this machine; what is there is not touched.
 
-use crate::run::{Workspace, run, step};
+use crate::run::{Workspace, output_of, run, step};
 use anyhow::{Context, Result, bail};
 use std::fs;
 use std::io;
@@ -16,16 +16,24 @@ pub(crate) const PEERS: &str = "tests/servers/bench-peers";
 const BPF_FILESYSTEM: &str = "/sys/fs/bpf";
 
 /// The programs that the tests run, and the Debian packages that bring each.
-const PROGRAMS: [(&str, &[&str]); 10] = [
+const PROGRAMS: [(&str, &[&str]); 18] = [
     ("cc", &["gcc", "libc6-dev"]),
     ("curl", &["curl"]),
+    ("go", &["golang-go"]),
     ("gunicorn", &["gunicorn"]),
     ("ip", &["iproute2"]),
+    ("java", &["openjdk-17-jre-headless"]),
+    ("javac", &["openjdk-17-jdk-headless"]),
     ("journalctl", &["systemd"]),
     ("nginx", &["nginx-light"]),
     ("node", &["nodejs"]),
     ("npm", &["npm"]),
+    ("php", &["php-cli"]),
     ("python3", &["python3"]),
+    ("socat", &["socat"]),
+    ("ssh", &["openssh-client"]),
+    ("sshd", &["openssh-server"]),
+    ("unicorn", &["unicorn"]),
     ("unshare", &["util-linux"]),
 ];
 
@@ -58,10 +66,13 @@ pub(crate) fn require_root(task: &str) -> Result<()> {
 /// # Errors
 /// Names what is missing where there is no apt.
 pub(crate) fn install_programs() -> Result<()> {
-    let missing: Vec<_> = PROGRAMS
+    let mut missing: Vec<_> = PROGRAMS
         .into_iter()
         .filter(|(program, _)| !is_on_path(program))
         .collect();
+    if !makes_python_environments() {
+        missing.push(("python3 -m venv", &["python3", "python3-venv"]));
+    }
     if missing.is_empty() {
         return Ok(());
     }
@@ -74,6 +85,13 @@ pub(crate) fn install_programs() -> Result<()> {
     }
     step(&format!("installing {}", programs.join(", ")));
     apt_install(missing.iter().flat_map(|(_, packages)| *packages).copied())
+}
+
+/// Debian's Python does so only with one package more.
+fn makes_python_environments() -> bool {
+    let mut python = Command::new("python3");
+    python.args(["-c", "import ensurepip, venv"]);
+    output_of(&mut python).is_ok()
 }
 
 /// Installs Debian packages, and lets none of them start a service.
@@ -138,7 +156,36 @@ pub(crate) fn is_on_path(program: &str) -> bool {
 /// When npm fails.
 pub(crate) fn install_runtimes(workspace: &Workspace) -> Result<()> {
     install_packages(workspace, "tests/servers")?;
-    install_packages(workspace, PEERS)
+    install_packages(workspace, PEERS)?;
+    install_python_packages(workspace)
+}
+
+/// Installs Python's packages of `tests/servers/requirements.txt` into an environment of their own, when they are not there or others.
+fn install_python_packages(workspace: &Workspace) -> Result<()> {
+    let environment = workspace.root.join("target/test-servers/python");
+    let wanted = workspace.root.join("tests/servers/requirements.txt");
+    // The tests look at this copy, too; it is written last.
+    let installed = environment.join("requirements.txt");
+    let packages = fs::read(&wanted).with_context(|| format!("read {}", wanted.display()))?;
+    if fs::read(&installed).is_ok_and(|installed| installed == packages) {
+        return Ok(());
+    }
+    step("installing the packages of tests/servers/requirements.txt");
+    run(Command::new("python3")
+        .args(["-m", "venv", "--clear"])
+        .arg(&environment))?;
+    run(Command::new(environment.join("bin/python"))
+        .args([
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--disable-pip-version-check",
+            "--no-deps",
+        ])
+        .arg("--requirement")
+        .arg(&wanted))?;
+    fs::write(&installed, packages).with_context(|| format!("write {}", installed.display()))
 }
 
 /// Installs npm's packages of a folder of the workspace when they are not there or older than its lock file.

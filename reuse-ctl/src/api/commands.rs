@@ -54,10 +54,28 @@ pub enum WorkerVerb {
     Weigh,
 }
 
+/// A command, and what is said with it of no concern to the machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Asked {
+    /// What is to be done.
+    pub command: Command,
+    /// Instances that are started for it may listen on another address than those before them.
+    pub new_address: bool,
+}
+
+impl From<Command> for Asked {
+    fn from(command: Command) -> Self {
+        Self {
+            command,
+            new_address: false,
+        }
+    }
+}
+
 /// `POST /v1/workers/{id}/{verb}`, and `PUT …/weight`. A worker that can't exist is "not found", like one that does not.
-pub fn worker(verb: WorkerVerb, id: &str, body: &[u8]) -> Result<Command, BadRequest> {
+pub fn worker(verb: WorkerVerb, id: &str, body: &[u8]) -> Result<Asked, BadRequest> {
     let slot = slot_named(id)?;
-    Ok(match verb {
+    let command = match verb {
         WorkerVerb::Drain => {
             let DrainRequest {
                 timeout_ms,
@@ -76,15 +94,20 @@ pub fn worker(verb: WorkerVerb, id: &str, body: &[u8]) -> Result<Command, BadReq
             Command::Undrain { slot }
         }
         WorkerVerb::Restart => {
-            let RestartRequest { stop_first } = optional(body)?;
-            Command::Restart { slot, stop_first }
+            let RestartRequest {
+                stop_first,
+                new_address,
+            } = optional(body)?;
+            let command = Command::Restart { slot, stop_first };
+            return Ok(Asked { command, new_address });
         }
         WorkerVerb::Weigh => {
             let WeightRequest { weight } = required(body, r#"{"weight":"10%"}"#)?;
             let share = weight_of(&weight)?;
             Command::Weigh { slot, share }
         }
-    })
+    };
+    Ok(command.into())
 }
 
 /// `POST /v1/workers/{id}/get`.
@@ -175,9 +198,13 @@ pub fn check_path(path: &str) -> Result<(), BadRequest> {
 }
 
 /// `POST /v1/reload`.
-pub fn reload(body: &[u8]) -> Result<Command, BadRequest> {
-    let ReloadRequest { stop_first } = optional(body)?;
-    Ok(Command::Reload { stop_first })
+pub fn reload(body: &[u8]) -> Result<Asked, BadRequest> {
+    let ReloadRequest {
+        stop_first,
+        new_address,
+    } = optional(body)?;
+    let command = Command::Reload { stop_first };
+    Ok(Asked { command, new_address })
 }
 
 /// `PUT /v1/workers`.

@@ -2,6 +2,23 @@
 
 use super::*;
 
+fn worker(verb: WorkerVerb, id: &str, body: &[u8]) -> Result<Command, BadRequest> {
+    super::worker(verb, id, body).map(|asked| asked.command)
+}
+
+fn reload(body: &[u8]) -> Result<Command, BadRequest> {
+    super::reload(body).map(|asked| asked.command)
+}
+
+#[test]
+fn a_new_address_may_be_meant() {
+    for (body, expected) in [(&b"{\"new_address\":true}"[..], true), (b"", false)] {
+        assert_eq!(super::reload(body).expect("right").new_address, expected);
+        let restart = super::worker(WorkerVerb::Restart, "0", body).expect("right");
+        assert_eq!(restart.new_address, expected);
+    }
+}
+
 #[test]
 fn scale_targets() {
     for (text, target) in [

@@ -76,7 +76,7 @@ impl App {
                     Ask::Apply { reply, .. } => drop(reply.send(Reply::default())),
                     Ask::Send { slot, message, reply } => drop(reply.send(sent(slot, &message))),
                     Ask::Bus(reply) => drop(reply.send(published())),
-                    Ask::Command { command, reply } => {
+                    Ask::Command { command, reply, .. } => {
                         let answer = respond(&command);
                         record.lock().expect("no test panicked with it").push(command);
                         tokio::spawn(async move { drop(reply.send(answer.await)) });
@@ -175,6 +175,7 @@ pub(crate) fn status() -> Status {
         policy: "sticky".into(),
         pid: 4711,
         uptime_s: 3723,
+        problem: None,
         groups: vec![
             GroupStatus {
                 addr: "0.0.0.0:8080".into(),

@@ -20,6 +20,7 @@ use crate::config::AppSpec;
 use crate::process::channel::message::Outgoing;
 use crate::supervisor::interface::{Command, SlotId};
 use bus::BusReader;
+use commands::Asked;
 use types::{CanaryRequest, ErrorKind, Event, GetRequest, Got, Reply, SpecRequest, Status};
 
 /// How many asks may wait for the supervisor before further clients wait in turn.
@@ -37,6 +38,8 @@ pub enum Ask {
     Command {
         /// What.
         command: Command,
+        /// See [`Asked`].
+        new_address: bool,
         /// The one answer.
         reply: oneshot::Sender<Reply>,
     },
@@ -127,9 +130,15 @@ impl Handle {
     }
 
     /// Has the supervisor carry out `command`, and waits until it has; [`Stopping`] as a reply when it is gone.
-    pub async fn command(&self, command: Command) -> Reply {
+    pub async fn command(&self, asked: impl Into<Asked>) -> Reply {
         let (reply, receiver) = oneshot::channel();
-        if self.asks.send(Ask::Command { command, reply }).await.is_err() {
+        let Asked { command, new_address } = asked.into();
+        let ask = Ask::Command {
+            command,
+            new_address,
+            reply,
+        };
+        if self.asks.send(ask).await.is_err() {
             return Stopping.into();
         }
         receiver.await.unwrap_or_else(|_| Stopping.into())

@@ -22,7 +22,7 @@ use tokio_stream::wrappers::ReceiverStream;
 
 mod messages;
 
-use super::commands::{self, BadRequest, WorkerVerb};
+use super::commands::{self, Asked, BadRequest, WorkerVerb};
 pub use super::socket::{BindError, bind};
 use super::types::{ErrorKind, Event, Got, Reply, SpecReply, WORKER_HEADER};
 use super::{Handle, Stopping};
@@ -146,7 +146,7 @@ fn router(shared: Shared) -> axum::Router {
         .route("/v1/canary", post(canary))
         .route("/v1/canary/promote", post(whole(commands::promote)))
         .route("/v1/canary/abort", post(whole(commands::abort)))
-        .route("/v1/reload", post(whole(commands::reload)))
+        .route("/v1/reload", post(reload))
         .route("/v1/workers", put(whole(commands::scale)))
         .route("/v1/policy", put(whole(commands::policy)))
         .route("/v1/stop", post(whole(commands::stop)))
@@ -157,9 +157,13 @@ fn router(shared: Shared) -> axum::Router {
 }
 
 impl Shared {
-    async fn carry_out(&self, body: Body, parse: impl FnOnce(&[u8]) -> Result<Command, BadRequest>) -> Response {
+    async fn carry_out<A: Into<Asked>>(
+        &self,
+        body: Body,
+        parse: impl FnOnce(&[u8]) -> Result<A, BadRequest>,
+    ) -> Response {
         answer(match parsed(body, parse) {
-            Ok(command) => self.handle.command(command).await,
+            Ok(asked) => self.handle.command(asked).await,
             Err(refusal) => refusal.into(),
         })
     }
@@ -173,6 +177,21 @@ fn parsed<T>(body: Body, parse: impl FnOnce(&[u8]) -> Result<T, BadRequest>) -> 
             format!("a body has at most {BODY_BYTES} bytes"),
         )),
     }
+}
+
+/// With a note when another stop signal would let the workers finish their requests.
+async fn reload(State(shared): State<Shared>, body: Body) -> Response {
+    let mut reply = match parsed(body, commands::reload) {
+        Ok(command) => shared.handle.command(command).await,
+        Err(refusal) => refusal.into(),
+    };
+    if reply.ok
+        && let Ok(spec) = shared.handle.spec().await
+        && let Ok(options) = spec.resolve()
+    {
+        reply.notes.extend(options.stop.suggestion(&options.command));
+    }
+    answer(reply)
 }
 
 async fn canary(State(shared): State<Shared>, ConnectInfo(Peer(peer)): ConnectInfo<Peer>, body: Body) -> Response {

@@ -30,6 +30,10 @@ pub struct Status {
     /// `--drain-timeout` in milliseconds; absent when the controller does not tell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drain_timeout_ms: Option<u64>,
+    /// What keeps the app as a whole from serving until a person does something, in one line: every worker has failed. The workers' own
+    /// `reason` says how each did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
     /// One row per slot, in slot order.
     pub workers: Vec<WorkerStatus>,
 }
@@ -209,6 +213,9 @@ pub struct Reply {
     /// What happened, in one line for a person.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
+    /// What the person should know besides, one line each: `reload` names a better stop signal.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
     /// The slots that were changed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub workers: Vec<u16>,
@@ -227,6 +234,9 @@ pub struct Reply {
     /// Whose lines these are; absent: the worker's alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output_of: Option<OutputOf>,
+    /// With `PUT /v1/spec`: every worker has failed, and is started anew whatever differs.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub starts_anew: bool,
     /// What `PUT /v1/spec` has found different, and what became of it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub changes: Vec<OptionChange>,
@@ -316,8 +326,8 @@ pub struct Event {
     /// The main process concerned.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pid: Option<u32>,
-    /// A stable word: `spawned`, `active`, `draining`, `drained`, `stopping`, `exited`, `failed`, `backing_off`, `hung`, `unhealthy`, `rescued`,
-    /// `recovered`, `weighed`, `recycled`, `deaf`, `hearing`, `lost`, `warning`, …
+    /// A stable word: `spawned`, `active`, `draining`, `drained`, `stopping`, `exited`, `failed`, `all_failed`, `backing_off`, `hung`, `unhealthy`, `rescued`,
+    /// `recovered`, `weighed`, `recycled`, `moved`, `deaf`, `hearing`, `lost`, `warning`, …
     pub event: String,
     /// One line for a person.
     pub message: String,

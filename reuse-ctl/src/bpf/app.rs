@@ -182,6 +182,13 @@ impl AppPrograms {
         Ok(())
     }
 
+    /// Changes which ports are service ports: at most [`MAX_PORTS`], the others are dropped; empty: every port that a worker binds, but 0.
+    /// It counts for sockets that are bound from now on.
+    pub fn set_ports(&mut self, ports: &[u16]) {
+        (self.settings.ports, self.settings.port_count) = port_table(ports);
+        self.write_settings();
+    }
+
     /// Changes how long `sticky` remembers a client that is not seen.
     pub fn set_client_ttl(&mut self, seconds: u64) {
         self.settings.client_ttl_ticks = ClientRecord::ticks(seconds);
@@ -383,17 +390,23 @@ fn lots_below(cgroup: &File) -> Result<File, BpfError> {
         .map_err(failed)
 }
 
+/// As the programs read them, and how many there are.
+fn port_table(ports: &[u16]) -> ([u16; MAX_PORTS], u32) {
+    let mut table = [0; MAX_PORTS];
+    let count = ports.len().min(MAX_PORTS);
+    table[..count].copy_from_slice(&ports[..count]);
+    (table, u32::try_from(count).expect("at most MAX_PORTS"))
+}
+
 fn settings_of(options: &AppOptions) -> Settings {
-    let mut ports = [0; MAX_PORTS];
-    let count = options.ports.len().min(MAX_PORTS);
-    ports[..count].copy_from_slice(&options.ports[..count]);
+    let (ports, port_count) = port_table(&options.ports);
     Settings {
         policy: options.policy as u32,
         directed: 0,
         client_mask: options.client_mask,
         client_ttl_ticks: ClientRecord::ticks(options.client_ttl_s),
         cgroup_level: options.cgroup_level,
-        port_count: u32::try_from(count).expect("at most MAX_PORTS"),
+        port_count,
         ports,
     }
 }

@@ -25,7 +25,7 @@ pub(super) async fn run(context: &Context, arguments: &args::Apply) -> Result<()
     let mut plans = Vec::new();
     for NamedSpec { name, spec } in wanted.apps {
         plans.push(match running.iter().find(|app| app.name == name) {
-            Some(entry) => Plan::Change(ask(entry, spec).await?),
+            Some(entry) => Plan::Change(Box::new(ask(entry, spec, arguments.new_address).await?)),
             None => {
                 super::require_root("apply")?;
                 refuse_leftovers(&name)?;
@@ -115,9 +115,14 @@ fn refuse_leftovers(name: &str) -> Result<(), Failure> {
 }
 
 /// What it would take, said by the app itself.
-async fn ask(entry: &KnownApp, spec: AppSpec) -> Result<Change, Failure> {
+async fn ask(entry: &KnownApp, spec: AppSpec, new_address: bool) -> Result<Change, Failure> {
     let app = apps::connect_to(entry.clone()).await?;
-    let request = Request::put("/v1/spec", SpecRequest { spec, dry_run: true });
+    let body = SpecRequest {
+        spec,
+        dry_run: true,
+        new_address,
+    };
+    let request = Request::put("/v1/spec", body);
     let reply = request.send(&app).await?;
     if !reply.ok {
         let mut failure = hints::say_which(&entry.name, Failure::from(reply));
@@ -127,19 +132,19 @@ async fn ask(entry: &KnownApp, spec: AppSpec) -> Result<Change, Failure> {
     Ok(Change {
         app,
         foretold: reply,
-        spec: request.body.spec,
+        request: request.body,
     })
 }
 
 enum Plan {
     Start(NamedSpec),
-    Change(Change),
+    Change(Box<Change>),
 }
 
 struct Change {
     app: App,
     foretold: Reply,
-    spec: AppSpec,
+    request: SpecRequest,
 }
 
 impl Plan {
@@ -184,7 +189,7 @@ impl Plan {
 
 impl Change {
     fn became(&self) -> Became {
-        if self.foretold.changes.is_empty() {
+        if self.foretold.changes.is_empty() && !self.foretold.starts_anew {
             Became::Unchanged
         } else {
             Became::Changed
@@ -192,9 +197,13 @@ impl Change {
     }
 
     async fn carry_out(self, context: &Context) -> (Outcome, Option<Failure>) {
-        let Self { app, spec, .. } = self;
+        let Self { app, request, .. } = self;
         let name = app.entry.name.clone();
-        let request = Request::put("/v1/spec", SpecRequest { spec, dry_run: false });
+        let body = SpecRequest {
+            dry_run: false,
+            ..request
+        };
+        let request = Request::put("/v1/spec", body);
         let line = |status: &Status, _: Duration| changing_line(status);
         match watch(context, &app, line, request.send(&app), interrupted).await {
             Ok(reply) if reply.ok => (

@@ -81,6 +81,7 @@ pub enum Verb {
     Logs(Logs),
     Events(Events),
     Doctor(Doctor),
+    Try(Try),
     Demo(Demo),
 }
 
@@ -92,6 +93,43 @@ pub struct Doctor {
     pub ports: Vec<u16>,
 }
 
+/// Start a server once, look how it starts, serves and ends, and say how to run it
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "\
+Examples:
+  sudo reuse-ctl try -- node server.js
+  sudo reuse-ctl try --slow-path /report --port 8080 -- gunicorn -b :8080 app:app
+  sudo reuse-ctl try --stop-signal QUIT -- nginx -g 'daemon off;'
+
+It sends the server some requests, and the stop signal while they are under way. Exit code 1 when the server can't be served: it never gets ready, or
+its port is taken. Nothing is left behind.")]
+pub struct Try {
+    /// What to ask for with GET
+    #[arg(long, default_value = "/")]
+    pub path: String,
+    /// A path whose answer takes a second or more: it is asked for before the stop signal comes
+    #[arg(long, value_name = "PATH")]
+    pub slow_path: Option<String>,
+    /// The port that the server serves [default: the first TCP port that it binds]
+    #[arg(short, long, value_name = "P", value_parser = clap::value_parser!(u16).range(1..))]
+    pub port: Option<u16>,
+    /// Run it as this user [default: the user who called sudo]
+    #[arg(long)]
+    pub user: Option<String>,
+    /// How long it may take until it listens
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = parse_duration)]
+    pub ready_timeout: Duration,
+    /// Ask it to end by this signal [default: SIGTERM]
+    #[arg(long, value_name = "SIGNAL")]
+    pub stop_signal: Option<String>,
+    /// How long it may take to end before it is killed
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = parse_duration)]
+    pub stop_timeout: Duration,
+    /// The command and its arguments
+    #[arg(last = true, required = true, value_name = "CMD")]
+    pub command: Vec<OsString>,
+}
+
 /// Make the apps of a file run as it says: start what is missing, change what differs, leave the rest alone
 #[derive(Debug, Clone, Args)]
 #[command(after_help = "\
@@ -101,7 +139,7 @@ Examples:
   sudo reuse-ctl apply --app web                only this one of reuse.toml
 
 A new command, folder or environment is rolled out as `reload` does: if it never gets ready, the old version goes on. Apps that the
-file does not name are left alone. What belongs to the start of an app (--port, --user…) is refused before anything is changed.")]
+file does not name are left alone. What belongs to the start of an app (--listen, --user…) is refused before anything is changed.")]
 pub struct Apply {
     /// The file
     #[arg(short, long, value_name = "FILE", default_value = "reuse.toml")]
@@ -112,6 +150,9 @@ pub struct Apply {
     /// Only say what would be done
     #[arg(long)]
     pub dry_run: bool,
+    /// Let new processes listen on another address than the old ones, even if the file does not say so
+    #[arg(long)]
+    pub new_address: bool,
 }
 
 /// Print a systemd unit for an app
@@ -217,6 +258,9 @@ pub struct Restart {
     /// End the old process before the new one starts
     #[arg(long)]
     pub stop_first: bool,
+    /// Let the new process listen on another address than the old one
+    #[arg(long)]
+    pub new_address: bool,
 }
 
 /// Replace every worker, --surge at a time; stops when one fails
@@ -225,6 +269,9 @@ pub struct Reload {
     /// End each old process before the new one starts
     #[arg(long)]
     pub stop_first: bool,
+    /// Let the new processes listen on another address than the old ones; both are served meanwhile
+    #[arg(long)]
+    pub new_address: bool,
 }
 
 /// Change the number of workers

@@ -58,6 +58,8 @@ fn lines_that_are_right() {
         "reuse-ctl logs 1 --since 2026-01-31T12:00:00Z --out -t --json",
         "reuse-ctl ls --json",
         "reuse-ctl doctor",
+        "reuse-ctl try -- node server.js",
+        "reuse-ctl try --path /up --slow-path /slow -p 80 --user www --stop-signal QUIT --json -- ./server -x",
         "reuse-ctl demo",
         "reuse-ctl demo --seconds 5 --json",
     ] {
@@ -92,6 +94,9 @@ fn lines_that_are_wrong() {
         "reuse-ctl canary -- ./server-v2",
         "reuse-ctl canary --weight 5% ./server-v2",
         "reuse-ctl promote 3",
+        "reuse-ctl try",
+        "reuse-ctl try ./server",
+        "reuse-ctl try --port 0 -- ./server",
         "reuse-ctl get 2",
         "reuse-ctl get /debug",
         "reuse-ctl get 2 / --addr 8080",
@@ -196,6 +201,7 @@ fn help() {
       logs     Show what the workers have written
       events   Show what happens, as it happens, until Ctrl-C
       doctor   Try what the kernel can do, and say what is lost without it
+      try      Start a server once, look how it starts, serves and ends, and say how to run it
       demo     See it at work: a small built-in server, a load, and all that can happen to workers
 
     Options:

@@ -14,7 +14,7 @@ use super::failure::OUTPUT_MARK;
 use super::table::counted;
 use super::{Context, Failure, output};
 use crate::api::client::Client;
-use crate::api::types::{ErrorKind, OutputOf, Status, WorkerState, WorkerStatus};
+use crate::api::types::{ErrorKind, OutputOf, Status, StopRequest, WorkerState, WorkerStatus};
 use crate::config::{AppSpec, handover};
 use crate::options::RunOptions;
 use crate::process::logs::{self, Range, last_lines};
@@ -22,6 +22,8 @@ use crate::process::logs::{self, Range, last_lines};
 const POLL: Duration = Duration::from_millis(50);
 /// Beyond the time that one worker may take: the set-up before, and a retry or two.
 const SLACK: Duration = Duration::from_secs(30);
+/// An app whose workers have all failed without ever having served ends by itself, within this time; one that has served stays.
+const ENDS_BY_ITSELF: Duration = Duration::from_secs(1);
 /// How much of the controller's log is shown when it fails.
 const TAIL_LINES: usize = 20;
 /// Its own error is looked for in so many.
@@ -97,6 +99,7 @@ fn spawn(spec: &AppSpec, verbosity: u8, log: &ControllerLog) -> Result<Child, Fa
 /// Waits until every worker is active.
 async fn ready(child: &mut Child, log: &ControllerLog, options: &RunOptions) -> Result<Status, Failure> {
     let deadline = Instant::now() + options.ready.timeout + SLACK;
+    let mut all_failed_at = None;
     loop {
         let exited = child
             .try_wait()
@@ -108,7 +111,15 @@ async fn ready(child: &mut Child, log: &ControllerLog, options: &RunOptions) -> 
             if !status.workers.is_empty() && status.workers.iter().all(|worker| worker.state == WorkerState::Active) {
                 return Ok(status);
             }
-            // When all have failed the controller ends by itself, having cleaned up: that is waited for above.
+            if let Some(problem) = status.problem {
+                // If nobody was up for an instant the controller ends by itself, having cleaned up: that is waited for above.
+                if all_failed_at.get_or_insert_with(Instant::now).elapsed() > ENDS_BY_ITSELF {
+                    return Err(never_up(child, options, problem).await);
+                }
+                tokio::time::sleep(POLL).await;
+                continue;
+            }
+            all_failed_at = None;
             let is_settled = |worker: &WorkerStatus| matches!(worker.state, WorkerState::Active | WorkerState::Failed);
             let some_serve = status.workers.iter().any(|worker| worker.state == WorkerState::Active);
             if some_serve
@@ -134,6 +145,32 @@ async fn ready(child: &mut Child, log: &ControllerLog, options: &RunOptions) -> 
         }
         tokio::time::sleep(POLL).await;
     }
+}
+
+/// Its workers were up for a moment and have all failed before it was: what could not be started leaves nothing behind.
+async fn never_up(child: &mut Child, options: &RunOptions, problem: String) -> Failure {
+    let stop = async {
+        let client = Client::connect(&paths_of(&options.name).ok()?.control_socket())
+            .await
+            .ok()?;
+        let now = StopRequest { timeout_ms: Some(0) };
+        client.command(hyper::Method::POST, "/v1/stop", &now).await.ok()
+    };
+    let hint = format!(
+        "see `reuse-ctl logs --app {0}`, or the files in /var/log/reuse-ctl/{0}",
+        options.name
+    );
+    let failure = Failure::failed(problem, hint);
+    let deadline = Instant::now() + SLACK;
+    drop(stop.await);
+    while matches!(child.try_wait(), Ok(None)) {
+        if Instant::now() > deadline {
+            let hint = format!("it is still there: `reuse-ctl stop --app {}`", options.name);
+            return Failure::failed(failure.error, hint);
+        }
+        tokio::time::sleep(POLL).await;
+    }
+    failure
 }
 
 /// The app's status, if it is our controller that answers and not another one of the same name.

@@ -3,8 +3,8 @@
 use super::{Failure, apps};
 
 /// Verbs that ask no running app, or name it in another way.
-const WITHOUT_APP: [&str; 12] = [
-    "apply", "check", "demo", "doctor", "import", "init", "ls", "run", "schema", "unit", "help", "--help",
+const WITHOUT_APP: [&str; 13] = [
+    "apply", "check", "demo", "doctor", "import", "init", "ls", "run", "schema", "try", "unit", "help", "--help",
 ];
 
 /// Puts `--app NAME` into each `` `reuse-ctl VERB …` `` of a text that means an app and does not name one.

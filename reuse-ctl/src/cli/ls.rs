@@ -45,6 +45,9 @@ struct Row {
     addresses: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     uptime_s: Option<u64>,
+    /// Why nobody serves, if nobody will until a person does something.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    problem: Option<String>,
     /// Why there are no details.
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
@@ -99,6 +102,7 @@ impl From<&Status> for Row {
             workers: Some(status.workers.len()),
             addresses: status.groups.iter().map(|group| group.addr.clone()).collect(),
             uptime_s: Some(status.uptime_s),
+            problem: status.problem.clone(),
             error: None,
         }
     }
@@ -120,14 +124,17 @@ fn render(rows: &[Row], paint: Paint) -> String {
         .iter()
         .map(|row| {
             let active = row.active.zip(row.workers);
-            let tone = if active.is_some_and(|(active, workers)| active == workers) {
-                Tone::Good
-            } else {
-                Tone::Changing
+            let tone = match (active, &row.problem) {
+                (_, Some(_)) => Tone::Bad,
+                (Some((active, workers)), None) if active == workers => Tone::Good,
+                (Some(_) | None, None) => Tone::Changing,
             };
-            let last = match &row.error {
-                Some(error) => Cell::toned(Tone::Bad, error),
-                None => Cell::new(row.addresses.join(" ")),
+            let addresses = row.addresses.join(" ");
+            let last = match (&row.error, &row.problem) {
+                (Some(error), _) => Cell::toned(Tone::Bad, error),
+                (None, Some(problem)) if addresses.is_empty() => Cell::toned(Tone::Bad, problem),
+                (None, Some(problem)) => Cell::toned(Tone::Bad, format!("{addresses}: {problem}")),
+                (None, None) => Cell::new(addresses),
             };
             [
                 Cell::toned(Tone::Strong, &row.app),
@@ -167,6 +174,15 @@ mod tests {
         shop     4711  sticky     1/3   1h 2m  0.0.0.0:8080 [::]:8443
         old-one    99                          its controller is gone
         ");
+        let failed = Status {
+            problem: Some("every worker has failed: exited with code 1".into()),
+            ..crate::api::fake::status()
+        };
+        let shown = render(&[Row::from(&failed)], Paint::OFF);
+        assert!(
+            shown.contains("0.0.0.0:8080 [::]:8443: every worker has failed: exited with code 1"),
+            "{shown}"
+        );
         assert!(render(&[], Paint::OFF).starts_with("no app is running"));
     }
 }

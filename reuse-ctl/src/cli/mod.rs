@@ -22,6 +22,7 @@ mod logs;
 mod ls;
 mod many;
 pub(crate) mod output;
+pub(crate) mod own_controller;
 mod policy;
 mod progress;
 mod promote;
@@ -36,6 +37,7 @@ pub(crate) mod status;
 mod stop;
 pub(crate) mod table;
 pub(crate) mod terminal;
+mod try_server;
 mod undrain;
 mod unit;
 mod weight;
@@ -152,6 +154,7 @@ async fn ask(context: &Context, verb: Verb) -> Result<(), Failure> {
         Verb::Logs(arguments) => logs::run(context, &arguments).await,
         Verb::Events(arguments) => events::run(context, &arguments).await,
         Verb::Doctor(arguments) => doctor::run(context, &arguments).await,
+        Verb::Try(arguments) => try_server::run(context, &arguments).await,
         Verb::Demo(arguments) => crate::demo::run(context, &arguments).await,
         Verb::Run(_) => unreachable!("it makes its own runtime"),
         Verb::Check(_) | Verb::Init(_) | Verb::Schema | Verb::Unit(_) => unreachable!("they ask nobody"),

@@ -30,6 +30,11 @@ pub(crate) fn print_bytes(bytes: &[u8]) -> Result<(), Failure> {
     }
 }
 
+/// A line beside the output: something that a person should know, and that is no failure. It is not worth an error where it can't be written.
+pub(super) fn note(line: &str) {
+    drop(writeln!(io::stderr(), "reuse-ctl: note: {line}"));
+}
+
 /// Prints one line of JSON.
 pub(crate) fn print_json(value: &impl Serialize) -> Result<(), Failure> {
     let mut line = serde_json::to_string(value).expect("plain data");
@@ -62,6 +67,10 @@ pub(crate) fn finish_all(context: &Context, replies: Vec<Reply>) -> Result<(), F
         for message in replies.iter().filter_map(|reply| reply.message.as_deref()) {
             print(&format!("{message}\n"))?;
         }
+        replies
+            .iter()
+            .flat_map(|reply| &reply.notes)
+            .for_each(|line| note(line));
     }
     let reply = merge(replies);
     match reply.ok {
@@ -88,6 +97,7 @@ fn merge(replies: Vec<Reply>) -> Reply {
         }
         messages.extend(reply.message);
         errors.extend(reply.error);
+        merged.notes.extend(reply.notes);
         merged.workers.extend(reply.workers);
         merged.output.extend(reply.output);
         merged.output_of = merged.output_of.or(reply.output_of);

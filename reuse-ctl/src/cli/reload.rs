@@ -10,6 +10,7 @@ pub(super) async fn run(context: &Context, arguments: &args::Reload) -> Result<(
         "/v1/reload",
         ReloadRequest {
             stop_first: arguments.stop_first,
+            new_address: arguments.new_address,
         },
     );
     let line = |status: &_, _| changing_line(status);

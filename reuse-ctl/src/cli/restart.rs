@@ -12,6 +12,7 @@ pub(super) async fn run(context: &Context, arguments: &args::Restart) -> Result<
             context,
             &args::Reload {
                 stop_first: arguments.stop_first,
+                new_address: arguments.new_address,
             },
         )
         .await;
@@ -20,6 +21,7 @@ pub(super) async fn run(context: &Context, arguments: &args::Restart) -> Result<
     let ids: BTreeSet<u16> = arguments.ids.iter().copied().collect();
     let request = RestartRequest {
         stop_first: arguments.stop_first,
+        new_address: arguments.new_address,
     };
     let work = async {
         let mut replies = Vec::new();

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use super::{Context, Failure, args, bounds, detach, many};
+use super::{Context, Failure, args, bounds, detach, many, output};
 use crate::api::commands::{self, MAX_WORKERS};
 use crate::config::{AppSpec, Loaded, NamedSpec, handover};
 use crate::options::{
@@ -69,6 +69,12 @@ pub(super) struct Call {
 pub(super) fn start(context: &Context, spec: AppSpec, call: Call) -> Result<(), Failure> {
     let options = spec.resolve()?;
     super::require_root("run")?;
+    // The one in the background was started by one that has said it.
+    if !call.detached
+        && let Some(line) = options.stop.suggestion(&options.command)
+    {
+        output::note(&line);
+    }
     if call.detach {
         return detach::run(context, &spec, call.verbosity);
     }

@@ -116,6 +116,13 @@ pub(super) fn render(status: &Status, paint: Paint) -> String {
         short_duration(status.uptime_s),
         status.pid
     );
+    if let Some(problem) = &status.problem {
+        text.push_str(&format!("  {}\n", paint.tone(Tone::Bad, problem)));
+        text.push_str(&format!(
+            "  → `reuse-ctl reload --app {0}` starts it anew, `reuse-ctl stop --app {0}` ends it\n",
+            status.app
+        ));
+    }
     if status.groups.is_empty() {
         text.push_str("  no worker listens yet\n");
     }

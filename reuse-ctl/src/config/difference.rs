@@ -149,7 +149,7 @@ pub fn difference(old: &RunOptions, new: &RunOptions) -> Difference {
     found.add_shown("name", Way::NewStart, name, &new.name, String::clone);
     found.add_shown("workers", Way::Scale, workers, &new.workers, u16::to_string);
     found.add_shown("policy", Way::Policy, policy, &new.policy, policy_name);
-    found.add_shown("port", Way::NewStart, ports, &new.ports, |ports| list(ports));
+    found.add_shown("port", Way::Reload, ports, &new.ports, |ports| list(ports));
     found.add_shown("listen", Way::NewStart, listen, &new.listen, |listen| list(listen));
     found.add_shown("when-empty", Way::Live, when_empty, &new.when_empty, when_empty_name);
     found.add_shown("user", Way::NewStart, user, &new.user, optional);

@@ -23,7 +23,7 @@ const OPTIONS: &[(&str, &str, Way)] = &[
     ("name", "--name other", Way::NewStart),
     ("workers", "--workers 3", Way::Scale),
     ("policy", "--policy hash", Way::Policy),
-    ("port", "--port 81", Way::NewStart),
+    ("port", "--port 81", Way::Reload),
     ("listen", "--listen 127.0.0.1:81", Way::NewStart),
     ("when-empty", "--when-empty refuse", Way::Live),
     ("user", "--user www", Way::NewStart),

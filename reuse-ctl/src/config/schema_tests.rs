@@ -82,12 +82,14 @@ fn the_schema_takes_what_the_file_takes() {
         "file",
         "tcp",
         "listener",
+        "mixed",
         "SIGTERM",
         "any-text",
         "N=1",
         "127.0.0.1:80",
         "0 4 * * *",
         "at-once",
+        "mixed",
     ];
     let mut samples: Vec<Value> = strings.iter().map(|text| (*text).into()).collect();
     samples.extend([json!(2), json!(2_000_000_000_u64), json!(0.5), json!(true)]);

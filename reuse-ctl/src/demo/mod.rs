@@ -3,7 +3,6 @@
 
 mod accepted;
 mod acts;
-mod controller;
 mod http;
 mod load;
 mod screen;
@@ -12,7 +11,7 @@ mod tally;
 
 use std::ffi::OsString;
 use std::io::Write as _;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -20,10 +19,10 @@ use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
 
-use crate::api::types::Status;
-use crate::cli::{Context, Failure, args, output};
+use crate::api::types::{Status, WorkerState};
+use crate::cli::own_controller::OwnController;
+use crate::cli::{Context, DEMO_SERVER_VERB, Failure, args, output};
 use acts::{Act, Stage};
-use controller::{Controller, free_port};
 use load::{Load, Plan, SharedTally, lock};
 use screen::History;
 use tally::ActSums;
@@ -35,6 +34,14 @@ const PLAN: Plan = Plan {
     requests_per_connection: 100,
     rest: Duration::from_millis(6),
 };
+/// How many workers the demo has.
+const WORKERS: u16 = 4;
+/// How long they may take to get ready, on a slow machine.
+const READY: Duration = Duration::from_secs(30);
+/// The grace of the workers at the end.
+const GRACE: Duration = Duration::from_secs(5);
+/// Outgoing connections take their ports from 32768 on, so that none can be in the way.
+const PORTS: std::ops::Range<u16> = 20_000..32_000;
 const DRAW: Duration = Duration::from_millis(100);
 
 /// Plays the whole demo.
@@ -42,13 +49,13 @@ pub(crate) async fn run(context: &Context, arguments: &args::Demo) -> Result<(),
     crate::cli::require_root("demo")?;
     let port = free_port()?;
     if !context.json {
-        let workers = controller::WORKERS;
+        let workers = WORKERS;
         output::print(&format!(
             "{workers} workers of a small server on 127.0.0.1:{port}; {} clients with a new connection for each request, {} that keep theirs\n\n",
             PLAN.fresh, PLAN.keeping
         ))?;
     }
-    let mut controller = Controller::start(port)?;
+    let mut controller = start(port)?;
     let show = Show::new(context);
     let tally = SharedTally::default();
     let played = tokio::select! {
@@ -57,21 +64,49 @@ pub(crate) async fn run(context: &Context, arguments: &args::Demo) -> Result<(),
     };
     show.clear();
     let ended = tokio::select! {
-        ended = controller.end() => ended,
+        ended = controller.end(GRACE) => ended,
         () = second_interrupt() => Err(Failure::failed("interrupted while the demo's workers ended", "they end without us")),
     };
     let verdict = conclude(context, &tally, show.last_status());
     played.and(ended).and(verdict)
 }
 
+/// The demo's server on `port`.
+fn start(port: u16) -> Result<OwnController, Failure> {
+    let name = format!("demo-{}", std::process::id());
+    let (workers, port) = (WORKERS.to_string(), port.to_string());
+    let options = ["--workers", &workers, "--policy", "least-loaded", "--port", &port, "--"];
+    let command = ["/proc/self/exe", DEMO_SERVER_VERB, &port];
+    OwnController::start(
+        "the demo's",
+        &name,
+        options.into_iter().chain(command).map(OsString::from),
+    )
+}
+
+/// A port that nobody has.
+fn free_port() -> Result<u16, Failure> {
+    (0..100)
+        .map(|_| fastrand::u16(PORTS))
+        .find(|port| TcpListener::bind((Ipv4Addr::UNSPECIFIED, *port)).is_ok())
+        .ok_or_else(|| Failure::failed("no free port below 32768 was found", "see `ss -ltn`"))
+}
+
+fn all_active(status: &Status) -> bool {
+    status.workers.len() == usize::from(WORKERS)
+        && status.workers.iter().all(|worker| worker.state == WorkerState::Active)
+}
+
 async fn play(
-    controller: &mut Controller,
+    controller: &mut OwnController,
     port: u16,
     tally: &SharedTally,
     show: &Show,
     whole: Duration,
 ) -> Result<(), Failure> {
-    let client = controller.ready().await?;
+    let (client, _) = controller
+        .wait_until("the demo's workers are active", READY, all_active)
+        .await?;
     let stage = Stage {
         client,
         port,

@@ -41,6 +41,8 @@ pub struct Groups {
     pub(super) groups: BTreeMap<SocketAddr, Group>,
     registry: Registry,
     pub(super) published: Vec<Choosable>,
+    /// They are on their way out, and chosen where nobody else is on an address that the app leaves.
+    pub(super) lingering: Vec<Choosable>,
     /// Loaded beforehand, so that the first listener of a cold start is steered as soon as it is seen.
     spare: Option<GroupProgram>,
     cgroup: AppCgroup,
@@ -48,6 +50,8 @@ pub struct Groups {
     lots: Arc<File>,
     uid: u32,
     refuse_when_empty: bool,
+    /// Nobody will serve for the time being: connections are refused, whatever `refuse_when_empty` says.
+    given_up: bool,
 }
 
 /// A published instance.
@@ -76,9 +80,11 @@ impl Groups {
             groups: BTreeMap::new(),
             registry: Registry::default(),
             published: Vec::new(),
+            lingering: Vec::new(),
             spare,
             uid: options.uid,
             refuse_when_empty: options.refuse_when_empty,
+            given_up: false,
         };
         for &addr in &options.listen {
             groups.open_group(addr, false, None)?;
@@ -97,9 +103,10 @@ impl Groups {
         neighbours::refuse_taken(&self.cgroup, addr, only_v6)?;
         let program = match self.spare.take() {
             Some(spare) => spare,
-            None => GroupProgram::load(&self.app, self.refuse_when_empty)?,
+            None => GroupProgram::load(&self.app, self.refuses_when_empty())?,
         };
-        let group = Group::open(addr, only_v6, &self.lots, self.uid, &mut self.app, program, first)?;
+        let mut group = Group::open(addr, only_v6, &self.lots, self.uid, &mut self.app, program, first)?;
+        group.set_refuse_when_empty(self.refuses_when_empty());
         Ok(self.groups.entry(addr).or_insert(group))
     }
 
@@ -107,14 +114,14 @@ impl Groups {
     pub fn spare_loader(&self) -> Option<impl FnOnce() -> Result<GroupProgram, BpfError> + Send + use<>> {
         match self.spare {
             Some(_) => None,
-            None => Some(GroupProgram::loader(&self.app, self.refuse_when_empty)),
+            None => Some(GroupProgram::loader(&self.app, self.refuses_when_empty())),
         }
     }
 
     /// Keeps it for the next group.
     pub fn set_spare(&mut self, mut spare: GroupProgram) {
         // It may have changed since the spare began to be loaded.
-        spare.set_refuse_when_empty(self.refuse_when_empty);
+        spare.set_refuse_when_empty(self.refuses_when_empty());
         self.spare = Some(spare);
     }
 
@@ -140,9 +147,10 @@ impl Groups {
     pub fn unregister(&mut self, row: u16, cgroup_id: u64) {
         // Its seats go with its members, before the machine says so: nobody may take the group for served.
         self.published.retain(|published| published.row != row);
+        self.lingering.retain(|lingering| lingering.row != row);
         for group in self.groups.values_mut() {
             group.forget(row);
-            if let Err(error) = group.publish(&self.published) {
+            if let Err(error) = group.publish(&self.published, &self.lingering) {
                 tracing::warn!("{}: {error}", group.addr());
             }
         }
@@ -152,14 +160,61 @@ impl Groups {
         self.registry.release(row);
     }
 
-    /// From now on exactly these may be chosen, in every group in which they have a listener.
+    /// From now on exactly these may be chosen, in every group in which they have a listener; and those that
+    /// [linger](Self::set_lingering) in each that the app [leaves](Self::leave) and nobody else serves.
     ///
     /// # Errors
     /// The first map that can't be written; the other groups are published all the same.
     pub fn publish(&mut self, published: Vec<Choosable>) -> Result<(), GroupError> {
         self.published = published;
-        let published = &self.published;
-        first_error(self.groups.values_mut().map(|group| group.publish(published)))
+        let (published, lingering) = (&self.published, &self.lingering);
+        first_error(
+            self.groups
+                .values_mut()
+                .map(|group| group.publish(published, lingering)),
+        )
+    }
+
+    /// Others linger, from the next [`publish`](Self::publish) on. Sorted by slot, each slot once.
+    pub fn set_lingering(&mut self, lingering: Vec<Choosable>) {
+        self.lingering = lingering;
+    }
+
+    /// Others linger, at once.
+    ///
+    /// # Errors
+    /// As [`publish`](Self::publish).
+    pub fn linger(&mut self, lingering: Vec<Choosable>) -> Result<(), GroupError> {
+        self.set_lingering(lingering);
+        let published = std::mem::take(&mut self.published);
+        self.publish(published)
+    }
+
+    /// The app's instances do not listen on these addresses any more; the old ones that do are on their way out. What this means ends as
+    /// soon as somebody who listens there is published.
+    pub fn leave(&mut self, addresses: &[SocketAddr]) {
+        for addr in addresses {
+            if let Some(group) = self.groups.get_mut(addr) {
+                group.leave_address();
+            }
+        }
+    }
+
+    /// The same of all addresses on which nobody listens any more.
+    pub fn leave_unserved(&mut self) {
+        let unserved = self.groups.values_mut().filter(|group| group.members().is_empty());
+        unserved.for_each(Group::leave_address);
+    }
+
+    /// Whether the instance in `row` is chosen somewhere because it lingers.
+    pub fn lingers(&self, row: u16) -> bool {
+        !self.left_to(row).is_empty()
+    }
+
+    /// The addresses that are left to the instance in `row`: the app leaves them, and nobody else serves there.
+    pub fn left_to(&self, row: u16) -> Vec<SocketAddr> {
+        let groups = self.groups.values().filter(|group| group.is_left_to(row));
+        groups.map(Group::addr).collect()
     }
 
     /// What takes time to be seen: connections that are parked although somebody is published (see `release_parked` of a group), and
@@ -232,12 +287,46 @@ impl Groups {
     /// What happens to new connections while nobody is published; those that wait already go on waiting.
     pub fn set_refuse_when_empty(&mut self, refuse: bool) {
         self.refuse_when_empty = refuse;
+        self.tell_whether_to_refuse();
+    }
+
+    /// Nobody will serve until a person does something: what waits is reset, and new connections are refused, so that clients can go
+    /// elsewhere. Gives how many waited.
+    ///
+    /// # Errors
+    /// A socket call or a map failed.
+    pub fn give_up(&mut self) -> Result<u32, GroupError> {
+        self.given_up = true;
+        self.tell_whether_to_refuse();
+        let mut reset = 0;
+        let results: Vec<_> = self.groups.values_mut().map(Group::reset_parked).collect();
+        first_error(results.into_iter().map(|result| result.map(|count| reset += count)))?;
+        Ok(reset)
+    }
+
+    /// Somebody may serve again: as was configured.
+    pub fn resume(&mut self) {
+        self.given_up = false;
+        self.tell_whether_to_refuse();
+    }
+
+    fn refuses_when_empty(&self) -> bool {
+        self.refuse_when_empty || self.given_up
+    }
+
+    fn tell_whether_to_refuse(&mut self) {
+        let refuse = self.refuses_when_empty();
         if let Some(spare) = &mut self.spare {
             spare.set_refuse_when_empty(refuse);
         }
         for group in self.groups.values_mut() {
             group.set_refuse_when_empty(refuse);
         }
+    }
+
+    /// See [`AppPrograms::set_ports`].
+    pub fn set_service_ports(&mut self, ports: &[u16]) {
+        self.app.set_ports(ports);
     }
 
     /// See [`AppPrograms::set_client_ttl`].

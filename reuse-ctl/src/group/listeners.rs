@@ -62,7 +62,7 @@ impl Groups {
         group.join(row, cookie, &listener)?;
         self.app.steered(&listener, cookie, row)?;
         let group = self.groups.get_mut(&addr).expect("opened above");
-        group.publish(&self.published)?;
+        group.publish(&self.published, &self.lingering)?;
         Ok(Appeared::Member(addr))
     }
 
@@ -77,7 +77,7 @@ impl Groups {
             }
             let gap = group.leave(cookie);
             // Fewer first: the last number is selectable no more from here on.
-            group.publish(&self.published)?;
+            group.publish(&self.published, &self.lingering)?;
             if let Some(gap) = gap
                 && let Ok(Some(listener)) = member::duplicate(&pids_of(gap.last.instance), gap.last.cookie)
             {

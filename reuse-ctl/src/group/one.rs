@@ -27,6 +27,12 @@ pub(super) struct Group {
     abandoned_since: Option<Instant>,
     /// Connections to this address are expected even while no worker listens (`--listen`, or it was served once).
     lasting: bool,
+    /// The app's instances listen elsewhere by now: whoever still listens here is on his way out, and nobody comes back.
+    is_left: bool,
+    /// Some of the app's instances have listened here before and listen elsewhere by now.
+    some_have_left: bool,
+    /// What was asked for; new connections are refused here anyway when nobody comes back.
+    refuse_when_empty: bool,
 }
 
 /// A number without a listener, and the member that has to take it.
@@ -76,11 +82,26 @@ impl Group {
             seats: Vec::new(),
             abandoned_since: None,
             lasting: first.is_none(),
+            is_left: false,
+            some_have_left: false,
+            refuse_when_empty: false,
         })
     }
 
     pub(super) fn set_refuse_when_empty(&mut self, refuse: bool) {
-        self.program.set_refuse_when_empty(refuse);
+        self.refuse_when_empty = refuse;
+        self.program.set_refuse_when_empty(refuse || self.is_left);
+    }
+
+    /// The app's instances listen elsewhere from now on.
+    pub(super) fn leave_address(&mut self) {
+        (self.is_left, self.some_have_left) = (true, true);
+        self.set_refuse_when_empty(self.refuse_when_empty);
+    }
+
+    /// Whether the app leaves this address, and this instance alone serves it still.
+    pub(super) fn is_left_to(&self, instance: u16) -> bool {
+        self.is_left && self.seats.iter().any(|seat| seat.instance() == instance)
     }
 
     pub(super) fn addr(&self) -> SocketAddr {
@@ -182,19 +203,29 @@ impl Group {
         u16::try_from(self.members.iter().filter(|member| member.instance == instance).count()).expect("at most 8")
     }
 
-    /// Lets the program choose among those of `published` that have a listener here.
-    pub(super) fn publish(&mut self, published: &[Choosable]) -> Result<(), GroupError> {
-        let seats: Vec<Seat> = published
-            .iter()
-            .map(|&Choosable { slot, row, share }| Seat::new(slot, row, self.listeners_of(row)).with_share(share))
-            .filter(|seat| seat.listeners() > 0)
-            .collect();
+    /// Lets the program choose among those of `published` that have a listener here; if there is none and the app leaves this address,
+    /// among those of `lingering`.
+    pub(super) fn publish(&mut self, published: &[Choosable], lingering: &[Choosable]) -> Result<(), GroupError> {
+        let mut seats = self.seats_of(published);
+        if !seats.is_empty() && self.is_left {
+            self.is_left = false;
+            self.set_refuse_when_empty(self.refuse_when_empty);
+        } else if self.is_left {
+            seats = self.seats_of(lingering);
+        }
         if seats != self.seats {
             self.program.publish(&seats)?;
             self.lasting |= !seats.is_empty();
             self.seats = seats;
         }
         self.release_parked()
+    }
+
+    fn seats_of(&self, choosable: &[Choosable]) -> Vec<Seat> {
+        let seats = choosable
+            .iter()
+            .map(|&Choosable { slot, row, share }| Seat::new(slot, row, self.listeners_of(row)).with_share(share));
+        seats.filter(|seat| seat.listeners() > 0).collect()
     }
 
     /// Moves parked connections to workers, if any is published. Called again while time passes: a handshake that began while
@@ -209,15 +240,31 @@ impl Group {
         Ok(())
     }
 
+    /// Resets the connections that wait here, and gives their number; nothing where a worker listens. The kernel resets what is queued on
+    /// the last listener of a group when that closes: there is nobody to move it to.
+    pub(super) fn reset_parked(&mut self) -> Result<u32, GroupError> {
+        let parked = self.lot.parked();
+        if !self.members.is_empty() {
+            return Ok(0);
+        }
+        if parked > 0 {
+            self.lot.release().map_err(GroupError::socket("shutdown and listen"))?;
+            // The group went with its last listener, and so did its program.
+            self.program.attach(self.lot.as_fd())?;
+            self.program.set_member(LOT, 0, self.lot.as_fd())?;
+        }
+        Ok(parked)
+    }
+
     /// Whether nobody has listened here for `hold`, while the app is served elsewhere. A group that no worker was ever published in is
     /// abandoned at once.
     pub(super) fn is_abandoned(&mut self, served_elsewhere: bool, hold: Duration) -> bool {
-        if !self.members.is_empty() || (self.lasting && !served_elsewhere) {
+        if !self.members.is_empty() || (self.lasting && !self.is_left && !served_elsewhere) {
             self.abandoned_since = None;
             return false;
         }
         let since = *self.abandoned_since.get_or_insert_with(Instant::now);
-        !self.lasting || since.elapsed() >= hold
+        !self.lasting || self.is_left || self.some_have_left || since.elapsed() >= hold
     }
 
     /// Whether anybody can be chosen here.

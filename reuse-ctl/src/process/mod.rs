@@ -18,6 +18,7 @@ pub mod handle;
 pub mod hold;
 pub mod identity;
 pub mod journal;
+pub mod known_servers;
 pub mod launch;
 pub mod listen;
 mod lock;

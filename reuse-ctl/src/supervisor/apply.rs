@@ -10,7 +10,7 @@ use std::{collections::VecDeque, ffi::OsStr, sync::Arc};
 use tokio::sync::oneshot;
 
 use super::{
-    apply_words::{applied, changes, few, list, names, planned, scaled},
+    apply_words::{applied, changes, few, list, names, planned, scaled, started_anew},
     asks::{another_version, refusal},
     errands::{Asker, stopped},
     interface::{Command, Input, RequestId, Rules, ScaleTarget},
@@ -47,6 +47,8 @@ pub(super) struct Applying {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Step {
     Reload,
+    /// Every worker has failed, and no new version is to be rolled out.
+    StartAnew,
     Policy,
     Scale,
 }
@@ -54,7 +56,7 @@ enum Step {
 impl Step {
     fn way(self) -> Way {
         match self {
-            Self::Reload => Way::Reload,
+            Self::Reload | Self::StartAnew => Way::Reload,
             Self::Policy => Way::Policy,
             Self::Scale => Way::Scale,
         }
@@ -97,6 +99,9 @@ impl Task {
         if self.core.view().stopping {
             return self.reply(id, stopped());
         }
+        if request.new_address {
+            self.moves.ask(id);
+        }
         let asker = Asker {
             id,
             applies: !request.dry_run,
@@ -121,9 +126,10 @@ impl Task {
 
     /// It was looked up: what it takes is judged by how things are now, and begun.
     fn on_wanted(&mut self, id: RequestId, wanted: Wanted) {
+        let starts_anew = self.core.view().all_failed;
         match self.plan(&wanted) {
-            Ok(difference) if wanted.dry_run || difference.changes.is_empty() => {
-                let planned = planned(&difference, usize::from(self.workers()));
+            Ok(difference) if wanted.dry_run || (difference.changes.is_empty() && !starts_anew) => {
+                let planned = planned(&difference, usize::from(self.workers()), starts_anew);
                 self.reply(id, planned);
             }
             Ok(difference) => self.begin_apply(id, wanted, difference),
@@ -180,6 +186,8 @@ impl Task {
         let mut todo = VecDeque::new();
         if difference.has(Way::Reload) {
             todo.push_back((Step::Reload, adopt));
+        } else if self.core.view().all_failed {
+            todo.push_back((Step::StartAnew, Command::Reload { stop_first: false }));
         }
         if difference.has(Way::Policy) {
             todo.push_back((Step::Policy, Command::SetPolicy(new.policy)));
@@ -207,10 +215,13 @@ impl Task {
             done: Vec::new(),
         };
         if let Some((Step::Reload, command)) = applying.todo.front_mut() {
+            if let Err(failure) = self.open_ports(&applying.old, &applying.new) {
+                return self.reply(client, *refusal(failure.kind, failure.error, &failure.hint));
+            }
             *command = self.new_version(version, |version| Command::Adopt { version });
             self.inputs
                 .push_back(Input::Ruled(while_both_start(&applying.old, &applying.new)));
-        } else {
+        } else if !matches!(applying.todo.front(), Some((Step::StartAnew, _))) {
             self.take_over(&mut applying);
         }
         self.go_on(applying);
@@ -243,7 +254,8 @@ impl Task {
         };
         let (step, _) = applying.step;
         if !reply.ok {
-            if step == Step::Reload {
+            if step.way() == Way::Reload {
+                self.settle_ports(&applying.old);
                 self.inputs.push_back(Input::Ruled(setup::rules(&applying.old)));
             } else {
                 self.keep(&applying.new);
@@ -255,8 +267,13 @@ impl Task {
                 };
                 reply.error = Some(format!("{what} was not done: {why}{so_far}"));
             }
-            reply.changes = changes(&applying.difference, |way| step != Step::Reload && way < step.way());
+            reply.changes = changes(&applying.difference, |way| {
+                step.way() != Way::Reload && way < step.way()
+            });
             return self.reply(applying.client, reply);
+        }
+        if step == Step::Reload {
+            self.settle_ports(&applying.new);
         }
         applying.done.push(match step {
             Step::Reload => format!(
@@ -264,6 +281,7 @@ impl Task {
                 names(applying.difference.by(Way::Reload)),
                 reply.message.unwrap_or_default()
             ),
+            Step::StartAnew => started_anew(reply.workers.len()),
             Step::Policy => list(applying.difference.by(Way::Policy)),
             Step::Scale => scaled("scaled", &applying.difference),
         });

@@ -6,13 +6,17 @@ use crate::{
 };
 
 /// What it would take.
-pub(super) fn planned(difference: &Difference, workers: usize) -> Reply {
+pub(super) fn planned(difference: &Difference, workers: usize, starts_anew: bool) -> Reply {
     let mut would = Vec::new();
+    let plural = if workers == 1 { "" } else { "s" };
     if difference.has(Way::Reload) {
-        let plural = if workers == 1 { "" } else { "s" };
         would.push(format!(
             "{} changed: would reload {workers} worker{plural}",
             names(difference.by(Way::Reload))
+        ));
+    } else if starts_anew {
+        would.push(format!(
+            "every worker has failed: would start {workers} worker{plural} anew"
         ));
     }
     if difference.has(Way::Live) {
@@ -25,9 +29,16 @@ pub(super) fn planned(difference: &Difference, workers: usize) -> Reply {
         would.push(scaled("would scale", difference));
     }
     Reply {
+        starts_anew,
         changes: changes(difference, |_| false),
         ..said(&would)
     }
+}
+
+/// `every worker had failed: started 2 workers anew`.
+pub(super) fn started_anew(workers: usize) -> String {
+    let plural = if workers == 1 { "" } else { "s" };
+    format!("every worker had failed: started {workers} worker{plural} anew")
 }
 
 /// All of it was done, in these words.

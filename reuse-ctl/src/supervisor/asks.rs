@@ -47,8 +47,15 @@ impl Task {
     pub(super) fn on_ask(&mut self, ask: Ask) {
         match ask {
             Ask::Status(reply) => self.status(reply),
-            Ask::Command { command, reply } => {
+            Ask::Command {
+                command,
+                new_address,
+                reply,
+            } => {
                 let id = self.new_request(reply);
+                if new_address {
+                    self.moves.ask(id);
+                }
                 self.request(id, command);
             }
             Ask::Canary { share, request, reply } => self.canary(share, request, reply),
@@ -151,6 +158,7 @@ impl Task {
     }
 
     pub(super) fn reply(&mut self, id: RequestId, reply: Reply) {
+        self.moves.answered(id);
         if self.applying.as_ref().is_some_and(|applying| applying.waits_for(id)) {
             self.on_step(reply);
         } else if self.is_recycling(id) {

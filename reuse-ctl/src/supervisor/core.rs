@@ -16,7 +16,7 @@
 //!                      killed
 //! ```
 //!
-//! (Not drawn: `emptying` → `active`, when what was to replace it has failed.)
+//! (Not drawn: `emptying` → `active`, when what was to replace it has failed; `starting` → `emptying`, of one that has closed its listeners.)
 //!
 //! **An instance** is in one of these phases; nothing else can follow (`transitions.rs`, checked at every change).
 //!
@@ -84,6 +84,8 @@
 //! - A version that `apply` or `promote` brings is all or nothing: when its rollout fails, all slots where anything of it is go back. What
 //!   can't be brought back is tried for each slot, told, and left to `abort`.
 //! - A `scale` up that fails is undone as a whole: there are as many workers as before.
+//! - An app whose workers have all failed ends, or stays if the configuration says so and somebody has served before (`stopping.rs`). It
+//!   stays to be started again by `reload`, `restart` or `apply`; of `scale` it takes only fewer workers.
 //! - Before `Start` and while stopping, every request but `stop` is refused. After `Finish` nothing is said any more, not even
 //!   to a request: whoever carries out `Finish` closes the door.
 
@@ -96,6 +98,7 @@ mod fault;
 mod faults;
 mod instance;
 mod jobs;
+mod left;
 mod shares;
 mod slot;
 mod stopping;
@@ -132,6 +135,10 @@ pub struct Core {
     norm: Norm,
     /// Whether every active instance is faulty, and people were told so.
     all_faulty: bool,
+    /// Whether a worker has ever been published.
+    has_served: bool,
+    /// Whether every worker has failed, and people were told so.
+    all_failed: bool,
     cx: Context,
 }
 
@@ -160,6 +167,8 @@ impl Core {
             published: Vec::new(),
             norm: Norm::new(config.hung.hung_after_ms),
             all_faulty: false,
+            has_served: false,
+            all_failed: false,
             cx: Context::new(config),
         }
     }
@@ -183,6 +192,7 @@ impl Core {
             self.come_to_rest();
         }
         self.publish();
+        self.notice_all_failed();
         self.finish_when_over();
         self.cx.take_effects(&self.published)
     }
@@ -214,6 +224,7 @@ impl Core {
             policy: self.policy,
             version: self.version,
             stopping: matches!(self.mode, Mode::Stopping { .. } | Mode::Finished),
+            all_failed: self.all_have_failed(),
             slots: self
                 .slots
                 .iter()
@@ -275,6 +286,7 @@ impl Core {
                     slot.departed(instance, Departure::Exited { exit, cut }, cx);
                 }
             }
+            Input::Lingers { instance } => self.cx.tell(Happened::Gone { instance }),
             Input::Watched(backlogs) => self.watched(backlogs),
             Input::Checked { instance, outcome } => self.checked(instance, &outcome),
             Input::Ruled(rules) => self.rule(rules),
@@ -351,6 +363,7 @@ impl Core {
             self.cx
                 .note(NoteKind::Warning, None, None, "no worker is published now".into());
         }
+        self.has_served |= !choosable.is_empty();
         self.published.clone_from(&choosable);
         self.cx.say(Effect::Publish(choosable));
     }

@@ -40,7 +40,12 @@ pub(super) struct Failures {
 struct Failure {
     problem: Option<String>,
     output: LastOutput,
+    /// What else might be meant, for a person.
+    advice: Option<&'static str>,
 }
+
+/// It listens, but elsewhere, where nothing fixes the address.
+const ELSEWHERE: &str = "if that is meant, say so: `reuse-ctl reload --new-address`, or `apply --new-address`; the old address is served until the end";
 
 /// The last lines that were written while a worker lived which failed.
 #[derive(Debug, Clone, Default)]
@@ -86,7 +91,13 @@ impl Task {
         };
         let output = self.last_output(id);
         self.last_failure = Some((problem.clone().unwrap_or_default(), output.clone()));
-        self.failures.remember(id, Failure { problem, output });
+        let advice = self.listens_elsewhere(id).then_some(ELSEWHERE);
+        let failure = Failure {
+            problem,
+            output,
+            advice,
+        };
+        self.failures.remember(id, failure);
     }
 
     /// Of one that was ready and has ended without having been told to: nothing that can be seen of it says more than what it wrote.
@@ -99,7 +110,12 @@ impl Task {
         let mut instances = view.slots.iter().flat_map(|slot| &slot.instances);
         if instances.any(|instance| instance.id == id && instance.state != WorkerState::Stopping) {
             let output = self.last_output(id);
-            self.failures.remember(id, Failure { problem: None, output });
+            let failure = Failure {
+                problem: None,
+                advice: None,
+                output,
+            };
+            self.failures.remember(id, failure);
         }
     }
 
@@ -139,6 +155,7 @@ impl Task {
             Failure {
                 problem: Some(problem),
                 output: LastOutput::default(),
+                advice: None,
             },
         );
     }
@@ -149,6 +166,20 @@ impl Task {
             .known
             .get(&id)
             .map(|failure| (failure.problem.clone(), failure.output.clone()))
+    }
+
+    /// What else might have been meant by whoever started an instance that failed.
+    pub(super) fn advice_on(&self, id: InstanceId) -> Option<&'static str> {
+        self.failures.known.get(&id)?.advice
+    }
+
+    /// Whether all that it lacks are addresses that may change, and it has others instead.
+    fn listens_elsewhere(&self, id: InstanceId) -> bool {
+        let (Some(live), lost) = (self.live.get(&id), self.lost(id)) else {
+            return false;
+        };
+        let served = self.groups.served_by(live.row);
+        !lost.is_empty() && lost.len() == self.missing(id).len() && served.len() >= lost.len()
     }
 
     /// What a server that ignores its inherited listeners does instead, as far as it can be seen.

@@ -38,11 +38,13 @@ impl Task {
             }
             Effect::Publish(published) => self.publish(&published),
             Effect::Terminate { instance, audience } => {
+                self.stop_lingering(instance);
                 // It goes on beside the task.
                 let _: Begun = self.tell_to_end(instance, audience);
             }
             Effect::TerminateIfIdle { instance } => self.terminate_if_idle(instance),
             Effect::Kill { instance } => {
+                self.stop_lingering(instance);
                 self.diagnose(instance);
                 if let Some(live) = self.live.get(&instance) {
                     self.groups.count_cuts(live.row, Cuts::EVERYTHING);
@@ -60,11 +62,14 @@ impl Task {
                 let reply = match outcome {
                     Ok(done) => Reply {
                         ok: true,
-                        message: Some(done.message),
+                        message: Some(self.moves.add_to(&done)),
                         workers: numbers(&done.slots),
                         ..Reply::default()
                     },
-                    Err(refusal) => self.refused(refusal),
+                    Err(refusal) => {
+                        self.moves.forget();
+                        self.refused(refusal)
+                    }
                 };
                 self.reply(id, reply);
             }
@@ -87,10 +92,13 @@ impl Task {
                 })
             })
             .collect();
+        let lingering = self.may_linger();
+        self.groups.set_lingering(lingering);
         if let Err(error) = self.groups.publish(choosable) {
             self.console
                 .warn(&format!("what may be chosen can't be changed: {error}"));
         }
+        self.begin_lingering();
         // Who was withdrawn may be waited for.
         self.look_now();
     }
@@ -136,6 +144,8 @@ impl Task {
             err_log,
             binds: Vec::new(),
             accepted: Vec::new(),
+            told: self.told(&spec, version),
+            may_move: self.moves.are_asked_for(),
             problem: None,
             told_to_end: Arc::default(),
             announced_ready: false,
@@ -194,10 +204,12 @@ impl Task {
             }
             output = last;
         }
+        let advice = refusal.culprit.and_then(|culprit| self.advice_on(culprit));
+        let hint = advice.map_or_else(|| refusal.hint.clone(), |advice| format!("{advice}; {}", refusal.hint));
         Reply {
             ok: false,
             error: Some(error),
-            hint: Some(refusal.hint),
+            hint: Some(hint),
             kind: Some(refusal.kind),
             workers: numbers(&refusal.slots),
             output: output.lines,
@@ -234,6 +246,7 @@ impl Task {
         match kind {
             NoteKind::Failed
             | NoteKind::Cut
+            | NoteKind::AllFailed
             | NoteKind::Warning
             | NoteKind::BackingOff
             | NoteKind::Hung

@@ -53,12 +53,12 @@ impl Task {
             }
             Happening::Exited(id, exit) => {
                 self.diagnose(id);
-                self.keep_last_output(id);
                 let cut = self
                     .live
                     .get(&id)
                     .map(|live| self.groups.cuts_of(live.row))
                     .unwrap_or_default();
+                self.keep_last_output(id);
                 self.bury(id);
                 self.feed(Input::Exited {
                     instance: id,

@@ -69,6 +69,17 @@ pub struct Config {
     pub hung: HungRules,
     /// When a worker is called unhealthy; absent: no health checks.
     pub health: Option<HealthRules>,
+    /// What becomes of the app when every worker has failed.
+    pub when_all_failed: WhenAllFailed,
+}
+
+/// What becomes of an app whose workers have all failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WhenAllFailed {
+    /// It ends, so that whoever started it (a terminal, a service manager, a container runtime) sees that and may start it again.
+    Finish,
+    /// It stays until somebody starts its workers again or stops it, provided that a worker has served before: nobody watches it.
+    Stay,
 }
 
 /// The part of [`Config`] that may change while the app runs; each means there what it means here. What is waited for already keeps the
@@ -209,6 +220,11 @@ pub enum Input {
         exit: Exit,
         /// What its end has cost.
         cut: Cut,
+    },
+    /// An instance that is being ended serves on for a while, at an address that the app leaves: nobody is to wait for its end.
+    Lingers {
+        /// Which.
+        instance: InstanceId,
     },
     /// From now on these rules hold.
     Ruled(Rules),
@@ -525,6 +541,8 @@ pub enum NoteKind {
     BackingOff,
     /// Will not be started again.
     Failed,
+    /// No worker is left that runs or will be started again; the app stays.
+    AllFailed,
     /// Has stopped accepting; withdrawn if that is allowed.
     Hung,
     /// Fails its health checks; withdrawn if that is allowed.
@@ -535,6 +553,8 @@ pub enum NoteKind {
     Weighed,
     /// Is replaced although nothing is wrong with it.
     Recycled,
+    /// The app listens on another address than before.
+    Moved,
     /// The answer to a person's question "what went wrong".
     Warning,
 }
@@ -552,11 +572,13 @@ impl NoteKind {
             Self::Cut => "cut",
             Self::BackingOff => "backing_off",
             Self::Failed => "failed",
+            Self::AllFailed => "all_failed",
             Self::Hung => "hung",
             Self::Unhealthy => "unhealthy",
             Self::Recovered => "recovered",
             Self::Weighed => "weighed",
             Self::Recycled => "recycled",
+            Self::Moved => "moved",
             Self::Warning => "warning",
         }
     }

@@ -20,6 +20,7 @@ use super::{
     errands::{LookError, Then},
     interface::{Exit, InstanceId, SlotId, VersionId},
     messages::Report,
+    new_address::Named,
     ready_notify::{NotifySocket, Said},
     recycle_files::Told,
     stop_signal::{self, Begun, Signalled, StopRequest},
@@ -99,6 +100,10 @@ pub(super) struct Live {
     pub(super) binds: Vec<SocketAddr>,
     /// Inherited listeners that it has accepted from.
     pub(super) accepted: Vec<SocketAddr>,
+    /// What it was told, as far as it may say where to listen.
+    pub(super) told: Named,
+    /// Whether somebody has said that it may listen elsewhere than those before it.
+    pub(super) may_move: bool,
     /// What is known to be wrong with it, for a person.
     pub(super) problem: Option<String>,
     /// Whether it has got the stop signal: then the end of its main process is not the end of the others.

@@ -8,6 +8,7 @@
 pub mod core;
 pub mod interface;
 
+mod all_failed;
 mod apply;
 mod apply_words;
 mod asks;
@@ -25,6 +26,9 @@ pub mod leftovers;
 mod live;
 mod logs;
 mod messages;
+mod moves;
+mod new_address;
+mod ports;
 mod quiesce;
 mod readiness;
 mod ready_notify;

@@ -121,7 +121,6 @@ impl Task {
         });
         if is_idle {
             let begun = self.tell_to_end(id, Audience::Servers);
-            // Before anything else: until the machine knows, it may have it serve on.
             self.inputs.push_front(Input::Terminated { instance: id });
             if frozen.is_ok() && !begun.wait(BEGIN_PATIENCE) {
                 tracing::debug!("the stop signal takes longer than {BEGIN_PATIENCE:?} to be sent");

@@ -1,7 +1,6 @@
 //! When an instance is ready: its listeners are there, in every group that it has to serve, and it has said or shown what `--ready` wants.
 
 use std::{
-    collections::BTreeSet,
     io,
     net::SocketAddr,
     time::{Duration, Instant},
@@ -13,6 +12,7 @@ use super::{
     connections::{Aim, Outcome},
     interface::{Input, InstanceId},
     live::{Happening, Live},
+    new_address::{Place, missing},
     request,
     task::Task,
 };
@@ -113,46 +113,69 @@ impl Task {
             return Vec::new();
         };
         let served = self.groups.served_by(live.row);
+        let named = &self.template.options(live.version).ports;
         // Where each has a port of its own, which of them is whose is for the app to know.
         let ports: &[u16] = if self.template.version(live.version).variables.give_own_ports() {
             &[]
         } else {
-            &self.template.ports
+            named
         };
         let ports = ports
             .iter()
             .filter(|port| !served.iter().any(|addr| addr.port() == **port))
             .map(|port| format!("port {port}"));
-        let others = self.expected(id);
-        let others = others
-            .difference(&served)
-            .filter(|addr| !self.template.ports.contains(&addr.port()))
-            .map(ToString::to_string);
-        ports.chain(others).collect()
+        let inherited = self.template.listen.iter().filter(|addr| !served.contains(addr));
+        let inherited = inherited.filter(|addr| !named.contains(&addr.port()));
+        let others = self.lost(id);
+        let others = inherited.chain(others.iter().filter(|addr| !self.template.listen.contains(addr)));
+        ports.chain(others.map(ToString::to_string)).collect()
     }
 
-    /// The addresses that the instance has to serve: those of `--listen`, those of the instance that it replaces, or else
-    /// those that all published instances have in common, unless each has a port of its own, or need not listen.
-    fn expected(&self, id: InstanceId) -> BTreeSet<SocketAddr> {
-        let mut expected: BTreeSet<SocketAddr> = self.template.listen.iter().copied().collect();
-        let Some(live) = self.live.get(&id) else {
-            return expected;
+    /// Where those before it listen and it does not, although it should. With `--port` nothing but those ports is asked for.
+    pub(super) fn lost(&self, id: InstanceId) -> Vec<SocketAddr> {
+        let (Some(live), Some(before)) = (self.live.get(&id), self.before(id)) else {
+            return Vec::new();
         };
-        let ready = || {
-            self.live
-                .iter()
-                .filter(|(other, other_live)| **other != id && other_live.ready)
+        let own = Place {
+            addresses: self.groups.served_by(live.row),
+            told: live.told.clone(),
         };
-        let predecessor = ready().find(|(_, other)| other.slot == live.slot);
-        if let Some((_, predecessor)) = predecessor {
-            expected.extend(self.groups.served_by(predecessor.row));
-        } else if !self.template.version(live.version).variables.give_own_ports() && !self.need_not_listen(live) {
-            let common = ready()
-                .map(|(_, other)| self.groups.served_by(other.row))
-                .reduce(|a, b| &a & &b);
-            expected.extend(common.unwrap_or_default());
+        if !self.template.options(live.version).ports.is_empty() {
+            return Vec::new();
         }
-        expected
+        missing(&before, &own, live.may_move)
+    }
+
+    /// Where the instance that it replaces listens, or else where all published instances do, unless each has a port of its own, or need not
+    /// listen. Absent: there is none.
+    pub(super) fn before(&self, id: InstanceId) -> Option<Place> {
+        let live = self.live.get(&id)?;
+        let place = |other: &Live| Place {
+            addresses: self.groups.served_by(other.row),
+            told: other.told.clone(),
+        };
+        if let Some(predecessor) = self.predecessor(id).and_then(|id| self.live.get(&id)) {
+            return Some(place(predecessor));
+        }
+        if self.template.version(live.version).variables.give_own_ports() || self.need_not_listen(live) {
+            return None;
+        }
+        let others = self
+            .live
+            .iter()
+            .filter(|(other, other_live)| **other != id && other_live.ready && !self.moves.lingers(**other));
+        others.map(|(_, other)| place(other)).reduce(|a, b| Place {
+            addresses: &a.addresses & &b.addresses,
+            told: a.told.or(&b.told),
+        })
+    }
+
+    /// The ready instance whose place it takes.
+    pub(super) fn predecessor(&self, id: InstanceId) -> Option<InstanceId> {
+        let slot = self.live.get(&id)?.slot;
+        let is_it = |(other, live): &(&InstanceId, &Live)| **other != id && live.ready && live.slot == slot;
+        // Of several the others are on their way out.
+        self.live.iter().filter(is_it).map(|(other, _)| *other).max()
     }
 
     fn become_ready(&mut self, id: InstanceId) {
@@ -171,6 +194,9 @@ impl Task {
             ReadyKind::Listener | ReadyKind::Ipc | ReadyKind::Notify | ReadyKind::Started | ReadyKind::Http(_) => {}
         }
         (live.ready, live.was_ready) = (true, true);
+        self.notice_move(id);
+        // Whatever was wrong with an earlier one explains nothing from now on.
+        self.last_failure = None;
         self.feed(Input::Ready { instance: id });
     }
 

@@ -342,7 +342,8 @@ impl Task {
         self.warn(None, format!("{what} has failed and is {again}: {why}"));
     }
 
-    fn warn(&mut self, slot: Option<SlotId>, message: String) {
+    /// An event, and a line for people.
+    pub(super) fn warn(&mut self, slot: Option<SlotId>, message: String) {
         self.note(Note {
             slot,
             instance: None,

@@ -160,12 +160,17 @@ fn is_up(view: &View) -> bool {
     !view.slots.is_empty() && view.slots.iter().all(|slot| slot.state == WorkerState::Active)
 }
 
-/// `4/4 active, sticky`.
+/// `4/4 active, sticky`; `0/4 active, sticky: every worker has failed`.
 fn status(view: &View) -> String {
     let active = view.slots.iter().filter(|slot| slot.state == WorkerState::Active);
-    let stopping = if view.stopping { ", stopping" } else { "" };
+    let all_failed = view.slots.iter().all(|slot| slot.state == WorkerState::Failed);
+    let stage = match (view.stopping, all_failed) {
+        (_, true) => ": every worker has failed",
+        (true, false) => ", stopping",
+        (false, false) => "",
+    };
     format!(
-        "{}/{} active, {}{stopping}",
+        "{}/{} active, {}{stage}",
         active.count(),
         view.slots.len(),
         view.policy.name()

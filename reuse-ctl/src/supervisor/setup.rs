@@ -1,7 +1,8 @@
 //! `run`: makes what an app needs before its first worker, and takes it away again whatever happens in between.
 
 use std::{
-    fs::{self, File, Permissions},
+    ffi::OsStr,
+    fs::{self, Permissions},
     io,
     net::SocketAddr,
     os::unix::fs::PermissionsExt as _,
@@ -17,12 +18,14 @@ use reuse_common::client::ClientMask;
 use tokio::{net::UnixListener, sync::oneshot};
 
 use super::{
+    all_failed,
     console::Console,
     core::Core,
     diagnosis,
-    interface::{Config, Rules},
+    interface::{Config, Rules, WhenAllFailed},
     leftovers,
     logs::{self, Logs},
+    ports::Guards,
     recycle,
     recycle_files::{Files, WatchError},
     service_manager::ServiceManager,
@@ -37,7 +40,7 @@ use crate::{
     bpf::{AppOptions, BpfError, Notices},
     cli::Failure,
     doctor,
-    group::{GroupError, Groups, GroupsOptions, Guard, diag::Diag},
+    group::{GroupError, Groups, GroupsOptions, diag::Diag},
     options::{LogTarget, ReadyKind, RunOptions, WhenEmpty},
     process::{
         cgroup::AppCgroup,
@@ -128,6 +131,7 @@ async fn run_app(options: RunOptions, lines: Lines) -> Result<(), Failure> {
             )
         })?,
         logs,
+        guards,
     };
     let (mut task, happened) = Task::new(core, template, groups, diag, console, ends.events, upkeep);
     let finished = task.run(ends.asks, notices, happened, signals).await;
@@ -139,19 +143,16 @@ async fn run_app(options: RunOptions, lines: Lines) -> Result<(), Failure> {
     drop(close);
     drop(api.await);
     drop(task);
-    drop(guards);
     drop(traces);
     if finished.failed {
-        let (problem, output) = last_failure.unwrap_or_default();
-        let how = how.into_iter().chain((!problem.is_empty()).then_some(problem));
-        let problem: String = how.map(|words| format!(": {words}")).collect();
         let mut failure = Failure::failed(
-            format!("every worker has failed{problem}"),
+            all_failed::all_have_failed(how.as_deref(), last_failure.as_ref()),
             format!(
                 "see `reuse-ctl logs --app {0}`, or the files in /var/log/reuse-ctl/{0}",
                 options.name
             ),
         );
+        let (_, output) = last_failure.unwrap_or_default();
         (failure.output, failure.output_of) = (output.lines, output.of);
         return Err(failure);
     }
@@ -165,7 +166,7 @@ struct Prepared {
     notices: Notices,
     diag: Diag,
     template: Template,
-    guards: Vec<Guard>,
+    guards: Guards,
     files: Option<Files>,
     traces: Traces,
 }
@@ -209,7 +210,7 @@ fn prepare(options: &RunOptions, console: &Console) -> Result<Prepared, Failure>
     let opened = cgroup
         .open()
         .map_err(|error| Failure::failed(format!("{}: {error}", cgroup.path().display()), ""))?;
-    let guards = guard_ports(&options.ports, &opened, identity.uid, &mut diag)?;
+    let guards = Guards::hold(&options.ports, &opened, identity.uid, &mut diag)?;
     let (groups, notices) = Groups::open(paths.pin_dir(), opened, &groups_options(options, &cgroup, identity.uid))
         .map_err(|error| cannot_steer(&error, identity.uid, &mut diag))?;
     let (mode, uid, gid) = mode_and_group;
@@ -219,7 +220,6 @@ fn prepare(options: &RunOptions, console: &Console) -> Result<Prepared, Failure>
         app: options.name.clone(),
         cgroup,
         identity,
-        ports: options.ports.clone(),
         listen: options.listen.clone(),
         paths,
         versions: Versions::new(version),
@@ -314,17 +314,7 @@ fn control_access(options: &RunOptions) -> Result<(Mode, Uid, Gid), Failure> {
     Ok((Mode::from_bits_truncate(0o660), uid, Gid::from_raw(gid)))
 }
 
-fn guard_ports(ports: &[u16], cgroup: &File, uid: u32, diag: &mut Diag) -> Result<Vec<Guard>, Failure> {
-    let guard = |&port: &u16| {
-        Guard::hold(port, cgroup, uid).map_err(|error| {
-            let any = SocketAddr::from(([0, 0, 0, 0], port));
-            address_taken(any, &error, uid, diag)
-        })
-    };
-    ports.iter().map(guard).collect()
-}
-
-fn address_taken(addr: SocketAddr, error: &io::Error, uid: u32, diag: &mut Diag) -> Failure {
+pub(super) fn address_taken(addr: SocketAddr, error: &io::Error, uid: u32, diag: &mut Diag) -> Failure {
     let listeners = diag.listeners_on(addr.port()).unwrap_or_default();
     match diagnosis::taken_by(addr, &listeners, &[], uid) {
         Some(who) => Failure::failed(who, "end it, or serve on another port"),
@@ -370,7 +360,7 @@ fn groups_options(options: &RunOptions, cgroup: &AppCgroup, uid: u32) -> GroupsO
 }
 
 /// With `--port` only these are ours, and those of `--listen`; else every port that a worker binds.
-fn service_ports(options: &RunOptions) -> Vec<u16> {
+pub(super) fn service_ports(options: &RunOptions) -> Vec<u16> {
     if options.ports.is_empty() {
         return Vec::new();
     }
@@ -398,6 +388,17 @@ fn machine_config(options: &RunOptions) -> Config {
         seed: fastrand::u64(..),
         hung: rules.hung,
         health: rules.health,
+        when_all_failed: when_all_failed(options.detached, std::env::var_os("NOTIFY_SOCKET").as_deref()),
+    }
+}
+
+/// Left in the background by `--detach`, nobody would start it again. A service manager would, if one waits for it.
+fn when_all_failed(is_detached: bool, notify_socket: Option<&OsStr>) -> WhenAllFailed {
+    let is_service = notify_socket.is_some_and(|path| !path.is_empty());
+    if is_detached && !is_service {
+        WhenAllFailed::Stay
+    } else {
+        WhenAllFailed::Finish
     }
 }
 
@@ -443,4 +444,27 @@ fn start_logging(verbosity: u8, lines: Lines) {
             .with_writer(lines)
             .try_init(),
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_app_that_nobody_waits_for_stays() {
+        let manager = Some(OsStr::new("/run/systemd/notify"));
+        for (is_detached, notify_socket, expected) in [
+            (true, None, WhenAllFailed::Stay),
+            (true, Some(OsStr::new("")), WhenAllFailed::Stay),
+            (true, manager, WhenAllFailed::Finish),
+            (false, None, WhenAllFailed::Finish),
+            (false, manager, WhenAllFailed::Finish),
+        ] {
+            assert_eq!(
+                when_all_failed(is_detached, notify_socket),
+                expected,
+                "{is_detached} {notify_socket:?}"
+            );
+        }
+    }
 }

@@ -85,6 +85,8 @@ impl Task {
         if let Err(error) = self.groups.tend(self.options().ready.timeout) {
             self.console.warn(&error.to_string());
         }
+        self.give_up_clients();
+        self.end_lingering();
         self.load_spare();
         let listeners = match all_queues(&mut self.diag) {
             Ok(listeners) => listeners,
@@ -245,7 +247,8 @@ impl Task {
             }
         }
         for (&id, live) in &self.live {
-            if live.pid().is_none() {
+            if live.pid().is_none() || self.moves.lingers(id) {
+                // One that lingers still gets connections: what it has now says nothing of its end.
                 continue;
             }
             let queue = match queues.get(&live.row) {

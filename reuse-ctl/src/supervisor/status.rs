@@ -67,6 +67,7 @@ impl Task {
         let groups = self.group_statuses();
         let addresses = self.groups.addresses();
         let status = Status {
+            problem: self.problem(&view),
             app: self.template.app.clone(),
             policy: view.policy.name().into(),
             pid: std::process::id(),

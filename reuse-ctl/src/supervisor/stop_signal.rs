@@ -187,7 +187,8 @@ fn prepare(request: &StopRequest) -> (StopPlan, Handles) {
     (stop_plan::plan(main.pid(), &members, *mode), handles)
 }
 
-/// The processes of an instance, each held on to by a descriptor: one that was in the cgroup before it was opened and is there after that is the same, or has ended.
+/// The processes of an instance, each held on to by a descriptor: one that was in the
+/// cgroup before it was opened and is there after that is the same, or has ended.
 fn members_of(cgroup: &InstanceCgroup) -> Handles {
     let opened: Handles = cgroup
         .pids()
@@ -232,9 +233,13 @@ mod tests {
 
     /// `npm start` in small: a parent that passes nothing on, a server that counts, and a helper.
     const SCRIPT: &str = "import os,signal,socket,sys,time
+def swallow(*_): pass
+signal.signal(signal.SIGTERM, swallow)
 if os.fork() == 0:
     if os.fork() == 0:
+        os.close(1)
         signal.pause()
+        os._exit(0)
     seen = 0
     def on(*_):
         global seen
@@ -247,8 +252,6 @@ if os.fork() == 0:
     while time.monotonic() < end: time.sleep(0.02)
     print('seen', seen, flush=True)
     os._exit(0)
-def swallow(*_): pass
-signal.signal(signal.SIGTERM, swallow)
 os.waitpid(-1, 0)
 print('wrapper ends', flush=True)
 signal.pause()";

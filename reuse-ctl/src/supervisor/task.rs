@@ -14,6 +14,7 @@ use tokio::{
 };
 
 use super::{
+    all_failed::Outlook,
     apply::Applying,
     connections::Connections,
     console::Console,
@@ -26,6 +27,8 @@ use super::{
     live::{Happening, Live},
     logs::Logs,
     messages::Messages,
+    moves::Moves,
+    ports::Guards,
     quiesce::Quiesce,
     recycle::Recycle,
     recycle_files::Files,
@@ -53,6 +56,8 @@ pub(super) struct Task {
     pub(super) core: Core,
     pub(super) template: Template,
     pub(super) groups: Groups,
+    /// Dropped after the groups.
+    pub(super) guards: Guards,
     pub(super) diag: Diag,
     pub(super) live: HashMap<InstanceId, Live>,
     pub(super) connections: Connections,
@@ -83,6 +88,8 @@ pub(super) struct Task {
     pub(super) applying: Option<Applying>,
     pub(super) errands: Errands,
     pub(super) service: ServiceManager,
+    pub(super) outlook: Outlook,
+    pub(super) moves: Moves,
     /// Inputs that carrying out an effect has led to.
     pub(super) inputs: VecDeque<Input>,
     /// What goes on beside the task and uses what belongs to the app by name.
@@ -104,6 +111,8 @@ pub(super) struct Upkeep {
     /// What `--watch` watches.
     pub(super) files: Option<Files>,
     pub(super) service: ServiceManager,
+    /// They hold the ports of `--port`.
+    pub(super) guards: Guards,
 }
 
 /// The app is over.
@@ -131,6 +140,7 @@ impl Task {
             core,
             template,
             groups,
+            guards: upkeep.guards,
             diag,
             live: HashMap::new(),
             connections: Connections::default(),
@@ -157,6 +167,8 @@ impl Task {
             applying: None,
             errands: Errands::default(),
             service: upkeep.service,
+            outlook: Outlook::default(),
+            moves: Moves::default(),
             inputs: VecDeque::new(),
             beside: JoinSet::new(),
             started: now,
@@ -280,6 +292,7 @@ impl Task {
             self.refresh_health(&view);
             self.watch.set_fault(view.slots.iter().any(|slot| slot.fault.is_some()));
             self.seat(&view);
+            self.look_out(&view);
             self.announce(&view);
             self.service.tell(&view);
             if view.stopping {
@@ -296,8 +309,9 @@ impl Task {
         drop(self.events.send(event));
     }
 
-    /// Says once that everything is up.
+    /// Says once that everything is up, and again when it is after everybody had failed.
     fn announce(&mut self, view: &View) {
+        self.announced &= !view.all_failed;
         if self.announced || view.slots.iter().any(|slot| slot.state != WorkerState::Active) || view.slots.is_empty() {
             return;
         }

@@ -36,7 +36,6 @@ pub(super) struct Template {
     pub(super) app: String,
     pub(super) cgroup: AppCgroup,
     pub(super) identity: Identity,
-    pub(super) ports: Vec<u16>,
     pub(super) listen: Vec<SocketAddr>,
     pub(super) paths: AppPaths,
     pub(super) versions: Versions<Version>,

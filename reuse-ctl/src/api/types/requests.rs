@@ -23,6 +23,9 @@ pub struct DrainRequest {
 pub struct RestartRequest {
     /// End the old instance before the new one starts.
     pub stop_first: bool,
+    /// The new instance may listen on another address than the old one.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub new_address: bool,
 }
 
 /// `POST /v1/reload`.
@@ -31,6 +34,9 @@ pub struct RestartRequest {
 pub struct ReloadRequest {
     /// End each old instance before the new one starts.
     pub stop_first: bool,
+    /// The new instances may listen on another address than the old ones.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub new_address: bool,
 }
 
 /// `PUT /v1/workers`.
@@ -113,4 +119,7 @@ pub struct SpecRequest {
     /// Only say what it would take.
     #[serde(default)]
     pub dry_run: bool,
+    /// The new instances may listen on another address than the old ones, although nothing that the spec says shows it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub new_address: bool,
 }

@@ -142,6 +142,7 @@ impl Core {
         }
         let workers = self.workers();
         match self.workers_after(target) {
+            Some(wanted) if wanted >= workers && self.all_have_failed() => Err(words::nobody_to_add_to()),
             Some(wanted) if wanted == workers => Ok(AlreadyDone(words::there_are(workers))),
             Some(wanted) => {
                 self.judge_further((workers..wanted).map(|_| None))?;

@@ -42,7 +42,7 @@ pub(super) enum Happened {
     },
     /// Something that a job waits for is due.
     TimePassed,
-    /// Nothing of this instance is left.
+    /// Nothing of this instance is left, or it ends some time and nobody is to wait for that.
     Gone { instance: InstanceId },
     /// A slot that was to leave has left.
     Removed { slot: SlotId },

@@ -15,6 +15,8 @@ pub struct View {
     pub version: VersionId,
     /// Whether everything is being ended, or has ended.
     pub stopping: bool,
+    /// Whether every worker has failed: none runs or will be started again by itself.
+    pub all_failed: bool,
     /// In slot order.
     pub slots: Vec<SlotView>,
 }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::left::{Left, Next};
 use crate::api::commands::MAX_WORKERS;
 use crate::api::types::{ErrorKind, FaultKind};
 use crate::supervisor::interface::{Cut, Exit, InstanceId, Load, Refusal, SlotId};
@@ -251,29 +252,65 @@ pub(super) fn removed_meanwhile(slot: SlotId) -> Refusal {
     )
 }
 
-/// A start that failed. `survivor` is the process that goes on in the old one's place, if one does.
-pub(super) fn start_failed(slot: SlotId, culprit: InstanceId, reason: &str, survivor: Option<u32>) -> Refusal {
-    let hint = match survivor {
-        Some(pid) => format!(
-            "the old instance (pid {pid}) goes on, untouched; `reuse-ctl logs {slot}` shows what the new one wrote"
+/// Nobody is left: what `status` says of it at its top, and the event.
+pub(super) fn all_failed(workers: usize, reason: Option<&str>) -> String {
+    let (who, how) = match workers {
+        1 => ("the only worker has failed", String::new()),
+        _ => ("every worker has failed", "the last one ".to_owned()),
+    };
+    let how = reason.map(|reason| format!(" ({how}{reason})")).unwrap_or_default();
+    format!("{who}{how}: nobody serves; `reuse-ctl reload` starts the app anew, `reuse-ctl stop` ends it")
+}
+
+pub(super) fn nobody_to_add_to() -> Refusal {
+    failed(
+        "every worker has failed: there is nobody to add workers to",
+        "`reuse-ctl reload` starts them anew; scale when they serve",
+    )
+}
+
+/// A start that failed, and what is left in its slot.
+pub(super) fn start_failed(slot: SlotId, culprit: InstanceId, reason: &str, left: Left) -> Refusal {
+    let error = format!("the new instance of worker {slot} {reason}");
+    let logs = format!("`reuse-ctl logs {slot}` shows what it wrote");
+    let (error, hint) = match left {
+        Left::Survivor(pid) => (
+            error,
+            format!(
+                "the old instance (pid {pid}) goes on, untouched; `reuse-ctl logs {slot}` shows what the new one wrote"
+            ),
         ),
-        None => format!("`reuse-ctl logs {slot}` shows what it wrote"),
+        Left::Removed => (error, logs),
+        Left::Nobody { next, others_serve } => {
+            let whom = if others_serve { "" } else { ", and nobody else serves" };
+            let next = match next {
+                Next::Starts => format!("worker {slot} is being started again"),
+                Next::StartsIn { ms } => format!("worker {slot} is started again in {}", lasting(ms)),
+                Next::StartsWhenGone => format!("worker {slot} is started again when that one is gone"),
+                Next::IsLeftAlone => format!("worker {slot} is left alone until `reuse-ctl restart {slot}`"),
+            };
+            (
+                format!("{error}; nothing serves in its place{whom}"),
+                format!("{next}; {logs}"),
+            )
+        }
     };
     Refusal {
         culprit: Some(culprit),
-        ..failed(format!("the new instance of worker {slot} {reason}"), hint)
+        ..failed(error, hint)
     }
 }
 
 /// A new version has failed, and these slots are on the old one again.
-pub(super) fn taken_back(failure: Refusal, brought_back: &[SlotId]) -> Refusal {
+/// `still` says what all run now.
+pub(super) fn taken_back(failure: Refusal, brought_back: &[SlotId], still: &str) -> Refusal {
     let so_far = match brought_back {
         [] => "nobody was changed".to_owned(),
         [one] => format!("worker {one} had it and was brought back"),
         several => format!("workers {} had it and were brought back", list(several)),
     };
     Refusal {
-        error: format!("{}; {so_far}: all run the old version", failure.error),
+        error: format!("{}; {so_far}: {still}", failure.error),
         slots: Vec::new(),
         ..failure
     }

@@ -143,6 +143,8 @@ impl Lives {
             | NoteKind::Draining
             | NoteKind::Drained
             | NoteKind::Weighed
+            | NoteKind::AllFailed
+            | NoteKind::Moved
             | NoteKind::Warning => return None,
         };
         Some(Happened { event, manually })

@@ -178,8 +178,9 @@ impl Core {
 
     pub(super) fn continue_abortion(&mut self, mut abortion: Abortion) -> Option<Wide> {
         if let Err(failure) = self.roll_on(&mut abortion.rollout) {
-            let still = "the others run the canary's version";
-            let refusal = abortion.rollout.explain(failure, "brought back", still);
+            let unchanged = abortion.rollout.slots_not_done();
+            let still = self.still(&unchanged, "the others", "run the canary's version");
+            let refusal = abortion.rollout.explain(failure, "brought back", &still);
             let refusal = Refusal {
                 hint: "`reuse-ctl abort` tries again".into(),
                 ..refusal

@@ -86,7 +86,8 @@ impl Core {
         let Some(again) = again.next() else {
             let mut brought_back = [rollout.restored.clone(), rollout.slots_done()].concat();
             brought_back.sort_unstable();
-            return words::taken_back(failure, &brought_back);
+            let still = self.all_still("all", "run the old version");
+            return words::taken_back(failure, &brought_back, &still);
         };
         let slots = rollout.begun.iter().map(|replacement| replacement.slot);
         let (stuck, failing): (Vec<_>, Vec<_>) = slots

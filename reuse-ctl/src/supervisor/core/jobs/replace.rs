@@ -64,8 +64,9 @@ impl Core {
 
     pub(super) fn continue_reload(&mut self, mut reload: Reload) -> Option<Reload> {
         if let Err(failure) = self.roll_on(&mut reload.rollout) {
-            let still = "the others run the old version untouched";
-            let refusal = reload.rollout.explain(failure, "reloaded", still);
+            let unchanged = reload.rollout.slots_not_done();
+            let still = self.still(&unchanged, "the others", "run the old version untouched");
+            let refusal = reload.rollout.explain(failure, "reloaded", &still);
             self.cx.answer(reload.ticket, Err(refusal));
             return None;
         }

@@ -7,7 +7,7 @@ use super::replacement::{Failure, Replacement};
 use crate::supervisor::core::Core;
 use crate::supervisor::core::context::Happened;
 use crate::supervisor::core::instance::OnReady;
-use crate::supervisor::core::slot::{Order, Slot};
+use crate::supervisor::core::slot::Order;
 use crate::supervisor::core::words;
 use crate::supervisor::interface::{Millis, Refusal, SlotId, VersionId};
 
@@ -114,8 +114,7 @@ impl Core {
     }
 
     fn start_failed(&self, slot: SlotId, failure: &Failure) -> Refusal {
-        let survivor = self.slots.get(usize::from(slot.0)).and_then(Slot::serving_pid);
-        words::start_failed(slot, failure.culprit, &failure.reason, survivor)
+        words::start_failed(slot, failure.culprit, &failure.reason, self.left_in(slot))
     }
 }
 
@@ -142,6 +141,12 @@ impl Rollout {
 
     pub(super) fn slots_done(&self) -> Vec<SlotId> {
         self.slots_that(Replacement::has_settled)
+    }
+
+    /// Those that were to be changed, and of which nothing new is left.
+    pub(super) fn slots_not_done(&self) -> Vec<SlotId> {
+        let failed = self.slots_that(|replacement| replacement.failure().is_some_and(|failure| !failure.had_served));
+        failed.into_iter().chain(self.todo.iter().copied()).collect()
     }
 
     /// "…; reloaded 1 of 4: 0; the others run the old version untouched".

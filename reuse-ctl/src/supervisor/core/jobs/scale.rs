@@ -5,6 +5,7 @@ use reuse_common::Share;
 use super::Wide;
 use crate::supervisor::core::Core;
 use crate::supervisor::core::context::{Happened, Ticket};
+use crate::supervisor::core::left::Left;
 use crate::supervisor::core::slot::Slot;
 use crate::supervisor::core::words::{self, Why};
 use crate::supervisor::interface::{Done, InstanceId, NoteKind, SlotId};
@@ -121,7 +122,7 @@ impl Core {
             slot.abandon(grace_ms, Why::ScaledDown, &mut self.cx);
         }
         self.refuse_restarts_of(&added);
-        let mut refusal = words::start_failed(slot, culprit, reason, None);
+        let mut refusal = words::start_failed(slot, culprit, reason, Left::Removed);
         let still = words::count(usize::from(self.workers()), "worker");
         refusal.error = format!("{}; there are {still}, as before", refusal.error);
         self.cx.answer(ticket, Err(refusal));

@@ -126,9 +126,7 @@ impl Departure<'_> {
     pub(super) fn too_early(self, ready_ms: Option<u64>) -> String {
         match (self, ready_ms) {
             (Self::Exited { .. }, None) => format!("{} before it was ready", self.words()),
-            (Self::Exited { .. }, Some(ms)) => {
-                format!("{}, {} after it was ready", self.words(), words::lasting(ms))
-            }
+            (Self::Exited { .. }, Some(ms)) => format!("{}, {} after it was ready", self.words(), words::lasting(ms)),
             (Self::NeverSpawned(_), _) => self.words(),
         }
     }

@@ -5,7 +5,9 @@ use reuse_common::Share;
 use super::relief::Cause;
 use super::{Seat, Slot};
 use crate::api::types::WorkerState;
+use crate::supervisor::core::context::Context;
 use crate::supervisor::core::instance::{Instance, OnReady};
+use crate::supervisor::core::left::Next;
 use crate::supervisor::core::view::{InstanceView, SlotView};
 use crate::supervisor::core::words;
 use crate::supervisor::interface::{Config, Cut, InstanceId, Millis, Refusal, SlotId, VersionId};
@@ -115,6 +117,28 @@ impl Slot {
         matches!(self.seat, Seat::Failed { .. }) && self.outgoing.is_empty()
     }
 
+    /// What it does by itself while nobody serves here.
+    pub(in crate::supervisor::core) fn next(&self, cx: &Context) -> Next {
+        match &self.seat {
+            Seat::Held(_) | Seat::Replacing { .. } | Seat::Vacating { .. } => Next::Starts,
+            Seat::Failing { .. } if self.crashes + 1 < cx.config().crash_limit => Next::StartsWhenGone,
+            Seat::BackingOff { until, .. } => Next::StartsIn {
+                ms: until.since(cx.now()),
+            },
+            Seat::Failing { .. } | Seat::Failed { .. } | Seat::Leaving => Next::IsLeftAlone,
+        }
+    }
+
+    /// Why it is failed, backing off or about to be, to follow its name.
+    pub(in crate::supervisor::core) fn reason(&self) -> Option<&str> {
+        match &self.seat {
+            Seat::Failing { reason, .. } | Seat::BackingOff { reason, .. } | Seat::Failed { reason, .. } => {
+                Some(reason)
+            }
+            Seat::Held(_) | Seat::Replacing { .. } | Seat::Vacating { .. } | Seat::Leaving => None,
+        }
+    }
+
     /// When something is due if nothing else happens.
     pub(in crate::supervisor::core) fn deadline(&self, config: &Config) -> Option<Millis> {
         let restart = match self.seat {
@@ -148,12 +172,7 @@ impl Slot {
             started_at: current.map(Instance::requested_at),
             active_at: current.and_then(Instance::ready_at),
             restarts: self.seated - 1,
-            reason: match &self.seat {
-                Seat::Failing { reason, .. } | Seat::BackingOff { reason, .. } | Seat::Failed { reason, .. } => {
-                    Some(reason.clone())
-                }
-                Seat::Held(_) | Seat::Replacing { .. } | Seat::Vacating { .. } | Seat::Leaving => None,
-            },
+            reason: self.reason().map(str::to_owned),
             published: self.published_instance().is_some(),
             fault: current.and_then(Instance::fault_view),
             share: self.share,

@@ -2,7 +2,7 @@
 
 use super::world::{IDLE, World, config};
 use crate::api::types::{ErrorKind, WorkerState};
-use crate::supervisor::interface::{Config, Effect, Exit, Input, NoteKind};
+use crate::supervisor::interface::{Config, Effect, Exit, Input, NoteKind, WhenAllFailed};
 
 /// Milliseconds until the slot starts again.
 fn delay(world: &World) -> u64 {
@@ -200,4 +200,97 @@ fn an_instance_that_was_stable_and_lost_its_listeners_starts_the_count_anew_too(
         WorkerState::BackingOff,
         "the first failure, not the fifth"
     );
+}
+
+/// The only two workers have failed for good, of an app that stays then.
+fn all_failed() -> World {
+    let mut world = staying(2);
+    world.ready(0);
+    world.ready(1);
+    world.crash_for_good(0);
+    world.forget();
+    world.crash_for_good(1);
+    world
+}
+
+fn staying(workers: u16) -> World {
+    let mut world = World::asleep(Config {
+        workers,
+        when_all_failed: WhenAllFailed::Stay,
+        ..config()
+    });
+    world.send(Input::Start);
+    world
+}
+
+#[test]
+fn an_app_that_is_to_stay_does_and_says_so_once() {
+    let mut world = all_failed();
+    assert_eq!(world.referee.finished, None);
+    assert!(world.core.view().all_failed);
+    let said = world.noted(NoteKind::AllFailed);
+    assert!(
+        said.starts_with("every worker has failed (the last one ") && said.contains("`reuse-ctl reload`"),
+        "{said}"
+    );
+    world.forget();
+    world.pass(10_000_000);
+    assert!(world.said.is_empty(), "{:?}", world.said);
+    let stop = world.stop();
+    assert_eq!(world.done(stop).message, "everything has ended");
+    assert_eq!(world.referee.finished, Some(false));
+}
+
+#[test]
+fn an_app_that_never_served_does_not_stay() {
+    let mut world = staying(2);
+    world.crash_for_good(0);
+    world.crash_for_good(1);
+    assert_eq!(world.referee.finished, Some(true));
+}
+
+#[test]
+fn reload_and_restart_start_an_app_anew_whose_workers_have_all_failed() {
+    let mut world = all_failed();
+    let reload = world.reload();
+    assert!(!world.core.view().all_failed);
+    world.ready(0);
+    world.ready(1);
+    assert_eq!(world.done(reload).message, "reloaded 2 workers");
+    assert_eq!(world.published_slots(), [0, 1]);
+
+    let mut world = all_failed();
+    let restart = world.restart(1);
+    world.ready(1);
+    world.done(restart);
+    assert_eq!(world.published_slots(), [1]);
+    world.forget();
+    world.crash_for_good(1);
+    assert!(!world.noted(NoteKind::AllFailed).is_empty(), "it is said each time");
+}
+
+#[test]
+fn what_makes_no_sense_when_all_have_failed_is_refused_with_a_way_out() {
+    let mut world = all_failed();
+    for more in [2, 4] {
+        let scale = world.scale(more);
+        assert!(
+            world
+                .refused(scale, ErrorKind::Failed)
+                .hint
+                .contains("`reuse-ctl reload`")
+        );
+    }
+    let drain = world.drain(0);
+    assert!(
+        world
+            .refused(drain, ErrorKind::Failed)
+            .hint
+            .contains("`reuse-ctl restart 0`"),
+        "nothing runs there"
+    );
+    let fewer = world.scale(1);
+    world.done(fewer);
+    assert!(world.core.view().all_failed);
+    assert_eq!(world.referee.finished, None);
 }

@@ -8,6 +8,7 @@ use reuse_common::{Policy, Share};
 use super::world::config;
 use crate::supervisor::interface::{
     Backlog, Command, Config, Exit, HealthRules, HungRules, Load, Rules, ScaleTarget, SlotId, Surge, VersionId,
+    WhenAllFailed,
 };
 
 /// One thing that happens. Instances are picked among those that were ever spawned, the dead ones included.
@@ -239,6 +240,11 @@ pub(super) fn any_config() -> impl Strategy<Value = Config> {
             seed,
             hung,
             health,
+            when_all_failed: if seed % 2 == 0 {
+                WhenAllFailed::Stay
+            } else {
+                WhenAllFailed::Finish
+            },
             ..config()
         }
     })

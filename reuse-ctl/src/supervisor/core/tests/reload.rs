@@ -2,9 +2,11 @@
 
 use reuse_common::Policy;
 
-use super::world::World;
+use super::world::{World, config};
 use crate::api::types::{ErrorKind, WorkerState};
-use crate::supervisor::interface::{Command, Effect, Exit, InstanceId, SlotId};
+use crate::supervisor::interface::{
+    Command, Config, Effect, Exit, Input, InstanceId, SlotId, VersionId, WhenAllFailed,
+};
 
 fn currents(world: &World) -> Vec<InstanceId> {
     world.core.view().slots.iter().filter_map(|slot| slot.current).collect()
@@ -60,6 +62,67 @@ fn it_stops_at_the_first_that_fails_and_says_which_were_done() {
     assert_eq!(world.published_slots(), [0, 1, 2, 3]);
     let again = world.reload();
     assert!(world.waits(again), "it can be tried again at once");
+}
+
+#[test]
+fn it_does_not_wait_for_one_that_lingers() {
+    let mut world = World::active(2);
+    let old = currents(&world);
+    let reload = world.reload();
+    world.ready(0);
+    world.gone(old[0], Exit::Code(0));
+    world.ready(1);
+    assert!(world.waits(reload));
+    world.send(Input::Lingers { instance: old[1] });
+    assert_eq!(world.done(reload).message, "reloaded 2 workers");
+    assert!(!world.is_terminated(old[1]), "nothing was seen of it yet");
+    world.pass(30_000);
+    assert!(world.is_terminated(old[1]), "its time is over in any case");
+}
+
+#[test]
+fn stop_first_that_fails_says_who_does_not_serve_any_more() {
+    let mut world = World::active(3);
+    let old = currents(&world);
+    let reload = world.ask(Command::Reload { stop_first: true });
+    world.gone(old[0], Exit::Code(0));
+    world.ready(0);
+    world.gone(old[1], Exit::Code(0));
+    world.exit_newest(1, 1);
+    assert_eq!(
+        world.refused(reload, ErrorKind::Failed).error,
+        "the new instance of worker 1 exited with code 1 before it was ready; nothing serves in its place; \
+         reloaded 1 of 3: 0; worker 1 does not serve now; worker 2 runs the old version untouched"
+    );
+}
+
+#[test]
+fn a_reload_of_an_app_whose_workers_have_all_failed_does_not_speak_of_old_ones() {
+    let mut world = World::asleep(Config {
+        workers: 3,
+        when_all_failed: WhenAllFailed::Stay,
+        ..config()
+    });
+    world.send(Input::Start);
+    world.ready(0);
+    (0..3).for_each(|slot| world.crash_for_good(slot));
+    let reload = world.reload();
+    world.exit_newest(0, 1);
+    assert_eq!(
+        world.refused(reload, ErrorKind::Failed).error,
+        "the new instance of worker 0 exited with code 1 before it was ready; nothing serves in its place, \
+         and nobody else serves; reloaded 0 of 3; workers 0, 1, 2 do not serve now"
+    );
+    let apply = world.ask(Command::Adopt { version: VersionId(7) });
+    world.exit_newest(0, 1);
+    let refusal = world.refused(apply, ErrorKind::Failed);
+    assert!(
+        refusal
+            .error
+            .ends_with("nobody was changed: workers 0, 1, 2 do not serve now"),
+        "{}",
+        refusal.error
+    );
 }
 
 #[test]

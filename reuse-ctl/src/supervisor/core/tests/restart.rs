@@ -2,7 +2,7 @@
 
 use super::world::{IDLE, World, config};
 use crate::api::types::{ErrorKind, WorkerState};
-use crate::supervisor::interface::{Config, Exit, HealthRules, Input, Load, SlotId};
+use crate::supervisor::interface::{Config, Exit, HealthRules, Input, Load, SlotId, WhenAllFailed};
 
 #[test]
 fn the_new_one_is_published_in_place_of_the_old_one_which_then_ends() {
@@ -149,11 +149,62 @@ fn stop_first_with_a_new_one_that_fails_backs_off() {
     let restart = world.restart_stop_first(0);
     world.gone(old, Exit::Code(0));
     world.exit(0, 1);
+    let refusal = world.refused(restart, ErrorKind::Failed);
+    assert_eq!(
+        refusal.error,
+        "the new instance of worker 0 exited with code 1 before it was ready; nothing serves in its place"
+    );
     assert!(
-        !world.refused(restart, ErrorKind::Failed).hint.contains("untouched"),
-        "the old one is gone"
+        refusal.hint.starts_with("worker 0 is started again in ") && refusal.hint.contains("`reuse-ctl logs 0`"),
+        "{}",
+        refusal.hint
     );
     assert_eq!(world.state(0), WorkerState::BackingOff);
+}
+
+#[test]
+fn stop_first_of_the_only_worker_says_that_nobody_serves() {
+    let mut world = World::asleep(Config {
+        workers: 1,
+        crash_limit: 1,
+        when_all_failed: WhenAllFailed::Stay,
+        ..config()
+    });
+    world.send(Input::Start);
+    world.ready(0);
+    let restart = world.restart_stop_first(0);
+    let old = world.newest(0);
+    world.gone(old, Exit::Code(0));
+    world.exit(0, 1);
+    let refusal = world.refused(restart, ErrorKind::Failed);
+    assert!(
+        refusal
+            .error
+            .ends_with("; nothing serves in its place, and nobody else serves"),
+        "{}",
+        refusal.error
+    );
+    assert!(
+        refusal
+            .hint
+            .starts_with("worker 0 is left alone until `reuse-ctl restart 0`"),
+        "{}",
+        refusal.hint
+    );
+
+    let mut world = World::active(1);
+    let restart = world.restart_stop_first(0);
+    let old = world.newest(0);
+    world.gone(old, Exit::Code(0));
+    world.pass(30_000);
+    let refusal = world.refused(restart, ErrorKind::Failed);
+    assert!(
+        refusal
+            .hint
+            .starts_with("worker 0 is started again when that one is gone"),
+        "{}",
+        refusal.hint
+    );
 }
 
 #[test]

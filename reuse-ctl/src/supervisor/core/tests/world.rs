@@ -9,7 +9,7 @@ use super::traffic::Traffic;
 use crate::supervisor::core::Core;
 use crate::supervisor::interface::{
     Command, Config, Cut, Done, Effect, Exit, HungRules, Input, InstanceId, Load, Millis, Refusal, RequestId, Rules,
-    ScaleTarget, SlotId, Surge, VersionId,
+    ScaleTarget, SlotId, Surge, VersionId, WhenAllFailed,
 };
 
 /// What a server with nothing to do looks like.
@@ -40,6 +40,7 @@ pub(in crate::supervisor::core) fn config() -> Config {
             at_most_percent: 50,
         },
         health: None,
+        when_all_failed: WhenAllFailed::Finish,
     }
 }
 

@@ -1,0 +1,101 @@
+//! `try`: what a server does under reuse-ctl, seen once.
+
+use std::ffi::OsString;
+
+use clap::CommandFactory as _;
+
+use super::args::Arguments;
+use super::{Context, Failure, args, output};
+use crate::api::commands;
+use crate::config::AppSpec;
+use crate::tryout::judge::{InForce, Offered, recommend};
+use crate::tryout::{Trial, examine, render, to_json};
+
+pub(super) async fn run(context: &Context, arguments: &args::Try) -> Result<(), Failure> {
+    for path in [Some(&arguments.path), arguments.slow_path.as_ref()]
+        .into_iter()
+        .flatten()
+    {
+        commands::check_path(path)?;
+    }
+    let name = format!("try-{}", std::process::id());
+    let own = run_arguments(arguments);
+    let named = ["--name".into(), OsString::from(name)];
+    let spec = AppSpec {
+        arguments: named.into_iter().chain(own.iter().cloned()).collect(),
+        variables: Vec::new(),
+    };
+    let options = spec.resolve()?;
+    super::require_root("try")?;
+    let report = examine(&Trial {
+        options: &options,
+        arguments: own,
+        path: &arguments.path,
+        slow_path: arguments.slow_path.as_deref(),
+        at_once: has_option("stop-when"),
+    })
+    .await?;
+    let recommendations = recommend(
+        &report,
+        InForce {
+            stop: &options.stop,
+            port_given: arguments.port.is_some(),
+            offered: Offered {
+                stop_when: has_option("stop-when"),
+                kill_mode: has_option("kill-mode"),
+            },
+        },
+    );
+    let given: String = given(arguments)
+        .map(|(option, value)| format!(" {option} {value}"))
+        .collect();
+    if context.json {
+        output::print_json(&to_json(&report, &recommendations, &given))
+    } else {
+        let colour = context.terminal.paint.enabled;
+        output::print(&render(&report, &recommendations, &given, colour))
+    }
+}
+
+/// What was said and holds for `run`, too.
+fn given(arguments: &args::Try) -> impl Iterator<Item = (&'static str, String)> {
+    let said = [
+        ("--port", arguments.port.map(|port| port.to_string())),
+        ("--user", arguments.user.clone()),
+        ("--stop-signal", arguments.stop_signal.clone()),
+    ];
+    said.into_iter().filter_map(|(option, value)| Some((option, value?)))
+}
+
+/// What stands behind `run --name NAME`.
+fn run_arguments(arguments: &args::Try) -> Vec<OsString> {
+    let time = |time: std::time::Duration| OsString::from(humantime::format_duration(time).to_string());
+    let mut own: Vec<OsString> = ["--workers", "1", "--hung-after", "0s", "--drain-timeout"]
+        .map(OsString::from)
+        .into();
+    own.extend([
+        time(arguments.stop_timeout),
+        "--stop-timeout".into(),
+        time(arguments.stop_timeout),
+        "--ready-timeout".into(),
+        time(arguments.ready_timeout),
+    ]);
+    // The server is to be seen as it is, without what is done for it.
+    if has_option("stop-when") {
+        own.extend(["--stop-when", "at-once"].map(OsString::from));
+    }
+    if has_option("settle") {
+        own.extend(["--settle", "0s"].map(OsString::from));
+    }
+    own.extend(given(arguments).flat_map(|(option, value)| [option.into(), OsString::from(value)]));
+    own.push("--".into());
+    own.extend(arguments.command.iter().cloned());
+    own
+}
+
+/// Whether `run` has this option.
+fn has_option(name: &str) -> bool {
+    let command = Arguments::command();
+    let run = command.find_subcommand("run").expect("a verb");
+    run.get_arguments().any(|argument| argument.get_long() == Some(name))
+}

@@ -1,0 +1,187 @@
+//! An app that moves: its new instances listen on another address than the old ones.
+//!
+//! Both groups are steered meanwhile. Where several workers are replaced one after the other, the old address is served by those that are
+//! still to be replaced. The last of them would take it away from one moment to the next: it goes on to serve the old address for
+//! [`LINGER`], and nobody waits for that. Then new connections are refused there, what it has is finished, and the group goes with it.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ffi::OsStr,
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use super::{
+    interface::{Done, Input, InstanceId, Note, NoteKind, RequestId, VersionId},
+    new_address::Named,
+    task::Task,
+};
+use crate::{group::Choosable, process::launch::LaunchSpec};
+
+/// So long the last old instance serves the address that the app leaves; at most half of `--drain-timeout`, within which it has to end.
+const LINGER: Duration = Duration::from_secs(5);
+
+/// Who may listen elsewhere, and who still serves where the app was before.
+#[derive(Debug, Default)]
+pub(super) struct Moves {
+    /// Requests whose new instances may listen elsewhere, because somebody said so.
+    asked: BTreeSet<RequestId>,
+    lingering: BTreeMap<InstanceId, Lingering>,
+    /// What has moved since the last answer, for a person.
+    moved: Option<String>,
+}
+
+/// An old instance that may serve on at an address which its successor does not serve.
+#[derive(Debug)]
+struct Lingering {
+    until: Instant,
+    /// Whether it does: else others of its kind are still there.
+    serves: bool,
+}
+
+impl Moves {
+    pub(super) fn ask(&mut self, id: RequestId) {
+        self.asked.insert(id);
+    }
+
+    pub(super) fn answered(&mut self, id: RequestId) {
+        self.asked.remove(&id);
+    }
+
+    /// Whether an instance that is started now may listen elsewhere because somebody said so.
+    pub(super) fn are_asked_for(&self) -> bool {
+        !self.asked.is_empty()
+    }
+
+    /// Whether this instance still serves where the app was before, so that its end is not to be waited for.
+    pub(super) fn lingers(&self, id: InstanceId) -> bool {
+        self.lingering.get(&id).is_some_and(|lingering| lingering.serves)
+    }
+
+    /// What is answered to whoever has had workers replaced: with what has moved, if anything has.
+    pub(super) fn add_to(&mut self, done: &Done) -> String {
+        let moved = self.moved.take_if(|_| !done.slots.is_empty());
+        let message = &done.message;
+        moved.map_or_else(|| message.clone(), |moved| format!("{message}; {moved}"))
+    }
+
+    /// It came to nothing: what has moved all the same is in the status.
+    pub(super) fn forget(&mut self) {
+        self.moved = None;
+    }
+}
+
+impl Task {
+    /// What an instance of this version is told that may say where to listen.
+    pub(super) fn told(&self, spec: &LaunchSpec, version: VersionId) -> Named {
+        let options = self.template.options(version);
+        let ports: Vec<String> = options.ports.iter().map(u16::to_string).collect();
+        let values = spec.variables.iter().map(|(_, value)| value.as_os_str());
+        let words = spec.args.iter().map(|word| word.as_os_str()).chain(values);
+        Named::of(words.chain(ports.iter().map(OsStr::new)))
+    }
+
+    /// The instance is about to be published: does it take the place of one that listens elsewhere?
+    pub(super) fn notice_move(&mut self, id: InstanceId) {
+        let Some(live) = self.live.get(&id) else { return };
+        let own = self.groups.served_by(live.row);
+        if live.may_move && !own.is_empty() {
+            self.groups.leave_unserved();
+        }
+        let Some(before) = self.before(id) else { return };
+        let lost: Vec<SocketAddr> = before.addresses.difference(&own).copied().collect();
+        let gained: Vec<SocketAddr> = own.difference(&before.addresses).copied().collect();
+        if lost.is_empty() {
+            return;
+        }
+        self.groups.leave(&lost);
+        self.moves.moved = Some(format!("{} → {}", list(&lost), list(&gained)));
+        let drain_timeout = self.template.options(live.version).stop.drain_timeout;
+        let predecessor = self.predecessor(id);
+        let row = predecessor.and_then(|old| self.live.get(&old)).map(|old| old.row);
+        if let (Some(old), Some(row)) = (predecessor, row)
+            && self.groups.is_published(row)
+        {
+            let until = Instant::now() + LINGER.min(drain_timeout / 2);
+            self.moves.lingering.insert(old, Lingering { until, serves: false });
+        }
+    }
+
+    /// Those that may serve the addresses which the app leaves, where nobody else does.
+    pub(super) fn may_linger(&mut self) -> Vec<Choosable> {
+        if self.core.view().stopping {
+            self.moves.lingering.clear();
+        }
+        let rows = self.moves.lingering.keys().filter_map(|id| self.live.get(id));
+        // The newest of each slot.
+        let by_slot: BTreeMap<u16, u16> = rows.map(|live| (live.slot.0, live.row)).collect();
+        let choosable = by_slot
+            .into_iter()
+            .map(|(slot, row)| Choosable { slot, row, share: None });
+        choosable.collect()
+    }
+
+    /// It was published who may be chosen: those that are needed linger, the others end as ever.
+    pub(super) fn begin_lingering(&mut self) {
+        let groups = &self.groups;
+        let live = &self.live;
+        self.moves
+            .lingering
+            .retain(|id, _| live.get(id).is_some_and(|live| groups.lingers(live.row)));
+        let begun = self
+            .moves
+            .lingering
+            .iter_mut()
+            .filter(|(_, lingering)| !lingering.serves);
+        let begun: Vec<(InstanceId, Instant)> = begun
+            .map(|(&id, lingering)| {
+                lingering.serves = true;
+                (id, lingering.until)
+            })
+            .collect();
+        for (id, until) in begun {
+            self.inputs.push_back(Input::Lingers { instance: id });
+            let Some(live) = self.live.get(&id) else { continue };
+            let left = list(&self.groups.left_to(live.row));
+            let slot = live.slot;
+            self.note(Note {
+                slot: Some(slot),
+                instance: Some(id),
+                kind: NoteKind::Moved,
+                message: format!(
+                    "the app has left {left}: the old instance of worker {slot} serves there for {:.1} s more",
+                    until.saturating_duration_since(Instant::now()).as_secs_f64()
+                ),
+            });
+        }
+    }
+
+    /// Called now and then: whose time is over does not get new connections any more.
+    pub(super) fn end_lingering(&mut self) {
+        let now = Instant::now();
+        let over = self
+            .moves
+            .lingering
+            .iter()
+            .filter(|(_, lingering)| lingering.until <= now);
+        let over: Vec<InstanceId> = over.map(|(&id, _)| id).collect();
+        over.into_iter().for_each(|id| self.stop_lingering(id));
+    }
+
+    /// It gets no new connections any more: they are refused where nobody else is.
+    pub(super) fn stop_lingering(&mut self, id: InstanceId) {
+        if self.moves.lingering.remove(&id).is_none() {
+            return;
+        }
+        let rest = self.may_linger();
+        if let Err(error) = self.groups.linger(rest) {
+            self.console.warn(&error.to_string());
+        }
+        self.look_now();
+    }
+}
+
+fn list(addresses: &[SocketAddr]) -> String {
+    let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+    addresses.join(", ")
+}

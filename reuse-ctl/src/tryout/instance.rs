@@ -1,0 +1,366 @@
+//! Starts the server under a controller of its own, looks, ends it, and looks at what is left.
+
+use std::ffi::OsString;
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::Path;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::clients::{Target, Watched};
+use super::processes::{self, Process};
+use super::report::{Ending, Http, Left, Listener, ListenerKind, Report};
+use crate::api::client::{Client, EventStream};
+use crate::api::types::{Status, StopRequest, WorkerState};
+use crate::cli::own_controller::OwnController;
+use crate::cli::{Failure, apps};
+use crate::options::{ReadyOptions, RunOptions};
+use crate::process::cgroup::AppCgroup;
+use crate::process::usage;
+use crate::supervisor::interface::SlotId;
+use crate::whole_ms::{unix_now_ms, whole_ms};
+
+/// How long the controller may take beside its worker: to begin, and to clear up.
+const SLACK: Duration = Duration::from_secs(10);
+
+/// Between two looks at the processes, while they end.
+const LOOK: Duration = Duration::from_millis(2);
+
+/// How long the signal may take to be sent once the controller was asked to stop: the queue has to be empty first. A signal that is held back longer is taken
+/// for sent, so that the clients go on.
+const SIGNAL_SENT: Duration = Duration::from_secs(2);
+
+/// What a client reads after the end of the server was on its way before.
+const LAST_BYTES: Duration = Duration::from_millis(500);
+
+/// So many of the lines are shown that a server wrote which never got ready.
+const OUTPUT_LINES: usize = 20;
+
+const PORT_HINT: &str = "end that first, or let the server listen on another port; `sudo ss -ltnp` shows who it is";
+
+/// What is to be tried.
+#[derive(Debug)]
+pub struct Trial<'a> {
+    /// The app, as `run` would have it.
+    pub options: &'a RunOptions,
+    /// What stands behind `run --name NAME` for it.
+    pub arguments: Vec<OsString>,
+    /// What is asked for.
+    pub path: &'a str,
+    /// What takes a while to be answered.
+    pub slow_path: Option<&'a str>,
+    /// Whether the controller sends the signal without waiting, also where the process has no handler for it.
+    pub at_once: bool,
+}
+
+/// Starts it, looks, and ends it. Nothing is left behind, unless this process is killed: then the logs of the app are.
+///
+/// # Errors
+/// It can't be served: the port is taken, it never gets ready, or it ended.
+pub async fn examine(trial: &Trial<'_>) -> Result<Report, Failure> {
+    let before = processes::tcp_listeners();
+    if let Some(taken) = before
+        .iter()
+        .find(|address| trial.options.ports.contains(&address.port()))
+    {
+        return Err(port_is_taken(*taken));
+    }
+    let name = &trial.options.name;
+    let logs = Logs(apps::paths_of(name)?.log_dir().to_owned());
+    let mut controller = OwnController::start("the trial's", name, trial.arguments.iter().cloned())?;
+    let looked = tokio::select! {
+        looked = look(trial, &mut controller, &before) => looked,
+        () = interrupted() => Err(Failure::failed("interrupted", "")),
+    };
+    let grace = if looked.is_ok() {
+        trial.options.stop.drain_timeout
+    } else {
+        Duration::ZERO
+    };
+    let ended = controller.end(grace).await;
+    drop(logs);
+    let mut report = looked?;
+    ended?;
+    let after = processes::tcp_listeners();
+    report.left.listeners = still_there(&report.listeners, &after);
+    report.left.sockets = report
+        .listeners
+        .iter()
+        .filter(|listener| listener.kind == ListenerKind::Unix && Path::new(&listener.address).exists())
+        .map(|listener| listener.address.clone())
+        .collect();
+    Ok(report)
+}
+
+/// The folder of the trial's logs, removed in the end.
+struct Logs(std::path::PathBuf);
+
+impl Drop for Logs {
+    fn drop(&mut self) {
+        // It may never have been made.
+        drop(fs::remove_dir_all(&self.0));
+    }
+}
+
+async fn interrupted() {
+    let terminated = async {
+        match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+            Ok(mut signal) => drop(signal.recv().await),
+            Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        () = terminated => {}
+    }
+}
+
+fn port_is_taken(address: SocketAddr) -> Failure {
+    Failure::failed(format!("somebody listens on {address} already"), PORT_HINT)
+}
+
+fn still_there(listeners: &[Listener], after: &[SocketAddr]) -> Vec<String> {
+    let is_there = |listener: &&Listener| after.iter().any(|address| address.to_string() == listener.address);
+    listeners
+        .iter()
+        .filter(is_there)
+        .map(|listener| listener.address.clone())
+        .collect()
+}
+
+async fn look(trial: &Trial<'_>, controller: &mut OwnController, before: &[SocketAddr]) -> Result<Report, Failure> {
+    let ReadyOptions { timeout, .. } = trial.options.ready;
+    let settled = |status: &Status| {
+        status.workers.first().is_some_and(|worker| match worker.state {
+            WorkerState::Active | WorkerState::BackingOff | WorkerState::Failed => true,
+            WorkerState::Starting
+            | WorkerState::Draining
+            | WorkerState::Drained
+            | WorkerState::Stopping
+            | WorkerState::Exited => worker.restarts > 0,
+        })
+    };
+    let (client, status) = controller
+        .wait_until("the server is ready", timeout + SLACK, settled)
+        .await?;
+    let worker = status.workers.first().expect("it was looked at");
+    let (WorkerState::Active, 0, Some(main)) = (worker.state, worker.restarts, worker.pid) else {
+        let reason = worker.reason.as_deref().unwrap_or("ended before it was ready");
+        return Err(never_ready(reason, written(&trial.options.name)));
+    };
+    let ready_ms = processes::age_ms(main).unwrap_or(0);
+    let (address, group) = first_address(&status, trial.options)?;
+    if let Some(taken) = before.iter().find(|taken| taken.port() == address.port()) {
+        return Err(port_is_taken(*taken));
+    }
+    let target = Target {
+        address,
+        path: trial.path,
+        slow_path: trial.slow_path,
+    };
+    let http = target.first_answer().await;
+    let running = instance_processes(&trial.options.name);
+    let (listeners, holders) = processes::listeners(&running, trial.options.ports.first().map(|_| group.port()));
+    let wrappers = processes::wrappers(&running, main, &holders);
+    let caught = usage::catches_signal(main, trial.options.stop.signal);
+
+    let (tell, signalled) = watch::channel(None);
+    let open = match http {
+        Http::Answered { keeps_alive, .. } => Some(target.open(keeps_alive).await),
+        Http::Silent => None,
+    };
+    let watched = open.map(|open| open.watch(&signalled));
+    let ended = end(trial, &client, main, &tell).await?;
+    let clients = match watched {
+        // What the controller waited for before the signal shows nothing.
+        Some(_) if !caught && !trial.at_once => Vec::new(),
+        Some(watched) => fates(watched, ended.signal).await,
+        None => Vec::new(),
+    };
+    let words = trial
+        .options
+        .command
+        .iter()
+        .map(|word| word.to_string_lossy().into_owned());
+    Ok(Report {
+        command: words.collect(),
+        ready_ms,
+        listeners,
+        wrappers,
+        http,
+        ending: Ending {
+            signal: trial.options.stop.signal.to_string(),
+            caught,
+            took_ms: whole_ms(ended.took),
+            killed: ended.how.contains("SIGKILL"),
+            how: ended.how,
+        },
+        clients,
+        left: Left {
+            processes: ended.left,
+            ..Left::default()
+        },
+    })
+}
+
+async fn fates(watched: Watched, signal: Instant) -> Vec<super::report::Client> {
+    watched.fates(signal, Instant::now() + LAST_BYTES).await
+}
+
+/// Where a client reaches the server from this machine, and where that listens.
+fn first_address(status: &Status, options: &RunOptions) -> Result<(SocketAddr, SocketAddr), Failure> {
+    let addresses = status
+        .groups
+        .iter()
+        .filter_map(|group| group.addr.parse::<SocketAddr>().ok());
+    let mut wanted = addresses.filter(|address| options.ports.is_empty() || options.ports.contains(&address.port()));
+    let Some(group) = wanted.next() else {
+        return Err(Failure::failed(
+            "the server listens nowhere",
+            "a program that serves no port needs no trial: `run --ready started`",
+        ));
+    };
+    let ip = match group.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    Ok((SocketAddr::new(ip, group.port()), group))
+}
+
+fn never_ready(reason: &str, output: Vec<String>) -> Failure {
+    let is_taken =
+        |line: &&String| line.contains("EADDRINUSE") || line.to_ascii_lowercase().contains("address already in use");
+    let mut failure = match output.iter().find(is_taken) {
+        Some(line) => Failure::failed(
+            format!("somebody listens on the server's port already: {}", line.trim()),
+            PORT_HINT,
+        ),
+        None => Failure::failed(
+            format!("the server never got ready: it {reason}"),
+            "run the command by itself to see more; `--ready-timeout` gives it longer",
+        ),
+    };
+    failure.output = output;
+    failure
+}
+
+/// The last lines that the server wrote.
+fn written(app: &str) -> Vec<String> {
+    let Ok(paths) = apps::paths_of(app) else {
+        return Vec::new();
+    };
+    let files = [paths.log_file(SlotId(0)), paths.err_log_file(SlotId(0))];
+    let texts = files.map(|file| fs::read(file).unwrap_or_default());
+    let mut lines: Vec<String> = texts
+        .iter()
+        .flat_map(|text| {
+            String::from_utf8_lossy(text)
+                .lines()
+                .map(str::to_owned)
+                .collect::<Vec<_>>()
+        })
+        .collect();
+    lines.drain(..lines.len().saturating_sub(OUTPUT_LINES));
+    lines
+}
+
+fn instance_processes(app: &str) -> Vec<Process> {
+    let pids = AppCgroup::existing(app)
+        .ok()
+        .flatten()
+        .and_then(|cgroup| cgroup.pids().ok());
+    processes::processes(&pids.unwrap_or_default())
+}
+
+/// How the main process ended.
+struct Ended {
+    signal: Instant,
+    took: Duration,
+    how: String,
+    left: Vec<String>,
+}
+
+/// Has the controller end the app, and watches how its processes go.
+async fn end(
+    trial: &Trial<'_>,
+    client: &Client,
+    main: u32,
+    tell: &watch::Sender<Option<Instant>>,
+) -> Result<Ended, Failure> {
+    let asked = |error: crate::api::client::ClientError| {
+        Failure::failed(format!("the trial's controller: {error}"), "try again")
+    };
+    let events = client.events().await.map_err(asked)?;
+    let (said, heard) = watch::channel(Heard::default());
+    let listening = tokio::spawn(listen(events, main, said));
+    let stop = &trial.options.stop;
+    let request = StopRequest {
+        timeout_ms: Some(whole_ms(stop.drain_timeout)),
+    };
+    let began = Instant::now();
+    let limit = began + SIGNAL_SENT + stop.drain_timeout + stop.timeout + SLACK;
+    let asking = client.clone();
+    let stopping = tokio::spawn(async move { asking.command(hyper::Method::POST, "/v1/stop", &request).await });
+    let mut left = Vec::new();
+    let mut signal = None;
+    loop {
+        if signal.is_none() {
+            let late = began.elapsed() > SIGNAL_SENT;
+            signal = heard.borrow().signal.or(late.then_some(began));
+            if signal.is_some() {
+                tell.send_replace(signal);
+            }
+        }
+        let running = instance_processes(&trial.options.name);
+        if !running.iter().any(|process| process.pid == main) {
+            left.extend(running.into_iter().map(|process| process.name));
+            break;
+        }
+        if Instant::now() > limit {
+            stopping.abort();
+            return Err(Failure::failed(
+                "the server did not end",
+                "`ps` shows how it is; state D waits for a device",
+            ));
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+    let over = Instant::now();
+    // The controller ends its event stream when it ends.
+    drop(tokio::time::timeout(SLACK, listening).await);
+    drop(tokio::time::timeout(SLACK, stopping).await);
+    let heard = heard.borrow().clone();
+    let signal = heard.signal.unwrap_or(began);
+    tell.send_replace(Some(signal));
+    Ok(Ended {
+        signal,
+        took: over.saturating_duration_since(signal),
+        how: heard.exit.unwrap_or_else(|| "ended".into()),
+        left,
+    })
+}
+
+/// What the events say of the main process.
+#[derive(Debug, Clone, Default)]
+struct Heard {
+    signal: Option<Instant>,
+    exit: Option<String>,
+}
+
+async fn listen(mut events: EventStream, main: u32, said: watch::Sender<Heard>) {
+    while let Some(Ok(event)) = events.next().await {
+        let age = Duration::from_millis(unix_now_ms().saturating_sub(event.at_ms));
+        let at = Instant::now().checked_sub(age).unwrap_or_else(Instant::now);
+        said.send_modify(|heard| match event.event.as_str() {
+            "stopping" if event.message.ends_with("is told to stop") => heard.signal = Some(at),
+            "exited" => {
+                let about = format!("(pid {main}) ");
+                heard.exit = event.message.split_once(&about).map(|(_, how)| how.to_owned());
+            }
+            _ => {}
+        });
+    }
+}

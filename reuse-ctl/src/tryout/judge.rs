@@ -1,0 +1,322 @@
+//! What follows from a report: the options that are worth naming, each with its reason.
+
+use std::ffi::OsString;
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use serde::Serialize;
+
+use super::report::{Fate, Http, Listener, ListenerKind, Report, What};
+use crate::options::StopOptions;
+
+/// A server that answers its first request so much later than it listens was not ready when it listened.
+const SLOW_START_MS: u64 = 250;
+
+/// The options of `run` that not every version has.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Offered {
+    /// `--stop-when`.
+    pub stop_when: bool,
+    /// `--kill-mode`.
+    pub kill_mode: bool,
+}
+
+/// What to run it with, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Recommendation {
+    /// `--stop-signal SIGQUIT`; absent where the server itself is to be changed.
+    pub option: Option<String>,
+    /// One line.
+    pub reason: String,
+}
+
+/// What was in force.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct InForce<'a> {
+    /// How the server was ended.
+    pub stop: &'a StopOptions,
+    /// Whether `--port` was given.
+    pub port_given: bool,
+    /// What else could be said.
+    pub offered: Offered,
+}
+
+/// What is worth saying, the most important first; nothing if the defaults are right.
+pub fn recommend(report: &Report, in_force: InForce<'_>) -> Vec<Recommendation> {
+    let rules: [fn(&Report, InForce<'_>) -> Option<Recommendation>; 7] =
+        [port, slow_start, signal, swallowed, never_ends, at_once, slow_end];
+    rules.iter().filter_map(|rule| rule(report, in_force)).collect()
+}
+
+/// Whether the signal cuts a request that was asked in whole or in part: one did not get its answer, or nothing in the server hears of the signal.
+pub fn cuts_requests(report: &Report) -> bool {
+    let is_cut = [What::InFlight, What::HalfRead, What::JustSent]
+        .into_iter()
+        .filter_map(|what| report.fate(what))
+        .any(Fate::is_cut);
+    let serves_http = match report.http {
+        Http::Answered { .. } => true,
+        Http::Silent => false,
+    };
+    is_cut || (serves_http && !report.ending.caught)
+}
+
+/// Which port clients use is known only where the others can't be it.
+fn port(report: &Report, in_force: InForce<'_>) -> Option<Recommendation> {
+    let shared: Vec<&str> = report.shared().map(|listener| listener.address.as_str()).collect();
+    let is_private = |listener: &Listener| listener.kind == ListenerKind::Private;
+    let has_others = report.listeners.iter().any(is_private);
+    match shared.as_slice() {
+        _ if in_force.port_given => None,
+        [] => None,
+        [only] => has_others.then(|| Recommendation {
+            option: only.rsplit(':').next().map(|port| format!("--port {port}")),
+            reason: "it also listens on a port that the kernel picked, which workers can't share".into(),
+        }),
+        [_, ..] => Some(Recommendation {
+            option: None,
+            reason: format!(
+                "it listens on {}: name the port that clients use with `--port P`; what is left out is each worker's own",
+                shared.join(" and ")
+            ),
+        }),
+    }
+}
+
+fn slow_start(report: &Report, _: InForce<'_>) -> Option<Recommendation> {
+    let Http::Answered { first_answer_ms, .. } = report.http else {
+        return None;
+    };
+    (first_answer_ms > SLOW_START_MS).then(|| Recommendation {
+        option: Some("--ready http:/PATH".into()),
+        reason: format!("its first answer came {first_answer_ms} ms after it listened: wait for an answer instead"),
+    })
+}
+
+/// A better signal, for a server that is known.
+fn signal(report: &Report, in_force: InForce<'_>) -> Option<Recommendation> {
+    let command: Vec<OsString> = report.command.iter().map(OsString::from).collect();
+    let reason = in_force.stop.suggestion(&command)?;
+    let best = crate::process::known_servers::find(&command)?.best_signal();
+    Some(Recommendation {
+        option: best.map(|(signal, _)| format!("--stop-signal {signal}")),
+        reason,
+    })
+}
+
+/// The process that was started is not the server, and the server never heard of the signal.
+fn swallowed(report: &Report, in_force: InForce<'_>) -> Option<Recommendation> {
+    let (first, _) = report.wrappers.split_first()?;
+    if !cuts_requests(report) && !report.ending.killed {
+        return None;
+    }
+    let between = report.wrappers.join(" → ");
+    Some(Recommendation {
+        option: in_force
+            .offered
+            .kill_mode
+            .then(|| "--kill-mode control-group".to_owned()),
+        reason: format!(
+            "between reuse-ctl and the server: {between}; {} goes to {first} first, so start the server itself if you can",
+            report.ending.signal
+        ),
+    })
+}
+
+fn never_ends(report: &Report, in_force: InForce<'_>) -> Option<Recommendation> {
+    if !report.ending.killed || !report.wrappers.is_empty() {
+        return None;
+    }
+    let other = match in_force.stop.signal {
+        Signal::SIGTERM => Signal::SIGINT,
+        _ => Signal::SIGTERM,
+    };
+    Some(Recommendation {
+        option: None,
+        reason: format!(
+            "it did not end within {} of {}: it waits for connections to close, or ignores the signal; try `--stop-signal {other}`",
+            seconds(in_force.stop.timeout + in_force.stop.drain_timeout),
+            report.ending.signal
+        ),
+    })
+}
+
+/// Nothing is gained by waiting before the signal, if the server finishes all by itself.
+fn at_once(report: &Report, in_force: InForce<'_>) -> Option<Recommendation> {
+    let finishes = |what| matches!(report.fate(what), Some(Fate::Answered { .. }));
+    let does = finishes(What::InFlight) && finishes(What::HalfRead) && !cuts_requests(report) && !report.ending.killed;
+    (does && in_force.offered.stop_when).then(|| Recommendation {
+        option: Some("--stop-when at-once".into()),
+        reason: format!(
+            "it finishes its requests on {}, so that it need not be waited for first: faster when clients are busy",
+            report.ending.signal
+        ),
+    })
+}
+
+fn slow_end(report: &Report, in_force: InForce<'_>) -> Option<Recommendation> {
+    let took = Duration::from_millis(report.ending.took_ms);
+    (!report.ending.killed && took > in_force.stop.timeout / 2).then(|| Recommendation {
+        option: Some(format!("--stop-timeout {}s", (took * 2).as_secs() + 1)),
+        reason: format!("it took {} to end", seconds(took)),
+    })
+}
+
+/// "2.4 s".
+pub(super) fn seconds(time: Duration) -> String {
+    format!("{:.1} s", time.as_secs_f64())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tryout::report::{Client, Ending, Left};
+
+    const STOP: StopOptions = StopOptions {
+        drain_timeout: Duration::from_secs(10),
+        signal: Signal::SIGTERM,
+        message: false,
+        kill_mode: None,
+        when: None,
+        timeout: Duration::from_secs(10),
+    };
+
+    const ALL: InForce<'_> = InForce {
+        stop: &STOP,
+        port_given: false,
+        offered: Offered {
+            stop_when: true,
+            kill_mode: true,
+        },
+    };
+
+    const ANSWERED: Fate = Fate::Answered {
+        status: 200,
+        after_ms: 5,
+    };
+
+    fn report(command: &str, fate: Fate) -> Report {
+        let clients = [What::InFlight, What::HalfRead].map(|what| Client { what, fate });
+        Report {
+            command: command.split(' ').map(str::to_owned).collect(),
+            ready_ms: 100,
+            listeners: vec![listener("0.0.0.0:8080", ListenerKind::Shared)],
+            wrappers: Vec::new(),
+            http: Http::Answered {
+                status: 200,
+                first_answer_ms: 3,
+                keeps_alive: true,
+            },
+            ending: Ending {
+                signal: "SIGTERM".into(),
+                caught: true,
+                took_ms: 20,
+                killed: false,
+                how: "exited with code 0".into(),
+            },
+            clients: clients.to_vec(),
+            left: Left::default(),
+        }
+    }
+
+    fn listener(address: &str, kind: ListenerKind) -> Listener {
+        Listener {
+            address: address.into(),
+            kind,
+            program: "x".into(),
+        }
+    }
+
+    fn options(report: &Report, in_force: InForce<'_>) -> Vec<Option<String>> {
+        let all = recommend(report, in_force);
+        all.into_iter().map(|recommendation| recommendation.option).collect()
+    }
+
+    fn named(option: &str) -> Vec<Option<String>> {
+        vec![Some(option.to_owned())]
+    }
+
+    #[test]
+    fn a_server_that_cuts_needs_nothing_but_the_default() {
+        let cuts = report("node server.js", Fate::Reset { after_ms: 3 });
+        assert!(cuts_requests(&cuts));
+        assert_eq!(recommend(&cuts, ALL), []);
+    }
+
+    #[test]
+    fn a_signal_without_a_handler_cuts_whatever_was_seen() {
+        let mut uncaught = report("python3 -m http.server", Fate::NotTried);
+        assert!(!cuts_requests(&uncaught));
+        uncaught.ending.caught = false;
+        assert!(cuts_requests(&uncaught));
+        uncaught.http = Http::Silent;
+        assert!(!cuts_requests(&uncaught));
+    }
+
+    #[test]
+    fn a_server_that_finishes_may_be_told_at_once() {
+        let finishes = report("node server.js", ANSWERED);
+        assert_eq!(options(&finishes, ALL), named("--stop-when at-once"));
+        let unknown = report("node server.js", Fate::TooFast);
+        assert_eq!(recommend(&unknown, ALL), []);
+        let old = InForce {
+            offered: Offered::default(),
+            ..ALL
+        };
+        assert_eq!(recommend(&finishes, old), []);
+    }
+
+    #[test]
+    fn a_known_server_has_a_better_signal() {
+        let nginx = report("nginx -c x", Fate::Reset { after_ms: 3 });
+        assert_eq!(options(&nginx, ALL), named("--stop-signal SIGQUIT"));
+        assert_eq!(
+            recommend(&nginx, ALL)[0].reason,
+            "nginx drops requests on SIGTERM; `--stop-signal SIGQUIT` lets it finish them"
+        );
+        let fpm = report("php-fpm -F", Fate::Reset { after_ms: 3 });
+        assert_eq!(options(&fpm, ALL), [None], "the server itself is to be changed");
+    }
+
+    #[test]
+    fn what_stands_in_between_is_named_only_if_it_does_harm() {
+        let mut wrapped = report("npm start", Fate::Reset { after_ms: 3 });
+        wrapped.wrappers = vec!["npm start".into(), "sh".into()];
+        assert_eq!(options(&wrapped, ALL), named("--kill-mode control-group"));
+        wrapped.clients.iter_mut().for_each(|client| client.fate = ANSWERED);
+        assert_eq!(options(&wrapped, ALL), named("--stop-when at-once"));
+    }
+
+    #[test]
+    fn ports_are_named_where_there_are_several() {
+        let mut several = report("x", Fate::NotTried);
+        several.listeners.push(listener("0.0.0.0:9090", ListenerKind::Shared));
+        assert_eq!(options(&several, ALL), [None], "nobody knows which");
+        several.listeners[1] = listener("0.0.0.0:41234", ListenerKind::Private);
+        assert_eq!(options(&several, ALL), named("--port 8080"));
+        several.listeners[1] = listener("/run/x.sock", ListenerKind::Unix);
+        assert_eq!(recommend(&several, ALL), []);
+        several.listeners.push(listener("[::]:9090", ListenerKind::Shared));
+        let given = InForce {
+            port_given: true,
+            ..ALL
+        };
+        assert_eq!(recommend(&several, given), []);
+    }
+
+    #[test]
+    fn times_that_are_long_are_named() {
+        let mut slow = report("x", Fate::NotTried);
+        slow.ending.took_ms = 6_000;
+        slow.http = Http::Answered {
+            status: 200,
+            first_answer_ms: 900,
+            keeps_alive: true,
+        };
+        let expected = ["--ready http:/PATH", "--stop-timeout 13s"].map(|option| Some(option.to_owned()));
+        assert_eq!(options(&slow, ALL), expected);
+        slow.http = Http::Silent;
+        slow.ending.killed = true;
+        assert_eq!(options(&slow, ALL), [None]);
+    }
+}

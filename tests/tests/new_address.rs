@@ -1,0 +1,258 @@
+//! An app moves to another address: both are served until the end, nobody's request is lost, and by mistake it does not happen.
+
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use reuse_tests::events::Events;
+use reuse_tests::heavy::Heavy;
+use reuse_tests::http::get;
+use reuse_tests::launcher::Launcher;
+use reuse_tests::leftovers::{assert_nothing_left, assert_port_free};
+use reuse_tests::load::{Load, Mode};
+use reuse_tests::site::Site;
+use reuse_tests::status::Status;
+use reuse_tests::{App, Launch, Namespace, PORT, SERVER, binaries, commands, kernel};
+
+const NEW_PORT: u16 = 8081;
+const NEW: SocketAddr = SocketAddr::new(SERVER.ip(), NEW_PORT);
+const LIMIT: Duration = Duration::from_secs(60);
+const SOON: Duration = Duration::from_secs(20);
+
+/// Leaves the servers time to start.
+const PAUSE: Duration = Duration::from_millis(5);
+
+fn load_on(address: SocketAddr) -> Load {
+    let load = Load::start_with_pause(address, 16, Mode::NewConnections, LIMIT, PAUSE);
+    load.wait_for(200, SOON);
+    load
+}
+
+/// All workers on the new address, each its own answers; the old one is gone, and its port free.
+#[track_caller]
+fn assert_moved(app: &App, workers: usize) {
+    let status = app.wait_status("only the new address is left", SOON, |status| {
+        is_at(status, &[NEW]) && status.all_active(workers)
+    });
+    let refused = TcpStream::connect(SERVER).expect_err("nobody listens there");
+    assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
+    assert_port_free(PORT);
+    let load = load_on(NEW);
+    load.wait_for(200, SOON);
+    let report = load.stop();
+    report.assert_nothing_failed();
+    assert_eq!(report.by_slot.len(), workers, "{:?}", report.by_slot);
+    assert_eq!((status.fallbacks, status.unsteered), (0, 0));
+}
+
+fn is_at(status: &Status, addresses: &[SocketAddr]) -> bool {
+    let shown: Vec<String> = status.groups.iter().map(|group| group.addr.clone()).collect();
+    shown == addresses.iter().map(ToString::to_string).collect::<Vec<_>>()
+}
+
+/// Does `change` under load on the old address: of that nothing is lost before it returns.
+#[track_caller]
+fn without_loss<T>(change: impl FnOnce() -> T) -> T {
+    let load = load_on(SERVER);
+    let done = change();
+    let report = load.stop();
+    report.assert_nothing_failed();
+    done
+}
+
+fn node(port: u16) -> Vec<String> {
+    let mut command = commands::node_graceful();
+    for word in &mut command {
+        if *word == PORT.to_string() {
+            *word = port.to_string();
+        }
+    }
+    command
+}
+
+fn file(name: &str, workers: u16, command: &[String], more: &str) -> String {
+    let command: Vec<String> = command.iter().map(|word| format!("{word:?}")).collect();
+    format!(
+        "name = {name:?}\nworkers = {workers}\ncommand = [{}]\n{more}\n",
+        command.join(", ")
+    )
+}
+
+fn fresh_name() -> String {
+    Launch::new(&[]).app_name().to_owned()
+}
+
+#[test]
+fn apply_with_another_port_in_the_command() {
+    apply_moves(3, |name, port| file(name, 3, &node(port), ""));
+}
+
+#[test]
+fn apply_with_another_port_of_the_only_worker() {
+    apply_moves(1, |name, port| file(name, 1, &node(port), ""));
+}
+
+#[test]
+fn apply_with_another_variable() {
+    let command = commands::node_environment(&[]);
+    apply_moves(2, |name, port| {
+        file(name, 2, &command, &format!("[env]\nPORT = \"{port}\""))
+    });
+}
+
+#[test]
+fn apply_with_another_service_port() {
+    apply_moves(2, |name, port| file(name, 2, &node(port), &format!("port = {port}")));
+}
+
+#[track_caller]
+fn apply_moves(workers: usize, text: impl Fn(&str, u16) -> String) {
+    let _turn = Heavy::turn();
+    let _namespace = Namespace::enter();
+    let name = fresh_name();
+    let site = Site::of(&text(&name, PORT));
+    site.apply(&[]).expect_code(0);
+    let app = App::detached(&name);
+    let events = Events::of(&app);
+    site.file(&text(&name, NEW_PORT));
+    let output = without_loss(|| site.apply(&[]).expect_code(0));
+    let told = format!("{SERVER} → {NEW}");
+    assert!(output.stdout.contains(&told), "{output:?}");
+    assert_moved(&app, workers);
+    assert_eq!(events.named("moved").len(), 1);
+    let again = site.apply(&[]).expect_code(0);
+    assert!(again.stdout.ends_with("nothing to do\n"), "{again:?}");
+    // And back.
+    site.file(&text(&name, PORT));
+    site.apply(&[]).expect_code(0);
+    app.wait_status("it is back", SOON, |status| {
+        is_at(status, &[SERVER]) && status.all_active(workers)
+    });
+    app.stop();
+    assert_port_free(NEW_PORT);
+}
+
+#[test]
+fn reload_with_another_port_in_the_env_file() {
+    let _turn = Heavy::turn();
+    let _namespace = Namespace::enter();
+    let site = Site::new();
+    let env_file = site.write("env", &format!("PORT={PORT}\n"));
+    let options = ["--workers", "2", "--env-file", env_file.to_str().expect("a plain path")];
+    let app = App::run(&options, &commands::node_environment(&[]));
+    site.write("env", &format!("PORT={NEW_PORT}\n"));
+    without_loss(|| app.ctl(&["reload"]).expect_code(0));
+    assert_moved(&app, 2);
+    app.stop();
+}
+
+/// A script whose port nobody but itself knows.
+fn script() -> (Launcher, String) {
+    let elsewhere = format!("{} --listen {NEW}", binaries::test_server());
+    (Launcher::new(&commands::rust(&[]).join(" ")), elsewhere)
+}
+
+#[test]
+fn a_port_that_only_the_code_names_is_changed_when_somebody_says_so() {
+    let _turn = Heavy::turn();
+    let _namespace = Namespace::enter();
+    let (script, elsewhere) = script();
+    let app = App::run(&["--workers", "3", "--ready-timeout", "2s"], &[script.command()]);
+    script.deploy(&elsewhere);
+    let before = app.status().pids();
+    let refused = without_loss(|| app.ctl(&["reload"]).expect_code(1).stderr);
+    for words in [&NEW.to_string(), &SERVER.to_string(), "reuse-ctl reload --new-address"] {
+        assert!(refused.contains(words), "{words:?} is missing in:\n{refused}");
+    }
+    assert_eq!(app.status().pids(), before);
+    without_loss(|| app.ctl(&["reload", "--new-address"]).expect_code(0));
+    assert_moved(&app, 3);
+    app.stop();
+}
+
+#[test]
+fn a_restart_moves_one_worker_when_somebody_says_so() {
+    let _turn = Heavy::turn();
+    let _namespace = Namespace::enter();
+    let (script, elsewhere) = script();
+    let app = App::run(&["--workers", "2", "--ready-timeout", "2s"], &[script.command()]);
+    script.deploy(&elsewhere);
+    without_loss(|| app.ctl(&["restart", "0", "--new-address"]).expect_code(0));
+    let status = app.status();
+    assert!(is_at(&status, &[SERVER, NEW]), "{status:#?}");
+    assert_eq!(get(NEW, None).expect("an answer").slot, Some(0));
+    assert_eq!(get(SERVER, None).expect("an answer").slot, Some(1));
+    without_loss(|| app.ctl(&["restart", "1", "--new-address"]).expect_code(0));
+    assert_moved(&app, 2);
+    app.stop();
+}
+
+#[test]
+fn a_named_port_stays_whatever_somebody_says() {
+    let _turn = Heavy::turn();
+    let _namespace = Namespace::enter();
+    let (script, elsewhere) = script();
+    let port = PORT.to_string();
+    let app = App::run(
+        &["--workers", "2", "--port", &port, "--ready-timeout", "2s"],
+        &[script.command()],
+    );
+    script.deploy(&elsewhere);
+    for arguments in [&["reload"][..], &["reload", "--new-address"]] {
+        let failed = without_loss(|| app.ctl(arguments).expect_code(1).stderr);
+        assert!(failed.contains(&format!("port {PORT}")), "{failed}");
+        assert!(!failed.contains("--new-address"), "{failed}");
+    }
+    assert!(is_at(&app.status(), &[SERVER]));
+    app.stop();
+}
+
+#[test]
+fn an_apply_that_fails_half_way_moves_back() {
+    let _turn = Heavy::turn();
+    let _namespace = Namespace::enter();
+    let name = fresh_name();
+    let script = Launcher::new("/bin/true");
+    let server = binaries::test_server();
+    // Worker 1 fails on the new port.
+    script.deploy(&format!(
+        "/bin/sh -c 'test $REUSE_WORKER_ID$1 = 1{NEW_PORT} && exit 3; exec {server} --listen 127.0.0.1:$1' - \"$@\""
+    ));
+    let text = |port: u16| {
+        file(
+            &name,
+            2,
+            &[script.command(), port.to_string()],
+            "ready_timeout = \"5s\"",
+        )
+    };
+    let site = Site::of(&text(PORT));
+    site.apply(&[]).expect_code(0);
+    let app = App::detached(&name);
+    site.file(&text(NEW_PORT));
+    let failed = without_loss(|| site.apply(&[]).expect_code(1).stderr);
+    assert!(failed.contains("brought back"), "{failed}");
+    app.wait_status("it is back", SOON, |status| {
+        is_at(status, &[SERVER]) && status.all_active(2)
+    });
+    get(SERVER, None).expect("an answer");
+    app.stop();
+    assert_port_free(NEW_PORT);
+}
+
+#[test]
+fn a_stop_in_the_middle_of_a_move_leaves_nothing() {
+    let _namespace = Namespace::enter();
+    let (script, elsewhere) = script();
+    let app = App::run(&["--workers", "1"], &[script.command()]);
+    let old = app.status().pid_of(0);
+    script.deploy(&elsewhere);
+    app.ctl(&["reload", "--new-address"]).expect_code(0);
+    assert!(kernel::is_alive(old), "it still serves the old address");
+    assert!(is_at(&app.status(), &[SERVER, NEW]));
+    let name = app.name().to_owned();
+    app.stop();
+    assert!(!kernel::is_alive(old));
+    assert_nothing_left(&name);
+    assert_port_free(PORT);
+    assert_port_free(NEW_PORT);
+}
