@@ -159,7 +159,7 @@ fn a_crash_of_the_first_while_the_last_starts_stops_a_reload() {
     let refusal = world.refused(reload, ErrorKind::Failed);
     assert_eq!(
         refusal.error,
-        "the new instance of worker 0 exited with code 1, 3 s after it was ready; reloaded 2 of 4: 1, 2; \
+        "the new instance of worker 0 exited with code 1, 3 s after it was ready; nothing serves in its place; reloaded 2 of 4: 1, 2; \
          worker 0 is started again; the others run the old version untouched"
     );
     assert_eq!(
@@ -181,7 +181,7 @@ fn one_that_stops_listening_holds_it_up_and_stops_it_if_it_stays_so() {
     assert_eq!(world.incoming_slots(), [0; 0], "nothing further begins");
     world.pass(30_000);
     assert!(world.refused(reload, ErrorKind::Failed).error.starts_with(
-        "the new instance of worker 0 lost its listeners and had none again within 30 s; reloaded 1 of 3: 1"
+        "the new instance of worker 0 lost its listeners and had none again within 30 s; nothing serves in its place; reloaded 1 of 3: 1"
     ));
 }
 
