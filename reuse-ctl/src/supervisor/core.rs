@@ -194,7 +194,7 @@ impl Core {
         self.publish();
         self.notice_all_failed();
         self.finish_when_over();
-        self.cx.take_effects(self.published.is_empty())
+        self.cx.take_effects(&self.published)
     }
 
     /// When to send [`Input::Tick`], if nothing else happens before. Always later than the last `now`.

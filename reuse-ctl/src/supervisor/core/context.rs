@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use super::backoff::Jitter;
 use super::words;
 use crate::supervisor::interface::{
-    Config, Cut, Done, Effect, InstanceId, Millis, Note, NoteKind, Refusal, RequestId, Rules, SlotId, VersionId,
+    Config, Cut, Done, Effect, InstanceId, Millis, Note, NoteKind, Refusal, RequestId, Rules, Seated, SlotId, VersionId,
 };
 
 /// The right to answer one request. It can't be copied and [`Context::answer`] consumes it: no request is answered twice.
@@ -188,10 +188,15 @@ impl Context {
     }
 
     /// What was decided since the last time, in the order in which it has to be carried out. Nothing is taken from a queue when nobody is
-    /// published who could have it.
-    pub(super) fn take_effects(&mut self, nobody_is_published: bool) -> Vec<Effect> {
+    /// published who could have it; and an instance that was being ended and has been taken back since is left alone.
+    pub(super) fn take_effects(&mut self, published: &[Seated]) -> Vec<Effect> {
         let mut effects = std::mem::take(&mut self.effects);
-        effects.retain(|effect| !(nobody_is_published && matches!(effect, Effect::Rescue { .. })));
+        let is_published = |id: InstanceId| published.iter().any(|seated| seated.instance == id);
+        effects.retain(|effect| match effect {
+            Effect::Rescue { instance } => !published.is_empty() && !is_published(*instance),
+            Effect::TerminateIfIdle { instance } => !is_published(*instance),
+            _ => true,
+        });
         effects.sort_by_key(rank);
         effects
     }

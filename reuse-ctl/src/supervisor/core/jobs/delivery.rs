@@ -37,7 +37,9 @@ pub(super) enum Progress {
 impl Core {
     /// To this version, start-first, whatever runs there now.
     pub(super) fn delivery(&self, version: VersionId, todo: Vec<SlotId>) -> Delivery {
-        Delivery::Forth(self.rollout(Order::StartFirst, Some(version), todo))
+        let mut rollout = self.rollout(Order::StartFirst, Some(version), todo);
+        rollout.goes_back = true;
+        Delivery::Forth(rollout)
     }
 
     pub(super) fn deliver(&mut self, delivery: Delivery) -> Progress {
@@ -71,7 +73,7 @@ impl Core {
             .filter(|replacement| replacement.failure().is_some())
         {
             let slot = &mut self.slots[usize::from(failed.slot.0)];
-            if let Some(version) = slot.serving_version() {
+            if let Some(version) = slot.seated_version() {
                 slot.set_version(version);
             }
         }

@@ -7,6 +7,7 @@ use super::replacement::{Failure, Replacement};
 use crate::supervisor::core::Core;
 use crate::supervisor::core::context::Happened;
 use crate::supervisor::core::instance::OnReady;
+use crate::supervisor::core::left::Left;
 use crate::supervisor::core::slot::Order;
 use crate::supervisor::core::words;
 use crate::supervisor::interface::{Millis, Refusal, SlotId, VersionId};
@@ -18,6 +19,8 @@ pub(super) struct Rollout {
     /// To which version; absent: each to its own.
     to: Option<VersionId>,
     at_once: usize,
+    /// Whether slots that were changed go back when it fails.
+    pub(super) goes_back: bool,
     todo: VecDeque<SlotId>,
     /// At most `at_once` of them have neither settled nor failed.
     pub(super) begun: Vec<Replacement>,
@@ -37,6 +40,7 @@ impl Core {
             order,
             to,
             at_once,
+            goes_back: false,
             todo: todo.into(),
             begun: Vec::new(),
             restored: Vec::new(),
@@ -57,7 +61,11 @@ impl Core {
             return Ok(());
         };
         self.halt(rollout);
-        Err(self.start_failed(slot, &failure))
+        Err(if rollout.goes_back {
+            self.start_failed_for_now(slot, &failure)
+        } else {
+            self.start_failed(slot, &failure)
+        })
     }
 
     pub(super) fn begin_further(&mut self, rollout: &mut Rollout) {
@@ -115,6 +123,15 @@ impl Core {
 
     fn start_failed(&self, slot: SlotId, failure: &Failure) -> Refusal {
         words::start_failed(slot, failure.culprit, &failure.reason, self.left_in(slot))
+    }
+
+    /// The same where the slot goes back at once: whether nobody serves there now will be over when the answer is given.
+    fn start_failed_for_now(&self, slot: SlotId, failure: &Failure) -> Refusal {
+        let left = match self.left_in(slot) {
+            Left::Nobody { .. } => Left::Removed,
+            left @ (Left::Survivor(_) | Left::Removed) => left,
+        };
+        words::start_failed(slot, failure.culprit, &failure.reason, left)
     }
 }
 

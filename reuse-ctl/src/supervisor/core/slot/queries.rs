@@ -61,11 +61,16 @@ impl Slot {
         self.current().filter(|current| current.is_serving())?.pid()
     }
 
-    /// What the instance that serves here was started from.
-    pub(in crate::supervisor::core) fn serving_version(&self) -> Option<VersionId> {
-        self.current()
-            .filter(|current| current.is_serving())
-            .map(Instance::version)
+    /// What the instance that sits here was started from, whether it serves at the moment or not.
+    pub(in crate::supervisor::core) fn seated_version(&self) -> Option<VersionId> {
+        match &self.seat {
+            Seat::Held(current) | Seat::Replacing { current, .. } => Some(current.version()),
+            Seat::Vacating { .. }
+            | Seat::Failing { .. }
+            | Seat::BackingOff { .. }
+            | Seat::Failed { .. }
+            | Seat::Leaving => None,
+        }
     }
 
     /// What the next instance has to do when it is ready.

@@ -250,6 +250,8 @@ impl Referee {
         for Seated { instance, .. } in set {
             if let Some(process) = self.alive.get_mut(instance) {
                 process.was_published = true;
+                // It was taken back: what was found out before does not count.
+                process.idle = false;
             }
         }
         self.published = set.to_vec();

@@ -159,7 +159,7 @@ fn a_crash_of_the_first_while_the_last_starts_stops_a_reload() {
     let refusal = world.refused(reload, ErrorKind::Failed);
     assert_eq!(
         refusal.error,
-        "the new instance of worker 0 exited with code 1, 3 s after it was ready; reloaded 2 of 4: 1, 2; \
+        "the new instance of worker 0 exited with code 1, 3 s after it was ready; nothing serves in its place; reloaded 2 of 4: 1, 2; \
          worker 0 is started again; the others run the old version untouched"
     );
     assert_eq!(
@@ -181,7 +181,7 @@ fn one_that_stops_listening_holds_it_up_and_stops_it_if_it_stays_so() {
     assert_eq!(world.incoming_slots(), [0; 0], "nothing further begins");
     world.pass(30_000);
     assert!(world.refused(reload, ErrorKind::Failed).error.starts_with(
-        "the new instance of worker 0 lost its listeners and had none again within 30 s; reloaded 1 of 3: 1"
+        "the new instance of worker 0 lost its listeners and had none again within 30 s; nothing serves in its place; reloaded 1 of 3: 1"
     ));
 }
 
@@ -320,6 +320,20 @@ fn the_way_back_is_tried_everywhere_and_told_as_it_went() {
     world.leaving_ones_go();
     world.done(abort);
     assert_eq!(world.slot_versions(), [0; 4]);
+}
+
+/// It may listen again.
+#[test]
+fn one_that_can_not_be_replaced_keeps_its_version_though_it_does_not_listen() {
+    let mut world = active(2, Surge::Workers(1));
+    let adopt = world.adopt_one();
+    world.replaced(&[0]);
+    world.leaving_ones_go();
+    world.exit_newest(1, 1);
+    world.unready(0);
+    world.exit_newest(0, 1);
+    world.refused(adopt, ErrorKind::Failed);
+    assert_eq!(world.slot_versions(), [1, 0]);
 }
 
 #[test]

@@ -164,7 +164,7 @@ fn stop_first_fails_if_the_new_one_does_not_live_so_long() {
     world.exit(0, 1);
     assert_eq!(
         world.refused(restart, ErrorKind::Failed).error,
-        "the new instance of worker 0 exited with code 1, 300 ms after it was ready"
+        "the new instance of worker 0 exited with code 1, 300 ms after it was ready; nothing serves in its place"
     );
     assert_eq!(world.state(0), WorkerState::BackingOff);
 }
