@@ -275,15 +275,17 @@ fn help_of_run() {
           --stop-signal <SIGNAL>
               Asks a worker to end [default: SIGTERM]
           --kill-mode <process|mixed|control-group>
-              Send the signal to the main process only (process, mixed), or to all processes at once (control-group) [default: to the main process, to those that listen, and to those in between, each once]
+              Send the signal to the main process only (process, mixed), or to all processes at once
+              (control-group) [default: to the main process, to those that listen, and to those in
+              between, each once]
           --stop-message
               Ask by the message "shutdown" (process.on('message')) instead of the signal
           --stop-when <in-flight-done|at-once|closed>
               When a worker that is replaced or stopped gets the stop signal: when no request is in
               flight on its connections (in-flight-done), as soon as its accept queue is empty
               (at-once), or when all of its connections are closed (closed); after --drain-timeout in
-              any case [default: in-flight-done, or at-once for servers that are known to finish what
-              they have]
+              any case [default: in-flight-done; servers that are known to answer what they have read
+              need only have read it]
           --stop-timeout <TIME>
               How long a worker without connections may take to end before it is killed [default: 10s]
           --pm2-compat
