@@ -29,6 +29,7 @@ fn the_doctor_finds_this_machine_healthy() {
         "select",
         "migrate",
         "track",
+        "in flight",
         "BTF",
         "cgroup",
         "pidfd_getfd",

@@ -99,7 +99,7 @@ pub(super) const BPFFS: Feature = Feature {
 pub(super) const BTF: Feature = Feature {
     name: "BTF",
     need: Need::Helpful,
-    lost: "tools such as bpftool show less; reuse-ctl itself does not need it",
+    lost: "requests in flight can't be seen: the stop signal of a worker waits until all of its connections are closed, or for --drain-timeout",
     remedy: "a kernel built with CONFIG_DEBUG_INFO_BTF",
 };
 
@@ -136,6 +136,13 @@ pub(super) const SELECT: Feature = Feature {
     need: Need::Required,
     lost: "the kernel's own hash spreads connections: no policy, no drain",
     remedy: "root outside of a user namespace, and a kernel with CONFIG_BPF_SYSCALL that lockdown does not restrict",
+};
+
+pub(super) const IN_FLIGHT: Feature = Feature {
+    name: "in flight",
+    need: Need::Helpful,
+    lost: "requests in flight can't be seen: the stop signal of a worker waits until all of its connections are closed, or for --drain-timeout",
+    remedy: "a kernel built with CONFIG_DEBUG_INFO_BTF, and CAP_PERFMON",
 };
 
 pub(super) const TRACK: Feature = Feature {

@@ -93,7 +93,7 @@ mod tests {
                    lost without it: connections in the queue of a worker that ends are reset instead of moved, and cgroups can't be killed at once
                    how to get it: Linux 6.1 or newer (5.14 is the least, but was not tried): Debian 12, Ubuntu 24.04, RHEL 10, Amazon Linux 2023 or later have it
         ! BTF      there is no /sys/kernel/btf/vmlinux
-                   lost without it: tools such as bpftool show less; reuse-ctl itself does not need it
+                   lost without it: requests in flight can't be seen: the stop signal of a worker waits until all of its connections are closed, or for --drain-timeout
                    how to get it: a kernel built with CONFIG_DEBUG_INFO_BTF
         ✗ migrate  not tried: the programs could not be loaded
 

@@ -11,7 +11,7 @@ use socket2::{Domain, SockRef, Socket, Type};
 
 use super::{
     Check,
-    feature::{BIND_HOOK, Feature, INET_DIAG, MIGRATE, NO_MPTCP, NOTICES, PIDFD_GETFD, SELECT, TRACK},
+    feature::{BIND_HOOK, Feature, IN_FLIGHT, INET_DIAG, MIGRATE, NO_MPTCP, NOTICES, PIDFD_GETFD, SELECT, TRACK},
     resident::Resident,
     scratch::{self, ScratchCgroup},
     trial::{PATIENCE, Programs, Seen, Trial},
@@ -32,7 +32,7 @@ pub(super) async fn examine() -> Vec<Check> {
                 .map(|feature| feature.untried(&why))
                 .into();
             checks.push(SELECT.tried_with(Err(why.clone()), "ip link set lo up"));
-            checks.extend([TRACK, MIGRATE, NOTICES].map(|feature| feature.untried(&why)));
+            checks.extend([TRACK, IN_FLIGHT, MIGRATE, NOTICES].map(|feature| feature.untried(&why)));
             checks
         }
     }
@@ -163,7 +163,7 @@ fn open_lot() -> io::Result<(Socket, SocketAddrV4)> {
 }
 
 /// What needs the programs, in the order in which they are shown.
-const PROGRAMS: [Feature; 6] = [BIND_HOOK, NO_MPTCP, SELECT, TRACK, MIGRATE, NOTICES];
+const PROGRAMS: [Feature; 7] = [BIND_HOOK, NO_MPTCP, SELECT, TRACK, IN_FLIGHT, MIGRATE, NOTICES];
 
 impl Refusal {
     fn explain(&self, feature: &Feature) -> Check {

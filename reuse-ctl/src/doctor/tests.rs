@@ -53,7 +53,7 @@ fn every_probe_succeeds_here_and_leaves_nothing() {
     let checks = examine_here(&[8080]);
     let text = render(&checks, false);
     assert!(is_fit(&checks), "{text}");
-    assert_eq!(checks.len(), 18, "{text}");
+    assert_eq!(checks.len(), 19, "{text}");
     // The others depend on the machine's settings.
     for name in [
         "bpf",
@@ -61,6 +61,7 @@ fn every_probe_succeeds_here_and_leaves_nothing() {
         "no MPTCP",
         "select",
         "track",
+        "in flight",
         "migrate",
         "notices",
         "service port",
@@ -134,5 +135,5 @@ fn a_network_without_loopback_is_told_apart() {
         (Outcome::Missing, "ip link set lo up"),
         "{text}"
     );
-    assert_eq!(checks.len(), 18, "{text}");
+    assert_eq!(checks.len(), 19, "{text}");
 }

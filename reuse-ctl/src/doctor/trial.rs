@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashSet,
+    io::Write as _,
     net::{SocketAddr, SocketAddrV4, TcpListener, TcpStream},
     os::fd::{AsFd as _, OwnedFd},
     time::{Duration, Instant},
@@ -19,7 +20,7 @@ use socket2::{SockRef, Socket};
 
 use super::{
     Check,
-    feature::{MIGRATE, NOTICES, SELECT, TRACK},
+    feature::{Feature, IN_FLIGHT, MIGRATE, NOTICES, SELECT, TRACK},
     scratch::ScratchCgroup,
 };
 use crate::{
@@ -86,22 +87,24 @@ impl Trial {
         }
     }
 
-    pub(super) async fn run(mut self) -> [Check; 4] {
+    pub(super) async fn run(mut self) -> [Check; 5] {
         if let Err(error) = self.join() {
             let why = format!("a listener can't be a member: {error}");
             return [
                 SELECT.tried(Err(why.clone())),
                 TRACK.untried(&why),
+                IN_FLIGHT.untried(&why),
                 MIGRATE.untried(&why),
                 NOTICES.untried(&why),
             ];
         }
-        let (select, track) = self.choose_and_count().await;
+        let (select, track, in_flight) = self.choose_and_count().await;
         let migrate = self.migrate().await;
         let notices = self.notices_arrive().await;
         [
             SELECT.tried(select),
             track,
+            in_flight,
             MIGRATE.tried(migrate),
             NOTICES.tried(notices),
         ]
@@ -123,15 +126,40 @@ impl Trial {
     }
 
     /// Two connections by turns, one for each listener; counted while they are open, and no more when they are closed.
-    async fn choose_and_count(&mut self) -> (Seen, Check) {
+    async fn choose_and_count(&mut self) -> (Seen, Check, Check) {
         let connections = match self.choose().await {
             Ok(connections) => connections,
-            Err(why) => return (Err(why), TRACK.untried("no connection was steered")),
+            Err(why) => {
+                let untried = |feature: &Feature| feature.untried("no connection was steered");
+                return (Err(why), untried(&TRACK), untried(&IN_FLIGHT));
+            }
         };
+        let in_flight = IN_FLIGHT.tried(self.see_in_flight(&connections).await);
         (
             Ok("the program chose, and each listener got its connection".into()),
             TRACK.tried(self.count(connections).await),
+            in_flight,
         )
+    }
+
+    /// Of two connections, one sends something that nobody reads.
+    async fn see_in_flight(&mut self, connections: &[TcpStream]) -> Seen {
+        let Some(mut busy) = connections.first() else {
+            return Err("there is no connection".into());
+        };
+        busy.write_all(b"?").map_err(|error| format!("send: {error}"))?;
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let listed = self.programs.app.connections().map_err(|error| error.to_string())?;
+            let in_flight = listed.iter().filter(|one| one.flow.is_in_flight()).count();
+            match (listed.len(), in_flight) {
+                (2, 1) => return Ok("a request is seen from outside, and a connection without one".into()),
+                (all, busy) if Instant::now() >= deadline => {
+                    return Err(format!("of 2 connections with 1 request, {all} and {busy} are seen"));
+                }
+                _ => tokio::time::sleep(LOOK_EVERY).await,
+            }
+        }
     }
 
     async fn choose(&mut self) -> Result<Vec<TcpStream>, String> {
