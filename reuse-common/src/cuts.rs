@@ -1,4 +1,5 @@
-//! What the kernel counts of an instance that is being ended: connections that its processes ended before their time.
+//! What the kernel does for an instance that is being ended: it counts connections that the processes end before their time, and holds back
+//! further requests of busy clients until the others are answered.
 
 use crate::{cell, limits::MAX_INSTANCES};
 
@@ -12,8 +13,9 @@ pub struct Cuts {
     pub in_flight: u32,
     /// Others that ended while everything is counted.
     pub open: u32,
-    /// Makes the size a power of two.
-    pub unused: u32,
+    /// What happens to connections on which nothing is in flight, each time the list of connections is read: [`Cuts::LEAVE`], [`Cuts::HOLD`] or
+    /// [`Cuts::RELEASE`]. The controller says so.
+    pub holding: u32,
 }
 
 const _: () = assert!(size_of::<Cuts>() == 16);
@@ -25,6 +27,13 @@ impl Cuts {
     pub const IN_FLIGHT: u32 = 1;
     /// It is killed: whatever is open is cut.
     pub const EVERYTHING: u32 = 2;
+
+    /// Nothing happens to them.
+    pub const LEAVE: u32 = 0;
+    /// The process is not woken for a further request: that waits unread.
+    pub const HOLD: u32 = 1;
+    /// It is woken again for what waits.
+    pub const RELEASE: u32 = 2;
 }
 
 /// The rows of all instances.
@@ -59,6 +68,19 @@ impl CutCounts {
     pub fn count(&self, row: u16, counting: u32) {
         // SAFETY: as above.
         unsafe { cell::write(&raw mut (*self.row(row)).counting, counting) }
+    }
+
+    /// What happens to the instance's connections at the next look.
+    #[inline(always)]
+    pub fn holding(&self, row: u16) -> u32 {
+        // SAFETY: as above.
+        unsafe { cell::read(&raw const (*self.row(row)).holding) }
+    }
+
+    /// From now on this happens.
+    pub fn hold(&self, row: u16, holding: u32) {
+        // SAFETY: as above.
+        unsafe { cell::write(&raw mut (*self.row(row)).holding, holding) }
     }
 
     /// Counts a connection that has ended.

@@ -90,11 +90,13 @@ pub struct Connection {
     pub now_us: u64,
     /// Where the kernel has the socket: tells connections apart as long as they live.
     pub socket: u64,
+    /// 1: the process is not woken for further requests.
+    pub is_held: u64,
     /// What was exchanged.
     pub flow: Flow,
 }
 
-const _: () = assert!(size_of::<Connection>() == 80);
+const _: () = assert!(size_of::<Connection>() == 88);
 
 crate::plain_data!(Flow, Connection);
 
@@ -115,6 +117,8 @@ pub struct History {
     exchanges: u32,
     /// Whether an answer was seen to go on after it had paused.
     has_paused: bool,
+    /// The next byte that the process was to read when the connection was found held and answered.
+    held_at: Option<u32>,
 }
 
 #[cfg(not(target_arch = "bpf"))]
@@ -125,20 +129,39 @@ impl History {
             last: connection.flow,
             exchanges: 0,
             has_paused: false,
+            held_at: None,
         }
     }
 
     /// At each further look.
     pub const fn look(&mut self, connection: &Connection) {
         let (before, now) = (self.last, connection.flow);
-        if !before.is_in_flight() {
-            if before.received != now.received {
-                self.exchanges += 1;
-            } else if before.written != now.written {
-                self.has_paused = true;
-            }
+        match (before.received != now.received, before.written != now.written) {
+            // An answer, and the next request: seen between the two, or not.
+            (true, true) => self.exchanges += 1,
+            (true, false) if !before.is_in_flight() => self.exchanges += 1,
+            (false, true) if !before.is_in_flight() => self.has_paused = true,
+            (true | false, false) | (false, true) => {}
         }
         self.last = now;
+        if connection.is_held == 0 {
+            self.held_at = None;
+        } else if !now.is_in_flight() {
+            self.held_at = Some(now.read);
+        }
+    }
+
+    /// Whether all that is in flight is a request that the process has not been told of. If it ends now, its client sees a connection that was
+    /// idle close, and sends the request again on another one.
+    pub const fn is_held_back(&self, connection: &Connection) -> bool {
+        match self.held_at {
+            Some(read) => {
+                connection.is_held != 0
+                    && connection.flow.read == read
+                    && connection.flow.written == connection.flow.sent
+            }
+            None => false,
+        }
     }
 
     /// Whether the process may be told to end as far as this connection goes: nothing is in flight, and its last answer is whole. That is

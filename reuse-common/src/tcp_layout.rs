@@ -3,6 +3,9 @@
 /// Bit of `struct socket`'s flags: the process wants to write more than fits (`linux/net.h`).
 pub const SOCK_NOSPACE: u32 = 2;
 
+/// What [`TcpLayout::wake_bytes`] says of a connection that is held back: more than a request has, unless it has a large body.
+pub const HELD_WAKE_BYTES: u32 = 64 * 1024 - 7;
+
 /// Offsets in bytes. Those without a remark are in `struct tcp_sock`, which begins with a `struct sock`.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -17,6 +20,8 @@ pub struct TcpLayout {
     pub local_port: u32,
     pub cookie: u32,
     pub error: u32,
+    /// How many bytes must wait until the process is woken.
+    pub wake_bytes: u32,
     pub last_packet_us: u32,
     /// Of the pointer to its cgroup.
     pub cgroup: u32,
@@ -46,6 +51,7 @@ impl TcpLayout {
         local_port: 0,
         cookie: 0,
         error: 0,
+        wake_bytes: 0,
         last_packet_us: 0,
         cgroup: 0,
         cgroup_node: 0,
@@ -63,6 +69,6 @@ impl TcpLayout {
     };
 }
 
-const _: () = assert!(size_of::<TcpLayout>() == 76);
+const _: () = assert!(size_of::<TcpLayout>() == 80);
 
 crate::plain_data!(TcpLayout);

@@ -1,16 +1,47 @@
 //! Lists the established connections of the app's services, whenever the controller reads it: what is in flight decides when a worker may be
-//! told to end.
+//! told to end. On the way it holds back further requests where the controller wants that.
 
 use aya_ebpf::{
     bindings::seq_file,
-    helpers::{bpf_ktime_get_ns, bpf_seq_write},
+    helpers::{bpf_ktime_get_ns, bpf_seq_write, bpf_setsockopt},
 };
-use reuse_common::in_flight::Connection;
+use reuse_common::{cuts::Cuts, in_flight::Connection, limits::LOT, tcp_layout::HELD_WAKE_BYTES};
 
 use crate::{
-    maps,
+    maps::{self, INSTANCES, MIGRATED},
     tcp::{CLOSE_WAIT, ESTABLISHED, TcpSocket},
 };
+
+const SOL_SOCKET: i32 = 1;
+const SO_RCVLOWAT: i32 = 18;
+
+/// The row of the instance that has the connection: where it moved to, else that of its cgroup. The lots' if it is nobody's.
+#[inline(always)]
+fn row_of(cookie: u64, cgroup: u64) -> u16 {
+    // SAFETY: the values are copied at once.
+    let row = unsafe {
+        match MIGRATED.get(&cookie) {
+            Some(row) if cookie != 0 => Some(row),
+            _ => INSTANCES.get(&cgroup),
+        }
+    };
+    row.map_or(LOT, |&row| row as u16)
+}
+
+/// Has the process woken when so many bytes wait to be read.
+#[inline(always)]
+fn wake_at(socket: *mut u8, bytes: u32) {
+    // SAFETY: a locked socket, and an int with its size. Where it fails, the connection stays as it is.
+    unsafe {
+        bpf_setsockopt(
+            socket.cast(),
+            SOL_SOCKET,
+            SO_RCVLOWAT,
+            (&raw const bytes).cast_mut().cast(),
+            size_of::<u32>() as i32,
+        );
+    }
+}
 
 /// What the kernel hands to a program for each TCP socket of the network namespace (`struct bpf_iter__tcp`).
 #[repr(C)]
@@ -41,14 +72,25 @@ pub(crate) extern "C" fn connections(ctx: *mut TcpIteration) -> i32 {
     if (state != ESTABLISHED && state != CLOSE_WAIT) || !app.is_service(tcp.local_port()) {
         return 0;
     }
+    let (cookie, cgroup) = (tcp.cookie(), tcp.cgroup_id());
+    let flow = tcp.flow(state == CLOSE_WAIT);
+    // The socket is locked: nothing comes in between.
+    if let Some(cuts) = maps::cuts() {
+        match cuts.holding(row_of(cookie, cgroup)) {
+            Cuts::HOLD if !flow.is_in_flight() => wake_at(socket, HELD_WAKE_BYTES),
+            Cuts::RELEASE if tcp.is_held() => wake_at(socket, 1),
+            _ => {}
+        }
+    }
     let connection = Connection {
-        cookie: tcp.cookie(),
-        cgroup: tcp.cgroup_id(),
+        cookie,
+        cgroup,
         last_packet_us: tcp.last_packet_us(),
         // SAFETY: no preconditions.
         now_us: unsafe { bpf_ktime_get_ns() } / 1000,
         socket: tcp.address(),
-        flow: tcp.flow(state == CLOSE_WAIT),
+        is_held: u64::from(tcp.is_held()),
+        flow,
     };
     // SAFETY: the sequence file is the kernel's, the record lives on the stack. A full file has the kernel call again for this socket.
     unsafe {

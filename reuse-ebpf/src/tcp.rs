@@ -6,7 +6,7 @@
 use aya_ebpf::helpers::bpf_skc_to_tcp_sock;
 use reuse_common::{
     in_flight::Flow,
-    tcp_layout::{SOCK_NOSPACE, TcpLayout},
+    tcp_layout::{HELD_WAKE_BYTES, SOCK_NOSPACE, TcpLayout},
 };
 
 /// All zeroes: not known.
@@ -84,6 +84,12 @@ impl TcpSocket {
     #[inline(always)]
     pub(crate) fn error(self) -> u32 {
         self.u32_at(known(&raw const LAYOUT.error))
+    }
+
+    /// Whether its process is not woken for further requests.
+    #[inline(always)]
+    pub(crate) fn is_held(self) -> bool {
+        self.u32_at(known(&raw const LAYOUT.wake_bytes)) == HELD_WAKE_BYTES
     }
 
     #[inline(always)]

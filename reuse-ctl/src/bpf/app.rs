@@ -224,6 +224,11 @@ impl AppPrograms {
         self.cuts.view().count(row, counting);
     }
 
+    /// What happens to the row's connections, each time they are listed: see [`Cuts`].
+    pub fn hold(&self, row: u16, holding: u32) {
+        self.cuts.view().hold(row, holding);
+    }
+
     /// What was cut of the row's connections since it was registered. Costs no system call.
     pub fn cuts_of(&self, row: u16) -> Cuts {
         self.cuts.view().copy(row)

@@ -45,6 +45,7 @@ fn layout_from(bytes: &[u8]) -> Result<TcpLayout, LayoutError> {
         local_port: types.offset("sock_common", "skc_num")?,
         cookie: types.offset("sock_common", "skc_cookie")?,
         error: types.offset("sock", "sk_err")?,
+        wake_bytes: types.offset("sock", "sk_rcvlowat")?,
         cgroup: types.offset("sock", "sk_cgrp_data.cgroup")?,
         cgroup_node: types.offset("cgroup", "kn")?,
         node_id: types.offset("kernfs_node", "id")?,

@@ -253,6 +253,11 @@ impl Groups {
         self.app.count_cuts(row, counting);
     }
 
+    /// What happens to the row's connections, each time they are listed: see [`Cuts`].
+    pub fn hold(&self, row: u16, holding: u32) {
+        self.app.hold(row, holding);
+    }
+
     /// What was cut of the row's connections since it was registered.
     pub fn cuts_of(&self, row: u16) -> Cuts {
         self.app.cuts_of(row)

@@ -4,11 +4,16 @@
 //! unicorn have handlers that drop what they work on. So the signal waits. Each look compares the kernel's list of connections with the look
 //! before ([`History`]); when nothing is in flight, the worker is frozen, looked at once more, and signalled before it runs again, so that no
 //! request comes in between.
+//!
+//! Clients that ask again at once leave no moment in which nothing is in flight. When only such clients are in the way, their further requests are
+//! held back: as soon as one is answered, the process is no longer told that the next request has come, which waits unread. After a moment
+//! all are answered, and a request that was held back is one that came too late: its client sees a connection that was idle close, and sends it
+//! again.
 
 use std::{
     collections::{HashMap, HashSet},
     sync::atomic::Ordering,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use reuse_common::{
@@ -79,17 +84,18 @@ impl Condition {
                 let is_worked_on = connection.flow.is_in_flight() && !connection.flow.has_unread();
                 is_worked_on || history.is_quiet(connection)
             }
-            Self::Answered => history.is_quiet(connection),
+            Self::Answered => history.is_quiet(connection) || history.is_held_back(connection),
             Self::Closed => false,
         }
     }
 
     /// The same in the last look, at a worker that stands still.
-    fn holds(self, connection: &Connection) -> bool {
+    fn holds(self, connection: &Connection, history: Option<&History>) -> bool {
+        let is_held_back = || history.is_some_and(|history| history.is_held_back(connection));
         match self {
             Self::Nothing => true,
             Self::Read => !connection.flow.has_unread(),
-            Self::Answered => !connection.flow.is_in_flight(),
+            Self::Answered => !connection.flow.is_in_flight() || is_held_back(),
             Self::Closed => false,
         }
     }
@@ -109,10 +115,26 @@ impl Condition {
     }
 }
 
+/// Busy clients are given this long to leave a moment before their further requests are held back.
+const HOLD_AFTER: Duration = Duration::from_millis(200);
+
+/// Requests are held back for no longer than this at a time: then something is wrong, and all go on.
+const HOLD_LIMIT: Duration = Duration::from_secs(1);
+
+/// How long an instance has been looked at.
+#[derive(Debug, Clone, Copy)]
+enum Effort {
+    /// It is waited for, since then.
+    Waiting(Instant),
+    /// Further requests are held back, since then.
+    Holding(Instant),
+}
+
 /// What is remembered between two looks.
 #[derive(Debug, Default)]
 pub(super) struct Quiesce {
     histories: HashMap<(InstanceId, u64), History>,
+    efforts: HashMap<InstanceId, Effort>,
     /// People were told that connections can't be seen.
     is_blind: bool,
 }
@@ -154,6 +176,27 @@ impl Quiesce {
 
     pub(super) fn forget(&mut self, id: InstanceId) {
         self.histories.retain(|(owner, _), _| *owner != id);
+        self.efforts.remove(&id);
+    }
+
+    /// What is to happen to further requests, if that changes: [`Cuts::HOLD`] or [`Cuts::RELEASE`].
+    fn effort(&mut self, id: InstanceId, waiting: Waiting, now: Instant) -> Option<u32> {
+        let effort = self.efforts.entry(id).or_insert(Effort::Waiting(now));
+        match *effort {
+            Effort::Waiting(since) if waiting.connections > 0 && waiting.is_fleeting && now - since >= HOLD_AFTER => {
+                *effort = Effort::Holding(now);
+                Some(Cuts::HOLD)
+            }
+            Effort::Holding(since) if !waiting.is_fleeting || now - since >= HOLD_LIMIT => {
+                *effort = Effort::Waiting(now);
+                Some(Cuts::RELEASE)
+            }
+            Effort::Waiting(_) | Effort::Holding(_) => None,
+        }
+    }
+
+    fn is_holding(&self, id: InstanceId) -> bool {
+        matches!(self.efforts.get(&id), Some(Effort::Holding(_)))
     }
 }
 
@@ -168,7 +211,8 @@ impl Task {
         let mut waiting = HashMap::new();
         for &id in ids {
             let Some(live) = self.live.get(&id) else { continue };
-            let established = self.groups.load_of(live.row).established();
+            let row = live.row;
+            let established = self.groups.load_of(row).established();
             let all = Waiting {
                 connections: established,
                 is_fleeting: false,
@@ -178,7 +222,13 @@ impl Task {
                 (Condition::Closed, _) | (Condition::Read | Condition::Answered, None) => all,
                 (condition @ (Condition::Read | Condition::Answered), Some(listed)) => {
                     let connections = listed.get(&id).map_or(&[][..], Vec::as_slice);
-                    self.quiesce.look(id, condition, connections, established)
+                    let found = self.quiesce.look(id, condition, connections, established);
+                    match self.quiesce.effort(id, found, Instant::now()) {
+                        Some(Cuts::RELEASE) => self.release(id),
+                        Some(holding) => self.groups.hold(row, holding),
+                        None => {}
+                    }
+                    found
                 }
             };
             waiting.insert(id, found);
@@ -198,7 +248,9 @@ impl Task {
         let frozen = frozen.inspect_err(|error| tracing::warn!("worker {} can't be frozen: {error}", live.slot));
         let holds = self.connections_of(&[id]).is_some_and(|listed| {
             let connections = listed.get(&id).map_or(&[][..], Vec::as_slice);
-            connections.iter().all(|connection| condition.holds(connection))
+            connections
+                .iter()
+                .all(|connection| condition.holds(connection, self.quiesce.histories.get(&(id, connection.socket))))
         });
         if holds {
             let begun = self.tell_servers(id, condition.counting());
@@ -227,7 +279,33 @@ impl Task {
         }
     }
 
+    /// Lets the requests go on that are held back on instances that are not to end any more.
+    pub(super) fn release_all_but(&mut self, ids: &[InstanceId]) {
+        let efforts = self.quiesce.efforts.keys().copied();
+        for id in efforts.filter(|id| !ids.contains(id)).collect::<Vec<_>>() {
+            if self.quiesce.is_holding(id) {
+                self.release(id);
+            }
+            self.quiesce.forget(id);
+        }
+    }
+
+    /// The process is told of what was held back. It takes one walk through the connections, as holding them does.
+    fn release(&mut self, id: InstanceId) {
+        let Some(row) = self.live.get(&id).map(|live| live.row) else {
+            return;
+        };
+        self.groups.hold(row, Cuts::RELEASE);
+        if let Err(error) = self.groups.connections() {
+            self.tell_of_blindness(&error);
+        }
+        self.groups.hold(row, Cuts::LEAVE);
+    }
+
     fn tell_servers(&mut self, id: InstanceId, counting: u32) -> Begun {
+        if self.quiesce.is_holding(id) {
+            self.release(id);
+        }
         self.quiesce.forget(id);
         self.look_now();
         let Some(live) = self.live.get(&id) else {
@@ -386,7 +464,7 @@ mod tests {
         worked_on.flow.read = worked_on.flow.received;
         assert!(worked_on.flow.is_in_flight());
         assert_eq!(quiesce.look(ID, Condition::Read, &[worked_on], 1).connections, 0);
-        assert!(Condition::Read.holds(&worked_on) && !Condition::Answered.holds(&worked_on));
+        assert!(Condition::Read.holds(&worked_on, None) && !Condition::Answered.holds(&worked_on, None));
         let mut fresh = idle(2);
         fresh.last_packet_us = fresh.now_us;
         assert_eq!(
@@ -415,5 +493,28 @@ mod tests {
         );
         assert_eq!(of("--stop-when at-once -- node server.js"), Condition::Nothing);
         assert_eq!(of("--stop-when closed -- node server.js"), Condition::Closed);
+    }
+
+    #[test]
+    fn requests_are_held_back_only_while_nothing_else_is_in_the_way_and_not_for_long() {
+        let began = Instant::now();
+        let after = |ms| began + Duration::from_millis(ms);
+        let waiting = |connections, is_fleeting| Waiting {
+            connections,
+            is_fleeting,
+        };
+        let mut quiesce = Quiesce::default();
+        assert_eq!(quiesce.effort(ID, waiting(3, true), began), None);
+        assert_eq!(
+            quiesce.effort(ID, waiting(3, false), after(300)),
+            None,
+            "a slow request is waited for"
+        );
+        assert_eq!(quiesce.effort(ID, waiting(3, true), after(301)), Some(Cuts::HOLD));
+        assert_eq!(quiesce.effort(ID, waiting(2, true), after(400)), None);
+        assert_eq!(quiesce.effort(ID, waiting(2, false), after(500)), Some(Cuts::RELEASE));
+        assert_eq!(quiesce.effort(ID, waiting(2, true), after(700)), Some(Cuts::HOLD));
+        assert_eq!(quiesce.effort(ID, waiting(1, true), after(1700)), Some(Cuts::RELEASE));
+        assert_eq!(quiesce.effort(ID, waiting(1, true), after(1701)), None);
     }
 }

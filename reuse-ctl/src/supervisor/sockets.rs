@@ -92,6 +92,9 @@ impl Task {
             Ok(listeners) => listeners,
             Err(error) => return self.console.warn(&format!("the sockets can't be listed: {error}")),
         };
+        if !waiting {
+            self.release_all_but(&[]);
+        }
         if waiting {
             // Before anything that may withdraw an instance: for it, this list of queues would be too old.
             let loads = self.loads(&listeners);
@@ -234,6 +237,7 @@ impl Task {
             .map(|instance| instance.id)
             .filter(|id| self.live.get(id).is_some_and(|live| !live.was_told_to_end()) && !self.moves.lingers(*id))
             .collect();
+        self.release_all_but(&untold);
         let waiting = self.waiting(&untold);
         self.sockets.hurries = !waiting.is_empty() && waiting.values().all(|waiting| waiting.is_fleeting);
         let mut loads = Vec::with_capacity(self.live.len());

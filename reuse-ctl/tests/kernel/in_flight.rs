@@ -3,9 +3,11 @@
 use std::{
     io::{Read as _, Write as _},
     net::{Shutdown, TcpStream},
+    os::fd::AsFd as _,
     time::{Duration, Instant},
 };
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use reuse_common::{Policy, cuts::Cuts, in_flight::Connection};
 
 use crate::rig::{Group, Rig, accept_all, reset, row, until};
@@ -195,4 +197,47 @@ async fn only_what_a_process_ends_with_a_request_in_flight_is_cut() {
     end(&answered, false);
     end(&|client, server| ask(client, server), false);
     assert_eq!(cuts(), (3, 1));
+}
+
+/// Whether a poll says that something can be read.
+fn is_readable(server: &TcpStream) -> bool {
+    let mut polled = [PollFd::new(server.as_fd(), PollFlags::POLLIN)];
+    poll(&mut polled, PollTimeout::ZERO).expect("poll") > 0
+}
+
+#[tokio::test]
+async fn a_further_request_is_held_back_and_the_one_before_goes_on() {
+    let (mut rig, group) = one_worker("127.0.0.1:8080");
+    let (mut idle, idle_server) = established(&group);
+    let (mut busy, mut busy_server) = established(&group);
+    busy.write_all(b"half a ").expect("sent");
+    until("it has come", || is_readable(&busy_server));
+
+    rig.app.hold(row(0), Cuts::HOLD);
+    let held = listed(&mut rig).iter().filter(|one| one.is_held == 1).count();
+    assert_eq!(held, 1, "only the one on which nothing is in flight");
+    idle.write_all(b"a question").expect("sent");
+    busy.write_all(b"question").expect("sent");
+    let mut question = [0; 15];
+    busy_server.read_exact(&mut question).expect("all of it");
+    until("both have come", || in_flight(&mut rig) == 2);
+    assert!(!is_readable(&idle_server), "the process is not told");
+
+    answer(&mut busy, &mut busy_server);
+    until("both are held", || listed(&mut rig).iter().all(|one| one.is_held == 1));
+    rig.app.hold(row(0), Cuts::RELEASE);
+    assert!(listed(&mut rig).iter().all(|one| one.is_held == 0));
+    assert!(is_readable(&idle_server), "the process is told");
+    rig.app.hold(row(0), Cuts::LEAVE);
+}
+
+/// A client that goes away is told of all the same.
+#[tokio::test]
+async fn the_end_of_a_connection_that_is_held_is_seen() {
+    let (mut rig, group) = one_worker("127.0.0.1:8080");
+    let (client, server) = established(&group);
+    rig.app.hold(row(0), Cuts::HOLD);
+    assert_eq!(listed(&mut rig)[0].is_held, 1);
+    drop(client);
+    until("the end is seen", || is_readable(&server));
 }
