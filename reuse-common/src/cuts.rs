@@ -3,11 +3,15 @@
 
 use crate::{cell, limits::MAX_INSTANCES};
 
+/// A request on an idle connection that comes less than this before the server closes it was sent at the same time: every client has to expect
+/// that.
+pub const WORKED_ON_US: u64 = 100_000;
+
 /// One row of the table.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Cuts {
-    /// What is counted: [`Cuts::NOTHING`], [`Cuts::IN_FLIGHT`] or [`Cuts::EVERYTHING`]. The controller says so.
+    /// What is counted: [`Cuts::NOTHING`], [`Cuts::IN_FLIGHT`], [`Cuts::WORKED_ON`] or [`Cuts::EVERYTHING`]. The controller says so.
     pub counting: u32,
     /// Connections that ended with a request in flight.
     pub in_flight: u32,
@@ -25,6 +29,8 @@ impl Cuts {
     pub const NOTHING: u32 = 0;
     /// It was told to end.
     pub const IN_FLIGHT: u32 = 1;
+    /// It was told to end when nothing was in flight: only requests count that were worked on for [`WORKED_ON_US`] before the end.
+    pub const WORKED_ON: u32 = 3;
     /// It is killed: whatever is open is cut.
     pub const EVERYTHING: u32 = 2;
 

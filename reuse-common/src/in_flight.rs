@@ -108,6 +108,14 @@ pub const PAUSE_IN_ANSWER_US: u64 = 250_000;
 #[cfg(not(target_arch = "bpf"))]
 const TRUSTED_AFTER: u32 = 2;
 
+/// Fewer bytes are no request: HTTP's shortest with a host has more.
+#[cfg(not(target_arch = "bpf"))]
+const LEAST_REQUEST_BYTES: u32 = 40;
+
+/// A client whose answers are larger is not trusted to have had the whole of one.
+#[cfg(not(target_arch = "bpf"))]
+const MOST_ANSWER_BYTES: u32 = 32 * 1024;
+
 /// What was seen of one connection in successive looks.
 #[cfg(not(target_arch = "bpf"))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -115,8 +123,8 @@ pub struct History {
     last: Flow,
     /// Requests that came after an answer was seen.
     exchanges: u32,
-    /// Whether an answer was seen to go on after it had paused.
-    has_paused: bool,
+    /// Whether all that was seen is requests that were answered in one piece.
+    is_plain: bool,
     /// The next byte that the process was to read when the connection was found held and answered.
     held_at: Option<u32>,
 }
@@ -128,7 +136,7 @@ impl History {
         Self {
             last: connection.flow,
             exchanges: 0,
-            has_paused: false,
+            is_plain: true,
             held_at: None,
         }
     }
@@ -136,12 +144,21 @@ impl History {
     /// At each further look.
     pub const fn look(&mut self, connection: &Connection) {
         let (before, now) = (self.last, connection.flow);
-        match (before.received != now.received, before.written != now.written) {
+        let (received, written) = (
+            now.received.wrapping_sub(before.received),
+            now.written.wrapping_sub(before.written),
+        );
+        match (received, written) {
+            (0, 0) => {}
+            // Too little for a request: it makes room for more of an answer (HTTP/2), or says that somebody is there (WebSockets).
+            (1..LEAST_REQUEST_BYTES, _) => self.is_plain = false,
+            // A large answer may be one that goes on.
+            (_, MOST_ANSWER_BYTES..) => self.is_plain = false,
+            (0, _) if !before.is_in_flight() => self.is_plain = false,
+            (0, _) => {}
             // An answer, and the next request: seen between the two, or not.
-            (true, true) => self.exchanges += 1,
-            (true, false) if !before.is_in_flight() => self.exchanges += 1,
-            (false, true) if !before.is_in_flight() => self.has_paused = true,
-            (true | false, false) | (false, true) => {}
+            (_, 0) if before.is_in_flight() => {}
+            (_, _) => self.exchanges += 1,
         }
         self.last = now;
         if connection.is_held == 0 {
@@ -174,7 +191,7 @@ impl History {
 
     /// Whether its client has shown that it takes the end of what was written for the end of an answer, and goes on.
     pub const fn is_trusted(&self) -> bool {
-        self.exchanges >= TRUSTED_AFTER && !self.has_paused
+        self.exchanges >= TRUSTED_AFTER && self.is_plain
     }
 }
 

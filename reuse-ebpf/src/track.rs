@@ -6,7 +6,7 @@
 use aya_ebpf::{
     EbpfContext as _,
     bindings::{BPF_ANY, BPF_SOCK_OPS_STATE_CB, BPF_SOCK_OPS_STATE_CB_FLAG, BPF_SOCK_OPS_TCP_LISTEN_CB},
-    helpers::{bpf_get_socket_cookie, bpf_ktime_get_coarse_ns},
+    helpers::{bpf_get_socket_cookie, bpf_ktime_get_coarse_ns, bpf_ktime_get_ns},
     macros::sock_ops,
     programs::SockOpsContext,
 };
@@ -15,7 +15,7 @@ use reuse_common::{
     app::App,
     cell,
     client::{ClientKey, ClientRecord},
-    cuts::Cuts,
+    cuts::{Cuts, WORKED_ON_US},
     limits::LOT,
     load::epoch,
     notice::{Notice, NoticeKind},
@@ -143,7 +143,12 @@ fn count_cut(ctx: &SockOpsContext, row: u16, client_closed: bool) {
     if tcp.error() != 0 {
         return;
     }
-    let in_flight = tcp.flow(client_closed).would_be_cut();
+    let mut in_flight = tcp.flow(client_closed).would_be_cut();
+    if counting == Cuts::WORKED_ON {
+        // SAFETY: no preconditions.
+        let now_us = unsafe { bpf_ktime_get_ns() } / 1000;
+        in_flight &= now_us.saturating_sub(tcp.last_packet_us()) >= WORKED_ON_US;
+    }
     if in_flight || counting == Cuts::EVERYTHING {
         cuts.add(row, in_flight);
     }

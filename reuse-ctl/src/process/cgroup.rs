@@ -312,10 +312,15 @@ impl InstanceCgroup {
         kill(&self.path)
     }
 
+    /// Whether [`InstanceCgroup::kill`] was called.
+    pub fn was_killed(&self) -> bool {
+        self.was_killed.load(Ordering::Acquire)
+    }
+
     /// Waits until it is empty by itself, or somebody has killed it.
     pub async fn killed_or_empty(&self) {
         let mut pause = FIRST_PAUSE;
-        while !self.was_killed.load(Ordering::Acquire) && !self.is_empty().unwrap_or(true) {
+        while !self.was_killed() && !self.is_empty().unwrap_or(true) {
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
         }

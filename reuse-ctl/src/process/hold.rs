@@ -86,7 +86,8 @@ impl Held {
 
     /// Whether `signal`, or another one that asks it to do something, waits for it; or it has ended.
     pub fn was_asked(&self, signal: Signal) -> bool {
-        let is_about_to_act = |thread: &Thread| matches!(thread.state, Holding::Still(Some(_)));
+        let is_about_to_act =
+            |thread: &Thread| matches!(thread.state, Holding::Still(Some(about)) if usage::is_request(about, signal));
         self.threads.iter().any(is_about_to_act) || usage::is_asked(self.process.pid(), signal)
     }
 

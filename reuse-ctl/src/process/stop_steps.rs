@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    io,
+    io, thread,
     time::{Duration, Instant},
 };
 
@@ -36,7 +36,7 @@ pub type Handles = BTreeMap<u32, ProcessHandle>;
 ///
 /// It blocks for up to 600 ms where wrappers have to be waited for, and must have a thread for itself, which ends afterwards: what is still
 /// held then is let go by the kernel.
-pub fn carry_out(plan: &StopPlan, processes: &Handles, signal: Signal, begun: impl FnOnce()) {
+pub fn carry_out(plan: &StopPlan, processes: &Handles, signal: Signal, begun: impl FnOnce() + Send) {
     match plan {
         StopPlan::AtOnce(pids) => {
             for process in pids.iter().filter_map(|pid| processes.get(pid)) {
@@ -44,13 +44,24 @@ pub fn carry_out(plan: &StopPlan, processes: &Handles, signal: Signal, begun: im
             }
             begun();
         }
-        StopPlan::Downwards(steps) => match hold_below_first(steps, processes) {
-            Ok(held) => pass_down(steps, processes, held, signal, begun),
-            Err(error) => {
+        StopPlan::Downwards(steps) => {
+            let mut begun = Some(begun);
+            // By a thread that ends: what it could not let go, because a thread had not stopped yet, the kernel lets go then.
+            let held = thread::scope(|scope| {
+                let hold = || {
+                    let held = hold_below_first(steps, processes)?;
+                    let begun = begun.take().expect("it is called once");
+                    pass_down(steps, processes, held, signal, begun);
+                    Ok(())
+                };
+                scope.spawn(hold).join()
+            });
+            let held: io::Result<()> = held.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            if let (Err(error), Some(begun)) = (held, begun) {
                 tracing::debug!("a worker's processes can't be held for the stop signal: {error}");
                 servers_first(steps, processes, signal, begun);
             }
-        },
+        }
     }
 }
 

@@ -68,6 +68,15 @@ pub fn awaits(pid: u32, signal: Signal) -> bool {
 /// Whether `stop` waits for the process, or another signal that somebody sends to have it end, reload or change its ways; or it has ended. Not
 /// counted is what the kernel sends by itself (of children, timers and terminals), and what stops a process or lets it go on.
 pub fn is_asked(pid: u32, stop: Signal) -> bool {
+    let requests = Signal::iterator().filter(|signal| is_request(*signal, stop));
+    let requests = requests.fold(0, |bits, signal| bits | bit(signal));
+    process(pid)
+        .and_then(|process| process.status().ok())
+        .is_none_or(|status| status.state.starts_with('Z') || pending(&status) & requests != 0)
+}
+
+/// Whether somebody who sends this signal wants something of the process, `stop` in any case. Real-time signals are mostly those of timers.
+pub fn is_request(signal: Signal, stop: Signal) -> bool {
     const NO_REQUEST: [Signal; 13] = [
         Signal::SIGCHLD,
         Signal::SIGCONT,
@@ -83,11 +92,7 @@ pub fn is_asked(pid: u32, stop: Signal) -> bool {
         Signal::SIGPIPE,
         Signal::SIGWINCH,
     ];
-    let others = NO_REQUEST.into_iter().filter(|signal| *signal != stop);
-    let ignored = others.fold(0, |bits, signal| bits | bit(signal));
-    process(pid)
-        .and_then(|process| process.status().ok())
-        .is_none_or(|status| status.state.starts_with('Z') || pending(&status) & !ignored != 0)
+    signal == stop || !NO_REQUEST.contains(&signal)
 }
 
 /// For the process, or for its main thread alone.

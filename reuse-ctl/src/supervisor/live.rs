@@ -214,7 +214,7 @@ pub(super) fn reap(
         };
         if told_to_end.load(Ordering::Acquire) {
             // A kill ends them at the latest, for which the machine has its times.
-            while signalled.has_left(&cgroup) {
+            while signalled.has_left(&cgroup) && !cgroup.was_killed() {
                 tokio::time::sleep(LOOK_AT_REST_EVERY).await;
             }
             if !cgroup.is_empty().unwrap_or(true) {

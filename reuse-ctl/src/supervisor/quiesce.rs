@@ -35,8 +35,9 @@ use crate::{
 /// A worker stands still for no longer than this before it gets its signal, or goes on.
 const FREEZE_PATIENCE: Duration = Duration::from_millis(20);
 
-/// How long the first process of a frozen worker may take to be signalled before the worker goes on all the same.
-const BEGIN_PATIENCE: Duration = Duration::from_millis(50);
+/// How long the first process of a frozen worker may take to be signalled before the worker goes on all the same. It is a matter of some
+/// milliseconds, unless the machine is overloaded. The guard thaws after half a second.
+const BEGIN_PATIENCE: Duration = Duration::from_millis(250);
 
 /// What has to be so on all connections of a worker before it gets its stop signal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,11 +56,7 @@ impl Condition {
     /// What a person says comes first.
     fn of(options: &RunOptions) -> Self {
         let StopOptions {
-            when,
-            signal,
-            message,
-            drain_timeout,
-            ..
+            when, signal, message, ..
         } = options.stop;
         match when {
             Some(StopWhen::AtOnce) => Self::Nothing,
@@ -67,8 +64,8 @@ impl Condition {
             Some(StopWhen::Closed) => Self::Closed,
             None if message => Self::Answered,
             None => match known_servers::find(&options.command).map(|server| server.finishes(signal)) {
-                // It must not give up before we would.
-                Some(Answer::Finishes { within }) if within.is_none_or(|within| within >= drain_timeout) => Self::Read,
+                // One that gives up after a time of its own would cut what takes longer.
+                Some(Answer::Finishes { within: None }) => Self::Read,
                 Some(Answer::Finishes { .. } | Answer::FinishesRead { .. } | Answer::Cuts | Answer::Unknown) | None => {
                     Self::Answered
                 }
@@ -89,28 +86,17 @@ impl Condition {
         }
     }
 
-    /// The same in the last look, at a worker that stands still.
-    fn holds(self, connection: &Connection, history: Option<&History>) -> bool {
-        let is_held_back = || history.is_some_and(|history| history.is_held_back(connection));
-        match self {
-            Self::Nothing => true,
-            Self::Read => !connection.flow.has_unread(),
-            Self::Answered => !connection.flow.is_in_flight() || is_held_back(),
-            Self::Closed => false,
-        }
-    }
-
     /// Whether it takes a look at each connection.
     fn looks(self) -> bool {
         matches!(self, Self::Read | Self::Answered)
     }
 
-    /// What is cut if connections end after the signal that it has allowed. Where everything is answered, a request that is in flight later
-    /// came after the signal, on a connection that was idle: its client has to try again, as with any server that closes idle connections.
+    /// What is cut if connections end after the signal that it has allowed. Where everything is answered, a request that comes right before
+    /// the end came on a connection that was idle: its client has to try again, as with any server that closes idle connections.
     fn counting(self) -> u32 {
         match self {
             Self::Nothing | Self::Read => Cuts::IN_FLIGHT,
-            Self::Answered | Self::Closed => Cuts::NOTHING,
+            Self::Answered | Self::Closed => Cuts::WORKED_ON,
         }
     }
 }
@@ -236,27 +222,34 @@ impl Task {
         waiting
     }
 
-    /// Holds it still, looks once more, and has it told to end if the condition holds.
+    /// Holds it still, looks once more, and has it told to end if nothing is in the way.
     pub(super) fn terminate_if_idle(&mut self, id: InstanceId) {
         let condition = self.condition(id);
-        if !condition.looks() {
-            self.tell_servers(id, condition.counting());
-            return self.inputs.push_front(Input::Terminated { instance: id });
+        match condition {
+            Condition::Nothing => {
+                self.tell_servers(id, condition.counting());
+                return self.inputs.push_front(Input::Terminated { instance: id });
+            }
+            // A connection has come since.
+            Condition::Closed => return,
+            Condition::Read | Condition::Answered => {}
         }
         let Some(live) = self.live.get(&id) else { return };
+        let (slot, row) = (live.slot, live.row);
         let frozen = self.freezer.freeze(&live.cgroup, FREEZE_PATIENCE);
-        let frozen = frozen.inspect_err(|error| tracing::warn!("worker {} can't be frozen: {error}", live.slot));
-        let holds = self.connections_of(&[id]).is_some_and(|listed| {
+        let frozen = frozen.inspect_err(|error| tracing::warn!("worker {slot} can't be frozen: {error}"));
+        let established = self.groups.load_of(row).established();
+        let is_idle = self.connections_of(&[id]).is_some_and(|listed| {
             let connections = listed.get(&id).map_or(&[][..], Vec::as_slice);
-            connections
-                .iter()
-                .all(|connection| condition.holds(connection, self.quiesce.histories.get(&(id, connection.socket))))
+            self.quiesce.look(id, condition, connections, established).connections == 0
         });
-        if holds {
+        if is_idle {
             let begun = self.tell_servers(id, condition.counting());
             self.inputs.push_front(Input::Terminated { instance: id });
             if frozen.is_ok() && !begun.wait(BEGIN_PATIENCE) {
-                tracing::debug!("the stop signal takes longer than {BEGIN_PATIENCE:?} to be sent");
+                tracing::warn!(
+                    "worker {slot} goes on before its stop signal was sent: that takes longer than {BEGIN_PATIENCE:?}"
+                );
             }
         }
         drop(frozen);
@@ -311,7 +304,9 @@ impl Task {
         let Some(live) = self.live.get(&id) else {
             return Begun::NOTHING;
         };
-        live.told_to_end.store(true, Ordering::Release);
+        if live.told_to_end.swap(true, Ordering::AcqRel) {
+            return Begun::NOTHING;
+        }
         self.groups.count_cuts(live.row, counting);
         self.ask_to_end(live)
     }
@@ -319,7 +314,10 @@ impl Task {
     /// Established connections by instance; absent if they can't be seen, which people are told once.
     fn connections_of(&mut self, ids: &[InstanceId]) -> Option<HashMap<InstanceId, Vec<Connection>>> {
         let all = match self.groups.connections() {
-            Ok(all) => all,
+            Ok(all) => {
+                self.quiesce.is_blind = false;
+                all
+            }
             Err(error) => {
                 self.tell_of_blindness(&error);
                 return None;
@@ -391,7 +389,7 @@ mod tests {
         Connection {
             socket,
             flow: Flow {
-                received: requests * 10,
+                received: requests * 100,
                 ..Flow::default()
             },
             ..Connection::default()
@@ -464,7 +462,7 @@ mod tests {
         worked_on.flow.read = worked_on.flow.received;
         assert!(worked_on.flow.is_in_flight());
         assert_eq!(quiesce.look(ID, Condition::Read, &[worked_on], 1).connections, 0);
-        assert!(Condition::Read.holds(&worked_on, None) && !Condition::Answered.holds(&worked_on, None));
+        assert_eq!(quiesce.look(ID, Condition::Answered, &[worked_on], 1).connections, 1);
         let mut fresh = idle(2);
         fresh.last_packet_us = fresh.now_us;
         assert_eq!(

@@ -27,6 +27,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(25);
 /// How often while the moments in which no request is in flight are short.
 const HURRIED_LOOK_EVERY: Duration = Duration::from_millis(4);
 
+/// A look is followed by a pause that is so many times as long.
+const LOOK_SHARE: u32 = 4;
+
 /// How often the sockets are looked at when nothing waits.
 const IDLE_LOOK_EVERY: Duration = Duration::from_secs(1);
 
@@ -80,7 +83,8 @@ impl Task {
             (true, false) => LOOK_EVERY,
             (true, true) => HURRIED_LOOK_EVERY,
         };
-        self.sockets.next_look = Instant::now() + pause;
+        let began = Instant::now();
+        self.sockets.next_look = began + pause;
         self.wake_watch_if_missed();
         if let Err(error) = self.groups.tend(self.options().ready.timeout) {
             self.console.warn(&error.to_string());
@@ -98,6 +102,11 @@ impl Task {
         if waiting {
             // Before anything that may withdraw an instance: for it, this list of queues would be too old.
             let loads = self.loads(&listeners);
+            // On a machine with very many sockets a look takes long: the task has other things to do, too.
+            self.sockets.next_look = self
+                .sockets
+                .next_look
+                .max(Instant::now() + began.elapsed() * LOOK_SHARE);
             self.feed(Input::Observed(loads));
             // What it led to may be waited for in turn.
             if self.something_waits() {
@@ -239,7 +248,8 @@ impl Task {
             .collect();
         self.release_all_but(&untold);
         let waiting = self.waiting(&untold);
-        self.sockets.hurries = !waiting.is_empty() && waiting.values().all(|waiting| waiting.is_fleeting);
+        let mut in_the_way = waiting.values().filter(|waiting| waiting.connections > 0).peekable();
+        self.sockets.hurries = in_the_way.peek().is_some() && in_the_way.all(|waiting| waiting.is_fleeting);
         let mut loads = Vec::with_capacity(self.live.len());
         let mut handshakes = None;
         let mut own = HashMap::new();

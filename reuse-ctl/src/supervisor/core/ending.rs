@@ -81,8 +81,8 @@ impl Withdrawal {
 
 /// The three stages of ending an instance.
 ///
-/// 1. *Emptying*: it is withdrawn. As soon as its queue is empty (and the handshakes are over, or a second has passed) and no request
-///    is in flight, it gets the stop signal. What a server does with the signal is not known: many have a handler and drop what they
+/// 1. *Emptying*: it is withdrawn. As soon as its queue is empty and no request is in flight (and, if it has no connection at all, the
+///    handshakes are over or a second has passed), it gets the stop signal. What a server does with the signal is not known: many have a handler and drop what they
 ///    have. Connections on which nothing is in flight are not waited for. At most the grace is waited.
 /// 2. *Terminated*: it has got the stop signal and should end by itself. While it has connections it may take the grace, counted
 ///    from the signal; if the grace was used up before the signal, then `stop_timeout_ms`. Without connections it may take
@@ -139,6 +139,14 @@ impl Ending {
             connections_until: now.plus(grace_ms),
             idle_since: Some(now),
             servers: Servers::Live,
+        }
+    }
+
+    /// Connections that the stop signal waits for, as they were seen last.
+    pub(super) fn in_flight(&self) -> Option<u32> {
+        match self {
+            Self::Emptying { withdrawal, .. } => Some(withdrawal.seen?.in_flight),
+            Self::Terminated { .. } | Self::Killed => None,
         }
     }
 

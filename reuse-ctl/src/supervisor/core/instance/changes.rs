@@ -149,11 +149,7 @@ impl Instance {
             }
             Phase::Stopping { ending, .. } => {
                 ending.observed(load, now);
-                let takes_from_queue = ending.takes_from_queue(now);
-                if ending.is_idle(now) {
-                    cx.say(Effect::TerminateIfIdle { instance: self.id });
-                }
-                takes_from_queue
+                ending.takes_from_queue(now)
             }
             Phase::Requested(_) | Phase::Starting { .. } | Phase::Serving { .. } => false,
         };
@@ -161,6 +157,12 @@ impl Instance {
             cx.say(Effect::Rescue { instance: self.id });
         }
         self.progress(cx);
+        // After what is due: one that is told to end in any case is not looked at again.
+        if let Phase::Stopping { ending, .. } = &self.phase
+            && ending.is_idle(now)
+        {
+            cx.say(Effect::TerminateIfIdle { instance: self.id });
+        }
     }
 
     /// Withdraws an active instance, or joins the drain of a draining one. Gives `waiter` back if it is neither.

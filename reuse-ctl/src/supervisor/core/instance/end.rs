@@ -88,7 +88,7 @@ impl Instance {
             ending.servers_ended(connections, cx.now());
             if connections > 0 {
                 let connections = words::are(usize::try_from(connections).unwrap_or(usize::MAX), "connection");
-                let what = format!("has ended but for processes with connections: {connections} left");
+                let what = format!("has exited; {connections} left in other processes of it");
                 self.note(NoteKind::Stopping, &what, cx);
             }
             self.progress(cx);
@@ -142,6 +142,7 @@ impl Instance {
             }
             Phase::Stopping { pid, ending } => {
                 let pid = *pid;
+                let busy = ending.in_flight().filter(|busy| *busy > 0);
                 if let Some(next) = ending.next(cx.config(), cx.now()) {
                     match (&next, ending.servers_have_ended()) {
                         (Ending::Killed, false) => {
@@ -151,12 +152,19 @@ impl Instance {
                         (Ending::Terminated { .. }, true) => {
                             self.note(
                                 NoteKind::Warning,
-                                "has connections after its time: all of it is told to stop",
+                                "still has connections when the drain timeout is over: what is left of it is told to stop",
                                 cx,
                             );
                         }
                         (Ending::Emptying { .. } | Ending::Terminated { .. }, _) => {
                             self.note(NoteKind::Stopping, "is told to stop", cx);
+                            if let Some(busy) = busy {
+                                let connections = words::are(usize::try_from(busy).unwrap_or(usize::MAX), "connection");
+                                let what = format!(
+                                    "was told to stop when the drain timeout was over: {connections} waiting for an answer, as far as can be seen"
+                                );
+                                self.note(NoteKind::Warning, &what, cx);
+                            }
                         }
                     }
                     self.enter_ending(pid, next, cx);

@@ -23,6 +23,8 @@ pub(super) enum Event {
     Exited(usize, Exit),
     ServersEnded(usize, u32),
     Idle(bool),
+    /// The clock goes on, and the controller is late: whatever comes next comes before the tick that is due.
+    Late(u64),
     Observed(Vec<(usize, Load)>),
     /// So many looks in a row, so many milliseconds apart, during which these slots accept nothing and the others something.
     Serve {
@@ -166,6 +168,7 @@ pub(super) fn fate() -> impl Strategy<Value = Event> {
         5 => (pick(), exit()).prop_map(|(which, exit)| Event::Exited(which, exit)),
         1 => (pick(), 0..2_u32).prop_map(|(which, connections)| Event::ServersEnded(which, connections)),
         1 => any::<bool>().prop_map(Event::Idle),
+        1 => prop_oneof![0..1_500_u64, 0..40_000_u64].prop_map(Event::Late),
         5 => proptest::collection::vec((pick(), load()), 0..5).prop_map(Event::Observed),
     ]
 }

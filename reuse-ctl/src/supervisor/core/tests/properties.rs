@@ -67,6 +67,7 @@ impl World {
                 }
             }
             Event::Idle(is_idle) => self.is_idle = *is_idle,
+            Event::Late(ms) => self.now = self.now.plus(*ms),
             Event::Observed(loads) => {
                 let loads = loads.iter().map(|(which, load)| (self.picked(*which), *load)).collect();
                 self.send(Input::Observed(loads));

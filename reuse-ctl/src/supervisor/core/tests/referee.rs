@@ -81,6 +81,7 @@ impl Referee {
             assert_eq!(self.finished, None, "nothing is said after Finish: {effects:?}");
         }
         assert!(effects.is_sorted_by_key(group), "out of order: {effects:?}");
+        let mut looked_at = BTreeSet::new();
         for effect in effects {
             match effect {
                 Effect::Spawn { slot, instance, .. } => {
@@ -98,6 +99,10 @@ impl Referee {
                     let process = self.signalled(*instance);
                     let again = process.terminated && (*audience == Audience::Servers || process.all_terminated);
                     assert!(!process.killed && !again, "{instance:?} hears the stop signal again");
+                    assert!(
+                        !looked_at.contains(instance),
+                        "{instance:?} may have heard it a moment before"
+                    );
                     process.terminated = true;
                     process.all_terminated = *audience == Audience::Everyone;
                 }
@@ -108,6 +113,7 @@ impl Referee {
                         "{instance:?} hears the stop signal again"
                     );
                     process.idle = true;
+                    looked_at.insert(*instance);
                 }
                 Effect::Kill { instance } => {
                     let process = self.signalled(*instance);
