@@ -29,7 +29,7 @@ impl Cuts {
     pub const NOTHING: u32 = 0;
     /// It was told to end.
     pub const IN_FLIGHT: u32 = 1;
-    /// It was told to end when nothing was in flight: only requests count that were worked on for [`WORKED_ON_US`] before the end.
+    /// It was told to end when nothing was in flight: only requests count that it had read, and worked on for [`WORKED_ON_US`] before the end.
     pub const WORKED_ON: u32 = 3;
     /// It is killed: whatever is open is cut.
     pub const EVERYTHING: u32 = 2;

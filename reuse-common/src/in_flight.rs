@@ -108,9 +108,9 @@ pub const PAUSE_IN_ANSWER_US: u64 = 250_000;
 #[cfg(not(target_arch = "bpf"))]
 const TRUSTED_AFTER: u32 = 2;
 
-/// Fewer bytes are no request: HTTP's shortest with a host has more.
+/// Fewer bytes are no request: HTTP's shortest with a host has more, HTTP/2's WINDOW_UPDATE and a WebSocket's pong have fewer.
 #[cfg(not(target_arch = "bpf"))]
-const LEAST_REQUEST_BYTES: u32 = 40;
+const LEAST_REQUEST_BYTES: u32 = 24;
 
 /// A client whose answers are larger is not trusted to have had the whole of one.
 #[cfg(not(target_arch = "bpf"))]

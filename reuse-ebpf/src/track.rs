@@ -143,8 +143,11 @@ fn count_cut(ctx: &SockOpsContext, row: u16, client_closed: bool) {
     if tcp.error() != 0 {
         return;
     }
-    let mut in_flight = tcp.flow(client_closed).would_be_cut();
+    let flow = tcp.flow(client_closed);
+    let mut in_flight = flow.would_be_cut();
     if counting == Cuts::WORKED_ON {
+        // What the process has not read it has not worked on.
+        in_flight &= !flow.has_unread();
         // SAFETY: no preconditions.
         let now_us = unsafe { bpf_ktime_get_ns() } / 1000;
         in_flight &= now_us.saturating_sub(tcp.last_packet_us()) >= WORKED_ON_US;
