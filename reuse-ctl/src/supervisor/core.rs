@@ -83,7 +83,8 @@
 //!   only. Each slot knows the version of its next instance.
 //! - A version that `apply` or `promote` brings is all or nothing: when its rollout fails, all slots where anything of it is go back. What
 //!   can't be brought back is tried for each slot, told, and left to `abort`.
-//! - A `scale` up that fails is undone as a whole: there are as many workers as before.
+//! - A `scale` up and the start of a canary wait until every added instance has settled: in the seat, published, since nobody else serves
+//!   there. One that fails or ends before that is a failed start, and all is undone: there are as many workers as before.
 //! - An app whose workers have all failed ends, or stays if the configuration says so and somebody has served before (`stopping.rs`). It
 //!   stays to be started again by `reload`, `restart` or `apply`; of `scale` it takes only fewer workers.
 //! - Before `Start` and while stopping, every request but `stop` is refused. After `Finish` nothing is said any more, not even

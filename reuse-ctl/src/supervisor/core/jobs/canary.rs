@@ -4,6 +4,7 @@ use reuse_common::Share;
 
 use super::Wide;
 use super::delivery::{Delivery, Progress};
+use super::replacement::Replacement;
 use super::rollout::Rollout;
 use super::scale::{Growth, ScaleUp, Undoing};
 use crate::api::commands::MAX_WORKERS;
@@ -76,9 +77,14 @@ impl Core {
 
     pub(in crate::supervisor::core) fn begin_canary(&mut self, ticket: Ticket, share: Share, version: VersionId) {
         let id = SlotId(self.workers());
+        let added = Replacement::begun(id, version, self.cx.next_instance(), None);
         let canary = Slot::start_canary(id, version, share, &mut self.cx);
         self.slots.push(canary);
-        self.jobs.wide = Some(Wide::ScaleUp(ScaleUp::begin(ticket, vec![id], Growth::Canary(share))));
+        self.jobs.wide = Some(Wide::ScaleUp(ScaleUp::begin(
+            ticket,
+            vec![added],
+            Growth::Canary(share),
+        )));
     }
 
     pub(in crate::supervisor::core) fn judge_promote(&self) -> Result<Verdict, Refusal> {

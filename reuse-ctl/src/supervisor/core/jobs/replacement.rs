@@ -1,4 +1,4 @@
-//! One instance takes another's place, and how that goes.
+//! One instance takes another's place, or the first one that of a new slot, and how that goes.
 
 use crate::supervisor::core::context::Happened;
 use crate::supervisor::interface::{InstanceId, Millis, SlotId, VersionId};

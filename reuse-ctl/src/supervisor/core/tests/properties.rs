@@ -280,6 +280,7 @@ proptest! {
             let share = Share::from_hundredths_of_a_percent(500).expect("5%");
             world.ask(Command::Canary { share, version });
             world.ready(workers);
+            world.pass(settle_ms);
             world.ask(Command::Promote)
         } else {
             world.ask(Command::Adopt { version })

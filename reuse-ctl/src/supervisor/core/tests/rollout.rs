@@ -344,6 +344,7 @@ fn a_promotion_goes_back_and_the_canary_stays() {
         version: VersionId(1),
     });
     world.ready(4);
+    world.pass(1_000);
     let promote = world.ask(Command::Promote);
     world.replaced(&[0, 1]);
     world.leaving_ones_go();
