@@ -2,7 +2,7 @@
 
 use super::world::{World, config};
 use crate::api::types::{ErrorKind, WorkerState};
-use crate::supervisor::interface::{Command, Config, Exit, HealthRules, Input, InstanceId, VersionId};
+use crate::supervisor::interface::{Command, Config, Exit, HealthRules, Input, InstanceId, NoteKind, VersionId};
 
 const SETTLE_MS: u64 = 1_000;
 
@@ -278,6 +278,47 @@ fn so_does_one_that_relieves_an_unhealthy_one() {
     assert_eq!((world.current(0), world.published_slots()), (old, vec![1, 2]));
     world.pass(1);
     assert_eq!((world.current(0), world.published_slots()), (new, vec![0, 1, 2]));
+}
+
+/// To wait would prolong the outage that the restart is to end.
+#[test]
+fn one_beside_a_hung_one_takes_the_seat_when_it_is_ready() {
+    for workers in [2, 4] {
+        let all: Vec<u16> = (0..workers).collect();
+        let mut world = World::warm(workers, World::asleep(Config { workers, ..settling() }));
+        world.serve(1_500, &all);
+        assert!(world.core.view().slots.iter().all(|slot| slot.fault.is_some()));
+        let restart = world.restart(0);
+        let (old, new) = (world.current(0), world.newest(0));
+        world.ready(0);
+        assert!(world.is_published(new) && !world.is_published(old));
+        world.gone(old, Exit::Code(0));
+        assert!(world.waits(restart), "it has not proved itself");
+        world.pass(SETTLE_MS);
+        world.done(restart);
+    }
+}
+
+#[test]
+fn one_that_settles_takes_the_seat_when_the_old_one_hangs() {
+    let mut world = World::warm(
+        3,
+        World::asleep(Config {
+            workers: 3,
+            ..settling()
+        }),
+    );
+    let restart = world.restart(0);
+    let (old, new) = (world.current(0), world.newest(0));
+    world.ready(0);
+    world.serve(40, &[0]);
+    assert!(world.is_published(old));
+    world.serve(20, &[0]);
+    assert!(world.is_published(new) && !world.is_published(old));
+    assert_eq!(world.notes_of(NoteKind::Hung).len(), 1, "that is told first");
+    world.gone(old, Exit::Code(0));
+    world.pass(SETTLE_MS);
+    world.done(restart);
 }
 
 #[test]
