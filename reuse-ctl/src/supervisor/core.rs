@@ -81,7 +81,7 @@
 //!   any crash.
 //! - A canary is one more slot, the last, and `scale` waits until it is promoted or aborted: so slots come and go at the end
 //!   only. Each slot knows the version of its next instance.
-//! - A version that `apply` or `promote` brings is all or nothing: when its rollout fails, all slots where anything of it is go back. What
+//! - A version that `apply` or `promote` brings is all or nothing: when its rollout fails, or the canary itself does meanwhile, all slots where anything of it is go back. What
 //!   can't be brought back is tried for each slot, told, and left to `abort`.
 //! - A `scale` up and the start of a canary wait until every added instance has settled: in the seat, published, since nobody else serves
 //!   there. One that fails or ends before that is a failed start, and all is undone: there are as many workers as before.

@@ -33,7 +33,11 @@ pub(super) enum Happened {
     /// An instance that served has lost its listeners. [`Self::Up`], [`Self::Lost`] or [`Self::StartFailed`] follows, unless it is ended.
     Down { instance: InstanceId },
     /// An instance that served has ended without having been asked to.
-    Lost { instance: InstanceId, reason: String },
+    Lost {
+        slot: SlotId,
+        instance: InstanceId,
+        reason: String,
+    },
     /// An instance that was starting will not get ready, or did not settle. It may still have to die.
     StartFailed {
         slot: SlotId,

@@ -71,9 +71,14 @@ impl Core {
         }
     }
 
-    /// The same of all slots.
+    /// The same of all slots but a canary's.
     pub(super) fn all_still(&self, who: &str, how: &str) -> String {
-        let all: Vec<SlotId> = self.slots.iter().map(Slot::id).collect();
+        let all: Vec<SlotId> = self
+            .slots
+            .iter()
+            .filter(|slot| !slot.is_canary())
+            .map(Slot::id)
+            .collect();
         self.still(&all, who, how)
     }
 }

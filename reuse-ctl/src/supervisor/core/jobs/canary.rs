@@ -4,7 +4,7 @@ use reuse_common::Share;
 
 use super::Wide;
 use super::delivery::{Delivery, Progress};
-use super::replacement::Replacement;
+use super::replacement::{Failure, Replacement};
 use super::rollout::Rollout;
 use super::scale::{Growth, ScaleUp, Undoing};
 use crate::api::commands::MAX_WORKERS;
@@ -28,6 +28,8 @@ pub(super) struct Promotion {
 #[derive(Debug)]
 enum Stage {
     RollingOut(Delivery),
+    /// The canary itself has failed, with the version that is on its way to the others.
+    CanaryFailed(Delivery, Failure),
     /// These slots have the version.
     CanaryLeaves(Vec<SlotId>),
     CanaryHasLeft(Vec<SlotId>),
@@ -122,24 +124,37 @@ impl Core {
             canary,
             stage,
         } = promotion;
-        let stage = match stage {
-            Stage::RollingOut(delivery) => match self.deliver(delivery) {
-                Progress::UnderWay(delivery) => Stage::RollingOut(delivery),
-                Progress::Delivered(slots) => {
-                    self.version = version;
-                    self.leave_canary(canary);
-                    Stage::CanaryLeaves(slots)
-                }
-                Progress::Failed(refusal) => {
-                    self.cx.answer(ticket, Err(words::canary_stays(refusal)));
-                    return None;
-                }
-            },
+        let progress = match stage {
+            Stage::RollingOut(delivery) => self.deliver(delivery),
+            Stage::CanaryFailed(delivery, failure) => {
+                let refusal = words::canary_failed(canary, failure.culprit, &failure.reason);
+                self.give_up(delivery, refusal)
+            }
             Stage::CanaryHasLeft(slots) => {
                 self.answer_promoted(ticket, slots);
                 return None;
             }
-            waiting @ Stage::CanaryLeaves(_) => waiting,
+            waiting @ Stage::CanaryLeaves(_) => {
+                return Some(Wide::Promotion(Promotion {
+                    ticket,
+                    version,
+                    canary,
+                    stage: waiting,
+                }));
+            }
+        };
+        let stage = match progress {
+            Progress::UnderWay(delivery) => Stage::RollingOut(delivery),
+            Progress::Delivered(slots) => {
+                self.version = version;
+                self.leave_canary(canary);
+                Stage::CanaryLeaves(slots)
+            }
+            Progress::Failed(refusal) => {
+                let refusal = words::not_promoted(refusal, canary, self.left_in(canary));
+                self.cx.answer(ticket, Err(refusal));
+                return None;
+            }
         };
         Some(Wide::Promotion(Promotion {
             ticket,
@@ -218,7 +233,7 @@ impl Promotion {
     /// Until all have the version.
     pub(super) fn rollout(&self) -> Option<&Rollout> {
         match &self.stage {
-            Stage::RollingOut(delivery) => Some(delivery.rollout()),
+            Stage::RollingOut(delivery) | Stage::CanaryFailed(delivery, _) => Some(delivery.rollout()),
             Stage::CanaryLeaves(_) | Stage::CanaryHasLeft(_) => None,
         }
     }
@@ -227,12 +242,15 @@ impl Promotion {
         let stage = match self.stage {
             Stage::RollingOut(mut delivery) => {
                 delivery.hear(happened, now);
-                Stage::RollingOut(delivery)
+                match canary_failure(self.canary, happened) {
+                    Some(failure) if delivery.is_on_its_way() => Stage::CanaryFailed(delivery, failure),
+                    _ => Stage::RollingOut(delivery),
+                }
             }
             Stage::CanaryLeaves(slots) if matches!(happened, Happened::Removed { slot } if *slot == self.canary) => {
                 Stage::CanaryHasLeft(slots)
             }
-            other @ (Stage::CanaryLeaves(_) | Stage::CanaryHasLeft(_)) => other,
+            other @ (Stage::CanaryFailed(..) | Stage::CanaryLeaves(_) | Stage::CanaryHasLeft(_)) => other,
         };
         Self { stage, ..self }
     }
@@ -257,6 +275,28 @@ impl Abortion {
 
     pub(super) fn into_ticket(self) -> Ticket {
         self.ticket
+    }
+}
+
+/// Whether an instance of the canary's slot has ended unasked, or could not be started.
+fn canary_failure(canary: SlotId, happened: &Happened) -> Option<Failure> {
+    match happened {
+        Happened::Lost { slot, instance, reason } | Happened::StartFailed { slot, instance, reason }
+            if *slot == canary =>
+        {
+            Some(Failure {
+                culprit: *instance,
+                reason: reason.clone(),
+                had_served: matches!(happened, Happened::Lost { .. }),
+            })
+        }
+        Happened::Up { .. }
+        | Happened::Down { .. }
+        | Happened::Lost { .. }
+        | Happened::StartFailed { .. }
+        | Happened::Gone { .. }
+        | Happened::Removed { .. }
+        | Happened::TimePassed => None,
     }
 }
 

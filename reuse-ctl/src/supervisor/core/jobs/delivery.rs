@@ -3,7 +3,7 @@
 //! ```text
 //!                       all have settled, the old ones are gone
 //!  Forth ─────────────────────────────────────────────────────▶ Delivered
-//!    │ a new instance fails: before it is ready, while it settles, or later while the rollout is under way
+//!    │ a new instance fails: before it is ready, while it settles, or later while the rollout is under way; or the canary does
 //!    ▼
 //!  Back ─────▶ Failed: to the one version, or with what could not be brought back
 //! ```
@@ -47,12 +47,7 @@ impl Core {
             Delivery::Forth(mut rollout) => match self.roll_on(&mut rollout) {
                 Ok(()) if rollout.is_over() => Progress::Delivered(rollout.slots_done()),
                 Ok(()) => Progress::UnderWay(Delivery::Forth(rollout)),
-                Err(failure) => {
-                    // Even if there are none: then it is over at once.
-                    let mut back = self.rollout(Order::StartFirst, Some(self.version), rollout.slots_changed());
-                    back.restored = rollout.restored;
-                    self.deliver(Delivery::Back { rollout: back, failure })
-                }
+                Err(failure) => self.turn_back(rollout, failure),
             },
             Delivery::Back { mut rollout, failure } => {
                 self.roll_back(&mut rollout);
@@ -63,6 +58,25 @@ impl Core {
                 }
             }
         }
+    }
+
+    /// Gives the version up for a reason that lies elsewhere. On the way back already, it goes on.
+    pub(super) fn give_up(&mut self, delivery: Delivery, failure: Refusal) -> Progress {
+        match delivery {
+            Delivery::Forth(mut rollout) => {
+                self.halt(&mut rollout);
+                self.turn_back(rollout, failure)
+            }
+            back @ Delivery::Back { .. } => self.deliver(back),
+        }
+    }
+
+    /// After it was halted.
+    fn turn_back(&mut self, rollout: Rollout, failure: Refusal) -> Progress {
+        // Even if there are none: then it is over at once.
+        let mut back = self.rollout(Order::StartFirst, Some(self.version), rollout.slots_changed());
+        back.restored = rollout.restored;
+        self.deliver(Delivery::Back { rollout: back, failure })
     }
 
     /// As [`Core::roll_on`], and whatever fails, the others are tried as well.
@@ -103,6 +117,14 @@ impl Delivery {
     pub(super) fn rollout(&self) -> &Rollout {
         match self {
             Self::Forth(rollout) | Self::Back { rollout, .. } => rollout,
+        }
+    }
+
+    /// Not back already.
+    pub(super) fn is_on_its_way(&self) -> bool {
+        match self {
+            Self::Forth(_) => true,
+            Self::Back { .. } => false,
         }
     }
 

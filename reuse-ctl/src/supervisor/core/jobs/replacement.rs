@@ -85,7 +85,9 @@ impl Replacement {
             Happened::StartFailed { slot, instance, reason } if self.is_of(*slot, *instance) => {
                 self.fail(*instance, reason);
             }
-            Happened::Lost { instance, reason } if self.serving() == Some(*instance) => self.fail(*instance, reason),
+            Happened::Lost { instance, reason, .. } if self.serving() == Some(*instance) => {
+                self.fail(*instance, reason)
+            }
             Happened::Down { instance } if self.serving() == Some(*instance) => {
                 self.start = Start::Down { instance: *instance };
             }

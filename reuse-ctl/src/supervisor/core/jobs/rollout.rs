@@ -79,7 +79,8 @@ impl Core {
         }
     }
 
-    fn halt(&mut self, rollout: &mut Rollout) {
+    /// Begins nothing further, and gives the seat to the old instances that have it still or can have it again.
+    pub(super) fn halt(&mut self, rollout: &mut Rollout) {
         let mut begun = Vec::new();
         for replacement in std::mem::take(&mut rollout.begun) {
             let slot = &mut self.slots[usize::from(replacement.slot.0)];

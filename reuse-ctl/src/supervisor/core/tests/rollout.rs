@@ -367,6 +367,66 @@ fn a_promotion_goes_back_and_the_canary_stays() {
     assert_eq!(world.published_slots(), [0, 1, 2, 3, 4]);
 }
 
+/// It runs what is on its way to the others.
+#[test]
+fn a_promotion_goes_back_if_the_canary_itself_dies() {
+    let mut world = active(4, Surge::Workers(1));
+    world.ask(Command::Canary {
+        share: percent(5),
+        version: VersionId(1),
+    });
+    world.ready(4);
+    world.pass(1_000);
+    let promote = world.ask(Command::Promote);
+    world.replaced(&[0]);
+    world.leaving_ones_go();
+    world.ready(1);
+    let (settling, culprit) = (world.newest(1), world.current(4));
+    world.exit(4, 1);
+    assert!(world.is_terminated(settling));
+    assert_eq!(world.slot_versions(), [0, 0, 0, 0, 1]);
+    assert!(world.waits(promote), "0 goes back");
+    world.replaced(&[0]);
+    world.leaving_ones_go();
+    let refusal = world.refused(promote, ErrorKind::Failed);
+    assert_eq!(
+        refusal.error,
+        "the canary, worker 4, exited with code 1, 2 s after it was ready; \
+         worker 0 had it and was brought back: all run the old version; the canary is started again"
+    );
+    assert_eq!(
+        refusal.hint,
+        "`reuse-ctl logs 4` shows what it wrote, `reuse-ctl abort` removes the canary"
+    );
+    assert_eq!((refusal.culprit, refusal.slots.len()), (Some(culprit), 0));
+    assert_eq!(world.serving_versions()[..4], [Some(0); 4]);
+}
+
+#[test]
+fn a_canary_that_listens_no_more_fails_the_promotion_in_the_end() {
+    let mut world = active(2, Surge::Workers(1));
+    world.ask(Command::Canary {
+        share: percent(5),
+        version: VersionId(1),
+    });
+    world.ready(2);
+    world.pass(1_000);
+    let promote = world.ask(Command::Promote);
+    world.unready(2);
+    world.replaced(&[0]);
+    world.pass(28_999);
+    assert!(world.waits(promote));
+    world.pass(1);
+    let refusal = world.refused(promote, ErrorKind::Failed);
+    assert!(
+        refusal
+            .error
+            .starts_with("the canary, worker 2, lost its listeners and had none again within 30 s; worker 0 had it and was brought back"),
+        "{}",
+        refusal.error
+    );
+}
+
 #[test]
 fn a_slot_that_did_not_serve_counts_as_failed_if_it_dies_before_it_has_settled() {
     let mut world = active(3, Surge::Workers(1));
