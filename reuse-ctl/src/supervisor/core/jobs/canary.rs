@@ -40,8 +40,9 @@ enum Stage {
 pub(super) struct Abortion {
     ticket: Ticket,
     rollout: Rollout,
-    /// Until it has left.
     canary: Option<SlotId>,
+    /// Whether the canary has still to leave.
+    is_canary_there: bool,
 }
 
 impl Core {
@@ -131,7 +132,7 @@ impl Core {
                 self.give_up(delivery, refusal)
             }
             Stage::CanaryHasLeft(slots) => {
-                self.answer_promoted(ticket, slots);
+                self.answer_promoted(ticket, slots, canary);
                 return None;
             }
             waiting @ Stage::CanaryLeaves(_) => {
@@ -150,9 +151,10 @@ impl Core {
                 self.leave_canary(canary);
                 Stage::CanaryLeaves(slots)
             }
-            Progress::Failed(refusal) => {
+            Progress::Failed { refusal, touched } => {
                 let refusal = words::not_promoted(refusal, canary, self.left_in(canary));
-                self.cx.answer(ticket, Err(refusal));
+                self.cx
+                    .answer_about(ticket, [touched, vec![canary]].concat(), Err(refusal));
                 return None;
             }
         };
@@ -164,14 +166,15 @@ impl Core {
         }))
     }
 
-    fn answer_promoted(&mut self, ticket: Ticket, slots: Vec<SlotId>) {
+    fn answer_promoted(&mut self, ticket: Ticket, slots: Vec<SlotId>, canary: SlotId) {
         let workers = usize::from(self.workers());
         let message = match workers {
             1 => "promoted: the worker runs the canary's version".to_owned(),
             _ => format!("promoted: all {workers} workers run the canary's version"),
         };
         self.cx.note(NoteKind::Weighed, None, None, message.clone());
-        self.cx.answer(ticket, Ok(Done { slots, message }));
+        let touched = [slots.clone(), vec![canary]].concat();
+        self.cx.answer_about(ticket, touched, Ok(Done { slots, message }));
     }
 
     pub(in crate::supervisor::core) fn judge_abort(&self) -> Result<Verdict, Refusal> {
@@ -193,6 +196,7 @@ impl Core {
             ticket,
             rollout: self.rollout(Order::StartFirst, Some(self.version), changed.collect()),
             canary,
+            is_canary_there: canary.is_some(),
         };
         self.jobs.wide = self.continue_abortion(abortion);
     }
@@ -206,11 +210,16 @@ impl Core {
                 hint: "`reuse-ctl abort` tries again".into(),
                 ..refusal
             };
-            self.cx.answer(abortion.ticket, Err(refusal));
-            let leaving: Vec<_> = abortion.canary.into_iter().collect();
+            let leaving: Vec<_> = abortion
+                .canary
+                .filter(|_| abortion.is_canary_there)
+                .into_iter()
+                .collect();
+            let touched = abortion.touched();
+            self.cx.answer_about(abortion.ticket, touched, Err(refusal));
             return (!leaving.is_empty()).then(|| Wide::Undoing(Undoing::of("an abort", leaving)));
         }
-        if abortion.canary.is_some() || !abortion.rollout.is_over() {
+        if abortion.is_canary_there || !abortion.rollout.is_over() {
             return Some(Wide::Abortion(abortion));
         }
         let slots = abortion.rollout.slots_done();
@@ -219,7 +228,9 @@ impl Core {
             back => format!("the canary is gone; {} brought back", words::are(back, "worker")),
         };
         self.cx.note(NoteKind::Weighed, None, None, message.clone());
-        self.cx.answer(abortion.ticket, Ok(Done { slots, message }));
+        let touched = abortion.touched();
+        self.cx
+            .answer_about(abortion.ticket, touched, Ok(Done { slots, message }));
         None
     }
 
@@ -268,9 +279,13 @@ impl Abortion {
     pub(super) fn hear(mut self, happened: &Happened, now: Millis) -> Self {
         self.rollout.hear(happened, now);
         if matches!(happened, Happened::Removed { slot } if self.canary == Some(*slot)) {
-            self.canary = None;
+            self.is_canary_there = false;
         }
         self
+    }
+
+    fn touched(&self) -> Vec<SlotId> {
+        self.rollout.touched.iter().copied().chain(self.canary).collect()
     }
 
     pub(super) fn into_ticket(self) -> Ticket {

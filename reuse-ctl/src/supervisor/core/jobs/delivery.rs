@@ -30,8 +30,12 @@ pub(super) enum Progress {
     UnderWay(Delivery),
     /// These slots have the version, and what they ran before is gone.
     Delivered(Vec<SlotId>),
-    /// None has it, or this says which.
-    Failed(Refusal),
+    Failed {
+        /// None has it, or this says which.
+        refusal: Refusal,
+        /// Where it was, or was to be started.
+        touched: Vec<SlotId>,
+    },
 }
 
 impl Core {
@@ -52,7 +56,10 @@ impl Core {
             Delivery::Back { mut rollout, failure } => {
                 self.roll_back(&mut rollout);
                 if rollout.is_over() {
-                    Progress::Failed(self.taken_back(&rollout, failure))
+                    Progress::Failed {
+                        refusal: self.taken_back(&rollout, failure),
+                        touched: rollout.touched,
+                    }
                 } else {
                     Progress::UnderWay(Delivery::Back { rollout, failure })
                 }
@@ -76,6 +83,7 @@ impl Core {
         // Even if there are none: then it is over at once.
         let mut back = self.rollout(Order::StartFirst, Some(self.version), rollout.slots_changed());
         back.restored = rollout.restored;
+        back.touched = rollout.touched;
         self.deliver(Delivery::Back { rollout: back, failure })
     }
 

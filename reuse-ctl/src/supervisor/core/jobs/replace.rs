@@ -58,7 +58,7 @@ impl Core {
                 message: format!("worker {slot} was restarted"),
             };
             let outcome = self.failure_of(&replacement).map_or(Ok(done), Err);
-            self.cx.answer(ticket, outcome);
+            self.cx.answer_about(ticket, vec![slot], outcome);
         }
     }
 
@@ -67,7 +67,8 @@ impl Core {
             let unchanged = reload.rollout.slots_not_done();
             let still = self.still(&unchanged, "the others", "run the old version untouched");
             let refusal = reload.rollout.explain(failure, "reloaded", &still);
-            self.cx.answer(reload.ticket, Err(refusal));
+            self.cx
+                .answer_about(reload.ticket, reload.rollout.touched, Err(refusal));
             return None;
         }
         if !reload.rollout.is_over() {

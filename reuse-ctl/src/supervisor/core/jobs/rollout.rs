@@ -26,6 +26,8 @@ pub(super) struct Rollout {
     pub(super) begun: Vec<Replacement>,
     /// Where the old instance, not told to stop yet, has taken the seat back.
     pub(super) restored: Vec<SlotId>,
+    /// Where anything was done, whatever became of it.
+    pub(super) touched: Vec<SlotId>,
 }
 
 impl Core {
@@ -44,6 +46,7 @@ impl Core {
             todo: todo.into(),
             begun: Vec::new(),
             restored: Vec::new(),
+            touched: Vec::new(),
         }
     }
 
@@ -76,6 +79,7 @@ impl Core {
             let on_ready = self.slots[usize::from(slot.0)].on_ready();
             let replacement = self.replace(slot, rollout.order, rollout.to, on_ready);
             rollout.begun.push(replacement);
+            rollout.touched.push(slot);
         }
     }
 

@@ -117,7 +117,7 @@ impl Core {
         let mut refusal = words::start_failed(slot, failure.culprit, &failure.reason, Left::Removed);
         let still = words::count(usize::from(self.workers()), "worker");
         refusal.error = format!("{}; there are {still}, as before", refusal.error);
-        self.cx.answer(scale.ticket, Err(refusal));
+        self.cx.answer_about(scale.ticket, added.clone(), Err(refusal));
         Undoing::of(what, added)
     }
 

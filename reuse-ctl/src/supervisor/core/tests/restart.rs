@@ -2,7 +2,7 @@
 
 use super::world::{IDLE, World, config};
 use crate::api::types::{ErrorKind, WorkerState};
-use crate::supervisor::interface::{Config, Exit, HealthRules, Input, Load, SlotId, WhenAllFailed};
+use crate::supervisor::interface::{Config, Cut, Exit, HealthRules, Input, Load, SlotId, WhenAllFailed};
 
 #[test]
 fn the_new_one_is_published_in_place_of_the_old_one_which_then_ends() {
@@ -160,6 +160,24 @@ fn stop_first_with_a_new_one_that_fails_backs_off() {
         refusal.hint
     );
     assert_eq!(world.state(0), WorkerState::BackingOff);
+}
+
+#[test]
+fn stop_first_tells_what_it_has_cut_though_it_fails() {
+    let mut world = World::active(2);
+    let old = world.current(0);
+    let restart = world.restart_stop_first(0);
+    world.cut = Cut { in_flight: 0, open: 5 };
+    world.gone(old, Exit::Code(0));
+    world.cut = Cut::default();
+    world.exit(0, 1);
+    let refusal = world.refused(restart, ErrorKind::Failed);
+    assert!(
+        refusal.error.ends_with("; 5 connections of worker 0 were cut"),
+        "{}",
+        refusal.error
+    );
+    assert_eq!(refusal.slots, []);
 }
 
 #[test]

@@ -3,7 +3,9 @@
 use super::shares::percent;
 use super::world::{World, config};
 use crate::api::types::{ErrorKind, WorkerState};
-use crate::supervisor::interface::{Command, Config, Exit, Input, InstanceId, RequestId, SlotId, Surge, VersionId};
+use crate::supervisor::interface::{
+    Command, Config, Cut, Exit, Input, InstanceId, RequestId, SlotId, Surge, VersionId,
+};
 
 fn active(workers: u16, surge: Surge) -> World {
     World::active_with(Config {
@@ -288,6 +290,48 @@ fn an_adoption_goes_back_wherever_the_new_version_is() {
          workers 0, 1 had it and were brought back: all run the old version"
     );
     assert_eq!(world.serving_versions(), [Some(0); 6]);
+}
+
+/// That the others serve again does not help those who were cut off.
+#[test]
+fn what_was_cut_on_the_way_there_and_back_is_told() {
+    let mut world = active(3, Surge::Workers(1));
+    let adopt = world.adopt_one();
+    world.replaced(&[0]);
+    world.leaving_ones_go();
+    world.ready(1);
+    world.pass(1_000);
+    world.cut = Cut { in_flight: 3, open: 0 };
+    world.exit(1, 1);
+    world.cut = Cut { in_flight: 0, open: 1 };
+    world.replaced(&[0]);
+    world.leaving_ones_go();
+    let refusal = world.refused(adopt, ErrorKind::Failed);
+    assert_eq!(
+        refusal.error,
+        "the new instance of worker 1 exited with code 1, 1 s after it was ready; \
+         workers 0, 1 had it and were brought back: all run the old version; \
+         1 connection of worker 0 was cut; 3 connections of worker 1 were cut with a request in flight"
+    );
+    assert_eq!(refusal.slots, []);
+}
+
+#[test]
+fn what_a_reload_has_cut_where_it_failed_is_told() {
+    let mut world = active(2, Surge::Workers(1));
+    let reload = world.reload();
+    world.replaced(&[0]);
+    world.leaving_ones_go();
+    world.cut = Cut { in_flight: 3, open: 0 };
+    world.exit(0, 1);
+    let refusal = world.refused(reload, ErrorKind::Failed);
+    assert!(
+        refusal
+            .error
+            .ends_with("; 3 connections of worker 0 were cut with a request in flight"),
+        "{}",
+        refusal.error
+    );
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use super::world::{World, config};
 use crate::api::types::{ErrorKind, WorkerState};
-use crate::supervisor::interface::{Command, Config, Exit, HealthRules, Input, InstanceId, NoteKind, VersionId};
+use crate::supervisor::interface::{Command, Config, Cut, Exit, HealthRules, Input, InstanceId, NoteKind, VersionId};
 
 const SETTLE_MS: u64 = 1_000;
 
@@ -179,11 +179,13 @@ fn a_scale_up_is_undone_if_one_dies_before_all_have_settled() {
     world.ready(3);
     world.pass(50);
     let culprit = world.current(3);
+    world.cut = Cut { in_flight: 1, open: 0 };
     world.exit(3, 1);
     let refusal = world.refused(scale, ErrorKind::Failed);
     assert_eq!(
         refusal.error,
-        "the new instance of worker 3 exited with code 1, 50 ms after it was ready; there are 2 workers, as before"
+        "the new instance of worker 3 exited with code 1, 50 ms after it was ready; there are 2 workers, as before; \
+         1 connection of worker 3 was cut with a request in flight"
     );
     assert_eq!(refusal.culprit, Some(culprit));
     assert_eq!(world.published_slots(), [0, 1]);
