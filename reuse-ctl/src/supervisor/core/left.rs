@@ -11,6 +11,8 @@ use crate::supervisor::interface::SlotId;
 pub(super) enum Left {
     /// This process, which was there before.
     Survivor(u32),
+    /// This process, which was there before: it had been withdrawn and is published again.
+    Restored(u32),
     /// Nobody: there was none before, or it had ended (stop-first).
     Nobody {
         /// What the slot does by itself.

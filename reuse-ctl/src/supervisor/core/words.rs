@@ -280,6 +280,10 @@ pub(super) fn start_failed(slot: SlotId, culprit: InstanceId, reason: &str, left
                 "the old instance (pid {pid}) goes on, untouched; `reuse-ctl logs {slot}` shows what the new one wrote"
             ),
         ),
+        Left::Restored(pid) => (
+            error,
+            format!("the old instance (pid {pid}) serves again; `reuse-ctl logs {slot}` shows what the new one wrote"),
+        ),
         Left::Removed => (error, logs),
         Left::Nobody { next, others_serve } => {
             let whom = if others_serve { "" } else { ", and nobody else serves" };
@@ -353,7 +357,7 @@ pub(super) fn canary_failed(canary: SlotId, culprit: InstanceId, reason: &str) -
 /// A promotion has failed. `left` says who is in the canary's slot.
 pub(super) fn not_promoted(refusal: Refusal, canary: SlotId, left: Left) -> Refusal {
     let stays = match left {
-        Left::Survivor(_) => "stays",
+        Left::Survivor(_) | Left::Restored(_) => "stays",
         Left::Nobody {
             next: Next::Starts | Next::StartsIn { .. } | Next::StartsWhenGone,
             ..
@@ -370,7 +374,7 @@ pub(super) fn not_promoted(refusal: Refusal, canary: SlotId, left: Left) -> Refu
         "`reuse-ctl abort` brings every worker back"
     };
     let first = match left {
-        Left::Survivor(_) => "`reuse-ctl promote` tries again".to_owned(),
+        Left::Survivor(_) | Left::Restored(_) => "`reuse-ctl promote` tries again".to_owned(),
         Left::Nobody { .. } | Left::Removed => format!("`reuse-ctl logs {canary}` shows what it wrote"),
     };
     Refusal {

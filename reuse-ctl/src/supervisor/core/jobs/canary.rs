@@ -205,7 +205,7 @@ impl Core {
         if let Err(failure) = self.roll_on(&mut abortion.rollout) {
             let unchanged = abortion.rollout.slots_not_done();
             let still = self.still(&unchanged, "the others", "run the canary's version");
-            let refusal = abortion.rollout.explain(failure, "brought back", &still);
+            let refusal = self.explain(&abortion.rollout, failure, "brought back", &still);
             let refusal = Refusal {
                 hint: "`reuse-ctl abort` tries again".into(),
                 ..refusal

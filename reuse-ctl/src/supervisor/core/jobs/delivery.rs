@@ -106,7 +106,7 @@ impl Core {
         let mut again = rollout
             .begun
             .iter()
-            .filter_map(|replacement| self.failure_of(replacement));
+            .filter_map(|replacement| self.failure_of(replacement, false));
         let Some(again) = again.next() else {
             let mut brought_back = [rollout.restored.clone(), rollout.slots_done()].concat();
             brought_back.sort_unstable();

@@ -321,7 +321,7 @@ fn if_the_new_one_crashes_before_the_old_one_is_told_to_stop_the_old_one_serves_
         "the new instance of worker 0 exited with code 1, 2 s after it was ready"
     );
     assert!(
-        refusal.hint.starts_with("the old instance (pid 400) goes on"),
+        refusal.hint.starts_with("the old instance (pid 400) serves again;"),
         "{}",
         refusal.hint
     );

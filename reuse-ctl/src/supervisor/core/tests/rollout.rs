@@ -172,6 +172,35 @@ fn a_crash_of_the_first_while_the_last_starts_stops_a_reload() {
     assert_eq!(world.incoming_slots(), [0; 0]);
 }
 
+/// "Started again" would send people home.
+#[test]
+fn a_reload_that_fails_for_good_does_not_say_that_anything_is_started_again() {
+    let mut world = World::active_with(Config {
+        workers: 3,
+        settle_ms: 1_000,
+        crash_limit: 1,
+        ..config()
+    });
+    let reload = world.reload();
+    world.replaced(&[0]);
+    world.leaving_ones_go();
+    world.exit(0, 1);
+    assert_eq!(world.state(0), WorkerState::Failed);
+    let refusal = world.refused(reload, ErrorKind::Failed);
+    assert_eq!(
+        refusal.error,
+        "the new instance of worker 0 exited with code 1, 1 s after it was ready; nothing serves in its place; reloaded 0 of 3; \
+         worker 0 is left alone: failed too often; the others run the old version untouched"
+    );
+    assert!(
+        refusal
+            .hint
+            .starts_with("worker 0 is left alone until `reuse-ctl restart 0`"),
+        "{}",
+        refusal.hint
+    );
+}
+
 #[test]
 fn one_that_stops_listening_holds_it_up_and_stops_it_if_it_stays_so() {
     let mut world = active(3, Surge::Workers(1));
@@ -232,6 +261,12 @@ fn a_reload_goes_back_where_the_old_ones_still_live() {
         world.refused(reload, ErrorKind::Failed).error,
         "the new instance of worker 0 exited with code 1, 4 s after it was ready; reloaded 3 of 5: 1, 2, 3; \
          worker 0 is served by the old process again; the others run the old version untouched"
+    );
+    assert!(
+        world
+            .refused(reload, ErrorKind::Failed)
+            .hint
+            .starts_with("the old instance (pid 400) serves again;")
     );
     assert_ne!(world.current(0), crashed);
     assert_eq!((world.current(0), world.current(2)), (old[0], new));
