@@ -27,6 +27,11 @@ impl Output {
         format!("{}{}", self.stdout, self.stderr)
     }
 
+    /// All it wrote to its standard error, but for the first lines that say how far it is (`3 of 4 active; worker 2: starting`).
+    pub fn stderr_lines(&self) -> Vec<&str> {
+        self.stderr.lines().skip_while(|line| is_progress(line)).collect()
+    }
+
     /// Fails unless the exit code is `code`.
     #[track_caller]
     pub fn expect_code(self, code: i32) -> Self {
@@ -41,7 +46,8 @@ impl Output {
     }
 
     /// Fails unless the complaint on standard error is one line that says what is wrong (with all of `words`) and one that says what
-    /// to do next. What `run` logs (`reuse-ctl  …`, two spaces) and the workers' own lines (`0| …`) are no complaint.
+    /// to do next. What `run` logs (`reuse-ctl  …`, two spaces) and the workers' own lines (`0| …`) are no complaint; nor is how far it is
+    /// (`3 of 4 active; worker 2: starting`), which comes before.
     #[track_caller]
     pub fn expect_complaint(self, words: &[&str]) -> Self {
         let is_log = |line: &str| {
@@ -50,9 +56,9 @@ impl Output {
                     .split_once(['|', '!'])
                     .is_some_and(|(slot, _)| slot.parse::<u16>().is_ok())
         };
-        let lines: Vec<_> = self
-            .stderr
-            .lines()
+        let said = self.stderr_lines();
+        let lines: Vec<_> = said
+            .into_iter()
             .filter(|line| !line.trim().is_empty() && !is_log(line))
             .collect();
         assert!(
@@ -69,6 +75,14 @@ impl Output {
         }
         self
     }
+}
+
+/// "3 of 4 active; worker 2: starting".
+fn is_progress(line: &str) -> bool {
+    line.split_once(" active; worker ").is_some_and(|(count, _)| {
+        let numbers = count.split_once(" of ");
+        numbers.is_some_and(|(active, all)| active.parse::<u16>().is_ok() && all.parse::<u16>().is_ok())
+    })
 }
 
 /// Runs `command`, with its output in files: a process that it leaves behind can't keep a pipe open and this from returning.

@@ -156,6 +156,72 @@ fn it_is_not_promoted() {
     deployed.app.stop();
 }
 
+/// Where nobody else serves it is published at once, so this is without clients: some would meet it.
+#[test]
+fn it_is_no_canary_and_nobody_is_scaled_up_with_it() {
+    let _namespace = Namespace::enter();
+    let launcher = Launcher::new(&server(""));
+    let app = App::run(&["--workers", "2"], &[launcher.command()]);
+    let pids = app.status().pids();
+    for ms in [50, 900] {
+        launcher.deploy(&dies_after(ms));
+        let mut canary = controller_command();
+        canary.args(["canary", "--app", app.name(), "--weight", "5%", "--"]);
+        canary.args(["/bin/sh", "-c", &format!("exec {}", dies_after(ms))]);
+        for output in [run::to_end(&mut canary, LIMIT), app.ctl(&["scale", "+2"])] {
+            let said = output.expect_code(1).text();
+            for words in [
+                "exited with code 1",
+                "after it was ready",
+                "there are 2 workers, as before",
+                CULPRIT_SAID,
+            ] {
+                assert!(said.contains(words), "{ms} ms: {words:?}: {said}");
+            }
+            app.wait_status("the rest is gone", SOON, |status| status.workers.len() == 2);
+            assert_eq!(app.status().pids(), pids, "{ms} ms");
+        }
+    }
+    launcher.deploy(&server(""));
+    app.ctl(&["scale", "+1"]).expect_code(0);
+    app.stop();
+}
+
+/// It was tried out, and dies when its version goes to the others.
+#[test]
+fn a_promotion_stops_if_the_canary_dies_meanwhile() {
+    let _namespace = Namespace::enter();
+    let app = App::run(
+        &["--workers", "4", "--surge", "1"],
+        &["/bin/sh", "-c", &format!("exec {}", server(""))],
+    );
+    let mut canary = controller_command();
+    canary.args(["canary", "--app", app.name(), "--weight", "5%", "--"]);
+    let script = format!(
+        "[ $REUSE_WORKER_ID = 4 ] && exec {}; exec {}",
+        dies_after(4_000),
+        server("")
+    );
+    canary.args(["/bin/sh", "-c", &script]);
+    run::to_end(&mut canary, LIMIT).expect_code(0);
+    // The canary lives for three seconds more; four workers, one after the other, settle for a second each.
+    let output = app.ctl(&["promote"]).expect_code(1);
+    for words in [
+        "the canary, worker 4, exited with code 1",
+        "all run the old version",
+        CULPRIT_SAID,
+    ] {
+        assert!(output.stderr.contains(words), "{words:?}: {}", output.stderr);
+    }
+    let status = app.status();
+    assert!(
+        status.states()[..4].iter().all(|state| *state == "active"),
+        "{status:#?}"
+    );
+    app.ctl(&["abort"]).expect_code(0);
+    app.stop();
+}
+
 #[test]
 fn workers_are_not_recycled_into_it() {
     let _turn = Heavy::turn();

@@ -12,8 +12,6 @@ use reuse_tests::websocket::{Goodbye, WebSocket};
 use reuse_tests::{App, Launch, Namespace, SERVER, commands};
 
 const CLIENTS: u16 = 64;
-const RELOADS: u64 = 20;
-const REQUESTS: u64 = 100_000;
 
 /// Of the keep-alive clients, which would else keep both sides busy without end.
 const PAUSE: Duration = Duration::from_millis(10);
@@ -24,16 +22,37 @@ const GRACE: [&str; 4] = ["--drain-timeout", "60s", "--stop-timeout", "60s"];
 /// Far below [`GRACE`], far above what four starts of a runtime take on a busy machine.
 const PROMPT: Duration = Duration::from_secs(20);
 
-/// Without a settle time: twenty reloads of four workers would wait for most of a minute and a half. `deploys.rs` has it.
+/// Without a settle time: twenty reloads of four workers would wait for most of a minute and a half.
 fn four(command: &[String]) -> App {
     App::run(&[&["--workers", "4", "--settle", "0s"][..], &GRACE].concat(), command)
 }
 
-/// Reloads again and again until the clients have made `requests`, and checks the sums.
+/// With the usual settle time: what most people run, for a few reloads.
+fn four_that_settle(command: &[String]) -> App {
+    App::run(&[&["--workers", "4"][..], &GRACE].concat(), command)
+}
+
+/// Reloads so often while the clients make so many requests, and checks the sums.
+#[derive(Debug, Clone, Copy)]
+struct Rounds {
+    reloads: u64,
+    requests: u64,
+}
+
+const MANY: Rounds = Rounds {
+    reloads: 20,
+    requests: 100_000,
+};
+
+const FEW: Rounds = Rounds {
+    reloads: 3,
+    requests: 15_000,
+};
+
 #[track_caller]
-fn reload_under_load(app: &App, mode: Mode, pause: Duration) -> Report {
+fn reload_under_load(app: &App, mode: Mode, pause: Duration, Rounds { reloads, requests }: Rounds) -> Report {
     let load = Load::start_with_pause(SERVER, CLIENTS, mode, Duration::from_secs(240), pause);
-    for reload in 1..=RELOADS {
+    for reload in 1..=reloads {
         let before = app.status().pids();
         let output = app.ctl(&["reload"]).expect_code(0);
         assert!(
@@ -48,14 +67,14 @@ fn reload_under_load(app: &App, mode: Mode, pause: Duration) -> Report {
             "every process is a new one: {before:?}, then {:?}",
             status.pids()
         );
-        let goal = REQUESTS * reload / RELOADS;
+        let goal = requests * reload / reloads;
         load.wait_for(goal.saturating_sub(load.finished()), Duration::from_secs(120));
     }
     let report = load.stop();
     report.assert_nothing_failed();
-    assert!(report.answered >= REQUESTS);
+    assert!(report.answered >= requests);
     assert!(
-        report.by_pid.len() as u64 >= 4 * RELOADS,
+        report.by_pid.len() as u64 >= 4 * reloads,
         "only {} processes answered",
         report.by_pid.len()
     );
@@ -69,7 +88,7 @@ fn twenty_reloads_with_a_new_connection_for_each_request() {
     let _turn = Heavy::turn();
     let _namespace = Namespace::enter();
     let app = four(&commands::bun_reuse_port(&[]));
-    reload_under_load(&app, Mode::NewConnections, Duration::ZERO);
+    reload_under_load(&app, Mode::NewConnections, Duration::ZERO, MANY);
     app.stop();
 }
 
@@ -78,7 +97,7 @@ fn twenty_reloads_with_keep_alive_clients_of_bun() {
     let _turn = Heavy::turn();
     let _namespace = Namespace::enter();
     let app = four(&commands::bun_reuse_port(&[]));
-    reload_under_load(&app, Mode::KeepAlive, PAUSE);
+    reload_under_load(&app, Mode::KeepAlive, PAUSE, MANY);
     app.stop();
 }
 
@@ -87,7 +106,25 @@ fn twenty_reloads_with_keep_alive_clients_of_node() {
     let _turn = Heavy::turn();
     let _namespace = Namespace::enter();
     let app = four(&commands::node_graceful());
-    reload_under_load(&app, Mode::KeepAlive, PAUSE);
+    reload_under_load(&app, Mode::KeepAlive, PAUSE, MANY);
+    app.stop();
+}
+
+#[test]
+fn reloads_with_the_usual_settle_time_and_a_new_connection_for_each_request() {
+    let _turn = Heavy::turn();
+    let _namespace = Namespace::enter();
+    let app = four_that_settle(&commands::bun_reuse_port(&[]));
+    reload_under_load(&app, Mode::NewConnections, Duration::ZERO, FEW);
+    app.stop();
+}
+
+#[test]
+fn reloads_with_the_usual_settle_time_and_keep_alive_clients_of_node() {
+    let _turn = Heavy::turn();
+    let _namespace = Namespace::enter();
+    let app = four_that_settle(&commands::node_graceful());
+    reload_under_load(&app, Mode::KeepAlive, PAUSE, FEW);
     app.stop();
 }
 
@@ -134,7 +171,7 @@ fn reload_with_websockets(command: &[String]) {
     let _turn = Heavy::turn();
     let _namespace = Namespace::enter();
     let app = four(command);
-    for reload in 0..RELOADS {
+    for reload in 0..MANY.reloads {
         let sockets: Vec<_> = (0..32)
             .map(|_| {
                 let mut socket =
@@ -157,7 +194,7 @@ fn reload_with_websockets(command: &[String]) {
             "reload {reload}"
         );
     }
-    reconcile(&app, 32 * RELOADS);
+    reconcile(&app, 32 * MANY.reloads);
     app.stop();
 }
 

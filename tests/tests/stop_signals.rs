@@ -15,7 +15,7 @@ fn nginx_is_told_from_servers_that_end_cleanly_on_the_default_signal() {
     assert_eq!(said.matches(SUGGESTION).count(), 1, "{said}");
 
     let reload = app.ctl(&["reload"]).expect_code(0);
-    assert_eq!(reload.stderr, format!("reuse-ctl: note: {SUGGESTION}\n"));
+    assert_eq!(reload.stderr_lines(), [format!("reuse-ctl: note: {SUGGESTION}")]);
     let reload = app.ctl(&["reload", "--json"]).expect_code(0);
     let reply: serde_json::Value = serde_json::from_str(&reload.stdout).expect("JSON");
     assert_eq!(reply["notes"], serde_json::json!([SUGGESTION]));

@@ -1,7 +1,7 @@
 //! A request that takes its time, with a line that says how far it is.
 //!
 //! On a terminal the line is drawn over about five times a second; elsewhere a line is written when it has changed, at most every
-//! second, and none in the first seconds: what takes no longer needs no explanation. Both go to the error output, so that the standard output holds the result only.
+//! second. Both go to the error output, so that the standard output holds the result only.
 
 use std::io::Write as _;
 use std::time::Duration;
@@ -16,9 +16,6 @@ use crate::api::types::{Reply, Status};
 
 const POLL: Duration = Duration::from_millis(200);
 const PLAIN_PAUSE: Duration = Duration::from_secs(1);
-
-/// Off a terminal, what takes no longer than this writes its result only: a reload of a few workers, each with the usual settle time.
-const PLAIN_QUIET: Duration = Duration::from_secs(5);
 
 /// A request to be made.
 #[derive(Debug)]
@@ -89,7 +86,6 @@ pub(super) async fn watch<T>(
 struct Line {
     is_tty: bool,
     text: String,
-    begun: Instant,
     written: Option<Instant>,
 }
 
@@ -98,7 +94,6 @@ impl Line {
         Self {
             is_tty,
             text: String::new(),
-            begun: Instant::now(),
             written: None,
         }
     }
@@ -110,10 +105,7 @@ impl Line {
             self.text = text;
             return;
         }
-        let is_due = match self.written {
-            None => self.begun.elapsed() >= PLAIN_QUIET,
-            Some(written) => written.elapsed() >= PLAIN_PAUSE,
-        };
+        let is_due = self.written.is_none_or(|written| written.elapsed() >= PLAIN_PAUSE);
         if is_due && !text.is_empty() && text != self.text {
             write_stderr(&format!("{text}\n"));
             self.text = text;

@@ -153,7 +153,7 @@ fn types(key: &Key, keys: &Keys) -> Vec<&'static str> {
 /// What a string looks like that takes the place of a number; absent: there are others, too.
 fn pattern(key: &Key, keys: &Keys) -> Option<&'static str> {
     let judged = |sample: &&str| keys.judge(key, OsStr::new(*sample)).is_ok();
-    let takes_words = keys.takes_any_text(key) || ["2M", "2s", "max", "SIGTERM"].iter().any(judged);
+    let takes_words = keys.takes_any_text(key) || ["2M", "2s", "2%", "max", "SIGTERM"].iter().any(judged);
     match takes(key, keys) {
         _ if takes_words => None,
         (_, true) => Some(r"^[0-9]*\.?[0-9]+$"),

@@ -76,6 +76,7 @@ fn the_schema_takes_what_the_file_takes() {
         "0.5",
         "2s",
         "2M",
+        "25%",
         "max",
         "hash",
         "park",
@@ -129,6 +130,18 @@ fn the_schema_takes_what_the_file_takes() {
                 taken.iter().any(|sample| is_kind(sample)),
                 "{}: no {kind} is taken",
                 key.name
+            );
+        }
+    }
+}
+
+#[test]
+fn the_schema_takes_the_default_values() {
+    for (name, property) in schema()["$defs"]["app"]["properties"].as_object().expect("a table") {
+        if let Some(default) = property.get("default") {
+            assert!(
+                allows(property, default),
+                "{name}: {default} is not taken by {property}"
             );
         }
     }

@@ -73,7 +73,7 @@
 //!   nothing: a rescue empties it.
 //! - An instance that is to take the place of one that serves settles first: it is ready and lives for a while, unpublished (to people it
 //!   is still `starting`). If it ends before, or loses its listeners for good, its start has failed and the old one was never touched. If the
-//!   old one ends or stops listening meanwhile, it takes the seat at once: nobody else serves there. So does an instance that starts where
+//!   old one ends, stops listening or hangs meanwhile, it takes the seat at once: nobody else serves there. So does an instance that starts where
 //!   nobody serves, or after the old one (stop-first): it settles in the seat, published, and the one who asked for it waits until it has.
 //! - A rollout replaces a few slots at the same time, and watches all of them until it is over: when the last new instance has settled and
 //!   the last old one is gone. Whichever new instance fails before that ends it. Where the old one still has the seat, it keeps it;
@@ -81,9 +81,10 @@
 //!   any crash.
 //! - A canary is one more slot, the last, and `scale` waits until it is promoted or aborted: so slots come and go at the end
 //!   only. Each slot knows the version of its next instance.
-//! - A version that `apply` or `promote` brings is all or nothing: when its rollout fails, all slots where anything of it is go back. What
+//! - A version that `apply` or `promote` brings is all or nothing: when its rollout fails, or the canary itself does meanwhile, all slots where anything of it is go back. What
 //!   can't be brought back is tried for each slot, told, and left to `abort`.
-//! - A `scale` up that fails is undone as a whole: there are as many workers as before.
+//! - A `scale` up and the start of a canary wait until every added instance has settled: in the seat, published, since nobody else serves
+//!   there. One that fails or ends before that is a failed start, and all is undone: there are as many workers as before.
 //! - An app whose workers have all failed ends, or stays if the configuration says so and somebody has served before (`stopping.rs`). It
 //!   stays to be started again by `reload`, `restart` or `apply`; of `scale` it takes only fewer workers.
 //! - Before `Start` and while stopping, every request but `stop` is refused. After `Finish` nothing is said any more, not even
@@ -317,8 +318,14 @@ impl Core {
     }
 
     fn come_to_rest(&mut self) {
-        self.let_jobs_hear();
-        self.tend_faults();
+        loop {
+            self.let_jobs_hear();
+            self.tend_faults();
+            // Each time, an incoming instance takes a seat: there are only so many.
+            if !self.replace_hung() {
+                return;
+            }
+        }
     }
 
     /// Lets the waiting requests hear what happened, which may make more happen, until all is quiet.

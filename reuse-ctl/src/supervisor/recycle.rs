@@ -18,6 +18,7 @@ use super::{
     recycle_cron::{self, Timetable},
     recycle_files::{Files, Told, WatchError},
     recycle_rules::{Rules, Seen, Wish},
+    recycle_words,
     task::Task,
 };
 use crate::{
@@ -212,7 +213,8 @@ impl Task {
             Err(refusal) if refusal.culprit.is_none() => self.recycle.rules.not_now(),
             Err(refusal) => {
                 let reply = self.refused(refusal);
-                self.recycling_failed(&reply.error.unwrap_or_default());
+                let why = recycle_words::with_last_line(reply.error.unwrap_or_default(), &reply.output);
+                self.recycling_failed(&why);
             }
         }
     }

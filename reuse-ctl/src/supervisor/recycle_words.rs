@@ -63,6 +63,14 @@ impl fmt::Display for Wish {
     }
 }
 
+/// "…; the last line of its output: …": nobody waits for an answer that shows more.
+pub(super) fn with_last_line(error: String, output: &[String]) -> String {
+    match output.iter().rfind(|line| !line.trim().is_empty()) {
+        Some(line) => format!("{error}; the last line of its output: {}", line.trim()),
+        None => error,
+    }
+}
+
 /// "312.4M", "300M", "2G".
 fn size(bytes: u64) -> String {
     const MIB: u64 = 1 << 20;
@@ -85,6 +93,18 @@ pub(super) fn seconds(ms: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_last_line_follows_the_error() {
+        let lines =
+            |lines: &[&str]| with_last_line("no".into(), &lines.iter().map(|&line| line.into()).collect::<Vec<_>>());
+        assert_eq!(lines(&[]), "no");
+        assert_eq!(lines(&["", " "]), "no");
+        assert_eq!(
+            lines(&["first", "no database \t", ""]),
+            "no; the last line of its output: no database"
+        );
+    }
 
     #[test]
     fn words_are_those_of_the_options() {

@@ -33,7 +33,11 @@ pub(super) enum Happened {
     /// An instance that served has lost its listeners. [`Self::Up`], [`Self::Lost`] or [`Self::StartFailed`] follows, unless it is ended.
     Down { instance: InstanceId },
     /// An instance that served has ended without having been asked to.
-    Lost { instance: InstanceId, reason: String },
+    Lost {
+        slot: SlotId,
+        instance: InstanceId,
+        reason: String,
+    },
     /// An instance that was starting will not get ready, or did not settle. It may still have to die.
     StartFailed {
         slot: SlotId,
@@ -138,14 +142,30 @@ impl Context {
     }
 
     /// The answer also tells what was cut on the slots that it names, since the request came.
-    pub(super) fn answer(&mut self, ticket: Ticket, mut outcome: Result<Done, Refusal>) {
-        let (slots, text) = match &mut outcome {
-            Ok(done) => (&done.slots, &mut done.message),
-            Err(refusal) => (&refusal.slots, &mut refusal.error),
+    pub(super) fn answer(&mut self, ticket: Ticket, outcome: Result<Done, Refusal>) {
+        let touched = match &outcome {
+            Ok(done) => done.slots.clone(),
+            Err(refusal) => refusal.slots.clone(),
         };
-        for slot in slots {
-            let before = ticket.cuts_before.get(slot).copied().unwrap_or_default();
-            if let Some(cost) = words::cut_of(*slot, self.cut_of(*slot).since(before)) {
+        self.answer_about(ticket, touched, outcome);
+    }
+
+    /// The same, of the slots that the request has touched: it may have failed there, or have brought them back, and not name them.
+    pub(super) fn answer_about(
+        &mut self,
+        ticket: Ticket,
+        mut touched: Vec<SlotId>,
+        mut outcome: Result<Done, Refusal>,
+    ) {
+        let text = match &mut outcome {
+            Ok(done) => &mut done.message,
+            Err(refusal) => &mut refusal.error,
+        };
+        touched.sort_unstable();
+        touched.dedup();
+        for slot in touched {
+            let before = ticket.cuts_before.get(&slot).copied().unwrap_or_default();
+            if let Some(cost) = words::cut_of(slot, self.cut_of(slot).since(before)) {
                 text.push_str("; ");
                 text.push_str(&cost);
             }

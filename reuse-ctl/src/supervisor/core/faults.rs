@@ -58,6 +58,17 @@ impl Core {
         }
     }
 
+    /// Whoever waits, ready, beside one that has turned out to hang takes its place: to wait longer would prolong the outage. Whether there
+    /// was one.
+    pub(super) fn replace_hung(&mut self) -> bool {
+        let mut any = false;
+        for slot in self.slots.iter_mut().filter(|slot| slot.settles_beside_a_hung_one()) {
+            slot.replace_when_settled(&mut self.cx);
+            any = true;
+        }
+        any
+    }
+
     /// When the next faulty instance is to be replaced, and the place of its slot; absent while other things go first.
     pub(super) fn next_relief(&self) -> Option<(Millis, usize)> {
         if !matches!(self.mode, Mode::Running) || self.jobs.replaces_all() {

@@ -45,7 +45,7 @@ impl Core {
         self.jobs.wide = match self.jobs.wide.take() {
             Some(Wide::Reload(reload)) => self.continue_reload(reload.hear(happened, now)).map(Wide::Reload),
             Some(Wide::Adoption(adoption)) => self.continue_adoption(adoption.hear(happened, now)),
-            Some(Wide::ScaleUp(scale)) => self.continue_scale_up(scale, happened),
+            Some(Wide::ScaleUp(scale)) => self.continue_scale_up(scale.hear(happened, now)),
             Some(Wide::ScaleDown(scale)) => self.continue_scale_down(scale.hear(happened)).map(Wide::ScaleDown),
             Some(Wide::Undoing(undoing)) => undoing.hear(happened).map(Wide::Undoing),
             Some(Wide::Promotion(promotion)) => self.continue_promotion(promotion.hear(happened, now)),
@@ -86,8 +86,7 @@ impl Jobs {
     /// When one of them is further if nothing happens.
     pub(super) fn deadline(&self) -> Option<Millis> {
         let restarts = self.restarts.iter().filter_map(Restart::deadline);
-        let rollout = self.wide.iter().filter_map(Wide::rollout);
-        restarts.chain(rollout.filter_map(Rollout::deadline)).min()
+        restarts.chain(self.wide.as_ref().and_then(Wide::deadline)).min()
     }
 
     /// Whether a job goes through the slots and replaces their instances.
@@ -134,6 +133,18 @@ impl Wide {
             Self::Promotion(promotion) => promotion.rollout(),
             Self::Abortion(abortion) => Some(abortion.rollout()),
             Self::ScaleUp(_) | Self::ScaleDown(_) | Self::Undoing(_) => None,
+        }
+    }
+
+    fn deadline(&self) -> Option<Millis> {
+        match self {
+            Self::ScaleUp(scale) => scale.deadline(),
+            Self::Reload(_)
+            | Self::Adoption(_)
+            | Self::ScaleDown(_)
+            | Self::Undoing(_)
+            | Self::Promotion(_)
+            | Self::Abortion(_) => self.rollout()?.deadline(),
         }
     }
 

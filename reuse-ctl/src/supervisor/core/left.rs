@@ -11,6 +11,8 @@ use crate::supervisor::interface::SlotId;
 pub(super) enum Left {
     /// This process, which was there before.
     Survivor(u32),
+    /// This process, which was there before: it had been withdrawn and is published again.
+    Restored(u32),
     /// Nobody: there was none before, or it had ended (stop-first).
     Nobody {
         /// What the slot does by itself.
@@ -71,9 +73,14 @@ impl Core {
         }
     }
 
-    /// The same of all slots.
+    /// The same of all slots but a canary's.
     pub(super) fn all_still(&self, who: &str, how: &str) -> String {
-        let all: Vec<SlotId> = self.slots.iter().map(Slot::id).collect();
+        let all: Vec<SlotId> = self
+            .slots
+            .iter()
+            .filter(|slot| !slot.is_canary())
+            .map(Slot::id)
+            .collect();
         self.still(&all, who, how)
     }
 }

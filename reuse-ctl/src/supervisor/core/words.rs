@@ -280,6 +280,10 @@ pub(super) fn start_failed(slot: SlotId, culprit: InstanceId, reason: &str, left
                 "the old instance (pid {pid}) goes on, untouched; `reuse-ctl logs {slot}` shows what the new one wrote"
             ),
         ),
+        Left::Restored(pid) => (
+            error,
+            format!("the old instance (pid {pid}) serves again; `reuse-ctl logs {slot}` shows what the new one wrote"),
+        ),
         Left::Removed => (error, logs),
         Left::Nobody { next, others_serve } => {
             let whom = if others_serve { "" } else { ", and nobody else serves" };
@@ -342,15 +346,40 @@ pub(super) fn not_brought_back(failure: Refusal, again: &Refusal, stuck: Vec<Slo
     }
 }
 
-/// A promotion has failed.
-pub(super) fn canary_stays(refusal: Refusal) -> Refusal {
+/// The canary itself has failed while its version went to the others.
+pub(super) fn canary_failed(canary: SlotId, culprit: InstanceId, reason: &str) -> Refusal {
     Refusal {
-        error: format!("{}; the canary stays", refusal.error),
-        hint: if refusal.slots.is_empty() {
-            "`reuse-ctl promote` tries again, `reuse-ctl abort` removes the canary".into()
-        } else {
-            "`reuse-ctl promote` tries again, `reuse-ctl abort` brings every worker back".into()
-        },
+        culprit: Some(culprit),
+        ..failed(format!("the canary, worker {canary}, {reason}"), "")
+    }
+}
+
+/// A promotion has failed. `left` says who is in the canary's slot.
+pub(super) fn not_promoted(refusal: Refusal, canary: SlotId, left: Left) -> Refusal {
+    let stays = match left {
+        Left::Survivor(_) | Left::Restored(_) => "stays",
+        Left::Nobody {
+            next: Next::Starts | Next::StartsIn { .. } | Next::StartsWhenGone,
+            ..
+        } => "is started again",
+        Left::Nobody {
+            next: Next::IsLeftAlone,
+            ..
+        }
+        | Left::Removed => "is left alone",
+    };
+    let abort = if refusal.slots.is_empty() {
+        "`reuse-ctl abort` removes the canary"
+    } else {
+        "`reuse-ctl abort` brings every worker back"
+    };
+    let first = match left {
+        Left::Survivor(_) | Left::Restored(_) => "`reuse-ctl promote` tries again".to_owned(),
+        Left::Nobody { .. } | Left::Removed => format!("`reuse-ctl logs {canary}` shows what it wrote"),
+    };
+    Refusal {
+        error: format!("{}; the canary {stays}", refusal.error),
+        hint: format!("{first}, {abort}"),
         ..refusal
     }
 }

@@ -44,7 +44,7 @@ impl Instance {
 
     /// Takes up what the judgement said.
     pub(in crate::supervisor::core) fn judged(&mut self, cx: &mut Context) {
-        if self.watch.is_hung() && self.vigil().is_some_and(|vigil| !vigil.has(FaultKind::Hung)) {
+        if self.watch.is_hung() && self.is_active() && !self.is_hung() {
             let reason = words::hung(self.watch.stall_ms(), self.watch.queue());
             self.fall_ill(FaultKind::Hung, reason, cx);
         }
@@ -123,6 +123,11 @@ impl Instance {
 
     pub(in crate::supervisor::core) fn fault(&self) -> Option<&Fault> {
         self.vigil()?.fault()
+    }
+
+    /// It serves, in name: it accepts nothing.
+    pub(in crate::supervisor::core) fn is_hung(&self) -> bool {
+        self.vigil().is_some_and(|vigil| vigil.has(FaultKind::Hung))
     }
 
     pub(in crate::supervisor::core) fn fault_view(&self) -> Option<FaultView> {

@@ -56,7 +56,7 @@ impl Core {
                 let message = format!("reloaded {}", words::count(slots.len(), "worker"));
                 self.cx.answer(ticket, Ok(Done { slots, message }));
             }
-            Progress::Failed(refusal) => self.cx.answer(ticket, Err(refusal)),
+            Progress::Failed { refusal, touched } => self.cx.answer_about(ticket, touched, Err(refusal)),
         }
         None
     }

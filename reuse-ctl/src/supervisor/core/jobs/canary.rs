@@ -4,6 +4,7 @@ use reuse_common::Share;
 
 use super::Wide;
 use super::delivery::{Delivery, Progress};
+use super::replacement::{Failure, Replacement};
 use super::rollout::Rollout;
 use super::scale::{Growth, ScaleUp, Undoing};
 use crate::api::commands::MAX_WORKERS;
@@ -27,6 +28,8 @@ pub(super) struct Promotion {
 #[derive(Debug)]
 enum Stage {
     RollingOut(Delivery),
+    /// The canary itself has failed, with the version that is on its way to the others.
+    CanaryFailed(Delivery, Failure),
     /// These slots have the version.
     CanaryLeaves(Vec<SlotId>),
     CanaryHasLeft(Vec<SlotId>),
@@ -37,8 +40,9 @@ enum Stage {
 pub(super) struct Abortion {
     ticket: Ticket,
     rollout: Rollout,
-    /// Until it has left.
     canary: Option<SlotId>,
+    /// Whether the canary has still to leave.
+    is_canary_there: bool,
 }
 
 impl Core {
@@ -76,9 +80,14 @@ impl Core {
 
     pub(in crate::supervisor::core) fn begin_canary(&mut self, ticket: Ticket, share: Share, version: VersionId) {
         let id = SlotId(self.workers());
+        let added = Replacement::begun(id, version, self.cx.next_instance(), None);
         let canary = Slot::start_canary(id, version, share, &mut self.cx);
         self.slots.push(canary);
-        self.jobs.wide = Some(Wide::ScaleUp(ScaleUp::begin(ticket, vec![id], Growth::Canary(share))));
+        self.jobs.wide = Some(Wide::ScaleUp(ScaleUp::begin(
+            ticket,
+            vec![added],
+            Growth::Canary(share),
+        )));
     }
 
     pub(in crate::supervisor::core) fn judge_promote(&self) -> Result<Verdict, Refusal> {
@@ -116,24 +125,38 @@ impl Core {
             canary,
             stage,
         } = promotion;
-        let stage = match stage {
-            Stage::RollingOut(delivery) => match self.deliver(delivery) {
-                Progress::UnderWay(delivery) => Stage::RollingOut(delivery),
-                Progress::Delivered(slots) => {
-                    self.version = version;
-                    self.leave_canary(canary);
-                    Stage::CanaryLeaves(slots)
-                }
-                Progress::Failed(refusal) => {
-                    self.cx.answer(ticket, Err(words::canary_stays(refusal)));
-                    return None;
-                }
-            },
+        let progress = match stage {
+            Stage::RollingOut(delivery) => self.deliver(delivery),
+            Stage::CanaryFailed(delivery, failure) => {
+                let refusal = words::canary_failed(canary, failure.culprit, &failure.reason);
+                self.give_up(delivery, refusal)
+            }
             Stage::CanaryHasLeft(slots) => {
-                self.answer_promoted(ticket, slots);
+                self.answer_promoted(ticket, slots, canary);
                 return None;
             }
-            waiting @ Stage::CanaryLeaves(_) => waiting,
+            waiting @ Stage::CanaryLeaves(_) => {
+                return Some(Wide::Promotion(Promotion {
+                    ticket,
+                    version,
+                    canary,
+                    stage: waiting,
+                }));
+            }
+        };
+        let stage = match progress {
+            Progress::UnderWay(delivery) => Stage::RollingOut(delivery),
+            Progress::Delivered(slots) => {
+                self.version = version;
+                self.leave_canary(canary);
+                Stage::CanaryLeaves(slots)
+            }
+            Progress::Failed { refusal, touched } => {
+                let refusal = words::not_promoted(refusal, canary, self.left_in(canary));
+                self.cx
+                    .answer_about(ticket, [touched, vec![canary]].concat(), Err(refusal));
+                return None;
+            }
         };
         Some(Wide::Promotion(Promotion {
             ticket,
@@ -143,14 +166,15 @@ impl Core {
         }))
     }
 
-    fn answer_promoted(&mut self, ticket: Ticket, slots: Vec<SlotId>) {
+    fn answer_promoted(&mut self, ticket: Ticket, slots: Vec<SlotId>, canary: SlotId) {
         let workers = usize::from(self.workers());
         let message = match workers {
             1 => "promoted: the worker runs the canary's version".to_owned(),
             _ => format!("promoted: all {workers} workers run the canary's version"),
         };
         self.cx.note(NoteKind::Weighed, None, None, message.clone());
-        self.cx.answer(ticket, Ok(Done { slots, message }));
+        let touched = [slots.clone(), vec![canary]].concat();
+        self.cx.answer_about(ticket, touched, Ok(Done { slots, message }));
     }
 
     pub(in crate::supervisor::core) fn judge_abort(&self) -> Result<Verdict, Refusal> {
@@ -172,6 +196,7 @@ impl Core {
             ticket,
             rollout: self.rollout(Order::StartFirst, Some(self.version), changed.collect()),
             canary,
+            is_canary_there: canary.is_some(),
         };
         self.jobs.wide = self.continue_abortion(abortion);
     }
@@ -180,16 +205,21 @@ impl Core {
         if let Err(failure) = self.roll_on(&mut abortion.rollout) {
             let unchanged = abortion.rollout.slots_not_done();
             let still = self.still(&unchanged, "the others", "run the canary's version");
-            let refusal = abortion.rollout.explain(failure, "brought back", &still);
+            let refusal = self.explain(&abortion.rollout, failure, "brought back", &still);
             let refusal = Refusal {
                 hint: "`reuse-ctl abort` tries again".into(),
                 ..refusal
             };
-            self.cx.answer(abortion.ticket, Err(refusal));
-            let leaving: Vec<_> = abortion.canary.into_iter().collect();
+            let leaving: Vec<_> = abortion
+                .canary
+                .filter(|_| abortion.is_canary_there)
+                .into_iter()
+                .collect();
+            let touched = abortion.touched();
+            self.cx.answer_about(abortion.ticket, touched, Err(refusal));
             return (!leaving.is_empty()).then(|| Wide::Undoing(Undoing::of("an abort", leaving)));
         }
-        if abortion.canary.is_some() || !abortion.rollout.is_over() {
+        if abortion.is_canary_there || !abortion.rollout.is_over() {
             return Some(Wide::Abortion(abortion));
         }
         let slots = abortion.rollout.slots_done();
@@ -198,7 +228,9 @@ impl Core {
             back => format!("the canary is gone; {} brought back", words::are(back, "worker")),
         };
         self.cx.note(NoteKind::Weighed, None, None, message.clone());
-        self.cx.answer(abortion.ticket, Ok(Done { slots, message }));
+        let touched = abortion.touched();
+        self.cx
+            .answer_about(abortion.ticket, touched, Ok(Done { slots, message }));
         None
     }
 
@@ -212,7 +244,7 @@ impl Promotion {
     /// Until all have the version.
     pub(super) fn rollout(&self) -> Option<&Rollout> {
         match &self.stage {
-            Stage::RollingOut(delivery) => Some(delivery.rollout()),
+            Stage::RollingOut(delivery) | Stage::CanaryFailed(delivery, _) => Some(delivery.rollout()),
             Stage::CanaryLeaves(_) | Stage::CanaryHasLeft(_) => None,
         }
     }
@@ -221,12 +253,15 @@ impl Promotion {
         let stage = match self.stage {
             Stage::RollingOut(mut delivery) => {
                 delivery.hear(happened, now);
-                Stage::RollingOut(delivery)
+                match canary_failure(self.canary, happened) {
+                    Some(failure) if delivery.is_on_its_way() => Stage::CanaryFailed(delivery, failure),
+                    _ => Stage::RollingOut(delivery),
+                }
             }
             Stage::CanaryLeaves(slots) if matches!(happened, Happened::Removed { slot } if *slot == self.canary) => {
                 Stage::CanaryHasLeft(slots)
             }
-            other @ (Stage::CanaryLeaves(_) | Stage::CanaryHasLeft(_)) => other,
+            other @ (Stage::CanaryFailed(..) | Stage::CanaryLeaves(_) | Stage::CanaryHasLeft(_)) => other,
         };
         Self { stage, ..self }
     }
@@ -244,13 +279,39 @@ impl Abortion {
     pub(super) fn hear(mut self, happened: &Happened, now: Millis) -> Self {
         self.rollout.hear(happened, now);
         if matches!(happened, Happened::Removed { slot } if self.canary == Some(*slot)) {
-            self.canary = None;
+            self.is_canary_there = false;
         }
         self
     }
 
+    fn touched(&self) -> Vec<SlotId> {
+        self.rollout.touched.iter().copied().chain(self.canary).collect()
+    }
+
     pub(super) fn into_ticket(self) -> Ticket {
         self.ticket
+    }
+}
+
+/// Whether an instance of the canary's slot has ended unasked, or could not be started.
+fn canary_failure(canary: SlotId, happened: &Happened) -> Option<Failure> {
+    match happened {
+        Happened::Lost { slot, instance, reason } | Happened::StartFailed { slot, instance, reason }
+            if *slot == canary =>
+        {
+            Some(Failure {
+                culprit: *instance,
+                reason: reason.clone(),
+                had_served: matches!(happened, Happened::Lost { .. }),
+            })
+        }
+        Happened::Up { .. }
+        | Happened::Down { .. }
+        | Happened::Lost { .. }
+        | Happened::StartFailed { .. }
+        | Happened::Gone { .. }
+        | Happened::Removed { .. }
+        | Happened::TimePassed => None,
     }
 }
 

@@ -3,7 +3,7 @@
 //! ```text
 //!                       all have settled, the old ones are gone
 //!  Forth ─────────────────────────────────────────────────────▶ Delivered
-//!    │ a new instance fails: before it is ready, while it settles, or later while the rollout is under way
+//!    │ a new instance fails: before it is ready, while it settles, or later while the rollout is under way; or the canary does
 //!    ▼
 //!  Back ─────▶ Failed: to the one version, or with what could not be brought back
 //! ```
@@ -30,8 +30,12 @@ pub(super) enum Progress {
     UnderWay(Delivery),
     /// These slots have the version, and what they ran before is gone.
     Delivered(Vec<SlotId>),
-    /// None has it, or this says which.
-    Failed(Refusal),
+    Failed {
+        /// None has it, or this says which.
+        refusal: Refusal,
+        /// Where it was, or was to be started.
+        touched: Vec<SlotId>,
+    },
 }
 
 impl Core {
@@ -47,22 +51,40 @@ impl Core {
             Delivery::Forth(mut rollout) => match self.roll_on(&mut rollout) {
                 Ok(()) if rollout.is_over() => Progress::Delivered(rollout.slots_done()),
                 Ok(()) => Progress::UnderWay(Delivery::Forth(rollout)),
-                Err(failure) => {
-                    // Even if there are none: then it is over at once.
-                    let mut back = self.rollout(Order::StartFirst, Some(self.version), rollout.slots_changed());
-                    back.restored = rollout.restored;
-                    self.deliver(Delivery::Back { rollout: back, failure })
-                }
+                Err(failure) => self.turn_back(rollout, failure),
             },
             Delivery::Back { mut rollout, failure } => {
                 self.roll_back(&mut rollout);
                 if rollout.is_over() {
-                    Progress::Failed(self.taken_back(&rollout, failure))
+                    Progress::Failed {
+                        refusal: self.taken_back(&rollout, failure),
+                        touched: rollout.touched,
+                    }
                 } else {
                     Progress::UnderWay(Delivery::Back { rollout, failure })
                 }
             }
         }
+    }
+
+    /// Gives the version up for a reason that lies elsewhere. On the way back already, it goes on.
+    pub(super) fn give_up(&mut self, delivery: Delivery, failure: Refusal) -> Progress {
+        match delivery {
+            Delivery::Forth(mut rollout) => {
+                self.halt(&mut rollout);
+                self.turn_back(rollout, failure)
+            }
+            back @ Delivery::Back { .. } => self.deliver(back),
+        }
+    }
+
+    /// After it was halted.
+    fn turn_back(&mut self, rollout: Rollout, failure: Refusal) -> Progress {
+        // Even if there are none: then it is over at once.
+        let mut back = self.rollout(Order::StartFirst, Some(self.version), rollout.slots_changed());
+        back.restored = rollout.restored;
+        back.touched = rollout.touched;
+        self.deliver(Delivery::Back { rollout: back, failure })
     }
 
     /// As [`Core::roll_on`], and whatever fails, the others are tried as well.
@@ -84,7 +106,7 @@ impl Core {
         let mut again = rollout
             .begun
             .iter()
-            .filter_map(|replacement| self.failure_of(replacement));
+            .filter_map(|replacement| self.failure_of(replacement, false));
         let Some(again) = again.next() else {
             let mut brought_back = [rollout.restored.clone(), rollout.slots_done()].concat();
             brought_back.sort_unstable();
@@ -103,6 +125,14 @@ impl Delivery {
     pub(super) fn rollout(&self) -> &Rollout {
         match self {
             Self::Forth(rollout) | Self::Back { rollout, .. } => rollout,
+        }
+    }
+
+    /// Not back already.
+    pub(super) fn is_on_its_way(&self) -> bool {
+        match self {
+            Self::Forth(_) => true,
+            Self::Back { .. } => false,
         }
     }
 

@@ -48,17 +48,14 @@ impl Core {
             .collect();
         for Restart { ticket, replacement } in over {
             let slot = replacement.slot;
-            if replacement.failure().is_some()
-                && let Some(old) = replacement.old()
-            {
-                self.slots[usize::from(slot.0)].take_back(old, &mut self.cx);
-            }
+            let old = replacement.old().filter(|_| replacement.failure().is_some());
+            let is_restored = old.is_some_and(|old| self.slots[usize::from(slot.0)].take_back(old, &mut self.cx));
             let done = Done {
                 slots: vec![slot],
                 message: format!("worker {slot} was restarted"),
             };
-            let outcome = self.failure_of(&replacement).map_or(Ok(done), Err);
-            self.cx.answer(ticket, outcome);
+            let outcome = self.failure_of(&replacement, is_restored).map_or(Ok(done), Err);
+            self.cx.answer_about(ticket, vec![slot], outcome);
         }
     }
 
@@ -66,8 +63,9 @@ impl Core {
         if let Err(failure) = self.roll_on(&mut reload.rollout) {
             let unchanged = reload.rollout.slots_not_done();
             let still = self.still(&unchanged, "the others", "run the old version untouched");
-            let refusal = reload.rollout.explain(failure, "reloaded", &still);
-            self.cx.answer(reload.ticket, Err(refusal));
+            let refusal = self.explain(&reload.rollout, failure, "reloaded", &still);
+            self.cx
+                .answer_about(reload.ticket, reload.rollout.touched, Err(refusal));
             return None;
         }
         if !reload.rollout.is_over() {

@@ -1,4 +1,4 @@
-//! One instance takes another's place, and how that goes.
+//! One instance takes another's place, or the first one that of a new slot, and how that goes.
 
 use crate::supervisor::core::context::Happened;
 use crate::supervisor::interface::{InstanceId, Millis, SlotId, VersionId};
@@ -85,7 +85,9 @@ impl Replacement {
             Happened::StartFailed { slot, instance, reason } if self.is_of(*slot, *instance) => {
                 self.fail(*instance, reason);
             }
-            Happened::Lost { instance, reason } if self.serving() == Some(*instance) => self.fail(*instance, reason),
+            Happened::Lost { instance, reason, .. } if self.serving() == Some(*instance) => {
+                self.fail(*instance, reason)
+            }
             Happened::Down { instance } if self.serving() == Some(*instance) => {
                 self.start = Start::Down { instance: *instance };
             }

@@ -3,11 +3,11 @@
 
 use std::collections::VecDeque;
 
-use super::replacement::{Failure, Replacement};
+use super::replacement::Replacement;
 use crate::supervisor::core::Core;
 use crate::supervisor::core::context::Happened;
 use crate::supervisor::core::instance::OnReady;
-use crate::supervisor::core::left::Left;
+use crate::supervisor::core::left::{Left, Next};
 use crate::supervisor::core::slot::Order;
 use crate::supervisor::core::words;
 use crate::supervisor::interface::{Millis, Refusal, SlotId, VersionId};
@@ -26,6 +26,8 @@ pub(super) struct Rollout {
     pub(super) begun: Vec<Replacement>,
     /// Where the old instance, not told to stop yet, has taken the seat back.
     pub(super) restored: Vec<SlotId>,
+    /// Where anything was done, whatever became of it.
+    pub(super) touched: Vec<SlotId>,
 }
 
 impl Core {
@@ -44,6 +46,7 @@ impl Core {
             todo: todo.into(),
             begun: Vec::new(),
             restored: Vec::new(),
+            touched: Vec::new(),
         }
     }
 
@@ -61,11 +64,13 @@ impl Core {
             return Ok(());
         };
         self.halt(rollout);
-        Err(if rollout.goes_back {
-            self.start_failed_for_now(slot, &failure)
-        } else {
-            self.start_failed(slot, &failure)
-        })
+        let left = self.left_after(slot, rollout.restored.contains(&slot));
+        // Where the slot goes back at once, whether nobody serves there now will be over when the answer is given.
+        let left = match left {
+            Left::Nobody { .. } if rollout.goes_back => Left::Removed,
+            Left::Survivor(_) | Left::Restored(_) | Left::Nobody { .. } | Left::Removed => left,
+        };
+        Err(words::start_failed(slot, failure.culprit, &failure.reason, left))
     }
 
     pub(super) fn begin_further(&mut self, rollout: &mut Rollout) {
@@ -76,10 +81,12 @@ impl Core {
             let on_ready = self.slots[usize::from(slot.0)].on_ready();
             let replacement = self.replace(slot, rollout.order, rollout.to, on_ready);
             rollout.begun.push(replacement);
+            rollout.touched.push(slot);
         }
     }
 
-    fn halt(&mut self, rollout: &mut Rollout) {
+    /// Begins nothing further, and gives the seat to the old instances that have it still or can have it again.
+    pub(super) fn halt(&mut self, rollout: &mut Rollout) {
         let mut begun = Vec::new();
         for replacement in std::mem::take(&mut rollout.begun) {
             let slot = &mut self.slots[usize::from(replacement.slot.0)];
@@ -116,22 +123,64 @@ impl Core {
         Replacement::begun(slot, version_before, fresh_from, old)
     }
 
-    pub(super) fn failure_of(&self, replacement: &Replacement) -> Option<Refusal> {
+    /// `is_restored`: the old instance has taken the seat back.
+    pub(super) fn failure_of(&self, replacement: &Replacement, is_restored: bool) -> Option<Refusal> {
         let failure = replacement.failure()?;
-        Some(self.start_failed(replacement.slot, failure))
+        let left = self.left_after(replacement.slot, is_restored);
+        Some(words::start_failed(
+            replacement.slot,
+            failure.culprit,
+            &failure.reason,
+            left,
+        ))
     }
 
-    fn start_failed(&self, slot: SlotId, failure: &Failure) -> Refusal {
-        words::start_failed(slot, failure.culprit, &failure.reason, self.left_in(slot))
+    fn left_after(&self, slot: SlotId, is_restored: bool) -> Left {
+        match self.left_in(slot) {
+            Left::Survivor(pid) if is_restored => Left::Restored(pid),
+            left @ (Left::Survivor(_) | Left::Restored(_) | Left::Nobody { .. } | Left::Removed) => left,
+        }
     }
 
-    /// The same where the slot goes back at once: whether nobody serves there now will be over when the answer is given.
-    fn start_failed_for_now(&self, slot: SlotId, failure: &Failure) -> Refusal {
-        let left = match self.left_in(slot) {
-            Left::Nobody { .. } => Left::Removed,
-            left @ (Left::Survivor(_) | Left::Removed) => left,
+    /// "…; reloaded 1 of 4: 0; the others run the old version untouched".
+    pub(super) fn explain(&self, rollout: &Rollout, failure: Refusal, done: &str, still: &str) -> Refusal {
+        let slots = rollout.slots_done();
+        let so_far = if slots.is_empty() {
+            String::new()
+        } else {
+            format!(": {}", words::list(&slots))
         };
-        words::start_failed(slot, failure.culprit, &failure.reason, left)
+        let total = rollout.begun.len() + rollout.todo.len() + rollout.restored.len();
+        let mut error = format!("{}; {done} {} of {total}{so_far}", failure.error, slots.len());
+        let lost = rollout.slots_that(|replacement| replacement.failure().is_some_and(|failure| failure.had_served));
+        let starting = rollout.slots_that(Replacement::is_undecided);
+        let (left_alone, started_again): (Vec<_>, Vec<_>) = lost.iter().partition(|slot| {
+            matches!(
+                self.left_in(**slot),
+                Left::Nobody {
+                    next: Next::IsLeftAlone,
+                    ..
+                }
+            )
+        });
+        for (those, are) in [
+            (&started_again, "started again"),
+            (&left_alone, "left alone: failed too often"),
+            (&starting, "still starting"),
+            (&rollout.restored, "served by the old process again"),
+        ] {
+            if !those.is_empty() {
+                error = format!("{error}; {} {are}", words::workers_are(those));
+            }
+        }
+        if slots.len() + lost.len() + starting.len() + rollout.restored.len() < total {
+            error = format!("{error}; {still}");
+        }
+        Refusal {
+            error,
+            slots,
+            ..failure
+        }
     }
 }
 
@@ -164,40 +213,6 @@ impl Rollout {
     pub(super) fn slots_not_done(&self) -> Vec<SlotId> {
         let failed = self.slots_that(|replacement| replacement.failure().is_some_and(|failure| !failure.had_served));
         failed.into_iter().chain(self.todo.iter().copied()).collect()
-    }
-
-    /// "…; reloaded 1 of 4: 0; the others run the old version untouched".
-    pub(super) fn explain(&self, failure: Refusal, done: &str, still: &str) -> Refusal {
-        let slots = self.slots_done();
-        let so_far = if slots.is_empty() {
-            String::new()
-        } else {
-            format!(": {}", words::list(&slots))
-        };
-        let total = self.begun.len() + self.todo.len() + self.restored.len();
-        let mut error = format!("{}; {done} {} of {total}{so_far}", failure.error, slots.len());
-        let lost = self.slots_that(|replacement| replacement.failure().is_some_and(|failure| failure.had_served));
-        if !lost.is_empty() {
-            error = format!("{error}; {} started again", words::workers_are(&lost));
-        }
-        let starting = self.slots_that(Replacement::is_undecided);
-        if !starting.is_empty() {
-            error = format!("{error}; {} still starting", words::workers_are(&starting));
-        }
-        if !self.restored.is_empty() {
-            error = format!(
-                "{error}; {} served by the old process again",
-                words::workers_are(&self.restored)
-            );
-        }
-        if slots.len() + lost.len() + starting.len() + self.restored.len() < total {
-            error = format!("{error}; {still}");
-        }
-        Refusal {
-            error,
-            slots,
-            ..failure
-        }
     }
 
     /// After it was halted: where anything of the new version is, or would be started next.

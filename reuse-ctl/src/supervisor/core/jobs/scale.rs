@@ -3,20 +3,20 @@
 use reuse_common::Share;
 
 use super::Wide;
+use super::replacement::{Failure, Replacement};
 use crate::supervisor::core::Core;
 use crate::supervisor::core::context::{Happened, Ticket};
 use crate::supervisor::core::left::Left;
 use crate::supervisor::core::slot::Slot;
 use crate::supervisor::core::words::{self, Why};
-use crate::supervisor::interface::{Done, InstanceId, NoteKind, SlotId};
+use crate::supervisor::interface::{Done, Millis, NoteKind, SlotId};
 
 #[derive(Debug)]
 pub(super) struct ScaleUp {
     ticket: Ticket,
     growth: Growth,
-    added: Vec<SlotId>,
-    /// Those of `added` that have not been ready yet.
-    starting: Vec<SlotId>,
+    /// What comes into each added slot: watched until the last of them has settled.
+    added: Vec<Replacement>,
 }
 
 /// What slots are added for.
@@ -44,9 +44,11 @@ pub(super) struct Undoing {
 
 impl Core {
     pub(in crate::supervisor::core) fn begin_scale_up(&mut self, ticket: Ticket, wanted: u16) {
-        let added: Vec<_> = (self.workers()..wanted).map(SlotId).collect();
-        let started = added.iter().map(|id| Slot::start(*id, self.version, &mut self.cx));
-        self.slots.extend(started);
+        let mut added = Vec::new();
+        for id in (self.workers()..wanted).map(SlotId) {
+            added.push(Replacement::begun(id, self.version, self.cx.next_instance(), None));
+            self.slots.push(Slot::start(id, self.version, &mut self.cx));
+        }
         self.jobs.wide = Some(Wide::ScaleUp(ScaleUp::begin(ticket, added, Growth::Scale)));
     }
 
@@ -64,37 +66,27 @@ impl Core {
         }));
     }
 
-    pub(super) fn continue_scale_up(&mut self, mut scale: ScaleUp, happened: &Happened) -> Option<Wide> {
-        match happened {
-            Happened::Up { slot, .. } => scale.starting.retain(|waiting| waiting != slot),
-            Happened::StartFailed { slot, instance, reason } if scale.starting.contains(slot) => {
-                return Some(Wide::Undoing(self.undo_scale_up(scale, *slot, *instance, reason)));
-            }
-            Happened::StartFailed { .. }
-            | Happened::Down { .. }
-            | Happened::Lost { .. }
-            | Happened::Gone { .. }
-            | Happened::Removed { .. }
-            | Happened::TimePassed => {}
+    pub(super) fn continue_scale_up(&mut self, scale: ScaleUp) -> Option<Wide> {
+        let failed = scale
+            .added
+            .iter()
+            .find_map(|added| Some((added.slot, added.failure()?.clone())));
+        if let Some((slot, failure)) = failed {
+            return Some(Wide::Undoing(self.undo_scale_up(scale, slot, &failure)));
         }
-        if !scale.starting.is_empty() {
+        if !scale.added.iter().all(Replacement::is_over) {
             return Some(Wide::ScaleUp(scale));
         }
-        let message = match (scale.growth, scale.added.first()) {
+        let slots = scale.slots();
+        let message = match (scale.growth, slots.first()) {
             (Growth::Canary(share), Some(slot)) => {
                 let message = format!("worker {slot} is the canary: it gets {share} of new connections");
                 self.cx.note(NoteKind::Weighed, Some(*slot), None, message.clone());
                 message
             }
-            _ => self.scaled(usize::from(self.workers()) - scale.added.len()),
+            _ => self.scaled(usize::from(self.workers()) - slots.len()),
         };
-        self.cx.answer(
-            scale.ticket,
-            Ok(Done {
-                slots: scale.added,
-                message,
-            }),
-        );
+        self.cx.answer(scale.ticket, Ok(Done { slots, message }));
         None
     }
 
@@ -113,19 +105,19 @@ impl Core {
         None
     }
 
-    /// All or nothing: those that did start go as well, as in a scale down.
-    fn undo_scale_up(&mut self, scale: ScaleUp, slot: SlotId, culprit: InstanceId, reason: &str) -> Undoing {
+    /// One has not started, or has ended before all had settled. All or nothing: those that did start go as well, as in a scale down.
+    fn undo_scale_up(&mut self, scale: ScaleUp, slot: SlotId, failure: &Failure) -> Undoing {
         let what = scale.name();
-        let ScaleUp { ticket, added, .. } = scale;
+        let added = scale.slots();
         let grace_ms = self.cx.config().drain_timeout_ms;
         for slot in self.slots.iter_mut().filter(|slot| added.contains(&slot.id())) {
             slot.abandon(grace_ms, Why::ScaledDown, &mut self.cx);
         }
         self.refuse_restarts_of(&added);
-        let mut refusal = words::start_failed(slot, culprit, reason, Left::Removed);
+        let mut refusal = words::start_failed(slot, failure.culprit, &failure.reason, Left::Removed);
         let still = words::count(usize::from(self.workers()), "worker");
         refusal.error = format!("{}; there are {still}, as before", refusal.error);
-        self.cx.answer(ticket, Err(refusal));
+        self.cx.answer_about(scale.ticket, added.clone(), Err(refusal));
         Undoing::of(what, added)
     }
 
@@ -138,13 +130,22 @@ impl Core {
 }
 
 impl ScaleUp {
-    pub(super) fn begin(ticket: Ticket, added: Vec<SlotId>, growth: Growth) -> Self {
-        Self {
-            ticket,
-            growth,
-            starting: added.clone(),
-            added,
-        }
+    pub(super) fn begin(ticket: Ticket, added: Vec<Replacement>, growth: Growth) -> Self {
+        Self { ticket, growth, added }
+    }
+
+    pub(super) fn hear(mut self, happened: &Happened, now: Millis) -> Self {
+        self.added.iter_mut().for_each(|added| added.hear(happened, now));
+        self
+    }
+
+    /// When it is further if nothing happens.
+    pub(super) fn deadline(&self) -> Option<Millis> {
+        self.added.iter().filter_map(Replacement::deadline).min()
+    }
+
+    fn slots(&self) -> Vec<SlotId> {
+        self.added.iter().map(|added| added.slot).collect()
     }
 
     pub(super) fn name(&self) -> &'static str {

@@ -20,7 +20,11 @@ impl Slot {
         let ready_ms = current.ready_ms(cx.now());
         let reason = departure.too_early(ready_ms);
         cx.tell(if current.is_serving() {
-            Happened::Lost { instance: id, reason }
+            Happened::Lost {
+                slot: self.id,
+                instance: id,
+                reason,
+            }
         } else {
             Happened::StartFailed {
                 slot: self.id,

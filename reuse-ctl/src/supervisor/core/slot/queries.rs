@@ -103,6 +103,19 @@ impl Slot {
         }
     }
 
+    /// An instance that is ready waits beside one that hangs.
+    pub(in crate::supervisor::core) fn settles_beside_a_hung_one(&self) -> bool {
+        match &self.seat {
+            Seat::Replacing { current, incoming, .. } => current.is_hung() && incoming.settles_until().is_some(),
+            Seat::Held(_)
+            | Seat::Vacating { .. }
+            | Seat::Failing { .. }
+            | Seat::BackingOff { .. }
+            | Seat::Failed { .. }
+            | Seat::Leaving => false,
+        }
+    }
+
     pub(in crate::supervisor::core) fn is_leaving(&self) -> bool {
         matches!(self.seat, Seat::Leaving)
     }

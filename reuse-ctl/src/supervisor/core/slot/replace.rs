@@ -88,13 +88,13 @@ impl Slot {
         Seat::Held(incoming)
     }
 
-    /// Seats an incoming instance that is ready, if it has settled or if nobody serves beside it.
-    pub(super) fn replace_when_settled(&mut self, cx: &mut Context) {
+    /// Seats an incoming instance that is ready, if it has settled or if nobody serves beside it: one that hangs serves nobody.
+    pub(in crate::supervisor::core) fn replace_when_settled(&mut self, cx: &mut Context) {
         self.reseat(|slot, seat| match seat {
             Seat::Replacing { current, incoming, .. }
                 if incoming
                     .settles_until()
-                    .is_some_and(|until| until <= cx.now() || !current.is_serving()) =>
+                    .is_some_and(|until| until <= cx.now() || !current.is_serving() || current.is_hung()) =>
             {
                 slot.end(current, cx.config().drain_timeout_ms, Why::Replaced, cx);
                 slot.seat_incoming(incoming, cx)

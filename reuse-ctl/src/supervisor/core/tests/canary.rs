@@ -3,7 +3,7 @@
 use super::shares::percent;
 use super::world::World;
 use crate::api::types::{ErrorKind, WorkerState};
-use crate::supervisor::interface::{Command, Effect, Exit, InstanceId, NoteKind, RequestId, SlotId, VersionId};
+use crate::supervisor::interface::{Command, Cut, Effect, Exit, InstanceId, NoteKind, RequestId, SlotId, VersionId};
 
 impl World {
     fn canary(&mut self, version: u32) -> RequestId {
@@ -255,6 +255,27 @@ fn abort_removes_it() {
     assert_eq!(world.refused(none, ErrorKind::Failed).error, "there is no canary");
     let none = world.ask(Command::Promote);
     assert_eq!(world.refused(none, ErrorKind::Failed).error, "there is no canary");
+}
+
+#[test]
+fn what_a_canary_s_end_has_cut_is_told() {
+    let cut = Cut { in_flight: 2, open: 0 };
+    let told = "; 2 connections of worker 2 were cut with a request in flight";
+    let mut world = with_canary(2);
+    let abort = world.ask(Command::Abort);
+    world.cut = cut;
+    world.old_ones_go();
+    assert_eq!(world.done(abort).message, format!("the canary is gone{told}"));
+
+    let mut world = with_canary(2);
+    let promote = world.ask(Command::Promote);
+    (0..2).for_each(|slot| world.ready(slot));
+    world.old_ones_go();
+    world.cut = cut;
+    world.old_ones_go();
+    let promoted = format!("promoted: all 2 workers run the canary's version{told}");
+    assert_eq!(world.done(promote).message, promoted);
+    assert_eq!(world.done(promote).slots, [SlotId(0), SlotId(1)]);
 }
 
 #[test]

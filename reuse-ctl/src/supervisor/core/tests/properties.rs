@@ -281,6 +281,7 @@ proptest! {
             let share = Share::from_hundredths_of_a_percent(500).expect("5%");
             world.ask(Command::Canary { share, version });
             world.ready(workers);
+            world.pass(settle_ms);
             world.ask(Command::Promote)
         } else {
             world.ask(Command::Adopt { version })
@@ -308,6 +309,36 @@ proptest! {
         for slot in others {
             let current = slot.current.expect("all serve again");
             prop_assert_eq!(world.started_from[&current], slot.version);
+        }
+    }
+
+    /// Whatever dies meanwhile: all that was added has lived through the settle time, or nothing is left of it.
+    #[test]
+    fn a_scale_up_is_done_when_all_have_settled_or_undone(
+        added in 1..4_u16,
+        settle_ms in prop_oneof![Just(0_u64), 1..1_500_u64],
+        events in proptest::collection::vec(prop_oneof![
+            3 => (0..1_000_u64).prop_map(Event::Pass),
+            4 => (0..4_usize).prop_map(Event::Ready),
+            1 => (0..4_usize, exit()).prop_map(|(which, exit)| Event::Exited(which, exit)),
+        ], 0..30),
+    ) {
+        let mut world = World::active_with(Config { workers: 1, settle_ms, crash_limit: u32::MAX, ..config() });
+        let scale = world.scale(1 + added);
+        for event in &events {
+            world.happen(event);
+            let Some(outcome) = world.replies.get(&scale) else { continue };
+            let slots = world.core.view().slots;
+            let staying = slots.iter().filter(|slot| !slot.leaving).skip(1);
+            match outcome {
+                Ok(_) => {
+                    let ready_ms: Vec<_> = staying.map(|slot| slot.active_at.map(|at| world.now.since(at))).collect();
+                    prop_assert_eq!(ready_ms.len(), usize::from(added));
+                    prop_assert!(ready_ms.iter().all(|ms| ms.is_some_and(|ms| ms >= settle_ms)), "{:?}", ready_ms);
+                }
+                Err(_) => prop_assert_eq!(staying.count(), 0),
+            }
+            break;
         }
     }
 

@@ -6,7 +6,9 @@ use reuse_common::Share;
 
 use crate::api::types::{FaultKind, WorkerState};
 use crate::supervisor::core::{Core, View};
-use crate::supervisor::interface::{Audience, Config, Effect, Input, InstanceId, Millis, RequestId, Seated, SlotId};
+use crate::supervisor::interface::{
+    Audience, Config, Effect, Input, InstanceId, Millis, NoteKind, RequestId, Seated, SlotId,
+};
 
 /// What the referee knows of a process, from the inputs and effects alone.
 #[derive(Debug, Default)]
@@ -33,6 +35,8 @@ pub(super) struct Referee {
     pub(super) finished: Option<bool>,
     spawned: BTreeSet<InstanceId>,
     nudged: BTreeSet<InstanceId>,
+    /// Who hangs of those in a seat.
+    hung: BTreeSet<InstanceId>,
     at_most_percent: u8,
     settle_ms: u64,
 }
@@ -81,6 +85,12 @@ impl Referee {
             assert_eq!(self.finished, None, "nothing is said after Finish: {effects:?}");
         }
         assert!(effects.is_sorted_by_key(group), "out of order: {effects:?}");
+        // One that hangs may be replaced in the same step.
+        let called = effects.iter().filter_map(|effect| match effect {
+            Effect::Note(note) if note.kind == NoteKind::Hung => note.instance,
+            _ => None,
+        });
+        self.hung.extend(called);
         let mut looked_at = BTreeSet::new();
         for effect in effects {
             match effect {
@@ -175,7 +185,7 @@ impl Referee {
     }
 
     /// What `status` shows must fit what was said.
-    fn see_view(&self, view: &View) {
+    fn see_view(&mut self, view: &View) {
         let active: Vec<_> = view
             .slots
             .iter()
@@ -207,6 +217,20 @@ impl Referee {
                 slot.state == WorkerState::Active && !slot.published,
                 "{slot:?}"
             );
+        }
+        self.hung = active
+            .iter()
+            .filter(|slot| slot.fault.as_ref().is_some_and(|fault| fault.kind == FaultKind::Hung))
+            .filter_map(|slot| slot.current)
+            .collect();
+        for slot in active
+            .iter()
+            .filter(|slot| slot.current.is_some_and(|current| self.hung.contains(&current)))
+        {
+            let waits = slot.instances.iter().any(|one| {
+                one.state == WorkerState::Starting && Some(one.id) != slot.current && self.alive[&one.id].ready
+            });
+            assert!(!waits, "one that is ready waits beside one that hangs: {slot:?}");
         }
         for instance in &self.nudged {
             let fault = active.iter().find(|slot| slot.current == Some(*instance));
@@ -263,7 +287,7 @@ impl Referee {
         self.published = set.to_vec();
     }
 
-    /// Whoever takes the place of one that could serve on has lived for the settle time.
+    /// Whoever takes the place of one that could serve on, and does not hang, has lived for the settle time.
     fn see_succession(&self, slot: SlotId, instance: InstanceId, now: Millis) {
         let before = self.published.iter().find(|before| before.slot == slot);
         let Some(before) = before.filter(|before| before.instance != instance) else {
@@ -271,7 +295,8 @@ impl Referee {
         };
         // One that is taken back has proved itself before.
         let is_new = !self.alive[&instance].was_published;
-        if is_new && self.alive.get(&before.instance).is_some_and(|process| process.ready) {
+        let is_hung = self.hung.contains(&before.instance);
+        if is_new && !is_hung && self.alive.get(&before.instance).is_some_and(|process| process.ready) {
             let (since, settle_ms) = self.alive[&instance].settles.expect("who is published is ready");
             assert!(
                 now.since(since) >= settle_ms,

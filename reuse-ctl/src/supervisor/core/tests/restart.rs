@@ -2,7 +2,7 @@
 
 use super::world::{IDLE, World, config};
 use crate::api::types::{ErrorKind, WorkerState};
-use crate::supervisor::interface::{Config, Exit, HealthRules, Input, Load, SlotId, WhenAllFailed};
+use crate::supervisor::interface::{Config, Cut, Exit, HealthRules, Input, Load, SlotId, WhenAllFailed};
 
 #[test]
 fn the_new_one_is_published_in_place_of_the_old_one_which_then_ends() {
@@ -163,6 +163,24 @@ fn stop_first_with_a_new_one_that_fails_backs_off() {
 }
 
 #[test]
+fn stop_first_tells_what_it_has_cut_though_it_fails() {
+    let mut world = World::active(2);
+    let old = world.current(0);
+    let restart = world.restart_stop_first(0);
+    world.cut = Cut { in_flight: 0, open: 5 };
+    world.gone(old, Exit::Code(0));
+    world.cut = Cut::default();
+    world.exit(0, 1);
+    let refusal = world.refused(restart, ErrorKind::Failed);
+    assert!(
+        refusal.error.ends_with("; 5 connections of worker 0 were cut"),
+        "{}",
+        refusal.error
+    );
+    assert_eq!(refusal.slots, []);
+}
+
+#[test]
 fn stop_first_of_the_only_worker_says_that_nobody_serves() {
     let mut world = World::asleep(Config {
         workers: 1,
@@ -303,7 +321,7 @@ fn if_the_new_one_crashes_before_the_old_one_is_told_to_stop_the_old_one_serves_
         "the new instance of worker 0 exited with code 1, 2 s after it was ready"
     );
     assert!(
-        refusal.hint.starts_with("the old instance (pid 400) goes on"),
+        refusal.hint.starts_with("the old instance (pid 400) serves again;"),
         "{}",
         refusal.hint
     );

@@ -3,7 +3,9 @@
 use super::shares::percent;
 use super::world::{World, config};
 use crate::api::types::{ErrorKind, WorkerState};
-use crate::supervisor::interface::{Command, Config, Exit, Input, InstanceId, RequestId, SlotId, Surge, VersionId};
+use crate::supervisor::interface::{
+    Command, Config, Cut, Exit, Input, InstanceId, RequestId, SlotId, Surge, VersionId,
+};
 
 fn active(workers: u16, surge: Surge) -> World {
     World::active_with(Config {
@@ -170,6 +172,35 @@ fn a_crash_of_the_first_while_the_last_starts_stops_a_reload() {
     assert_eq!(world.incoming_slots(), [0; 0]);
 }
 
+/// "Started again" would send people home.
+#[test]
+fn a_reload_that_fails_for_good_does_not_say_that_anything_is_started_again() {
+    let mut world = World::active_with(Config {
+        workers: 3,
+        settle_ms: 1_000,
+        crash_limit: 1,
+        ..config()
+    });
+    let reload = world.reload();
+    world.replaced(&[0]);
+    world.leaving_ones_go();
+    world.exit(0, 1);
+    assert_eq!(world.state(0), WorkerState::Failed);
+    let refusal = world.refused(reload, ErrorKind::Failed);
+    assert_eq!(
+        refusal.error,
+        "the new instance of worker 0 exited with code 1, 1 s after it was ready; nothing serves in its place; reloaded 0 of 3; \
+         worker 0 is left alone: failed too often; the others run the old version untouched"
+    );
+    assert!(
+        refusal
+            .hint
+            .starts_with("worker 0 is left alone until `reuse-ctl restart 0`"),
+        "{}",
+        refusal.hint
+    );
+}
+
 #[test]
 fn one_that_stops_listening_holds_it_up_and_stops_it_if_it_stays_so() {
     let mut world = active(3, Surge::Workers(1));
@@ -231,6 +262,12 @@ fn a_reload_goes_back_where_the_old_ones_still_live() {
         "the new instance of worker 0 exited with code 1, 4 s after it was ready; reloaded 3 of 5: 1, 2, 3; \
          worker 0 is served by the old process again; the others run the old version untouched"
     );
+    assert!(
+        world
+            .refused(reload, ErrorKind::Failed)
+            .hint
+            .starts_with("the old instance (pid 400) serves again;")
+    );
     assert_ne!(world.current(0), crashed);
     assert_eq!((world.current(0), world.current(2)), (old[0], new));
     assert_eq!(
@@ -290,6 +327,48 @@ fn an_adoption_goes_back_wherever_the_new_version_is() {
     assert_eq!(world.serving_versions(), [Some(0); 6]);
 }
 
+/// That the others serve again does not help those who were cut off.
+#[test]
+fn what_was_cut_on_the_way_there_and_back_is_told() {
+    let mut world = active(3, Surge::Workers(1));
+    let adopt = world.adopt_one();
+    world.replaced(&[0]);
+    world.leaving_ones_go();
+    world.ready(1);
+    world.pass(1_000);
+    world.cut = Cut { in_flight: 3, open: 0 };
+    world.exit(1, 1);
+    world.cut = Cut { in_flight: 0, open: 1 };
+    world.replaced(&[0]);
+    world.leaving_ones_go();
+    let refusal = world.refused(adopt, ErrorKind::Failed);
+    assert_eq!(
+        refusal.error,
+        "the new instance of worker 1 exited with code 1, 1 s after it was ready; \
+         workers 0, 1 had it and were brought back: all run the old version; \
+         1 connection of worker 0 was cut; 3 connections of worker 1 were cut with a request in flight"
+    );
+    assert_eq!(refusal.slots, []);
+}
+
+#[test]
+fn what_a_reload_has_cut_where_it_failed_is_told() {
+    let mut world = active(2, Surge::Workers(1));
+    let reload = world.reload();
+    world.replaced(&[0]);
+    world.leaving_ones_go();
+    world.cut = Cut { in_flight: 3, open: 0 };
+    world.exit(0, 1);
+    let refusal = world.refused(reload, ErrorKind::Failed);
+    assert!(
+        refusal
+            .error
+            .ends_with("; 3 connections of worker 0 were cut with a request in flight"),
+        "{}",
+        refusal.error
+    );
+}
+
 #[test]
 fn the_way_back_is_tried_everywhere_and_told_as_it_went() {
     let mut world = active(4, Surge::Workers(1));
@@ -344,6 +423,7 @@ fn a_promotion_goes_back_and_the_canary_stays() {
         version: VersionId(1),
     });
     world.ready(4);
+    world.pass(1_000);
     let promote = world.ask(Command::Promote);
     world.replaced(&[0, 1]);
     world.leaving_ones_go();
@@ -364,6 +444,66 @@ fn a_promotion_goes_back_and_the_canary_stays() {
     );
     assert_eq!(world.slot_versions(), [0, 0, 0, 0, 1]);
     assert_eq!(world.published_slots(), [0, 1, 2, 3, 4]);
+}
+
+/// It runs what is on its way to the others.
+#[test]
+fn a_promotion_goes_back_if_the_canary_itself_dies() {
+    let mut world = active(4, Surge::Workers(1));
+    world.ask(Command::Canary {
+        share: percent(5),
+        version: VersionId(1),
+    });
+    world.ready(4);
+    world.pass(1_000);
+    let promote = world.ask(Command::Promote);
+    world.replaced(&[0]);
+    world.leaving_ones_go();
+    world.ready(1);
+    let (settling, culprit) = (world.newest(1), world.current(4));
+    world.exit(4, 1);
+    assert!(world.is_terminated(settling));
+    assert_eq!(world.slot_versions(), [0, 0, 0, 0, 1]);
+    assert!(world.waits(promote), "0 goes back");
+    world.replaced(&[0]);
+    world.leaving_ones_go();
+    let refusal = world.refused(promote, ErrorKind::Failed);
+    assert_eq!(
+        refusal.error,
+        "the canary, worker 4, exited with code 1, 2 s after it was ready; \
+         worker 0 had it and was brought back: all run the old version; the canary is started again"
+    );
+    assert_eq!(
+        refusal.hint,
+        "`reuse-ctl logs 4` shows what it wrote, `reuse-ctl abort` removes the canary"
+    );
+    assert_eq!((refusal.culprit, refusal.slots.len()), (Some(culprit), 0));
+    assert_eq!(world.serving_versions()[..4], [Some(0); 4]);
+}
+
+#[test]
+fn a_canary_that_listens_no_more_fails_the_promotion_in_the_end() {
+    let mut world = active(2, Surge::Workers(1));
+    world.ask(Command::Canary {
+        share: percent(5),
+        version: VersionId(1),
+    });
+    world.ready(2);
+    world.pass(1_000);
+    let promote = world.ask(Command::Promote);
+    world.unready(2);
+    world.replaced(&[0]);
+    world.pass(28_999);
+    assert!(world.waits(promote));
+    world.pass(1);
+    let refusal = world.refused(promote, ErrorKind::Failed);
+    assert!(
+        refusal
+            .error
+            .starts_with("the canary, worker 2, lost its listeners and had none again within 30 s; worker 0 had it and was brought back"),
+        "{}",
+        refusal.error
+    );
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use super::world::{World, config};
 use crate::api::types::{ErrorKind, WorkerState};
-use crate::supervisor::interface::{Config, Exit, HealthRules, Input, InstanceId};
+use crate::supervisor::interface::{Command, Config, Cut, Exit, HealthRules, Input, InstanceId, NoteKind, VersionId};
 
 const SETTLE_MS: u64 = 1_000;
 
@@ -142,6 +142,8 @@ fn nobody_waits_for_it_where_nobody_else_serves() {
     let scale = world.scale(3);
     world.ready(2);
     assert_eq!(world.published_slots(), [0, 1, 2], "a scale up");
+    assert!(world.waits(scale), "but it has not succeeded yet");
+    world.pass(SETTLE_MS);
     world.done(scale);
     let old = world.current(0);
     let restart = world.restart_stop_first(0);
@@ -167,6 +169,79 @@ fn stop_first_fails_if_the_new_one_does_not_live_so_long() {
         "the new instance of worker 0 exited with code 1, 300 ms after it was ready; nothing serves in its place"
     );
     assert_eq!(world.state(0), WorkerState::BackingOff);
+}
+
+#[test]
+fn a_scale_up_is_undone_if_one_dies_before_all_have_settled() {
+    let mut world = active(2);
+    let scale = world.scale(4);
+    world.ready(2);
+    world.ready(3);
+    world.pass(50);
+    let culprit = world.current(3);
+    world.cut = Cut { in_flight: 1, open: 0 };
+    world.exit(3, 1);
+    let refusal = world.refused(scale, ErrorKind::Failed);
+    assert_eq!(
+        refusal.error,
+        "the new instance of worker 3 exited with code 1, 50 ms after it was ready; there are 2 workers, as before; \
+         1 connection of worker 3 was cut with a request in flight"
+    );
+    assert_eq!(refusal.culprit, Some(culprit));
+    assert_eq!(world.published_slots(), [0, 1]);
+
+    let mut world = active(2);
+    let scale = world.scale(4);
+    world.ready(2);
+    world.pass(3 * SETTLE_MS);
+    world.exit(2, 1);
+    assert_eq!(
+        world.refused(scale, ErrorKind::Failed).error,
+        "the new instance of worker 2 exited with code 1, 3 s after it was ready; there are 2 workers, as before",
+        "while the other boots"
+    );
+    assert_eq!(world.published_slots(), [0, 1]);
+}
+
+#[test]
+fn a_canary_that_dies_before_it_has_settled_is_undone() {
+    let mut world = active(2);
+    let canary = world.ask(Command::Canary {
+        share: super::shares::percent(5),
+        version: VersionId(1),
+    });
+    world.ready(2);
+    assert_eq!(world.published_slots(), [0, 1, 2], "nobody else serves there");
+    world.pass(50);
+    world.exit(2, 1);
+    assert_eq!(
+        world.refused(canary, ErrorKind::Failed).error,
+        "the new instance of worker 2 exited with code 1, 50 ms after it was ready; there are 2 workers, as before"
+    );
+    assert_eq!(world.core.view().slots.len(), 2);
+    let canary = world.ask(Command::Canary {
+        share: super::shares::percent(5),
+        version: VersionId(1),
+    });
+    world.ready(2);
+    world.pass(SETTLE_MS - 1);
+    assert!(world.waits(canary));
+    world.pass(1);
+    world.done(canary);
+}
+
+#[test]
+fn an_added_one_may_be_restarted_meanwhile() {
+    let mut world = active(1);
+    let scale = world.scale(2);
+    world.ready(1);
+    let first = world.current(1);
+    let restart = world.restart(1);
+    world.ready(1);
+    world.pass(SETTLE_MS);
+    world.gone(first, Exit::Code(0));
+    world.done(restart);
+    world.done(scale);
 }
 
 #[test]
@@ -205,6 +280,47 @@ fn so_does_one_that_relieves_an_unhealthy_one() {
     assert_eq!((world.current(0), world.published_slots()), (old, vec![1, 2]));
     world.pass(1);
     assert_eq!((world.current(0), world.published_slots()), (new, vec![0, 1, 2]));
+}
+
+/// To wait would prolong the outage that the restart is to end.
+#[test]
+fn one_beside_a_hung_one_takes_the_seat_when_it_is_ready() {
+    for workers in [2, 4] {
+        let all: Vec<u16> = (0..workers).collect();
+        let mut world = World::warm(workers, World::asleep(Config { workers, ..settling() }));
+        world.serve(1_500, &all);
+        assert!(world.core.view().slots.iter().all(|slot| slot.fault.is_some()));
+        let restart = world.restart(0);
+        let (old, new) = (world.current(0), world.newest(0));
+        world.ready(0);
+        assert!(world.is_published(new) && !world.is_published(old));
+        world.gone(old, Exit::Code(0));
+        assert!(world.waits(restart), "it has not proved itself");
+        world.pass(SETTLE_MS);
+        world.done(restart);
+    }
+}
+
+#[test]
+fn one_that_settles_takes_the_seat_when_the_old_one_hangs() {
+    let mut world = World::warm(
+        3,
+        World::asleep(Config {
+            workers: 3,
+            ..settling()
+        }),
+    );
+    let restart = world.restart(0);
+    let (old, new) = (world.current(0), world.newest(0));
+    world.ready(0);
+    world.serve(40, &[0]);
+    assert!(world.is_published(old));
+    world.serve(20, &[0]);
+    assert!(world.is_published(new) && !world.is_published(old));
+    assert_eq!(world.notes_of(NoteKind::Hung).len(), 1, "that is told first");
+    world.gone(old, Exit::Code(0));
+    world.pass(SETTLE_MS);
+    world.done(restart);
 }
 
 #[test]
