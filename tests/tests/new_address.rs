@@ -1,17 +1,17 @@
 //! An app moves to another address: both are served until the end, nobody's request is lost, and by mistake it does not happen.
 
 use std::net::{SocketAddr, TcpStream};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use reuse_tests::events::Events;
 use reuse_tests::heavy::Heavy;
-use reuse_tests::http::get;
+use reuse_tests::http::{Failure, get};
 use reuse_tests::launcher::Launcher;
 use reuse_tests::leftovers::{assert_nothing_left, assert_port_free};
 use reuse_tests::load::{Load, Mode};
 use reuse_tests::site::Site;
 use reuse_tests::status::Status;
-use reuse_tests::{App, Launch, Namespace, PORT, SERVER, binaries, commands, kernel};
+use reuse_tests::{App, Launch, Namespace, PORT, SERVER, binaries, commands, kernel, wait};
 
 const NEW_PORT: u16 = 8081;
 const NEW: SocketAddr = SocketAddr::new(SERVER.ip(), NEW_PORT);
@@ -149,6 +149,51 @@ fn reload_with_another_port_in_the_env_file() {
 fn script() -> (Launcher, String) {
     let elsewhere = format!("{} --listen {NEW}", binaries::test_server());
     (Launcher::new(&commands::rust(&[]).join(" ")), elsewhere)
+}
+
+/// After the last worker has moved, the old address is served for the 5 s that are promised, and refused then.
+#[track_caller]
+fn assert_old_address_lingers(events: &Events) {
+    let moved = events.wait_for("moved", 1, SOON);
+    let moved_at = moved.iter().map(|event| event.at_ms).max().expect("one at least");
+    wait::until("the old address is refused", SOON, || match get(SERVER, None) {
+        Ok(_) => false,
+        Err(failure) => {
+            assert_eq!(failure, Failure::Connect(std::io::ErrorKind::ConnectionRefused));
+            true
+        }
+    });
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
+    let lasted = u64::try_from(now.as_millis()).expect("a moment of our time") - moved_at;
+    assert!((4_000..15_000).contains(&lasted), "it was served for {lasted} ms");
+}
+
+/// Moves an app whose answers take a while, and whose old address nobody but the last old processes serves in the end.
+#[track_caller]
+fn moves_with_slow_answers(workers: usize, options: &[&str]) {
+    let _turn = Heavy::turn();
+    let _namespace = Namespace::enter();
+    let server = |address: SocketAddr| format!("{} --listen {address} --slow-ms 200", binaries::test_server());
+    let script = Launcher::new(&server(SERVER));
+    let count = workers.to_string();
+    let app = App::run(&[&["--workers", &count][..], options].concat(), &[script.command()]);
+    script.deploy(&server(NEW));
+    let events = Events::of(&app);
+    let reloaded = without_loss(|| app.ctl(&["reload", "--new-address"]).expect_code(0));
+    assert!(reloaded.stdout.contains(&format!("{SERVER} → {NEW}")), "{reloaded:?}");
+    assert_old_address_lingers(&events);
+    assert_moved(&app, workers);
+    app.stop();
+}
+
+#[test]
+fn workers_that_move_two_at_a_time_leave_the_old_address_served() {
+    moves_with_slow_answers(8, &[]);
+}
+
+#[test]
+fn a_long_settle_time_takes_nothing_from_the_old_address() {
+    moves_with_slow_answers(2, &["--settle", "6s"]);
 }
 
 #[test]

@@ -91,6 +91,7 @@ impl Task {
                 })
             })
             .collect();
+        self.notice_moves(published);
         let lingering = self.may_linger();
         self.groups.set_lingering(lingering);
         if let Err(error) = self.groups.publish(choosable) {
@@ -153,6 +154,7 @@ impl Task {
             _notify: notify,
             ready: false,
             was_ready: false,
+            was_published: false,
         };
         self.live.insert(id, live);
         live::launch(id, spec, theirs, self.happenings.clone());

@@ -1,8 +1,8 @@
 //! An app that moves: its new instances listen on another address than the old ones.
 //!
-//! Both groups are steered meanwhile. Where several workers are replaced one after the other, the old address is served by those that are
-//! still to be replaced. The last of them would take it away from one moment to the next: it goes on to serve the old address for
-//! [`LINGER`], and nobody waits for that. Then new connections are refused there, what it has is finished, and the group goes with it.
+//! Both groups are steered meanwhile. Workers are replaced `--surge` at a time, and the old address is served by those that are still to be
+//! replaced. The last of them would take it away from one moment to the next: it goes on to serve the old address for [`LINGER`], and
+//! nobody waits for that. Then new connections are refused there, what it has is finished, and the group goes with it.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -12,7 +12,7 @@ use std::{
 };
 
 use super::{
-    interface::{Done, Input, InstanceId, Note, NoteKind, RequestId, VersionId},
+    interface::{Done, Input, InstanceId, Note, NoteKind, RequestId, Seated, VersionId},
     new_address::Named,
     task::Task,
 };
@@ -81,8 +81,9 @@ impl Task {
         Named::of(words.chain(ports.iter().map(OsStr::new)))
     }
 
-    /// The instance is about to be published: does it take the place of one that listens elsewhere?
-    pub(super) fn notice_move(&mut self, id: InstanceId) {
+    /// The instance is about to be published for the first time: does it take the place of one that listens elsewhere? Not before: while it
+    /// settles the old one is published, and whoever is published on an address takes back that the app leaves it.
+    fn notice_move(&mut self, id: InstanceId) {
         let Some(live) = self.live.get(&id) else { return };
         let own = self.groups.served_by(live.row);
         if live.may_move && !own.is_empty() {
@@ -104,6 +105,16 @@ impl Task {
         {
             let until = Instant::now() + LINGER.min(drain_timeout / 2);
             self.moves.lingering.insert(old, Lingering { until, serves: false });
+        }
+    }
+
+    /// These are about to be published.
+    pub(super) fn notice_moves(&mut self, published: &[Seated]) {
+        for seated in published {
+            let live = self.live.get_mut(&seated.instance);
+            if live.is_some_and(|live| !std::mem::replace(&mut live.was_published, true)) {
+                self.notice_move(seated.instance);
+            }
         }
     }
 

@@ -194,7 +194,6 @@ impl Task {
             ReadyKind::Listener | ReadyKind::Ipc | ReadyKind::Notify | ReadyKind::Started | ReadyKind::Http(_) => {}
         }
         (live.ready, live.was_ready) = (true, true);
-        self.notice_move(id);
         // Whatever was wrong with an earlier one explains nothing from now on.
         self.last_failure = None;
         self.feed(Input::Ready { instance: id });
