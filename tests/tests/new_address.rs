@@ -3,6 +3,8 @@
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use reuse_tests::events::Events;
 use reuse_tests::heavy::Heavy;
 use reuse_tests::http::{Failure, get};
@@ -226,6 +228,14 @@ fn a_restart_moves_one_worker_when_somebody_says_so() {
     assert!(is_at(&status, &[SERVER, NEW]), "{status:#?}");
     assert_eq!(get(NEW, None).expect("an answer").slot, Some(0));
     assert_eq!(get(SERVER, None).expect("an answer").slot, Some(1));
+    // Each comes back where it was, whatever the others do.
+    let crashed = status.pid_of(0);
+    kill(Pid::from_raw(crashed), Signal::SIGKILL).expect("a process of ours");
+    app.wait_status("worker 0 is back", SOON, |status| {
+        status.all_active(2) && status.pid_of(0) != crashed
+    });
+    assert!(is_at(&app.status(), &[SERVER, NEW]), "{status:#?}");
+    assert_eq!(get(NEW, None).expect("an answer").slot, Some(0));
     without_loss(|| app.ctl(&["restart", "1", "--new-address"]).expect_code(0));
     assert_moved(&app, 2);
     app.stop();

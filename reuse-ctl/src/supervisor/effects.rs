@@ -99,6 +99,7 @@ impl Task {
                 .warn(&format!("what may be chosen can't be changed: {error}"));
         }
         self.begin_lingering();
+        self.remember_places();
         // Who was withdrawn may be waited for.
         self.look_now();
     }

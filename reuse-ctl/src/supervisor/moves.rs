@@ -12,8 +12,8 @@ use std::{
 };
 
 use super::{
-    interface::{Done, Input, InstanceId, Note, NoteKind, RequestId, Seated, VersionId},
-    new_address::Named,
+    interface::{Done, Input, InstanceId, Note, NoteKind, RequestId, Seated, SlotId, VersionId},
+    new_address::{Named, Place},
     task::Task,
 };
 use crate::{group::Choosable, process::launch::LaunchSpec};
@@ -27,6 +27,8 @@ pub(super) struct Moves {
     /// Requests whose new instances may listen elsewhere, because somebody said so.
     asked: BTreeSet<RequestId>,
     lingering: BTreeMap<InstanceId, Lingering>,
+    /// Where the last published instance of each slot served: while the app moves, not all slots are at the same place.
+    places: BTreeMap<SlotId, Place>,
     /// What has moved since the last answer, for a person.
     moved: Option<String>,
 }
@@ -56,6 +58,16 @@ impl Moves {
     /// Whether this instance still serves where the app was before, so that its end is not to be waited for.
     pub(super) fn lingers(&self, id: InstanceId) -> bool {
         self.lingering.get(&id).is_some_and(|lingering| lingering.serves)
+    }
+
+    /// Where the last published instance of this slot served.
+    pub(super) fn place_of(&self, slot: SlotId) -> Option<&Place> {
+        self.places.get(&slot)
+    }
+
+    /// There are only so many slots: one that is added later has nothing to do with one that is gone.
+    pub(super) fn forget_slots_from(&mut self, slots: usize) {
+        self.places.retain(|slot, _| usize::from(slot.0) < slots);
     }
 
     /// What is answered to whoever has had workers replaced: with what has moved, if anything has.
@@ -89,7 +101,9 @@ impl Task {
         if live.may_move && !own.is_empty() {
             self.groups.leave_unserved();
         }
-        let Some(before) = self.before(id) else { return };
+        let Some(before) = self.before(id).into_iter().next() else {
+            return;
+        };
         let lost: Vec<SocketAddr> = before.addresses.difference(&own).copied().collect();
         let gained: Vec<SocketAddr> = own.difference(&before.addresses).copied().collect();
         if lost.is_empty() {
@@ -164,6 +178,22 @@ impl Task {
                     until.saturating_duration_since(Instant::now()).as_secs_f64()
                 ),
             });
+        }
+    }
+
+    /// Called when the published ones have changed, and now and then: an instance may open a listener later, or close one. One that listens
+    /// nowhere may be on its way out, and has told where it was.
+    pub(super) fn remember_places(&mut self) {
+        for live in self
+            .live
+            .values()
+            .filter(|live| live.ready && self.groups.is_published(live.row))
+        {
+            let addresses = self.groups.served_by(live.row);
+            if !addresses.is_empty() {
+                let told = live.told.clone();
+                self.moves.places.insert(live.slot, Place { addresses, told });
+            }
         }
     }
 

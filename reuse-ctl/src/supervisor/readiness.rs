@@ -133,7 +133,7 @@ impl Task {
 
     /// Where those before it listen and it does not, although it should. With `--port` nothing but those ports is asked for.
     pub(super) fn lost(&self, id: InstanceId) -> Vec<SocketAddr> {
-        let (Some(live), Some(before)) = (self.live.get(&id), self.before(id)) else {
+        let Some(live) = self.live.get(&id) else {
             return Vec::new();
         };
         let own = Place {
@@ -143,31 +143,46 @@ impl Task {
         if !self.template.options(live.version).ports.is_empty() {
             return Vec::new();
         }
-        missing(&before, &own, live.may_move)
+        let before = self.before(id);
+        let missing = before.iter().map(|before| missing(before, &own, live.may_move));
+        // One of these places is enough; where it serves none of them, the first is what is told.
+        missing.min_by_key(|missing| !missing.is_empty()).unwrap_or_default()
     }
 
-    /// Where the instance that it replaces listens, or else where all published instances do, unless each has a port of its own, or need not
-    /// listen. Absent: there is none.
-    pub(super) fn before(&self, id: InstanceId) -> Option<Place> {
-        let live = self.live.get(&id)?;
+    /// Where the instance that it replaces listens. If there is none: where the last one in its slot did, or else where all other ready
+    /// instances do, unless each has a port of its own, or need not listen. Of a half-moved app these are two places. Empty: it is the first.
+    pub(super) fn before(&self, id: InstanceId) -> Vec<Place> {
+        let Some(live) = self.live.get(&id) else {
+            return Vec::new();
+        };
         let place = |other: &Live| Place {
             addresses: self.groups.served_by(other.row),
             told: other.told.clone(),
         };
         if let Some(predecessor) = self.predecessor(id).and_then(|id| self.live.get(&id)) {
-            return Some(place(predecessor));
+            return vec![place(predecessor)];
         }
         if self.template.version(live.version).variables.give_own_ports() || self.need_not_listen(live) {
-            return None;
+            return Vec::new();
         }
         let others = self
             .live
             .iter()
             .filter(|(other, other_live)| **other != id && other_live.ready && !self.moves.lingers(**other));
-        others.map(|(_, other)| place(other)).reduce(|a, b| Place {
+        let shared = others.map(|(_, other)| place(other)).reduce(|a, b| Place {
             addresses: &a.addresses & &b.addresses,
             told: a.told.or(&b.told),
-        })
+        });
+        let Some(shared) = shared else {
+            // Nobody serves: there is nothing to take away from clients.
+            return Vec::new();
+        };
+        self.moves
+            .place_of(live.slot)
+            .cloned()
+            .into_iter()
+            .chain([shared])
+            .collect()
     }
 
     /// The ready instance whose place it takes.

@@ -293,6 +293,7 @@ impl Task {
             self.watch.set_fault(view.slots.iter().any(|slot| slot.fault.is_some()));
             self.seat(&view);
             self.look_out(&view);
+            self.moves.forget_slots_from(view.slots.len());
             self.announce(&view);
             self.service.tell(&view);
             if view.stopping {
