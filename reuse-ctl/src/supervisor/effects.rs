@@ -56,17 +56,20 @@ impl Task {
                 }
                 self.set_watch(policy);
             }
-            Effect::Reply { id, outcome } if self.is_recycling(id) => self.on_recycled(outcome),
+            Effect::Reply { id, outcome } if self.is_recycling(id) => {
+                self.moves.forget(id);
+                self.on_recycled(outcome);
+            }
             Effect::Reply { id, outcome } => {
                 let reply = match outcome {
                     Ok(done) => Reply {
                         ok: true,
-                        message: Some(self.moves.add_to(&done)),
+                        message: Some(self.moves.add_to(id, &done)),
                         workers: numbers(&done.slots),
                         ..Reply::default()
                     },
                     Err(refusal) => {
-                        self.moves.forget();
+                        self.moves.forget(id);
                         self.refused(refusal)
                     }
                 };

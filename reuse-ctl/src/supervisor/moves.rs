@@ -12,7 +12,7 @@ use std::{
 };
 
 use super::{
-    interface::{Done, Input, InstanceId, Note, NoteKind, RequestId, Seated, SlotId, VersionId},
+    interface::{Command, Done, Input, InstanceId, Note, NoteKind, RequestId, Seated, SlotId, VersionId},
     new_address::{Named, Place},
     task::Task,
 };
@@ -29,8 +29,10 @@ pub(super) struct Moves {
     lingering: BTreeMap<InstanceId, Lingering>,
     /// Where the last published instance of each slot served: while the app moves, not all slots are at the same place.
     places: BTreeMap<SlotId, Place>,
-    /// What has moved since the last answer, for a person.
-    moved: Option<String>,
+    /// Requests under way that have workers replaced: they are told what has moved.
+    replacing: BTreeSet<RequestId>,
+    /// What has moved while they were, by slot, for a person.
+    moved: BTreeMap<SlotId, String>,
 }
 
 /// An old instance that may serve on at an address which its successor does not serve.
@@ -70,16 +72,54 @@ impl Moves {
         self.places.retain(|slot, _| usize::from(slot.0) < slots);
     }
 
-    /// What is answered to whoever has had workers replaced: with what has moved, if anything has.
-    pub(super) fn add_to(&mut self, done: &Done) -> String {
-        let moved = self.moved.take_if(|_| !done.slots.is_empty());
-        let message = &done.message;
-        moved.map_or_else(|| message.clone(), |moved| format!("{message}; {moved}"))
+    /// A request goes to the machine.
+    pub(super) fn begins(&mut self, id: RequestId, command: &Command) {
+        match command {
+            Command::Restart { .. } | Command::Reload { .. } | Command::Adopt { .. } | Command::Promote => {
+                self.replacing.insert(id);
+            }
+            Command::Drain { .. }
+            | Command::Undrain { .. }
+            | Command::Scale(_)
+            | Command::SetPolicy(_)
+            | Command::Weigh { .. }
+            | Command::Canary { .. }
+            | Command::Abort
+            | Command::Stop { .. } => {}
+        }
     }
 
-    /// It came to nothing: what has moved all the same is in the status.
-    pub(super) fn forget(&mut self) {
-        self.moved = None;
+    fn note(&mut self, slot: SlotId, moved: String) {
+        if !self.replacing.is_empty() {
+            self.moved.insert(slot, moved);
+        }
+    }
+
+    /// What is answered to a request: with what has moved of the workers that it has had replaced.
+    pub(super) fn add_to(&mut self, id: RequestId, done: &Done) -> String {
+        let mut message = done.message.clone();
+        for moved in self.end(id, &done.slots) {
+            message.push_str("; ");
+            message.push_str(&moved);
+        }
+        message
+    }
+
+    /// It came to nothing, or nobody reads the answer: what has moved all the same is in the status.
+    pub(super) fn forget(&mut self, id: RequestId) {
+        self.end(id, &[]);
+    }
+
+    /// The request is answered: what has moved in these slots, each thing once.
+    fn end(&mut self, id: RequestId, slots: &[SlotId]) -> BTreeSet<String> {
+        if !self.replacing.remove(&id) {
+            return BTreeSet::new();
+        }
+        let moved = slots.iter().filter_map(|slot| self.moved.remove(slot)).collect();
+        if self.replacing.is_empty() {
+            self.moved.clear();
+        }
+        moved
     }
 }
 
@@ -110,7 +150,8 @@ impl Task {
             return;
         }
         self.groups.leave(&lost);
-        self.moves.moved = Some(format!("{} → {}", list(&lost), list(&gained)));
+        self.moves
+            .note(live.slot, format!("{} → {}", list(&lost), list(&gained)));
         let drain_timeout = self.template.options(live.version).stop.drain_timeout;
         let predecessor = self.predecessor(id);
         let row = predecessor.and_then(|old| self.live.get(&old)).map(|old| old.row);
@@ -225,4 +266,50 @@ impl Task {
 fn list(addresses: &[SocketAddr]) -> String {
     let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
     addresses.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RELOAD: Command = Command::Reload { stop_first: false };
+
+    fn done(slots: &[u16]) -> Done {
+        Done {
+            slots: slots.iter().map(|&slot| SlotId(slot)).collect(),
+            message: "done".into(),
+        }
+    }
+
+    #[test]
+    fn who_has_had_workers_replaced_is_told_of_them_and_nobody_else() {
+        let mut moves = Moves::default();
+        let restart = |slot| Command::Restart {
+            slot: SlotId(slot),
+            stop_first: false,
+        };
+        moves.begins(RequestId(1), &restart(0));
+        moves.begins(RequestId(2), &restart(1));
+        moves.begins(RequestId(3), &Command::Undrain { slot: SlotId(0) });
+        moves.note(SlotId(0), "a → b".into());
+        moves.note(SlotId(1), "a → c".into());
+        assert_eq!(moves.add_to(RequestId(3), &done(&[0])), "done");
+        assert_eq!(moves.add_to(RequestId(2), &done(&[1])), "done; a → c");
+        moves.begins(RequestId(4), &restart(2));
+        moves.forget(RequestId(4));
+        assert_eq!(moves.add_to(RequestId(1), &done(&[0])), "done; a → b");
+    }
+
+    #[test]
+    fn what_all_workers_did_is_said_once_and_not_again() {
+        let mut moves = Moves::default();
+        moves.begins(RequestId(1), &RELOAD);
+        moves.note(SlotId(0), "a → b".into());
+        moves.note(SlotId(1), "a → b".into());
+        moves.note(SlotId(2), "of one that was not the reload's".into());
+        assert_eq!(moves.add_to(RequestId(1), &done(&[0, 1])), "done; a → b");
+        moves.note(SlotId(0), "by itself".into());
+        moves.begins(RequestId(2), &RELOAD);
+        assert_eq!(moves.add_to(RequestId(2), &done(&[0, 1, 2])), "done");
+    }
 }

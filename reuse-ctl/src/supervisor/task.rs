@@ -276,6 +276,9 @@ impl Task {
         let mut may_change_workers = false;
         while let Some(input) = self.inputs.pop_front() {
             tracing::debug!(?input);
+            if let Input::Request { id, command } = &input {
+                self.moves.begins(*id, command);
+            }
             may_change_workers |= !matches!(
                 input,
                 Input::Watched(_) | Input::Observed(_) | Input::Checked { .. } | Input::Tick
