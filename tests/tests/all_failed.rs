@@ -221,6 +221,40 @@ fn apply_starts_it_anew_although_nothing_differs() {
     detached.app.stop();
 }
 
+/// An app in the background by its file, so that the file can change what has failed.
+fn by_file(more: &str) -> (Site, Detached, impl Fn(&str) -> String) {
+    let script = Launcher::new(&good());
+    let name = Launch::new(&[]).app_name().to_owned();
+    let command = script.command();
+    let text = {
+        let name = name.clone();
+        move |more: &str| format!("name = {name:?}\ncommand = [{command:?}]\n{more}\n")
+    };
+    let site = Site::of(&text(more));
+    site.apply(&[]).expect_code(0);
+    let app = App::detached(&name);
+    (site, Detached { app, script }, text)
+}
+
+#[test]
+fn apply_starts_it_anew_with_more_workers() {
+    let _namespace = Namespace::enter();
+    let (site, detached, text) = by_file("workers = 2");
+    detached.fail();
+    detached.repair();
+    site.file(&text("workers = 3"));
+    let done = site.apply(&[]).expect_code(0).stdout;
+    assert!(done.contains("started 2 workers anew; scaled 2 → 3"), "{done}");
+    assert!(detached.app.status().all_active(3));
+    // The same with what takes a new version.
+    detached.fail();
+    detached.repair();
+    site.file(&text("workers = 4\nenv = { A = \"1\" }"));
+    site.apply(&[]).expect_code(0);
+    assert!(detached.app.status().all_active(4));
+    detached.app.stop();
+}
+
 #[test]
 fn in_the_foreground_and_as_a_service_it_ends_with_1() {
     let _namespace = Namespace::enter();

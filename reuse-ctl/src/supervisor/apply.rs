@@ -183,10 +183,11 @@ impl Task {
         let adopt = Command::Adopt {
             version: self.core.version(),
         };
+        let starts_anew = self.core.view().all_failed;
         let mut todo = VecDeque::new();
         if difference.has(Way::Reload) {
             todo.push_back((Step::Reload, adopt));
-        } else if self.core.view().all_failed {
+        } else if starts_anew {
             todo.push_back((Step::StartAnew, Command::Reload { stop_first: false }));
         }
         if difference.has(Way::Policy) {
@@ -195,7 +196,11 @@ impl Task {
         if difference.has(Way::Scale) {
             todo.push_back((Step::Scale, Command::Scale(ScaleTarget::To(new.workers))));
         }
-        let judged = todo.iter().try_for_each(|(_, command)| self.core.would_refuse(command));
+        // Where every worker has failed, workers can be added to those that the step before starts.
+        let judged = todo.iter().filter(|(step, _)| !(starts_anew && *step == Step::Scale));
+        let judged = judged
+            .map(|(_, command)| command)
+            .try_for_each(|command| self.core.would_refuse(command));
         if let Err(refusal) = judged {
             let mut refused = self.refused(refusal);
             refused.changes = changes(&difference, |_| false);
