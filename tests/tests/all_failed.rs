@@ -256,6 +256,27 @@ fn apply_starts_it_anew_with_more_workers() {
 }
 
 #[test]
+fn apply_starts_it_anew_with_the_time_that_it_needs() {
+    let _namespace = Namespace::enter();
+    let (site, detached, text) = by_file("workers = 1\nready_timeout = \"1s\"");
+    let slow = commands::rust(&["--boot-delay-ms", "3000"]).join(" ");
+    detached.script.deploy(&slow);
+    for pid in detached.app.status().pids().into_iter().flatten() {
+        kill_process(pid);
+    }
+    detached.app.wait_status("it has failed", LONG, |status| {
+        status.workers.iter().all(|worker| worker.state == "failed")
+    });
+    site.file(&text("workers = 1\nready_timeout = \"10s\""));
+    let done = site.apply(&[]).expect_code(0).stdout;
+    assert!(done.contains("started 1 worker anew"), "{done}");
+    assert!(detached.app.status().all_active(1));
+    let again = site.apply(&[]).expect_code(0).stdout;
+    assert!(again.ends_with("nothing to do\n"), "{again}");
+    detached.app.stop();
+}
+
+#[test]
 fn in_the_foreground_and_as_a_service_it_ends_with_1() {
     let _namespace = Namespace::enter();
     let script = Launcher::new(&good());

@@ -2,8 +2,8 @@
 //!
 //! What it asks for is looked up beside the task (`wanted.rs`). What can't be done then is refused before anything is changed. Else, in this
 //! order: the new version by a rollout, what needs no worker touched, the policy, the number of workers. So a rollout that fails leaves the
-//! old specification in force as a whole, for the workers that go on with it; nothing later undoes one that succeeded. Only the ready
-//! timeout is needed before: while both versions are started, the longer one counts.
+//! old specification in force as a whole, for the workers that go on with it; nothing later undoes one that succeeded. Only what is about
+//! starts is needed before: while both versions are started, the longer ready timeout and the longer settle time count, and the new surge.
 
 use std::{collections::VecDeque, ffi::OsStr, sync::Arc};
 
@@ -219,15 +219,20 @@ impl Task {
             todo,
             done: Vec::new(),
         };
-        if let Some((Step::Reload, command)) = applying.todo.front_mut() {
-            if let Err(failure) = self.open_ports(&applying.old, &applying.new) {
-                return self.reply(client, *refusal(failure.kind, failure.error, &failure.hint));
+        match applying.todo.front_mut() {
+            Some((Step::Reload, command)) => {
+                if let Err(failure) = self.open_ports(&applying.old, &applying.new) {
+                    return self.reply(client, *refusal(failure.kind, failure.error, &failure.hint));
+                }
+                *command = self.new_version(version, |version| Command::Adopt { version });
+                self.inputs
+                    .push_back(Input::Ruled(while_both_start(&applying.old, &applying.new)));
             }
-            *command = self.new_version(version, |version| Command::Adopt { version });
-            self.inputs
-                .push_back(Input::Ruled(while_both_start(&applying.old, &applying.new)));
-        } else if !matches!(applying.todo.front(), Some((Step::StartAnew, _))) {
-            self.take_over(&mut applying);
+            // What they failed of may be the time that they had.
+            Some((Step::StartAnew, _)) => self
+                .inputs
+                .push_back(Input::Ruled(while_both_start(&applying.old, &applying.new))),
+            Some((Step::Policy | Step::Scale, _)) | None => self.take_over(&mut applying),
         }
         self.go_on(applying);
         self.work_off();
