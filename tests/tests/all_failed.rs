@@ -13,6 +13,7 @@ use reuse_tests::events::Events;
 use reuse_tests::http::get;
 use reuse_tests::launcher::Launcher;
 use reuse_tests::leftovers::{assert_nothing_left, assert_port_free};
+use reuse_tests::scratch::Scratch;
 use reuse_tests::site::Site;
 use reuse_tests::{App, Launch, Namespace, PORT, SERVER, binaries, commands, control, kernel, run, wait};
 
@@ -274,6 +275,34 @@ fn apply_starts_it_anew_with_the_time_that_it_needs() {
     let again = site.apply(&[]).expect_code(0).stdout;
     assert!(again.ends_with("nothing to do\n"), "{again}");
     detached.app.stop();
+}
+
+#[test]
+fn what_was_up_for_a_moment_only_says_why() {
+    let _namespace = Namespace::enter();
+    let folder = Scratch::new();
+    let launch = Launch::new(&["--workers", "2", "--detach"]);
+    // Worker 1 never gets up, and worker 0 once only: the launcher never sees both.
+    let line = format!(
+        "mkdir {}/$REUSE_WORKER_ID || {{ echo the disk is full >&2; exit 9; }}; test $REUSE_WORKER_ID = 0 || exit 8; \
+         {} --listen {SERVER} & sleep 1; kill -9 $!; exit 9",
+        folder.path().display(),
+        binaries::test_server()
+    );
+    let output = launch.to_end(&["/bin/sh", "-c", &line], LONG).expect_code(1);
+    for words in [
+        "every worker has failed",
+        "the worker's last output",
+        "the disk is full",
+    ] {
+        assert!(
+            output.stderr.contains(words),
+            "{words:?} is missing in:\n{}",
+            output.stderr
+        );
+    }
+    assert_nothing_left(launch.app_name());
+    assert_port_free(PORT);
 }
 
 #[test]
