@@ -1,8 +1,10 @@
 //! An app in the background whose workers have all failed stays: it says why, keeps its clients for a while, and is started anew by whoever
 //! comes to see.
 
+use std::fmt::Write as _;
 use std::io::Write as _;
 use std::net::TcpStream;
+use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -278,6 +280,40 @@ fn apply_starts_it_anew_with_the_time_that_it_needs() {
 }
 
 #[test]
+fn in_the_background_of_a_service_manager_it_ends() {
+    let _namespace = Namespace::enter();
+    let folder = Scratch::new();
+    let path = folder.path().join("notify");
+    let manager = UnixDatagram::bind(&path).expect("bind a datagram socket");
+    manager.set_read_timeout(Some(SOON)).expect("a timeout");
+    let script = Launcher::new(&good());
+    // Without the manager it would stay.
+    let launch =
+        Launch::new(&["--workers", "2", "--detach"]).env("NOTIFY_SOCKET", path.to_str().expect("a plain path"));
+    launch.to_end(&[script.command()], LONG).expect_code(0);
+    let app = App::detached(launch.app_name());
+    let controller = app.pid();
+    script.deploy("/bin/false");
+    for pid in app.status().pids().into_iter().flatten() {
+        kill_process(pid);
+    }
+    wait::until("the controller has ended", LONG, || !kernel::is_alive(controller));
+    assert_nothing_left(app.name());
+    assert_port_free(PORT);
+    manager.set_nonblocking(true).expect("a mode");
+    let mut heard = String::new();
+    let mut buffer = [0; 4096];
+    while let Ok(length) = manager.recv(&mut buffer) {
+        let text = std::str::from_utf8(&buffer[..length]).expect("text");
+        writeln!(heard, "{text}").expect("a string takes everything");
+    }
+    assert!(
+        heard.contains("STATUS=0/2 active, least-loaded: every worker has failed"),
+        "{heard}"
+    );
+}
+
+#[test]
 fn what_was_up_for_a_moment_only_says_why() {
     let _namespace = Namespace::enter();
     let folder = Scratch::new();
@@ -306,7 +342,7 @@ fn what_was_up_for_a_moment_only_says_why() {
 }
 
 #[test]
-fn in_the_foreground_and_as_a_service_it_ends_with_1() {
+fn in_the_foreground_it_ends_with_1() {
     let _namespace = Namespace::enter();
     let script = Launcher::new(&good());
     let mut app = Launch::new(&["--workers", "2"]).run(&[script.command()]);
