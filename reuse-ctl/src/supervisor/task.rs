@@ -18,7 +18,7 @@ use super::{
     apply::Applying,
     connections::Connections,
     console::Console,
-    core::{Core, View},
+    core::{Core, View, count},
     diagnosis::{Failures, LastOutput},
     errands::Errands,
     faults::Nudges,
@@ -321,17 +321,12 @@ impl Task {
         }
         self.announced = true;
         let addresses: Vec<String> = self.groups.addresses().iter().map(ToString::to_string).collect();
-        let workers = view.slots.len();
-        let s = if workers == 1 { "" } else { "s" };
+        let workers = count(view.slots.len(), "worker");
         let app = &self.template.app;
         self.console.say(&if addresses.is_empty() {
-            format!("{app}: {workers} worker{s}, listening nowhere")
+            format!("{app}: {workers}, listening nowhere")
         } else {
-            format!(
-                "{app}: {workers} worker{s} on {}, {}",
-                addresses.join(", "),
-                view.policy.name()
-            )
+            format!("{app}: {workers} on {}, {}", addresses.join(", "), view.policy.name())
         });
     }
 }
