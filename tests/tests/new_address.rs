@@ -242,6 +242,27 @@ fn a_restart_moves_one_worker_when_somebody_says_so() {
 }
 
 #[test]
+fn a_worker_that_crashes_right_after_the_move_comes_back_there() {
+    let _namespace = Namespace::enter();
+    let (script, elsewhere) = script();
+    let app = App::run(&["--workers", "1", "--ready-timeout", "2s"], &[script.command()]);
+    let old = app.status().pid_of(0);
+    script.deploy(&elsewhere);
+    app.ctl(&["reload", "--new-address"]).expect_code(0);
+    let crashed = app.status().pid_of(0);
+    kill(Pid::from_raw(crashed), Signal::SIGKILL).expect("a process of ours");
+    app.wait_status("it is back", SOON, |status| {
+        let worker = &status.workers[0];
+        worker.state == "active" && worker.pid.is_some_and(|pid| i64::from(pid) != i64::from(crashed))
+    });
+    assert!(kernel::is_alive(old), "the old address is still served");
+    assert_eq!(get(NEW, None).expect("an answer").slot, Some(0));
+    assert!(!app.output().contains("not ready within"), "{}", app.output());
+    assert_moved(&app, 1);
+    app.stop();
+}
+
+#[test]
 fn a_named_port_stays_whatever_somebody_says() {
     let _turn = Heavy::turn();
     let _namespace = Namespace::enter();
