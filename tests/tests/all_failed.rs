@@ -1,8 +1,10 @@
 //! An app in the background whose workers have all failed stays: it says why, keeps its clients for a while, and is started anew by whoever
 //! comes to see.
 
+use std::fmt::Write as _;
 use std::io::Write as _;
 use std::net::TcpStream;
+use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -13,6 +15,7 @@ use reuse_tests::events::Events;
 use reuse_tests::http::get;
 use reuse_tests::launcher::Launcher;
 use reuse_tests::leftovers::{assert_nothing_left, assert_port_free};
+use reuse_tests::scratch::Scratch;
 use reuse_tests::site::Site;
 use reuse_tests::{App, Launch, Namespace, PORT, SERVER, binaries, commands, control, kernel, run, wait};
 
@@ -221,8 +224,125 @@ fn apply_starts_it_anew_although_nothing_differs() {
     detached.app.stop();
 }
 
+/// An app in the background by its file, so that the file can change what has failed.
+fn by_file(more: &str) -> (Site, Detached, impl Fn(&str) -> String) {
+    let script = Launcher::new(&good());
+    let name = Launch::new(&[]).app_name().to_owned();
+    let command = script.command();
+    let text = {
+        let name = name.clone();
+        move |more: &str| format!("name = {name:?}\ncommand = [{command:?}]\n{more}\n")
+    };
+    let site = Site::of(&text(more));
+    site.apply(&[]).expect_code(0);
+    let app = App::detached(&name);
+    (site, Detached { app, script }, text)
+}
+
 #[test]
-fn in_the_foreground_and_as_a_service_it_ends_with_1() {
+fn apply_starts_it_anew_with_more_workers() {
+    let _namespace = Namespace::enter();
+    let (site, detached, text) = by_file("workers = 2");
+    detached.fail();
+    detached.repair();
+    site.file(&text("workers = 3"));
+    let done = site.apply(&[]).expect_code(0).stdout;
+    assert!(done.contains("started 2 workers anew; scaled 2 → 3"), "{done}");
+    assert!(detached.app.status().all_active(3));
+    // The same with what takes a new version.
+    detached.fail();
+    detached.repair();
+    site.file(&text("workers = 4\nenv = { A = \"1\" }"));
+    site.apply(&[]).expect_code(0);
+    assert!(detached.app.status().all_active(4));
+    detached.app.stop();
+}
+
+#[test]
+fn apply_starts_it_anew_with_the_time_that_it_needs() {
+    let _namespace = Namespace::enter();
+    let (site, detached, text) = by_file("workers = 1\nready_timeout = \"1s\"");
+    let slow = commands::rust(&["--boot-delay-ms", "3000"]).join(" ");
+    detached.script.deploy(&slow);
+    for pid in detached.app.status().pids().into_iter().flatten() {
+        kill_process(pid);
+    }
+    detached.app.wait_status("it has failed", LONG, |status| {
+        status.workers.iter().all(|worker| worker.state == "failed")
+    });
+    site.file(&text("workers = 1\nready_timeout = \"10s\""));
+    let done = site.apply(&[]).expect_code(0).stdout;
+    assert!(done.contains("started 1 worker anew"), "{done}");
+    assert!(detached.app.status().all_active(1));
+    let again = site.apply(&[]).expect_code(0).stdout;
+    assert!(again.ends_with("nothing to do\n"), "{again}");
+    detached.app.stop();
+}
+
+#[test]
+fn in_the_background_of_a_service_manager_it_ends() {
+    let _namespace = Namespace::enter();
+    let folder = Scratch::new();
+    let path = folder.path().join("notify");
+    let manager = UnixDatagram::bind(&path).expect("bind a datagram socket");
+    manager.set_read_timeout(Some(SOON)).expect("a timeout");
+    let script = Launcher::new(&good());
+    // Without the manager it would stay.
+    let launch =
+        Launch::new(&["--workers", "2", "--detach"]).env("NOTIFY_SOCKET", path.to_str().expect("a plain path"));
+    launch.to_end(&[script.command()], LONG).expect_code(0);
+    let app = App::detached(launch.app_name());
+    let controller = app.pid();
+    script.deploy("/bin/false");
+    for pid in app.status().pids().into_iter().flatten() {
+        kill_process(pid);
+    }
+    wait::until("the controller has ended", LONG, || !kernel::is_alive(controller));
+    assert_nothing_left(app.name());
+    assert_port_free(PORT);
+    manager.set_nonblocking(true).expect("a mode");
+    let mut heard = String::new();
+    let mut buffer = [0; 4096];
+    while let Ok(length) = manager.recv(&mut buffer) {
+        let text = std::str::from_utf8(&buffer[..length]).expect("text");
+        writeln!(heard, "{text}").expect("a string takes everything");
+    }
+    assert!(
+        heard.contains("STATUS=0/2 active, least-loaded: every worker has failed"),
+        "{heard}"
+    );
+}
+
+#[test]
+fn what_was_up_for_a_moment_only_says_why() {
+    let _namespace = Namespace::enter();
+    let folder = Scratch::new();
+    let launch = Launch::new(&["--workers", "2", "--detach"]);
+    // Worker 1 never gets up, and worker 0 once only: the launcher never sees both.
+    let line = format!(
+        "mkdir {}/$REUSE_WORKER_ID || {{ echo the disk is full >&2; exit 9; }}; test $REUSE_WORKER_ID = 0 || exit 8; \
+         {} --listen {SERVER} & sleep 1; kill -9 $!; exit 9",
+        folder.path().display(),
+        binaries::test_server()
+    );
+    let output = launch.to_end(&["/bin/sh", "-c", &line], LONG).expect_code(1);
+    for words in [
+        "every worker has failed",
+        "the worker's last output",
+        "the disk is full",
+    ] {
+        assert!(
+            output.stderr.contains(words),
+            "{words:?} is missing in:\n{}",
+            output.stderr
+        );
+    }
+    assert_nothing_left(launch.app_name());
+    assert_port_free(PORT);
+}
+
+#[test]
+fn in_the_foreground_it_ends_with_1() {
     let _namespace = Namespace::enter();
     let script = Launcher::new(&good());
     let mut app = Launch::new(&["--workers", "2"]).run(&[script.command()]);

@@ -1,17 +1,19 @@
 //! An app moves to another address: both are served until the end, nobody's request is lost, and by mistake it does not happen.
 
 use std::net::{SocketAddr, TcpStream};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use reuse_tests::events::Events;
 use reuse_tests::heavy::Heavy;
-use reuse_tests::http::get;
+use reuse_tests::http::{Failure, get};
 use reuse_tests::launcher::Launcher;
 use reuse_tests::leftovers::{assert_nothing_left, assert_port_free};
 use reuse_tests::load::{Load, Mode};
 use reuse_tests::site::Site;
 use reuse_tests::status::Status;
-use reuse_tests::{App, Launch, Namespace, PORT, SERVER, binaries, commands, kernel};
+use reuse_tests::{App, Launch, Namespace, PORT, SERVER, binaries, commands, kernel, wait};
 
 const NEW_PORT: u16 = 8081;
 const NEW: SocketAddr = SocketAddr::new(SERVER.ip(), NEW_PORT);
@@ -151,6 +153,51 @@ fn script() -> (Launcher, String) {
     (Launcher::new(&commands::rust(&[]).join(" ")), elsewhere)
 }
 
+/// After the last worker has moved, the old address is served for the 5 s that are promised, and refused then.
+#[track_caller]
+fn assert_old_address_lingers(events: &Events) {
+    let moved = events.wait_for("moved", 1, SOON);
+    let moved_at = moved.iter().map(|event| event.at_ms).max().expect("one at least");
+    wait::until("the old address is refused", SOON, || match get(SERVER, None) {
+        Ok(_) => false,
+        Err(failure) => {
+            assert_eq!(failure, Failure::Connect(std::io::ErrorKind::ConnectionRefused));
+            true
+        }
+    });
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
+    let lasted = u64::try_from(now.as_millis()).expect("a moment of our time") - moved_at;
+    assert!((4_000..15_000).contains(&lasted), "it was served for {lasted} ms");
+}
+
+/// Moves an app whose answers take a while, and whose old address nobody but the last old processes serves in the end.
+#[track_caller]
+fn moves_with_slow_answers(workers: usize, options: &[&str]) {
+    let _turn = Heavy::turn();
+    let _namespace = Namespace::enter();
+    let server = |address: SocketAddr| format!("{} --listen {address} --slow-ms 200", binaries::test_server());
+    let script = Launcher::new(&server(SERVER));
+    let count = workers.to_string();
+    let app = App::run(&[&["--workers", &count][..], options].concat(), &[script.command()]);
+    script.deploy(&server(NEW));
+    let events = Events::of(&app);
+    let reloaded = without_loss(|| app.ctl(&["reload", "--new-address"]).expect_code(0));
+    assert!(reloaded.stdout.contains(&format!("{SERVER} → {NEW}")), "{reloaded:?}");
+    assert_old_address_lingers(&events);
+    assert_moved(&app, workers);
+    app.stop();
+}
+
+#[test]
+fn workers_that_move_two_at_a_time_leave_the_old_address_served() {
+    moves_with_slow_answers(8, &[]);
+}
+
+#[test]
+fn a_long_settle_time_takes_nothing_from_the_old_address() {
+    moves_with_slow_answers(2, &["--settle", "6s"]);
+}
+
 #[test]
 fn a_port_that_only_the_code_names_is_changed_when_somebody_says_so() {
     let _turn = Heavy::turn();
@@ -181,8 +228,37 @@ fn a_restart_moves_one_worker_when_somebody_says_so() {
     assert!(is_at(&status, &[SERVER, NEW]), "{status:#?}");
     assert_eq!(get(NEW, None).expect("an answer").slot, Some(0));
     assert_eq!(get(SERVER, None).expect("an answer").slot, Some(1));
+    // Each comes back where it was, whatever the others do.
+    let crashed = status.pid_of(0);
+    kill(Pid::from_raw(crashed), Signal::SIGKILL).expect("a process of ours");
+    app.wait_status("worker 0 is back", SOON, |status| {
+        status.all_active(2) && status.pid_of(0) != crashed
+    });
+    assert!(is_at(&app.status(), &[SERVER, NEW]), "{status:#?}");
+    assert_eq!(get(NEW, None).expect("an answer").slot, Some(0));
     without_loss(|| app.ctl(&["restart", "1", "--new-address"]).expect_code(0));
     assert_moved(&app, 2);
+    app.stop();
+}
+
+#[test]
+fn a_worker_that_crashes_right_after_the_move_comes_back_there() {
+    let _namespace = Namespace::enter();
+    let (script, elsewhere) = script();
+    let app = App::run(&["--workers", "1", "--ready-timeout", "2s"], &[script.command()]);
+    let old = app.status().pid_of(0);
+    script.deploy(&elsewhere);
+    app.ctl(&["reload", "--new-address"]).expect_code(0);
+    let crashed = app.status().pid_of(0);
+    kill(Pid::from_raw(crashed), Signal::SIGKILL).expect("a process of ours");
+    app.wait_status("it is back", SOON, |status| {
+        let worker = &status.workers[0];
+        worker.state == "active" && worker.pid.is_some_and(|pid| i64::from(pid) != i64::from(crashed))
+    });
+    assert!(kernel::is_alive(old), "the old address is still served");
+    assert_eq!(get(NEW, None).expect("an answer").slot, Some(0));
+    assert!(!app.output().contains("not ready within"), "{}", app.output());
+    assert_moved(&app, 1);
     app.stop();
 }
 

@@ -18,13 +18,14 @@ use crate::api::types::{ErrorKind, OutputOf, Status, StopRequest, WorkerState, W
 use crate::config::{AppSpec, handover};
 use crate::options::RunOptions;
 use crate::process::logs::{self, Range, last_lines};
+use crate::supervisor::interface::SlotId;
 
 const POLL: Duration = Duration::from_millis(50);
 /// Beyond the time that one worker may take: the set-up before, and a retry or two.
 const SLACK: Duration = Duration::from_secs(30);
 /// An app whose workers have all failed without ever having served ends by itself, within this time; one that has served stays.
 const ENDS_BY_ITSELF: Duration = Duration::from_secs(1);
-/// How much of the controller's log is shown when it fails.
+/// How much of the controller's log, or of a worker's output, is shown when it fails.
 const TAIL_LINES: usize = 20;
 /// Its own error is looked for in so many.
 const LAST_LINES: usize = 1000;
@@ -72,8 +73,9 @@ pub(super) fn run(context: &Context, spec: &AppSpec, verbosity: u8) -> Result<()
 pub(crate) async fn start(spec: &AppSpec, verbosity: u8) -> Result<Started, Failure> {
     let options = spec.resolve()?;
     let log = ControllerLog::open(&options.name)?;
+    let outputs = WorkerOutputs::begin(&options)?;
     let mut child = spawn(spec, verbosity, &log)?;
-    let status = ready(&mut child, &log, &options).await?;
+    let status = ready(&mut child, &log, &outputs, &options).await?;
     Ok(Started {
         app: status.app,
         pid: status.pid,
@@ -97,7 +99,12 @@ fn spawn(spec: &AppSpec, verbosity: u8, log: &ControllerLog) -> Result<Child, Fa
 }
 
 /// Waits until every worker is active.
-async fn ready(child: &mut Child, log: &ControllerLog, options: &RunOptions) -> Result<Status, Failure> {
+async fn ready(
+    child: &mut Child,
+    log: &ControllerLog,
+    outputs: &WorkerOutputs,
+    options: &RunOptions,
+) -> Result<Status, Failure> {
     let deadline = Instant::now() + options.ready.timeout + SLACK;
     let mut all_failed_at = None;
     loop {
@@ -111,10 +118,12 @@ async fn ready(child: &mut Child, log: &ControllerLog, options: &RunOptions) -> 
             if !status.workers.is_empty() && status.workers.iter().all(|worker| worker.state == WorkerState::Active) {
                 return Ok(status);
             }
-            if let Some(problem) = status.problem {
+            if let Some(problem) = &status.problem {
                 // If nobody was up for an instant the controller ends by itself, having cleaned up: that is waited for above.
                 if all_failed_at.get_or_insert_with(Instant::now).elapsed() > ENDS_BY_ITSELF {
-                    return Err(never_up(child, options, problem).await);
+                    let failure = Failure::failed(problem, "");
+                    let failure = outputs.add_to(failure, &status.workers);
+                    return Err(never_up(child, options, failure).await);
                 }
                 tokio::time::sleep(POLL).await;
                 continue;
@@ -148,7 +157,7 @@ async fn ready(child: &mut Child, log: &ControllerLog, options: &RunOptions) -> 
 }
 
 /// Its workers were up for a moment and have all failed before it was: what could not be started leaves nothing behind.
-async fn never_up(child: &mut Child, options: &RunOptions, problem: String) -> Failure {
+async fn never_up(child: &mut Child, options: &RunOptions, mut failure: Failure) -> Failure {
     let stop = async {
         let client = Client::connect(&paths_of(&options.name).ok()?.control_socket())
             .await
@@ -156,17 +165,16 @@ async fn never_up(child: &mut Child, options: &RunOptions, problem: String) -> F
         let now = StopRequest { timeout_ms: Some(0) };
         client.command(hyper::Method::POST, "/v1/stop", &now).await.ok()
     };
-    let hint = format!(
+    failure.hint = format!(
         "see `reuse-ctl logs --app {0}`, or the files in /var/log/reuse-ctl/{0}",
         options.name
     );
-    let failure = Failure::failed(problem, hint);
     let deadline = Instant::now() + SLACK;
     drop(stop.await);
     while matches!(child.try_wait(), Ok(None)) {
         if Instant::now() > deadline {
-            let hint = format!("it is still there: `reuse-ctl stop --app {}`", options.name);
-            return Failure::failed(failure.error, hint);
+            failure.hint = format!("it is still there: `reuse-ctl stop --app {}`", options.name);
+            return failure;
         }
         tokio::time::sleep(POLL).await;
     }
@@ -211,6 +219,40 @@ impl ControllerLog {
             failure.hint = format!("see {}", self.path.display());
         }
         failure
+    }
+}
+
+/// Where workers write, and where that of this start begins: earlier ones have written to the same files.
+struct WorkerOutputs {
+    /// By slot: standard output and standard error.
+    logs: Vec<[(PathBuf, u64); 2]>,
+}
+
+impl WorkerOutputs {
+    fn begin(options: &RunOptions) -> Result<Self, Failure> {
+        let paths = paths_of(&options.name)?;
+        let slots = (0..options.workers).map(SlotId);
+        let logs = slots.map(|slot| {
+            [paths.log_file(slot), paths.err_log_file(slot)].map(|log| {
+                let start = logs::len(&log);
+                (log, start)
+            })
+        });
+        Ok(Self { logs: logs.collect() })
+    }
+
+    /// With the last lines of the worker whose failure is told: the last one with a reason that wrote anything, or else any that did.
+    fn add_to(&self, mut failure: Failure, workers: &[WorkerStatus]) -> Failure {
+        let (told, others): (Vec<_>, Vec<_>) = workers.iter().rev().partition(|worker| worker.reason.is_some());
+        let lines = told.into_iter().chain(others).map(|worker| self.last_lines(worker.id));
+        failure.output = lines.into_iter().find(|lines| !lines.is_empty()).unwrap_or_default();
+        failure
+    }
+
+    fn last_lines(&self, slot: u16) -> Vec<String> {
+        let logs = self.logs.get(usize::from(slot)).into_iter().flatten();
+        let ranges = logs.flat_map(|(log, start)| Range::behind(log, *start));
+        last_lines(&ranges.collect::<Vec<_>>(), TAIL_LINES).unwrap_or_default()
     }
 }
 

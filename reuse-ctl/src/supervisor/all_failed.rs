@@ -5,7 +5,11 @@
 
 use std::time::{Duration, Instant};
 
-use super::{core::View, diagnosis::LastOutput, task::Task};
+use super::{
+    core::{View, count},
+    diagnosis::LastOutput,
+    task::Task,
+};
 use crate::cli::hints::for_app;
 
 /// So long clients wait for a person to start the app again.
@@ -64,8 +68,11 @@ impl Task {
         };
         let waited = match reset {
             0 => String::new(),
-            1 => "; 1 connection that waited was reset".to_owned(),
-            several => format!("; {several} connections that waited were reset"),
+            _ => {
+                let number = usize::try_from(reset).unwrap_or(usize::MAX);
+                let were = if number == 1 { "was" } else { "were" };
+                format!("; {} that waited {were} reset", count(number, "connection"))
+            }
         };
         self.warn(
             None,

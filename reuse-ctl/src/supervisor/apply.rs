@@ -2,8 +2,8 @@
 //!
 //! What it asks for is looked up beside the task (`wanted.rs`). What can't be done then is refused before anything is changed. Else, in this
 //! order: the new version by a rollout, what needs no worker touched, the policy, the number of workers. So a rollout that fails leaves the
-//! old specification in force as a whole, for the workers that go on with it; nothing later undoes one that succeeded. Only the ready
-//! timeout is needed before: while both versions are started, the longer one counts.
+//! old specification in force as a whole, for the workers that go on with it; nothing later undoes one that succeeded. Only what is about
+//! starts is needed before: while both versions are started, the longer ready timeout and the longer settle time count, and the new surge.
 
 use std::{collections::VecDeque, ffi::OsStr, sync::Arc};
 
@@ -183,10 +183,11 @@ impl Task {
         let adopt = Command::Adopt {
             version: self.core.version(),
         };
+        let starts_anew = self.core.view().all_failed;
         let mut todo = VecDeque::new();
         if difference.has(Way::Reload) {
             todo.push_back((Step::Reload, adopt));
-        } else if self.core.view().all_failed {
+        } else if starts_anew {
             todo.push_back((Step::StartAnew, Command::Reload { stop_first: false }));
         }
         if difference.has(Way::Policy) {
@@ -195,7 +196,11 @@ impl Task {
         if difference.has(Way::Scale) {
             todo.push_back((Step::Scale, Command::Scale(ScaleTarget::To(new.workers))));
         }
-        let judged = todo.iter().try_for_each(|(_, command)| self.core.would_refuse(command));
+        // Where every worker has failed, workers can be added to those that the step before starts.
+        let judged = todo.iter().filter(|(step, _)| !(starts_anew && *step == Step::Scale));
+        let judged = judged
+            .map(|(_, command)| command)
+            .try_for_each(|command| self.core.would_refuse(command));
         if let Err(refusal) = judged {
             let mut refused = self.refused(refusal);
             refused.changes = changes(&difference, |_| false);
@@ -214,15 +219,20 @@ impl Task {
             todo,
             done: Vec::new(),
         };
-        if let Some((Step::Reload, command)) = applying.todo.front_mut() {
-            if let Err(failure) = self.open_ports(&applying.old, &applying.new) {
-                return self.reply(client, *refusal(failure.kind, failure.error, &failure.hint));
+        match applying.todo.front_mut() {
+            Some((Step::Reload, command)) => {
+                if let Err(failure) = self.open_ports(&applying.old, &applying.new) {
+                    return self.reply(client, *refusal(failure.kind, failure.error, &failure.hint));
+                }
+                *command = self.new_version(version, |version| Command::Adopt { version });
+                self.inputs
+                    .push_back(Input::Ruled(while_both_start(&applying.old, &applying.new)));
             }
-            *command = self.new_version(version, |version| Command::Adopt { version });
-            self.inputs
-                .push_back(Input::Ruled(while_both_start(&applying.old, &applying.new)));
-        } else if !matches!(applying.todo.front(), Some((Step::StartAnew, _))) {
-            self.take_over(&mut applying);
+            // What they failed of may be the time that they had.
+            Some((Step::StartAnew, _)) => self
+                .inputs
+                .push_back(Input::Ruled(while_both_start(&applying.old, &applying.new))),
+            Some((Step::Policy | Step::Scale, _)) | None => self.take_over(&mut applying),
         }
         self.go_on(applying);
         self.work_off();

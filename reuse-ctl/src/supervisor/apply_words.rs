@@ -1,5 +1,6 @@
 //! What `apply` says: what it would do, what it has done.
 
+use super::core::count;
 use crate::{
     api::types::{OptionChange, Reply},
     config::{Change, Difference, Way},
@@ -8,16 +9,14 @@ use crate::{
 /// What it would take.
 pub(super) fn planned(difference: &Difference, workers: usize, starts_anew: bool) -> Reply {
     let mut would = Vec::new();
-    let plural = if workers == 1 { "" } else { "s" };
+    let workers = count(workers, "worker");
     if difference.has(Way::Reload) {
         would.push(format!(
-            "{} changed: would reload {workers} worker{plural}",
+            "{} changed: would reload {workers}",
             names(difference.by(Way::Reload))
         ));
     } else if starts_anew {
-        would.push(format!(
-            "every worker has failed: would start {workers} worker{plural} anew"
-        ));
+        would.push(format!("every worker has failed: would start {workers} anew"));
     }
     if difference.has(Way::Live) {
         would.push(format!("would change {}", list(difference.by(Way::Live))));
@@ -37,8 +36,7 @@ pub(super) fn planned(difference: &Difference, workers: usize, starts_anew: bool
 
 /// `every worker had failed: started 2 workers anew`.
 pub(super) fn started_anew(workers: usize) -> String {
-    let plural = if workers == 1 { "" } else { "s" };
-    format!("every worker had failed: started {workers} worker{plural} anew")
+    format!("every worker had failed: started {} anew", count(workers, "worker"))
 }
 
 /// All of it was done, in these words.

@@ -115,6 +115,7 @@ use std::collections::BTreeSet;
 use reuse_common::{Policy, stall::Norm};
 
 pub use self::view::{FaultView, InstanceView, SlotView, View};
+pub(super) use self::words::count;
 
 use self::context::{Context, Happened, Ticket};
 use self::jobs::Jobs;
@@ -138,7 +139,7 @@ pub struct Core {
     all_faulty: bool,
     /// Whether a worker has ever been published.
     has_served: bool,
-    /// Whether every worker has failed, and people were told so.
+    /// Whether every worker has failed. Still so when the app has ended because of that.
     all_failed: bool,
     cx: Context,
 }
@@ -225,7 +226,7 @@ impl Core {
             policy: self.policy,
             version: self.version,
             stopping: matches!(self.mode, Mode::Stopping { .. } | Mode::Finished),
-            all_failed: self.all_have_failed(),
+            all_failed: self.all_failed,
             slots: self
                 .slots
                 .iter()

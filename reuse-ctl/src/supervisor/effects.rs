@@ -56,17 +56,20 @@ impl Task {
                 }
                 self.set_watch(policy);
             }
-            Effect::Reply { id, outcome } if self.is_recycling(id) => self.on_recycled(outcome),
+            Effect::Reply { id, outcome } if self.is_recycling(id) => {
+                self.moves.forget(id);
+                self.on_recycled(outcome);
+            }
             Effect::Reply { id, outcome } => {
                 let reply = match outcome {
                     Ok(done) => Reply {
                         ok: true,
-                        message: Some(self.moves.add_to(&done)),
+                        message: Some(self.moves.add_to(id, &done)),
                         workers: numbers(&done.slots),
                         ..Reply::default()
                     },
                     Err(refusal) => {
-                        self.moves.forget();
+                        self.moves.forget(id);
                         self.refused(refusal)
                     }
                 };
@@ -91,6 +94,7 @@ impl Task {
                 })
             })
             .collect();
+        self.notice_moves(published);
         let lingering = self.may_linger();
         self.groups.set_lingering(lingering);
         if let Err(error) = self.groups.publish(choosable) {
@@ -98,6 +102,7 @@ impl Task {
                 .warn(&format!("what may be chosen can't be changed: {error}"));
         }
         self.begin_lingering();
+        self.remember_places();
         // Who was withdrawn may be waited for.
         self.look_now();
     }
@@ -153,6 +158,7 @@ impl Task {
             _notify: notify,
             ready: false,
             was_ready: false,
+            was_published: false,
         };
         self.live.insert(id, live);
         live::launch(id, spec, theirs, self.happenings.clone());

@@ -121,6 +121,8 @@ pub(super) struct Live {
     pub(super) ready: bool,
     /// Whether it ever was.
     pub(super) was_ready: bool,
+    /// Whether it could ever be chosen.
+    pub(super) was_published: bool,
 }
 
 /// How far the process is.

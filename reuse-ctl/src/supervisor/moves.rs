@@ -1,8 +1,8 @@
 //! An app that moves: its new instances listen on another address than the old ones.
 //!
-//! Both groups are steered meanwhile. Where several workers are replaced one after the other, the old address is served by those that are
-//! still to be replaced. The last of them would take it away from one moment to the next: it goes on to serve the old address for
-//! [`LINGER`], and nobody waits for that. Then new connections are refused there, what it has is finished, and the group goes with it.
+//! Both groups are steered meanwhile. Workers are replaced `--surge` at a time, and the old address is served by those that are still to be
+//! replaced. The last of them would take it away from one moment to the next: it goes on to serve the old address for [`LINGER`], and
+//! nobody waits for that. Then new connections are refused there, what it has is finished, and the group goes with it.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -12,8 +12,8 @@ use std::{
 };
 
 use super::{
-    interface::{Done, Input, InstanceId, Note, NoteKind, RequestId, VersionId},
-    new_address::Named,
+    interface::{Command, Done, Input, InstanceId, Note, NoteKind, RequestId, Seated, SlotId, VersionId},
+    new_address::{Named, Place},
     task::Task,
 };
 use crate::{group::Choosable, process::launch::LaunchSpec};
@@ -27,8 +27,12 @@ pub(super) struct Moves {
     /// Requests whose new instances may listen elsewhere, because somebody said so.
     asked: BTreeSet<RequestId>,
     lingering: BTreeMap<InstanceId, Lingering>,
-    /// What has moved since the last answer, for a person.
-    moved: Option<String>,
+    /// Where the last published instance of each slot served: while the app moves, not all slots are at the same place.
+    places: BTreeMap<SlotId, Place>,
+    /// Requests under way that have workers replaced: they are told what has moved.
+    replacing: BTreeSet<RequestId>,
+    /// What has moved while they were, by slot, for a person.
+    moved: BTreeMap<SlotId, String>,
 }
 
 /// An old instance that may serve on at an address which its successor does not serve.
@@ -58,16 +62,64 @@ impl Moves {
         self.lingering.get(&id).is_some_and(|lingering| lingering.serves)
     }
 
-    /// What is answered to whoever has had workers replaced: with what has moved, if anything has.
-    pub(super) fn add_to(&mut self, done: &Done) -> String {
-        let moved = self.moved.take_if(|_| !done.slots.is_empty());
-        let message = &done.message;
-        moved.map_or_else(|| message.clone(), |moved| format!("{message}; {moved}"))
+    /// Where the last published instance of this slot served.
+    pub(super) fn place_of(&self, slot: SlotId) -> Option<&Place> {
+        self.places.get(&slot)
     }
 
-    /// It came to nothing: what has moved all the same is in the status.
-    pub(super) fn forget(&mut self) {
-        self.moved = None;
+    /// There are only so many slots: one that is added later has nothing to do with one that is gone.
+    pub(super) fn forget_slots_from(&mut self, slots: usize) {
+        self.places.retain(|slot, _| usize::from(slot.0) < slots);
+    }
+
+    /// A request goes to the machine.
+    pub(super) fn begins(&mut self, id: RequestId, command: &Command) {
+        match command {
+            Command::Restart { .. } | Command::Reload { .. } | Command::Adopt { .. } | Command::Promote => {
+                self.replacing.insert(id);
+            }
+            Command::Drain { .. }
+            | Command::Undrain { .. }
+            | Command::Scale(_)
+            | Command::SetPolicy(_)
+            | Command::Weigh { .. }
+            | Command::Canary { .. }
+            | Command::Abort
+            | Command::Stop { .. } => {}
+        }
+    }
+
+    fn note(&mut self, slot: SlotId, moved: String) {
+        if !self.replacing.is_empty() {
+            self.moved.insert(slot, moved);
+        }
+    }
+
+    /// What is answered to a request: with what has moved of the workers that it has had replaced.
+    pub(super) fn add_to(&mut self, id: RequestId, done: &Done) -> String {
+        let mut message = done.message.clone();
+        for moved in self.end(id, &done.slots) {
+            message.push_str("; ");
+            message.push_str(&moved);
+        }
+        message
+    }
+
+    /// It came to nothing, or nobody reads the answer: what has moved all the same is in the status.
+    pub(super) fn forget(&mut self, id: RequestId) {
+        self.end(id, &[]);
+    }
+
+    /// The request is answered: what has moved in these slots, each thing once.
+    fn end(&mut self, id: RequestId, slots: &[SlotId]) -> BTreeSet<String> {
+        if !self.replacing.remove(&id) {
+            return BTreeSet::new();
+        }
+        let moved = slots.iter().filter_map(|slot| self.moved.remove(slot)).collect();
+        if self.replacing.is_empty() {
+            self.moved.clear();
+        }
+        moved
     }
 }
 
@@ -81,21 +133,25 @@ impl Task {
         Named::of(words.chain(ports.iter().map(OsStr::new)))
     }
 
-    /// The instance is about to be published: does it take the place of one that listens elsewhere?
-    pub(super) fn notice_move(&mut self, id: InstanceId) {
+    /// The instance is about to be published for the first time: does it take the place of one that listens elsewhere? Not before: while it
+    /// settles the old one is published, and whoever is published on an address takes back that the app leaves it.
+    fn notice_move(&mut self, id: InstanceId) {
         let Some(live) = self.live.get(&id) else { return };
         let own = self.groups.served_by(live.row);
         if live.may_move && !own.is_empty() {
             self.groups.leave_unserved();
         }
-        let Some(before) = self.before(id) else { return };
+        let Some(before) = self.before(id).into_iter().next() else {
+            return;
+        };
         let lost: Vec<SocketAddr> = before.addresses.difference(&own).copied().collect();
         let gained: Vec<SocketAddr> = own.difference(&before.addresses).copied().collect();
         if lost.is_empty() {
             return;
         }
         self.groups.leave(&lost);
-        self.moves.moved = Some(format!("{} → {}", list(&lost), list(&gained)));
+        self.moves
+            .note(live.slot, format!("{} → {}", list(&lost), list(&gained)));
         let drain_timeout = self.template.options(live.version).stop.drain_timeout;
         let predecessor = self.predecessor(id);
         let row = predecessor.and_then(|old| self.live.get(&old)).map(|old| old.row);
@@ -104,6 +160,16 @@ impl Task {
         {
             let until = Instant::now() + LINGER.min(drain_timeout / 2);
             self.moves.lingering.insert(old, Lingering { until, serves: false });
+        }
+    }
+
+    /// These are about to be published.
+    pub(super) fn notice_moves(&mut self, published: &[Seated]) {
+        for seated in published {
+            let live = self.live.get_mut(&seated.instance);
+            if live.is_some_and(|live| !std::mem::replace(&mut live.was_published, true)) {
+                self.notice_move(seated.instance);
+            }
         }
     }
 
@@ -156,6 +222,22 @@ impl Task {
         }
     }
 
+    /// Called when the published ones have changed, and now and then: an instance may open a listener later, or close one. One that listens
+    /// nowhere may be on its way out, and has told where it was.
+    pub(super) fn remember_places(&mut self) {
+        for live in self
+            .live
+            .values()
+            .filter(|live| live.ready && self.groups.is_published(live.row))
+        {
+            let addresses = self.groups.served_by(live.row);
+            if !addresses.is_empty() {
+                let told = live.told.clone();
+                self.moves.places.insert(live.slot, Place { addresses, told });
+            }
+        }
+    }
+
     /// Called now and then: whose time is over does not get new connections any more.
     pub(super) fn end_lingering(&mut self) {
         let now = Instant::now();
@@ -184,4 +266,50 @@ impl Task {
 fn list(addresses: &[SocketAddr]) -> String {
     let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
     addresses.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RELOAD: Command = Command::Reload { stop_first: false };
+
+    fn done(slots: &[u16]) -> Done {
+        Done {
+            slots: slots.iter().map(|&slot| SlotId(slot)).collect(),
+            message: "done".into(),
+        }
+    }
+
+    #[test]
+    fn who_has_had_workers_replaced_is_told_of_them_and_nobody_else() {
+        let mut moves = Moves::default();
+        let restart = |slot| Command::Restart {
+            slot: SlotId(slot),
+            stop_first: false,
+        };
+        moves.begins(RequestId(1), &restart(0));
+        moves.begins(RequestId(2), &restart(1));
+        moves.begins(RequestId(3), &Command::Undrain { slot: SlotId(0) });
+        moves.note(SlotId(0), "a → b".into());
+        moves.note(SlotId(1), "a → c".into());
+        assert_eq!(moves.add_to(RequestId(3), &done(&[0])), "done");
+        assert_eq!(moves.add_to(RequestId(2), &done(&[1])), "done; a → c");
+        moves.begins(RequestId(4), &restart(2));
+        moves.forget(RequestId(4));
+        assert_eq!(moves.add_to(RequestId(1), &done(&[0])), "done; a → b");
+    }
+
+    #[test]
+    fn what_all_workers_did_is_said_once_and_not_again() {
+        let mut moves = Moves::default();
+        moves.begins(RequestId(1), &RELOAD);
+        moves.note(SlotId(0), "a → b".into());
+        moves.note(SlotId(1), "a → b".into());
+        moves.note(SlotId(2), "of one that was not the reload's".into());
+        assert_eq!(moves.add_to(RequestId(1), &done(&[0, 1])), "done; a → b");
+        moves.note(SlotId(0), "by itself".into());
+        moves.begins(RequestId(2), &RELOAD);
+        assert_eq!(moves.add_to(RequestId(2), &done(&[0, 1, 2])), "done");
+    }
 }

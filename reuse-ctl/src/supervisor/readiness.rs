@@ -133,7 +133,7 @@ impl Task {
 
     /// Where those before it listen and it does not, although it should. With `--port` nothing but those ports is asked for.
     pub(super) fn lost(&self, id: InstanceId) -> Vec<SocketAddr> {
-        let (Some(live), Some(before)) = (self.live.get(&id), self.before(id)) else {
+        let Some(live) = self.live.get(&id) else {
             return Vec::new();
         };
         let own = Place {
@@ -143,37 +143,58 @@ impl Task {
         if !self.template.options(live.version).ports.is_empty() {
             return Vec::new();
         }
-        missing(&before, &own, live.may_move)
+        if !self
+            .live
+            .iter()
+            .any(|(other, live)| self.serves_beside(id, *other, live))
+        {
+            // Nobody serves: there is nothing to take away from clients.
+            return Vec::new();
+        }
+        let before = self.before(id);
+        let missing = before.iter().map(|before| missing(before, &own, live.may_move));
+        // One of these places is enough; where it serves none of them, the first is what is told.
+        missing.min_by_key(|missing| !missing.is_empty()).unwrap_or_default()
     }
 
-    /// Where the instance that it replaces listens, or else where all published instances do, unless each has a port of its own, or need not
-    /// listen. Absent: there is none.
-    pub(super) fn before(&self, id: InstanceId) -> Option<Place> {
-        let live = self.live.get(&id)?;
+    /// Where the instance that it replaces listens, and where the last published one of its slot did: that may have crashed while one before
+    /// it still ends. If it replaces none: the latter, and where all other ready instances listen, unless each has a port of its own, or need
+    /// not listen. While an app moves these are two places. Empty: it is the first.
+    pub(super) fn before(&self, id: InstanceId) -> Vec<Place> {
+        let Some(live) = self.live.get(&id) else {
+            return Vec::new();
+        };
         let place = |other: &Live| Place {
             addresses: self.groups.served_by(other.row),
             told: other.told.clone(),
         };
+        let last = self.moves.place_of(live.slot).cloned();
         if let Some(predecessor) = self.predecessor(id).and_then(|id| self.live.get(&id)) {
-            return Some(place(predecessor));
+            return [place(predecessor)].into_iter().chain(last).collect();
         }
         if self.template.version(live.version).variables.give_own_ports() || self.need_not_listen(live) {
-            return None;
+            return Vec::new();
         }
         let others = self
             .live
             .iter()
-            .filter(|(other, other_live)| **other != id && other_live.ready && !self.moves.lingers(**other));
-        others.map(|(_, other)| place(other)).reduce(|a, b| Place {
+            .filter(|(other, other_live)| self.serves_beside(id, **other, other_live));
+        let shared = others.map(|(_, other)| place(other)).reduce(|a, b| Place {
             addresses: &a.addresses & &b.addresses,
             told: a.told.or(&b.told),
-        })
+        });
+        last.into_iter().chain(shared).collect()
+    }
+
+    /// Whether `other` is ready, and not only there for the address that the app has left.
+    fn serves_beside(&self, id: InstanceId, other: InstanceId, live: &Live) -> bool {
+        other != id && live.ready && !self.moves.lingers(other)
     }
 
     /// The ready instance whose place it takes.
     pub(super) fn predecessor(&self, id: InstanceId) -> Option<InstanceId> {
         let slot = self.live.get(&id)?.slot;
-        let is_it = |(other, live): &(&InstanceId, &Live)| **other != id && live.ready && live.slot == slot;
+        let is_it = |(other, live): &(&InstanceId, &Live)| live.slot == slot && self.serves_beside(id, **other, live);
         // Of several the others are on their way out.
         self.live.iter().filter(is_it).map(|(other, _)| *other).max()
     }
@@ -194,7 +215,6 @@ impl Task {
             ReadyKind::Listener | ReadyKind::Ipc | ReadyKind::Notify | ReadyKind::Started | ReadyKind::Http(_) => {}
         }
         (live.ready, live.was_ready) = (true, true);
-        self.notice_move(id);
         // Whatever was wrong with an earlier one explains nothing from now on.
         self.last_failure = None;
         self.feed(Input::Ready { instance: id });

@@ -163,8 +163,7 @@ fn is_up(view: &View) -> bool {
 /// `4/4 active, sticky`; `0/4 active, sticky: every worker has failed`.
 fn status(view: &View) -> String {
     let active = view.slots.iter().filter(|slot| slot.state == WorkerState::Active);
-    let all_failed = view.slots.iter().all(|slot| slot.state == WorkerState::Failed);
-    let stage = match (view.stopping, all_failed) {
+    let stage = match (view.stopping, view.all_failed) {
         (_, true) => ": every worker has failed",
         (true, false) => ", stopping",
         (false, false) => "",
@@ -190,7 +189,10 @@ fn monotonic_us() -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use reuse_common::Policy;
+
     use super::*;
+    use crate::supervisor::interface::VersionId;
 
     #[test]
     fn the_watchdog_is_fed_twice_in_its_time_if_it_is_ours() {
@@ -199,6 +201,20 @@ mod tests {
         assert_eq!(watchdog_interval(1_000_000, Some(7), 7), half);
         assert_eq!(watchdog_interval(1_000_000, Some(8), 7), None);
         assert_eq!(watchdog_interval(0, None, 7), None);
+    }
+
+    #[test]
+    fn that_all_have_failed_is_for_the_machine_to_say() {
+        let view = |stopping, all_failed| View {
+            policy: Policy::Sticky,
+            version: VersionId::default(),
+            stopping,
+            all_failed,
+            slots: Vec::new(),
+        };
+        assert_eq!(status(&view(false, false)), "0/0 active, sticky");
+        assert_eq!(status(&view(true, false)), "0/0 active, sticky, stopping");
+        assert_eq!(status(&view(true, true)), "0/0 active, sticky: every worker has failed");
     }
 
     #[test]

@@ -114,6 +114,7 @@ impl Task {
             }
         }
         self.reconcile(&listeners);
+        self.remember_places();
         for id in self.live.keys().copied().collect::<Vec<_>>() {
             self.judge_after_look(id);
         }

@@ -18,7 +18,7 @@ use super::{
     apply::Applying,
     connections::Connections,
     console::Console,
-    core::{Core, View},
+    core::{Core, View, count},
     diagnosis::{Failures, LastOutput},
     errands::Errands,
     faults::Nudges,
@@ -276,6 +276,9 @@ impl Task {
         let mut may_change_workers = false;
         while let Some(input) = self.inputs.pop_front() {
             tracing::debug!(?input);
+            if let Input::Request { id, command } = &input {
+                self.moves.begins(*id, command);
+            }
             may_change_workers |= !matches!(
                 input,
                 Input::Watched(_) | Input::Observed(_) | Input::Checked { .. } | Input::Tick
@@ -293,6 +296,7 @@ impl Task {
             self.watch.set_fault(view.slots.iter().any(|slot| slot.fault.is_some()));
             self.seat(&view);
             self.look_out(&view);
+            self.moves.forget_slots_from(view.slots.len());
             self.announce(&view);
             self.service.tell(&view);
             if view.stopping {
@@ -317,17 +321,12 @@ impl Task {
         }
         self.announced = true;
         let addresses: Vec<String> = self.groups.addresses().iter().map(ToString::to_string).collect();
-        let workers = view.slots.len();
-        let s = if workers == 1 { "" } else { "s" };
+        let workers = count(view.slots.len(), "worker");
         let app = &self.template.app;
         self.console.say(&if addresses.is_empty() {
-            format!("{app}: {workers} worker{s}, listening nowhere")
+            format!("{app}: {workers}, listening nowhere")
         } else {
-            format!(
-                "{app}: {workers} worker{s} on {}, {}",
-                addresses.join(", "),
-                view.policy.name()
-            )
+            format!("{app}: {workers} on {}, {}", addresses.join(", "), view.policy.name())
         });
     }
 }

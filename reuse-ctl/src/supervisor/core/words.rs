@@ -102,7 +102,7 @@ pub(super) fn left(seen: Option<Load>) -> String {
 }
 
 /// "1 worker", "4 workers".
-pub(super) fn count(number: usize, noun: &str) -> String {
+pub(in crate::supervisor) fn count(number: usize, noun: &str) -> String {
     format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }
 
