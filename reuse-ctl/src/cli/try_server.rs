@@ -88,6 +88,7 @@ fn run_arguments(arguments: &args::Try) -> Vec<OsString> {
         own.extend(["--settle", "0s"].map(OsString::from));
     }
     own.extend(given(arguments).flat_map(|(option, value)| [option.into(), OsString::from(value)]));
+    own.push("--alone".into());
     own.push("--".into());
     own.extend(arguments.command.iter().cloned());
     own

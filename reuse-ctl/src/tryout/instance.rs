@@ -71,7 +71,7 @@ pub async fn examine(trial: &Trial<'_>) -> Result<Report, Failure> {
     let logs = Logs(apps::paths_of(name)?.log_dir().to_owned());
     let mut controller = OwnController::start("the trial's", name, trial.arguments.iter().cloned())?;
     let looked = tokio::select! {
-        looked = look(trial, &mut controller, &before) => looked,
+        looked = look(trial, &mut controller) => looked,
         () = interrupted() => Err(Failure::failed("interrupted", "")),
     };
     let grace = if looked.is_ok() {
@@ -130,7 +130,7 @@ fn still_there(listeners: &[Listener], after: &[SocketAddr]) -> Vec<String> {
         .collect()
 }
 
-async fn look(trial: &Trial<'_>, controller: &mut OwnController, before: &[SocketAddr]) -> Result<Report, Failure> {
+async fn look(trial: &Trial<'_>, controller: &mut OwnController) -> Result<Report, Failure> {
     let ReadyOptions { timeout, .. } = trial.options.ready;
     let settled = |status: &Status| {
         status.workers.first().is_some_and(|worker| match worker.state {
@@ -148,13 +148,10 @@ async fn look(trial: &Trial<'_>, controller: &mut OwnController, before: &[Socke
     let worker = status.workers.first().expect("it was looked at");
     let (WorkerState::Active, 0, Some(main)) = (worker.state, worker.restarts, worker.pid) else {
         let reason = worker.reason.as_deref().unwrap_or("ended before it was ready");
-        return Err(never_ready(reason, written(&trial.options.name)));
+        return Err(never_ready(reason, &controller.words(), written(&trial.options.name)));
     };
     let ready_ms = processes::age_ms(main).unwrap_or(0);
     let (address, group) = first_address(&status, trial.options)?;
-    if let Some(taken) = before.iter().find(|taken| taken.port() == address.port()) {
-        return Err(port_is_taken(*taken));
-    }
     let target = Target {
         address,
         path: trial.path,
@@ -230,7 +227,12 @@ fn first_address(status: &Status, options: &RunOptions) -> Result<(SocketAddr, S
     Ok((SocketAddr::new(ip, group.port()), group))
 }
 
-fn never_ready(reason: &str, output: Vec<String>) -> Failure {
+/// `words`: what the controller has said.
+fn never_ready(reason: &str, words: &[String], output: Vec<String>) -> Failure {
+    if let Some(taken) = words.iter().find_map(|line| in_use(line)) {
+        // The server's own "operation not permitted" would only lead away from it.
+        return Failure::failed(taken, PORT_HINT);
+    }
     let is_taken =
         |line: &&String| line.contains("EADDRINUSE") || line.to_ascii_lowercase().contains("address already in use");
     let mut failure = match output.iter().find(is_taken) {
@@ -245,6 +247,16 @@ fn never_ready(reason: &str, output: Vec<String>) -> Failure {
     };
     failure.output = output;
     failure
+}
+
+/// `127.0.0.1:8080 is in use by process 7 (node)`, of a line on a worker that has ended.
+fn in_use(line: &str) -> Option<&str> {
+    let problem = line
+        .split_once(" exited with ")
+        .or_else(|| line.split_once(" was killed by "))?
+        .1;
+    let problem = problem.split_once(" (")?.1.strip_suffix(')')?;
+    problem.contains(" is in use by ").then_some(problem)
 }
 
 /// The last lines that the server wrote.
@@ -362,5 +374,25 @@ async fn listen(mut events: EventStream, main: u32, said: watch::Sender<Heard>) 
             }
             _ => {}
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_has_the_port_is_read_from_the_controllers_words() {
+        let line =
+            "reuse-ctl  worker 0 (pid 7) exited with code 1 (127.0.0.1:8080 is in use by process 9 (bun server.js))";
+        assert_eq!(
+            in_use(line),
+            Some("127.0.0.1:8080 is in use by process 9 (bun server.js)")
+        );
+        let killed = line.replace("exited with code 1", "was killed by SIGKILL");
+        assert_eq!(in_use(&killed), in_use(line));
+        assert_eq!(in_use("reuse-ctl  worker 0 (pid 7) exited with code 1"), None);
+        let failure = never_ready("exited with code 1", &[line.to_owned()], vec!["EPERM".into()]);
+        assert!(failure.error.contains("process 9"), "{}", failure.error);
     }
 }
