@@ -51,8 +51,6 @@ pub struct Trial<'a> {
     pub path: &'a str,
     /// What takes a while to be answered.
     pub slow_path: Option<&'a str>,
-    /// Whether the controller sends the signal without waiting, also where the process has no handler for it.
-    pub at_once: bool,
 }
 
 /// Starts it, looks, and ends it. Nothing is left behind, unless this process is killed: then the logs of the app are.
@@ -171,8 +169,6 @@ async fn look(trial: &Trial<'_>, controller: &mut OwnController) -> Result<Repor
     let watched = open.map(|open| open.watch(&signalled));
     let ended = end(trial, &client, main, &tell).await?;
     let clients = match watched {
-        // What the controller waited for before the signal shows nothing.
-        Some(_) if !caught && !trial.at_once => Vec::new(),
         Some(watched) => fates(watched, ended.signal).await,
         None => Vec::new(),
     };
