@@ -182,6 +182,28 @@ fn what_stands_between_is_named() {
     );
 }
 
+/// The shell has no handler for the signal and is gone at once, while the server goes on to answer what it has.
+#[test]
+fn a_server_behind_a_shell_is_judged_by_itself() {
+    let _namespace = Namespace::enter();
+    let line = format!("{}; true", node_slow(&["graceful"]).join(" "));
+    let shell = ["/bin/sh", "-c", &line].map(str::to_owned);
+    let json = report(&["--slow-path", "/slow"], &shell);
+    assert_eq!(json["report"]["wrappers"].as_array().map(Vec::len), Some(1), "{json}");
+    assert_eq!(json["cuts_requests"], false, "{json}");
+    assert_eq!(fate(&json, "in_flight"), "answered", "{json}");
+    let ending = &json["report"]["ending"];
+    assert_eq!(
+        (&ending["caught"], &ending["killed"]),
+        (&json!(true), &json!(false)),
+        "{json}"
+    );
+    // The slow request took that long: a second, of which less than half had passed.
+    assert!(ending["took_ms"].as_u64().is_some_and(|took| took >= 500), "{json}");
+    assert_eq!(json["report"]["left"]["processes"], json!([]), "{json}");
+    assert_eq!(options(&json), Vec::<&Value>::new(), "{json}");
+}
+
 #[test]
 fn a_person_reads_it_line_by_line() {
     let _namespace = Namespace::enter();

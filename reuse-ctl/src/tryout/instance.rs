@@ -1,5 +1,6 @@
 //! Starts the server under a controller of its own, looks, ends it, and looks at what is left.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -159,7 +160,10 @@ async fn look(trial: &Trial<'_>, controller: &mut OwnController) -> Result<Repor
     let running = instance_processes(&trial.options.name);
     let (listeners, holders) = processes::listeners(&running, trial.options.ports.first().map(|_| group.port()));
     let wrappers = processes::wrappers(&running, main, &holders);
-    let caught = usage::catches_signal(main, trial.options.stop.signal);
+    // Behind a shell the server is another process, and the signal reaches that, too.
+    let told: BTreeSet<u32> = std::iter::once(main).chain(holders).collect();
+    let signal = trial.options.stop.signal;
+    let caught = told.iter().any(|pid| usage::catches_signal(*pid, signal));
 
     let (tell, signalled) = watch::channel(None);
     let open = match http {
@@ -167,7 +171,7 @@ async fn look(trial: &Trial<'_>, controller: &mut OwnController) -> Result<Repor
         Http::Silent => None,
     };
     let watched = open.map(|open| open.watch(&signalled));
-    let ended = end(trial, &client, main, &tell).await?;
+    let ended = end(trial, &client, main, &told, &tell).await?;
     let clients = match watched {
         Some(watched) => fates(watched, ended.signal).await,
         None => Vec::new(),
@@ -184,10 +188,10 @@ async fn look(trial: &Trial<'_>, controller: &mut OwnController) -> Result<Repor
         wrappers,
         http,
         ending: Ending {
-            signal: trial.options.stop.signal.to_string(),
+            signal: signal.to_string(),
             caught,
             took_ms: whole_ms(ended.took),
-            killed: ended.how.contains("SIGKILL"),
+            killed: ended.killed,
             how: ended.how,
         },
         clients,
@@ -283,19 +287,25 @@ fn instance_processes(app: &str) -> Vec<Process> {
     processes::processes(&pids.unwrap_or_default())
 }
 
-/// How the main process ended.
+/// How the instance ended.
 struct Ended {
     signal: Instant,
+    /// Until the last process that got the signal was gone.
     took: Duration,
+    /// Whether the controller had to kill it.
+    killed: bool,
+    /// How the main process ended.
     how: String,
+    /// What was there when the controller had done its part.
     left: Vec<String>,
 }
 
-/// Has the controller end the app, and watches how its processes go.
+/// Has the controller end the app, and watches how its processes go; `told` are those that serve, and the main one.
 async fn end(
     trial: &Trial<'_>,
     client: &Client,
     main: u32,
+    told: &BTreeSet<u32>,
     tell: &watch::Sender<Option<Instant>>,
 ) -> Result<Ended, Failure> {
     let asked = |error: crate::api::client::ClientError| {
@@ -312,9 +322,10 @@ async fn end(
     let limit = began + SIGNAL_SENT + stop.drain_timeout + stop.timeout + SLACK;
     let asking = client.clone();
     let stopping = tokio::spawn(async move { asking.command(hyper::Method::POST, "/v1/stop", &request).await });
-    let mut left = Vec::new();
     let mut signal = None;
-    loop {
+    let mut over = None;
+    // It answers when nothing of the instance is left, or it has given up.
+    while !stopping.is_finished() {
         if signal.is_none() {
             let late = began.elapsed() > SIGNAL_SENT;
             signal = heard.borrow().signal.or(late.then_some(began));
@@ -323,9 +334,8 @@ async fn end(
             }
         }
         let running = instance_processes(&trial.options.name);
-        if !running.iter().any(|process| process.pid == main) {
-            left.extend(running.into_iter().map(|process| process.name));
-            break;
+        if over.is_none() && !running.iter().any(|process| told.contains(&process.pid)) {
+            over = Some(Instant::now());
         }
         if Instant::now() > limit {
             stopping.abort();
@@ -336,25 +346,27 @@ async fn end(
         }
         tokio::time::sleep(LOOK).await;
     }
-    let over = Instant::now();
+    let over = over.unwrap_or_else(Instant::now);
+    let left = instance_processes(&trial.options.name);
     // The controller ends its event stream when it ends.
     drop(tokio::time::timeout(SLACK, listening).await);
-    drop(tokio::time::timeout(SLACK, stopping).await);
     let heard = heard.borrow().clone();
     let signal = heard.signal.unwrap_or(began);
     tell.send_replace(Some(signal));
     Ok(Ended {
         signal,
         took: over.saturating_duration_since(signal),
+        killed: heard.killed,
         how: heard.exit.unwrap_or_else(|| "ended".into()),
-        left,
+        left: left.into_iter().map(|process| process.name).collect(),
     })
 }
 
-/// What the events say of the main process.
+/// What the events say of the instance.
 #[derive(Debug, Clone, Default)]
 struct Heard {
     signal: Option<Instant>,
+    killed: bool,
     exit: Option<String>,
 }
 
@@ -364,6 +376,7 @@ async fn listen(mut events: EventStream, main: u32, said: watch::Sender<Heard>) 
         let at = Instant::now().checked_sub(age).unwrap_or_else(Instant::now);
         said.send_modify(|heard| match event.event.as_str() {
             "stopping" if event.message.ends_with("is told to stop") => heard.signal = Some(at),
+            "warning" if event.message.ends_with("it is killed") => heard.killed = true,
             "exited" => {
                 let about = format!("(pid {main}) ");
                 heard.exit = event.message.split_once(&about).map(|(_, how)| how.to_owned());

@@ -93,18 +93,18 @@ fn signal(report: &Report, in_force: InForce<'_>) -> Option<Recommendation> {
     })
 }
 
-/// The process that was started is not the server, and the server never heard of the signal.
+/// What was started is not the server, and something did not end. The signal reaches the server in any case, so that requests which are cut are the
+/// server's own doing.
 fn swallowed(report: &Report, _: InForce<'_>) -> Option<Recommendation> {
-    let (first, _) = report.wrappers.split_first()?;
-    if !cuts_requests(report) && !report.ending.killed {
+    if report.wrappers.is_empty() || !report.ending.killed {
         return None;
     }
-    let between = report.wrappers.join(" → ");
     Some(Recommendation {
-        option: Some("--kill-mode control-group".to_owned()),
+        option: None,
         reason: format!(
-            "between reuse-ctl and the server: {between}; {} goes to {first} first, so start the server itself if you can",
-            report.ending.signal
+            "it did not end on {}: it is started through {}; start the server itself if you can",
+            report.ending.signal,
+            report.wrappers.join(" → ")
         ),
     })
 }
@@ -259,9 +259,15 @@ mod tests {
     fn what_stands_in_between_is_named_only_if_it_does_harm() {
         let mut wrapped = report("npm start", Fate::Reset { after_ms: 3 });
         wrapped.wrappers = vec!["npm start".into(), "sh".into()];
-        assert_eq!(options(&wrapped, DEFAULTS), named("--kill-mode control-group"));
+        assert_eq!(
+            recommend(&wrapped, DEFAULTS),
+            [],
+            "the server gets the signal all the same"
+        );
         wrapped.clients.iter_mut().for_each(|client| client.fate = ANSWERED);
         assert_eq!(options(&wrapped, DEFAULTS), named("--stop-when at-once"));
+        wrapped.ending.killed = true;
+        assert_eq!(options(&wrapped, DEFAULTS), [None]);
     }
 
     #[test]

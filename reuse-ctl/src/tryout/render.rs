@@ -97,9 +97,9 @@ fn lines(report: &Report) -> Vec<Line> {
             detail: "the one that is started is the server".into(),
         },
         wrappers => Line {
-            good: false,
+            good: true,
             name: "process",
-            detail: format!("in between: {}", wrappers.join(" → ")),
+            detail: format!("the server is started through {}", wrappers.join(" → ")),
         },
     });
     lines.push(http(report.http));
@@ -123,17 +123,19 @@ fn lines(report: &Report) -> Vec<Line> {
                 time(ending.took_ms)
             )
         } else {
-            let how = if ending.caught {
+            let handler = if ending.caught {
                 ""
             } else {
                 ", for which it has no handler"
             };
-            format!(
-                "it {}, {} after {}{how}",
-                ending.how,
-                time(ending.took_ms),
-                ending.signal
-            )
+            let (took, signal) = (time(ending.took_ms), &ending.signal);
+            match report.wrappers.first() {
+                None => format!("it {}, {took} after {signal}{handler}", ending.how),
+                Some(first) => format!(
+                    "all of it had ended {took} after {signal}{handler} ({first} {})",
+                    ending.how
+                ),
+            }
         },
     });
     lines.extend(left(report));
@@ -327,12 +329,12 @@ mod tests {
         ✓ ready              it listened after 40 ms
         ✓ listener           0.0.0.0:8080 (nginx): workers share it, and connections are steered
         ! UDP                0.0.0.0:53 (nginx): not steered; workers must set SO_REUSEPORT to share it
-        ! process            in between: npm start → sh
+        ✓ process            the server is started through npm start → sh
         ✓ HTTP               answered with 200 after 3 ms
         ! request in flight  closed without an answer, 3 ms after the signal
         ✓ idle connection    closed, 3 ms after the signal
         ✓ WebSocket          closed with code 1001, 2 ms after the signal
-        ✓ end                it exited with code 0, 1.2 s after SIGTERM
+        ✓ end                all of it had ended 1.2 s after SIGTERM (npm start exited with code 0)
         ✓ left behind        nothing
 
         SIGTERM cuts off requests of this server. `run` waits until none is in flight before it sends it.
