@@ -212,8 +212,7 @@ fn first_address(status: &Status, options: &RunOptions) -> Result<(SocketAddr, S
         .groups
         .iter()
         .filter_map(|group| group.addr.parse::<SocketAddr>().ok());
-    let mut wanted = addresses.filter(|address| options.ports.is_empty() || options.ports.contains(&address.port()));
-    let Some(group) = wanted.next() else {
+    let Some(group) = lowest_port(addresses, &options.ports) else {
         return Err(Failure::failed(
             "the server listens nowhere",
             "a program that serves no port needs no trial: `run --ready started`",
@@ -225,6 +224,12 @@ fn first_address(status: &Status, options: &RunOptions) -> Result<(SocketAddr, S
         ip => ip,
     };
     Ok((SocketAddr::new(ip, group.port()), group))
+}
+
+/// Of these ports, if some are named.
+fn lowest_port(addresses: impl Iterator<Item = SocketAddr>, named: &[u16]) -> Option<SocketAddr> {
+    let wanted = addresses.filter(|address| named.is_empty() || named.contains(&address.port()));
+    wanted.min_by_key(|address| (address.port(), *address))
 }
 
 /// `words`: what the controller has said.
@@ -389,6 +394,15 @@ async fn listen(mut events: EventStream, main: u32, said: watch::Sender<Heard>) 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn clients_use_the_lowest_port_that_is_not_left_out() {
+        let all = ["0.0.0.0:9090", "127.0.0.1:8080", "[::]:8080"].map(|address| address.parse().expect("an address"));
+        let picked = |named: &[u16]| lowest_port(all.into_iter(), named).map(|address: SocketAddr| address.to_string());
+        assert_eq!(picked(&[]).as_deref(), Some("127.0.0.1:8080"));
+        assert_eq!(picked(&[9090]).as_deref(), Some("0.0.0.0:9090"));
+        assert_eq!(picked(&[1]), None);
+    }
 
     #[test]
     fn who_has_the_port_is_read_from_the_controllers_words() {
