@@ -214,8 +214,9 @@ fn a_person_reads_it_line_by_line() {
         "✓ listener           127.0.0.1:8080",
         "! request in flight  ",
         "✓ left behind        nothing",
-        "SIGTERM cuts off requests of this server.",
-        "It works under reuse-ctl: sudo reuse-ctl run --workers max -- ",
+        "SIGTERM cuts off the requests that this server works on.",
+        "It works under reuse-ctl, with one worker for each processor:",
+        "  sudo reuse-ctl run --workers max -- ",
     ] {
         assert!(
             output.stdout.lines().any(|own| own.starts_with(line)),

@@ -35,6 +35,7 @@ pub(super) async fn run(context: &Context, arguments: &args::Try) -> Result<(), 
         &report,
         InForce {
             stop: &options.stop,
+            path: &arguments.path,
             port_given: arguments.port.is_some(),
         },
     );

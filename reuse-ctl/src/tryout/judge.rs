@@ -10,7 +10,7 @@ use super::report::{Fate, Http, Listener, ListenerKind, Report, What};
 use crate::options::StopOptions;
 
 /// A server that answers its first request so much later than it listens was not ready when it listened.
-const SLOW_START_MS: u64 = 250;
+const SLOW_START_MS: u64 = 500;
 
 /// What to run it with, and why.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -26,6 +26,8 @@ pub struct Recommendation {
 pub struct InForce<'a> {
     /// How the server was ended.
     pub stop: &'a StopOptions,
+    /// What was asked for.
+    pub path: &'a str,
     /// Whether `--port` was given.
     pub port_given: bool,
 }
@@ -72,12 +74,18 @@ fn port(report: &Report, in_force: InForce<'_>) -> Option<Recommendation> {
     }
 }
 
-fn slow_start(report: &Report, _: InForce<'_>) -> Option<Recommendation> {
-    let Http::Answered { first_answer_ms, .. } = report.http else {
+fn slow_start(report: &Report, in_force: InForce<'_>) -> Option<Recommendation> {
+    let Http::Answered {
+        first_answer_ms,
+        status,
+        ..
+    } = report.http
+    else {
         return None;
     };
-    (first_answer_ms > SLOW_START_MS).then(|| Recommendation {
-        option: Some("--ready http:/PATH".into()),
+    let is_proof = (200..400).contains(&status);
+    (first_answer_ms > SLOW_START_MS && is_proof).then(|| Recommendation {
+        option: Some(format!("--ready http:{}", in_force.path)),
         reason: format!("its first answer came {first_answer_ms} ms after it listened: wait for an answer instead"),
     })
 }
@@ -169,6 +177,7 @@ mod tests {
 
     const DEFAULTS: InForce<'_> = InForce {
         stop: &STOP,
+        path: "/",
         port_given: false,
     };
 
@@ -296,7 +305,7 @@ mod tests {
             first_answer_ms: 900,
             keeps_alive: true,
         };
-        let expected = ["--ready http:/PATH", "--stop-timeout 13s"].map(|option| Some(option.to_owned()));
+        let expected = ["--ready http:/", "--stop-timeout 13s"].map(|option| Some(option.to_owned()));
         assert_eq!(options(&slow, DEFAULTS), expected);
         slow.http = Http::Silent;
         slow.ending.killed = true;
