@@ -17,9 +17,14 @@ pub struct AppTable {
     moved: u32,
     settings: Settings,
     loads: LoadTable,
-    /// Not 0 at the place of each port that a listener of the app's was bound to as a service.
-    services: [u8; 1 << 16],
+    /// What each port is to the app: 0 (nothing), [`SERVICE`] or [`FOREIGN`].
+    ports: [u8; 1 << 16],
 }
+
+/// A listener of the app's was bound to the port as a service.
+const SERVICE: u8 = 1;
+/// The port is somebody else's, and the app must not bind it.
+const FOREIGN: u8 = 2;
 
 const _: () = assert!(core::mem::offset_of!(AppTable, loads) == 128);
 const _: () = assert!(core::mem::offset_of!(AppTable, settings) == 8 && core::mem::offset_of!(Settings, ports) <= 56);
@@ -63,21 +68,34 @@ impl App {
     /// Listeners on this port (host byte order), and their connections, concern us from now on.
     #[inline(always)]
     pub fn serve(&self, port: u16) {
-        // SAFETY: valid by the promise at `new`; there is a place for each port. Nobody ever writes anything else there.
-        unsafe { cell::write(self.service(port), 1) };
+        // SAFETY: valid by the promise at `new`; there is a place for each port.
+        unsafe { cell::write(self.port(port), SERVICE) };
     }
 
     /// Whether they do.
     #[inline(always)]
     pub fn is_service(&self, port: u16) -> bool {
         // SAFETY: as for `serve`.
-        unsafe { cell::read(self.service(port)) != 0 }
+        unsafe { cell::read(self.port(port)) == SERVICE }
+    }
+
+    /// The app must not bind this port (host byte order): somebody else listens there.
+    pub fn keep_off(&self, port: u16) {
+        // SAFETY: as for `serve`.
+        unsafe { cell::write(self.port(port), FOREIGN) };
+    }
+
+    /// Whether the app must not bind it.
+    #[inline(always)]
+    pub fn is_foreign(&self, port: u16) -> bool {
+        // SAFETY: as for `serve`.
+        unsafe { cell::read(self.port(port)) == FOREIGN }
     }
 
     #[inline(always)]
-    fn service(&self, port: u16) -> *mut u8 {
+    fn port(&self, port: u16) -> *mut u8 {
         // SAFETY: valid by the promise at `new`; there is a place for each port.
-        unsafe { (&raw mut (*self.table).services).cast::<u8>().add(port as usize) }
+        unsafe { (&raw mut (*self.table).ports).cast::<u8>().add(port as usize) }
     }
 
     /// A connection has moved: who counts connections must look where it is.
@@ -129,7 +147,9 @@ mod tests {
         app.note_move();
         app.serve(80);
         app.serve(u16::MAX);
+        app.keep_off(81);
         assert!(app.has_moved() && app.is_service(80) && app.is_service(u16::MAX) && !app.is_service(81));
+        assert!(app.is_foreign(81) && !app.is_foreign(80) && !app.is_foreign(82));
         app.loads().set_queue(7, 3);
         assert_eq!(app.loads().copy(7).queue(), 3);
     }

@@ -58,6 +58,8 @@ pub struct RunOptions {
     pub verbosity: u8,
     /// Left in the background by `--detach`.
     pub detached: bool,
+    /// Workers keep off every port on which anybody else listens (`try`).
+    pub alone: bool,
     /// The working folder; absent: the current one.
     pub cwd: Option<PathBuf>,
     /// The command and its arguments; never empty.

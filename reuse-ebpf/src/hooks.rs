@@ -1,4 +1,5 @@
-//! Makes any server's listener a member: SO_REUSEPORT before its bind, its port known as a service's, and no MPTCP.
+//! Makes any server's listener a member: SO_REUSEPORT before its bind, its port known as a service's, and no MPTCP. A worker may not bind
+//! a port that the controller has left to somebody else.
 
 use aya_ebpf::{
     EbpfContext as _,
@@ -67,7 +68,8 @@ fn joining(ctx: &SockAddrContext, family: u32, address: impl Fn(&SockAddrContext
     let port = (cell::opaque(port.into()) & 0xffff) as u16;
     let Some(app) = maps::app() else { return ALLOW };
     let settings = app.settings();
-    if kind != STREAM || protocol != TCP || !settings.serves(port) {
+    let is_foreign = app.is_foreign(port);
+    if kind != STREAM || protocol != TCP || !(is_foreign || settings.serves(port)) {
         return ALLOW;
     }
     // SAFETY: no preconditions.
@@ -76,6 +78,18 @@ fn joining(ctx: &SockAddrContext, family: u32, address: impl Fn(&SockAddrContext
     let Some(&instance) = (unsafe { INSTANCES.get(&cgroup) }) else {
         return ALLOW;
     };
+    let notice = |cookie| Notice {
+        kind: NoticeKind::Bind as u32,
+        instance,
+        cookie,
+        address: address(ctx),
+        family,
+        port: port.into(),
+    };
+    if is_foreign {
+        maps::notify(notice(0));
+        return DENY;
+    }
     let mut on = 1_i32;
     // SAFETY: the option's value is a live int. A failure shows as the server's own EADDRINUSE.
     let _ = unsafe { bpf_setsockopt(ctx.as_ptr(), SOL_SOCKET, SO_REUSEPORT, (&raw mut on).cast(), 4) };
@@ -88,13 +102,6 @@ fn joining(ctx: &SockAddrContext, family: u32, address: impl Fn(&SockAddrContext
     UNSTEERED.mark(socket);
     // SAFETY: the helper accepts the context.
     let cookie = unsafe { bpf_get_socket_cookie(ctx.as_ptr()) };
-    maps::notify(Notice {
-        kind: NoticeKind::Bind as u32,
-        instance,
-        cookie,
-        address: address(ctx),
-        family,
-        port: port.into(),
-    });
+    maps::notify(notice(cookie));
     ALLOW
 }

@@ -33,7 +33,6 @@ pub struct Launch {
     environment: Vec<(String, String)>,
     directory: Option<PathBuf>,
     own_session: bool,
-    binary: PathBuf,
 }
 
 impl Launch {
@@ -45,14 +44,7 @@ impl Launch {
             environment: Vec::new(),
             directory: None,
             own_session: false,
-            binary: binaries::reuse_ctl(),
         }
-    }
-
-    /// Runs another `reuse-ctl` than the one under test, to compare with.
-    pub fn binary(mut self, path: impl Into<PathBuf>) -> Self {
-        self.binary = path.into();
-        self
     }
 
     /// Sets a variable of the controller's environment.
@@ -81,7 +73,7 @@ impl Launch {
 
     /// The command, for a test that starts it in a way of its own.
     pub fn command(&self, command: &[impl AsRef<OsStr>]) -> Command {
-        let mut run = command_of(&self.binary);
+        let mut run = controller_command();
         run.arg("run")
             .args(["--name", &self.name])
             .args(&self.options)
@@ -125,7 +117,6 @@ impl Launch {
         let controller = run.spawn().unwrap_or_else(|error| panic!("{run:?}: {error}"));
         App {
             name: self.name.clone(),
-            binary: self.binary.clone(),
             controller: Some(controller),
             ended: None,
             scratch,
@@ -166,7 +157,6 @@ impl Launch {
 #[derive(Debug)]
 pub struct App {
     name: String,
-    binary: PathBuf,
     controller: Option<Child>,
     ended: Option<ExitStatus>,
     scratch: Scratch,
@@ -183,7 +173,6 @@ impl App {
     pub fn detached(name: &str) -> Self {
         Self {
             name: name.to_owned(),
-            binary: binaries::reuse_ctl(),
             controller: None,
             ended: None,
             scratch: Scratch::new(),
@@ -325,7 +314,7 @@ impl App {
     }
 
     fn ctl_command(&self, arguments: &[&str]) -> Command {
-        let mut command = command_of(&self.binary);
+        let mut command = controller_command();
         command.args(arguments).args(["--app", &self.name]);
         command
     }
@@ -368,11 +357,7 @@ impl Verb {
 
 /// `reuse-ctl` without arguments, in an environment that is the same on every machine.
 pub fn controller_command() -> Command {
-    command_of(&binaries::reuse_ctl())
-}
-
-fn command_of(binary: &Path) -> Command {
-    let mut command = Command::new(binary);
+    let mut command = Command::new(binaries::reuse_ctl());
     for name in [
         "SUDO_UID",
         "SUDO_GID",

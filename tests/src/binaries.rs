@@ -1,6 +1,7 @@
 //! Where the programs are that the tests run.
 
 use std::env;
+use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -267,13 +268,31 @@ pub(crate) fn workspace() -> PathBuf {
 pub fn on_path(name: &str) -> String {
     let path = env::var_os("PATH").expect("PATH is set");
     text(
-        &env::split_paths(&path)
+        &searched(&path)
             .map(|folder| folder.join(name))
             .find(|file| file.exists())
             .unwrap_or_else(|| panic!("{name} is not installed: `cargo xtask test` installs what the tests run")),
     )
 }
 
+/// The folders of this PATH, and behind them those in which Debian has sshd and nginx: an ordinary user's PATH lacks them.
+fn searched(path: &OsStr) -> impl Iterator<Item = PathBuf> {
+    let roots = ["/usr/local/sbin", "/usr/sbin", "/sbin"].map(PathBuf::from);
+    env::split_paths(path).chain(roots)
+}
+
 fn text(path: &Path) -> String {
     path.to_str().expect("a plain path").to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn roots_folders_are_searched_last() {
+        let folders: Vec<PathBuf> = searched(OsStr::new("/home/me/bin:/usr/bin")).collect();
+        let expected = ["/home/me/bin", "/usr/bin", "/usr/local/sbin", "/usr/sbin", "/sbin"];
+        assert_eq!(folders, expected.map(PathBuf::from));
+    }
 }

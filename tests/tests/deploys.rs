@@ -21,7 +21,7 @@ const SOON: Duration = Duration::from_secs(20);
 const PAUSE: Duration = Duration::from_millis(5);
 
 /// So many milliseconds after it listens, the version that does not work dies: within the default settle time.
-const DEATHS_MS: [u32; 5] = [5, 20, 50, 300, 900];
+const DEATHS_MS: [u32; 4] = [5, 20, 50, 300];
 
 /// What the version that does not work wrote.
 const CULPRIT_SAID: &str = "ECONNREFUSED 127.0.0.1:27017";
@@ -93,6 +93,21 @@ fn it_is_not_reloaded() {
         deployed.assert_refused(&output, &format!("{ms} ms"));
         assert!(output.stderr.contains("reloaded 0 of 4"), "{}", output.stderr);
     }
+    deployed.end();
+}
+
+/// A busy machine may be late by a good part of a second: the settle time is longer by more than that.
+#[test]
+fn it_is_not_reloaded_if_it_dies_late() {
+    let _turn = Heavy::turn();
+    let _namespace = Namespace::enter();
+    let launcher = Launcher::new(&server(""));
+    let app = App::run(&["--workers", "4", "--settle", "2s"], &[launcher.command()]);
+    let deployed = Deployed::of(app);
+    launcher.deploy(&dies_after(900));
+    let output = deployed.app.ctl(&["reload"]);
+    deployed.assert_refused(&output, "900 ms");
+    assert!(output.stderr.contains("reloaded 0 of 4"), "{}", output.stderr);
     deployed.end();
 }
 

@@ -1,18 +1,25 @@
 //! `try`: what it says of real servers, and that nothing is left of them.
 
 use std::fs;
-use std::net::TcpListener;
+use std::io::{Read as _, Write as _};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::os::fd::AsRawFd as _;
 use std::path::Path;
 use std::process::Command;
+use std::thread;
 use std::time::Duration;
 
+use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use reuse_tests::app::controller_command;
+use reuse_tests::heavy::Heavy;
+use reuse_tests::load::{Load, Mode};
 use reuse_tests::run::Output;
 use reuse_tests::scratch::Scratch;
 use reuse_tests::{Namespace, PORT, SERVER, binaries, commands, leftovers, run, wait};
 use serde_json::{Value, json};
+use socket2::{Domain, Socket, Type};
 
 /// How long a whole trial may take.
 const LIMIT: Duration = Duration::from_secs(90);
@@ -175,6 +182,28 @@ fn what_stands_between_is_named() {
     );
 }
 
+/// The shell has no handler for the signal and is gone at once, while the server goes on to answer what it has.
+#[test]
+fn a_server_behind_a_shell_is_judged_by_itself() {
+    let _namespace = Namespace::enter();
+    let line = format!("{}; true", node_slow(&["graceful"]).join(" "));
+    let shell = ["/bin/sh", "-c", &line].map(str::to_owned);
+    let json = report(&["--slow-path", "/slow"], &shell);
+    assert_eq!(json["report"]["wrappers"].as_array().map(Vec::len), Some(1), "{json}");
+    assert_eq!(json["cuts_requests"], false, "{json}");
+    assert_eq!(fate(&json, "in_flight"), "answered", "{json}");
+    let ending = &json["report"]["ending"];
+    assert_eq!(
+        (&ending["caught"], &ending["killed"]),
+        (&json!(true), &json!(false)),
+        "{json}"
+    );
+    // The slow request took that long: a second, of which less than half had passed.
+    assert!(ending["took_ms"].as_u64().is_some_and(|took| took >= 500), "{json}");
+    assert_eq!(json["report"]["left"]["processes"], json!([]), "{json}");
+    assert_eq!(options(&json), Vec::<&Value>::new(), "{json}");
+}
+
 #[test]
 fn a_person_reads_it_line_by_line() {
     let _namespace = Namespace::enter();
@@ -185,8 +214,9 @@ fn a_person_reads_it_line_by_line() {
         "✓ listener           127.0.0.1:8080",
         "! request in flight  ",
         "✓ left behind        nothing",
-        "SIGTERM cuts off requests of this server.",
-        "It works under reuse-ctl: sudo reuse-ctl run --workers max -- ",
+        "SIGTERM cuts off the requests that this server works on.",
+        "It works under reuse-ctl, with one worker for each processor:",
+        "  sudo reuse-ctl run --workers max -- ",
     ] {
         assert!(
             output.stdout.lines().any(|own| own.starts_with(line)),
@@ -225,9 +255,95 @@ fn a_port_that_is_taken_is_refused() {
     let output = Trial::new(&["--json"], &node_slow(&[])).finish().expect_code(1);
     let json: Value = serde_json::from_str(&output.stdout).expect("JSON");
     assert!(
-        json["error"].as_str().is_some_and(|error| error.contains("already")),
+        json["error"]
+            .as_str()
+            .is_some_and(|error| error.contains("is in use by process")),
         "{json}"
     );
+}
+
+/// A server that somebody else runs, with SO_REUSEPORT: the kernel would let a trial of the same user listen beside it.
+struct Live {
+    listener: Socket,
+    load: Load,
+}
+
+impl Live {
+    fn start() -> Self {
+        let listener = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        listener.set_reuse_port(true).expect("SO_REUSEPORT");
+        listener.bind(&SERVER.into()).expect("the address is free");
+        listener.listen(1024).expect("listen");
+        let own: TcpListener = listener.try_clone().expect("a duplicate").into();
+        thread::spawn(move || {
+            // As long as the listener is open.
+            for mut stream in own.incoming().map_while(Result::ok) {
+                thread::spawn(move || answer(&mut stream));
+            }
+        });
+        let pause = Duration::from_millis(5);
+        let load = Load::start_with_pause(SERVER, 16, Mode::NewConnections, LIMIT, pause);
+        load.wait_for(200, START);
+        Self { listener, load }
+    }
+
+    /// It got every connection and answered it, and no program decides about its connections.
+    #[track_caller]
+    fn assert_undisturbed(self) {
+        self.load.wait_for(200, START);
+        assert_eq!(
+            detach_program(&self.listener),
+            Err(Errno::ENOENT),
+            "a program is attached"
+        );
+        let report = self.load.stop();
+        report.assert_nothing_failed();
+        let own = report.by_pid.get(&std::process::id()).copied();
+        assert_eq!(own, Some(report.answered), "{:?}", report.by_pid);
+        self.listener.shutdown(Shutdown::Both).expect("end of its thread");
+    }
+}
+
+fn answer(stream: &mut TcpStream) {
+    let body = format!("- {}\n", std::process::id());
+    let mut request = [0; 4096];
+    // One request, which comes at once; a client that has gone needs no answer.
+    if stream.read(&mut request).is_ok_and(|length| length > 0) {
+        let head = format!(
+            "HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+            body.len()
+        );
+        drop(stream.write_all((head + &body).as_bytes()));
+    }
+}
+
+/// Takes the program of the listener's group away, if there is one.
+fn detach_program(listener: &Socket) -> Result<(), Errno> {
+    let none = 0_i32;
+    // SAFETY: the option's value is a live int of the length that is given.
+    let done = unsafe {
+        libc::setsockopt(
+            listener.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_DETACH_REUSEPORT_BPF,
+            (&raw const none).cast(),
+            4,
+        )
+    };
+    Errno::result(done).map(drop)
+}
+
+#[test]
+fn a_live_server_that_shares_its_port_is_not_disturbed() {
+    let _turn = Heavy::turn();
+    let _namespace = Namespace::enter();
+    for command in [node_slow(&[]), commands::rust(&["--reuse-port"])] {
+        let live = Live::start();
+        let said = format!("{SERVER} is in use by process {} ", std::process::id());
+        let output = Trial::new(&[], &command).finish().expect_code(1);
+        live.assert_undisturbed();
+        output.expect_complaint(&[&said]);
+    }
 }
 
 #[test]

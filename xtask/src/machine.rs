@@ -2,6 +2,7 @@
 
 use crate::run::{Workspace, output_of, run, step};
 use anyhow::{Context, Result, bail};
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -104,6 +105,7 @@ pub(crate) fn apt_install<'a>(packages: impl IntoIterator<Item = &'a str>) -> Re
     run(Command::new("apt-get")
         .args(["-qq", "-y", "--no-install-recommends", "install"])
         .args(packages)
+        .env("PATH", search_path())
         .env("DEBIAN_FRONTEND", "noninteractive"))
 }
 
@@ -146,8 +148,21 @@ impl Drop for NoServices {
 
 /// Says whether a program of this name would be found.
 pub(crate) fn is_on_path(program: &str) -> bool {
-    std::env::var_os("PATH")
-        .is_some_and(|path| std::env::split_paths(&path).any(|folder| folder.join(program).is_file()))
+    std::env::split_paths(&search_path()).any(|folder| folder.join(program).is_file())
+}
+
+/// Where root finds sshd, nginx and what dpkg needs. An ordinary user's PATH, which `sudo env PATH=$PATH` keeps, lacks them on Debian.
+const ROOTS_FOLDERS: [&str; 3] = ["/usr/local/sbin", "/usr/sbin", "/sbin"];
+
+/// The PATH for programs that are looked for here, and for what is run as root.
+pub(crate) fn search_path() -> OsString {
+    with_roots_folders(&std::env::var_os("PATH").unwrap_or_default())
+}
+
+fn with_roots_folders(path: &OsStr) -> OsString {
+    let own = std::env::split_paths(path);
+    let all = own.chain(ROOTS_FOLDERS.map(PathBuf::from));
+    std::env::join_paths(all).expect("no folder of a PATH has a colon")
 }
 
 /// Installs the server runtimes of `tests/servers`, and the PM2 that tests compare with, when they are not there or older than their lock files.
@@ -294,6 +309,14 @@ mod tests {
         assert!(!is_bpf_mounted("none /sys/fs/bpf tmpfs rw 0 0"));
         assert!(!is_bpf_mounted("bpf /sys/fs/bpf2 bpf rw 0 0"));
         assert!(!is_bpf_mounted(""));
+    }
+
+    #[test]
+    fn roots_folders_are_searched_last() {
+        assert_eq!(
+            with_roots_folders(OsStr::new("/home/me/bin:/usr/bin")),
+            "/home/me/bin:/usr/bin:/usr/local/sbin:/usr/sbin:/sbin"
+        );
     }
 
     #[test]

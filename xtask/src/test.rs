@@ -75,6 +75,8 @@ pub(crate) fn release_build(workspace: &Workspace) -> Command {
 
 fn cargo_test(workspace: &Workspace) -> Command {
     let mut cargo = workspace.rust_tool("cargo");
-    cargo.args(["test", "--locked", "--no-fail-fast", "--color=never"]);
+    cargo
+        .args(["test", "--locked", "--no-fail-fast", "--color=never"])
+        .env("PATH", machine::search_path());
     cargo
 }

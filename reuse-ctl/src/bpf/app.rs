@@ -189,6 +189,11 @@ impl AppPrograms {
         self.write_settings();
     }
 
+    /// From now on no worker can bind this port: somebody else listens there.
+    pub fn keep_off(&self, port: u16) {
+        self.table.view().keep_off(port);
+    }
+
     /// Changes how long `sticky` remembers a client that is not seen.
     pub fn set_client_ttl(&mut self, seconds: u64) {
         self.settings.client_ttl_ticks = ClientRecord::ticks(seconds);

@@ -110,7 +110,7 @@ pub struct Try {
     /// A path whose answer takes a second or more: it is asked for before the stop signal comes
     #[arg(long, value_name = "PATH")]
     pub slow_path: Option<String>,
-    /// The port that the server serves [default: the first TCP port that it binds]
+    /// The port that clients use [default: the lowest on which it listens]
     #[arg(short, long, value_name = "P", value_parser = clap::value_parser!(u16).range(1..))]
     pub port: Option<u16>,
     /// Run it as this user [default: the user who called sudo]
@@ -138,8 +138,9 @@ Examples:
   sudo reuse-ctl apply -f reuse.toml --env production --dry-run
   sudo reuse-ctl apply --app web                only this one of reuse.toml
 
-A new command, folder or environment is rolled out as `reload` does: if it never gets ready, the old version goes on. Apps that the
-file does not name are left alone. What belongs to the start of an app (--listen, --user…) is refused before anything is changed.")]
+A new command, folder or environment is rolled out as `reload` does: if it never gets ready, or dies while it is rolled out, the old
+version goes on. Apps that the file does not name are left alone. What belongs to the start of an app (--listen, --user…) is refused
+before anything is changed.")]
 pub struct Apply {
     /// The file
     #[arg(short, long, value_name = "FILE", default_value = "reuse.toml")]

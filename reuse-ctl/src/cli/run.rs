@@ -42,6 +42,7 @@ pub(super) fn run(context: &Context, arguments: args::Run, raw: &[OsString]) -> 
     let call = Call {
         detach: arguments.detach && !arguments.detached,
         detached: arguments.detached,
+        alone: arguments.alone,
         verbosity: arguments.verbose,
     };
     if let Some(file) = &arguments.file {
@@ -61,6 +62,8 @@ pub(super) struct Call {
     pub(super) detach: bool,
     /// This process is the one in the background.
     pub(super) detached: bool,
+    /// Workers keep off every port on which anybody else listens.
+    pub(super) alone: bool,
     /// As often as `-v` was given.
     pub(super) verbosity: u8,
 }
@@ -81,6 +84,7 @@ pub(super) fn start(context: &Context, spec: AppSpec, call: Call) -> Result<(), 
     supervisor::run(RunOptions {
         verbosity: call.verbosity,
         detached: call.detached,
+        alone: call.alone,
         spec,
         ..options
     })
@@ -189,6 +193,7 @@ pub fn resolve(arguments: args::Run) -> Result<RunOptions, Failure> {
         },
         verbosity: arguments.verbose,
         detached: arguments.detached,
+        alone: arguments.alone,
         cwd: arguments.cwd,
         command: arguments.command,
         spec: AppSpec::default(),
@@ -450,6 +455,7 @@ mod tests {
             },
             verbosity: 0,
             detached: false,
+            alone: false,
             command: vec!["./bin/server".into(), "--port".into(), "1".into(), "-d".into()],
             spec: AppSpec::default(),
         };

@@ -2,13 +2,10 @@
 
 use std::ffi::OsString;
 
-use clap::CommandFactory as _;
-
-use super::args::Arguments;
 use super::{Context, Failure, args, output};
 use crate::api::commands;
 use crate::config::AppSpec;
-use crate::tryout::judge::{InForce, Offered, recommend};
+use crate::tryout::judge::{InForce, recommend};
 use crate::tryout::{Trial, examine, render, to_json};
 
 pub(super) async fn run(context: &Context, arguments: &args::Try) -> Result<(), Failure> {
@@ -32,18 +29,14 @@ pub(super) async fn run(context: &Context, arguments: &args::Try) -> Result<(), 
         arguments: own,
         path: &arguments.path,
         slow_path: arguments.slow_path.as_deref(),
-        at_once: has_option("stop-when"),
     })
     .await?;
     let recommendations = recommend(
         &report,
         InForce {
             stop: &options.stop,
+            path: &arguments.path,
             port_given: arguments.port.is_some(),
-            offered: Offered {
-                stop_when: has_option("stop-when"),
-                kill_mode: has_option("kill-mode"),
-            },
         },
     );
     let given: String = given(arguments)
@@ -81,21 +74,10 @@ fn run_arguments(arguments: &args::Try) -> Vec<OsString> {
         time(arguments.ready_timeout),
     ]);
     // The server is to be seen as it is, without what is done for it.
-    if has_option("stop-when") {
-        own.extend(["--stop-when", "at-once"].map(OsString::from));
-    }
-    if has_option("settle") {
-        own.extend(["--settle", "0s"].map(OsString::from));
-    }
+    own.extend(["--stop-when", "at-once", "--settle", "0s"].map(OsString::from));
     own.extend(given(arguments).flat_map(|(option, value)| [option.into(), OsString::from(value)]));
+    own.push("--alone".into());
     own.push("--".into());
     own.extend(arguments.command.iter().cloned());
     own
-}
-
-/// Whether `run` has this option.
-fn has_option(name: &str) -> bool {
-    let command = Arguments::command();
-    let run = command.find_subcommand("run").expect("a verb");
-    run.get_arguments().any(|argument| argument.get_long() == Some(name))
 }

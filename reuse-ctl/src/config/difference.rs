@@ -140,6 +140,7 @@ pub fn difference(old: &RunOptions, new: &RunOptions) -> Difference {
         // How this controller was started, not what the app is.
         verbosity: _,
         detached: _,
+        alone: _,
         cwd,
         command,
         // What the options come from.

@@ -12,7 +12,15 @@ use crate::cli::args::{Arguments, Run};
 use crate::cli::run;
 
 /// Options of `run` that say how it is called, not what an app is. Those of every verb (`--app`, `--json`) are none either.
-pub(super) const EXCLUDED: [&str; 6] = ["detach", "detached", "verbose", "file", "env", "variables-on-stdin"];
+pub(super) const EXCLUDED: [&str; 7] = [
+    "alone",
+    "detach",
+    "detached",
+    "verbose",
+    "file",
+    "env",
+    "variables-on-stdin",
+];
 
 /// The option with the app's folder: it has a default that depends on where one is.
 pub(super) const CWD: &str = "cwd";

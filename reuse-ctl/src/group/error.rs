@@ -4,6 +4,7 @@ use std::{io, net::SocketAddr};
 
 use thiserror::Error;
 
+use super::diag::{DiagError, Listener};
 use crate::bpf::BpfError;
 
 /// Why a listener is not, or not wholly, a member.
@@ -25,6 +26,12 @@ pub enum GroupError {
         /// The other app's name.
         app: String,
     },
+    /// Somebody who is none of ours listens there, and this app is to disturb nobody.
+    #[error("{} is in use by somebody else", .0.addr)]
+    Foreign(Box<Listener>),
+    /// Whether anybody is disturbed can't be seen.
+    #[error("the machine's listeners can't be listed: {0}")]
+    Unlisted(#[from] DiagError),
     /// An instance has more listeners on one address than can be steered.
     #[error("{addr}: more than 8 listeners of one worker; the further ones get no connection")]
     TooMany {

@@ -29,6 +29,8 @@ pub struct GroupsOptions {
     pub cgroup: AppCgroup,
     /// The uid of every member.
     pub uid: u32,
+    /// Whether the app keeps off every port on which anybody else listens.
+    pub alone: bool,
     /// `--when-empty refuse`.
     pub refuse_when_empty: bool,
     /// `--listen`: groups that are there before any worker.
@@ -46,6 +48,7 @@ pub struct Groups {
     /// Loaded beforehand, so that the first listener of a cold start is steered as soon as it is seen.
     spare: Option<GroupProgram>,
     cgroup: AppCgroup,
+    alone: bool,
     /// Where lots are made.
     lots: Arc<File>,
     uid: u32,
@@ -75,6 +78,7 @@ impl Groups {
         let spare = Some(GroupProgram::load(&app, options.refuse_when_empty)?);
         let mut groups = Self {
             cgroup: options.cgroup.clone(),
+            alone: options.alone,
             lots: app.lots_cgroup(),
             app,
             groups: BTreeMap::new(),
@@ -86,6 +90,11 @@ impl Groups {
             refuse_when_empty: options.refuse_when_empty,
             given_up: false,
         };
+        if options.alone {
+            // Before there is a worker: a listener beside others gets connections from its first moment on.
+            let taken = neighbours::taken_ports()?;
+            taken.into_iter().for_each(|port| groups.app.keep_off(port));
+        }
         for &addr in &options.listen {
             groups.open_group(addr, false, None)?;
             // Now it listens: of two apps that begin at the same time at least one sees the other.
@@ -101,6 +110,9 @@ impl Groups {
         first: Option<&OwnedFd>,
     ) -> Result<&mut Group, GroupError> {
         neighbours::refuse_taken(&self.cgroup, addr, only_v6)?;
+        if self.alone {
+            neighbours::refuse_foreign(&self.cgroup, addr, only_v6)?;
+        }
         let program = match self.spare.take() {
             Some(spare) => spare,
             None => GroupProgram::load(&self.app, self.refuses_when_empty())?,

@@ -1,13 +1,42 @@
 //! Other apps on the same address. The kernel lets the listeners of all apps of one user share it, with one program for all of them:
 //! the app that came last would take every connection from the others.
 
-use std::{collections::HashSet, net::SocketAddr};
+use std::{
+    collections::{BTreeSet, HashSet},
+    net::SocketAddr,
+};
 
 use super::{
     GroupError,
     diag::{Diag, Listener},
 };
 use crate::process::cgroup::AppCgroup;
+
+/// Where anybody listens in this network: no worker of an app that is to be alone may come there.
+///
+/// # Errors
+/// [`GroupError::Unlisted`].
+pub(super) fn taken_ports() -> Result<BTreeSet<u16>, GroupError> {
+    let listeners = Diag::new()?.listeners()?;
+    Ok(listeners.iter().map(|listener| listener.addr.port()).collect())
+}
+
+/// Whether this app may put its program in charge of the listeners on `addr` though it is to be alone.
+///
+/// # Errors
+/// [`GroupError::Foreign`]: anybody else listens there. [`GroupError::Unlisted`].
+pub(super) fn refuse_foreign(own: &AppCgroup, addr: SocketAddr, only_v6: bool) -> Result<(), GroupError> {
+    let listeners = Diag::new()?.listeners_on(addr.port())?;
+    // Of a kernel that tells no cgroup nothing can be known.
+    let is_foreign = |listener: &Listener| listener.cgroup.is_some_and(|cgroup| !own.has(cgroup));
+    let mut overlapping = listeners
+        .into_iter()
+        .filter(|listener| overlaps(listener, addr, only_v6));
+    match overlapping.find(is_foreign) {
+        Some(foreign) => Err(GroupError::Foreign(Box::new(foreign))),
+        None => Ok(()),
+    }
+}
 
 /// Whether this app may put its program in charge of the listeners on `addr`. When two apps begin to listen at the same time, at least
 /// one is refused, if each asks when it listens already.

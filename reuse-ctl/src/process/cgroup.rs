@@ -173,6 +173,17 @@ impl AppCgroup {
         })
     }
 
+    /// Whether this cgroup, or one below it, has this number.
+    pub fn has(&self, id: u64) -> bool {
+        let mut found = false;
+        // One that is removed meanwhile has no listeners any more.
+        drop(visit(&self.path, &mut |path| {
+            found |= inode(path).is_ok_and(|inode| inode == id);
+            Ok(())
+        }));
+        found
+    }
+
     /// The other app in whose cgroup, or below it, one with any of these numbers is. However many they are, the folders are walked once.
     pub fn sibling_with_any(&self, ids: &HashSet<u64>) -> Option<String> {
         let siblings = fs::read_dir(self.path.parent()?).ok()?;

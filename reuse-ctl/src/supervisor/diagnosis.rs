@@ -279,6 +279,9 @@ pub(super) fn unsteerable(error: &GroupError, cookie: u64, diag: &mut Diag, uid:
             "{error}: serve on another port, say with --port which ports are this app's, or end that one with `reuse-ctl stop --app {app}`"
         );
     }
+    if let GroupError::Foreign(foreign) = error {
+        return format!("{} is in use by {}", foreign.addr, owner(foreign));
+    }
     error.to_string()
 }
 

@@ -354,6 +354,7 @@ fn groups_options(options: &RunOptions, cgroup: &AppCgroup, uid: u32) -> GroupsO
             verbose: options.verbosity > 0,
         },
         uid,
+        alone: options.alone,
         refuse_when_empty: options.when_empty == WhenEmpty::Refuse,
         listen: options.listen.clone(),
     }

@@ -1,5 +1,6 @@
 //! Starts the server under a controller of its own, looks, ends it, and looks at what is left.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -51,8 +52,6 @@ pub struct Trial<'a> {
     pub path: &'a str,
     /// What takes a while to be answered.
     pub slow_path: Option<&'a str>,
-    /// Whether the controller sends the signal without waiting, also where the process has no handler for it.
-    pub at_once: bool,
 }
 
 /// Starts it, looks, and ends it. Nothing is left behind, unless this process is killed: then the logs of the app are.
@@ -71,7 +70,7 @@ pub async fn examine(trial: &Trial<'_>) -> Result<Report, Failure> {
     let logs = Logs(apps::paths_of(name)?.log_dir().to_owned());
     let mut controller = OwnController::start("the trial's", name, trial.arguments.iter().cloned())?;
     let looked = tokio::select! {
-        looked = look(trial, &mut controller, &before) => looked,
+        looked = look(trial, &mut controller) => looked,
         () = interrupted() => Err(Failure::failed("interrupted", "")),
     };
     let grace = if looked.is_ok() {
@@ -130,7 +129,7 @@ fn still_there(listeners: &[Listener], after: &[SocketAddr]) -> Vec<String> {
         .collect()
 }
 
-async fn look(trial: &Trial<'_>, controller: &mut OwnController, before: &[SocketAddr]) -> Result<Report, Failure> {
+async fn look(trial: &Trial<'_>, controller: &mut OwnController) -> Result<Report, Failure> {
     let ReadyOptions { timeout, .. } = trial.options.ready;
     let settled = |status: &Status| {
         status.workers.first().is_some_and(|worker| match worker.state {
@@ -148,13 +147,10 @@ async fn look(trial: &Trial<'_>, controller: &mut OwnController, before: &[Socke
     let worker = status.workers.first().expect("it was looked at");
     let (WorkerState::Active, 0, Some(main)) = (worker.state, worker.restarts, worker.pid) else {
         let reason = worker.reason.as_deref().unwrap_or("ended before it was ready");
-        return Err(never_ready(reason, written(&trial.options.name)));
+        return Err(never_ready(reason, &controller.words(), written(&trial.options.name)));
     };
     let ready_ms = processes::age_ms(main).unwrap_or(0);
     let (address, group) = first_address(&status, trial.options)?;
-    if let Some(taken) = before.iter().find(|taken| taken.port() == address.port()) {
-        return Err(port_is_taken(*taken));
-    }
     let target = Target {
         address,
         path: trial.path,
@@ -164,7 +160,10 @@ async fn look(trial: &Trial<'_>, controller: &mut OwnController, before: &[Socke
     let running = instance_processes(&trial.options.name);
     let (listeners, holders) = processes::listeners(&running, trial.options.ports.first().map(|_| group.port()));
     let wrappers = processes::wrappers(&running, main, &holders);
-    let caught = usage::catches_signal(main, trial.options.stop.signal);
+    // Behind a shell the server is another process, and the signal reaches that, too.
+    let told: BTreeSet<u32> = std::iter::once(main).chain(holders).collect();
+    let signal = trial.options.stop.signal;
+    let caught = told.iter().any(|pid| usage::catches_signal(*pid, signal));
 
     let (tell, signalled) = watch::channel(None);
     let open = match http {
@@ -172,10 +171,8 @@ async fn look(trial: &Trial<'_>, controller: &mut OwnController, before: &[Socke
         Http::Silent => None,
     };
     let watched = open.map(|open| open.watch(&signalled));
-    let ended = end(trial, &client, main, &tell).await?;
+    let ended = end(trial, &client, main, &told, &tell).await?;
     let clients = match watched {
-        // What the controller waited for before the signal shows nothing.
-        Some(_) if !caught && !trial.at_once => Vec::new(),
         Some(watched) => fates(watched, ended.signal).await,
         None => Vec::new(),
     };
@@ -191,10 +188,10 @@ async fn look(trial: &Trial<'_>, controller: &mut OwnController, before: &[Socke
         wrappers,
         http,
         ending: Ending {
-            signal: trial.options.stop.signal.to_string(),
+            signal: signal.to_string(),
             caught,
             took_ms: whole_ms(ended.took),
-            killed: ended.how.contains("SIGKILL"),
+            killed: ended.killed,
             how: ended.how,
         },
         clients,
@@ -215,8 +212,7 @@ fn first_address(status: &Status, options: &RunOptions) -> Result<(SocketAddr, S
         .groups
         .iter()
         .filter_map(|group| group.addr.parse::<SocketAddr>().ok());
-    let mut wanted = addresses.filter(|address| options.ports.is_empty() || options.ports.contains(&address.port()));
-    let Some(group) = wanted.next() else {
+    let Some(group) = lowest_port(addresses, &options.ports) else {
         return Err(Failure::failed(
             "the server listens nowhere",
             "a program that serves no port needs no trial: `run --ready started`",
@@ -230,7 +226,18 @@ fn first_address(status: &Status, options: &RunOptions) -> Result<(SocketAddr, S
     Ok((SocketAddr::new(ip, group.port()), group))
 }
 
-fn never_ready(reason: &str, output: Vec<String>) -> Failure {
+/// Of these ports, if some are named.
+fn lowest_port(addresses: impl Iterator<Item = SocketAddr>, named: &[u16]) -> Option<SocketAddr> {
+    let wanted = addresses.filter(|address| named.is_empty() || named.contains(&address.port()));
+    wanted.min_by_key(|address| (address.port(), *address))
+}
+
+/// `words`: what the controller has said.
+fn never_ready(reason: &str, words: &[String], output: Vec<String>) -> Failure {
+    if let Some(taken) = words.iter().find_map(|line| in_use(line)) {
+        // The server's own "operation not permitted" would only lead away from it.
+        return Failure::failed(taken, PORT_HINT);
+    }
     let is_taken =
         |line: &&String| line.contains("EADDRINUSE") || line.to_ascii_lowercase().contains("address already in use");
     let mut failure = match output.iter().find(is_taken) {
@@ -245,6 +252,16 @@ fn never_ready(reason: &str, output: Vec<String>) -> Failure {
     };
     failure.output = output;
     failure
+}
+
+/// `127.0.0.1:8080 is in use by process 7 (node)`, of a line on a worker that has ended.
+fn in_use(line: &str) -> Option<&str> {
+    let problem = line
+        .split_once(" exited with ")
+        .or_else(|| line.split_once(" was killed by "))?
+        .1;
+    let problem = problem.split_once(" (")?.1.strip_suffix(')')?;
+    problem.contains(" is in use by ").then_some(problem)
 }
 
 /// The last lines that the server wrote.
@@ -275,19 +292,25 @@ fn instance_processes(app: &str) -> Vec<Process> {
     processes::processes(&pids.unwrap_or_default())
 }
 
-/// How the main process ended.
+/// How the instance ended.
 struct Ended {
     signal: Instant,
+    /// Until the last process that got the signal was gone.
     took: Duration,
+    /// Whether the controller had to kill it.
+    killed: bool,
+    /// How the main process ended.
     how: String,
+    /// What was there when the controller had done its part.
     left: Vec<String>,
 }
 
-/// Has the controller end the app, and watches how its processes go.
+/// Has the controller end the app, and watches how its processes go; `told` are those that serve, and the main one.
 async fn end(
     trial: &Trial<'_>,
     client: &Client,
     main: u32,
+    told: &BTreeSet<u32>,
     tell: &watch::Sender<Option<Instant>>,
 ) -> Result<Ended, Failure> {
     let asked = |error: crate::api::client::ClientError| {
@@ -304,9 +327,10 @@ async fn end(
     let limit = began + SIGNAL_SENT + stop.drain_timeout + stop.timeout + SLACK;
     let asking = client.clone();
     let stopping = tokio::spawn(async move { asking.command(hyper::Method::POST, "/v1/stop", &request).await });
-    let mut left = Vec::new();
     let mut signal = None;
-    loop {
+    let mut over = None;
+    // It answers when nothing of the instance is left, or it has given up.
+    while !stopping.is_finished() {
         if signal.is_none() {
             let late = began.elapsed() > SIGNAL_SENT;
             signal = heard.borrow().signal.or(late.then_some(began));
@@ -315,9 +339,8 @@ async fn end(
             }
         }
         let running = instance_processes(&trial.options.name);
-        if !running.iter().any(|process| process.pid == main) {
-            left.extend(running.into_iter().map(|process| process.name));
-            break;
+        if over.is_none() && !running.iter().any(|process| told.contains(&process.pid)) {
+            over = Some(Instant::now());
         }
         if Instant::now() > limit {
             stopping.abort();
@@ -328,25 +351,27 @@ async fn end(
         }
         tokio::time::sleep(LOOK).await;
     }
-    let over = Instant::now();
+    let over = over.unwrap_or_else(Instant::now);
+    let left = instance_processes(&trial.options.name);
     // The controller ends its event stream when it ends.
     drop(tokio::time::timeout(SLACK, listening).await);
-    drop(tokio::time::timeout(SLACK, stopping).await);
     let heard = heard.borrow().clone();
     let signal = heard.signal.unwrap_or(began);
     tell.send_replace(Some(signal));
     Ok(Ended {
         signal,
         took: over.saturating_duration_since(signal),
+        killed: heard.killed,
         how: heard.exit.unwrap_or_else(|| "ended".into()),
-        left,
+        left: left.into_iter().map(|process| process.name).collect(),
     })
 }
 
-/// What the events say of the main process.
+/// What the events say of the instance.
 #[derive(Debug, Clone, Default)]
 struct Heard {
     signal: Option<Instant>,
+    killed: bool,
     exit: Option<String>,
 }
 
@@ -356,11 +381,41 @@ async fn listen(mut events: EventStream, main: u32, said: watch::Sender<Heard>) 
         let at = Instant::now().checked_sub(age).unwrap_or_else(Instant::now);
         said.send_modify(|heard| match event.event.as_str() {
             "stopping" if event.message.ends_with("is told to stop") => heard.signal = Some(at),
+            "warning" if event.message.ends_with("it is killed") => heard.killed = true,
             "exited" => {
                 let about = format!("(pid {main}) ");
                 heard.exit = event.message.split_once(&about).map(|(_, how)| how.to_owned());
             }
             _ => {}
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clients_use_the_lowest_port_that_is_not_left_out() {
+        let all = ["0.0.0.0:9090", "127.0.0.1:8080", "[::]:8080"].map(|address| address.parse().expect("an address"));
+        let picked = |named: &[u16]| lowest_port(all.into_iter(), named).map(|address: SocketAddr| address.to_string());
+        assert_eq!(picked(&[]).as_deref(), Some("127.0.0.1:8080"));
+        assert_eq!(picked(&[9090]).as_deref(), Some("0.0.0.0:9090"));
+        assert_eq!(picked(&[1]), None);
+    }
+
+    #[test]
+    fn who_has_the_port_is_read_from_the_controllers_words() {
+        let line =
+            "reuse-ctl  worker 0 (pid 7) exited with code 1 (127.0.0.1:8080 is in use by process 9 (bun server.js))";
+        assert_eq!(
+            in_use(line),
+            Some("127.0.0.1:8080 is in use by process 9 (bun server.js)")
+        );
+        let killed = line.replace("exited with code 1", "was killed by SIGKILL");
+        assert_eq!(in_use(&killed), in_use(line));
+        assert_eq!(in_use("reuse-ctl  worker 0 (pid 7) exited with code 1"), None);
+        let failure = never_ready("exited with code 1", &[line.to_owned()], vec!["EPERM".into()]);
+        assert!(failure.error.contains("process 9"), "{}", failure.error);
     }
 }

@@ -10,16 +10,7 @@ use super::report::{Fate, Http, Listener, ListenerKind, Report, What};
 use crate::options::StopOptions;
 
 /// A server that answers its first request so much later than it listens was not ready when it listened.
-const SLOW_START_MS: u64 = 250;
-
-/// The options of `run` that not every version has.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Offered {
-    /// `--stop-when`.
-    pub stop_when: bool,
-    /// `--kill-mode`.
-    pub kill_mode: bool,
-}
+const SLOW_START_MS: u64 = 500;
 
 /// What to run it with, and why.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -35,10 +26,10 @@ pub struct Recommendation {
 pub struct InForce<'a> {
     /// How the server was ended.
     pub stop: &'a StopOptions,
+    /// What was asked for.
+    pub path: &'a str,
     /// Whether `--port` was given.
     pub port_given: bool,
-    /// What else could be said.
-    pub offered: Offered,
 }
 
 /// What is worth saying, the most important first; nothing if the defaults are right.
@@ -83,12 +74,18 @@ fn port(report: &Report, in_force: InForce<'_>) -> Option<Recommendation> {
     }
 }
 
-fn slow_start(report: &Report, _: InForce<'_>) -> Option<Recommendation> {
-    let Http::Answered { first_answer_ms, .. } = report.http else {
+fn slow_start(report: &Report, in_force: InForce<'_>) -> Option<Recommendation> {
+    let Http::Answered {
+        first_answer_ms,
+        status,
+        ..
+    } = report.http
+    else {
         return None;
     };
-    (first_answer_ms > SLOW_START_MS).then(|| Recommendation {
-        option: Some("--ready http:/PATH".into()),
+    let is_proof = (200..400).contains(&status);
+    (first_answer_ms > SLOW_START_MS && is_proof).then(|| Recommendation {
+        option: Some(format!("--ready http:{}", in_force.path)),
         reason: format!("its first answer came {first_answer_ms} ms after it listened: wait for an answer instead"),
     })
 }
@@ -104,21 +101,18 @@ fn signal(report: &Report, in_force: InForce<'_>) -> Option<Recommendation> {
     })
 }
 
-/// The process that was started is not the server, and the server never heard of the signal.
-fn swallowed(report: &Report, in_force: InForce<'_>) -> Option<Recommendation> {
-    let (first, _) = report.wrappers.split_first()?;
-    if !cuts_requests(report) && !report.ending.killed {
+/// What was started is not the server, and something did not end. The signal reaches the server in any case, so that requests which are cut are the
+/// server's own doing.
+fn swallowed(report: &Report, _: InForce<'_>) -> Option<Recommendation> {
+    if report.wrappers.is_empty() || !report.ending.killed {
         return None;
     }
-    let between = report.wrappers.join(" → ");
     Some(Recommendation {
-        option: in_force
-            .offered
-            .kill_mode
-            .then(|| "--kill-mode control-group".to_owned()),
+        option: None,
         reason: format!(
-            "between reuse-ctl and the server: {between}; {} goes to {first} first, so start the server itself if you can",
-            report.ending.signal
+            "it did not end on {}: it is started through {}; start the server itself if you can",
+            report.ending.signal,
+            report.wrappers.join(" → ")
         ),
     })
 }
@@ -142,10 +136,10 @@ fn never_ends(report: &Report, in_force: InForce<'_>) -> Option<Recommendation> 
 }
 
 /// Nothing is gained by waiting before the signal, if the server finishes all by itself.
-fn at_once(report: &Report, in_force: InForce<'_>) -> Option<Recommendation> {
+fn at_once(report: &Report, _: InForce<'_>) -> Option<Recommendation> {
     let finishes = |what| matches!(report.fate(what), Some(Fate::Answered { .. }));
     let does = finishes(What::InFlight) && finishes(What::HalfRead) && !cuts_requests(report) && !report.ending.killed;
-    (does && in_force.offered.stop_when).then(|| Recommendation {
+    does.then(|| Recommendation {
         option: Some("--stop-when at-once".into()),
         reason: format!(
             "it finishes its requests on {}, so that it need not be waited for first: faster when clients are busy",
@@ -181,13 +175,10 @@ mod tests {
         timeout: Duration::from_secs(10),
     };
 
-    const ALL: InForce<'_> = InForce {
+    const DEFAULTS: InForce<'_> = InForce {
         stop: &STOP,
+        path: "/",
         port_given: false,
-        offered: Offered {
-            stop_when: true,
-            kill_mode: true,
-        },
     };
 
     const ANSWERED: Fate = Fate::Answered {
@@ -240,7 +231,7 @@ mod tests {
     fn a_server_that_cuts_needs_nothing_but_the_default() {
         let cuts = report("node server.js", Fate::Reset { after_ms: 3 });
         assert!(cuts_requests(&cuts));
-        assert_eq!(recommend(&cuts, ALL), []);
+        assert_eq!(recommend(&cuts, DEFAULTS), []);
     }
 
     #[test]
@@ -256,50 +247,51 @@ mod tests {
     #[test]
     fn a_server_that_finishes_may_be_told_at_once() {
         let finishes = report("node server.js", ANSWERED);
-        assert_eq!(options(&finishes, ALL), named("--stop-when at-once"));
+        assert_eq!(options(&finishes, DEFAULTS), named("--stop-when at-once"));
         let unknown = report("node server.js", Fate::TooFast);
-        assert_eq!(recommend(&unknown, ALL), []);
-        let old = InForce {
-            offered: Offered::default(),
-            ..ALL
-        };
-        assert_eq!(recommend(&finishes, old), []);
+        assert_eq!(recommend(&unknown, DEFAULTS), []);
     }
 
     #[test]
     fn a_known_server_has_a_better_signal() {
         let nginx = report("nginx -c x", Fate::Reset { after_ms: 3 });
-        assert_eq!(options(&nginx, ALL), named("--stop-signal SIGQUIT"));
+        assert_eq!(options(&nginx, DEFAULTS), named("--stop-signal SIGQUIT"));
         assert_eq!(
-            recommend(&nginx, ALL)[0].reason,
+            recommend(&nginx, DEFAULTS)[0].reason,
             "nginx drops requests on SIGTERM; `--stop-signal SIGQUIT` lets it finish them"
         );
         let fpm = report("php-fpm -F", Fate::Reset { after_ms: 3 });
-        assert_eq!(options(&fpm, ALL), [None], "the server itself is to be changed");
+        assert_eq!(options(&fpm, DEFAULTS), [None], "the server itself is to be changed");
     }
 
     #[test]
     fn what_stands_in_between_is_named_only_if_it_does_harm() {
         let mut wrapped = report("npm start", Fate::Reset { after_ms: 3 });
         wrapped.wrappers = vec!["npm start".into(), "sh".into()];
-        assert_eq!(options(&wrapped, ALL), named("--kill-mode control-group"));
+        assert_eq!(
+            recommend(&wrapped, DEFAULTS),
+            [],
+            "the server gets the signal all the same"
+        );
         wrapped.clients.iter_mut().for_each(|client| client.fate = ANSWERED);
-        assert_eq!(options(&wrapped, ALL), named("--stop-when at-once"));
+        assert_eq!(options(&wrapped, DEFAULTS), named("--stop-when at-once"));
+        wrapped.ending.killed = true;
+        assert_eq!(options(&wrapped, DEFAULTS), [None]);
     }
 
     #[test]
     fn ports_are_named_where_there_are_several() {
         let mut several = report("x", Fate::NotTried);
         several.listeners.push(listener("0.0.0.0:9090", ListenerKind::Shared));
-        assert_eq!(options(&several, ALL), [None], "nobody knows which");
+        assert_eq!(options(&several, DEFAULTS), [None], "nobody knows which");
         several.listeners[1] = listener("0.0.0.0:41234", ListenerKind::Private);
-        assert_eq!(options(&several, ALL), named("--port 8080"));
+        assert_eq!(options(&several, DEFAULTS), named("--port 8080"));
         several.listeners[1] = listener("/run/x.sock", ListenerKind::Unix);
-        assert_eq!(recommend(&several, ALL), []);
+        assert_eq!(recommend(&several, DEFAULTS), []);
         several.listeners.push(listener("[::]:9090", ListenerKind::Shared));
         let given = InForce {
             port_given: true,
-            ..ALL
+            ..DEFAULTS
         };
         assert_eq!(recommend(&several, given), []);
     }
@@ -313,10 +305,10 @@ mod tests {
             first_answer_ms: 900,
             keeps_alive: true,
         };
-        let expected = ["--ready http:/PATH", "--stop-timeout 13s"].map(|option| Some(option.to_owned()));
-        assert_eq!(options(&slow, ALL), expected);
+        let expected = ["--ready http:/", "--stop-timeout 13s"].map(|option| Some(option.to_owned()));
+        assert_eq!(options(&slow, DEFAULTS), expected);
         slow.http = Http::Silent;
         slow.ending.killed = true;
-        assert_eq!(options(&slow, ALL), [None]);
+        assert_eq!(options(&slow, DEFAULTS), [None]);
     }
 }

@@ -29,29 +29,39 @@ pub fn render(report: &Report, recommendations: &[Recommendation], given: &str, 
         say(&mut text, format_args!("{mark} {name:width$}  {detail}"));
     }
     say(&mut text, format_args!(""));
-    if cuts_requests(report) {
-        say(
-            &mut text,
-            format_args!(
-                "{} cuts off requests of this server. `run` waits until none is in flight before it sends it.",
-                report.ending.signal
-            ),
-        );
+    if let Some(meaning) = meaning(report) {
+        say(&mut text, format_args!("{meaning}"));
     }
     for Recommendation { option, reason } in recommendations {
         match option {
-            Some(option) => say(&mut text, format_args!("{option}: {reason}")),
-            None => say(&mut text, format_args!("{reason}")),
+            Some(option) => say(&mut text, format_args!("→ {option}: {reason}")),
+            None => say(&mut text, format_args!("→ {reason}")),
         }
     }
     say(
         &mut text,
         format_args!(
-            "It works under reuse-ctl: {}",
+            "It works under reuse-ctl, with one worker for each processor:\n  {}",
             command_line(report, recommendations, given)
         ),
     );
     text
+}
+
+/// What the lines above mean for requests, if that is known or can be found out.
+fn meaning(report: &Report) -> Option<String> {
+    let signal = &report.ending.signal;
+    if cuts_requests(report) {
+        return Some(format!(
+            "{signal} cuts off the requests that this server works on. That is no problem: `run` waits until there are none before it sends {signal}."
+        ));
+    }
+    match (report.http, report.fate(What::InFlight)) {
+        (Http::Answered { .. }, None) => Some(
+            "What happens to a request that takes a while was not tried: `--slow-path /PATH` names one that takes a second or more.".into(),
+        ),
+        (Http::Silent, _) | (_, Some(_)) => None,
+    }
 }
 
 /// `{"ok", "report", "recommendations", "cuts_requests", "command"}`.
@@ -79,10 +89,16 @@ fn lines(report: &Report) -> Vec<Line> {
     }];
     for listener in &report.listeners {
         let (name, meaning) = match listener.kind {
-            ListenerKind::Shared => ("listener", "workers share it, and connections are steered"),
-            ListenerKind::Private => ("listener", "every worker has its own: not steered"),
-            ListenerKind::Udp => ("UDP", "not steered; workers must set SO_REUSEPORT to share it"),
-            ListenerKind::Unix => ("unix socket", "not steered; workers can't share it"),
+            ListenerKind::Shared => (
+                "listener",
+                "all workers share it, and reuse-ctl spreads the connections",
+            ),
+            ListenerKind::Private => ("listener", "each worker has its own, which reuse-ctl leaves alone"),
+            ListenerKind::Udp => (
+                "UDP",
+                "reuse-ctl leaves it alone; workers must set SO_REUSEPORT to share it",
+            ),
+            ListenerKind::Unix => ("unix socket", "reuse-ctl leaves it alone; workers can't share it"),
         };
         lines.push(Line {
             good: listener.kind == ListenerKind::Shared,
@@ -97,9 +113,9 @@ fn lines(report: &Report) -> Vec<Line> {
             detail: "the one that is started is the server".into(),
         },
         wrappers => Line {
-            good: false,
+            good: true,
             name: "process",
-            detail: format!("in between: {}", wrappers.join(" → ")),
+            detail: format!("the server is started through {}", wrappers.join(" → ")),
         },
     });
     lines.push(http(report.http));
@@ -123,17 +139,21 @@ fn lines(report: &Report) -> Vec<Line> {
                 time(ending.took_ms)
             )
         } else {
-            let how = if ending.caught {
+            let handler = if ending.caught {
                 ""
             } else {
                 ", for which it has no handler"
             };
-            format!(
-                "it {}, {} after {}{how}",
-                ending.how,
-                time(ending.took_ms),
-                ending.signal
-            )
+            let (took, signal) = (time(ending.took_ms), &ending.signal);
+            match report.wrappers.first() {
+                // One signal that is named twice reads like two.
+                None if ending.how.ends_with(signal.as_str()) => format!("{signal} ended it after {took}{handler}"),
+                None => format!("it {}, {took} after {signal}{handler}", ending.how),
+                Some(first) => format!(
+                    "all of it had ended {took} after {signal}{handler} ({first} {})",
+                    ending.how
+                ),
+            }
         },
     });
     lines.extend(left(report));
@@ -170,7 +190,7 @@ fn http(http: Http) -> Line {
 fn of(what: What) -> &'static str {
     match what {
         What::InFlight => "request in flight",
-        What::HalfRead => "half a request",
+        What::HalfRead => "half-sent request",
         What::JustSent => "request just sent",
         What::Idle => "idle connection",
         What::WebSocket => "WebSocket",
@@ -325,20 +345,34 @@ mod tests {
         }];
         insta::assert_snapshot!(render(&report(), &recommendations, " --port 8080", false), @"
         ✓ ready              it listened after 40 ms
-        ✓ listener           0.0.0.0:8080 (nginx): workers share it, and connections are steered
-        ! UDP                0.0.0.0:53 (nginx): not steered; workers must set SO_REUSEPORT to share it
-        ! process            in between: npm start → sh
+        ✓ listener           0.0.0.0:8080 (nginx): all workers share it, and reuse-ctl spreads the connections
+        ! UDP                0.0.0.0:53 (nginx): reuse-ctl leaves it alone; workers must set SO_REUSEPORT to share it
+        ✓ process            the server is started through npm start → sh
         ✓ HTTP               answered with 200 after 3 ms
         ! request in flight  closed without an answer, 3 ms after the signal
         ✓ idle connection    closed, 3 ms after the signal
         ✓ WebSocket          closed with code 1001, 2 ms after the signal
-        ✓ end                it exited with code 0, 1.2 s after SIGTERM
+        ✓ end                all of it had ended 1.2 s after SIGTERM (npm start exited with code 0)
         ✓ left behind        nothing
 
-        SIGTERM cuts off requests of this server. `run` waits until none is in flight before it sends it.
-        --stop-signal SIGQUIT: because
-        It works under reuse-ctl: sudo reuse-ctl run --workers max --port 8080 --stop-signal SIGQUIT -- nginx -g 'daemon off;'
+        SIGTERM cuts off the requests that this server works on. That is no problem: `run` waits until there are none before it sends SIGTERM.
+        → --stop-signal SIGQUIT: because
+        It works under reuse-ctl, with one worker for each processor:
+          sudo reuse-ctl run --workers max --port 8080 --stop-signal SIGQUIT -- nginx -g 'daemon off;'
         ");
+    }
+
+    #[test]
+    fn what_was_not_tried_is_said_and_no_signal_is_named_twice() {
+        let mut quiet = report();
+        quiet.clients.clear();
+        quiet.wrappers.clear();
+        quiet.ending.how = "was killed by SIGTERM".into();
+        let text = render(&quiet, &[], "", false);
+        assert!(text.contains("was not tried: `--slow-path /PATH`"), "{text}");
+        assert!(text.contains("SIGTERM ended it after 1.2 s\n"), "{text}");
+        quiet.http = Http::Silent;
+        assert!(!render(&quiet, &[], "", false).contains("--slow-path"));
     }
 
     #[test]

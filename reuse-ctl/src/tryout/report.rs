@@ -20,7 +20,7 @@ pub struct Report {
     pub ending: Ending,
     /// What became of what clients had open when the stop signal came.
     pub clients: Vec<Client>,
-    /// What was left when its main process had ended.
+    /// What was left when the controller had ended it.
     pub left: Left,
 }
 
@@ -66,18 +66,18 @@ pub enum Http {
     Silent,
 }
 
-/// How the main process ended.
+/// How it ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Ending {
     /// The stop signal: `SIGTERM`.
     pub signal: String,
-    /// Whether the main process had a handler for it.
+    /// Whether the main process, or one that listens, had a handler for it.
     pub caught: bool,
-    /// From the signal to the end of the main process.
+    /// From the signal to the end of the main process and of those that listened.
     pub took_ms: u64,
     /// Whether it had to be killed: it did not end in time.
     pub killed: bool,
-    /// In words: "exited with code 0".
+    /// How the main process did, in words: "exited with code 0".
     pub how: String,
 }
 
@@ -144,7 +144,7 @@ pub enum Fate {
     NotTried,
 }
 
-/// What was left at the end of the main process.
+/// What was left in the end.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Left {
     /// Processes that went on, by name.

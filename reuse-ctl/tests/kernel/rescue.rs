@@ -58,6 +58,7 @@ impl App {
         let pins = format!("/sys/fs/bpf/reuse-ctl/{name}");
         let cgroup = Removed(AppCgroup::create(&name).expect("root and cgroup v2"));
         let options = GroupsOptions {
+            alone: false,
             cgroup: cgroup.0.clone(),
             programs: AppOptions {
                 policy: Policy::LeastLoaded,

@@ -196,6 +196,9 @@ pub struct Run {
     /// Set by `--detach` on the process it leaves in the background
     #[arg(long, hide = true)]
     pub detached: bool,
+    /// Set by `try`: workers can't listen on a port on which anybody else does
+    #[arg(long, hide = true)]
+    pub alone: bool,
     /// Set on a controller that was started from a file: the variables of its workers are on its standard input, where nobody else can read them
     #[arg(long, hide = true)]
     pub variables_on_stdin: bool,
