@@ -36,6 +36,9 @@ const SIGNAL_SENT: Duration = Duration::from_secs(2);
 /// What a client reads after the end of the server was on its way before.
 const LAST_BYTES: Duration = Duration::from_millis(500);
 
+/// How long the controller may take to say who has the port of a server that could not bind it: that server is started again meanwhile.
+const WORD: Duration = Duration::from_secs(3);
+
 /// So many of the lines are shown that a server wrote which never got ready.
 const OUTPUT_LINES: usize = 20;
 
@@ -147,7 +150,9 @@ async fn look(trial: &Trial<'_>, controller: &mut OwnController) -> Result<Repor
     let worker = status.workers.first().expect("it was looked at");
     let (WorkerState::Active, 0, Some(main)) = (worker.state, worker.restarts, worker.pid) else {
         let reason = worker.reason.as_deref().unwrap_or("ended before it was ready");
-        return Err(never_ready(reason, &controller.words(), written(&trial.options.name)));
+        let output = written(&trial.options.name);
+        let taken = who_has_the_port(controller, &output).await;
+        return Err(never_ready(reason, taken.as_deref(), output));
     };
     let ready_ms = processes::age_ms(main).unwrap_or(0);
     let (address, group) = first_address(&status, trial.options)?;
@@ -232,9 +237,28 @@ fn lowest_port(addresses: impl Iterator<Item = SocketAddr>, named: &[u16]) -> Op
     wanted.min_by_key(|address| (address.port(), *address))
 }
 
-/// `words`: what the controller has said.
-fn never_ready(reason: &str, words: &[String], output: Vec<String>) -> Failure {
-    if let Some(taken) = words.iter().find_map(|line| in_use(line)) {
+/// What the controller has said of it. It says so of a later start at the latest: of the first one it may learn too late what that wanted to bind.
+async fn who_has_the_port(controller: &OwnController, output: &[String]) -> Option<String> {
+    let was_refused = output.iter().any(|line| is_refusal(line));
+    let deadline = Instant::now() + WORD;
+    loop {
+        let words = controller.words();
+        let taken = words.iter().find_map(|line| in_use(line));
+        if taken.is_some() || !was_refused || Instant::now() > deadline {
+            return taken.map(str::to_owned);
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// What a server writes whose bind was refused because somebody else listens there: EPERM.
+fn is_refusal(line: &str) -> bool {
+    line.contains("EPERM") || line.to_ascii_lowercase().contains("operation not permitted")
+}
+
+/// `taken`: who has the port, if that is known to be the reason.
+fn never_ready(reason: &str, taken: Option<&str>, output: Vec<String>) -> Failure {
+    if let Some(taken) = taken {
         // The server's own "operation not permitted" would only lead away from it.
         return Failure::failed(taken, PORT_HINT);
     }
@@ -415,7 +439,7 @@ mod tests {
         let killed = line.replace("exited with code 1", "was killed by SIGKILL");
         assert_eq!(in_use(&killed), in_use(line));
         assert_eq!(in_use("reuse-ctl  worker 0 (pid 7) exited with code 1"), None);
-        let failure = never_ready("exited with code 1", &[line.to_owned()], vec!["EPERM".into()]);
+        let failure = never_ready("exited with code 1", in_use(line), vec!["EPERM".into()]);
         assert!(failure.error.contains("process 9"), "{}", failure.error);
     }
 }
