@@ -1,6 +1,6 @@
 //! What the rules work with: the configuration, the moment, new ids, chance, and a place for what they decide.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::backoff::Jitter;
 use super::words;
@@ -208,13 +208,21 @@ impl Context {
     }
 
     /// What was decided since the last time, in the order in which it has to be carried out. Nothing is taken from a queue when nobody is
-    /// published who could have it; and an instance that was being ended and has been taken back since is left alone.
+    /// published who could have it; an instance that was being ended and has been taken back since is left alone; and one that is told to end in
+    /// any case is not looked at first.
     pub(super) fn take_effects(&mut self, published: &[Seated]) -> Vec<Effect> {
         let mut effects = std::mem::take(&mut self.effects);
+        let ends: BTreeSet<InstanceId> = effects
+            .iter()
+            .filter_map(|effect| match effect {
+                Effect::Terminate { instance, .. } | Effect::Kill { instance } => Some(*instance),
+                _ => None,
+            })
+            .collect();
         let is_published = |id: InstanceId| published.iter().any(|seated| seated.instance == id);
         effects.retain(|effect| match effect {
             Effect::Rescue { instance } => !published.is_empty() && !is_published(*instance),
-            Effect::TerminateIfIdle { instance } => !is_published(*instance),
+            Effect::TerminateIfIdle { instance } => !is_published(*instance) && !ends.contains(instance),
             _ => true,
         });
         effects.sort_by_key(rank);
