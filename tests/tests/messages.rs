@@ -322,7 +322,9 @@ fn what_a_worker_has_not_read_when_it_ends_is_told() {
         (lost[0].worker, lost[0].pid, &lost[0].message),
         (Some(1), Some(pid), &told)
     );
-    assert!(app.output().contains(&told), "{}", app.output());
+    // The controller's terminal is written to beside it.
+    let written = wait::poll(SOON, || app.output().contains(&told).then_some(()));
+    assert!(written.is_some(), "{}", app.output());
     // One that crashes, with one message that another worker has sent.
     let stopped = Pid::from_raw(app.status().pid_of(1));
     kill(stopped, Signal::SIGSTOP).expect("ours");
