@@ -13,7 +13,7 @@ use super::{BpfError, program, refused};
 /// The program's name in the object.
 const NAME: &str = "connections";
 
-/// Reads hold whole records, up to this many at once; the kernel's own buffer is smaller.
+/// There is room for so many records before the first is read, so that most lists take few reads.
 const BUFFERED: usize = 1024;
 
 /// Loads it.
@@ -38,16 +38,8 @@ pub(super) fn list(ebpf: &mut Ebpf) -> Result<Vec<Connection>, BpfError> {
 
 fn read_all(file: &mut File) -> std::io::Result<Vec<Connection>> {
     const SIZE: usize = size_of::<Connection>();
-    let mut bytes = Vec::new();
-    let mut part = vec![0; SIZE * BUFFERED];
-    loop {
-        match file.read(&mut part) {
-            Ok(0) => break,
-            Ok(length) => bytes.extend_from_slice(&part[..length]),
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
+    let mut bytes = Vec::with_capacity(SIZE * BUFFERED);
+    file.read_to_end(&mut bytes)?;
     let records = bytes.chunks_exact(SIZE);
     // SAFETY: any bytes are a `Connection`; the read needs no alignment.
     Ok(records

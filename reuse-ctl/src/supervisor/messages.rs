@@ -139,8 +139,8 @@ impl Task {
         live.terminate(stop.signal, stop.kill_mode, self.groups.listeners_of(live.row))
     }
 
-    /// Whether it is to be asked to end by a message: whether it catches the signal does not matter then.
-    pub(super) fn is_asked_by_message(&self, live: &Live) -> bool {
+    /// Whether it is to be asked to end by a message.
+    fn is_asked_by_message(&self, live: &Live) -> bool {
         self.template.options(live.version).stop.message && live.channel.outbox().is_open()
     }
 

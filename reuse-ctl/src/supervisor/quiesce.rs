@@ -137,12 +137,12 @@ pub(super) struct Waiting {
 impl Quiesce {
     /// One look at an instance's connections, `established` of them by the kernel's own count.
     fn look(&mut self, id: InstanceId, condition: Condition, connections: &[Connection], established: u32) -> Waiting {
+        // Those that are not listed are not known to be idle: they are elsewhere, in a network of their own.
+        let elsewhere = established.saturating_sub(count(connections.len()));
         let mut waiting = Waiting {
-            // Those that are not listed are not known to be idle: they are elsewhere, in a network of their own.
-            connections: established.saturating_sub(count(connections.len())),
-            is_fleeting: true,
+            connections: elsewhere,
+            is_fleeting: elsewhere == 0,
         };
-        waiting.is_fleeting = waiting.connections == 0;
         for connection in connections {
             let history = self
                 .histories

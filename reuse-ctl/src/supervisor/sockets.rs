@@ -96,9 +96,6 @@ impl Task {
             Ok(listeners) => listeners,
             Err(error) => return self.console.warn(&format!("the sockets can't be listed: {error}")),
         };
-        if !waiting {
-            self.release_all_but(&[]);
-        }
         if waiting {
             // Before anything that may withdraw an instance: for it, this list of queues would be too old.
             let loads = self.loads(&listeners);
@@ -112,6 +109,8 @@ impl Task {
             if self.something_waits() {
                 self.look_soon();
             }
+        } else {
+            self.release_all_but(&[]);
         }
         self.reconcile(&listeners);
         self.remember_places();
