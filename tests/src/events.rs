@@ -73,6 +73,19 @@ impl Events {
         self.seen.lock().expect("no reader panics").clone()
     }
 
+    /// What all instances so far took from their start until they were active, the settle time included.
+    ///
+    /// # Panics
+    /// When the reader did.
+    pub fn boots(&self) -> Duration {
+        let active = self.named("active");
+        let boots = self.named("spawned").into_iter().filter_map(|spawned| {
+            let active = active.iter().find(|active| active.pid == spawned.pid)?;
+            Some(Duration::from_millis(active.at_ms.saturating_sub(spawned.at_ms)))
+        });
+        boots.sum()
+    }
+
     /// Those of one kind so far.
     ///
     /// # Panics

@@ -7,8 +7,17 @@ use std::fmt;
 pub(crate) struct Outcome {
     /// One for each test binary that came to its end.
     pub(crate) binaries: Vec<Binary>,
-    /// The tests that failed, each with its binary.
-    pub(crate) failures: Vec<String>,
+    /// The tests that failed.
+    pub(crate) failures: Vec<Failure>,
+}
+
+/// A test that failed.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Failure {
+    pub(crate) test: String,
+    pub(crate) binary: String,
+    /// The last lines that it printed before its backtrace.
+    pub(crate) last_lines: Vec<String>,
 }
 
 /// A test binary's closing line.
@@ -25,8 +34,20 @@ impl Outcome {
     pub(crate) fn read<'a>(lines: impl IntoIterator<Item = &'a str>) -> Self {
         let mut outcome = Self::default();
         let mut current = "";
+        // What a test printed comes after all results of its binary.
+        let mut speaker: Option<usize> = None;
         for line in lines.into_iter().map(str::trim) {
-            if let Some(name) = line.strip_prefix("Running ") {
+            let block = line
+                .strip_prefix("---- ")
+                .and_then(|rest| rest.strip_suffix(" stdout ----"));
+            if let Some(test) = block {
+                let is_it = |failure: &Failure| failure.test == test && failure.binary == current;
+                speaker = outcome.failures.iter().position(is_it);
+            } else if line == "failures:" || line == "stack backtrace:" {
+                speaker = None;
+            } else if let Some(at) = speaker {
+                outcome.failures[at].add(line);
+            } else if let Some(name) = line.strip_prefix("Running ") {
                 current = name;
             } else if line.starts_with("Doc-tests ") {
                 current = line;
@@ -39,7 +60,11 @@ impl Outcome {
                 .strip_prefix("test ")
                 .and_then(|rest| rest.strip_suffix(" ... FAILED"))
             {
-                outcome.failures.push(format!("{test} in {current}"));
+                outcome.failures.push(Failure {
+                    test: test.to_owned(),
+                    binary: current.to_owned(),
+                    last_lines: Vec::new(),
+                });
             }
         }
         outcome
@@ -54,6 +79,20 @@ impl Outcome {
     }
 }
 
+/// So many lines of each failed test are shown again at the end.
+const SHOWN: usize = 30;
+
+impl Failure {
+    fn add(&mut self, line: &str) {
+        if !line.is_empty() {
+            if self.last_lines.len() == SHOWN {
+                self.last_lines.remove(0);
+            }
+            self.last_lines.push(line.to_owned());
+        }
+    }
+}
+
 impl fmt::Display for Outcome {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         for binary in &self.binaries {
@@ -62,7 +101,10 @@ impl fmt::Display for Outcome {
             }
         }
         for failure in &self.failures {
-            writeln!(formatter, "    FAILED: {failure}")?;
+            writeln!(formatter, "    FAILED: {} in {}", failure.test, failure.binary)?;
+            for line in &failure.last_lines {
+                writeln!(formatter, "        | {line}")?;
+            }
         }
         Ok(())
     }
@@ -91,6 +133,19 @@ test result: ok. 2 passed; 0 failed; 0 ignored; 0 measured; 1 filtered out; fini
 
      Running tests/drain.rs (target/debug/deps/drain-2)
 test drains ... FAILED
+
+failures:
+
+---- drains stdout ----
+
+thread 'drains' (7) panicked at tests/drain.rs:9:5:
+2 left
+stack backtrace:
+   0: __rustc::rust_begin_unwind
+
+failures:
+    drains
+
 test result: FAILED. 10 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out; finished in 7.01s
 error: test failed, to rerun pass `-p reuse-tests --test drain`
    Doc-tests reuse_tests
@@ -109,10 +164,15 @@ test result: ok. 0 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; fini
             ]
         );
         assert_eq!(outcome.ran(), 13);
-        assert_eq!(
-            outcome.failures,
-            ["drains in tests/drain.rs (target/debug/deps/drain-2)"]
-        );
+        let failure = Failure {
+            test: "drains".into(),
+            binary: "tests/drain.rs (target/debug/deps/drain-2)".into(),
+            last_lines: vec![
+                "thread 'drains' (7) panicked at tests/drain.rs:9:5:".into(),
+                "2 left".into(),
+            ],
+        };
+        assert_eq!(outcome.failures, [failure]);
     }
 
     #[test]

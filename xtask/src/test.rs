@@ -42,19 +42,27 @@ fn build_and_test(workspace: &Workspace, filter: Option<&str>) -> Result<()> {
     let crates = run_and_keep(crates)?;
 
     step("scenarios on the real kernel with real servers");
-    let mut scenarios = cargo_test(workspace);
+    let mut scenarios = with_release(workspace);
+    // They mostly wait, and those that load the machine wait for each other as well.
     scenarios
-        .args(["--package", "reuse-tests", "--", "--test-threads=4"])
-        .args(filter)
-        .env("REUSE_CTL_BIN", workspace.root.join("target/release/reuse-ctl"));
+        .args(["--lib", "--bins", "--test=scenarios", "--", "--test-threads=8"])
+        .args(filter);
     let scenarios = run_and_keep(scenarios)?;
 
-    let outcomes = [&crates, &scenarios].map(|kept| Outcome::read(kept.lines.iter().map(String::as_str)));
+    step("what is measured in time, one by one");
+    let mut measured = with_release(workspace);
+    measured
+        .args(["--test=measured", "--", "--test-threads=1"])
+        .args(filter);
+    let measured = run_and_keep(measured)?;
+
+    let all = [&crates, &scenarios, &measured];
+    let outcomes = all.map(|kept| Outcome::read(kept.lines.iter().map(String::as_str)));
     step("results");
     for outcome in &outcomes {
         eprint!("{outcome}");
     }
-    if !crates.status.success() || !scenarios.status.success() {
+    if !all.iter().all(|kept| kept.status.success()) {
         let failures: usize = outcomes.iter().map(|outcome| outcome.failures.len()).sum();
         bail!("{failures} tests failed or a test binary could not be built or run: see above");
     }
@@ -70,6 +78,15 @@ fn build_and_test(workspace: &Workspace, filter: Option<&str>) -> Result<()> {
 pub(crate) fn release_build(workspace: &Workspace) -> Command {
     let mut cargo = workspace.rust_tool("cargo");
     cargo.args(["build", "--locked", "--release", "--package", "reuse-ctl"]);
+    cargo
+}
+
+/// Tests of `reuse-tests` with the release binary.
+fn with_release(workspace: &Workspace) -> Command {
+    let mut cargo = cargo_test(workspace);
+    cargo
+        .args(["--package", "reuse-tests"])
+        .env("REUSE_CTL_BIN", workspace.root.join("target/release/reuse-ctl"));
     cargo
 }
 

@@ -51,6 +51,8 @@ pub struct Config {
     pub drain_timeout_ms: u64,
     /// How long a process without connections may take to exit after the stop signal, before it is killed.
     pub stop_timeout_ms: u64,
+    /// Whether processes that only have connections get the stop signal when their time is over, before they are killed.
+    pub rest_gets_signal: bool,
     /// How long an instance that is ready must live before it takes the place of one that serves; 0: it takes it at once.
     pub settle_ms: u64,
     /// How many slots a roll-out replaces at the same time.
@@ -90,6 +92,7 @@ pub struct Rules {
     pub ready_timeout_ms: u64,
     pub drain_timeout_ms: u64,
     pub stop_timeout_ms: u64,
+    pub rest_gets_signal: bool,
     pub settle_ms: u64,
     pub surge: Surge,
     pub hung: HungRules,

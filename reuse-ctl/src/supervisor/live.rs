@@ -175,6 +175,13 @@ impl Live {
         }
     }
 
+    /// Its main process was asked to end, but not by a signal.
+    pub(super) fn note_asked(&self, signal: Signal, mode: Option<KillMode>) {
+        if let Process::Running(main) = &self.process {
+            self.signalled.note_asked(signal, mode, main.pid());
+        }
+    }
+
     /// Ends every process of the instance; its exit is told as usual.
     pub(super) fn kill(&self) {
         if let Err(error) = self.cgroup.kill() {

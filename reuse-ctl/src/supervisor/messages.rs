@@ -132,10 +132,11 @@ impl Task {
             let line = line_of(SHUTDOWN).expect("it is JSON");
             live.channel.say_last(line) == Offer::Queued
         };
+        let stop = &self.template.options(live.version).stop;
         if is_asked {
+            live.note_asked(stop.signal, stop.kill_mode);
             return Begun::NOTHING;
         }
-        let stop = &self.template.options(live.version).stop;
         live.terminate(stop.signal, stop.kill_mode, self.groups.listeners_of(live.row))
     }
 

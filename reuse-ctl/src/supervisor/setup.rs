@@ -49,6 +49,7 @@ use crate::{
         identity::{self, Identity},
         journal, own_priority,
         paths::{AppLock, AppPaths},
+        stop_plan::KillMode,
     },
     whole_ms::whole_ms,
 };
@@ -380,6 +381,7 @@ fn machine_config(options: &RunOptions) -> Config {
         ready_timeout_ms: rules.ready_timeout_ms,
         drain_timeout_ms: rules.drain_timeout_ms,
         stop_timeout_ms: rules.stop_timeout_ms,
+        rest_gets_signal: rules.rest_gets_signal,
         settle_ms: rules.settle_ms,
         surge: rules.surge,
         backoff_min_ms: whole_ms(BACKOFF.0),
@@ -409,6 +411,10 @@ pub(super) fn rules(options: &RunOptions) -> Rules {
         ready_timeout_ms: whole_ms(options.ready.timeout),
         drain_timeout_ms: whole_ms(options.stop.drain_timeout),
         stop_timeout_ms: whole_ms(options.stop.timeout),
+        rest_gets_signal: match options.stop.kill_mode {
+            Some(KillMode::Process | KillMode::Mixed) => false,
+            Some(KillMode::ControlGroup) | None => true,
+        },
         settle_ms: whole_ms(options.rollout.settle),
         surge: options.rollout.surge,
         hung: options.hung,

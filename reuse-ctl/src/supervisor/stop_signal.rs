@@ -59,7 +59,7 @@ impl Signalled {
 
     /// Sends the signal to each process of the instance that has not got it: those that only have connections, workers whose master has
     /// ended, helpers. For when the main process has ended and their connections as well, or time is over. Returns to how many; none, where
-    /// `--kill-mode` says that nobody else gets it, or if nobody has been signalled yet.
+    /// `--kill-mode` said so when the signal was sent, or if nobody has been asked to end yet.
     pub(super) fn send_to_rest(&self, cgroup: &InstanceCgroup) -> usize {
         let mut sent = self.lock();
         let Some(Sent { signal, mode, to }) = &mut *sent else {
@@ -82,6 +82,11 @@ impl Signalled {
             }
         }
         count
+    }
+
+    /// Notes that `pid` was asked to end, by `signal` or in another way.
+    pub(super) fn note_asked(&self, signal: Signal, mode: Option<KillMode>, pid: u32) {
+        self.note(signal, mode, std::iter::once(pid));
     }
 
     fn note(&self, signal: Signal, mode: Option<KillMode>, pids: impl Iterator<Item = u32>) {
@@ -125,7 +130,7 @@ pub(super) fn stop(request: StopRequest, signalled: &Signalled) -> Begun {
     let main = request.main.clone();
     let (signal, mode) = (request.signal, request.mode);
     // Before the thread has begun: whoever asks must not take the instance for one that was told nothing.
-    signalled.note(signal, mode, std::iter::once(main.pid()));
+    signalled.note_asked(signal, mode, main.pid());
     let (begun, beginning) = mpsc::sync_channel(1);
     let signalled = signalled.clone();
     let spawned = thread::Builder::new().name("stop-signal".into()).spawn(move || {

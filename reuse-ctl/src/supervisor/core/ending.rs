@@ -88,7 +88,7 @@ impl Withdrawal {
 ///    from the signal; if the grace was used up before the signal, then `stop_timeout_ms`. Without connections it may take
 ///    `stop_timeout_ms`, counted from the signal or from when the last connection was gone, whichever is later. When the main process
 ///    and the other servers have ended, processes that only have connections may keep them for as long; when time is over, they get the
-///    signal as well, and `stop_timeout_ms`.
+///    signal as well, and `stop_timeout_ms`, unless `rest_gets_signal` says that nobody else gets it.
 /// 3. *Killed*: out of time, or the servers have ended and nothing is connected to the others.
 ///
 /// So at worst it takes twice the grace and twice `stop_timeout_ms`; and a few milliseconds in the usual case of a server that has
@@ -250,7 +250,7 @@ impl Ending {
             Self::Terminated { servers, .. } => {
                 self.deadline(config).filter(|deadline| *deadline <= now)?;
                 Some(match (servers, self.is_connected()) {
-                    (Servers::HaveEnded, true) => Self::Terminated {
+                    (Servers::HaveEnded, true) if config.rest_gets_signal => Self::Terminated {
                         connections_until: now.plus(config.stop_timeout_ms),
                         idle_since: None,
                         servers: Servers::AllWereTold,

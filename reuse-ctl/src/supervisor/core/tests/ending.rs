@@ -1,7 +1,7 @@
 //! How an instance is ended: when it hears the stop signal, and when its time is over.
 
-use super::world::{IDLE, World};
-use crate::supervisor::interface::{Audience, Cut, Effect, Exit, Input, InstanceId, Load, NoteKind};
+use super::world::{IDLE, World, config, rules};
+use crate::supervisor::interface::{Audience, Cut, Effect, Exit, Input, InstanceId, Load, NoteKind, Rules};
 
 /// Three connections, so many of which have a request in flight.
 fn busy(in_flight: u32) -> Load {
@@ -104,6 +104,24 @@ fn other_processes_are_told_when_their_time_is_over_and_then_killed() {
     assert!(!world.is_killed(old));
     world.pass(1);
     assert!(world.is_killed(old));
+}
+
+#[test]
+fn where_nobody_else_gets_the_signal_they_are_killed_when_their_time_is_over() {
+    let (mut world, old) = replaced();
+    world.send(Input::Ruled(Rules {
+        rest_gets_signal: false,
+        ..rules(&config())
+    }));
+    world.observe(old, busy(0));
+    servers_ended(&mut world, old, 2);
+    world.forget();
+    world.pass(29_999);
+    assert!(!world.is_killed(old));
+    world.pass(1);
+    assert!(world.is_killed(old));
+    let told = |effect: &Effect| matches!(effect, Effect::Terminate { .. });
+    assert!(!world.said.iter().any(told));
 }
 
 #[test]

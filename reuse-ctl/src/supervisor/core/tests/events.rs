@@ -236,6 +236,7 @@ pub(super) fn any_config() -> impl Strategy<Value = Config> {
             ready_timeout_ms,
             drain_timeout_ms,
             stop_timeout_ms,
+            rest_gets_signal: seed % 3 != 0,
             settle_ms,
             surge,
             backoff_min_ms,

@@ -35,6 +35,28 @@ fn sessions_of_a_server_that_forks() {
     sessions_live_up_to_the_drain_timeout(&Echo::Lines, &command);
 }
 
+/// Nobody tells the sessions to end where `--kill-mode` says so: there is nothing to wait for once their time is over.
+#[test]
+fn a_session_that_gets_no_signal_is_killed_when_its_time_is_over() {
+    let _namespace = Namespace::enter();
+    let options = [
+        "--kill-mode",
+        "process",
+        "--drain-timeout",
+        "2s",
+        "--stop-timeout",
+        "60s",
+    ];
+    let app = Launch::new(&options).run(&[python(), script("endings/forking.py")]);
+    let mut session = Echo::Lines.session();
+    session.echo("it is there").expect("an echo");
+    let output = app.ctl(&["reload"]).expect_code(0);
+    assert!(output.took < Duration::from_secs(30), "{:?}", output.took);
+    assert!(output.text().contains("1 connection of worker 0"), "{}", output.text());
+    session.echo("is it there").expect_err("its process was killed");
+    app.stop();
+}
+
 #[track_caller]
 fn sessions_live_up_to_the_drain_timeout(echo: &Echo, command: &[String]) {
     let app = Launch::new(&["--drain-timeout", "6s"]).run(command);

@@ -1,7 +1,7 @@
 //! Every kind of server survives a rescue that comes while it looks at its listener, when nothing of it runs in that moment.
 //!
 //! Without the product: only what the kernel does. `docs/rescue.md` has what happens when the server does run, from
-//! `cargo test -p reuse-tests --test rescue_kinds -- --ignored --nocapture`.
+//! `cargo test -p reuse-tests --test scenarios rescue_kinds -- --ignored --nocapture`.
 
 use reuse_tests::binaries::{
     bun, go_program, gunicorn, nginx, node, node24, python, script, test_server, tokio_server,
