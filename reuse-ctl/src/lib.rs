@@ -11,6 +11,8 @@ compile_error!("reuse-ctl steers connections with Linux eBPF and builds on Linux
 #[cfg(target_os = "linux")]
 pub mod api;
 #[cfg(target_os = "linux")]
+pub mod base;
+#[cfg(target_os = "linux")]
 pub mod bpf;
 #[cfg(target_os = "linux")]
 pub mod cli;
@@ -25,8 +27,6 @@ pub mod group;
 #[cfg(target_os = "linux")]
 pub mod import;
 #[cfg(target_os = "linux")]
-mod nearest;
-#[cfg(target_os = "linux")]
 pub mod options;
 #[cfg(target_os = "linux")]
 pub mod process;
@@ -34,5 +34,3 @@ pub mod process;
 pub mod supervisor;
 #[cfg(target_os = "linux")]
 pub mod tryout;
-#[cfg(target_os = "linux")]
-mod whole_ms;

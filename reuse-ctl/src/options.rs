@@ -10,10 +10,11 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use reuse_common::Policy;
 
-use crate::config::AppSpec;
-use crate::process::known_servers;
-use crate::process::stop_plan::KillMode;
-use crate::supervisor::interface::{HealthRules, HungRules, Surge};
+use crate::{
+    config::AppSpec,
+    process::{known_servers, stop_plan::KillMode},
+};
+use reuse_machine::interface::{HealthRules, HungRules, Surge};
 
 /// The app.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -12,13 +12,13 @@ use std::time::{Duration, Instant};
 
 use nix::sched::CloneFlags;
 use nix::sys::signal::Signal;
+use reuse_ctl::base::{self, Exit, InstanceId, SlotId};
 use reuse_ctl::group::diag::{Diag, Listener};
 use reuse_ctl::group::discover;
 use reuse_ctl::process::cgroup::{AppCgroup, InstanceCgroup};
 use reuse_ctl::process::identity::Identity;
 use reuse_ctl::process::launch::{LAUNCH_VERB, LaunchSpec, Launcher, Output, Running, SpawnError, Step, exit_of};
 use reuse_ctl::process::logs;
-use reuse_ctl::supervisor::interface::{Exit, InstanceId, SlotId};
 
 const NOBODY: u32 = 65534;
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -195,7 +195,10 @@ async fn a_worker_is_unprivileged_and_alone() {
 
     assert!(running.signal(Signal::SIGTERM).expect("ours"));
     let Running { mut child, handle, .. } = running;
-    assert_eq!(exit_of(child.wait().await.expect("ours")), Exit::Signal(libc::SIGTERM));
+    assert_eq!(
+        exit_of(child.wait().await.expect("ours")),
+        killed_by(libc::SIGTERM, "SIGTERM")
+    );
     assert!(!handle.signal(Signal::SIGTERM).expect("no error when it is gone"));
 }
 
@@ -317,7 +320,10 @@ async fn the_queue_of_an_inherited_listener_is_seen_and_the_listener_found_in_a_
 
     let Running { mut child, .. } = running;
     stage.instance.kill().expect("killed");
-    assert_eq!(exit_of(child.wait().await.expect("ours")), Exit::Signal(libc::SIGKILL));
+    assert_eq!(
+        exit_of(child.wait().await.expect("ours")),
+        killed_by(libc::SIGKILL, "SIGKILL")
+    );
     stage.instance.wait_empty(PATIENCE).await.expect("the grandchild too");
     assert_eq!(diag.listeners_on(8080).expect("a dump"), []);
     drop(clients);
@@ -419,4 +425,11 @@ async fn the_environment_is_the_workers() {
     }
     let Running { mut child, .. } = running;
     assert_eq!(exit_of(child.wait().await.expect("ours")), Exit::Code(0));
+}
+
+const fn killed_by(number: i32, name: &'static str) -> Exit {
+    Exit::Signal(base::Signal {
+        number,
+        name: Some(name),
+    })
 }

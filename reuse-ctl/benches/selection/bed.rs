@@ -5,9 +5,9 @@ use std::{fs::File, path::Path, process::Command};
 use anyhow::{Context as _, ensure};
 use reuse_common::{Policy, client::ClientMask};
 use reuse_ctl::{
+    base::{InstanceId, SlotId},
     bpf::{AppOptions, AppPrograms},
     process::cgroup::AppCgroup,
-    supervisor::interface::{InstanceId, SlotId},
 };
 
 use crate::group::{Chooser, Group, Traffic};

@@ -2,21 +2,21 @@
 
 use std::path::Path;
 
-use reuse_common::limits::MAX_SLOTS;
 use reuse_common::{Policy, Share};
 use serde::de::DeserializeOwned;
 
-use super::types::{
-    CanaryRequest, DrainRequest, ErrorKind, GetRequest, PolicyRequest, ReloadRequest, Reply, RestartRequest,
-    ScaleRequest, SendRequest, SpecRequest, StopRequest, WeightRequest,
+use super::{
+    types::{
+        CanaryRequest, DrainRequest, GetRequest, PolicyRequest, ReloadRequest, Reply, RestartRequest, ScaleRequest,
+        SendRequest, SpecRequest, StopRequest, WeightRequest,
+    },
+    weight::{canary_share, weight_of},
 };
-use super::weight::{canary_share, weight_of};
-use crate::process::channel::message::{Outgoing, Unsendable};
-use crate::supervisor::interface::{Command, ScaleTarget, SlotId};
-
-/// The most slots that an app may have: the kernel program has room for no more.
-pub const MAX_WORKERS: u16 = MAX_SLOTS as u16;
-const _: () = assert!(MAX_WORKERS as usize == MAX_SLOTS);
+use crate::{
+    base::{ErrorKind, SlotId},
+    process::channel::message::{Outgoing, Unsendable},
+};
+use reuse_machine::interface::{Command, MAX_WORKERS, ScaleTarget};
 
 /// A request that is refused before the supervisor hears of it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -8,15 +8,20 @@ use nix::unistd::{Gid, Uid};
 use reuse_common::Share;
 use tokio::sync::{broadcast, oneshot};
 
-use super::bus::{Bus, BusReader, Packet};
-use super::types::{
-    CanaryRequest, ErrorKind, Event, GetRequest, Got, GroupStatus, InstanceStatus, Reply, Status, Verdicts,
-    WorkerState, WorkerStatus,
+use super::{
+    Ask, Handle, SupervisorEnds,
+    bus::{Bus, BusReader, Packet},
+    server,
+    types::{
+        CanaryRequest, Event, GetRequest, Got, GroupStatus, InstanceStatus, Reply, Status, Verdicts, WorkerStatus,
+    },
 };
-use super::{Ask, Handle, SupervisorEnds, server};
-use crate::config::AppSpec;
-use crate::process::channel::message::Outgoing;
-use crate::supervisor::interface::{Command, SlotId};
+use crate::{
+    base::{ErrorKind, SlotId, WorkerState},
+    config::AppSpec,
+    process::channel::message::Outgoing,
+};
+use reuse_machine::interface::Command;
 
 /// A folder that goes away with the test.
 pub(crate) struct Folder(pub(crate) PathBuf);

@@ -16,12 +16,15 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 
 use reuse_common::Share;
 
-use crate::config::AppSpec;
-use crate::process::channel::message::Outgoing;
-use crate::supervisor::interface::{Command, SlotId};
+use crate::{
+    base::{ErrorKind, SlotId},
+    config::AppSpec,
+    process::channel::message::Outgoing,
+};
 use bus::BusReader;
 use commands::Asked;
-use types::{CanaryRequest, ErrorKind, Event, GetRequest, Got, Reply, SpecRequest, Status};
+use reuse_machine::interface::Command;
+use types::{CanaryRequest, Event, GetRequest, Got, Reply, SpecRequest, Status};
 
 /// How many asks may wait for the supervisor before further clients wait in turn.
 const ASKS: usize = 64;

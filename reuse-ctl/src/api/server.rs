@@ -22,12 +22,14 @@ use tokio_stream::wrappers::ReceiverStream;
 
 mod messages;
 
-use super::commands::{self, Asked, BadRequest, WorkerVerb};
 pub use super::socket::{BindError, bind};
-use super::types::{ErrorKind, Event, Got, Reply, SpecReply, WORKER_HEADER};
-use super::{Handle, Stopping};
-use crate::supervisor::interface::{Command, SlotId};
-use crate::whole_ms::unix_now_ms;
+use super::{
+    Handle, Stopping,
+    commands::{self, Asked, BadRequest, WorkerVerb},
+    types::{Event, Got, Reply, SpecReply, WORKER_HEADER},
+};
+use crate::base::{ErrorKind, SlotId, whole_ms::unix_now_ms};
+use reuse_machine::interface::Command;
 
 /// How long answers under way may take once the app ends.
 const LAST_ANSWERS: Duration = Duration::from_secs(1);

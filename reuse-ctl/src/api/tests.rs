@@ -10,10 +10,13 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::sync::Notify;
 
-use super::client::{Client, ClientError};
-use super::fake::{App, Folder, bind_private, status};
-use super::types::{CanaryRequest, DrainRequest, ErrorKind, Event, GetRequest, Got, Reply};
-use crate::supervisor::interface::{Command, ScaleTarget, SlotId};
+use super::{
+    client::{Client, ClientError},
+    fake::{App, Folder, bind_private, status},
+    types::{CanaryRequest, DrainRequest, Event, GetRequest, Got, Reply},
+};
+use crate::base::{ErrorKind, SlotId};
+use reuse_machine::interface::{Command, ScaleTarget};
 
 /// Longer than any answer of these tests takes.
 const LONG: Duration = Duration::from_secs(5);

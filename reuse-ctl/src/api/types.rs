@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::base::{ErrorKind, FaultKind, WorkerState};
 use crate::config::{AppSpec, Way};
 
 mod requests;
@@ -146,16 +147,6 @@ pub struct FaultStatus {
     pub reason: String,
 }
 
-/// The faults.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum FaultKind {
-    /// Its queue is not empty and it accepts nothing.
-    Hung,
-    /// It fails its health checks.
-    Unhealthy,
-}
-
 /// One process incarnation of a slot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InstanceStatus {
@@ -167,28 +158,6 @@ pub struct InstanceStatus {
     pub connections: u32,
     /// Of these, not accepted yet.
     pub queue: u32,
-}
-
-/// The states that `status` shows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum WorkerState {
-    /// Spawned, not ready.
-    Starting,
-    /// Ready and published.
-    Active,
-    /// Withdrawn; connections remain.
-    Draining,
-    /// Withdrawn; nothing is left on it.
-    Drained,
-    /// On its way out.
-    Stopping,
-    /// Crashed; a new instance is about to be spawned.
-    BackingOff,
-    /// Crashed too often; left alone until `restart`.
-    Failed,
-    /// Ended, and not to be replaced.
-    Exited,
 }
 
 /// The header that tells a worker's own answer from the controller's refusal; its value is the worker's number.
@@ -277,42 +246,6 @@ pub struct OptionChange {
     pub way: Way,
     /// Whether it has.
     pub done: bool,
-}
-
-/// The four ways to fail, as exit codes and as HTTP statuses.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ErrorKind {
-    /// It was tried and did not work. Exit 1, HTTP 500 (409 would promise that a retry helps).
-    Failed,
-    /// The request makes no sense. Exit 2, HTTP 400.
-    Usage,
-    /// No such app or worker. Exit 3, HTTP 404.
-    NotFound,
-    /// A deadline passed. Exit 4, HTTP 504.
-    Timeout,
-}
-
-impl ErrorKind {
-    /// The process's exit code.
-    pub const fn exit_code(self) -> u8 {
-        match self {
-            Self::Failed => 1,
-            Self::Usage => 2,
-            Self::NotFound => 3,
-            Self::Timeout => 4,
-        }
-    }
-
-    /// The HTTP status of the answer.
-    pub const fn http_status(self) -> u16 {
-        match self {
-            Self::Failed => 500,
-            Self::Usage => 400,
-            Self::NotFound => 404,
-            Self::Timeout => 504,
-        }
-    }
 }
 
 /// One line of `GET /v1/events` (server-sent, as JSON in `data:`).

@@ -97,7 +97,7 @@ fn hundredths_of(number: &str) -> Result<u16, NoShare> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::types::ErrorKind;
+    use crate::base::ErrorKind;
 
     #[test]
     fn every_share_is_read_as_it_is_written() {

@@ -6,14 +6,21 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::apps::{self, App};
-use super::failure::Detail;
-use super::progress::{Request, changing_line, watch};
-use super::{Context, Failure, args, hints, output};
-use crate::api::types::{ErrorKind, OptionChange, Reply, SpecRequest, Status};
-use crate::config::{AppSpec, Loaded, NamedSpec, Way, handover};
-use crate::process::paths::KnownApp;
-use crate::supervisor::lacks::Extent;
+use super::{
+    Context, Failure,
+    apps::{self, App},
+    args,
+    failure::Detail,
+    hints, output,
+    progress::{Request, changing_line, watch},
+};
+use crate::{
+    api::types::{OptionChange, Reply, SpecRequest, Status},
+    base::ErrorKind,
+    config::{AppSpec, Loaded, NamedSpec, Way, handover},
+    process::paths::KnownApp,
+    supervisor::lacks::Extent,
+};
 
 /// More of them have a line each.
 const FEW_CHANGES: usize = 3;

@@ -158,7 +158,7 @@ pub(crate) fn explain(app: &KnownApp, error: ClientError) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::types::ErrorKind;
+    use crate::base::ErrorKind;
 
     fn app(name: &str, alive: bool) -> KnownApp {
         KnownApp {

@@ -83,6 +83,6 @@ mod tests {
     fn what_is_not_text_is_refused() {
         let strange = OsString::from_vec(vec![b'a', 0xff]);
         let failure = request(&arguments(None, vec![strange]), Path::new("/")).expect_err("not UTF-8");
-        assert_eq!(failure.kind, crate::api::types::ErrorKind::Usage);
+        assert_eq!(failure.kind, crate::base::ErrorKind::Usage);
     }
 }

@@ -9,16 +9,17 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use super::apps::paths_of;
-use super::failure::OUTPUT_MARK;
-use super::table::counted;
-use super::{Context, Failure, output};
-use crate::api::client::Client;
-use crate::api::types::{ErrorKind, OutputOf, Status, StopRequest, WorkerState, WorkerStatus};
-use crate::config::{AppSpec, handover};
-use crate::options::RunOptions;
-use crate::process::logs::{self, Range, last_lines};
-use crate::supervisor::interface::SlotId;
+use super::{Context, Failure, apps::paths_of, failure::OUTPUT_MARK, output, table::counted};
+use crate::{
+    api::{
+        client::Client,
+        types::{OutputOf, Status, StopRequest, WorkerStatus},
+    },
+    base::{ErrorKind, SlotId, WorkerState},
+    config::{AppSpec, handover},
+    options::RunOptions,
+    process::logs::{self, Range, last_lines},
+};
 
 const POLL: Duration = Duration::from_millis(50);
 /// Beyond the time that one worker may take: the set-up before, and a retry or two.

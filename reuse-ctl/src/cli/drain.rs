@@ -3,12 +3,17 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::apps::App;
-use super::progress::{Request, watch};
-use super::table::counted;
-use super::{Context, Failure, apps, args, output};
-use crate::api::types::{DrainRequest, ErrorKind, Reply, Status, WorkerStatus};
-use crate::whole_ms::whole_ms;
+use super::{
+    Context, Failure,
+    apps::{self, App},
+    args, output,
+    progress::{Request, watch},
+    table::counted,
+};
+use crate::{
+    api::types::{DrainRequest, Reply, Status, WorkerStatus},
+    base::{ErrorKind, whole_ms::whole_ms},
+};
 
 pub(super) async fn run(context: &Context, arguments: &args::Drain) -> Result<(), Failure> {
     let app = apps::connect(context).await?;
@@ -136,7 +141,8 @@ mod tests {
 
     #[tokio::test]
     async fn every_worker_is_asked_and_the_slowest_waited_for() {
-        use crate::supervisor::interface::{Command, SlotId};
+        use crate::base::SlotId;
+        use reuse_machine::interface::Command;
         let fake = fake::App::start("drain", |command: &Command| {
             let Command::Drain { slot: SlotId(slot), .. } = *command else {
                 panic!("only drains are asked for")

@@ -4,11 +4,15 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
-use super::apply::Report;
-use super::sizes::SizeError;
-use crate::api::commands::BadRequest;
-use crate::api::types::{ErrorKind, OutputOf, Reply};
-use crate::config::Place;
+use super::{apply::Report, sizes::SizeError};
+use crate::{
+    api::{
+        commands::BadRequest,
+        types::{OutputOf, Reply},
+    },
+    base::ErrorKind,
+    config::Place,
+};
 
 /// Why a verb did not do what it was asked for. `main` prints it and exits with the kind's code.
 #[derive(Debug, Clone, PartialEq, Eq)]

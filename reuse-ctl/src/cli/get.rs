@@ -1,10 +1,17 @@
 //! `get ID PATH`: one HTTP request to one worker behind the shared port, and its answer as it came.
 
-use super::failure::{Answered, Detail};
-use super::{Context, Failure, apps, args, output};
-use crate::api::commands::check_path;
-use crate::api::types::{GetRequest, Got};
-use crate::whole_ms::whole_ms;
+use super::{
+    Context, Failure, apps, args,
+    failure::{Answered, Detail},
+    output,
+};
+use crate::{
+    api::{
+        commands::check_path,
+        types::{GetRequest, Got},
+    },
+    base::whole_ms::whole_ms,
+};
 
 /// Statuses from here on are errors.
 const FIRST_ERROR: u16 = 400;

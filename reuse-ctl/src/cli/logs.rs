@@ -12,13 +12,18 @@ mod shown;
 
 use shown::{Shown, Written};
 
-use super::args::{self, Since, Whose};
-use super::{Context, Failure, apps};
-use crate::api::types::ErrorKind;
-use crate::process::journal;
-use crate::process::logs::{POLL, Range, Stream, starts_of_last};
-use crate::process::paths::{AppPaths, Paths};
-use crate::whole_ms::whole_ms;
+use super::{
+    Context, Failure, apps,
+    args::{self, Since, Whose},
+};
+use crate::{
+    base::{ErrorKind, whole_ms::whole_ms},
+    process::{
+        journal,
+        logs::{POLL, Range, Stream, starts_of_last},
+        paths::{AppPaths, Paths},
+    },
+};
 
 /// Without `--lines` and `--since`.
 const LAST_LINES: usize = 20;

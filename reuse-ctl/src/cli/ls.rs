@@ -4,13 +4,19 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::apps;
-use super::table::{Align, Cell, short_duration, table};
-use super::terminal::{Paint, Tone};
-use super::{Context, Failure, output};
-use crate::api::client::{Client, ClientError};
-use crate::api::types::{Status, WorkerState};
-use crate::process::paths::KnownApp;
+use super::{
+    Context, Failure, apps, output,
+    table::{Align, Cell, short_duration, table},
+    terminal::{Paint, Tone},
+};
+use crate::{
+    api::{
+        client::{Client, ClientError},
+        types::Status,
+    },
+    base::WorkerState,
+    process::paths::KnownApp,
+};
 
 /// A controller that does not answer so long is listed without its details.
 const PATIENCE: Duration = Duration::from_secs(2);

@@ -15,12 +15,17 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{broadcast, mpsc};
 use tokio::task::JoinSet;
 
-use super::failure::{AppOutcome, Detail, OUTPUT_MARK};
-use super::run::Call;
-use super::{Context, Failure, output};
-use crate::api::types::ErrorKind;
-use crate::config::{NamedSpec, handover};
-use crate::supervisor::signals::{has_terminal, is_ignored};
+use super::{
+    Context, Failure,
+    failure::{AppOutcome, Detail, OUTPUT_MARK},
+    output,
+    run::Call,
+};
+use crate::{
+    base::ErrorKind,
+    config::{NamedSpec, handover},
+    supervisor::signals::{has_terminal, is_ignored},
+};
 
 /// What is passed on to all controllers; each knows what to do about it.
 const FORWARDED: [Signal; 6] = [

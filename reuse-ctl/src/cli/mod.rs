@@ -235,7 +235,7 @@ mod tests {
         ] {
             let words = std::iter::once("reuse-ctl").chain(line.split(' '));
             let failure = run(words.map(OsString::from)).result.expect_err(line);
-            assert_eq!(failure.kind, crate::api::types::ErrorKind::Usage, "{line}");
+            assert_eq!(failure.kind, crate::base::ErrorKind::Usage, "{line}");
             assert!(failure.error.starts_with(error), "{failure:?}");
             assert!(failure.hint.starts_with(hint), "{failure:?}");
         }

@@ -112,7 +112,7 @@ fn merge(replies: Vec<Reply>) -> Reply {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::types::ErrorKind;
+    use crate::base::ErrorKind;
 
     #[test]
     fn the_worst_reply_decides() {

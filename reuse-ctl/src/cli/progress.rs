@@ -127,14 +127,14 @@ fn write_stderr(text: &str) {
 
 /// What is not yet as it should be while workers are replaced: `3 of 4 active; worker 2: starting, stopping (5 connections left)`.
 pub(super) fn changing_line(status: &Status) -> Option<String> {
-    use crate::api::types::WorkerState::Active;
+    use crate::base::WorkerState::Active;
     let changing: Vec<String> = status.workers.iter().filter_map(changing_worker).collect();
     let active = status.workers.iter().filter(|worker| worker.state == Active).count();
     (!changing.is_empty()).then(|| format!("{active} of {} active; {}", status.workers.len(), changing.join("; ")))
 }
 
 fn changing_worker(worker: &crate::api::types::WorkerStatus) -> Option<String> {
-    use crate::api::types::WorkerState::Active;
+    use crate::base::WorkerState::Active;
     let mut parts: Vec<String> = Vec::new();
     if worker.instances.is_empty() && worker.state != Active {
         parts.push(super::status::state_name(worker.state).into());
@@ -152,8 +152,10 @@ fn changing_worker(worker: &crate::api::types::WorkerStatus) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::fake;
-    use crate::api::types::{InstanceStatus, WorkerState};
+    use crate::{
+        api::{fake, types::InstanceStatus},
+        base::WorkerState,
+    };
 
     #[test]
     fn changes_are_named() {

@@ -7,17 +7,18 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 
 use super::{Context, Failure, args, bounds, detach, many, output};
-use crate::api::commands::{self, MAX_WORKERS};
-use crate::config::{AppSpec, Loaded, NamedSpec, handover};
-use crate::options::{
-    EnvironmentOptions, HealthCheck, HealthOptions, Increment, LimitOptions, LogOptions, ReadyKind, ReadyOptions,
-    RecycleOptions, RolloutOptions, RunOptions, StickyOptions, StopOptions, WatchOptions,
+use crate::{
+    api::commands,
+    base::whole_ms::whole_ms,
+    config::{AppSpec, Loaded, NamedSpec, handover},
+    options::{
+        EnvironmentOptions, HealthCheck, HealthOptions, Increment, LimitOptions, LogOptions, ReadyKind, ReadyOptions,
+        RecycleOptions, RolloutOptions, RunOptions, StickyOptions, StopOptions, WatchOptions,
+    },
+    process::paths::MAX_NAME_LEN,
+    supervisor::{self, lacks::Extent},
 };
-use crate::process::paths::MAX_NAME_LEN;
-use crate::supervisor;
-use crate::supervisor::interface::{HealthRules, HungRules, Surge};
-use crate::supervisor::lacks::Extent;
-use crate::whole_ms::whole_ms;
+use reuse_machine::interface::{HealthRules, HungRules, MAX_WORKERS, Surge};
 
 /// How a worker is asked to end, and how long it may take.
 const STOP: (Signal, Duration) = (Signal::SIGTERM, Duration::from_secs(10));
@@ -390,10 +391,11 @@ mod tests {
     use clap::Parser as _;
 
     use super::*;
-    use crate::api::types::ErrorKind;
+    use crate::{
+        base::ErrorKind,
+        options::{LogTarget, WhenEmpty},
+    };
     use reuse_common::Policy;
-
-    use crate::options::{LogTarget, WhenEmpty};
 
     fn resolved(line: &str) -> Result<RunOptions, Failure> {
         let arguments = args::Arguments::try_parse_from(line.split(' ')).map_err(|error| Failure::from(&error))?;

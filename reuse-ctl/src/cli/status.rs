@@ -2,11 +2,17 @@
 
 use std::time::Duration;
 
-use super::apps::{self, App};
-use super::table::{Align, Cell, counted, short_bytes, short_duration, table};
-use super::terminal::{Paint, Tone};
-use super::{Context, Failure, args, output};
-use crate::api::types::{FaultKind, FaultStatus, GroupStatus, InstanceStatus, Status, WorkerState, WorkerStatus};
+use super::{
+    Context, Failure,
+    apps::{self, App},
+    args, output,
+    table::{Align, Cell, counted, short_bytes, short_duration, table},
+    terminal::{Paint, Tone},
+};
+use crate::{
+    api::types::{FaultStatus, GroupStatus, InstanceStatus, Status, WorkerStatus},
+    base::{FaultKind, WorkerState},
+};
 
 const EVERY: Duration = Duration::from_secs(1);
 

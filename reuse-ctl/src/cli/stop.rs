@@ -4,13 +4,17 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::progress::{Request, watch};
-use super::table::counted;
-use super::{Context, Failure, apps, args, output};
-use crate::api::types::{Reply, Status, StopRequest};
-use crate::process::paths::KnownApp;
-use crate::supervisor::leftovers;
-use crate::whole_ms::whole_ms;
+use super::{
+    Context, Failure, apps, args, output,
+    progress::{Request, watch},
+    table::counted,
+};
+use crate::{
+    api::types::{Reply, Status, StopRequest},
+    base::whole_ms::whole_ms,
+    process::paths::KnownApp,
+    supervisor::leftovers,
+};
 
 /// How long a controller that has ended its workers may take to clean up.
 const CLEAN_UP: Duration = Duration::from_secs(10);

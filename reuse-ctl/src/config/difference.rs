@@ -8,14 +8,16 @@ use humantime::format_duration;
 use reuse_common::Policy;
 use serde::{Deserialize, Serialize};
 
-use crate::cli::sizes::bytes_text;
-use crate::options::{
-    EnvironmentOptions, HealthCheck, HealthOptions, Increment, LimitOptions, LogOptions, LogTarget, ReadyKind,
-    ReadyOptions, RecycleOptions, RolloutOptions, RunOptions, StickyOptions, StopOptions, StopWhen, WatchOptions,
-    WhenEmpty,
+use crate::{
+    cli::sizes::bytes_text,
+    options::{
+        EnvironmentOptions, HealthCheck, HealthOptions, Increment, LimitOptions, LogOptions, LogTarget, ReadyKind,
+        ReadyOptions, RecycleOptions, RolloutOptions, RunOptions, StickyOptions, StopOptions, StopWhen, WatchOptions,
+        WhenEmpty,
+    },
+    process::stop_plan::KillMode,
 };
-use crate::process::stop_plan::KillMode;
-use crate::supervisor::interface::{HealthRules, HungRules};
+use reuse_machine::interface::{HealthRules, HungRules};
 
 /// How an option that has changed comes into force.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::*;
-use crate::api::types::ErrorKind;
+use crate::base::ErrorKind;
 
 /// A folder of one test.
 struct Folder(PathBuf);

@@ -3,9 +3,10 @@
 use clap::error::{ContextKind, ContextValue};
 
 use super::keys::{Key, Keys};
-use crate::cli::Failure;
-use crate::cli::sizes::SizeError;
-use crate::nearest::nearest;
+use crate::{
+    base::nearest::nearest,
+    cli::{Failure, sizes::SizeError},
+};
 
 impl Keys {
     /// What clap says of a value, without its talk of options.

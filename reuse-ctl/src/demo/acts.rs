@@ -7,11 +7,18 @@ use hyper::Method;
 use serde::Serialize;
 use tokio::time::Instant;
 
-use super::accepted;
-use super::load::{SharedTally, lock};
-use crate::api::client::{Client, ClientError};
-use crate::api::types::{DrainRequest, PolicyRequest, ReloadRequest, Reply, Status, WorkerState};
-use crate::cli::Failure;
+use super::{
+    accepted,
+    load::{SharedTally, lock},
+};
+use crate::{
+    api::{
+        client::{Client, ClientError},
+        types::{DrainRequest, PolicyRequest, ReloadRequest, Reply, Status},
+    },
+    base::WorkerState,
+    cli::Failure,
+};
 
 /// The worker that is drained.
 const DRAINED: u16 = 2;

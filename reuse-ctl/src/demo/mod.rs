@@ -19,9 +19,11 @@ use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
 
-use crate::api::types::{Status, WorkerState};
-use crate::cli::own_controller::OwnController;
-use crate::cli::{Context, DEMO_SERVER_VERB, Failure, args, output};
+use crate::{
+    api::types::Status,
+    base::WorkerState,
+    cli::{Context, DEMO_SERVER_VERB, Failure, args, output, own_controller::OwnController},
+};
 use acts::{Act, Stage};
 use load::{Load, Plan, SharedTally, lock};
 use screen::History;

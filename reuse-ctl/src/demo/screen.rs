@@ -6,10 +6,15 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::tally::{ActSums, Tally};
-use crate::api::types::{Status, WorkerState};
-use crate::cli::status::{state_name, state_tone};
-use crate::cli::table::{Align, Cell, counted, table};
-use crate::cli::terminal::{Paint, Tone};
+use crate::{
+    api::types::Status,
+    base::WorkerState,
+    cli::{
+        status::{state_name, state_tone},
+        table::{Align, Cell, counted, table},
+        terminal::{Paint, Tone},
+    },
+};
 
 const BAR: usize = 32;
 const SECOND: Duration = Duration::from_secs(1);

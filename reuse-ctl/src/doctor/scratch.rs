@@ -7,12 +7,12 @@ use std::{
 };
 
 use crate::{
+    base::{InstanceId, SlotId},
     bpf::Pins,
     process::{
         cgroup::{AppCgroup, CgroupError, Hierarchy, InstanceCgroup},
         paths::Paths,
     },
-    supervisor::interface::{InstanceId, SlotId},
 };
 
 /// An `@` can't be in an app's name.

@@ -1,10 +1,12 @@
 //! Where in a document the apps are, and what stands beside them.
 
-use super::error::ImportError;
-use super::report::{Fate, Finding};
-use super::table::{self, Becomes};
-use super::value::Value;
-use crate::nearest::nearest;
+use super::{
+    error::ImportError,
+    report::{Fate, Finding},
+    table::{self, Becomes},
+    value::Value,
+};
+use crate::base::nearest::nearest;
 
 /// An app of the document.
 #[derive(Debug, Clone, Copy)]

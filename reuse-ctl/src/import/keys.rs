@@ -2,17 +2,19 @@
 
 use std::path::Path;
 
-use super::command::{self, Wanted};
-use super::error::ImportError;
-use super::pm2;
-use super::surroundings::ScriptFile;
-use super::table::{Becomes, Row};
-use super::toml::Item;
-use super::translate::Draft;
-use super::value::Value;
-use super::verdict::{OFF, Verdict};
-use super::watch;
-use crate::api::commands::MAX_WORKERS;
+use super::{
+    command::{self, Wanted},
+    error::ImportError,
+    pm2,
+    surroundings::ScriptFile,
+    table::{Becomes, Row},
+    toml::Item,
+    translate::Draft,
+    value::Value,
+    verdict::{OFF, Verdict},
+    watch,
+};
+use reuse_machine::interface::MAX_WORKERS;
 
 impl<'a> Draft<'a> {
     pub(super) fn command(&mut self) -> Result<(), ImportError> {

@@ -14,9 +14,11 @@ use std::sync::{
 };
 use std::time::{Duration, Instant};
 
-use super::cgroup_tree::{inode, is_gone, kill, pids_below, remove_tree, visit};
-use super::shared_folder;
-use crate::supervisor::interface::{InstanceId, SlotId};
+use super::{
+    cgroup_tree::{inode, is_gone, kill, pids_below, remove_tree, visit},
+    shared_folder,
+};
+use crate::base::{InstanceId, SlotId};
 
 const SHARED_PARENT: &str = "reuse-ctl";
 

@@ -210,7 +210,7 @@ fn io_error(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> L
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::supervisor::interface::{InstanceId, SlotId};
+    use crate::base::{InstanceId, SlotId};
 
     struct Scratch(AppCgroup);
 

@@ -25,11 +25,14 @@ pub use failure::{LaunchFailure, SpawnError, Step};
 pub use spec::{LaunchSpec, Output};
 
 pub use super::clone::Child;
-use super::clone::{Side, clone_into};
-use super::environment::VARIABLE_PREFIX;
-use super::handle::{ProcessHandle, terminate};
 pub use super::shim::shim_main;
-use crate::supervisor::interface::Exit;
+use super::{
+    clone::{Side, clone_into},
+    environment::VARIABLE_PREFIX,
+    handle::{ProcessHandle, terminate},
+};
+use crate::base;
+use crate::base::Exit;
 
 mod failure;
 pub(super) mod spec;
@@ -229,8 +232,15 @@ pub fn exit_of(status: ExitStatus) -> Exit {
     use std::os::unix::process::ExitStatusExt as _;
     match (status.code(), status.signal()) {
         (Some(code), _) => Exit::Code(code),
-        (None, Some(signal)) => Exit::Signal(signal),
+        (None, Some(signal)) => Exit::Signal(named(signal)),
         (None, None) => Exit::Code(-1),
+    }
+}
+
+fn named(number: i32) -> base::Signal {
+    base::Signal {
+        number,
+        name: Signal::try_from(number).ok().map(Signal::as_str),
     }
 }
 
@@ -245,7 +255,10 @@ mod tests {
         assert_eq!(exit_of(ExitStatus::from_raw(3 << 8)), Exit::Code(3));
         assert_eq!(
             exit_of(ExitStatus::from_raw(libc::SIGKILL)),
-            Exit::Signal(libc::SIGKILL)
+            Exit::Signal(base::Signal {
+                number: libc::SIGKILL,
+                name: Some("SIGKILL")
+            })
         );
     }
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 pub use super::lock::{AppLock, LockError};
 use super::lock::{is_locked, read_pid};
-use crate::supervisor::interface::{InstanceId, SlotId};
+use crate::base::{InstanceId, SlotId};
 
 /// The longest name of an app, in bytes.
 pub const MAX_NAME_LEN: usize = 64;

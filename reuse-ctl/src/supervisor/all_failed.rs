@@ -5,12 +5,9 @@
 
 use std::time::{Duration, Instant};
 
-use super::{
-    core::{View, count},
-    diagnosis::LastOutput,
-    task::Task,
-};
+use super::{diagnosis::LastOutput, task::Task};
 use crate::cli::hints::for_app;
+use reuse_machine::{View, count};
 
 /// So long clients wait for a person to start the app again.
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -13,19 +13,20 @@ use super::{
     apply_words::{applied, changes, few, list, names, planned, scaled, started_anew},
     asks::{another_version, refusal},
     errands::{Asker, stopped},
-    interface::{Command, Input, RequestId, Rules, ScaleTarget},
     setup,
     task::Task,
     wanted::{Search, Wanted, Watched},
     watch::Watch,
 };
 use crate::{
-    api::types::{ErrorKind, Reply, SpecRequest},
+    api::types::{Reply, SpecRequest},
+    base::{ErrorKind, RequestId},
     cli::Failure,
     config::{AppSpec, Difference, Way, difference},
     options::{RunOptions, WhenEmpty},
     supervisor::health::Health,
 };
+use reuse_machine::interface::{Command, Input, Rules, ScaleTarget};
 
 /// What is under way.
 #[derive(Debug)]

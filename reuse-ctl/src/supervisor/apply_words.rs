@@ -1,10 +1,10 @@
 //! What `apply` says: what it would do, what it has done.
 
-use super::core::count;
 use crate::{
     api::types::{OptionChange, Reply},
     config::{Change, Difference, Way},
 };
+use reuse_machine::count;
 
 /// What it would take.
 pub(super) fn planned(difference: &Difference, workers: usize, starts_anew: bool) -> Reply {

@@ -11,7 +11,6 @@ use tokio::{sync::oneshot, time::timeout_at};
 use super::{
     connections::{Aim, Outcome},
     errands::Asker,
-    interface::{Command, Input, InstanceId, RequestId, SlotId, VersionId},
     request::{self, RequestError},
     task::Task,
     template::Version,
@@ -19,11 +18,13 @@ use super::{
 use crate::{
     api::{
         Ask,
-        types::{CanaryRequest, ErrorKind, GetRequest, Got, Reply},
+        types::{CanaryRequest, GetRequest, Got, Reply},
     },
+    base::{ErrorKind, InstanceId, RequestId, SlotId, VersionId},
     group::Opened,
     process::variables::VariablesError,
 };
+use reuse_machine::interface::{Command, Input};
 
 /// How long a request to one worker may take, if its client does not say.
 const GET_PATIENCE_MS: u64 = 10_000;

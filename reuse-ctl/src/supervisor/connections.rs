@@ -9,9 +9,10 @@ use std::{collections::HashMap, io, net::SocketAddr, os::fd::OwnedFd, time::Inst
 use reuse_common::settings::DirectedKey;
 use tokio::{sync::oneshot, time::timeout_at};
 
-use super::{asks::Questioner, interface::InstanceId, live::Happening, request::RequestError, task::Task};
+use super::{asks::Questioner, live::Happening, request::RequestError, task::Task};
 use crate::{
     api::types::Got,
+    base::InstanceId,
     group::{
         Opened, Probe,
         diag::{Diag, ServerSide},

@@ -1,10 +1,7 @@
 //! What a person sees in the terminal in which `run` was typed.
 
-use super::{
-    interface::SlotId,
-    terminal::{Line, Lines, is_coloured},
-};
-use crate::process::logs::Stream;
+use super::terminal::{Line, Lines, is_coloured};
+use crate::{base::SlotId, process::logs::Stream};
 
 /// Writes the controller's own lines, and the workers' output behind their numbers. In the background it writes only its own.
 /// It never waits for the terminal.

@@ -8,9 +8,10 @@ use std::{
 
 use reuse_common::notice::Notice;
 
-use super::{interface::InstanceId, task::Task};
+use super::task::Task;
 use crate::{
-    api::types::{OutputOf, WorkerState},
+    api::types::OutputOf,
+    base::{InstanceId, WorkerState},
     group::{
         GroupError,
         diag::{Diag, Listener},

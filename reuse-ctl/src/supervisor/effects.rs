@@ -6,7 +6,6 @@ use reuse_common::cuts::Cuts;
 
 use super::{
     diagnosis::LastOutput,
-    interface::{Effect, Input, InstanceId, Note, NoteKind, Refusal, Seated, SlotId, VersionId},
     live::{self, Live, Process},
     ready_notify::NotifySocket,
     stop_signal::Signalled,
@@ -14,6 +13,7 @@ use super::{
 };
 use crate::{
     api::types::{Event, Reply},
+    base::{InstanceId, SlotId, VersionId},
     cli::hints::for_app,
     group::{Choosable, GroupError},
     options::ReadyKind,
@@ -23,6 +23,7 @@ use crate::{
         logs::{self, Stream},
     },
 };
+use reuse_machine::interface::{Effect, Input, Note, NoteKind, Refusal, Seated};
 
 impl Task {
     pub(super) fn carry_out(&mut self, effect: Effect) {

@@ -12,8 +12,11 @@ use tokio::{
     time::{error::Elapsed, timeout},
 };
 
-use super::{asks::refusal, interface::RequestId, live::Happening, task::Task};
-use crate::api::types::{ErrorKind, Reply};
+use super::{asks::refusal, live::Happening, task::Task};
+use crate::{
+    api::types::Reply,
+    base::{ErrorKind, RequestId},
+};
 
 /// A look takes no longer, or nobody waits for it.
 const PATIENCE: Duration = Duration::from_secs(30);

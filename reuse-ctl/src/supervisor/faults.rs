@@ -10,12 +10,12 @@ use std::{
 
 use super::{
     connections::{Aim, Outcome},
-    interface::{InstanceId, Millis, SlotId},
     live::Live,
     task::Task,
 };
 use crate::{
     api::types::Event,
+    base::{InstanceId, Millis, SlotId},
     group::{GroupError, Opened, diag::Queue},
 };
 

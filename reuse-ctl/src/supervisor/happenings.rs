@@ -6,11 +6,11 @@ use reuse_common::notice::{Notice, NoticeKind};
 
 use super::{
     diagnosis::{address_of, unsteerable},
-    interface::{Cut, Input, InstanceId},
     live::{self, Happening, Process},
     task::Task,
 };
-use crate::group::Appeared;
+use crate::{base::InstanceId, group::Appeared};
+use reuse_machine::interface::{Cut, Input};
 
 /// So many addresses that an instance tried to bind are kept, for the case that it fails.
 const REMEMBERED_BINDS: usize = 16;

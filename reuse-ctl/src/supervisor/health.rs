@@ -11,16 +11,15 @@ use tokio::time::timeout_at;
 
 use super::{
     connections::{Aim, Outcome, is_workers_doing},
-    core::View,
-    interface::{Input, InstanceId},
     request::{self, RequestError},
     task::Task,
 };
 use crate::{
-    api::types::WorkerState,
+    base::{InstanceId, WorkerState},
     group::Opened,
     options::{HealthCheck, HealthOptions},
 };
+use reuse_machine::{View, interface::Input};
 
 /// When whom to check.
 #[derive(Debug)]
@@ -175,9 +174,8 @@ fn late(timeout: Duration) -> String {
 
 #[cfg(test)]
 mod tests {
-    use crate::supervisor::interface::HealthRules;
-
     use super::*;
+    use reuse_machine::interface::HealthRules;
 
     fn every(interval_ms: u64) -> Health {
         Health::new(HealthOptions {

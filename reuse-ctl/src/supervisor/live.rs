@@ -18,7 +18,6 @@ use tokio::sync::mpsc;
 use super::{
     connections::{Outcome, Ticket},
     errands::{LookError, Then},
-    interface::{Exit, InstanceId, SlotId, VersionId},
     messages::Report,
     new_address::Named,
     ready_notify::{NotifySocket, Said},
@@ -26,6 +25,7 @@ use super::{
     stop_signal::{self, Begun, Signalled, StopRequest},
 };
 use crate::{
+    base::{InstanceId, SlotId, VersionId},
     bpf::{BpfError, GroupProgram},
     group::{Listening, diag::Listener},
     process::{
@@ -36,6 +36,7 @@ use crate::{
         stop_plan::KillMode,
     },
 };
+use reuse_machine::interface::Exit;
 
 /// How long the kernel may take to end a killed cgroup. It is a matter of milliseconds, unless a process hangs in the kernel.
 const REAP_PATIENCE: Duration = Duration::from_secs(10);

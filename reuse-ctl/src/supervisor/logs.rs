@@ -21,9 +21,12 @@ mod kept;
 
 use keeper::Keeper;
 
-use super::{console::WorkerLines, interface::SlotId, task::Task};
-use crate::options::LogOptions;
-use crate::process::logs::{KeptLog, Limits, RotateError, Stream};
+use super::{console::WorkerLines, task::Task};
+use crate::{
+    base::SlotId,
+    options::LogOptions,
+    process::logs::{KeptLog, Limits, RotateError, Stream},
+};
 
 /// How long the last look may take when the controller ends.
 const LAST_LOOK: Duration = Duration::from_secs(2);

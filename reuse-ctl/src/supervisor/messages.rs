@@ -33,8 +33,6 @@ use self::{
 };
 use super::{
     asks::refusal,
-    core::View,
-    interface::{InstanceId, Note, SlotId},
     live::{Happening, Live},
     stop_signal::Begun,
     task::Task,
@@ -42,13 +40,15 @@ use super::{
 use crate::{
     api::{
         bus::{Bus, BusReader, Packet},
-        types::{ErrorKind, Event, Reply, WorkerState},
+        types::{Event, Reply},
     },
+    base::{ErrorKind, InstanceId, SlotId, WorkerState},
     process::channel::{
         Channel, Offer, Outbox, Turn, Unread,
         message::{OWN_EVENTS, Outgoing, SHUTDOWN, line_of},
     },
 };
+use reuse_machine::{View, interface::Note};
 
 /// What the task keeps for messages.
 #[derive(Debug)]

@@ -5,9 +5,6 @@
 //! connections, [`sockets`] at all else now and then. [`setup`] makes what an app needs before its
 //! first worker and takes it away again, whatever happens in between.
 
-pub mod core;
-pub mod interface;
-
 mod all_failed;
 mod apply;
 mod apply_words;
@@ -48,7 +45,6 @@ mod stop_signal;
 mod task;
 mod template;
 mod terminal;
-mod versions;
 mod wanted;
 mod watch;
 

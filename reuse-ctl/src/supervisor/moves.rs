@@ -12,11 +12,15 @@ use std::{
 };
 
 use super::{
-    interface::{Command, Done, Input, InstanceId, Note, NoteKind, RequestId, Seated, SlotId, VersionId},
     new_address::{Named, Place},
     task::Task,
 };
-use crate::{group::Choosable, process::launch::LaunchSpec};
+use crate::{
+    base::{InstanceId, RequestId, SlotId, VersionId},
+    group::Choosable,
+    process::launch::LaunchSpec,
+};
+use reuse_machine::interface::{Command, Done, Input, Note, NoteKind, Seated};
 
 /// So long the last old instance serves the address that the app leaves; at most half of `--drain-timeout`, within which it has to end.
 const LINGER: Duration = Duration::from_secs(5);

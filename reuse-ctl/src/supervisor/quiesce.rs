@@ -21,16 +21,14 @@ use reuse_common::{
     in_flight::{Connection, History},
 };
 
-use super::{
-    interface::{Audience, Input, InstanceId},
-    stop_signal::Begun,
-    task::Task,
-};
+use super::{stop_signal::Begun, task::Task};
 use crate::{
+    base::InstanceId,
     bpf::BpfError,
     options::{RunOptions, StopOptions, StopWhen},
     process::known_servers::{self, Answer},
 };
+use reuse_machine::interface::{Audience, Input};
 
 /// A worker stands still for no longer than this before it gets its signal, or goes on.
 const FREEZE_PATIENCE: Duration = Duration::from_millis(20);

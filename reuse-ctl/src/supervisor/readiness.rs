@@ -10,16 +10,17 @@ use tokio::time::{sleep_until, timeout_at};
 
 use super::{
     connections::{Aim, Outcome},
-    interface::{Input, InstanceId},
     live::{Happening, Live},
     new_address::{Place, missing},
     request,
     task::Task,
 };
 use crate::{
+    base::InstanceId,
     group::Opened,
     options::{ReadyKind, STARTED_AFTER},
 };
+use reuse_machine::interface::Input;
 
 /// How long one question may take that is to be answered when the worker is ready. The next is asked no earlier than [`ASK_EVERY`]
 /// after it began. The start's deadline bounds all of them together.

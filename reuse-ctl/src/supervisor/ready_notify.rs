@@ -27,8 +27,8 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use super::{interface::InstanceId, live::Happening, task::Task};
-use crate::process::cgroup::InstanceCgroup;
+use super::{live::Happening, task::Task};
+use crate::{base::InstanceId, process::cgroup::InstanceCgroup};
 
 /// systemd takes no longer message either.
 const MAX_MESSAGE_BYTES: usize = 4096;
@@ -218,7 +218,7 @@ fn shown(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{process::cgroup::AppCgroup, supervisor::interface::SlotId};
+    use crate::{base::SlotId, process::cgroup::AppCgroup};
 
     #[test]
     fn what_is_heard_of_a_message() {

@@ -12,7 +12,6 @@ use chrono::Local;
 use tokio::{sync::mpsc, task::JoinHandle};
 
 use super::{
-    interface::{Command, Done, Input, InstanceId, Note, NoteKind, Refusal, RequestId, SlotId},
     live::Happening,
     recycle_changes::Ignored,
     recycle_cron::{self, Timetable},
@@ -22,10 +21,12 @@ use super::{
     task::Task,
 };
 use crate::{
-    api::types::{Reply, WorkerState},
+    api::types::Reply,
+    base::{InstanceId, RequestId, SlotId, WorkerState},
     options::{RecycleOptions, WatchOptions},
     process::{cgroup::InstanceCgroup, usage},
 };
+use reuse_machine::interface::{Command, Done, Input, Note, NoteKind, Refusal};
 
 /// So often workers are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(2);

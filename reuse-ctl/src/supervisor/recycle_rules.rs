@@ -7,12 +7,11 @@ use std::collections::BTreeMap;
 
 use reuse_common::rendezvous::mix;
 
-use super::{
-    interface::{InstanceId, Millis, SlotId},
-    recycle_words::seconds,
+use super::recycle_words::seconds;
+use crate::{
+    base::{InstanceId, Millis, SlotId, whole_ms::whole_ms},
+    options::RecycleOptions,
 };
-use crate::options::RecycleOptions;
-use crate::whole_ms::whole_ms;
 
 /// A worker that is over its limit of memory when it is younger than this is so from the start; and no younger one is replaced for it.
 const YOUNG_MS: u64 = 10_000;

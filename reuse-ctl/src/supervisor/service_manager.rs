@@ -16,8 +16,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::core::View;
-use crate::api::types::WorkerState;
+use crate::base::WorkerState;
+use reuse_machine::View;
 
 /// The service manager, as far as there is one.
 #[derive(Debug, Default)]
@@ -192,7 +192,7 @@ mod tests {
     use reuse_common::Policy;
 
     use super::*;
-    use crate::supervisor::interface::VersionId;
+    use crate::base::VersionId;
 
     #[test]
     fn the_watchdog_is_fed_twice_in_its_time_if_it_is_ours() {

@@ -20,10 +20,7 @@ use tokio::{net::UnixListener, sync::oneshot};
 use super::{
     all_failed,
     console::Console,
-    core::Core,
-    diagnosis,
-    interface::{Config, Rules, WhenAllFailed},
-    leftovers,
+    diagnosis, leftovers,
     logs::{self, Logs},
     ports::Guards,
     recycle,
@@ -33,10 +30,10 @@ use super::{
     task::{Task, Upkeep},
     template::{Template, Version},
     terminal::{Lines, Terminal, is_coloured, show_panics},
-    versions::Versions,
 };
 use crate::{
     api::{Handle, server},
+    base::whole_ms::whole_ms,
     bpf::{AppOptions, BpfError, Notices},
     cli::Failure,
     doctor,
@@ -51,7 +48,11 @@ use crate::{
         paths::{AppLock, AppPaths},
         stop_plan::KillMode,
     },
-    whole_ms::whole_ms,
+};
+use reuse_machine::{
+    Core,
+    interface::{Config, Rules, WhenAllFailed},
+    versions::Versions,
 };
 
 /// The first delay after a crash, and what it doubles up to.

@@ -14,14 +14,13 @@
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::{
-    interface::{Command, Input, RequestId, ScaleTarget},
-    task::Task,
+use super::task::Task;
+use crate::{
+    api::types::{Event, Reply},
+    base::RequestId,
 };
-use crate::api::{
-    commands::MAX_WORKERS,
-    types::{Event, Reply},
-};
+use reuse_machine::interface::MAX_WORKERS;
+use reuse_machine::interface::{Command, Input, ScaleTarget};
 
 /// Waits for them.
 pub(super) struct Signals {

@@ -7,19 +7,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{
-    interface::{Input, InstanceId, Load},
-    live::Happening,
-    task::Task,
-};
+use super::{live::Happening, task::Task};
 use crate::{
-    api::types::WorkerState,
+    base::{InstanceId, WorkerState},
     bpf::{BpfError, GroupProgram},
     group::{
         diag::{Diag, DiagError, Family, Listener, Queue},
         discover,
     },
 };
+use reuse_machine::interface::{Input, Load};
 
 /// How often loads are looked at while something waits for them.
 const LOOK_EVERY: Duration = Duration::from_millis(25);

@@ -10,20 +10,17 @@ use std::{
 use reuse_common::verdict::{Verdict, VerdictCounts};
 use tokio::sync::oneshot;
 
-use super::{
-    core::SlotView,
-    interface::{Millis, SlotId},
-    setup,
-    task::Task,
-};
+use super::{setup, task::Task};
 use crate::{
     api::types::{FaultStatus, GroupStatus, InstanceStatus, Status, Verdicts, WorkerStatus},
+    base::{Millis, SlotId},
     group::diag::Diag,
     process::{
         cgroup::InstanceCgroup,
         usage::{self, Usage},
     },
 };
+use reuse_machine::SlotView;
 
 /// Remembers the last look at each slot's processor use: a percentage needs two.
 #[derive(Debug, Default)]

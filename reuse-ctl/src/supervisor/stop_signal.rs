@@ -231,8 +231,8 @@ mod tests {
 
     use super::*;
     use crate::{
+        base::{InstanceId, SlotId},
         process::{cgroup::AppCgroup, freeze::freeze},
-        supervisor::interface::{InstanceId, SlotId},
     };
 
     const PATIENCE: Duration = Duration::from_secs(20);

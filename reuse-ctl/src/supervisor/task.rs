@@ -18,12 +18,10 @@ use super::{
     apply::Applying,
     connections::Connections,
     console::Console,
-    core::{Core, View, count},
     diagnosis::{Failures, LastOutput},
     errands::Errands,
     faults::Nudges,
     health::Health,
-    interface::{Input, InstanceId, Millis, RequestId},
     live::{Happening, Live},
     logs::Logs,
     messages::Messages,
@@ -42,14 +40,15 @@ use super::{
 use crate::{
     api::{
         Ask,
-        types::{Event, Reply, WorkerState},
+        types::{Event, Reply},
     },
+    base::{InstanceId, Millis, RequestId, WorkerState, whole_ms::unix_now_ms},
     bpf::Notices,
     group::{Groups, diag::Diag},
     options::{HealthOptions, RecycleOptions},
     process::freeze::Freezer,
-    whole_ms::unix_now_ms,
 };
+use reuse_machine::{Core, View, count, interface::Input};
 
 /// Everything that the controller knows and may change.
 pub(super) struct Task {

@@ -7,14 +7,10 @@ use std::{
     sync::Arc,
 };
 
-use super::{
-    asks::refusal,
-    interface::{SlotId, VersionId},
-    lacks::working_folder,
-    versions::Versions,
-};
+use super::{asks::refusal, lacks::working_folder};
 use crate::{
-    api::types::{CanaryRequest, ErrorKind, Reply},
+    api::types::{CanaryRequest, Reply},
+    base::{ErrorKind, SlotId, VersionId},
     cli::Failure,
     options::{LogTarget, RunOptions},
     process::{
@@ -29,6 +25,7 @@ use crate::{
         variables::{Variables, VariablesError},
     },
 };
+use reuse_machine::versions::Versions;
 
 /// What every worker is started from.
 #[derive(Debug)]

@@ -3,9 +3,10 @@
 
 use std::{path::Path, sync::Arc};
 
-use super::{asks::refusal, interface::VersionId, recycle_files::Files, setup, template::Version};
+use super::{asks::refusal, recycle_files::Files, setup, template::Version};
 use crate::{
     api::types::{Reply, SpecRequest},
+    base::VersionId,
     cli::Failure,
     options::RunOptions,
     process::{env_file::Rights, identity::Identity, paths::AppPaths},

@@ -13,9 +13,10 @@ use reuse_common::{Policy, load::InstanceLoad};
 
 use super::{
     cadence::{Cadence, Next, Seen},
-    interface::{Backlog, Input, InstanceId},
     task::Task,
 };
+use crate::base::InstanceId;
+use reuse_machine::interface::{Backlog, Input};
 
 /// When to look again after the kernel has not told.
 const AFTER_AN_ERROR: Duration = Duration::from_secs(1);

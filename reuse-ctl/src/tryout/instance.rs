@@ -10,18 +10,24 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::clients::{Target, Watched};
-use super::processes::{self, Process};
-use super::report::{Ending, Http, Left, Listener, ListenerKind, Report};
-use crate::api::client::{Client, EventStream};
-use crate::api::types::{Status, StopRequest, WorkerState};
-use crate::cli::own_controller::OwnController;
-use crate::cli::{Failure, apps};
-use crate::options::{ReadyOptions, RunOptions};
-use crate::process::cgroup::AppCgroup;
-use crate::process::usage;
-use crate::supervisor::interface::SlotId;
-use crate::whole_ms::{unix_now_ms, whole_ms};
+use super::{
+    clients::{Target, Watched},
+    processes::{self, Process},
+    report::{Ending, Http, Left, Listener, ListenerKind, Report},
+};
+use crate::{
+    api::{
+        client::{Client, EventStream},
+        types::{Status, StopRequest},
+    },
+    base::{
+        SlotId, WorkerState,
+        whole_ms::{unix_now_ms, whole_ms},
+    },
+    cli::{Failure, apps, own_controller::OwnController},
+    options::{ReadyOptions, RunOptions},
+    process::{cgroup::AppCgroup, usage},
+};
 
 /// How long the controller may take beside its worker: to begin, and to clear up.
 const SLACK: Duration = Duration::from_secs(10);

@@ -15,6 +15,7 @@ use reuse_common::{
     notice::{Notice, NoticeKind},
 };
 use reuse_ctl::{
+    base::{InstanceId, SlotId},
     bpf::{AppOptions, Notices},
     group::{
         Appeared, Choosable, Groups, GroupsOptions,
@@ -22,7 +23,6 @@ use reuse_ctl::{
         discover::{AcceptQueue, accept_queue, cookie_of},
     },
     process::{cgroup::AppCgroup, socket::tcp_socket_in},
-    supervisor::interface::{InstanceId, SlotId},
 };
 use socket2::Domain;
 

@@ -25,13 +25,13 @@ use reuse_common::{
     verdict::{Verdict, VerdictCounts},
 };
 use reuse_ctl::{
+    base::{InstanceId, SlotId},
     bpf::{AppOptions, AppPrograms, GroupProgram, Notices},
     group::discover::cookie_of,
     process::{
         cgroup::{AppCgroup, InstanceCgroup},
         socket::tcp_socket_in,
     },
-    supervisor::interface::{InstanceId, SlotId},
 };
 use socket2::{Domain, SockRef, Socket, Type};
 

@@ -67,10 +67,7 @@ fn the_cgroup_says_whose_it_is() {
     let mut diag = Diag::new().expect("inet_diag");
     let app = AppCgroup::create(&format!("test-{}-diag", std::process::id())).expect("root");
     let instance = app
-        .instance(
-            crate::supervisor::interface::SlotId(0),
-            crate::supervisor::interface::InstanceId(0),
-        )
+        .instance(crate::base::SlotId(0), crate::base::InstanceId(0))
         .expect("made");
     let script = format!(
         "echo 0 > {}/cgroup.procs; exec /usr/bin/python3 -uc '\n\

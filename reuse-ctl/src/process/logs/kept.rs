@@ -5,12 +5,15 @@ use std::io;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-use super::index::Index;
-use super::marks::Mark;
-use super::place::{Cut, Piece, Place, in_rotation};
-use super::seen::Seen;
-use super::{rotate, view};
-use crate::whole_ms::unix_now_ms;
+use super::{
+    index::Index,
+    marks::Mark,
+    place::{Cut, Piece, Place, in_rotation},
+    rotate,
+    seen::Seen,
+    view,
+};
+use crate::base::whole_ms::unix_now_ms;
 
 /// No file system's block is smaller.
 const SMALLEST_BLOCK: u64 = 4096;

@@ -11,14 +11,12 @@ use tokio::sync::mpsc;
 use super::{Seat, packets::Process, route};
 use crate::{
     api::bus::Bus,
+    base::{InstanceId, SlotId},
     process::channel::{
         Line, Listener, Offer,
         message::{Addressee, Meaning, meaning, shortened},
     },
-    supervisor::{
-        interface::{InstanceId, SlotId},
-        live::Happening,
-    },
+    supervisor::live::Happening,
 };
 
 /// The same complaint about one worker is made once in so long.

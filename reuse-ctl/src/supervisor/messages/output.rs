@@ -9,8 +9,8 @@ use std::{
 use super::packets::Process;
 use crate::{
     api::bus::Bus,
+    base::SlotId,
     process::logs::{self, Follower},
-    supervisor::interface::SlotId,
 };
 
 /// So often a log is read (64 KiB each time) before the next one's turn.

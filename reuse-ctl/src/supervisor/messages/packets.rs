@@ -6,10 +6,10 @@ use serde::Serialize;
 
 use crate::{
     api::bus::Packet,
+    base::{InstanceId, SlotId, whole_ms::unix_now_ms},
     process::channel::message::on_one_line,
-    supervisor::interface::{InstanceId, Note, NoteKind, SlotId},
-    whole_ms::unix_now_ms,
 };
+use reuse_machine::interface::{Note, NoteKind};
 
 /// What PM2 calls the group of an app that names none.
 const NAMESPACE: &str = "default";

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::{process::channel::message::Addressee, supervisor::interface::SlotId};
+use crate::{base::SlotId, process::channel::message::Addressee};
 
 /// What can be spoken to in each slot that there is: its current instance. One that is to take its place hears nothing before it has.
 pub(super) type Seats<T> = BTreeMap<SlotId, Option<T>>;

@@ -1,0 +1,285 @@
+//! Requests: judged first, without changing anything, then carried out.
+
+use super::context::Ticket;
+use super::drain::Waiter;
+use super::instance::OnReady;
+use super::slot::{Order, Slot};
+use super::words::{self, Why};
+use super::{Core, Mode};
+use crate::ids::SlotId;
+use crate::interface::MAX_WORKERS;
+use crate::interface::{Command, Done, Effect, Refusal, ScaleTarget};
+use crate::states::WorkerState;
+
+/// What becomes of a request that is not refused.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    Accepted,
+    /// It asks for what is so already: nothing is done, and that is fine. One line for a person.
+    AlreadyDone(String),
+}
+
+use Verdict::{Accepted, AlreadyDone};
+
+impl Core {
+    pub(super) fn request(&mut self, ticket: Ticket, command: Command) {
+        match self.judge(&command) {
+            Ok(Accepted) => self.carry_out(ticket, command),
+            Ok(AlreadyDone(message)) => self.cx.answer(
+                ticket,
+                Ok(Done {
+                    slots: Vec::new(),
+                    message,
+                }),
+            ),
+            Err(refusal) => self.cx.answer(ticket, Err(refusal)),
+        }
+    }
+
+    /// Whether a request for this would be carried out now, or is done already: nothing else is in its way.
+    pub fn would_take(&self, command: &Command) -> bool {
+        self.judge(command).is_ok()
+    }
+
+    /// Why such a request would be refused now.
+    ///
+    /// # Errors
+    /// The answer it would get.
+    pub fn would_refuse(&self, command: &Command) -> Result<(), Refusal> {
+        self.judge(command).map(drop)
+    }
+
+    /// What a reload or a scale would have to wait for now, by name; it is refused meanwhile.
+    pub fn waits_for(&self, command: &Command) -> Option<String> {
+        match command {
+            Command::Reload { .. } => self.jobs.conflict_with_reload(),
+            Command::Scale(_) => self.jobs.conflict_with_scale(),
+            _ => None,
+        }
+    }
+
+    fn judge(&self, command: &Command) -> Result<Verdict, Refusal> {
+        match self.mode {
+            _ if matches!(command, Command::Stop { .. }) => return Ok(Accepted),
+            Mode::Running => {}
+            Mode::Idle => return Err(words::failed("the app has not started yet", "try again in a moment")),
+            Mode::Stopping { .. } | Mode::Finished => return Err(words::stopping()),
+        }
+        match *command {
+            Command::Drain { slot, force, .. } => self.judge_drain(slot, force),
+            Command::Undrain { slot } => self.judge_undrain(slot),
+            Command::Restart { slot, .. } => self.judge_restart(slot),
+            Command::Reload { .. } => self.judge_reload(),
+            Command::Adopt { .. } => self.judge_adopt(),
+            Command::Scale(target) => self.judge_scale(target),
+            Command::SetPolicy(policy) if policy == self.policy => {
+                Ok(AlreadyDone(format!("the policy is {} already", policy.name())))
+            }
+            Command::SetPolicy(_) | Command::Stop { .. } => Ok(Accepted),
+            Command::Weigh { slot, share } => self.judge_weigh(slot, share),
+            Command::Canary { share, .. } => self.judge_canary(share),
+            Command::Promote => self.judge_promote(),
+            Command::Abort => self.judge_abort(),
+        }
+    }
+
+    fn judge_drain(&self, slot: SlotId, force: bool) -> Result<Verdict, Refusal> {
+        let worker = self.idle_slot(slot)?;
+        let status = "`reuse-ctl status` shows when it is active";
+        match worker.state() {
+            WorkerState::Active => {
+                let others = self
+                    .slots
+                    .iter()
+                    .filter(|other| other.id() != slot && other.published_instance().is_some())
+                    .count();
+                if others == 0 && !force {
+                    Err(words::last_active(slot))
+                } else {
+                    Ok(Accepted)
+                }
+            }
+            WorkerState::Draining => Ok(Accepted),
+            WorkerState::Drained => Ok(AlreadyDone(format!("worker {slot} was already drained"))),
+            WorkerState::Starting => Err(words::failed(format!("worker {slot} is still starting"), status)),
+            WorkerState::BackingOff | WorkerState::Stopping => Err(words::failed(
+                format!("worker {slot} has crashed and is about to be started again"),
+                status,
+            )),
+            WorkerState::Failed | WorkerState::Exited => Err(words::failed(
+                format!("worker {slot} has failed: nothing runs there"),
+                format!("`reuse-ctl restart {slot}` starts it again"),
+            )),
+        }
+    }
+
+    fn judge_undrain(&self, slot: SlotId) -> Result<Verdict, Refusal> {
+        let worker = self.idle_slot(slot)?;
+        Ok(match (worker.on_ready(), worker.state()) {
+            (OnReady::StayWithdrawn, _) => Accepted,
+            (OnReady::Publish, WorkerState::Active) => AlreadyDone(format!("worker {slot} is active already")),
+            (OnReady::Publish, _) => AlreadyDone(format!("worker {slot} is not withdrawn; it does not run yet")),
+        })
+    }
+
+    fn judge_restart(&self, slot: SlotId) -> Result<Verdict, Refusal> {
+        self.slot(slot)?;
+        self.jobs
+            .conflict_with_restart(slot)
+            .map_or(Ok(()), |job| Err(words::under_way(job)))?;
+        self.idle_slot(slot).map(|_| Accepted)
+    }
+
+    pub(super) fn judge_reload(&self) -> Result<Verdict, Refusal> {
+        self.jobs
+            .conflict_with_reload()
+            .map_or(Ok(Accepted), |job| Err(words::under_way(job)))
+    }
+
+    fn judge_scale(&self, target: ScaleTarget) -> Result<Verdict, Refusal> {
+        self.judge_no_wide_job()?;
+        if let Some(canary) = self.canary() {
+            return Err(words::canary_first(canary.id()));
+        }
+        let workers = self.workers();
+        match self.workers_after(target) {
+            Some(wanted) if wanted >= workers && self.all_have_failed() => Err(words::nobody_to_add_to()),
+            Some(wanted) if wanted == workers => Ok(AlreadyDone(words::there_are(workers))),
+            Some(wanted) => {
+                self.judge_further((workers..wanted).map(|_| None))?;
+                Ok(Accepted)
+            }
+            None => Err(words::too_many_workers(workers)),
+        }
+    }
+
+    pub(super) fn judge_no_wide_job(&self) -> Result<(), Refusal> {
+        self.jobs
+            .conflict_with_scale()
+            .map_or(Ok(()), |job| Err(words::under_way(job)))
+    }
+
+    fn carry_out(&mut self, ticket: Ticket, command: Command) {
+        match command {
+            Command::Drain {
+                slot,
+                timeout_ms,
+                no_wait,
+                ..
+            } => self.drain(ticket, slot, timeout_ms, no_wait),
+            Command::Undrain { slot } => {
+                let worker = &mut self.slots[usize::from(slot.0)];
+                worker.undrain(&mut self.cx);
+                let message = match worker.state() {
+                    WorkerState::Active => format!("worker {slot} is published again"),
+                    _ => format!("worker {slot} will be published when it is ready"),
+                };
+                self.cx.answer(
+                    ticket,
+                    Ok(Done {
+                        slots: vec![slot],
+                        message,
+                    }),
+                );
+            }
+            Command::Restart { slot, stop_first } => self.begin_restart(ticket, slot, Order::from_flag(stop_first)),
+            Command::Reload { stop_first } => self.begin_reload(ticket, Order::from_flag(stop_first)),
+            Command::Adopt { version } => self.begin_adoption(ticket, version),
+            Command::Scale(target) => self.scale(ticket, target),
+            Command::SetPolicy(policy) => {
+                self.policy = policy;
+                self.cx.say(Effect::SetPolicy(policy));
+                let message = format!("the policy is {} now", policy.name());
+                self.cx.answer(
+                    ticket,
+                    Ok(Done {
+                        slots: Vec::new(),
+                        message,
+                    }),
+                );
+            }
+            Command::Stop { timeout_ms } => self.join_stop(ticket, timeout_ms),
+            Command::Weigh { slot, share } => self.weigh(ticket, slot, share),
+            Command::Canary { share, version } => self.begin_canary(ticket, share, version),
+            Command::Promote => self.begin_promotion(ticket),
+            Command::Abort => self.begin_abortion(ticket),
+        }
+    }
+
+    fn drain(&mut self, ticket: Ticket, slot: SlotId, timeout_ms: Option<u64>, no_wait: bool) {
+        let worker = &mut self.slots[usize::from(slot.0)];
+        if no_wait {
+            worker.drain(None, &mut self.cx);
+            let message = format!("worker {slot} is withdrawn: it gets no new connections");
+            return self.cx.answer(
+                ticket,
+                Ok(Done {
+                    slots: vec![slot],
+                    message,
+                }),
+            );
+        }
+        let deadline = self
+            .cx
+            .now()
+            .plus(timeout_ms.unwrap_or(self.cx.config().drain_timeout_ms));
+        if let Some(Waiter { ticket, .. }) = worker.drain(Some(Waiter { ticket, deadline }), &mut self.cx) {
+            let error = format!("worker {slot} can't be drained now");
+            self.cx
+                .answer(ticket, Err(words::failed(error, "`reuse-ctl status` shows its state")));
+        }
+    }
+
+    fn scale(&mut self, ticket: Ticket, target: ScaleTarget) {
+        let wanted = self.workers_after(target).expect("judge_scale accepted it");
+        if wanted < self.workers() {
+            self.begin_scale_down(ticket, wanted);
+        } else {
+            self.begin_scale_up(ticket, wanted);
+        }
+    }
+
+    /// Begins to stop, or waits with those who wait already. A further `stop` can shorten the grace, never lengthen it.
+    fn join_stop(&mut self, ticket: Ticket, timeout_ms: Option<u64>) {
+        match &mut self.mode {
+            Mode::Stopping { waiters, .. } => {
+                waiters.push(ticket);
+                if let Some(grace_ms) = timeout_ms {
+                    self.slots
+                        .iter_mut()
+                        .for_each(|slot| slot.leave(grace_ms, Why::Stop, &mut self.cx));
+                }
+            }
+            Mode::Idle | Mode::Running | Mode::Finished => {
+                let grace_ms = timeout_ms.unwrap_or(self.cx.config().drain_timeout_ms);
+                self.stop(vec![ticket], false, grace_ms);
+            }
+        }
+    }
+
+    /// The slots that a person can name: those that are leaving don't count.
+    pub(super) fn workers(&self) -> u16 {
+        let staying = self.slots.iter().filter(|slot| !slot.is_leaving()).count();
+        u16::try_from(staying).expect("there are at most 256 slots")
+    }
+
+    fn workers_after(&self, target: ScaleTarget) -> Option<u16> {
+        let wanted = match target {
+            ScaleTarget::To(number) => Some(number),
+            ScaleTarget::Up(more) => self.workers().checked_add(more),
+            ScaleTarget::Down(fewer) => self.workers().checked_sub(fewer),
+        };
+        wanted.filter(|wanted| (1..=MAX_WORKERS).contains(wanted))
+    }
+
+    pub(super) fn slot(&self, slot: SlotId) -> Result<&Slot, Refusal> {
+        let found = self.slots.get(usize::from(slot.0));
+        found.ok_or_else(|| words::no_such_worker(slot, usize::from(self.workers())))
+    }
+
+    /// The slot, if it is there and nobody else is changing it.
+    fn idle_slot(&self, slot: SlotId) -> Result<&Slot, Refusal> {
+        let found = self.slot(slot)?;
+        found.busy().map_or(Ok(found), Err)
+    }
+}

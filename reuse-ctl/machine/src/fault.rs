@@ -1,0 +1,273 @@
+//! What is wrong with an active instance, and what is due about it.
+//!
+//! ```text
+//! called ──▶ withdrawn, if the app can bear it ── rescue_after ──▶ rescued, and nudged if it hangs ⟲ while its queue fills again
+//!    └────── replace_after (hung), at once (unhealthy) ──▶ replaced
+//! ```
+//!
+//! A rescue empties the queue, so an empty queue says nothing: a hung instance lives again when it is proven to have accepted
+//! something since it was called. The nudge, a connection of the controller's own, gives a withdrawn one something to accept.
+
+mod ailment;
+
+use super::context::Context;
+use super::ending::Withdrawal;
+use crate::ids::{InstanceId, Millis};
+use crate::interface::{Config, Effect, HealthRules, NoteKind};
+use crate::states::FaultKind;
+use ailment::Ailment;
+
+pub(super) use ailment::Symptom;
+
+/// Handshakes that were under way at a rescue complete within a round trip: no use to rescue more often.
+const RESCUE_AT_MOST_EVERY_MS: u64 = 10;
+
+/// A nudge that does not wait in the queue by then has failed, or was accepted without proof: the next one may fare better.
+const NUDGE_PATIENCE_MS: u64 = 100;
+
+/// What is known of an active instance's well-being.
+#[derive(Debug)]
+pub(super) struct Vigil {
+    /// Since it became active, or since its last fault ended.
+    faultless_since: Millis,
+    checks: Checks,
+    fault: Option<Fault>,
+}
+
+/// The last health checks: of one kind, in a row.
+#[derive(Debug, Clone, Copy)]
+enum Checks {
+    Passed(u32),
+    Failed(u32),
+}
+
+#[derive(Debug)]
+pub(super) struct Fault {
+    /// Since it has had either.
+    since: Millis,
+    ailment: Ailment,
+    withdrawn: Option<Withdrawn>,
+    nudged_at: Option<Millis>,
+    /// Whether people were told last that it is withdrawn for this, or that it stays published.
+    told: Option<bool>,
+}
+
+#[derive(Debug)]
+struct Withdrawn {
+    since: Millis,
+    rescued_at: Option<Millis>,
+    /// Whether something may wait in its queue.
+    stranded: bool,
+}
+
+impl Vigil {
+    pub(super) fn begin(now: Millis) -> Self {
+        Self {
+            faultless_since: now,
+            checks: Checks::Passed(0),
+            fault: None,
+        }
+    }
+
+    pub(super) fn faultless_since(&self) -> Millis {
+        self.faultless_since
+    }
+
+    /// What becomes of it when it is withdrawn for good, or by a person.
+    pub(super) fn withdrawal(&self, now: Millis) -> Withdrawal {
+        if self.has(FaultKind::Hung) {
+            Withdrawal::of_a_hung_one(now)
+        } else {
+            Withdrawal::begin(now)
+        }
+    }
+
+    pub(super) fn fault(&self) -> Option<&Fault> {
+        self.fault.as_ref()
+    }
+
+    pub(super) fn fault_mut(&mut self) -> Option<&mut Fault> {
+        self.fault.as_mut()
+    }
+
+    pub(super) fn is_withdrawn(&self) -> bool {
+        self.fault.as_ref().is_some_and(Fault::is_withdrawn)
+    }
+
+    pub(super) fn has(&self, kind: FaultKind) -> bool {
+        self.fault
+            .as_ref()
+            .is_some_and(|fault| fault.ailment.symptom(kind).is_some())
+    }
+
+    /// Counts a health check, and gives how many of its kind there were in a row.
+    pub(super) fn checked(&mut self, passed: bool) -> u32 {
+        let (next, count) = match (self.checks, passed) {
+            (Checks::Passed(before), true) => (Checks::Passed(before.saturating_add(1)), before.saturating_add(1)),
+            (Checks::Failed(before), false) => (Checks::Failed(before.saturating_add(1)), before.saturating_add(1)),
+            (_, true) => (Checks::Passed(1), 1),
+            (_, false) => (Checks::Failed(1), 1),
+        };
+        self.checks = next;
+        count
+    }
+
+    /// Must not have that kind of fault already. Whether it is the first one.
+    pub(super) fn fall_ill(&mut self, kind: FaultKind, symptom: Symptom) -> bool {
+        let first = self.fault.is_none();
+        self.fault = Some(match self.fault.take() {
+            None => Fault {
+                since: symptom.since,
+                ailment: Ailment::new(kind, symptom),
+                withdrawn: None,
+                nudged_at: None,
+                told: None,
+            },
+            Some(fault) => Fault {
+                ailment: fault.ailment.and(kind, symptom),
+                ..fault
+            },
+        });
+        first
+    }
+
+    /// Ends that kind of fault, if there is one. Gives the whole fault if nothing is left of it.
+    pub(super) fn recover(&mut self, kind: FaultKind, id: InstanceId, cx: &mut Context) -> Option<Fault> {
+        let mut fault = self.fault.take()?;
+        if kind == FaultKind::Hung {
+            fault.stop_nudging(id, cx);
+        }
+        match fault.ailment.without(kind) {
+            Ok(left) => {
+                fault.ailment = left;
+                self.fault = Some(fault);
+                None
+            }
+            Err(ended) => {
+                fault.ailment = ended;
+                self.faultless_since = cx.now();
+                Some(fault)
+            }
+        }
+    }
+}
+
+impl Fault {
+    pub(super) fn since(&self) -> Millis {
+        self.since
+    }
+
+    pub(super) fn is_withdrawn(&self) -> bool {
+        self.withdrawn.is_some()
+    }
+
+    pub(super) fn kind(&self) -> FaultKind {
+        self.ailment.kind()
+    }
+
+    pub(super) fn reason(&self) -> &str {
+        self.ailment.reason()
+    }
+
+    /// Withdraws it or publishes it. Gives what was told before, if that has become wrong.
+    pub(super) fn set_withdrawn(&mut self, withdrawn: bool, stranded: bool, now: Millis) -> Option<Option<bool>> {
+        self.withdrawn = match (withdrawn, self.withdrawn.take()) {
+            (false, _) => None,
+            (true, Some(before)) => Some(before),
+            (true, None) => Some(Withdrawn {
+                since: now,
+                rescued_at: None,
+                stranded,
+            }),
+        };
+        let told = self.told.replace(withdrawn);
+        (told != Some(withdrawn)).then_some(told)
+    }
+
+    /// So many connections were seen in its queue.
+    pub(super) fn saw_queue(&mut self, queue: u32, id: InstanceId, cx: &mut Context) {
+        if let Some(withdrawn) = &mut self.withdrawn {
+            withdrawn.stranded = queue > u32::from(self.nudged_at.is_some());
+        }
+        let lost = self.nudged_at.is_some_and(|at| cx.now().since(at) >= NUDGE_PATIENCE_MS);
+        if queue == 0 && lost {
+            self.stop_nudging(id, cx);
+            self.nudge(id, cx);
+        }
+    }
+
+    /// Rescues and nudges, if it is time.
+    pub(super) fn tend(&mut self, id: InstanceId, cx: &mut Context) {
+        let now = cx.now();
+        let rescue = self.rescue_due(cx.config()).is_some_and(|due| due <= now);
+        let nudge = self.nudge_due(cx.config()).is_some_and(|due| due <= now);
+        if rescue && let Some(withdrawn) = &mut self.withdrawn {
+            withdrawn.rescued_at = Some(now);
+            withdrawn.stranded = false;
+            // The nudge waits in that queue, too; and would go to another instance.
+            let nudged = self.stop_nudging(id, cx);
+            cx.say(Effect::Rescue { instance: id });
+            if nudged {
+                self.nudge(id, cx);
+            }
+        }
+        if nudge {
+            self.nudge(id, cx);
+        }
+    }
+
+    /// When there is something to tend if nothing else happens.
+    pub(super) fn deadline(&self, config: &Config) -> Option<Millis> {
+        self.rescue_due(config).into_iter().chain(self.nudge_due(config)).min()
+    }
+
+    /// When it is to be replaced, if ever.
+    pub(super) fn replacement_due(&self, config: &Config) -> Option<Millis> {
+        let hung = self.ailment.symptom(FaultKind::Hung).zip(config.hung.replace_after_ms);
+        let hung = hung.map(|(symptom, after_ms)| symptom.since.plus(after_ms));
+        let unhealthy = self.ailment.symptom(FaultKind::Unhealthy).map(|symptom| symptom.since);
+        hung.into_iter().chain(unhealthy).min()
+    }
+
+    /// Whether a connection of the controller's own was still open.
+    pub(super) fn stop_nudging(&mut self, id: InstanceId, cx: &mut Context) -> bool {
+        let nudged = self.nudged_at.take().is_some();
+        if nudged {
+            cx.say(Effect::StopNudging { instance: id });
+        }
+        nudged
+    }
+
+    fn nudge(&mut self, id: InstanceId, cx: &mut Context) {
+        self.nudged_at = Some(cx.now());
+        cx.say(Effect::Nudge { instance: id });
+    }
+
+    fn rescue_due(&self, config: &Config) -> Option<Millis> {
+        let after_ms = config.hung.rescue_after_ms;
+        let withdrawn = self.withdrawn.as_ref().filter(|withdrawn| withdrawn.stranded)?;
+        Some(match withdrawn.rescued_at {
+            None => withdrawn.since.plus(after_ms),
+            Some(at) => at.plus(after_ms.max(RESCUE_AT_MOST_EVERY_MS)),
+        })
+    }
+
+    fn nudge_due(&self, config: &Config) -> Option<Millis> {
+        let withdrawn = self.withdrawn.as_ref()?;
+        let wanted = self.nudged_at.is_none() && self.ailment.symptom(FaultKind::Hung).is_some();
+        wanted.then(|| withdrawn.since.plus(config.hung.rescue_after_ms))
+    }
+}
+
+/// The stable word of `events` for it.
+pub(super) fn note_kind(kind: FaultKind) -> NoteKind {
+    match kind {
+        FaultKind::Hung => NoteKind::Hung,
+        FaultKind::Unhealthy => NoteKind::Unhealthy,
+    }
+}
+
+/// What so many checks in a row mean.
+pub(super) fn is_decided(rules: HealthRules, passed: bool, in_a_row: u32) -> bool {
+    in_a_row >= if passed { rules.passes } else { rules.fails }
+}

@@ -1,0 +1,90 @@
+//! Fixed shares of new connections: `weight`, and what a canary gets.
+
+use reuse_common::Share;
+
+use super::Core;
+use super::commands::Verdict;
+use super::context::Ticket;
+use super::slot::Slot;
+use super::words;
+use crate::ids::SlotId;
+use crate::interface::{Done, NoteKind, Refusal};
+use crate::states::ErrorKind;
+
+/// More slots with a share of their own the kernel program does not look through.
+const MAX_SHARES: usize = 32;
+
+impl Core {
+    pub(super) fn judge_weigh(&self, slot: SlotId, share: Option<Share>) -> Result<Verdict, Refusal> {
+        let worker = self.slot(slot)?;
+        if worker.is_leaving() {
+            return Err(words::being_removed(slot));
+        }
+        if worker.share() == share {
+            return Ok(Verdict::AlreadyDone(format!("{} already", gets(slot, share))));
+        }
+        let staying = self.slots.iter().filter(|other| !other.is_leaving());
+        fit(staying.map(|other| if other.id() == slot { share } else { other.share() }))?;
+        Ok(Verdict::Accepted)
+    }
+
+    pub(super) fn weigh(&mut self, ticket: Ticket, slot: SlotId, share: Option<Share>) {
+        self.slots[usize::from(slot.0)].set_share(share);
+        let message = gets(slot, share);
+        self.cx.note(NoteKind::Weighed, Some(slot), None, message.clone());
+        let slots = vec![slot];
+        self.cx.answer(ticket, Ok(Done { slots, message }));
+    }
+
+    /// Whether further slots with these shares would fit in.
+    pub(super) fn judge_further(&self, further: impl IntoIterator<Item = Option<Share>>) -> Result<(), Refusal> {
+        let staying = self.slots.iter().filter(|slot| !slot.is_leaving());
+        fit(staying.map(Slot::share).chain(further))
+    }
+}
+
+fn gets(slot: SlotId, share: Option<Share>) -> String {
+    match share {
+        Some(share) => format!("worker {slot} gets {share} of new connections"),
+        None => format!("worker {slot} shares with the others again"),
+    }
+}
+
+/// Slots without a share of their own must find something left.
+fn fit(shares: impl Iterator<Item = Option<Share>>) -> Result<(), Refusal> {
+    let (mut sum, mut fixed, mut free) = (0_u32, 0, 0);
+    for share in shares {
+        match share {
+            Some(share) => {
+                sum += u32::from(share.hundredths_of_a_percent());
+                fixed += 1;
+            }
+            None => free += 1,
+        }
+    }
+    let whole = u32::from(Share::WHOLE);
+    let error = if fixed > MAX_SHARES {
+        format!("at most {MAX_SHARES} workers can have a share of their own")
+    } else if free > 0 && sum >= whole {
+        format!(
+            "the fixed shares would add up to {}: nothing would be left for {}",
+            percent(sum),
+            words::count(free, "other worker")
+        )
+    } else if sum > whole {
+        format!("the fixed shares would add up to {}", percent(sum))
+    } else {
+        return Ok(());
+    };
+    Err(words::refusal(
+        ErrorKind::Usage,
+        error,
+        "`reuse-ctl status` shows the shares; `reuse-ctl weight ID auto` takes one back",
+    ))
+}
+
+/// "105%", "100.5%".
+fn percent(hundredths: u32) -> String {
+    let text = format!("{}.{:02}", hundredths / 100, hundredths % 100);
+    format!("{}%", text.trim_end_matches('0').trim_end_matches('.'))
+}

@@ -1,0 +1,254 @@
+//! A slot: who sits in it, who is on the way in and who on the way out, and what a crash means.
+
+mod crash;
+mod leave;
+mod queries;
+mod relief;
+mod replace;
+
+use std::mem;
+
+use reuse_common::Share;
+
+use super::context::{Context, Happened};
+use super::drain::Waiter;
+use super::instance::{Instance, OnReady};
+use super::transitions::seat_may_follow;
+use crate::ids::{InstanceId, Millis, SlotId, VersionId};
+use crash::is_stable;
+use relief::{Cause, Reliefs};
+
+pub(super) use crash::Departure;
+
+#[derive(Debug)]
+pub(super) struct Slot {
+    id: SlotId,
+    seat: Seat,
+    /// On their way out, each with its own deadlines.
+    outgoing: Vec<Instance>,
+    /// Crashes and failed starts in a row, none of them of an instance that had proved stable.
+    crashes: u32,
+    /// Instances that have sat here.
+    seated: u64,
+    /// What the next instance is started from.
+    version: VersionId,
+    is_canary: bool,
+    /// Of new connections, whoever sits here.
+    share: Option<Share>,
+    reliefs: Reliefs,
+}
+
+#[derive(Debug)]
+enum Seat {
+    /// One instance, starting or serving.
+    Held(Instance),
+    /// Start-first: the incoming one takes over when it is ready and has settled, or when the current one does not serve any more.
+    Replacing {
+        current: Instance,
+        incoming: Instance,
+        cause: Cause,
+    },
+    /// Stop-first: the next one is spawned when the old one, an outgoing one, is gone.
+    Vacating { old: InstanceId, on_ready: OnReady },
+    /// The start failed; the process is killed, and when it is gone that counts as a crash.
+    Failing {
+        dying: Instance,
+        reason: String,
+        on_ready: OnReady,
+    },
+    /// The next one is spawned after a delay.
+    BackingOff {
+        until: Millis,
+        reason: String,
+        on_ready: OnReady,
+    },
+    /// It crashed too often; only a person starts it again.
+    Failed { reason: String, on_ready: OnReady },
+    /// To be removed when the outgoing ones are gone.
+    Leaving,
+}
+
+/// Which goes first when an instance is replaced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Order {
+    StartFirst,
+    StopFirst,
+}
+
+impl Order {
+    pub(super) fn from_flag(stop_first: bool) -> Self {
+        if stop_first { Self::StopFirst } else { Self::StartFirst }
+    }
+}
+
+impl Slot {
+    /// A new slot whose first instance starts.
+    pub(super) fn start(id: SlotId, version: VersionId, cx: &mut Context) -> Self {
+        let first = Instance::request(id, version, OnReady::Publish, cx);
+        Self {
+            id,
+            seat: Seat::Held(first),
+            outgoing: Vec::new(),
+            crashes: 0,
+            seated: 1,
+            version,
+            is_canary: false,
+            share: None,
+            reliefs: Reliefs::default(),
+        }
+    }
+
+    /// As [`Slot::start`], for a canary.
+    pub(super) fn start_canary(id: SlotId, version: VersionId, share: Share, cx: &mut Context) -> Self {
+        Self {
+            is_canary: true,
+            share: Some(share),
+            ..Self::start(id, version, cx)
+        }
+    }
+
+    /// From now on, instances are started from this version. Gives the one before.
+    pub(super) fn set_version(&mut self, version: VersionId) -> VersionId {
+        mem::replace(&mut self.version, version)
+    }
+
+    pub(super) fn set_share(&mut self, share: Option<Share>) {
+        self.share = share;
+    }
+
+    pub(super) fn ready(&mut self, id: InstanceId, cx: &mut Context) {
+        if let Seat::Replacing { incoming, .. } = &mut self.seat
+            && incoming.id() == id
+        {
+            incoming.settle(cx);
+            return self.replace_when_settled(cx);
+        }
+        if self.instance_mut(id).is_some_and(|instance| instance.ready(cx)) {
+            // Nobody else served: it has to prove itself in the seat.
+            let settled_at = cx.now().plus(cx.config().settle_ms);
+            cx.tell(Happened::Up {
+                slot: self.id,
+                instance: id,
+                settled_at,
+            });
+        }
+    }
+
+    pub(super) fn unready(&mut self, id: InstanceId, reason: &str, cx: &mut Context) {
+        let Some(instance) = self.instance_mut(id) else { return };
+        let (was_stable, was_serving) = (is_stable(instance, cx), instance.is_serving());
+        instance.unready(reason, cx);
+        if was_serving && !instance.is_serving() {
+            cx.tell(Happened::Down { instance: id });
+        }
+        if was_stable {
+            self.crashes = 0;
+        }
+        self.replace_when_settled(cx);
+    }
+
+    pub(super) fn departed(&mut self, id: InstanceId, departure: Departure<'_>, cx: &mut Context) {
+        let Some(instance) = self.instance_mut(id) else { return };
+        if matches!(departure, Departure::NeverSpawned(_)) && !instance.is_requested() {
+            return;
+        }
+        let how = departure.words();
+        self.outgoing
+            .extract_if(.., |outgoing| outgoing.id() == id)
+            .for_each(|gone| gone.depart(&how, departure.cut(), cx));
+        self.reseat(|slot, seat| match seat {
+            Seat::Held(current) if current.id() == id => slot.lose(current, departure, cx),
+            Seat::Failing {
+                dying,
+                reason,
+                on_ready,
+            } if dying.id() == id => {
+                dying.depart(&how, departure.cut(), cx);
+                slot.crash(reason, on_ready, cx)
+            }
+            Seat::Replacing { current, incoming, .. } if current.id() == id => {
+                current.depart(&how, departure.cut(), cx);
+                slot.seat_incoming(incoming, cx)
+            }
+            Seat::Replacing { current, incoming, .. } if incoming.id() == id => {
+                cx.tell(Happened::StartFailed {
+                    slot: slot.id,
+                    instance: id,
+                    reason: departure.too_early(incoming.ready_ms(cx.now())),
+                });
+                incoming.depart(&how, departure.cut(), cx);
+                Seat::Held(current)
+            }
+            Seat::Vacating { old, on_ready } if old == id => slot.seat_new(on_ready, cx),
+            other => other,
+        });
+        cx.add_cut(self.id, departure.cut());
+        cx.tell(Happened::Gone { instance: id });
+    }
+
+    /// Does what is due.
+    pub(super) fn elapse(&mut self, cx: &mut Context) {
+        self.instances_mut().for_each(|instance| instance.progress(cx));
+        self.reseat(|slot, seat| match seat {
+            Seat::Held(current) => match current.overdue(cx) {
+                Some(reason) => slot.fail(current, reason, cx),
+                None => Seat::Held(current),
+            },
+            Seat::Replacing {
+                current,
+                incoming,
+                cause,
+            } => match (incoming.overdue(cx), current.overdue(cx)) {
+                (Some(reason), _) => {
+                    slot.dismiss(incoming, reason, cx);
+                    Seat::Held(current)
+                }
+                (None, Some(reason)) => {
+                    slot.dismiss(current, reason, cx);
+                    slot.seat_incoming(incoming, cx)
+                }
+                (None, None) => Seat::Replacing {
+                    current,
+                    incoming,
+                    cause,
+                },
+            },
+            Seat::BackingOff { until, on_ready, .. } if until <= cx.now() => slot.seat_new(on_ready, cx),
+            other => other,
+        });
+        self.replace_when_settled(cx);
+    }
+
+    /// See [`Instance::drain`].
+    pub(super) fn drain(&mut self, waiter: Option<Waiter>, cx: &mut Context) -> Option<Waiter> {
+        self.give_way(cx);
+        match &mut self.seat {
+            Seat::Held(current) => current.drain(waiter, cx),
+            _ => waiter,
+        }
+    }
+
+    /// Publishes the instance again, or the next one when it is ready.
+    pub(super) fn undrain(&mut self, cx: &mut Context) {
+        match &mut self.seat {
+            Seat::Held(current) => current.undrain(cx),
+            Seat::Failing { on_ready, .. } | Seat::BackingOff { on_ready, .. } | Seat::Failed { on_ready, .. } => {
+                *on_ready = OnReady::Publish;
+            }
+            Seat::Replacing { .. } | Seat::Vacating { .. } | Seat::Leaving => {}
+        }
+    }
+
+    /// The only place where a seat changes into another. `next` gets the present one; while it runs, the seat counts as empty.
+    fn reseat(&mut self, next: impl FnOnce(&mut Self, Seat) -> Seat) {
+        let from = self.seat.name();
+        let seat = mem::replace(&mut self.seat, Seat::Leaving);
+        self.seat = next(self, seat);
+        let to = self.seat.name();
+        debug_assert!(
+            from == to || seat_may_follow(from, to),
+            "worker {}: {from} → {to}",
+            self.id
+        );
+    }
+}

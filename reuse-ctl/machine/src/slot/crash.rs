@@ -1,0 +1,153 @@
+//! What it means that an instance went without having been asked to, or never got ready.
+
+use super::{Seat, Slot};
+use crate::context::{Context, Happened};
+use crate::instance::{Instance, OnReady};
+use crate::interface::{Cut, Exit, NoteKind};
+use crate::words;
+
+/// How an instance came to be no more.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Departure<'a> {
+    Exited { exit: Exit, cut: Cut },
+    NeverSpawned(&'a str),
+}
+
+impl Slot {
+    /// The current instance is gone without having been asked to go.
+    pub(super) fn lose(&mut self, current: Instance, departure: Departure<'_>, cx: &mut Context) -> Seat {
+        let (id, on_ready) = (current.id(), current.on_ready());
+        let ready_ms = current.ready_ms(cx.now());
+        let reason = departure.too_early(ready_ms);
+        cx.tell(if current.is_serving() {
+            Happened::Lost {
+                slot: self.id,
+                instance: id,
+                reason,
+            }
+        } else {
+            Happened::StartFailed {
+                slot: self.id,
+                instance: id,
+                reason,
+            }
+        });
+        let reason = match ready_ms {
+            Some(_) => departure.unasked(),
+            None => departure.too_early(None),
+        };
+        let was_stable = is_stable(&current, cx);
+        current.depart(&departure.words(), departure.cut(), cx);
+        if was_stable {
+            self.back_off(0, reason, on_ready, cx)
+        } else {
+            self.crash(reason, on_ready, cx)
+        }
+    }
+
+    /// The current instance was to be ready by now.
+    pub(super) fn fail(&mut self, mut current: Instance, reason: String, cx: &mut Context) -> Seat {
+        let on_ready = current.on_ready();
+        self.kill_overdue(&mut current, reason.clone(), cx);
+        Seat::Failing {
+            dying: current,
+            reason,
+            on_ready,
+        }
+    }
+
+    /// As [`Slot::fail`] while there is another instance to take the seat: no crash of the slot.
+    pub(super) fn dismiss(&mut self, mut instance: Instance, reason: String, cx: &mut Context) {
+        self.kill_overdue(&mut instance, reason, cx);
+        self.outgoing.push(instance);
+    }
+
+    fn kill_overdue(&self, instance: &mut Instance, reason: String, cx: &mut Context) {
+        let id = instance.id();
+        cx.note(
+            NoteKind::Warning,
+            Some(self.id),
+            Some(id),
+            format!("{} {reason}: it is killed", instance.name()),
+        );
+        cx.tell(Happened::StartFailed {
+            slot: self.id,
+            instance: id,
+            reason,
+        });
+        instance.kill(cx);
+    }
+
+    pub(super) fn crash(&mut self, reason: String, on_ready: OnReady, cx: &mut Context) -> Seat {
+        let crashes = self.crashes + 1;
+        if crashes < cx.config().crash_limit {
+            return self.back_off(crashes, reason, on_ready, cx);
+        }
+        self.crashes = crashes;
+        let message = format!(
+            "worker {} {reason}; that was failure {crashes} in a row: it is left alone until `reuse-ctl restart {}`",
+            self.id, self.id
+        );
+        cx.note(NoteKind::Failed, Some(self.id), None, message);
+        Seat::Failed { reason, on_ready }
+    }
+
+    fn back_off(&mut self, crashes: u32, reason: String, on_ready: OnReady, cx: &mut Context) -> Seat {
+        self.crashes = crashes;
+        let delay_ms = cx.backoff_ms(crashes);
+        let message = format!(
+            "worker {} {reason}; starting it again in {}",
+            self.id,
+            words::seconds(delay_ms)
+        );
+        cx.note(NoteKind::BackingOff, Some(self.id), None, message);
+        Seat::BackingOff {
+            until: cx.now().plus(delay_ms),
+            reason,
+            on_ready,
+        }
+    }
+}
+
+impl Departure<'_> {
+    /// What it has cost.
+    pub(super) fn cut(self) -> Cut {
+        match self {
+            Self::Exited { cut, .. } => cut,
+            Self::NeverSpawned(_) => Cut::default(),
+        }
+    }
+
+    /// To follow a worker's name.
+    pub(super) fn words(self) -> String {
+        match self {
+            Self::Exited { exit, .. } => words::exited(exit),
+            Self::NeverSpawned(reason) => format!("could not be started: {reason}"),
+        }
+    }
+
+    /// The same, of one that has been ready for so long, or never.
+    pub(super) fn too_early(self, ready_ms: Option<u64>) -> String {
+        match (self, ready_ms) {
+            (Self::Exited { .. }, None) => format!("{} before it was ready", self.words()),
+            (Self::Exited { .. }, Some(ms)) => format!("{}, {} after it was ready", self.words(), words::lasting(ms)),
+            (Self::NeverSpawned(_), _) => self.words(),
+        }
+    }
+
+    fn unasked(self) -> String {
+        match self {
+            Self::Exited {
+                exit: Exit::Code(0), ..
+            } => format!("{} (a server is not meant to end)", self.words()),
+            Self::Exited { .. } | Self::NeverSpawned(_) => self.words(),
+        }
+    }
+}
+
+/// It has been ready long enough to prove its slot healthy.
+pub(super) fn is_stable(instance: &Instance, cx: &Context) -> bool {
+    instance
+        .ready_at()
+        .is_some_and(|ready_at| cx.now().since(ready_at) >= cx.config().stable_ms)
+}

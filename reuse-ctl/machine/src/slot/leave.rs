@@ -1,0 +1,47 @@
+//! How instances leave a slot, and how the slot itself goes.
+
+use super::{Seat, Slot};
+use crate::context::Context;
+use crate::instance::Instance;
+use crate::words::Why;
+
+impl Slot {
+    /// Ends every instance; then [`Slot::has_left`]. Repeated, it can only make that faster.
+    pub(crate) fn leave(&mut self, grace_ms: u64, why: Why, cx: &mut Context) {
+        self.outgoing
+            .iter_mut()
+            .for_each(|instance| instance.end(grace_ms, why, cx));
+        self.reseat(|slot, seat| {
+            match seat {
+                Seat::Held(current) => slot.end(current, grace_ms, why, cx),
+                Seat::Replacing { current, incoming, .. } => {
+                    slot.end(current, grace_ms, why, cx);
+                    slot.end(incoming, grace_ms, why, cx);
+                }
+                Seat::Failing { dying, .. } => slot.outgoing.push(dying),
+                Seat::Vacating { .. } | Seat::BackingOff { .. } | Seat::Failed { .. } | Seat::Leaving => {}
+            }
+            Seat::Leaving
+        });
+    }
+
+    /// As [`Slot::leave`], but kills an instance that never got as far as to serve.
+    pub(crate) fn abandon(&mut self, grace_ms: u64, why: Why, cx: &mut Context) {
+        if let Seat::Held(current) = &mut self.seat
+            && !current.is_serving()
+        {
+            current.kill(cx);
+        }
+        self.leave(grace_ms, why, cx);
+    }
+
+    pub(crate) fn kill_outgoing(&mut self, cx: &mut Context) {
+        self.outgoing.iter_mut().for_each(|instance| instance.kill(cx));
+    }
+
+    /// It becomes an outgoing one.
+    pub(super) fn end(&mut self, mut instance: Instance, grace_ms: u64, why: Why, cx: &mut Context) {
+        instance.end(grace_ms, why, cx);
+        self.outgoing.push(instance);
+    }
+}

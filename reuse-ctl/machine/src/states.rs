@@ -1,0 +1,81 @@
+//! What people see of workers, and the ways to fail.
+
+/// The faults.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(rename_all = "snake_case")
+)]
+pub enum FaultKind {
+    /// Its queue is not empty and it accepts nothing.
+    Hung,
+    /// It fails its health checks.
+    Unhealthy,
+}
+
+/// The states that `status` shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(rename_all = "snake_case")
+)]
+pub enum WorkerState {
+    /// Spawned, not ready.
+    Starting,
+    /// Ready and published.
+    Active,
+    /// Withdrawn; connections remain.
+    Draining,
+    /// Withdrawn; nothing is left on it.
+    Drained,
+    /// On its way out.
+    Stopping,
+    /// Crashed; a new instance is about to be spawned.
+    BackingOff,
+    /// Crashed too often; left alone until `restart`.
+    Failed,
+    /// Ended, and not to be replaced.
+    Exited,
+}
+
+/// The four ways to fail, as exit codes and as HTTP statuses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(rename_all = "snake_case")
+)]
+pub enum ErrorKind {
+    /// It was tried and did not work. Exit 1, HTTP 500 (409 would promise that a retry helps).
+    Failed,
+    /// The request makes no sense. Exit 2, HTTP 400.
+    Usage,
+    /// No such app or worker. Exit 3, HTTP 404.
+    NotFound,
+    /// A deadline passed. Exit 4, HTTP 504.
+    Timeout,
+}
+
+impl ErrorKind {
+    /// The process's exit code.
+    pub const fn exit_code(self) -> u8 {
+        match self {
+            Self::Failed => 1,
+            Self::Usage => 2,
+            Self::NotFound => 3,
+            Self::Timeout => 4,
+        }
+    }
+
+    /// The HTTP status of the answer.
+    pub const fn http_status(self) -> u16 {
+        match self {
+            Self::Failed => 500,
+            Self::Usage => 400,
+            Self::NotFound => 404,
+            Self::Timeout => 504,
+        }
+    }
+}

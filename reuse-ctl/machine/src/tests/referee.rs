@@ -1,0 +1,346 @@
+//! Watches everything that goes into a core and comes out of it, and panics at the first thing that must never be.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use reuse_common::Share;
+
+use crate::ids::{InstanceId, Millis, RequestId, SlotId};
+use crate::interface::{Audience, Config, Effect, Input, NoteKind, Seated};
+use crate::states::{FaultKind, WorkerState};
+use crate::{Core, View};
+
+/// What the referee knows of a process, from the inputs and effects alone.
+#[derive(Debug, Default)]
+pub(super) struct Process {
+    pub(super) slot: Option<SlotId>,
+    pub(super) pid: Option<u32>,
+    pub(super) ready: bool,
+    /// Since when it has been, and how long it had to be before it could take another's place.
+    settles: Option<(Millis, u64)>,
+    was_published: bool,
+    pub(super) terminated: bool,
+    pub(super) all_terminated: bool,
+    /// To be terminated if a closer look finds it idle.
+    pub(super) idle: bool,
+    pub(super) killed: bool,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Referee {
+    /// Every instance of which something is, or may be, left.
+    pub(super) alive: BTreeMap<InstanceId, Process>,
+    pub(super) published: Vec<Seated>,
+    pub(super) unanswered: BTreeSet<RequestId>,
+    pub(super) finished: Option<bool>,
+    spawned: BTreeSet<InstanceId>,
+    nudged: BTreeSet<InstanceId>,
+    /// Who hangs of those in a seat.
+    hung: BTreeSet<InstanceId>,
+    at_most_percent: u8,
+    settle_ms: u64,
+}
+
+impl Referee {
+    pub(super) fn of(config: &Config) -> Self {
+        Self {
+            at_most_percent: config.hung.at_most_percent,
+            settle_ms: config.settle_ms,
+            ..Self::default()
+        }
+    }
+
+    pub(super) fn hear(&mut self, input: &Input, now: Millis) {
+        match input {
+            Input::Request { id, .. } if self.finished.is_none() => assert!(self.unanswered.insert(*id)),
+            Input::Spawned { instance, pid } => {
+                if let Some(process) = self.alive.get_mut(instance) {
+                    process.pid.get_or_insert(*pid);
+                }
+            }
+            Input::SpawnFailed { instance, .. } if self.alive.get(instance).is_some_and(|one| one.pid.is_none()) => {
+                self.alive.remove(instance);
+            }
+            Input::Exited { instance, .. } => {
+                self.alive.remove(instance);
+                self.nudged.remove(instance);
+            }
+            Input::Terminated { instance } => {
+                if let Some(process) = self.alive.get_mut(instance) {
+                    process.terminated |= process.idle;
+                }
+            }
+            Input::Ruled(rules) => {
+                self.at_most_percent = rules.hung.at_most_percent;
+                self.settle_ms = rules.settle_ms;
+            }
+            Input::Ready { instance } => self.set_ready(*instance, true, now),
+            Input::Unready { instance, .. } => self.set_ready(*instance, false, now),
+            _ => {}
+        }
+    }
+
+    pub(super) fn see(&mut self, effects: &[Effect], core: &Core, now: Millis) {
+        if !effects.is_empty() {
+            assert_eq!(self.finished, None, "nothing is said after Finish: {effects:?}");
+        }
+        assert!(effects.is_sorted_by_key(group), "out of order: {effects:?}");
+        // One that hangs may be replaced in the same step.
+        let called = effects.iter().filter_map(|effect| match effect {
+            Effect::Note(note) if note.kind == NoteKind::Hung => note.instance,
+            _ => None,
+        });
+        self.hung.extend(called);
+        let mut looked_at = BTreeSet::new();
+        for effect in effects {
+            match effect {
+                Effect::Spawn { slot, instance, .. } => {
+                    assert!(self.spawned.insert(*instance), "{instance:?} is spawned twice");
+                    self.alive.insert(
+                        *instance,
+                        Process {
+                            slot: Some(*slot),
+                            ..Process::default()
+                        },
+                    );
+                }
+                Effect::Publish(set) => self.see_publish(set, now),
+                Effect::Terminate { instance, audience } => {
+                    let process = self.signalled(*instance);
+                    let again = process.terminated && (*audience == Audience::Servers || process.all_terminated);
+                    assert!(!process.killed && !again, "{instance:?} hears the stop signal again");
+                    assert!(
+                        !looked_at.contains(instance),
+                        "{instance:?} may have heard it a moment before"
+                    );
+                    process.terminated = true;
+                    process.all_terminated = *audience == Audience::Everyone;
+                }
+                Effect::TerminateIfIdle { instance } => {
+                    let process = self.signalled(*instance);
+                    assert!(
+                        !process.killed && !process.terminated,
+                        "{instance:?} hears the stop signal again"
+                    );
+                    process.idle = true;
+                    looked_at.insert(*instance);
+                }
+                Effect::Kill { instance } => {
+                    let process = self.signalled(*instance);
+                    assert!(!process.killed, "{instance:?} is killed twice");
+                    process.killed = true;
+                }
+                Effect::Reply { id, .. } => assert!(self.unanswered.remove(id), "{id:?} is answered twice, or unasked"),
+                Effect::Finish { failed } => {
+                    assert!(self.alive.is_empty(), "finished, and left {:?}", self.alive);
+                    assert!(
+                        self.unanswered.is_empty(),
+                        "finished, and never answered {:?}",
+                        self.unanswered
+                    );
+                    self.finished = Some(*failed);
+                }
+                Effect::Rescue { instance } => {
+                    self.signalled(*instance);
+                    assert!(!self.published.is_empty(), "nobody to take what {instance:?} has");
+                    assert!(!self.nudged.contains(instance), "its nudge would go to another");
+                }
+                Effect::Nudge { instance } => {
+                    self.signalled(*instance);
+                    assert!(self.nudged.insert(*instance), "{instance:?} is nudged twice");
+                }
+                Effect::StopNudging { instance } => {
+                    assert!(self.nudged.remove(instance), "{instance:?} is not nudged");
+                }
+                Effect::SetPolicy(_) | Effect::Note(_) => {}
+            }
+        }
+        for Seated { instance, .. } in &self.published {
+            let process = self
+                .alive
+                .get(instance)
+                .unwrap_or_else(|| panic!("{instance:?} is published and gone"));
+            assert!(process.ready, "{instance:?} is published and not ready");
+            assert!(
+                !process.terminated && !process.killed,
+                "{instance:?} is published and being ended"
+            );
+        }
+        self.see_view(&core.view());
+        if let Some(deadline) = core.next_deadline() {
+            assert!(deadline > now, "{deadline:?} is due already at {now:?}");
+        }
+        let live = core
+            .view()
+            .slots
+            .iter()
+            .flat_map(|slot| slot.instances.clone())
+            .map(|one| one.id)
+            .collect();
+        assert_eq!(
+            self.alive.keys().copied().collect::<BTreeSet<_>>(),
+            live,
+            "the core lost count"
+        );
+    }
+
+    /// What `status` shows must fit what was said.
+    fn see_view(&mut self, view: &View) {
+        let active: Vec<_> = view
+            .slots
+            .iter()
+            .filter(|slot| slot.state == WorkerState::Active)
+            .collect();
+        let withdrawn = active.iter().filter(|slot| !slot.published).count();
+        assert!(
+            active.is_empty() || withdrawn < active.len(),
+            "somebody could serve: {active:?}"
+        );
+        assert!(
+            withdrawn <= active.len() * usize::from(self.at_most_percent) / 100,
+            "too many are withdrawn: {active:?}"
+        );
+        let published: Vec<_> = view.slots.iter().filter(|slot| slot.published).collect();
+        let said = self
+            .published
+            .iter()
+            .map(|seated| (seated.slot, Some(seated.instance), seated.share));
+        assert!(
+            said.eq(published.iter().map(|slot| (slot.id, slot.current, slot.share))),
+            "{published:?} are shown, {:?} are published",
+            self.published
+        );
+        for slot in &view.slots {
+            let withdrawn = slot.fault.as_ref().is_some_and(|fault| fault.withdrawn);
+            assert_eq!(
+                withdrawn,
+                slot.state == WorkerState::Active && !slot.published,
+                "{slot:?}"
+            );
+        }
+        self.hung = active
+            .iter()
+            .filter(|slot| slot.fault.as_ref().is_some_and(|fault| fault.kind == FaultKind::Hung))
+            .filter_map(|slot| slot.current)
+            .collect();
+        for slot in active
+            .iter()
+            .filter(|slot| slot.current.is_some_and(|current| self.hung.contains(&current)))
+        {
+            let waits = slot.instances.iter().any(|one| {
+                one.state == WorkerState::Starting && Some(one.id) != slot.current && self.alive[&one.id].ready
+            });
+            assert!(!waits, "one that is ready waits beside one that hangs: {slot:?}");
+        }
+        for instance in &self.nudged {
+            let fault = active.iter().find(|slot| slot.current == Some(*instance));
+            let fault = fault.and_then(|slot| slot.fault.as_ref());
+            assert!(
+                fault.is_some_and(|fault| fault.kind == FaultKind::Hung),
+                "{instance:?} is nudged and not hung"
+            );
+        }
+        let canaries: Vec<_> = view
+            .slots
+            .iter()
+            .filter(|slot| slot.canary)
+            .map(|slot| slot.id)
+            .collect();
+        assert!(canaries.len() <= 1, "{canaries:?}");
+        assert!(
+            canaries
+                .iter()
+                .all(|canary| view.slots.last().is_some_and(|last| last.id == *canary)),
+            "the canary is the last: {canaries:?}"
+        );
+    }
+
+    fn see_publish(&mut self, set: &[Seated], now: Millis) {
+        assert_ne!(self.published, set, "published again without a change");
+        assert!(
+            set.is_sorted_by(|one, next| one.slot < next.slot),
+            "unsorted, or two of a slot: {set:?}"
+        );
+        for Seated { slot, instance, .. } in set {
+            let process = self
+                .alive
+                .get(instance)
+                .unwrap_or_else(|| panic!("{instance:?} does not live"));
+            assert_eq!(process.slot, Some(*slot));
+            self.see_succession(*slot, *instance, now);
+        }
+        let shares = set.iter().filter_map(|seated| seated.share);
+        let sum: u16 = shares.map(Share::hundredths_of_a_percent).sum();
+        let whole = if set.iter().any(|seated| seated.share.is_none()) {
+            Share::WHOLE - 1
+        } else {
+            Share::WHOLE
+        };
+        assert!(sum <= whole, "nothing is left for some: {set:?}");
+        for Seated { instance, .. } in set {
+            if let Some(process) = self.alive.get_mut(instance) {
+                process.was_published = true;
+                // It was taken back: what was found out before does not count.
+                process.idle = false;
+            }
+        }
+        self.published = set.to_vec();
+    }
+
+    /// Whoever takes the place of one that could serve on, and does not hang, has lived for the settle time.
+    fn see_succession(&self, slot: SlotId, instance: InstanceId, now: Millis) {
+        let before = self.published.iter().find(|before| before.slot == slot);
+        let Some(before) = before.filter(|before| before.instance != instance) else {
+            return;
+        };
+        // One that is taken back has proved itself before.
+        let is_new = !self.alive[&instance].was_published;
+        let is_hung = self.hung.contains(&before.instance);
+        if is_new && !is_hung && self.alive.get(&before.instance).is_some_and(|process| process.ready) {
+            let (since, settle_ms) = self.alive[&instance].settles.expect("who is published is ready");
+            assert!(
+                now.since(since) >= settle_ms,
+                "{instance:?} takes the place of {before:?} after {} ms",
+                now.since(since)
+            );
+        }
+    }
+
+    /// A process that may be sent a signal.
+    fn signalled(&mut self, instance: InstanceId) -> &mut Process {
+        assert!(
+            self.published.iter().all(|published| published.instance != instance),
+            "{instance:?} is published"
+        );
+        let process = self
+            .alive
+            .get_mut(&instance)
+            .unwrap_or_else(|| panic!("{instance:?} does not live"));
+        assert!(process.pid.is_some(), "{instance:?} has no process yet");
+        process
+    }
+
+    fn set_ready(&mut self, instance: InstanceId, ready: bool, now: Millis) {
+        if let Some(process) = self.alive.get_mut(&instance) {
+            let ready = ready && process.pid.is_some();
+            if ready && !process.ready {
+                process.settles = Some((now, self.settle_ms));
+            }
+            process.ready = ready;
+        }
+    }
+}
+
+fn group(effect: &Effect) -> u8 {
+    match effect {
+        Effect::Publish(_) | Effect::SetPolicy(_) => 1,
+        Effect::Note(_) | Effect::Reply { .. } => 2,
+        Effect::Spawn { .. }
+        | Effect::Terminate { .. }
+        | Effect::TerminateIfIdle { .. }
+        | Effect::Kill { .. }
+        | Effect::Rescue { .. }
+        | Effect::Nudge { .. }
+        | Effect::StopNudging { .. } => 3,
+        Effect::Finish { .. } => 4,
+    }
+}

@@ -1,0 +1,275 @@
+//! A world for the core to live in: scripts say what happens, the world spawns what it is told to and remembers the rest.
+
+use std::collections::BTreeMap;
+
+use reuse_common::Policy;
+
+use super::referee::Referee;
+use super::traffic::Traffic;
+use crate::Core;
+use crate::ids::{InstanceId, Millis, RequestId, SlotId, VersionId};
+use crate::interface::{
+    Command, Config, Cut, Done, Effect, Exit, HungRules, Input, Load, Refusal, Rules, ScaleTarget, Signal, Surge,
+    WhenAllFailed,
+};
+
+/// What a server with nothing to do looks like.
+pub(crate) const IDLE: Load = Load {
+    connections: 0,
+    queue: 0,
+    handshakes: 0,
+    in_flight: 0,
+};
+
+pub(crate) const KILLED: Exit = Exit::Signal(Signal {
+    number: 9,
+    name: Some("SIGKILL"),
+});
+
+pub(crate) const TERMINATED: Exit = Exit::Signal(Signal {
+    number: 15,
+    name: Some("SIGTERM"),
+});
+
+pub(crate) fn config() -> Config {
+    Config {
+        workers: 4,
+        ready_timeout_ms: 30_000,
+        drain_timeout_ms: 30_000,
+        stop_timeout_ms: 10_000,
+        rest_gets_signal: true,
+        settle_ms: 0,
+        surge: Surge::Workers(1),
+        backoff_min_ms: 500,
+        backoff_max_ms: 30_000,
+        crash_limit: 5,
+        stable_ms: 10_000,
+        seed: 1,
+        hung: HungRules {
+            hung_after_ms: 50,
+            rescue_after_ms: 20,
+            replace_after_ms: None,
+            at_most_percent: 50,
+        },
+        health: None,
+        when_all_failed: WhenAllFailed::Finish,
+    }
+}
+
+/// The part that may change.
+pub(super) fn rules(config: &Config) -> Rules {
+    Rules {
+        ready_timeout_ms: config.ready_timeout_ms,
+        drain_timeout_ms: config.drain_timeout_ms,
+        stop_timeout_ms: config.stop_timeout_ms,
+        rest_gets_signal: config.rest_gets_signal,
+        settle_ms: config.settle_ms,
+        surge: config.surge,
+        hung: config.hung,
+        health: config.health,
+    }
+}
+
+/// The answer to a request, once it is there.
+pub(super) type Outcome = Result<Done, Refusal>;
+
+pub(super) struct World {
+    pub(super) core: Core,
+    pub(super) now: Millis,
+    pub(super) referee: Referee,
+    /// Every effect since the last [`World::forget`].
+    pub(super) said: Vec<Effect>,
+    /// Whether a `Spawn` is answered at once.
+    pub(super) spawns: bool,
+    /// Whether a closer look finds instances idle that the machine takes for idle.
+    pub(super) is_idle: bool,
+    /// What the end of an instance costs.
+    pub(super) cut: Cut,
+    pub(super) replies: BTreeMap<RequestId, Outcome>,
+    pub(super) traffic: Traffic,
+    pub(super) started_from: BTreeMap<InstanceId, VersionId>,
+    next_request: u64,
+}
+
+impl World {
+    /// Not even started.
+    pub(super) fn asleep(config: Config) -> Self {
+        Self {
+            referee: Referee::of(&config),
+            core: Core::new(config, Policy::LeastLoaded),
+            now: Millis(1_000_000),
+            said: Vec::new(),
+            spawns: true,
+            is_idle: true,
+            cut: Cut::default(),
+            replies: BTreeMap::new(),
+            traffic: Traffic::default(),
+            started_from: BTreeMap::new(),
+            next_request: 0,
+        }
+    }
+
+    /// Every worker is spawned, none is ready.
+    pub(super) fn starting(workers: u16) -> Self {
+        let mut world = Self::asleep(Config { workers, ..config() });
+        world.send(Input::Start);
+        world
+    }
+
+    /// Every worker is active.
+    pub(super) fn active(workers: u16) -> Self {
+        let mut world = Self::starting(workers);
+        (0..workers).for_each(|slot| world.ready(slot));
+        world.forget();
+        world
+    }
+
+    /// Every worker is active.
+    pub(super) fn active_with(config: Config) -> Self {
+        let workers = config.workers;
+        let mut world = Self::asleep(config);
+        world.send(Input::Start);
+        (0..workers).for_each(|slot| world.ready(slot));
+        world.forget();
+        world
+    }
+
+    pub(super) fn send(&mut self, input: Input) {
+        self.referee.hear(&input, self.now);
+        let effects = self.core.handle(input, self.now);
+        self.referee.see(&effects, &self.core, self.now);
+        self.said.extend_from_slice(&effects);
+        for effect in effects {
+            self.traffic.see(&effect);
+            if let Effect::Spawn { instance, version, .. } = effect {
+                self.started_from.insert(instance, version);
+            }
+            match effect {
+                Effect::Reply { id, outcome } => assert!(self.replies.insert(id, outcome).is_none()),
+                Effect::Spawn { instance, .. } if self.spawns => {
+                    self.send(Input::Spawned {
+                        instance,
+                        pid: pid_of(instance),
+                    });
+                }
+                Effect::TerminateIfIdle { instance } if self.is_idle => self.send(Input::Terminated { instance }),
+                _ => {}
+            }
+        }
+    }
+
+    /// Time passes, and the clock of the controller rings whenever the core has asked for it.
+    pub(super) fn pass(&mut self, ms: u64) {
+        let end = self.now.plus(ms);
+        while let Some(deadline) = self.core.next_deadline().filter(|deadline| *deadline <= end) {
+            self.now = deadline;
+            self.send(Input::Tick);
+        }
+        self.now = end;
+    }
+
+    /// The newest instance of the slot gets ready.
+    pub(super) fn ready(&mut self, slot: u16) {
+        let instance = self.newest(slot);
+        self.send(Input::Ready { instance });
+    }
+
+    pub(super) fn unready(&mut self, slot: u16) {
+        let instance = self.current(slot);
+        self.send(Input::Unready {
+            instance,
+            reason: "its listener was closed".into(),
+        });
+    }
+
+    /// The current instance of the slot exits.
+    pub(super) fn exit(&mut self, slot: u16, code: i32) {
+        let instance = self.current(slot);
+        self.gone(instance, Exit::Code(code));
+    }
+
+    /// The newest instance of the slot exits.
+    pub(super) fn exit_newest(&mut self, slot: u16, code: i32) {
+        let instance = self.newest(slot);
+        self.gone(instance, Exit::Code(code));
+    }
+
+    pub(super) fn gone(&mut self, instance: InstanceId, exit: Exit) {
+        self.send(Input::Exited {
+            instance,
+            exit,
+            cut: self.cut,
+        });
+    }
+
+    pub(super) fn observe(&mut self, instance: InstanceId, load: Load) {
+        self.send(Input::Observed(vec![(instance, load)]));
+    }
+
+    /// `connections` of which `queue` are not accepted yet are seen on the current instance of the slot.
+    pub(super) fn observe_slot(&mut self, slot: u16, connections: u32, queue: u32) {
+        let instance = self.current(slot);
+        self.observe(
+            instance,
+            Load {
+                connections,
+                queue,
+                ..IDLE
+            },
+        );
+    }
+
+    pub(super) fn ask(&mut self, command: Command) -> RequestId {
+        let id = RequestId(self.next_request);
+        self.next_request += 1;
+        self.send(Input::Request { id, command });
+        id
+    }
+
+    pub(super) fn drain(&mut self, slot: u16) -> RequestId {
+        self.ask(Command::Drain {
+            slot: SlotId(slot),
+            timeout_ms: None,
+            no_wait: false,
+            force: false,
+        })
+    }
+
+    pub(super) fn undrain(&mut self, slot: u16) -> RequestId {
+        self.ask(Command::Undrain { slot: SlotId(slot) })
+    }
+
+    pub(super) fn restart(&mut self, slot: u16) -> RequestId {
+        self.ask(Command::Restart {
+            slot: SlotId(slot),
+            stop_first: false,
+        })
+    }
+
+    pub(super) fn restart_stop_first(&mut self, slot: u16) -> RequestId {
+        self.ask(Command::Restart {
+            slot: SlotId(slot),
+            stop_first: true,
+        })
+    }
+
+    pub(super) fn reload(&mut self) -> RequestId {
+        self.ask(Command::Reload { stop_first: false })
+    }
+
+    pub(super) fn scale(&mut self, workers: u16) -> RequestId {
+        self.ask(Command::Scale(ScaleTarget::To(workers)))
+    }
+
+    pub(super) fn stop(&mut self) -> RequestId {
+        self.ask(Command::Stop { timeout_ms: None })
+    }
+
+    pub(super) fn forget(&mut self) {
+        self.said.clear();
+    }
+}
+
+pub(super) fn pid_of(instance: InstanceId) -> u32 {
+    400 + instance.0
+}

@@ -1,0 +1,8 @@
+//! What every folder above may use: names, states, kinds of failure, small words and measures.
+
+pub mod nearest;
+pub mod whole_ms;
+
+pub use reuse_machine::ids::{InstanceId, Millis, RequestId, SlotId, VersionId};
+pub use reuse_machine::interface::{Exit, Signal};
+pub use reuse_machine::states::{ErrorKind, FaultKind, WorkerState};
