@@ -5,7 +5,8 @@ use std::process::ExitCode;
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
-use reuse_ctl::cli::{self, Failure};
+use reuse_ctl::base::Failure;
+use reuse_ctl::cli;
 use reuse_ctl::process::launch::{LAUNCH_VERB, shim_main};
 use reuse_ctl::process::thaw_guard::{THAW_VERB, guard_main};
 

@@ -13,7 +13,7 @@ use super::{
     weight::{canary_share, weight_of},
 };
 use crate::{
-    base::{ErrorKind, SlotId},
+    base::{ErrorKind, Failure, SlotId},
     process::channel::message::{Outgoing, Unsendable},
 };
 use reuse_machine::interface::{Command, MAX_WORKERS, ScaleTarget};
@@ -28,6 +28,15 @@ pub struct BadRequest {
     pub error: String,
     /// What to do next, in one line.
     pub hint: String,
+}
+
+impl From<BadRequest> for Failure {
+    fn from(BadRequest { kind, error, hint }: BadRequest) -> Self {
+        Self {
+            kind,
+            ..Self::usage(error, hint)
+        }
+    }
 }
 
 impl From<BadRequest> for Reply {

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::base::{ErrorKind, FaultKind, WorkerState};
+use crate::base::{ErrorKind, Failure, FaultKind, OutputOf, WorkerState};
 use crate::config::{AppSpec, Way};
 
 mod requests;
@@ -211,16 +211,6 @@ pub struct Reply {
     pub changes: Vec<OptionChange>,
 }
 
-/// Who wrote the last lines that are shown when a worker has failed, if not that worker alone.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum OutputOf {
-    /// The worker's new instance and its old one, which wrote to the same file meanwhile.
-    BothInstances,
-    /// The controller.
-    Controller,
-}
-
 /// `GET /v1/spec`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SpecReply {
@@ -264,4 +254,36 @@ pub struct Event {
     pub event: String,
     /// One line for a person.
     pub message: String,
+}
+
+impl From<Reply> for Failure {
+    fn from(reply: Reply) -> Self {
+        Self {
+            kind: reply.kind.unwrap_or(ErrorKind::Failed),
+            error: reply
+                .error
+                .unwrap_or_else(|| "the controller refused without a reason".into()),
+            hint: reply
+                .hint
+                .unwrap_or_else(|| "`reuse-ctl status` shows how things are".into()),
+            left: Box::default(),
+            output: reply.output,
+            output_of: reply.output_of,
+            workers: reply.workers.into(),
+            places: Box::default(),
+            detail: None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_refusal_still_says_something() {
+        let failure = Failure::from(Reply::default());
+        assert_eq!(failure.kind, ErrorKind::Failed);
+        assert!(!failure.error.is_empty() && !failure.hint.is_empty());
+    }
 }

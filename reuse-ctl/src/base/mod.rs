@@ -1,8 +1,14 @@
 //! What every folder above may use: names, states, kinds of failure, small words and measures.
 
+pub mod failure;
+pub mod hints;
 pub mod nearest;
+pub mod place;
+pub mod sizes;
 pub mod whole_ms;
 
+pub use failure::{Failure, OutputOf};
+pub use place::Place;
 pub use reuse_machine::ids::{InstanceId, Millis, RequestId, SlotId, VersionId};
 pub use reuse_machine::interface::{Exit, Signal};
 pub use reuse_machine::states::{ErrorKind, FaultKind, WorkerState};

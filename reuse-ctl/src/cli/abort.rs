@@ -1,7 +1,10 @@
 //! `abort`: the canary is removed, and what a failed promotion has changed is changed back.
 
-use super::progress::{Request, changing_line, watch};
-use super::{Context, Failure, apps, output};
+use super::{
+    Context, apps, output,
+    progress::{Request, changing_line, watch},
+};
+use crate::base::Failure;
 
 pub(super) async fn run(context: &Context) -> Result<(), Failure> {
     let app = apps::connect(context).await?;

@@ -7,16 +7,15 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::{
-    Context, Failure,
+    Context,
     apps::{self, App},
-    args,
-    failure::Detail,
-    hints, output,
+    args, output,
     progress::{Request, changing_line, watch},
+    say_which::say_which,
 };
 use crate::{
     api::types::{OptionChange, Reply, SpecRequest, Status},
-    base::ErrorKind,
+    base::{ErrorKind, Failure},
     config::{AppSpec, Loaded, NamedSpec, Way, handover},
     process::paths::KnownApp,
     supervisor::lacks::Extent,
@@ -132,7 +131,7 @@ async fn ask(entry: &KnownApp, spec: AppSpec, new_address: bool) -> Result<Chang
     let request = Request::put("/v1/spec", body);
     let reply = request.send(&app).await?;
     if !reply.ok {
-        let mut failure = hints::say_which(&entry.name, Failure::from(reply));
+        let mut failure = say_which(&entry.name, Failure::from(reply));
         failure.error = format!("{}: {}", entry.name, failure.error);
         return Err(failure);
     }
@@ -222,7 +221,7 @@ impl Change {
             ),
             Ok(mut reply) => {
                 let changes = std::mem::take(&mut reply.changes);
-                let failure = hints::say_which(&name, Failure::from(reply));
+                let failure = say_which(&name, Failure::from(reply));
                 (
                     Outcome::failed(name, Became::NotChanged, &failure, changes),
                     Some(failure),
@@ -356,7 +355,7 @@ fn show(context: &Context, report: &Report, file: &str) -> Result<(), Failure> {
 fn failed(report: Report, worst: Failure) -> Failure {
     let failed = report.apps.iter().filter(|app| app.error.is_some());
     let names: Vec<&str> = failed.map(|app| app.app.as_str()).collect();
-    let mut failure = match names.as_slice() {
+    let failure = match names.as_slice() {
         [one] => Failure {
             error: format!("{one}: {}", worst.error),
             ..worst
@@ -374,8 +373,7 @@ fn failed(report: Report, worst: Failure) -> Failure {
         }
     };
     debug_assert_ne!(failure.kind, ErrorKind::NotFound, "they were looked up before");
-    failure.detail = Some(Box::new(Detail::Applied(report)));
-    failure
+    failure.with_detail(report)
 }
 
 #[cfg(test)]

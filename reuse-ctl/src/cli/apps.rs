@@ -1,8 +1,11 @@
 //! Which app is meant, and the way from its name to a client.
 
-use super::{Context, Failure};
-use crate::api::client::{Client, ClientError};
-use crate::process::paths::{AppPaths, KnownApp, list_apps};
+use super::Context;
+use crate::{
+    api::client::{Client, ClientError},
+    base::Failure,
+    process::paths::{AppPaths, KnownApp, list_apps},
+};
 
 const START_ONE: &str = "`sudo reuse-ctl run -- ./server` starts one";
 

@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use humantime::format_duration;
 
-use super::Failure;
-use crate::options::{HealthOptions, ReadyKind, RecycleOptions, RunOptions, STARTED_AFTER, StickyOptions, StopOptions};
+use crate::{
+    base::Failure,
+    options::{HealthOptions, ReadyKind, RecycleOptions, RunOptions, STARTED_AFTER, StickyOptions, StopOptions},
+};
 
 /// A process of a program that is linked to anything at all has more than this resident.
 const MIN_MEMORY_BYTES: u64 = 1 << 20;

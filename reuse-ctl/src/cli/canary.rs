@@ -3,10 +3,14 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use super::progress::{Request, changing_line, watch};
-use super::{Context, Failure, apps, args, output};
-use crate::api::types::CanaryRequest;
-use crate::api::weight::canary_share;
+use super::{
+    Context, apps, args, output,
+    progress::{Request, changing_line, watch},
+};
+use crate::{
+    api::{types::CanaryRequest, weight::canary_share},
+    base::Failure,
+};
 
 pub(super) async fn run(context: &Context, arguments: &args::Canary) -> Result<(), Failure> {
     canary_share(&arguments.weight)?;

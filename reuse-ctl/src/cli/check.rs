@@ -5,11 +5,13 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
-use super::table::counted;
-use super::{Context, Failure, args, output};
-use crate::config::{Loaded, NamedSpec};
-use crate::options::RunOptions;
-use crate::supervisor::lacks::Extent;
+use super::{Context, args, output, table::counted};
+use crate::{
+    base::Failure,
+    config::{Loaded, NamedSpec},
+    options::RunOptions,
+    supervisor::lacks::Extent,
+};
 
 #[derive(Serialize)]
 struct Checked {

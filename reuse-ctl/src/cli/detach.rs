@@ -9,13 +9,13 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use super::{Context, Failure, apps::paths_of, failure::OUTPUT_MARK, output, table::counted};
+use super::{Context, apps::paths_of, output, table::counted};
 use crate::{
     api::{
         client::Client,
-        types::{OutputOf, Status, StopRequest, WorkerStatus},
+        types::{Status, StopRequest, WorkerStatus},
     },
-    base::{ErrorKind, SlotId, WorkerState},
+    base::{ErrorKind, Failure, OutputOf, SlotId, WorkerState, failure::OUTPUT_MARK},
     config::{AppSpec, handover},
     options::RunOptions,
     process::logs::{self, Range, last_lines},

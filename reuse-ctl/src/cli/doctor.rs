@@ -1,7 +1,10 @@
 //! `doctor`: what this kernel can do.
 
-use super::{Context, Failure, args, output};
-use crate::doctor::{self, Outcome};
+use super::{Context, args, output};
+use crate::{
+    base::Failure,
+    doctor::{self, Outcome},
+};
 
 pub(super) async fn run(context: &Context, arguments: &args::Doctor) -> Result<(), Failure> {
     let checks = doctor::examine(&arguments.ports).await;

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::{
-    Context, Failure,
+    Context,
     apps::{self, App},
     args, output,
     progress::{Request, watch},
@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     api::types::{DrainRequest, Reply, Status, WorkerStatus},
-    base::{ErrorKind, whole_ms::whole_ms},
+    base::{ErrorKind, Failure, whole_ms::whole_ms},
 };
 
 pub(super) async fn run(context: &Context, arguments: &args::Drain) -> Result<(), Failure> {

@@ -6,11 +6,14 @@ use std::time::{Duration, SystemTime};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::terminal::{Paint, Tone};
-use super::{Context, Failure, apps, args};
-use crate::api::bus::Packet;
-use crate::api::client::ClientError;
-use crate::api::types::Event;
+use super::{
+    Context, apps, args,
+    terminal::{Paint, Tone},
+};
+use crate::{
+    api::{bus::Packet, client::ClientError, types::Event},
+    base::Failure,
+};
 
 pub(super) async fn run(context: &Context, arguments: &args::Events) -> Result<(), Failure> {
     let app = apps::connect(context).await?;

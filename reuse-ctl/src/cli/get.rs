@@ -1,16 +1,14 @@
 //! `get ID PATH`: one HTTP request to one worker behind the shared port, and its answer as it came.
 
-use super::{
-    Context, Failure, apps, args,
-    failure::{Answered, Detail},
-    output,
-};
+use serde::Serialize;
+
+use super::{Context, apps, args, output};
 use crate::{
     api::{
         commands::check_path,
         types::{GetRequest, Got},
     },
-    base::whole_ms::whole_ms,
+    base::{Failure, whole_ms::whole_ms},
 };
 
 /// Statuses from here on are errors.
@@ -33,11 +31,19 @@ pub(super) async fn run(context: &Context, arguments: &args::Get) -> Result<(), 
     match failure {
         None if context.json => output::print_json(&output::Okay::new(answered(got))),
         None => Ok(()),
-        Some(failure) => Err(Failure {
-            detail: Some(Box::new(Detail::Answered(answered(got)))),
-            ..failure
-        }),
+        Some(failure) => Err(failure.with_detail(answered(got))),
     }
+}
+
+/// What a worker answered to `get`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(super) struct Answered {
+    /// The HTTP status.
+    status: u16,
+    /// Its type, if it named one.
+    content_type: Option<String>,
+    /// The body as text; bytes that are none are replaced by U+FFFD.
+    body: String,
 }
 
 fn failure_of(id: u16, got: &Got) -> Option<Failure> {
@@ -73,10 +79,9 @@ mod tests {
                 .iter()
                 .all(|status| failure_of(2, &got(*status)).is_none())
         );
-        let failure = Failure {
-            detail: Some(Box::new(Detail::Answered(answered(got(503))))),
-            ..failure_of(2, &got(503)).expect("an error")
-        };
+        let failure = failure_of(2, &got(503))
+            .expect("an error")
+            .with_detail(answered(got(503)));
         insta::assert_snapshot!(failure.to_text(), @r"
         reuse-ctl: worker 2 answered 503
           → `reuse-ctl logs 2` shows what it has written

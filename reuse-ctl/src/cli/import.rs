@@ -4,8 +4,11 @@ use std::io::{self, Write as _};
 
 use serde::Serialize;
 
-use super::{Context, Failure, args, output};
-use crate::import::{self, Finding, Imported};
+use super::{Context, args, output};
+use crate::{
+    base::Failure,
+    import::{self, Finding, Imported},
+};
 
 pub(super) async fn run(context: &Context, arguments: &args::Import) -> Result<(), Failure> {
     let file = &arguments.file;

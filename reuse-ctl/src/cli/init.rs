@@ -7,9 +7,11 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::{Context, Failure, apps, args, output};
-use crate::config;
-use crate::config::value::quoted;
+use super::{Context, apps, args, output};
+use crate::{
+    base::Failure,
+    config::{self, value::quoted},
+};
 
 const FILE: &str = "reuse.toml";
 

@@ -13,11 +13,11 @@ mod shown;
 use shown::{Shown, Written};
 
 use super::{
-    Context, Failure, apps,
+    Context, apps,
     args::{self, Since, Whose},
 };
 use crate::{
-    base::{ErrorKind, whole_ms::whole_ms},
+    base::{ErrorKind, Failure, whole_ms::whole_ms},
     process::{
         journal,
         logs::{POLL, Range, Stream, starts_of_last},

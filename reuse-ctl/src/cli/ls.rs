@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::{
-    Context, Failure, apps, output,
+    Context, apps, output,
     table::{Align, Cell, short_duration, table},
     terminal::{Paint, Tone},
 };
@@ -14,7 +14,7 @@ use crate::{
         client::{Client, ClientError},
         types::Status,
     },
-    base::WorkerState,
+    base::{Failure, WorkerState},
     process::paths::KnownApp,
 };
 

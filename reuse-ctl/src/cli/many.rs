@@ -15,14 +15,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{broadcast, mpsc};
 use tokio::task::JoinSet;
 
-use super::{
-    Context, Failure,
-    failure::{AppOutcome, Detail, OUTPUT_MARK},
-    output,
-    run::Call,
-};
+use super::{Context, output, run::Call};
 use crate::{
-    base::ErrorKind,
+    base::{ErrorKind, Failure, failure::OUTPUT_MARK},
     config::{NamedSpec, handover},
     supervisor::signals::{has_terminal, is_ignored},
 };
@@ -80,12 +75,8 @@ async fn in_background(context: &Context, apps: &[NamedSpec], verbosity: u8) -> 
         outcomes.push(outcome);
     }
     let Some(kind) = worst else {
-        #[derive(Serialize)]
-        struct Started {
-            apps: Vec<AppOutcome>,
-        }
         return if context.json {
-            output::print_json(&output::Okay::new(Started { apps: outcomes }))
+            output::print_json(&output::Okay::new(Apps { apps: outcomes }))
         } else {
             Ok(())
         };
@@ -103,8 +94,30 @@ async fn in_background(context: &Context, apps: &[NamedSpec], verbosity: u8) -> 
     );
     let mut failure = Failure::failed(error, "the others run: see `reuse-ctl ls`");
     failure.kind = kind;
-    failure.detail = Some(Box::new(Detail::Apps { apps: outcomes }));
-    Err(failure)
+    Err(failure.with_detail(Apps { apps: outcomes }))
+}
+
+/// What became of several apps.
+#[derive(Serialize)]
+struct Apps {
+    /// In the order in which they were started.
+    apps: Vec<AppOutcome>,
+}
+
+/// What became of one of several apps.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(super) struct AppOutcome {
+    /// Its name.
+    app: String,
+    /// Its controller, if it runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pid: Option<u32>,
+    /// Why it does not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+    /// What to do about that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hint: Option<String>,
 }
 
 fn outcome(name: &str, pid: Option<u32>, failure: Option<Failure>) -> AppOutcome {

@@ -13,9 +13,7 @@ pub(crate) mod detach;
 mod doctor;
 mod drain;
 mod events;
-pub mod failure;
 mod get;
-pub(crate) mod hints;
 mod import;
 mod init;
 mod logs;
@@ -29,10 +27,10 @@ mod promote;
 mod reload;
 mod restart;
 pub mod run;
+mod say_which;
 mod scale;
 mod schema;
 mod send;
-pub(crate) mod sizes;
 pub(crate) mod status;
 mod stop;
 pub(crate) mod table;
@@ -48,8 +46,8 @@ use std::time::Duration;
 use clap::Parser as _;
 use clap::error::ErrorKind as ClapErrorKind;
 
+use crate::base::{Failure, failure::SEE_HELP};
 use args::{Arguments, Verb};
-pub use failure::Failure;
 use terminal::Terminal;
 
 /// The hidden verb behind `demo`: its server.
@@ -117,7 +115,7 @@ fn dispatch(Arguments { global, verb }: Arguments, raw: &[OsString]) -> Result<(
         Verb::Init(arguments) => init::run(&context, &arguments),
         Verb::Schema => schema::run(),
         asking => block_on(ask(&context, asking))?.map_err(|failure| match &context.app {
-            Some(app) => hints::say_which(app, failure),
+            Some(app) => say_which::say_which(app, failure),
             None => failure,
         }),
     }
@@ -192,7 +190,7 @@ fn of_verb(mut failure: Failure, arguments: &[OsString]) -> Failure {
         .filter(|argument| previous.replace(*argument).is_none_or(|before| before != "--app"))
         .find_map(|argument| command.find_subcommand(argument));
     if let Some(verb) = verb
-        && failure.hint == failure::SEE_HELP
+        && failure.hint == SEE_HELP
     {
         failure.hint = format!("see `reuse-ctl {} --help`", verb.get_name());
     }

@@ -4,8 +4,8 @@ use std::io::{self, Write as _};
 
 use serde::Serialize;
 
-use super::{Context, Failure};
-use crate::api::types::Reply;
+use super::Context;
+use crate::{api::types::Reply, base::Failure};
 
 /// Prints `text` as it is. A reader that has gone (`| head`) is no failure.
 ///

@@ -14,9 +14,14 @@ use tokio::io::{AsyncBufReadExt as _, AsyncRead, BufReader};
 use tokio::process::{Child, Command};
 use tokio::time::Instant;
 
-use super::{Failure, apps};
-use crate::api::client::Client;
-use crate::api::types::{Status, StopRequest};
+use super::apps;
+use crate::{
+    api::{
+        client::Client,
+        types::{Status, StopRequest},
+    },
+    base::Failure,
+};
 
 /// How long the controller may take to end once its workers' grace is over, and again after each signal.
 const END: Duration = Duration::from_secs(10);

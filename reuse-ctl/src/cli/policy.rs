@@ -2,10 +2,11 @@
 
 use serde::Serialize;
 
-use super::progress::Request;
-use super::{Context, Failure, apps, args, output};
-use crate::api::commands;
-use crate::api::types::PolicyRequest;
+use super::{Context, apps, args, output, progress::Request};
+use crate::{
+    api::{commands, types::PolicyRequest},
+    base::Failure,
+};
 
 pub(super) async fn run(context: &Context, arguments: &args::Policy) -> Result<(), Failure> {
     let wanted = arguments.name.as_deref().map(commands::policy_named).transpose()?;

@@ -9,10 +9,15 @@ use std::time::Duration;
 use serde::Serialize;
 use tokio::time::Instant;
 
-use super::apps::{self, App};
-use super::terminal::stderr_columns;
-use super::{Context, Failure};
-use crate::api::types::{Reply, Status};
+use super::{
+    Context,
+    apps::{self, App},
+    terminal::stderr_columns,
+};
+use crate::{
+    api::types::{Reply, Status},
+    base::Failure,
+};
 
 const POLL: Duration = Duration::from_millis(200);
 const PLAIN_PAUSE: Duration = Duration::from_secs(1);

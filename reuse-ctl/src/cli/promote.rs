@@ -1,7 +1,10 @@
 //! `promote`: the canary's command for all workers, `--surge` at a time, or for none.
 
-use super::progress::{Request, changing_line, watch};
-use super::{Context, Failure, apps, output};
+use super::{
+    Context, apps, output,
+    progress::{Request, changing_line, watch},
+};
+use crate::base::Failure;
 
 pub(super) async fn run(context: &Context) -> Result<(), Failure> {
     let app = apps::connect(context).await?;

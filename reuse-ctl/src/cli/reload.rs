@@ -1,8 +1,11 @@
 //! `reload`: every worker replaced, `--surge` at a time.
 
-use super::progress::{Request, changing_line, watch};
-use super::{Context, Failure, apps, args, output, restart};
-use crate::api::types::ReloadRequest;
+use super::{
+    Context, apps, args, output,
+    progress::{Request, changing_line, watch},
+    restart,
+};
+use crate::{api::types::ReloadRequest, base::Failure};
 
 pub(super) async fn run(context: &Context, arguments: &args::Reload) -> Result<(), Failure> {
     let app = apps::connect(context).await?;

@@ -2,9 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use super::progress::{Request, changing_line, watch};
-use super::{Context, Failure, apps, args, output, reload};
-use crate::api::types::RestartRequest;
+use super::{
+    Context, apps, args, output,
+    progress::{Request, changing_line, watch},
+    reload,
+};
+use crate::{api::types::RestartRequest, base::Failure};
 
 pub(super) async fn run(context: &Context, arguments: &args::Restart) -> Result<(), Failure> {
     if arguments.all {

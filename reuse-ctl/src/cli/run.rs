@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use super::{Context, Failure, args, bounds, detach, many, output};
+use super::{Context, args, bounds, detach, many, output};
 use crate::{
     api::commands,
-    base::whole_ms::whole_ms,
+    base::{Failure, whole_ms::whole_ms},
     config::{AppSpec, Loaded, NamedSpec, handover},
     options::{
         EnvironmentOptions, HealthCheck, HealthOptions, Increment, LimitOptions, LogOptions, ReadyKind, ReadyOptions,

@@ -1,9 +1,14 @@
 //! `scale N|+N|-N`.
 
-use super::progress::{Request, changing_line, watch};
-use super::{Context, Failure, apps, args, output, restart};
-use crate::api::commands;
-use crate::api::types::ScaleRequest;
+use super::{
+    Context, apps, args, output,
+    progress::{Request, changing_line, watch},
+    restart,
+};
+use crate::{
+    api::{commands, types::ScaleRequest},
+    base::Failure,
+};
 
 pub(super) async fn run(context: &Context, arguments: &args::Scale) -> Result<(), Failure> {
     commands::scale_target(&arguments.workers)?;

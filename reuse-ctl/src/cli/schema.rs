@@ -1,7 +1,7 @@
 //! `schema`: for editors that complete and check a file while it is written.
 
-use super::{Failure, output};
-use crate::config::schema;
+use super::output;
+use crate::{base::Failure, config::schema};
 
 pub(super) fn run() -> Result<(), Failure> {
     output::print(&schema::text())

@@ -4,11 +4,12 @@ use std::io::Read as _;
 
 use serde_json::value::RawValue;
 
-use super::progress::Request;
-use super::{Context, Failure, apps, args, output};
-use crate::api::commands;
-use crate::api::types::SendRequest;
-use crate::process::channel::MAX_LINE_BYTES;
+use super::{Context, apps, args, output, progress::Request};
+use crate::{
+    api::{commands, types::SendRequest},
+    base::Failure,
+    process::channel::MAX_LINE_BYTES,
+};
 
 pub(super) async fn run(context: &Context, arguments: &args::Send) -> Result<(), Failure> {
     let message = match arguments.message.as_str() {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    Context, Failure,
+    Context,
     apps::{self, App},
     args, output,
     table::{Align, Cell, counted, short_bytes, short_duration, table},
@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     api::types::{FaultStatus, GroupStatus, InstanceStatus, Status, WorkerStatus},
-    base::{FaultKind, WorkerState},
+    base::{Failure, FaultKind, WorkerState},
 };
 
 const EVERY: Duration = Duration::from_secs(1);

@@ -5,13 +5,13 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{
-    Context, Failure, apps, args, output,
+    Context, apps, args, output,
     progress::{Request, watch},
     table::counted,
 };
 use crate::{
     api::types::{Reply, Status, StopRequest},
-    base::whole_ms::whole_ms,
+    base::{Failure, whole_ms::whole_ms},
     process::paths::KnownApp,
     supervisor::leftovers,
 };

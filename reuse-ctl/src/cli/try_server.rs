@@ -2,11 +2,17 @@
 
 use std::ffi::OsString;
 
-use super::{Context, Failure, args, output};
-use crate::api::commands;
-use crate::config::AppSpec;
-use crate::tryout::judge::{InForce, recommend};
-use crate::tryout::{Trial, examine, render, to_json};
+use super::{Context, args, output};
+use crate::{
+    api::commands,
+    base::Failure,
+    config::AppSpec,
+    tryout::{
+        Trial, examine,
+        judge::{InForce, recommend},
+        render, to_json,
+    },
+};
 
 pub(super) async fn run(context: &Context, arguments: &args::Try) -> Result<(), Failure> {
     for path in [Some(&arguments.path), arguments.slow_path.as_ref()]

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use super::progress::Request;
-use super::{Context, Failure, apps, args, output};
+use super::{Context, apps, args, output, progress::Request};
+use crate::base::Failure;
 
 pub(super) async fn run(context: &Context, arguments: &args::Undrain) -> Result<(), Failure> {
     let app = apps::connect(context).await?;

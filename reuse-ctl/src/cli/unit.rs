@@ -8,11 +8,16 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::{Context, Failure, args, output};
-use crate::config::{self, AppSpec, NamedSpec};
-use crate::options::RunOptions;
-use crate::process::command::{self, Search};
-use crate::process::identity::{self, Identity};
+use super::{Context, args, output};
+use crate::{
+    base::Failure,
+    config::{self, AppSpec, NamedSpec},
+    options::RunOptions,
+    process::{
+        command::{self, Search},
+        identity::{self, Identity},
+    },
+};
 
 /// All that the controller needs of root. Without any one of them something fails, or comes late: docs/systemd.md says what.
 const CAPABILITIES: [&str; 11] = [

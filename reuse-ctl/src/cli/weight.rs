@@ -1,9 +1,10 @@
 //! `weight ID PERCENT|auto`: a fixed share of new connections for one worker, whatever the policy.
 
-use super::progress::Request;
-use super::{Context, Failure, apps, args, output};
-use crate::api::types::WeightRequest;
-use crate::api::weight::weight_of;
+use super::{Context, apps, args, output, progress::Request};
+use crate::{
+    api::{types::WeightRequest, weight::weight_of},
+    base::Failure,
+};
 
 pub(super) async fn run(context: &Context, arguments: &args::Weight) -> Result<(), Failure> {
     weight_of(&arguments.weight)?;

@@ -9,7 +9,7 @@ use reuse_common::Policy;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    cli::sizes::bytes_text,
+    base::sizes::bytes_text,
     options::{
         EnvironmentOptions, HealthCheck, HealthOptions, Increment, LimitOptions, LogOptions, LogTarget, ReadyKind,
         ReadyOptions, RecycleOptions, RolloutOptions, RunOptions, StickyOptions, StopOptions, StopWhen, WatchOptions,

@@ -13,8 +13,7 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use serde::{Deserialize, Serialize};
 
 use super::AppSpec;
-use crate::cli::{Failure, detach};
-use crate::process::os_text;
+use crate::{base::Failure, cli::detach, process::os_text};
 
 pub(crate) use crate::cli::detach::Started;
 

@@ -2,15 +2,17 @@
 
 use std::ops::Range;
 
-use super::described::Described;
-use super::keys::{CWD, Keys};
-use super::source::{Problem, SourceError};
-use super::{Loaded, NamedSpec};
-use crate::cli::Failure;
-use crate::process::command::CommandError;
-use crate::process::env_file::EnvFileError;
-use crate::process::variables::VariablesError;
-use crate::supervisor::lacks::{Extent, Lack, lacks};
+use super::{
+    Loaded, NamedSpec,
+    described::Described,
+    keys::{CWD, Keys},
+    source::{Problem, SourceError},
+};
+use crate::{
+    base::Failure,
+    process::{command::CommandError, env_file::EnvFileError, variables::VariablesError},
+    supervisor::lacks::{Extent, Lack, lacks},
+};
 
 /// What relative paths are relative to.
 const OF_THE_FILE: &str = "paths are relative to the folder of this file";

@@ -11,7 +11,6 @@ pub(crate) mod handover;
 mod here;
 mod keys;
 mod numbers;
-mod place;
 mod rivals;
 pub(crate) mod schema;
 mod source;
@@ -25,12 +24,9 @@ mod words;
 use std::path::Path;
 
 pub use difference::{Change, Difference, Way, difference};
-pub use place::Place;
 pub use spec::AppSpec;
 
-use crate::cli::Failure;
-use crate::options::RunOptions;
-use crate::supervisor::lacks::Extent;
+use crate::{base::Failure, options::RunOptions, supervisor::lacks::Extent};
 use source::Source;
 
 /// An app of a file.

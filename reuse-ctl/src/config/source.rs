@@ -6,9 +6,7 @@ use std::ops::Range;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
-use super::place::Place;
-use crate::cli::Failure;
-use crate::cli::failure::Detail;
+use crate::base::{Failure, Place};
 
 /// No description of apps is larger.
 const MAX_BYTES: u64 = 1 << 20;
@@ -126,7 +124,7 @@ impl Source {
             .first()
             .map_or_else(Default::default, |first| (first.title(), first.hint.clone()));
         Failure {
-            detail: Some(Box::new(Detail::Places { places })),
+            places: places.into(),
             ..Failure::usage(error, hint)
         }
     }

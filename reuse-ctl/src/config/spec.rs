@@ -7,10 +7,15 @@ use clap::{CommandFactory as _, Parser as _};
 use serde::{Deserialize, Serialize};
 
 use super::keys::{CWD, Folders, Keys, Values};
-use crate::cli::args::{Arguments, Verb};
-use crate::cli::{Failure, run};
-use crate::options::RunOptions;
-use crate::process::os_text;
+use crate::{
+    base::Failure,
+    cli::{
+        args::{Arguments, Verb},
+        run,
+    },
+    options::RunOptions,
+    process::os_text,
+};
 
 /// An app, as one would type it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

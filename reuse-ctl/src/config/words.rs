@@ -3,10 +3,7 @@
 use clap::error::{ContextKind, ContextValue};
 
 use super::keys::{Key, Keys};
-use crate::{
-    base::nearest::nearest,
-    cli::{Failure, sizes::SizeError},
-};
+use crate::base::{Failure, nearest::nearest, sizes::SizeError};
 
 impl Keys {
     /// What clap says of a value, without its talk of options.

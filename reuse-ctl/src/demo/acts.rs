@@ -16,8 +16,7 @@ use crate::{
         client::{Client, ClientError},
         types::{DrainRequest, PolicyRequest, ReloadRequest, Reply, Status},
     },
-    base::WorkerState,
-    cli::Failure,
+    base::{Failure, WorkerState},
 };
 
 /// The worker that is drained.

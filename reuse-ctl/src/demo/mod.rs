@@ -21,8 +21,8 @@ use tokio::time::Instant;
 
 use crate::{
     api::types::Status,
-    base::WorkerState,
-    cli::{Context, DEMO_SERVER_VERB, Failure, args, output, own_controller::OwnController},
+    base::{Failure, WorkerState},
+    cli::{Context, DEMO_SERVER_VERB, args, output, own_controller::OwnController},
 };
 use acts::{Act, Stage};
 use load::{Load, Plan, SharedTally, lock};

@@ -62,7 +62,7 @@ mod tests {
             })
         });
         match preferred.join().expect("it ends") {
-            Ok(seen) => assert_eq!(seen, (NICE, 0, "0\n".to_owned())),
+            Ok(seen) => assert_eq!(seen, (NICE, before, format!("{before}\n"))),
             Err(error) => assert_eq!(error.raw_os_error(), Some(libc::EPERM), "only for want of the right"),
         }
         assert_eq!(nice(), before);

@@ -6,7 +6,7 @@
 use std::time::{Duration, Instant};
 
 use super::{diagnosis::LastOutput, task::Task};
-use crate::cli::hints::for_app;
+use crate::base::hints::for_app;
 use reuse_machine::{View, count};
 
 /// So long clients wait for a person to start the app again.

@@ -20,8 +20,7 @@ use super::{
 };
 use crate::{
     api::types::{Reply, SpecRequest},
-    base::{ErrorKind, RequestId},
-    cli::Failure,
+    base::{ErrorKind, Failure, RequestId},
     config::{AppSpec, Difference, Way, difference},
     options::{RunOptions, WhenEmpty},
     supervisor::health::Health,

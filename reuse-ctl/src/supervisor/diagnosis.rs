@@ -10,8 +10,7 @@ use reuse_common::notice::Notice;
 
 use super::task::Task;
 use crate::{
-    api::types::OutputOf,
-    base::{InstanceId, WorkerState},
+    base::{InstanceId, OutputOf, WorkerState},
     group::{
         GroupError,
         diag::{Diag, Listener},

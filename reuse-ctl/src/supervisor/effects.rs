@@ -13,8 +13,7 @@ use super::{
 };
 use crate::{
     api::types::{Event, Reply},
-    base::{InstanceId, SlotId, VersionId},
-    cli::hints::for_app,
+    base::{InstanceId, SlotId, VersionId, hints::for_app},
     group::{Choosable, GroupError},
     options::ReadyKind,
     process::{

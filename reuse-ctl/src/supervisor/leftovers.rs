@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use crate::{
+    base::Failure,
     bpf::Pins,
-    cli::Failure,
     process::{
         cgroup::{AppCgroup, CgroupError},
         paths::{AppPaths, list_apps},

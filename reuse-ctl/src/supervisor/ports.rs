@@ -9,7 +9,7 @@ use super::{
     task::Task,
 };
 use crate::{
-    cli::Failure,
+    base::Failure,
     group::{Guard, diag::Diag},
     options::RunOptions,
 };

@@ -33,9 +33,8 @@ use super::{
 };
 use crate::{
     api::{Handle, server},
-    base::whole_ms::whole_ms,
+    base::{Failure, whole_ms::whole_ms},
     bpf::{AppOptions, BpfError, Notices},
-    cli::Failure,
     doctor,
     group::{GroupError, Groups, GroupsOptions, diag::Diag},
     options::{LogTarget, ReadyKind, RunOptions, WhenEmpty},

@@ -10,8 +10,7 @@ use std::{
 use super::{asks::refusal, lacks::working_folder};
 use crate::{
     api::types::{CanaryRequest, Reply},
-    base::{ErrorKind, SlotId, VersionId},
-    cli::Failure,
+    base::{ErrorKind, Failure, SlotId, VersionId},
     options::{LogTarget, RunOptions},
     process::{
         cgroup::{AppCgroup, InstanceCgroup},

@@ -6,8 +6,7 @@ use std::{path::Path, sync::Arc};
 use super::{asks::refusal, recycle_files::Files, setup, template::Version};
 use crate::{
     api::types::{Reply, SpecRequest},
-    base::VersionId,
-    cli::Failure,
+    base::{Failure, VersionId},
     options::RunOptions,
     process::{env_file::Rights, identity::Identity, paths::AppPaths},
 };

@@ -21,10 +21,10 @@ use crate::{
         types::{Status, StopRequest},
     },
     base::{
-        SlotId, WorkerState,
+        Failure, SlotId, WorkerState,
         whole_ms::{unix_now_ms, whole_ms},
     },
-    cli::{Failure, apps, own_controller::OwnController},
+    cli::{apps, own_controller::OwnController},
     options::{ReadyOptions, RunOptions},
     process::{cgroup::AppCgroup, usage},
 };

@@ -8,9 +8,11 @@ use std::time::Duration;
 use clap::{ArgAction, Args};
 use humantime::parse_duration;
 
-use crate::cli::sizes::{parse_bytes, parse_cores};
-use crate::options::{LogTarget, StopWhen, WhenEmpty};
-use crate::process::stop_plan::KillMode;
+use crate::{
+    base::sizes::{parse_bytes, parse_cores},
+    options::{LogTarget, StopWhen, WhenEmpty},
+    process::stop_plan::KillMode,
+};
 
 const FAULTS: &str = "Hung and unhealthy workers";
 

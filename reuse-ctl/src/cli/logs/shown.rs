@@ -6,9 +6,14 @@ use std::time::{Duration, UNIX_EPOCH};
 use serde::Serialize;
 
 use super::{Key, unreadable};
-use crate::cli::terminal::{Paint, Tone};
-use crate::cli::{Failure, output};
-use crate::process::logs::{Merged, Source, Stream, TimedFollower};
+use crate::{
+    base::Failure,
+    cli::{
+        output,
+        terminal::{Paint, Tone},
+    },
+    process::logs::{Merged, Source, Stream, TimedFollower},
+};
 
 /// Of each followed log, so that Ctrl-C is seen in between.
 const BYTES_AT_A_TIME: u64 = 1 << 20;

@@ -1,7 +1,5 @@
 //! Commands within texts for people, as they can be pasted when several apps run.
 
-use super::{Failure, apps};
-
 /// Verbs that ask no running app, or name it in another way.
 const WITHOUT_APP: [&str; 13] = [
     "apply", "check", "demo", "doctor", "import", "init", "ls", "run", "schema", "try", "unit", "help", "--help",
@@ -27,15 +25,6 @@ fn named(command: &str, app: &str) -> String {
         Some((ours, theirs)) => format!("{ours} --app {app} -- {theirs}"),
         None => format!("{command} --app {app}"),
     }
-}
-
-/// The same for what a failure says to do next, where more than one app runs: with one alone nobody need say which.
-pub(super) fn say_which(app: &str, mut failure: Failure) -> Failure {
-    let several = apps::list().is_ok_and(|apps| apps.iter().filter(|app| app.alive).count() > 1);
-    if several {
-        failure.hint = for_app(&failure.hint, app);
-    }
-    failure
 }
 
 #[cfg(test)]

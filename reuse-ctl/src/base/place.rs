@@ -30,7 +30,7 @@ pub struct Place {
 
 impl Place {
     /// `span` (in bytes) of `text` is wrong.
-    pub(super) fn new(file: &str, text: &str, span: Range<usize>, error: String, hint: String) -> Self {
+    pub fn new(file: &str, text: &str, span: Range<usize>, error: String, hint: String) -> Self {
         let start = floor(text, span.start);
         let line_start = text[..start].rfind('\n').map_or(0, |at| at + 1);
         let line_end = text[start..].find('\n').map_or(text.len(), |at| start + at);

@@ -2,17 +2,19 @@
 
 use std::fmt::Write as _;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use super::{apply::Report, sizes::SizeError};
-use crate::{
-    api::{
-        commands::BadRequest,
-        types::{OutputOf, Reply},
-    },
-    base::ErrorKind,
-    config::Place,
-};
+use super::{ErrorKind, place::Place, sizes::SizeError};
+
+/// Who wrote the last lines that are shown when a worker has failed, if not that worker alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OutputOf {
+    /// The worker's new instance and its old one, which wrote to the same file meanwhile.
+    BothInstances,
+    /// The controller.
+    Controller,
+}
 
 /// Why a verb did not do what it was asked for. `main` prints it and exits with the kind's code.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,55 +33,10 @@ pub struct Failure {
     pub output_of: Option<OutputOf>,
     /// The workers that were changed all the same.
     pub workers: Box<[u16]>,
-    /// What only some failures have.
-    pub detail: Option<Box<Detail>>,
-}
-
-/// What only some failures have.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(untagged)]
-pub enum Detail {
-    /// The answer of a worker, if that is what failed: in JSON only, a person has seen it already.
-    Answered(Answered),
     /// All that is wrong in a file, in its order. `error` and `hint` are those of the first.
-    Places {
-        /// Not empty.
-        places: Vec<Place>,
-    },
-    /// What `apply` has done and has not: in JSON only, a person has seen it already.
-    Applied(Report),
-    /// What became of each of several apps: in JSON only, a person has seen it already.
-    Apps {
-        /// In the order in which they were started.
-        apps: Vec<AppOutcome>,
-    },
-}
-
-/// What became of one of several apps.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct AppOutcome {
-    /// Its name.
-    pub app: String,
-    /// Its controller, if it runs.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub pid: Option<u32>,
-    /// Why it does not.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub error: Option<String>,
-    /// What to do about that.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub hint: Option<String>,
-}
-
-/// What a worker answered to `get`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Answered {
-    /// The HTTP status.
-    pub status: u16,
-    /// Its type, if it named one.
-    pub content_type: Option<String>,
-    /// The body as text; bytes that are none are replaced by U+FFFD.
-    pub body: String,
+    pub places: Box<[Place]>,
+    /// What only some failures have: an object, whose keys are shown in JSON. A person has seen it already.
+    pub detail: Option<Box<serde_json::Value>>,
 }
 
 impl Failure {
@@ -113,7 +70,18 @@ impl Failure {
             output,
             output_of: None,
             workers,
+            places: Box::default(),
             detail: None,
+        }
+    }
+
+    /// With what only this kind of failure has, by its keys in JSON.
+    #[must_use]
+    pub fn with_detail(self, detail: impl Serialize) -> Self {
+        let detail = serde_json::to_value(detail).expect("plain data");
+        Self {
+            detail: Some(Box::new(detail)),
+            ..self
         }
     }
 
@@ -121,11 +89,7 @@ impl Failure {
     pub fn to_text(&self) -> String {
         let mut text = String::new();
         let mut line = |line: std::fmt::Arguments<'_>| writeln!(text, "{line}").expect("a string takes everything");
-        let places = match self.detail.as_deref() {
-            Some(Detail::Places { places }) => places.as_slice(),
-            _ => &[],
-        };
-        for place in places {
+        for place in &self.places {
             line(format_args!("reuse-ctl: {}", place.title()));
             for excerpt in &place.excerpt {
                 line(format_args!("  {excerpt}"));
@@ -134,7 +98,7 @@ impl Failure {
                 line(format_args!("  → {}", place.hint));
             }
         }
-        if places.is_empty() {
+        if self.places.is_empty() {
             line(format_args!("reuse-ctl: {}", self.error));
             if !self.hint.is_empty() {
                 line(format_args!("  → {}", self.hint));
@@ -172,8 +136,10 @@ impl Failure {
             output: &'a [String],
             #[serde(skip_serializing_if = "Option::is_none")]
             output_of: Option<OutputOf>,
+            #[serde(skip_serializing_if = "<[_]>::is_empty")]
+            places: &'a [Place],
             #[serde(flatten)]
-            detail: Option<&'a Detail>,
+            detail: Option<&'a serde_json::Value>,
         }
         let Self {
             kind,
@@ -183,6 +149,7 @@ impl Failure {
             output,
             output_of,
             workers,
+            places,
             detail,
         } = self;
         serde_json::to_string(&Json {
@@ -194,6 +161,7 @@ impl Failure {
             workers,
             output,
             output_of: *output_of,
+            places,
             detail: detail.as_deref(),
         })
         .expect("plain data")
@@ -201,7 +169,7 @@ impl Failure {
 }
 
 /// What stands before the last lines of a worker.
-pub(super) const OUTPUT_MARK: &str = "    | ";
+pub const OUTPUT_MARK: &str = "    | ";
 
 fn output_heading(of: Option<OutputOf>) -> &'static str {
     match of {
@@ -213,33 +181,8 @@ fn output_heading(of: Option<OutputOf>) -> &'static str {
     }
 }
 
-impl From<Reply> for Failure {
-    fn from(reply: Reply) -> Self {
-        Self {
-            kind: reply.kind.unwrap_or(ErrorKind::Failed),
-            error: reply
-                .error
-                .unwrap_or_else(|| "the controller refused without a reason".into()),
-            hint: reply
-                .hint
-                .unwrap_or_else(|| "`reuse-ctl status` shows how things are".into()),
-            left: Box::default(),
-            output: reply.output,
-            output_of: reply.output_of,
-            workers: reply.workers.into(),
-            detail: None,
-        }
-    }
-}
-
-impl From<BadRequest> for Failure {
-    fn from(BadRequest { kind, error, hint }: BadRequest) -> Self {
-        Self::new(kind, error, hint)
-    }
-}
-
 /// The hint where nothing better is known.
-pub(super) const SEE_HELP: &str = "see `reuse-ctl --help`";
+pub const SEE_HELP: &str = "see `reuse-ctl --help`";
 
 /// What Rust says of numbers, and what a person would.
 const NUMBER_ERRORS: [(&str, &str); 4] = [
@@ -298,12 +241,5 @@ mod tests {
             | boom
         ");
         insta::assert_snapshot!(failure.to_json(), @r#"{"ok":false,"error":"worker 2 still has connections","hint":"`reuse-ctl undrain 2` takes it back","kind":"timeout","left":["worker 2: 3 connections left (1 queued)"],"workers":[0,1],"output":["boom"]}"#);
-    }
-
-    #[test]
-    fn an_empty_refusal_still_says_something() {
-        let failure = Failure::from(Reply::default());
-        assert_eq!(failure.kind, ErrorKind::Failed);
-        assert!(!failure.error.is_empty() && !failure.hint.is_empty());
     }
 }
