@@ -9,13 +9,13 @@
 compile_error!("reuse-ctl steers connections with Linux eBPF and builds on Linux only");
 
 #[cfg(target_os = "linux")]
-pub mod api;
-#[cfg(target_os = "linux")]
 pub mod base;
 #[cfg(target_os = "linux")]
 pub mod bpf;
 #[cfg(target_os = "linux")]
 pub mod cli;
+#[cfg(target_os = "linux")]
+pub mod client;
 #[cfg(target_os = "linux")]
 pub mod config;
 #[cfg(target_os = "linux")]
@@ -31,6 +31,10 @@ pub mod options;
 #[cfg(target_os = "linux")]
 pub mod process;
 #[cfg(target_os = "linux")]
+pub mod server;
+#[cfg(target_os = "linux")]
 pub mod supervisor;
 #[cfg(target_os = "linux")]
 pub mod tryout;
+#[cfg(target_os = "linux")]
+pub mod wire;

@@ -33,10 +33,21 @@ pub struct Failure {
     pub output_of: Option<OutputOf>,
     /// The workers that were changed all the same.
     pub workers: Box<[u16]>,
+    /// What only some failures have.
+    pub detail: Option<Box<Detail>>,
+}
+
+/// What only some failures have.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum Detail {
     /// All that is wrong in a file, in its order. `error` and `hint` are those of the first.
-    pub places: Box<[Place]>,
-    /// What only some failures have: an object, whose keys are shown in JSON. A person has seen it already.
-    pub detail: Option<Box<serde_json::Value>>,
+    Places {
+        /// Not empty.
+        places: Vec<Place>,
+    },
+    /// An object, for JSON only: a person has seen it already.
+    Object(serde_json::Value),
 }
 
 impl Failure {
@@ -70,7 +81,6 @@ impl Failure {
             output,
             output_of: None,
             workers,
-            places: Box::default(),
             detail: None,
         }
     }
@@ -80,7 +90,7 @@ impl Failure {
     pub fn with_detail(self, detail: impl Serialize) -> Self {
         let detail = serde_json::to_value(detail).expect("plain data");
         Self {
-            detail: Some(Box::new(detail)),
+            detail: Some(Box::new(Detail::Object(detail))),
             ..self
         }
     }
@@ -89,7 +99,11 @@ impl Failure {
     pub fn to_text(&self) -> String {
         let mut text = String::new();
         let mut line = |line: std::fmt::Arguments<'_>| writeln!(text, "{line}").expect("a string takes everything");
-        for place in &self.places {
+        let places = match self.detail.as_deref() {
+            Some(Detail::Places { places }) => places.as_slice(),
+            Some(Detail::Object(_)) | None => &[],
+        };
+        for place in places {
             line(format_args!("reuse-ctl: {}", place.title()));
             for excerpt in &place.excerpt {
                 line(format_args!("  {excerpt}"));
@@ -98,7 +112,7 @@ impl Failure {
                 line(format_args!("  → {}", place.hint));
             }
         }
-        if self.places.is_empty() {
+        if places.is_empty() {
             line(format_args!("reuse-ctl: {}", self.error));
             if !self.hint.is_empty() {
                 line(format_args!("  → {}", self.hint));
@@ -136,10 +150,8 @@ impl Failure {
             output: &'a [String],
             #[serde(skip_serializing_if = "Option::is_none")]
             output_of: Option<OutputOf>,
-            #[serde(skip_serializing_if = "<[_]>::is_empty")]
-            places: &'a [Place],
             #[serde(flatten)]
-            detail: Option<&'a serde_json::Value>,
+            detail: Option<&'a Detail>,
         }
         let Self {
             kind,
@@ -149,7 +161,6 @@ impl Failure {
             output,
             output_of,
             workers,
-            places,
             detail,
         } = self;
         serde_json::to_string(&Json {
@@ -161,7 +172,6 @@ impl Failure {
             workers,
             output,
             output_of: *output_of,
-            places,
             detail: detail.as_deref(),
         })
         .expect("plain data")

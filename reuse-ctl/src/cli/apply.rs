@@ -14,11 +14,11 @@ use super::{
     say_which::say_which,
 };
 use crate::{
-    api::types::{OptionChange, Reply, SpecRequest, Status},
     base::{ErrorKind, Failure},
     config::{AppSpec, Loaded, NamedSpec, Way, handover},
     process::paths::KnownApp,
     supervisor::lacks::Extent,
+    wire::{OptionChange, Reply, SpecRequest, Status},
 };
 
 /// More of them have a line each.

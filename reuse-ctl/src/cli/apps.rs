@@ -2,8 +2,8 @@
 
 use super::Context;
 use crate::{
-    api::client::{Client, ClientError},
     base::Failure,
+    client::{Client, ClientError},
     process::paths::{AppPaths, KnownApp, list_apps},
 };
 

@@ -8,8 +8,8 @@ use super::{
     progress::{Request, changing_line, watch},
 };
 use crate::{
-    api::{types::CanaryRequest, weight::canary_share},
     base::Failure,
+    wire::{CanaryRequest, weight::canary_share},
 };
 
 pub(super) async fn run(context: &Context, arguments: &args::Canary) -> Result<(), Failure> {

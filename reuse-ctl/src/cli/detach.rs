@@ -11,14 +11,12 @@ use serde::Serialize;
 
 use super::{Context, apps::paths_of, output, table::counted};
 use crate::{
-    api::{
-        client::Client,
-        types::{Status, StopRequest, WorkerStatus},
-    },
     base::{ErrorKind, Failure, OutputOf, SlotId, WorkerState, failure::OUTPUT_MARK},
+    client::Client,
     config::{AppSpec, handover},
     options::RunOptions,
     process::logs::{self, Range, last_lines},
+    wire::{Status, StopRequest, WorkerStatus},
 };
 
 const POLL: Duration = Duration::from_millis(50);

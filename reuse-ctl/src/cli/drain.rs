@@ -11,8 +11,8 @@ use super::{
     table::counted,
 };
 use crate::{
-    api::types::{DrainRequest, Reply, Status, WorkerStatus},
     base::{ErrorKind, Failure, whole_ms::whole_ms},
+    wire::{DrainRequest, Reply, Status, WorkerStatus},
 };
 
 pub(super) async fn run(context: &Context, arguments: &args::Drain) -> Result<(), Failure> {
@@ -110,7 +110,7 @@ fn left_on(worker: &WorkerStatus) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::fake;
+    use crate::server::fake;
 
     #[test]
     fn the_line_says_what_is_left() {
@@ -155,7 +155,7 @@ mod tests {
                 ..Reply::default()
             })
         });
-        let client = crate::api::client::Client::connect(&fake.socket())
+        let client = crate::client::Client::connect(&fake.socket())
             .await
             .expect("it listens");
         let entry = crate::process::paths::KnownApp {

@@ -11,8 +11,9 @@ use super::{
     terminal::{Paint, Tone},
 };
 use crate::{
-    api::{bus::Packet, client::ClientError, types::Event},
     base::Failure,
+    client::ClientError,
+    wire::{Event, Packet},
 };
 
 pub(super) async fn run(context: &Context, arguments: &args::Events) -> Result<(), Failure> {

@@ -4,11 +4,8 @@ use serde::Serialize;
 
 use super::{Context, apps, args, output};
 use crate::{
-    api::{
-        commands::check_path,
-        types::{GetRequest, Got},
-    },
     base::{Failure, whole_ms::whole_ms},
+    wire::{GetRequest, Got, commands::check_path},
 };
 
 /// Statuses from here on are errors.

@@ -10,12 +10,10 @@ use super::{
     terminal::{Paint, Tone},
 };
 use crate::{
-    api::{
-        client::{Client, ClientError},
-        types::Status,
-    },
     base::{Failure, WorkerState},
+    client::{Client, ClientError},
     process::paths::KnownApp,
+    wire::Status,
 };
 
 /// A controller that does not answer so long is listed without its details.
@@ -172,7 +170,7 @@ mod tests {
             alive: false,
         };
         let rows = [
-            Row::from(&crate::api::fake::status()),
+            Row::from(&crate::server::fake::status()),
             Row::silent(&dead, "its controller is gone".into()),
         ];
         insta::assert_snapshot!(render(&rows, Paint::OFF), @r"
@@ -182,7 +180,7 @@ mod tests {
         ");
         let failed = Status {
             problem: Some("every worker has failed: exited with code 1".into()),
-            ..crate::api::fake::status()
+            ..crate::server::fake::status()
         };
         let shown = render(&[Row::from(&failed)], Paint::OFF);
         assert!(

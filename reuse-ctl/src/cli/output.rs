@@ -5,7 +5,7 @@ use std::io::{self, Write as _};
 use serde::Serialize;
 
 use super::Context;
-use crate::{api::types::Reply, base::Failure};
+use crate::{base::Failure, wire::Reply};
 
 /// Prints `text` as it is. A reader that has gone (`| head`) is no failure.
 ///

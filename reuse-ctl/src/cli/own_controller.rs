@@ -16,11 +16,9 @@ use tokio::time::Instant;
 
 use super::apps;
 use crate::{
-    api::{
-        client::Client,
-        types::{Status, StopRequest},
-    },
     base::Failure,
+    client::Client,
+    wire::{Status, StopRequest},
 };
 
 /// How long the controller may take to end once its workers' grace is over, and again after each signal.

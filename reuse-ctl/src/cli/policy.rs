@@ -4,8 +4,8 @@ use serde::Serialize;
 
 use super::{Context, apps, args, output, progress::Request};
 use crate::{
-    api::{commands, types::PolicyRequest},
     base::Failure,
+    wire::{PolicyRequest, commands},
 };
 
 pub(super) async fn run(context: &Context, arguments: &args::Policy) -> Result<(), Failure> {

@@ -15,8 +15,8 @@ use super::{
     terminal::stderr_columns,
 };
 use crate::{
-    api::types::{Reply, Status},
     base::Failure,
+    wire::{Reply, Status},
 };
 
 const POLL: Duration = Duration::from_millis(200);
@@ -138,7 +138,7 @@ pub(super) fn changing_line(status: &Status) -> Option<String> {
     (!changing.is_empty()).then(|| format!("{active} of {} active; {}", status.workers.len(), changing.join("; ")))
 }
 
-fn changing_worker(worker: &crate::api::types::WorkerStatus) -> Option<String> {
+fn changing_worker(worker: &crate::wire::WorkerStatus) -> Option<String> {
     use crate::base::WorkerState::Active;
     let mut parts: Vec<String> = Vec::new();
     if worker.instances.is_empty() && worker.state != Active {
@@ -157,10 +157,7 @@ fn changing_worker(worker: &crate::api::types::WorkerStatus) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        api::{fake, types::InstanceStatus},
-        base::WorkerState,
-    };
+    use crate::{base::WorkerState, server::fake, wire::InstanceStatus};
 
     #[test]
     fn changes_are_named() {

@@ -5,7 +5,7 @@ use super::{
     progress::{Request, changing_line, watch},
     restart,
 };
-use crate::{api::types::ReloadRequest, base::Failure};
+use crate::{base::Failure, wire::ReloadRequest};
 
 pub(super) async fn run(context: &Context, arguments: &args::Reload) -> Result<(), Failure> {
     let app = apps::connect(context).await?;

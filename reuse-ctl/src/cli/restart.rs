@@ -7,7 +7,7 @@ use super::{
     progress::{Request, changing_line, watch},
     reload,
 };
-use crate::{api::types::RestartRequest, base::Failure};
+use crate::{base::Failure, wire::RestartRequest};
 
 pub(super) async fn run(context: &Context, arguments: &args::Restart) -> Result<(), Failure> {
     if arguments.all {

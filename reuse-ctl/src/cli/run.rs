@@ -8,7 +8,6 @@ use nix::sys::signal::Signal;
 
 use super::{Context, args, bounds, detach, many, output};
 use crate::{
-    api::commands,
     base::{Failure, whole_ms::whole_ms},
     config::{AppSpec, Loaded, NamedSpec, handover},
     options::{
@@ -17,6 +16,7 @@ use crate::{
     },
     process::paths::MAX_NAME_LEN,
     supervisor::{self, lacks::Extent},
+    wire::commands,
 };
 use reuse_machine::interface::{HealthRules, HungRules, MAX_WORKERS, Surge};
 

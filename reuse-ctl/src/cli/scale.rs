@@ -6,8 +6,8 @@ use super::{
     restart,
 };
 use crate::{
-    api::{commands, types::ScaleRequest},
     base::Failure,
+    wire::{ScaleRequest, commands},
 };
 
 pub(super) async fn run(context: &Context, arguments: &args::Scale) -> Result<(), Failure> {

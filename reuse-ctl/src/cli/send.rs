@@ -6,9 +6,9 @@ use serde_json::value::RawValue;
 
 use super::{Context, apps, args, output, progress::Request};
 use crate::{
-    api::{commands, types::SendRequest},
     base::Failure,
     process::channel::MAX_LINE_BYTES,
+    wire::{SendRequest, commands},
 };
 
 pub(super) async fn run(context: &Context, arguments: &args::Send) -> Result<(), Failure> {

@@ -10,8 +10,8 @@ use super::{
     terminal::{Paint, Tone},
 };
 use crate::{
-    api::types::{FaultStatus, GroupStatus, InstanceStatus, Status, WorkerStatus},
     base::{Failure, FaultKind, WorkerState},
+    wire::{FaultStatus, GroupStatus, InstanceStatus, Status, WorkerStatus},
 };
 
 const EVERY: Duration = Duration::from_secs(1);

@@ -1,7 +1,7 @@
 //! The table, as a person sees it.
 
 use super::*;
-use crate::api::fake;
+use crate::server::fake;
 
 #[test]
 fn the_table() {

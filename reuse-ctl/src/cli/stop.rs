@@ -10,10 +10,10 @@ use super::{
     table::counted,
 };
 use crate::{
-    api::types::{Reply, Status, StopRequest},
     base::{Failure, whole_ms::whole_ms},
     process::paths::KnownApp,
     supervisor::leftovers,
+    wire::{Reply, Status, StopRequest},
 };
 
 /// How long a controller that has ended its workers may take to clean up.
@@ -114,7 +114,7 @@ mod tests {
 
     #[test]
     fn the_line_says_what_is_left() {
-        let status = crate::api::fake::status();
+        let status = crate::server::fake::status();
         let left = Some(Duration::from_millis(9_950));
         assert_eq!(
             stop_line(&status, left).as_deref(),

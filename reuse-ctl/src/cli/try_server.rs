@@ -4,7 +4,6 @@ use std::ffi::OsString;
 
 use super::{Context, args, output};
 use crate::{
-    api::commands,
     base::Failure,
     config::AppSpec,
     tryout::{
@@ -12,6 +11,7 @@ use crate::{
         judge::{InForce, recommend},
         render, to_json,
     },
+    wire::commands,
 };
 
 pub(super) async fn run(context: &Context, arguments: &args::Try) -> Result<(), Failure> {

@@ -2,8 +2,8 @@
 
 use super::{Context, apps, args, output, progress::Request};
 use crate::{
-    api::{types::WeightRequest, weight::weight_of},
     base::Failure,
+    wire::{WeightRequest, weight::weight_of},
 };
 
 pub(super) async fn run(context: &Context, arguments: &args::Weight) -> Result<(), Failure> {

@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
-use crate::base::{Failure, Place};
+use crate::base::{Failure, Place, failure::Detail};
 
 /// No description of apps is larger.
 const MAX_BYTES: u64 = 1 << 20;
@@ -124,7 +124,7 @@ impl Source {
             .first()
             .map_or_else(Default::default, |first| (first.title(), first.hint.clone()));
         Failure {
-            places: places.into(),
+            detail: Some(Box::new(Detail::Places { places })),
             ..Failure::usage(error, hint)
         }
     }

@@ -12,11 +12,9 @@ use super::{
     load::{SharedTally, lock},
 };
 use crate::{
-    api::{
-        client::{Client, ClientError},
-        types::{DrainRequest, PolicyRequest, ReloadRequest, Reply, Status},
-    },
     base::{Failure, WorkerState},
+    client::{Client, ClientError},
+    wire::{DrainRequest, PolicyRequest, ReloadRequest, Reply, Status},
 };
 
 /// The worker that is drained.

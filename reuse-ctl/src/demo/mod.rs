@@ -20,9 +20,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
 
 use crate::{
-    api::types::Status,
     base::{Failure, WorkerState},
     cli::{Context, DEMO_SERVER_VERB, args, output, own_controller::OwnController},
+    wire::Status,
 };
 use acts::{Act, Stage};
 use load::{Load, Plan, SharedTally, lock};

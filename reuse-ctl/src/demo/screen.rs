@@ -7,13 +7,13 @@ use tokio::time::Instant;
 
 use super::tally::{ActSums, Tally};
 use crate::{
-    api::types::Status,
     base::WorkerState,
     cli::{
         status::{state_name, state_tone},
         table::{Align, Cell, counted, table},
         terminal::{Paint, Tone},
     },
+    wire::Status,
 };
 
 const BAR: usize = 32;
@@ -155,7 +155,7 @@ fn workers(status: &Status, tally: &Tally, paint: Paint) -> String {
         ("REQUESTS", Right),
         ("RESTARTS", Right),
     ];
-    let row = |worker: &crate::api::types::WorkerStatus| {
+    let row = |worker: &crate::wire::WorkerStatus| {
         [
             Cell::toned(Tone::Strong, worker.id.to_string()),
             Cell::new(worker.established_total.to_string()),
@@ -195,9 +195,11 @@ fn acts(acts: &[ActSums], total: ActSums, paint: Paint) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tally::{Outcome, Sample};
-    use super::*;
-    use crate::api::fake;
+    use super::{
+        super::tally::{Outcome, Sample},
+        *,
+    };
+    use crate::server::fake;
 
     fn tally() -> Tally {
         let mut tally = Tally::default();

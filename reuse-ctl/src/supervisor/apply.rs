@@ -19,11 +19,11 @@ use super::{
     watch::Watch,
 };
 use crate::{
-    api::types::{Reply, SpecRequest},
     base::{ErrorKind, Failure, RequestId},
     config::{AppSpec, Difference, Way, difference},
     options::{RunOptions, WhenEmpty},
     supervisor::health::Health,
+    wire::{Reply, SpecRequest},
 };
 use reuse_machine::interface::{Command, Input, Rules, ScaleTarget};
 

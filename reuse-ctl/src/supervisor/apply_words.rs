@@ -1,8 +1,8 @@
 //! What `apply` says: what it would do, what it has done.
 
 use crate::{
-    api::types::{OptionChange, Reply},
     config::{Change, Difference, Way},
+    wire::{OptionChange, Reply},
 };
 use reuse_machine::count;
 

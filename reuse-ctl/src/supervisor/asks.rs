@@ -16,13 +16,11 @@ use super::{
     template::Version,
 };
 use crate::{
-    api::{
-        Ask,
-        types::{CanaryRequest, GetRequest, Got, Reply},
-    },
     base::{ErrorKind, InstanceId, RequestId, SlotId, VersionId},
     group::Opened,
     process::variables::VariablesError,
+    supervisor::handle::Ask,
+    wire::{CanaryRequest, GetRequest, Got, Reply},
 };
 use reuse_machine::interface::{Command, Input};
 

@@ -11,12 +11,12 @@ use tokio::{sync::oneshot, time::timeout_at};
 
 use super::{asks::Questioner, live::Happening, request::RequestError, task::Task};
 use crate::{
-    api::types::Got,
     base::InstanceId,
     group::{
         Opened, Probe,
         diag::{Diag, ServerSide},
     },
+    wire::Got,
 };
 
 /// So many connections that ended here are remembered for each instance. Further ones are taken for clients' own.

@@ -12,7 +12,6 @@ use super::{
     task::{Finished, Task},
 };
 use crate::{
-    api::types::{Event, Reply},
     base::{InstanceId, SlotId, VersionId, hints::for_app},
     group::{Choosable, GroupError},
     options::ReadyKind,
@@ -21,6 +20,7 @@ use crate::{
         launch::{LaunchSpec, Output},
         logs::{self, Stream},
     },
+    wire::{Event, Reply},
 };
 use reuse_machine::interface::{Effect, Input, Note, NoteKind, Refusal, Seated};
 

@@ -14,8 +14,8 @@ use tokio::{
 
 use super::{asks::refusal, live::Happening, task::Task};
 use crate::{
-    api::types::Reply,
     base::{ErrorKind, RequestId},
+    wire::Reply,
 };
 
 /// A look takes no longer, or nobody waits for it.

@@ -14,9 +14,9 @@ use super::{
     task::Task,
 };
 use crate::{
-    api::types::Event,
     base::{InstanceId, Millis, SlotId},
     group::{GroupError, Opened, diag::Queue},
+    wire::Event,
 };
 
 /// How long an instance may take to stand still. On a busy machine with two cores it took 29 ms at most; what does not within this time sleeps

@@ -168,9 +168,9 @@ mod tests {
 
     use super::*;
     use crate::{
-        api::fake::Folder,
         options::LogTarget,
         process::logs::{POLL, Range, last_lines},
+        server::fake::Folder,
     };
 
     const SOON: Duration = Duration::from_secs(10);

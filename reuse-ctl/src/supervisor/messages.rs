@@ -38,15 +38,13 @@ use super::{
     task::Task,
 };
 use crate::{
-    api::{
-        bus::{Bus, BusReader, Packet},
-        types::{Event, Reply},
-    },
     base::{ErrorKind, InstanceId, SlotId, WorkerState},
     process::channel::{
         Channel, Offer, Outbox, Turn, Unread,
         message::{OWN_EVENTS, Outgoing, SHUTDOWN, line_of},
     },
+    supervisor::bus::{Bus, BusReader},
+    wire::{Event, Packet, Reply},
 };
 use reuse_machine::{View, interface::Note};
 

@@ -5,6 +5,9 @@
 //! connections, [`sockets`] at all else now and then. [`setup`] makes what an app needs before its
 //! first worker and takes it away again, whatever happens in between.
 
+pub mod bus;
+pub mod handle;
+
 mod all_failed;
 mod apply;
 mod apply_words;

@@ -21,10 +21,10 @@ use super::{
     task::Task,
 };
 use crate::{
-    api::types::Reply,
     base::{InstanceId, RequestId, SlotId, WorkerState},
     options::{RecycleOptions, WatchOptions},
     process::{cgroup::InstanceCgroup, usage},
+    wire::Reply,
 };
 use reuse_machine::interface::{Command, Done, Input, Note, NoteKind, Refusal};
 

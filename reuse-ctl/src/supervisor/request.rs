@@ -12,7 +12,7 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 use tokio::{net::TcpStream, task::JoinSet};
 
-use crate::api::types::Got;
+use crate::wire::Got;
 
 /// No longer answer is passed on: it is held in memory.
 pub(super) const MAX_BODY_BYTES: usize = 16 * 1024 * 1024;

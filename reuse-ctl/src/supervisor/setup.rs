@@ -32,7 +32,6 @@ use super::{
     terminal::{Lines, Terminal, is_coloured, show_panics},
 };
 use crate::{
-    api::{Handle, server},
     base::{Failure, whole_ms::whole_ms},
     bpf::{AppOptions, BpfError, Notices},
     doctor,
@@ -47,6 +46,8 @@ use crate::{
         paths::{AppLock, AppPaths},
         stop_plan::KillMode,
     },
+    server,
+    supervisor::handle::Handle,
 };
 use reuse_machine::{
     Core,

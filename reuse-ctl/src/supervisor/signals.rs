@@ -16,8 +16,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::task::Task;
 use crate::{
-    api::types::{Event, Reply},
     base::RequestId,
+    wire::{Event, Reply},
 };
 use reuse_machine::interface::MAX_WORKERS;
 use reuse_machine::interface::{Command, Input, ScaleTarget};

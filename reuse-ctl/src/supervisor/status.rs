@@ -12,13 +12,13 @@ use tokio::sync::oneshot;
 
 use super::{setup, task::Task};
 use crate::{
-    api::types::{FaultStatus, GroupStatus, InstanceStatus, Status, Verdicts, WorkerStatus},
     base::{Millis, SlotId},
     group::diag::Diag,
     process::{
         cgroup::InstanceCgroup,
         usage::{self, Usage},
     },
+    wire::{FaultStatus, GroupStatus, InstanceStatus, Status, Verdicts, WorkerStatus},
 };
 use reuse_machine::SlotView;
 

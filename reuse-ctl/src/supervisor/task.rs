@@ -38,15 +38,13 @@ use super::{
     watch::Watch,
 };
 use crate::{
-    api::{
-        Ask,
-        types::{Event, Reply},
-    },
     base::{InstanceId, Millis, RequestId, WorkerState, whole_ms::unix_now_ms},
     bpf::Notices,
     group::{Groups, diag::Diag},
     options::{HealthOptions, RecycleOptions},
     process::freeze::Freezer,
+    supervisor::handle::Ask,
+    wire::{Event, Reply},
 };
 use reuse_machine::{Core, View, count, interface::Input};
 

@@ -9,7 +9,6 @@ use std::{
 
 use super::{asks::refusal, lacks::working_folder};
 use crate::{
-    api::types::{CanaryRequest, Reply},
     base::{ErrorKind, Failure, SlotId, VersionId},
     options::{LogTarget, RunOptions},
     process::{
@@ -23,6 +22,7 @@ use crate::{
         paths::AppPaths,
         variables::{Variables, VariablesError},
     },
+    wire::{CanaryRequest, Reply},
 };
 use reuse_machine::versions::Versions;
 

@@ -5,10 +5,10 @@ use std::{path::Path, sync::Arc};
 
 use super::{asks::refusal, recycle_files::Files, setup, template::Version};
 use crate::{
-    api::types::{Reply, SpecRequest},
     base::{Failure, VersionId},
     options::RunOptions,
     process::{env_file::Rights, identity::Identity, paths::AppPaths},
+    wire::{Reply, SpecRequest},
 };
 
 /// What is asked for, and what runs.

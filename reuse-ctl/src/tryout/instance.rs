@@ -16,17 +16,15 @@ use super::{
     report::{Ending, Http, Left, Listener, ListenerKind, Report},
 };
 use crate::{
-    api::{
-        client::{Client, EventStream},
-        types::{Status, StopRequest},
-    },
     base::{
         Failure, SlotId, WorkerState,
         whole_ms::{unix_now_ms, whole_ms},
     },
     cli::{apps, own_controller::OwnController},
+    client::{Client, EventStream},
     options::{ReadyOptions, RunOptions},
     process::{cgroup::AppCgroup, usage},
+    wire::{Status, StopRequest},
 };
 
 /// How long the controller may take beside its worker: to begin, and to clear up.
@@ -343,9 +341,8 @@ async fn end(
     told: &BTreeSet<u32>,
     tell: &watch::Sender<Option<Instant>>,
 ) -> Result<Ended, Failure> {
-    let asked = |error: crate::api::client::ClientError| {
-        Failure::failed(format!("the trial's controller: {error}"), "try again")
-    };
+    let asked =
+        |error: crate::client::ClientError| Failure::failed(format!("the trial's controller: {error}"), "try again");
     let events = client.events().await.map_err(asked)?;
     let (said, heard) = watch::channel(Heard::default());
     let listening = tokio::spawn(listen(events, main, said));

@@ -1,11 +1,12 @@
 use std::fs::{self, File};
 use std::io::Write as _;
 
-use super::shown::History;
-use super::*;
-use crate::api::fake::Folder;
-use crate::cli::terminal::Paint;
-use crate::process::logs::{KeptLog, Limits, Merged};
+use super::{shown::History, *};
+use crate::{
+    cli::terminal::Paint,
+    process::logs::{KeptLog, Limits, Merged},
+    server::fake::Folder,
+};
 
 const ALL: Wanted = Wanted {
     id: None,

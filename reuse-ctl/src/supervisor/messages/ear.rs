@@ -10,13 +10,12 @@ use tokio::sync::mpsc;
 
 use super::{Seat, packets::Process, route};
 use crate::{
-    api::bus::Bus,
     base::{InstanceId, SlotId},
     process::channel::{
         Line, Listener, Offer,
         message::{Addressee, Meaning, meaning, shortened},
     },
-    supervisor::live::Happening,
+    supervisor::{bus::Bus, live::Happening},
 };
 
 /// The same complaint about one worker is made once in so long.

@@ -8,9 +8,9 @@ use std::{
 
 use super::packets::Process;
 use crate::{
-    api::bus::Bus,
     base::SlotId,
     process::logs::{self, Follower},
+    supervisor::bus::Bus,
 };
 
 /// So often a log is read (64 KiB each time) before the next one's turn.
@@ -143,7 +143,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::api::{bus::Heard, fake::Folder};
+    use crate::{server::fake::Folder, supervisor::bus::Heard};
 
     #[tokio::test]
     async fn a_log_that_could_not_be_read_for_a_while_is_on_the_bus_again() {

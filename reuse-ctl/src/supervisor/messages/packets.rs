@@ -5,9 +5,9 @@ use std::collections::HashSet;
 use serde::Serialize;
 
 use crate::{
-    api::bus::Packet,
     base::{InstanceId, SlotId, whole_ms::unix_now_ms},
     process::channel::message::on_one_line,
+    wire::Packet,
 };
 use reuse_machine::interface::{Note, NoteKind};
 

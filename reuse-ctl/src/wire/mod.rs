@@ -1,11 +1,14 @@
-//! What travels over `control.sock`. Fields are added, never renamed: scripts read them.
+//! What travels over `control.sock`: requests and replies, as data. Fields are added, never renamed: scripts read them.
 
 use serde::{Deserialize, Serialize};
 
 use crate::base::{ErrorKind, Failure, FaultKind, OutputOf, WorkerState};
 use crate::config::{AppSpec, Way};
 
+pub mod commands;
 mod requests;
+pub mod weight;
+
 pub use requests::{
     CanaryRequest, DrainRequest, GetRequest, PolicyRequest, ReloadRequest, RestartRequest, ScaleRequest, SendRequest,
     SpecRequest, StopRequest, WeightRequest,
@@ -256,6 +259,29 @@ pub struct Event {
     pub message: String,
 }
 
+/// One packet of PM2's bus.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Packet {
+    /// `process:event`, `process:msg`, `log:out`, `log:err`, or the `type` of a worker's own message. No control characters.
+    pub name: String,
+    /// JSON on one line.
+    pub data: String,
+}
+
+impl From<Failure> for Reply {
+    fn from(failure: Failure) -> Self {
+        Self {
+            kind: Some(failure.kind),
+            error: Some(failure.error),
+            hint: Some(failure.hint),
+            output: failure.output,
+            output_of: failure.output_of,
+            workers: failure.workers.into(),
+            ..Self::default()
+        }
+    }
+}
+
 impl From<Reply> for Failure {
     fn from(reply: Reply) -> Self {
         Self {
@@ -270,7 +296,6 @@ impl From<Reply> for Failure {
             output: reply.output,
             output_of: reply.output_of,
             workers: reply.workers.into(),
-            places: Box::default(),
             detail: None,
         }
     }

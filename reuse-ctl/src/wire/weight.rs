@@ -2,13 +2,13 @@
 
 use reuse_common::Share;
 
-use super::commands::{BadRequest, usage};
+use crate::base::Failure;
 
 /// `10%`, or `auto` (`None`): what the others leave, shared with them.
 ///
 /// # Errors
 /// Usage, with what would have been right.
-pub fn weight_of(text: &str) -> Result<Option<Share>, BadRequest> {
+pub fn weight_of(text: &str) -> Result<Option<Share>, Failure> {
     if text == "auto" {
         return Ok(None);
     }
@@ -21,7 +21,7 @@ pub fn weight_of(text: &str) -> Result<Option<Share>, BadRequest> {
 ///
 /// # Errors
 /// Usage, with what would have been right.
-pub fn canary_share(text: &str) -> Result<Share, BadRequest> {
+pub fn canary_share(text: &str) -> Result<Share, Failure> {
     share_of(text).map_err(|refusal| refusal.into_request(text, "say a percentage like 5%"))
 }
 
@@ -36,24 +36,24 @@ enum NoShare {
 }
 
 impl NoShare {
-    fn into_request(self, text: &str, say: &str) -> BadRequest {
+    fn into_request(self, text: &str, say: &str) -> Failure {
         match self {
-            Self::NoPercentSign => usage(
+            Self::NoPercentSign => Failure::usage(
                 format!("the weight \"{text}\" has no percent sign"),
                 format!("did you mean {text}%?"),
             ),
-            Self::NoNumber => usage(format!("\"{text}\" is not a weight"), say.into()),
-            Self::TooFine => usage(
+            Self::NoNumber => Failure::usage(format!("\"{text}\" is not a weight"), say),
+            Self::TooFine => Failure::usage(
                 format!("the weight {text} is finer than a hundredth of a percent"),
-                "say at most two decimals, like 0.25%".into(),
+                "say at most two decimals, like 0.25%",
             ),
-            Self::Nothing => usage(
+            Self::Nothing => Failure::usage(
                 format!("the weight {text} would leave the worker nothing"),
-                "`reuse-ctl drain` takes a worker out of the choice".into(),
+                "`reuse-ctl drain` takes a worker out of the choice",
             ),
-            Self::TooMuch => usage(
+            Self::TooMuch => Failure::usage(
                 format!("the weight {text} would leave the others nothing"),
-                "say at most 99.99%; `reuse-ctl drain` takes the others out of the choice".into(),
+                "say at most 99.99%; `reuse-ctl drain` takes the others out of the choice",
             ),
         }
     }
@@ -150,7 +150,7 @@ mod tests {
             ("-5%", "\"-5%\" is not a weight", "say a percentage like 10%, or auto"),
         ] {
             let refusal = weight_of(text).expect_err(text);
-            assert_eq!(refusal, usage(error.into(), hint.into()), "{text}");
+            assert_eq!(refusal, Failure::usage(error, hint), "{text}");
         }
         for text in [
             "", "%", ".5%", "5.%", "+5%", "1e1%", "5 %", " 5%", "5%%", "five", "Auto", "٥%", "1.-5%",

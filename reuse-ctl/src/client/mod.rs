@@ -13,8 +13,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
-use super::bus::Packet;
-use super::types::{Event, GetRequest, Got, Reply, Status, WORKER_HEADER};
+use crate::wire::{Event, GetRequest, Got, Packet, Reply, Status, WORKER_HEADER};
 
 /// An answer that is not there after so long may take as long as it needs, if the controller answers a quick question meanwhile.
 const PROBE_AFTER: Duration = Duration::from_secs(2);

@@ -10,12 +10,12 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::sync::Notify;
 
-use super::{
+use super::fake::{App, Folder, bind_private, status};
+use crate::{
+    base::{ErrorKind, SlotId},
     client::{Client, ClientError},
-    fake::{App, Folder, bind_private, status},
-    types::{CanaryRequest, DrainRequest, Event, GetRequest, Got, Reply},
+    wire::{CanaryRequest, DrainRequest, Event, GetRequest, Got, Reply},
 };
-use crate::base::{ErrorKind, SlotId};
 use reuse_machine::interface::{Command, ScaleTarget};
 
 /// Longer than any answer of these tests takes.
@@ -314,7 +314,7 @@ async fn sockets_are_private_and_stale_ones_replaced() {
     std::fs::remove_file(&path).expect("ours");
     std::fs::write(&path, "precious").expect("ours");
     let (uid, gid) = (nix::unistd::Uid::effective(), nix::unistd::Gid::effective());
-    let error = super::server::bind(&path, uid, gid, nix::sys::stat::Mode::from_bits_truncate(0o660))
+    let error = crate::server::bind(&path, uid, gid, nix::sys::stat::Mode::from_bits_truncate(0o660))
         .expect_err("a file is there");
     assert!(
         error.to_string().ends_with("is in the way and is not a socket"),

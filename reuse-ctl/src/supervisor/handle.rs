@@ -1,30 +1,19 @@
-//! HTTP/JSON on the app's unix socket: the types on the wire, the server in the controller, the client in the CLI.
-//!
-//! The server owns nothing of the app. It turns requests into [`Ask`]s for the supervisor's task and waits for its answers; a
-//! client that goes away drops its end of the answer, and what it asked for goes on.
-
-pub mod bus;
-pub mod client;
-pub mod commands;
-pub mod server;
-mod socket;
-pub mod types;
-pub mod weight;
+//! The supervisor's own face: what can be asked of its task, and how. A client that goes away drops its end of the answer, and what it asked for goes on.
 
 use nix::unistd::Uid;
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 use reuse_common::Share;
 
+use super::bus::BusReader;
+use crate::wire::commands::Asked;
+use crate::wire::{CanaryRequest, Event, GetRequest, Got, Reply, SpecRequest, Status};
 use crate::{
     base::{ErrorKind, SlotId},
     config::AppSpec,
     process::channel::message::Outgoing,
 };
-use bus::BusReader;
-use commands::Asked;
 use reuse_machine::interface::Command;
-use types::{CanaryRequest, Event, GetRequest, Got, Reply, SpecRequest, Status};
 
 /// How many asks may wait for the supervisor before further clients wait in turn.
 const ASKS: usize = 64;
@@ -120,6 +109,11 @@ impl Handle {
             },
             SupervisorEnds { asks: asked, events },
         )
+    }
+
+    /// Whom the workers run as.
+    pub fn workers(&self) -> Uid {
+        self.workers
     }
 
     /// The app's status; [`Stopping`] when the supervisor is gone.
@@ -236,8 +230,3 @@ impl From<Stopping> for Reply {
         }
     }
 }
-
-#[cfg(test)]
-pub(crate) mod fake;
-#[cfg(test)]
-mod tests;

@@ -5,50 +5,16 @@ use std::path::Path;
 use reuse_common::{Policy, Share};
 use serde::de::DeserializeOwned;
 
-use super::{
-    types::{
-        CanaryRequest, DrainRequest, GetRequest, PolicyRequest, ReloadRequest, Reply, RestartRequest, ScaleRequest,
+use super::weight::{canary_share, weight_of};
+use crate::{
+    base::{Failure, SlotId},
+    process::channel::message::{Outgoing, Unsendable},
+    wire::{
+        CanaryRequest, DrainRequest, GetRequest, PolicyRequest, ReloadRequest, RestartRequest, ScaleRequest,
         SendRequest, SpecRequest, StopRequest, WeightRequest,
     },
-    weight::{canary_share, weight_of},
-};
-use crate::{
-    base::{ErrorKind, Failure, SlotId},
-    process::channel::message::{Outgoing, Unsendable},
 };
 use reuse_machine::interface::{Command, MAX_WORKERS, ScaleTarget};
-
-/// A request that is refused before the supervisor hears of it.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{error}")]
-pub struct BadRequest {
-    /// Decides the exit code and the HTTP status.
-    pub kind: ErrorKind,
-    /// What is wrong, in one line.
-    pub error: String,
-    /// What to do next, in one line.
-    pub hint: String,
-}
-
-impl From<BadRequest> for Failure {
-    fn from(BadRequest { kind, error, hint }: BadRequest) -> Self {
-        Self {
-            kind,
-            ..Self::usage(error, hint)
-        }
-    }
-}
-
-impl From<BadRequest> for Reply {
-    fn from(BadRequest { kind, error, hint }: BadRequest) -> Self {
-        Self {
-            kind: Some(kind),
-            error: Some(error),
-            hint: Some(hint),
-            ..Self::default()
-        }
-    }
-}
 
 /// What can be asked of one worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,7 +48,7 @@ impl From<Command> for Asked {
 }
 
 /// `POST /v1/workers/{id}/{verb}`, and `PUT …/weight`. A worker that can't exist is "not found", like one that does not.
-pub fn worker(verb: WorkerVerb, id: &str, body: &[u8]) -> Result<Asked, BadRequest> {
+pub fn worker(verb: WorkerVerb, id: &str, body: &[u8]) -> Result<Asked, Failure> {
     let slot = slot_named(id)?;
     let command = match verb {
         WorkerVerb::Drain => {
@@ -120,7 +86,7 @@ pub fn worker(verb: WorkerVerb, id: &str, body: &[u8]) -> Result<Asked, BadReque
 }
 
 /// `POST /v1/workers/{id}/get`.
-pub fn get(id: &str, body: &[u8]) -> Result<(SlotId, GetRequest), BadRequest> {
+pub fn get(id: &str, body: &[u8]) -> Result<(SlotId, GetRequest), Failure> {
     let slot = slot_named(id)?;
     let request: GetRequest = required(body, r#"{"path":"/debug"}"#)?;
     check_path(&request.path)?;
@@ -128,14 +94,14 @@ pub fn get(id: &str, body: &[u8]) -> Result<(SlotId, GetRequest), BadRequest> {
 }
 
 /// `POST /v1/workers/{id}/send`, and without an id `POST /v1/send`.
-pub fn send(id: Option<&str>, body: &[u8]) -> Result<(Option<SlotId>, Outgoing), BadRequest> {
+pub fn send(id: Option<&str>, body: &[u8]) -> Result<(Option<SlotId>, Outgoing), Failure> {
     let slot = id.map(slot_named).transpose()?;
     let SendRequest { message, topic } = required(body, r#"{"message":{"hello":1}}"#)?;
     Ok((slot, outgoing(message.get(), topic.as_deref())?))
 }
 
 /// A message that can be sent.
-pub fn outgoing(json: &str, topic: Option<&str>) -> Result<Outgoing, BadRequest> {
+pub fn outgoing(json: &str, topic: Option<&str>) -> Result<Outgoing, Failure> {
     Outgoing::new(json, topic).map_err(|why| {
         let hint = match why {
             Unsendable::NotJson(_) => "a message is one JSON value, like {\"hello\":1} or \"hello\"",
@@ -143,71 +109,71 @@ pub fn outgoing(json: &str, topic: Option<&str>) -> Result<Outgoing, BadRequest>
             Unsendable::TooDeep => "send it as a text that holds JSON",
             Unsendable::Internal => "name the member otherwise: workers in Node would take it for Node's own",
         };
-        usage(format!("the message can't be sent: {why}"), hint.into())
+        Failure::usage(format!("the message can't be sent: {why}"), hint)
     })
 }
 
 /// `POST /v1/canary`.
-pub fn canary(body: &[u8]) -> Result<(Share, CanaryRequest), BadRequest> {
+pub fn canary(body: &[u8]) -> Result<(Share, CanaryRequest), Failure> {
     let request: CanaryRequest = required(body, r#"{"weight":"5%","command":["./server-v2"]}"#)?;
     let share = canary_share(&request.weight)?;
     if request.command.is_empty() {
-        return Err(usage(
-            "a canary needs a command".into(),
-            r#"name it and its arguments: "command":["./server-v2"]"#.into(),
+        return Err(Failure::usage(
+            "a canary needs a command",
+            r#"name it and its arguments: "command":["./server-v2"]"#,
         ));
     }
     if request.command.iter().any(|word| word.contains('\0')) {
-        return Err(usage(
-            "the canary's command has a NUL character in it".into(),
-            "no program can be given that".into(),
+        return Err(Failure::usage(
+            "the canary's command has a NUL character in it",
+            "no program can be given that",
         ));
     }
     if let Some(cwd) = request.cwd.as_deref().filter(|cwd| !Path::is_absolute(cwd)) {
-        return Err(usage(
+        return Err(Failure::usage(
             format!("the working folder {} is not an absolute path", cwd.display()),
-            "the controller has another working folder than you: say the whole path".into(),
+            "the controller has another working folder than you: say the whole path",
         ));
     }
     Ok((share, request))
 }
 
 /// `PUT /v1/spec`.
-pub fn spec(body: &[u8]) -> Result<SpecRequest, BadRequest> {
+pub fn spec(body: &[u8]) -> Result<SpecRequest, Failure> {
     required(body, r#"{"spec":{"arguments":["--","./server"],"variables":[]}}"#)
 }
 
 /// `POST /v1/canary/promote`.
-pub fn promote(body: &[u8]) -> Result<Command, BadRequest> {
+pub fn promote(body: &[u8]) -> Result<Command, Failure> {
     optional::<Nothing>(body)?;
     Ok(Command::Promote)
 }
 
 /// `POST /v1/canary/abort`.
-pub fn abort(body: &[u8]) -> Result<Command, BadRequest> {
+pub fn abort(body: &[u8]) -> Result<Command, Failure> {
     optional::<Nothing>(body)?;
     Ok(Command::Abort)
 }
 
 /// Whether `path` can stand in the first line of a request as it is: it begins with a slash and has no space in it.
-pub fn check_path(path: &str) -> Result<(), BadRequest> {
+pub fn check_path(path: &str) -> Result<(), Failure> {
     if !path.starts_with('/') {
-        return Err(usage(
+        return Err(Failure::usage(
             format!("the path \"{path}\" has no slash at its beginning"),
             format!("did you mean /{path}?"),
         ));
     }
     if !path.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err(usage(
+        return Err(Failure::usage(
             format!("the path {path:?} has a character that a URL can't have"),
-            "write it with a percent sign: a space is %20".into(),
+            "write it with a percent sign: a space is %20",
         ));
     }
     Ok(())
 }
 
 /// `POST /v1/reload`.
-pub fn reload(body: &[u8]) -> Result<Asked, BadRequest> {
+pub fn reload(body: &[u8]) -> Result<Asked, Failure> {
     let ReloadRequest {
         stop_first,
         new_address,
@@ -217,25 +183,25 @@ pub fn reload(body: &[u8]) -> Result<Asked, BadRequest> {
 }
 
 /// `PUT /v1/workers`.
-pub fn scale(body: &[u8]) -> Result<Command, BadRequest> {
+pub fn scale(body: &[u8]) -> Result<Command, Failure> {
     let ScaleRequest { workers } = required(body, r#"{"workers":"4"}"#)?;
     scale_target(&workers).map(Command::Scale)
 }
 
 /// `PUT /v1/policy`.
-pub fn policy(body: &[u8]) -> Result<Command, BadRequest> {
+pub fn policy(body: &[u8]) -> Result<Command, Failure> {
     let PolicyRequest { policy } = required(body, r#"{"policy":"sticky"}"#)?;
     policy_named(&policy).map(Command::SetPolicy)
 }
 
 /// `POST /v1/stop`.
-pub fn stop(body: &[u8]) -> Result<Command, BadRequest> {
+pub fn stop(body: &[u8]) -> Result<Command, Failure> {
     let StopRequest { timeout_ms } = optional(body)?;
     Ok(Command::Stop { timeout_ms })
 }
 
 /// `4`, `+2` or `-1`. Whether the sum is allowed is for the supervisor to say, who knows how many there are.
-pub fn scale_target(text: &str) -> Result<ScaleTarget, BadRequest> {
+pub fn scale_target(text: &str) -> Result<ScaleTarget, Failure> {
     let number = |digits: &str| {
         digits
             .bytes()
@@ -243,23 +209,18 @@ pub fn scale_target(text: &str) -> Result<ScaleTarget, BadRequest> {
             .then(|| digits.parse::<u16>().ok())
             .flatten()
     };
-    let refuse = || {
-        usage(
-            format!("\"{text}\" is not a number of workers"),
-            "say 4, +2 or -1".into(),
-        )
-    };
+    let refuse = || Failure::usage(format!("\"{text}\" is not a number of workers"), "say 4, +2 or -1");
     let target = match text.as_bytes().first() {
         Some(b'+') => ScaleTarget::Up(number(&text[1..]).ok_or_else(refuse)?),
         Some(b'-') => ScaleTarget::Down(number(&text[1..]).ok_or_else(refuse)?),
         _ => ScaleTarget::To(number(text).ok_or_else(refuse)?),
     };
     match target {
-        ScaleTarget::To(0) => Err(usage(
-            "an app has at least one worker".into(),
-            "`reuse-ctl stop` ends the app".into(),
+        ScaleTarget::To(0) => Err(Failure::usage(
+            "an app has at least one worker",
+            "`reuse-ctl stop` ends the app",
         )),
-        ScaleTarget::To(count) | ScaleTarget::Up(count) if count > MAX_WORKERS => Err(usage(
+        ScaleTarget::To(count) | ScaleTarget::Up(count) if count > MAX_WORKERS => Err(Failure::usage(
             format!("an app has at most {MAX_WORKERS} workers"),
             format!("say a number from 1 to {MAX_WORKERS}"),
         )),
@@ -268,32 +229,22 @@ pub fn scale_target(text: &str) -> Result<ScaleTarget, BadRequest> {
 }
 
 /// The policy of this name, or a refusal that lists the names there are.
-pub fn policy_named(name: &str) -> Result<Policy, BadRequest> {
+pub fn policy_named(name: &str) -> Result<Policy, Failure> {
     Policy::from_name(name).ok_or_else(|| {
         let names = Policy::ALL.map(Policy::name).join(", ");
-        usage(format!("there is no policy \"{name}\""), format!("one of {names}"))
+        Failure::usage(format!("there is no policy \"{name}\""), format!("one of {names}"))
     })
 }
 
-/// A request that makes no sense.
-pub fn usage(error: String, hint: String) -> BadRequest {
-    BadRequest {
-        kind: ErrorKind::Usage,
-        error,
-        hint,
-    }
-}
-
-fn slot_named(id: &str) -> Result<SlotId, BadRequest> {
+fn slot_named(id: &str) -> Result<SlotId, Failure> {
     id.parse().map(SlotId).map_err(|_| no_such_worker(id))
 }
 
-fn no_such_worker(id: &str) -> BadRequest {
-    BadRequest {
-        kind: ErrorKind::NotFound,
-        error: format!("no worker {id}"),
-        hint: "`reuse-ctl status` lists the workers; they are numbered from 0".into(),
-    }
+fn no_such_worker(id: &str) -> Failure {
+    Failure::not_found(
+        format!("no worker {id}"),
+        "`reuse-ctl status` lists the workers; they are numbered from 0",
+    )
 }
 
 /// The body of a request that takes none.
@@ -302,7 +253,7 @@ fn no_such_worker(id: &str) -> BadRequest {
 struct Nothing {}
 
 /// An empty body asks for the defaults.
-fn optional<T: DeserializeOwned + Default>(body: &[u8]) -> Result<T, BadRequest> {
+fn optional<T: DeserializeOwned + Default>(body: &[u8]) -> Result<T, Failure> {
     if body.trim_ascii().is_empty() {
         Ok(T::default())
     } else {
@@ -310,21 +261,21 @@ fn optional<T: DeserializeOwned + Default>(body: &[u8]) -> Result<T, BadRequest>
     }
 }
 
-fn required<T: DeserializeOwned>(body: &[u8], example: &str) -> Result<T, BadRequest> {
+fn required<T: DeserializeOwned>(body: &[u8], example: &str) -> Result<T, Failure> {
     if body.trim_ascii().is_empty() {
-        return Err(usage(
-            "the request has no body".into(),
+        return Err(Failure::usage(
+            "the request has no body",
             format!("send JSON like {example}"),
         ));
     }
     parse(body)
 }
 
-fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, BadRequest> {
+fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Failure> {
     let refuse = |why: &dyn std::fmt::Display| {
-        usage(
+        Failure::usage(
             format!("the body is not what this path takes: {why}"),
-            "send a JSON object with the documented fields".into(),
+            "send a JSON object with the documented fields",
         )
     };
     // serde would also take an array of the fields in their order, which nobody means.

@@ -12,9 +12,12 @@ use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::{Shared, answer};
-use crate::api::bus::{BusReader, Heard};
-use crate::api::commands;
-use crate::process::channel::MAX_LINE_BYTES;
+use crate::{
+    base::Failure,
+    process::channel::MAX_LINE_BYTES,
+    supervisor::bus::{BusReader, Heard},
+    wire::commands,
+};
 
 /// The longest body: the longest message, and what is around it.
 const SEND_BODY_BYTES: usize = MAX_LINE_BYTES + 64 * 1024;
@@ -57,10 +60,7 @@ pub(super) fn bus() -> MethodRouter<Shared> {
 async fn send(shared: &Shared, id: Option<&str>, body: Body) -> Response {
     let parsed = match body {
         Ok(body) => commands::send(id, &body),
-        Err(rejection) => Err(commands::usage(
-            rejection.body_text(),
-            "a message has at most 16 MiB".into(),
-        )),
+        Err(rejection) => Err(Failure::usage(rejection.body_text(), "a message has at most 16 MiB")),
     };
     answer(match parsed {
         Ok((slot, message)) => shared.handle.send(slot, message).await,

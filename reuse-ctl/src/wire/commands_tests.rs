@@ -1,12 +1,13 @@
 //! Bodies as they come over the socket, right and wrong.
 
 use super::*;
+use crate::base::ErrorKind;
 
-fn worker(verb: WorkerVerb, id: &str, body: &[u8]) -> Result<Command, BadRequest> {
+fn worker(verb: WorkerVerb, id: &str, body: &[u8]) -> Result<Command, Failure> {
     super::worker(verb, id, body).map(|asked| asked.command)
 }
 
-fn reload(body: &[u8]) -> Result<Command, BadRequest> {
+fn reload(body: &[u8]) -> Result<Command, Failure> {
     super::reload(body).map(|asked| asked.command)
 }
 

@@ -20,16 +20,23 @@ use tokio::net::UnixListener;
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 
+#[cfg(test)]
+pub(crate) mod fake;
 mod messages;
+#[cfg(test)]
+mod round_trips;
+mod socket;
 
-pub use super::socket::{BindError, bind};
-use super::{
-    Handle, Stopping,
-    commands::{self, Asked, BadRequest, WorkerVerb},
-    types::{Event, Got, Reply, SpecReply, WORKER_HEADER},
+use crate::{
+    base::{ErrorKind, Failure, SlotId, whole_ms::unix_now_ms},
+    supervisor::handle::{Handle, Stopping},
+    wire::{
+        Event, Got, Reply, SpecReply, WORKER_HEADER,
+        commands::{self, Asked, WorkerVerb},
+    },
 };
-use crate::base::{ErrorKind, SlotId, whole_ms::unix_now_ms};
 use reuse_machine::interface::Command;
+pub use socket::{BindError, bind};
 
 /// How long answers under way may take once the app ends.
 const LAST_ANSWERS: Duration = Duration::from_secs(1);
@@ -121,7 +128,7 @@ fn router(shared: Shared) -> axum::Router {
             },
         )
     };
-    let whole = |parse: fn(&[u8]) -> Result<Command, BadRequest>| {
+    let whole = |parse: fn(&[u8]) -> Result<Command, Failure>| {
         async move |State(shared): State<Shared>, body: Body| shared.carry_out(body, parse).await
     };
     axum::Router::new()
@@ -159,11 +166,7 @@ fn router(shared: Shared) -> axum::Router {
 }
 
 impl Shared {
-    async fn carry_out<A: Into<Asked>>(
-        &self,
-        body: Body,
-        parse: impl FnOnce(&[u8]) -> Result<A, BadRequest>,
-    ) -> Response {
+    async fn carry_out<A: Into<Asked>>(&self, body: Body, parse: impl FnOnce(&[u8]) -> Result<A, Failure>) -> Response {
         answer(match parsed(body, parse) {
             Ok(asked) => self.handle.command(asked).await,
             Err(refusal) => refusal.into(),
@@ -171,10 +174,10 @@ impl Shared {
     }
 }
 
-fn parsed<T>(body: Body, parse: impl FnOnce(&[u8]) -> Result<T, BadRequest>) -> Result<T, BadRequest> {
+fn parsed<T>(body: Body, parse: impl FnOnce(&[u8]) -> Result<T, Failure>) -> Result<T, Failure> {
     match body {
         Ok(body) => parse(&body),
-        Err(rejection) => Err(commands::usage(
+        Err(rejection) => Err(Failure::usage(
             rejection.body_text(),
             format!("a body has at most {BODY_BYTES} bytes"),
         )),
@@ -197,7 +200,7 @@ async fn reload(State(shared): State<Shared>, body: Body) -> Response {
 }
 
 async fn canary(State(shared): State<Shared>, ConnectInfo(Peer(peer)): ConnectInfo<Peer>, body: Body) -> Response {
-    if !may_start_commands(peer, shared.owner, shared.handle.workers) {
+    if !may_start_commands(peer, shared.owner, shared.handle.workers()) {
         return answer(Reply {
             error: Some(
                 "a canary runs a command as the workers' user: only root may start one, and the app's owner if that is him".into(),
@@ -214,7 +217,7 @@ async fn canary(State(shared): State<Shared>, ConnectInfo(Peer(peer)): ConnectIn
 }
 
 async fn spec(State(shared): State<Shared>, ConnectInfo(Peer(peer)): ConnectInfo<Peer>) -> Response {
-    if !may_start_commands(peer, shared.owner, shared.handle.workers) {
+    if !may_start_commands(peer, shared.owner, shared.handle.workers()) {
         return answer(not_yours(
             "variables may be secrets: only root may read what the app was told to be, and its owner if the workers run as him",
         ));
@@ -226,7 +229,7 @@ async fn spec(State(shared): State<Shared>, ConnectInfo(Peer(peer)): ConnectInfo
 }
 
 async fn apply(State(shared): State<Shared>, ConnectInfo(Peer(peer)): ConnectInfo<Peer>, body: Body) -> Response {
-    if !may_start_commands(peer, shared.owner, shared.handle.workers) {
+    if !may_start_commands(peer, shared.owner, shared.handle.workers()) {
         return answer(not_yours(
             "`apply` runs a command as the workers' user: only root may, and the app's owner if that is him",
         ));
@@ -312,9 +315,9 @@ async fn unknown_path(uri: Uri) -> Response {
 }
 
 async fn wrong_method(method: Method, uri: Uri) -> Response {
-    let reply = commands::usage(
+    let reply = Failure::usage(
         format!("{} does not take {method}", uri.path()),
-        "GET reads, POST acts, PUT sets the policy, a weight or the number of workers".into(),
+        "GET reads, POST acts, PUT sets the policy, a weight or the number of workers",
     );
     (StatusCode::METHOD_NOT_ALLOWED, Json(Reply::from(reply))).into_response()
 }

@@ -8,18 +8,19 @@ use nix::unistd::{Gid, Uid};
 use reuse_common::Share;
 use tokio::sync::{broadcast, oneshot};
 
-use super::{
-    Ask, Handle, SupervisorEnds,
-    bus::{Bus, BusReader, Packet},
-    server,
-    types::{
-        CanaryRequest, Event, GetRequest, Got, GroupStatus, InstanceStatus, Reply, Status, Verdicts, WorkerStatus,
-    },
-};
 use crate::{
     base::{ErrorKind, SlotId, WorkerState},
     config::AppSpec,
     process::channel::message::Outgoing,
+    server,
+    supervisor::{
+        bus::{Bus, BusReader},
+        handle::{Ask, Handle, SupervisorEnds},
+    },
+    wire::{
+        CanaryRequest, Event, GetRequest, Got, GroupStatus, InstanceStatus, Packet, Reply, Status, Verdicts,
+        WorkerStatus,
+    },
 };
 use reuse_machine::interface::Command;
 

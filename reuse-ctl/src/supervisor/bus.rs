@@ -3,15 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::process::channel::{Offer, Outbox, Weight};
-
-/// One packet.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Packet {
-    /// `process:event`, `process:msg`, `log:out`, `log:err`, or the `type` of a worker's own message. No control characters.
-    pub name: String,
-    /// JSON on one line.
-    pub data: String,
-}
+use crate::wire::Packet;
 
 /// Where packets are published. Without a listener they are not even made.
 #[derive(Debug, Clone, Default)]
