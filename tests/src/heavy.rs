@@ -1,25 +1,32 @@
-//! Tests that load the machine run one at a time, or they would measure each other.
+//! Tests that load the machine run a few at a time, or each would make the others late.
 
-use std::fs::File;
+use std::sync::{Condvar, Mutex, PoisonError};
 
-use nix::fcntl::{Flock, FlockArg};
+/// So many at a time: they load it for a part of their time only.
+const AT_A_TIME: usize = 3;
 
-/// Held while a load-heavy test runs; also across test binaries and test runs.
+static RUNNING: Mutex<usize> = Mutex::new(0);
+static ENDED: Condvar = Condvar::new();
+
+/// Held while a load-heavy test runs.
 #[derive(Debug)]
-pub struct Heavy {
-    _lock: Flock<File>,
-}
+pub struct Heavy(());
 
 impl Heavy {
     /// Waits for its turn.
-    ///
-    /// # Panics
-    /// When the lock file can't be made.
     pub fn turn() -> Self {
-        let file = File::create("/tmp/reuse-tests.lock").expect("create the lock file of the load-heavy tests");
-        let lock = Flock::lock(file, FlockArg::LockExclusive)
-            .map_err(|(_, errno)| errno)
-            .expect("flock");
-        Self { _lock: lock }
+        let running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut running = ENDED
+            .wait_while(running, |running| *running == AT_A_TIME)
+            .unwrap_or_else(PoisonError::into_inner);
+        *running += 1;
+        Self(())
+    }
+}
+
+impl Drop for Heavy {
+    fn drop(&mut self) {
+        *RUNNING.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
+        ENDED.notify_one();
     }
 }

@@ -53,6 +53,11 @@ impl Site {
         self.scratch.write(name, text)
     }
 
+    /// Copies a program into it.
+    pub fn copy_program(&self, from: &Path, name: &str) -> PathBuf {
+        self.scratch.copy_program(from, name)
+    }
+
     /// Writes another file that can be run.
     pub fn write_executable(&self, name: &str, text: &str) -> PathBuf {
         self.scratch.write_executable(name, text)

@@ -287,8 +287,7 @@ fn a_command_that_does_not_exist_or_can_not_be_executed() {
 fn no_root() {
     let scratch = Scratch::new();
     // A copy where everybody may execute it.
-    let copy = scratch.path().join("reuse-ctl");
-    fs::copy(binaries::reuse_ctl(), &copy).expect("copy reuse-ctl");
+    let copy = scratch.copy_program(&binaries::reuse_ctl(), "reuse-ctl");
     let output = run::to_end(
         Command::new(&copy)
             .uid(65534)
@@ -433,8 +432,7 @@ fn a_server_that_binds_with_another_uid() {
     let nobody = User::from_uid(Uid::from_raw(65534))
         .expect("read /etc/passwd")
         .expect("the user nobody");
-    let server = scratch.path().join("server");
-    fs::copy(binaries::test_server(), &server).expect("copy the server");
+    let server = scratch.copy_program(binaries::test_server().as_ref(), "server");
     // The set-user-ID bit: the server becomes somebody else whoever starts it.
     chown(&server, Some(nobody.uid), None).expect("chown");
     fs::set_permissions(&server, fs::Permissions::from_mode(0o4755)).expect("chmod");

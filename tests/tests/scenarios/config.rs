@@ -460,8 +460,7 @@ fn where_a_running_apps_command_is_its_controller_knows() {
 #[test]
 fn what_this_user_may_not_look_at_is_told_and_no_error() {
     let site = site();
-    let copy = site.path().join("reuse-ctl");
-    fs::copy(reuse_ctl(), &copy).expect("copy reuse-ctl");
+    let copy = site.copy_program(&reuse_ctl(), "reuse-ctl");
     fs::set_permissions(site.path(), Permissions::from_mode(0o755)).expect("ours");
     fs::set_permissions(site.write("secret.env", "bad line\n"), Permissions::from_mode(0o600)).expect("ours");
     site.file("name = 'NAME(web)'\ncommand = '/bin/sleep 1'\nenv_file = 'secret.env'\n");

@@ -612,11 +612,8 @@ fn the_person_who_called_sudo_evaluates_it() {
 
 /// A copy where everybody may read it: the checkout may be in a home that is closed to others.
 fn readable_by_all(program: &str, scratch: &Scratch) -> PathBuf {
-    let path = scratch.path().join(Path::new(program).file_name().expect("a name"));
-    if fs::hard_link(program, &path).is_err() {
-        fs::copy(program, &path).expect("a copy");
-    }
-    path
+    let program = Path::new(program);
+    scratch.copy_program(program, &program.file_name().expect("a name").to_string_lossy())
 }
 
 /// What the real PM2 takes, of a list of apps.

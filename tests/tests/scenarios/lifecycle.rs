@@ -237,10 +237,8 @@ fn a_client_that_hangs_up_early_changes_nothing() {
 fn the_person_behind_sudo_owns_the_app() {
     let _namespace = Namespace::enter();
     let scratch = Scratch::new();
-    let copy = scratch.path().join("reuse-ctl");
-    fs::copy(binaries::reuse_ctl(), &copy).expect("copy reuse-ctl");
-    let server = scratch.path().join("server");
-    fs::copy(binaries::test_server(), &server).expect("copy the server");
+    let copy = scratch.copy_program(&binaries::reuse_ctl(), "reuse-ctl");
+    let server = scratch.copy_program(binaries::test_server().as_ref(), "server");
     let command = [server.to_str().expect("a plain path"), "--listen", "127.0.0.1:8080"];
     let launch = Launch::new(&["--workers", "2"]).directory(scratch.path());
     let app = launch
@@ -281,8 +279,7 @@ fn the_person_behind_sudo_owns_the_app() {
 fn workers_of_another_user_have_only_the_right_to_low_ports() {
     let _namespace = Namespace::enter();
     let scratch = Scratch::new();
-    let server = scratch.path().join("server");
-    fs::copy(binaries::test_server(), &server).expect("copy the server");
+    let server = scratch.copy_program(binaries::test_server().as_ref(), "server");
     let app = App::run(
         &["--workers", "1", "--user", "nobody"],
         &[server.to_str().expect("a plain path"), "--listen", "127.0.0.1:80"],

@@ -302,6 +302,7 @@ fn a_change_during_a_reload_of_a_persons_waits_for_it() {
     let watched = Watched::new(&["--watch-delay", "10ms"]);
     let clients = OpenLoop::start(SERVER, 100);
     let reload = watched.app.ctl_start(&["reload"]);
+    watched.events.wait_for("spawned", 1, LIMIT);
     watched.write("src/server.js");
     reload.join().expect_code(0);
     watched.reloaded(2);
