@@ -9,6 +9,8 @@
 compile_error!("reuse-ctl steers connections with Linux eBPF and builds on Linux only");
 
 #[cfg(target_os = "linux")]
+pub mod app;
+#[cfg(target_os = "linux")]
 pub mod base;
 #[cfg(target_os = "linux")]
 pub mod bpf;
@@ -26,8 +28,6 @@ pub mod doctor;
 pub mod group;
 #[cfg(target_os = "linux")]
 pub mod import;
-#[cfg(target_os = "linux")]
-pub mod options;
 #[cfg(target_os = "linux")]
 pub mod process;
 #[cfg(target_os = "linux")]

@@ -5,6 +5,7 @@ pub mod hints;
 pub mod nearest;
 pub mod place;
 pub mod sizes;
+pub mod toml_text;
 pub mod whole_ms;
 
 pub use failure::{Failure, OutputOf};

@@ -14,10 +14,11 @@ use super::{
     say_which::say_which,
 };
 use crate::{
+    app::{AppSpec, difference::Way, requirements::Extent},
     base::{ErrorKind, Failure},
-    config::{AppSpec, Loaded, NamedSpec, Way, handover},
+    cli::handover,
+    config::{Loaded, NamedSpec},
     process::paths::KnownApp,
-    supervisor::lacks::Extent,
     wire::{OptionChange, Reply, SpecRequest, Status},
 };
 

@@ -1,10 +1,11 @@
 //! Which app is meant, and the way from its name to a client.
 
 use super::Context;
+use crate::app::names::paths_of;
 use crate::{
     base::Failure,
     client::{Client, ClientError},
-    process::paths::{AppPaths, KnownApp, list_apps},
+    process::paths::{KnownApp, list_apps},
 };
 
 const START_ONE: &str = "`sudo reuse-ctl run -- ./server` starts one";
@@ -28,11 +29,6 @@ pub(crate) async fn connect_to(entry: KnownApp) -> Result<App, Failure> {
         client: client.map_err(|error| explain(&entry, error))?,
         entry,
     })
-}
-
-/// Where the app of this name keeps its files.
-pub(crate) fn paths_of(name: &str) -> Result<AppPaths, Failure> {
-    AppPaths::new(name).map_err(|error| Failure::usage(error.to_string(), error.hint()))
 }
 
 /// Every app with a lock file, alive or not, by name.

@@ -11,9 +11,7 @@ use std::time::{Duration, SystemTime};
 use clap::{Args, Parser, Subcommand};
 use humantime::parse_duration;
 
-mod run;
-
-pub use run::Run;
+pub use crate::app::arguments::{Global, Run};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -36,17 +34,6 @@ pub struct Arguments {
     #[command(subcommand)]
     #[expect(missing_docs, reason = "clap would show it as help")]
     pub verb: Verb,
-}
-
-/// Options of every verb
-#[derive(Debug, Clone, Args)]
-pub struct Global {
-    /// Which app is meant, when more than one runs
-    #[arg(long, global = true, env = "REUSE_APP", hide_env_values = true, value_name = "NAME")]
-    pub app: Option<String>,
-    /// Answer in JSON, errors too
-    #[arg(long, global = true)]
-    pub json: bool,
 }
 
 #[derive(Debug, Subcommand)]

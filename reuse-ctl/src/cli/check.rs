@@ -7,10 +7,9 @@ use serde::Serialize;
 
 use super::{Context, args, output, table::counted};
 use crate::{
+    app::{options::RunOptions, requirements::Extent},
     base::Failure,
     config::{Loaded, NamedSpec},
-    options::RunOptions,
-    supervisor::lacks::Extent,
 };
 
 #[derive(Serialize)]

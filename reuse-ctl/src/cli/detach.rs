@@ -9,12 +9,12 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use super::{Context, apps::paths_of, output, table::counted};
+use super::{Context, output, table::counted};
 use crate::{
+    app::{AppSpec, names::paths_of, options::RunOptions},
     base::{ErrorKind, Failure, OutputOf, SlotId, WorkerState, failure::OUTPUT_MARK},
+    cli::handover,
     client::Client,
-    config::{AppSpec, handover},
-    options::RunOptions,
     process::logs::{self, Range, last_lines},
     wire::{Status, StopRequest, WorkerStatus},
 };

@@ -4,8 +4,9 @@ use serde::Serialize;
 
 use super::{Context, apps, args, output};
 use crate::{
+    app::words::check_path,
     base::{Failure, whole_ms::whole_ms},
-    wire::{GetRequest, Got, commands::check_path},
+    wire::{GetRequest, Got},
 };
 
 /// Statuses from here on are errors.

@@ -1,5 +1,6 @@
 //! `init`: a `reuse.toml` for the server in this folder, to begin with.
 
+use crate::app::names::paths_of;
 use std::fmt::Write as _;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
@@ -7,10 +8,10 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::{Context, apps, args, output};
+use super::{Context, args, output};
 use crate::{
-    base::Failure,
-    config::{self, value::quoted},
+    base::{Failure, toml_text::quoted},
+    config,
 };
 
 const FILE: &str = "reuse.toml";
@@ -47,7 +48,7 @@ pub(super) fn run(context: &Context, arguments: &args::Init) -> Result<(), Failu
         },
     };
     let name = match &arguments.name {
-        Some(name) => Some(apps::paths_of(name).map(|_| name.clone())?),
+        Some(name) => Some(paths_of(name).map(|_| name.clone())?),
         None => name_of(&folder, package.as_ref()),
     };
     let text = describe(name.as_deref(), &command, &because);
@@ -184,7 +185,7 @@ fn name_of(folder: &Path, package: Option<&Package>) -> Option<String> {
         .and_then(|package| package.name.as_deref())
         .and_then(|name| name.rsplit('/').next());
     let of_folder = folder.file_name().and_then(|name| name.to_str());
-    let fits = |name: &&str| apps::paths_of(name).is_ok();
+    let fits = |name: &&str| paths_of(name).is_ok();
     of_package.filter(fits).or(of_folder.filter(fits)).map(str::to_owned)
 }
 

@@ -16,6 +16,7 @@ use super::{
     Context, apps,
     args::{self, Since, Whose},
 };
+use crate::app::names;
 use crate::{
     base::{ErrorKind, Failure, whole_ms::whole_ms},
     process::{
@@ -78,7 +79,7 @@ fn id_of(arguments: &args::Logs) -> Result<Option<u16>, Failure> {
         None | Some(Whose::All) => Ok(None),
         Some(Whose::Worker(id)) => Ok(Some(*id)),
         Some(Whose::Other(text)) => {
-            let is_app = apps::paths_of(text).is_ok_and(|paths| paths.log_dir().is_dir());
+            let is_app = names::paths_of(text).is_ok_and(|paths| paths.log_dir().is_dir());
             Err(Failure::usage(
                 format!("{text} is no worker: a worker is named by its number"),
                 if is_app {
@@ -95,9 +96,9 @@ fn id_of(arguments: &args::Logs) -> Result<Option<u16>, Failure> {
 fn paths_of(context: &Context) -> Result<AppPaths, Failure> {
     let chosen = apps::choose(&apps::list()?, context.app.as_deref());
     match (&context.app, chosen) {
-        (_, Ok(app)) => apps::paths_of(&app.name),
+        (_, Ok(app)) => names::paths_of(&app.name),
         (Some(name), Err(failure)) => {
-            let paths = apps::paths_of(name)?;
+            let paths = names::paths_of(name)?;
             if paths.log_dir().is_dir() {
                 Ok(paths)
             } else {

@@ -1,5 +1,6 @@
 //! `ls`: the apps that run, and what is left of dead ones.
 
+use crate::app::names::paths_of;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -59,7 +60,7 @@ struct Row {
 
 impl Row {
     async fn look(entry: KnownApp) -> Self {
-        let Ok(paths) = apps::paths_of(&entry.name) else {
+        let Ok(paths) = paths_of(&entry.name) else {
             return Self::silent(&entry, "its name can't be an app's".into());
         };
         let ask = async { Client::connect(&paths.control_socket()).await?.status().await };

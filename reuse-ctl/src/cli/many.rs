@@ -18,8 +18,9 @@ use tokio::task::JoinSet;
 use super::{Context, output, run::Call};
 use crate::{
     base::{ErrorKind, Failure, failure::OUTPUT_MARK},
-    config::{NamedSpec, handover},
-    supervisor::signals::{has_terminal, is_ignored},
+    cli::handover,
+    config::NamedSpec,
+    process::terminal_signals::{has_terminal, is_ignored},
 };
 
 /// What is passed on to all controllers; each knows what to do about it.

@@ -1,5 +1,6 @@
 //! A controller that a verb needs for a while (`demo`, `try`): a child process, which ends with the verb in every case.
 
+use crate::app::names::paths_of;
 use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::io;
@@ -14,7 +15,6 @@ use tokio::io::{AsyncBufReadExt as _, AsyncRead, BufReader};
 use tokio::process::{Child, Command};
 use tokio::time::Instant;
 
-use super::apps;
 use crate::{
     base::Failure,
     client::Client,
@@ -47,7 +47,7 @@ impl OwnController {
         name: &str,
         arguments: impl IntoIterator<Item = OsString>,
     ) -> Result<Self, Failure> {
-        let socket = apps::paths_of(name)?.control_socket();
+        let socket = paths_of(name)?.control_socket();
         let mut command = Command::new("/proc/self/exe");
         command.args(["run", "--name", name]).args(arguments);
         command

@@ -1,15 +1,13 @@
 //! `policy [NAME]`: shows it, or changes it for the connections to come.
 
+use crate::app::words::policy_named;
 use serde::Serialize;
 
 use super::{Context, apps, args, output, progress::Request};
-use crate::{
-    base::Failure,
-    wire::{PolicyRequest, commands},
-};
+use crate::{base::Failure, wire::PolicyRequest};
 
 pub(super) async fn run(context: &Context, arguments: &args::Policy) -> Result<(), Failure> {
-    let wanted = arguments.name.as_deref().map(commands::policy_named).transpose()?;
+    let wanted = arguments.name.as_deref().map(policy_named).transpose()?;
     let app = apps::connect(context).await?;
     let Some(policy) = wanted else {
         return show(context, &app).await;

@@ -1,17 +1,17 @@
 //! `try`: what a server does under reuse-ctl, seen once.
 
+use crate::app::words::check_path;
 use std::ffi::OsString;
 
 use super::{Context, args, output};
 use crate::{
+    app::AppSpec,
     base::Failure,
-    config::AppSpec,
     tryout::{
         Trial, examine,
         judge::{InForce, recommend},
         render, to_json,
     },
-    wire::commands,
 };
 
 pub(super) async fn run(context: &Context, arguments: &args::Try) -> Result<(), Failure> {
@@ -19,7 +19,7 @@ pub(super) async fn run(context: &Context, arguments: &args::Try) -> Result<(), 
         .into_iter()
         .flatten()
     {
-        commands::check_path(path)?;
+        check_path(path)?;
     }
     let name = format!("try-{}", std::process::id());
     let own = run_arguments(arguments);

@@ -10,9 +10,9 @@ use serde::Serialize;
 
 use super::{Context, args, output};
 use crate::{
+    app::{AppSpec, options::RunOptions},
     base::Failure,
-    config::{self, AppSpec, NamedSpec},
-    options::RunOptions,
+    config::{self, NamedSpec},
     process::{
         command::{self, Search},
         identity::{self, Identity},

@@ -7,9 +7,8 @@ use std::path::Path;
 use toml::Spanned;
 use toml::de::DeValue;
 
-use super::keys::absolute;
-use super::source::Problem;
-use super::value::{a_kind, quoted};
+use super::{source::Problem, value::a_kind};
+use crate::{app::keys::absolute, base::toml_text::quoted};
 
 /// What a shell does with such a word, and we do not.
 const OPERATORS: [&str; 12] = ["&&", "||", "|", ";", "&", ">", ">>", "<", "2>", "2>&1", ">&2", "&>"];

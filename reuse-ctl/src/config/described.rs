@@ -7,14 +7,18 @@ use std::path::Path;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::command;
-use super::keys::{CWD, Folders, Key, Keys, Kind, NAME, Values};
-use super::numbers::Numbers;
-use super::source::Problem;
-use super::value::{a_kind, text};
-use super::variables::Variables;
-use super::{AppSpec, NamedSpec};
-use crate::options::RunOptions;
+use super::{
+    NamedSpec, command,
+    source::Problem,
+    value::{a_kind, text},
+    variables::Variables,
+};
+use crate::app::{
+    AppSpec,
+    key_numbers::Numbers,
+    keys::{CWD, Folders, Key, Keys, Kind, NAME, Values},
+    options::RunOptions,
+};
 
 /// Keys that are no options.
 const COMMAND: &str = "command";

@@ -4,13 +4,14 @@ use std::ops::Range;
 
 use toml::de::{DeTable, DeValue};
 
-use super::NamedSpec;
-use super::described::Described;
-use super::keys::Keys;
-use super::rivals;
-use super::source::{Problem, Source};
-use super::value::a_kind;
-use crate::options::RunOptions;
+use super::{
+    NamedSpec,
+    described::Described,
+    rivals,
+    source::{Problem, Source},
+    value::a_kind,
+};
+use crate::app::{keys::Keys, options::RunOptions};
 
 /// The table of an app, where there are several.
 const APP: &str = "app";

@@ -5,13 +5,15 @@ use std::ops::Range;
 use super::{
     Loaded, NamedSpec,
     described::Described,
-    keys::{CWD, Keys},
     source::{Problem, SourceError},
 };
 use crate::{
+    app::{
+        keys::{CWD, Keys},
+        requirements::{Extent, Lack, lacks},
+    },
     base::Failure,
     process::{command::CommandError, env_file::EnvFileError, variables::VariablesError},
-    supervisor::lacks::{Extent, Lack, lacks},
 };
 
 /// What relative paths are relative to.

@@ -5,28 +5,23 @@
 
 mod command;
 mod described;
-mod difference;
 mod file;
-pub(crate) mod handover;
 mod here;
-mod keys;
-mod numbers;
 mod rivals;
 pub(crate) mod schema;
 mod source;
-mod spec;
 #[cfg(test)]
 mod tests;
 pub(crate) mod value;
 mod variables;
-mod words;
 
+use crate::app::AppSpec;
 use std::path::Path;
 
-pub use difference::{Change, Difference, Way, difference};
-pub use spec::AppSpec;
-
-use crate::{base::Failure, options::RunOptions, supervisor::lacks::Extent};
+use crate::{
+    app::{options::RunOptions, requirements::Extent},
+    base::Failure,
+};
 use source::Source;
 
 /// An app of a file.

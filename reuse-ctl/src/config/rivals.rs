@@ -5,12 +5,17 @@ use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 use std::path::Path;
 
-use super::described::Described;
-use super::keys::{Keys, NAME};
-use super::source::{Problem, Source};
-use crate::options::{ReadyKind, RunOptions};
-use crate::process::env_file::Rights;
-use crate::process::variables::Variables;
+use super::{
+    described::Described,
+    source::{Problem, Source},
+};
+use crate::{
+    app::{
+        keys::{Keys, NAME},
+        options::{ReadyKind, RunOptions},
+    },
+    process::{env_file::Rights, variables::Variables},
+};
 
 /// Several apps have a name each.
 pub(super) fn names(apps: &[Described], keys: &Keys, source: &Source, problems: &mut Vec<Problem>) {

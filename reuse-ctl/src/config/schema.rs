@@ -4,8 +4,10 @@ use std::ffi::OsStr;
 
 use serde_json::{Map, Value, json};
 
-use super::keys::{CWD, Key, Keys, Kind, NAME};
-use super::numbers::Numbers;
+use crate::app::{
+    key_numbers::Numbers,
+    keys::{CWD, Key, Keys, Kind, NAME},
+};
 
 /// Options whose help speaks of the command line.
 const DIFFERENT: [(&str, &str); 2] = [

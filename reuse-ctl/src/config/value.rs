@@ -1,7 +1,5 @@
 //! Values of TOML as text, and text as values of TOML.
 
-use std::fmt::Write as _;
-
 use toml::de::{DeInteger, DeValue};
 
 /// What one would type for it: a string, a number, and for variables also `true` and `false`.
@@ -36,29 +34,12 @@ pub(super) fn a_kind(value: &DeValue<'_>) -> &'static str {
     }
 }
 
-/// A basic string of TOML.
-pub(crate) fn quoted(text: &str) -> String {
-    let mut quoted = String::from("\"");
-    for letter in text.chars() {
-        match letter {
-            '"' | '\\' => quoted.extend(['\\', letter]),
-            '\n' => quoted.push_str("\\n"),
-            '\t' => quoted.push_str("\\t"),
-            letter if letter.is_control() => {
-                write!(quoted, "\\u{:04X}", u32::from(letter)).expect("a string takes everything");
-            }
-            letter => quoted.push(letter),
-        }
-    }
-    quoted.push('"');
-    quoted
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::base::toml_text::quoted;
 
     fn of(source: &str) -> Option<String> {
         text(DeValue::parse(source).expect("TOML").get_ref())

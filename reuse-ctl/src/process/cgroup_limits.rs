@@ -6,7 +6,15 @@ use std::{
 };
 
 use super::cgroup::{AppCgroup, Hierarchy, InstanceCgroup};
-use crate::options::LimitOptions;
+
+/// What one worker may use, where the cgroup controllers are there.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LimitOptions {
+    /// `memory.max`.
+    pub memory_bytes: Option<u64>,
+    /// `cpu.max`, in hundredths of a core.
+    pub cpu_percent: Option<u32>,
+}
 
 /// `cpu.max` counts processor time within this period, in microseconds; the kernel's own default.
 const CPU_PERIOD_US: u64 = 100_000;

@@ -12,7 +12,31 @@ use super::{
     environment::{self, VARIABLE_PREFIX},
     identity::Identity,
 };
-use crate::options::{EnvironmentOptions, Increment};
+
+/// What workers find in their environment, on top of the controller's own.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct EnvironmentOptions {
+    /// Files of `NAME=VALUE` lines, read at the start and again for every reload, restart and canary; the last of a name counts. Relative
+    /// to the folder in which the controller was started.
+    pub files: Vec<PathBuf>,
+    /// In order, on top of the files; the last of a name counts. The configuration's `env`, then its `[env.NAME]`.
+    pub variables: Vec<(OsString, OsString)>,
+    /// A variable that counts up from slot to slot.
+    pub increment: Option<Increment>,
+    /// What `PORT` grows by from slot to slot; 0: it is the same for all.
+    pub port_step: u16,
+    /// The names that PM2 gives its children, too: `pm_id`, `name`, `exec_mode`.
+    pub pm2_names: bool,
+}
+
+/// `--increment-var NAME[=FIRST]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Increment {
+    /// Which variable.
+    pub name: String,
+    /// What slot 0 gets; absent: what the variable is in the environment, else 0.
+    pub first: Option<u64>,
+}
 
 /// The kernel passes on no longer `NAME=VALUE`, its end included (MAX_ARG_STRLEN).
 const MAX_VARIABLE_BYTES: usize = 128 * 1024;

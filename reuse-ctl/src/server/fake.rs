@@ -9,8 +9,8 @@ use reuse_common::Share;
 use tokio::sync::{broadcast, oneshot};
 
 use crate::{
+    app::AppSpec,
     base::{ErrorKind, SlotId, WorkerState},
-    config::AppSpec,
     process::channel::message::Outgoing,
     server,
     supervisor::{

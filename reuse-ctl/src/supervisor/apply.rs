@@ -19,9 +19,12 @@ use super::{
     watch::Watch,
 };
 use crate::{
+    app::{
+        AppSpec,
+        difference::{Difference, Way, difference},
+        options::{RunOptions, WhenEmpty},
+    },
     base::{ErrorKind, Failure, RequestId},
-    config::{AppSpec, Difference, Way, difference},
-    options::{RunOptions, WhenEmpty},
     supervisor::health::Health,
     wire::{Reply, SpecRequest},
 };

@@ -1,7 +1,7 @@
 //! What `apply` says: what it would do, what it has done.
 
 use crate::{
-    config::{Change, Difference, Way},
+    app::difference::{Change, Difference, Way},
     wire::{OptionChange, Reply},
 };
 use reuse_machine::count;

@@ -12,9 +12,9 @@ use super::{
     task::{Finished, Task},
 };
 use crate::{
+    app::options::ReadyKind,
     base::{InstanceId, SlotId, VersionId, hints::for_app},
     group::{Choosable, GroupError},
-    options::ReadyKind,
     process::{
         cgroup::InstanceCgroup,
         launch::{LaunchSpec, Output},

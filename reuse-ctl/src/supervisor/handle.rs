@@ -6,12 +6,11 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 use reuse_common::Share;
 
 use super::bus::BusReader;
-use crate::wire::commands::Asked;
-use crate::wire::{CanaryRequest, Event, GetRequest, Got, Reply, SpecRequest, Status};
 use crate::{
+    app::AppSpec,
     base::{ErrorKind, SlotId},
-    config::AppSpec,
     process::channel::message::Outgoing,
+    wire::{CanaryRequest, Event, GetRequest, Got, Reply, SpecRequest, Status, commands::Asked},
 };
 use reuse_machine::interface::Command;
 

@@ -15,9 +15,9 @@ use super::{
     task::Task,
 };
 use crate::{
+    app::options::{HealthCheck, HealthOptions},
     base::{InstanceId, WorkerState},
     group::Opened,
-    options::{HealthCheck, HealthOptions},
 };
 use reuse_machine::{View, interface::Input};
 

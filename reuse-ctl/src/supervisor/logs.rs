@@ -23,8 +23,8 @@ use keeper::Keeper;
 
 use super::{console::WorkerLines, task::Task};
 use crate::{
+    app::options::LogOptions,
     base::SlotId,
-    options::LogOptions,
     process::logs::{KeptLog, Limits, RotateError, Stream},
 };
 
@@ -168,7 +168,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        options::LogTarget,
+        app::options::LogTarget,
         process::logs::{POLL, Range, last_lines},
         server::fake::Folder,
     };

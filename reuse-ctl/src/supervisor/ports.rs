@@ -9,9 +9,9 @@ use super::{
     task::Task,
 };
 use crate::{
+    app::options::RunOptions,
     base::Failure,
     group::{Guard, diag::Diag},
-    options::RunOptions,
 };
 
 /// A guard for each port.

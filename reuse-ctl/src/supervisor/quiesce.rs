@@ -23,9 +23,9 @@ use reuse_common::{
 
 use super::{stop_signal::Begun, task::Task};
 use crate::{
+    app::options::{RunOptions, StopOptions, StopWhen},
     base::InstanceId,
     bpf::BpfError,
-    options::{RunOptions, StopOptions, StopWhen},
     process::known_servers::{self, Answer},
 };
 use reuse_machine::interface::{Audience, Input};
@@ -473,7 +473,7 @@ mod tests {
     #[test]
     fn what_a_person_says_comes_before_what_is_known() {
         let of = |line: &str| {
-            let spec = crate::config::AppSpec {
+            let spec = crate::app::AppSpec {
                 arguments: line.split(' ').map(Into::into).collect(),
                 variables: Vec::new(),
             };

@@ -16,9 +16,9 @@ use super::{
     task::Task,
 };
 use crate::{
+    app::options::{ReadyKind, STARTED_AFTER},
     base::InstanceId,
     group::Opened,
-    options::{ReadyKind, STARTED_AFTER},
 };
 use reuse_machine::interface::Input;
 

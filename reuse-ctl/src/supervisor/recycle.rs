@@ -13,16 +13,18 @@ use tokio::{sync::mpsc, task::JoinHandle};
 
 use super::{
     live::Happening,
-    recycle_changes::Ignored,
-    recycle_cron::{self, Timetable},
     recycle_files::{Files, Told, WatchError},
     recycle_rules::{Rules, Seen, Wish},
     recycle_words,
     task::Task,
 };
 use crate::{
+    app::{
+        options::{RecycleOptions, WatchOptions},
+        recycle_changes::Ignored,
+        recycle_cron::{self, Timetable},
+    },
     base::{InstanceId, RequestId, SlotId, WorkerState},
-    options::{RecycleOptions, WatchOptions},
     process::{cgroup::InstanceCgroup, usage},
     wire::Reply,
 };
@@ -33,54 +35,6 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 
 /// So often it is tried again to replace all while something else is under way.
 const RETRY_EVERY: Duration = Duration::from_millis(500);
-
-/// What is wrong with an option, to be said before anything is started.
-#[derive(Debug, thiserror::Error)]
-#[error("--{option} {value}: {problem}")]
-pub struct BadRule {
-    /// The option's name.
-    pub option: &'static str,
-    /// What was given.
-    pub value: String,
-    /// Why it is none.
-    pub problem: String,
-}
-
-impl BadRule {
-    /// What to do next, in one line.
-    pub fn hint(&self) -> &'static str {
-        match self.option {
-            "cron" => "say one like '0 4 * * *' (every day at four), or '*/10 * * * * *' with seconds before",
-            _ => "say one like 'dist' or '*.log'",
-        }
-    }
-}
-
-/// Judges what can be judged without a look at the machine.
-///
-/// # Errors
-/// The first option that is wrong.
-pub fn check(options: &RecycleOptions) -> Result<(), BadRule> {
-    if let Some(pattern) = &options.cron {
-        recycle_cron::parse(pattern).map_err(|problem| BadRule {
-            option: "cron",
-            value: pattern.clone(),
-            problem,
-        })?;
-    }
-    if let Some(watch) = &options.watch {
-        Ignored::new(&watch.ignore, Path::new("/"), Vec::new()).map_err(bad_glob)?;
-    }
-    Ok(())
-}
-
-fn bad_glob((value, problem): (String, String)) -> BadRule {
-    BadRule {
-        option: "watch-ignore",
-        value,
-        problem,
-    }
-}
 
 /// Begins to watch files; the app's own `folders` do not count. Needs a runtime.
 ///

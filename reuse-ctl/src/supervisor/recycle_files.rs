@@ -3,13 +3,11 @@
 //! inotify itself, and not a crate on top of it: those watch whole trees, also what is ignored (`node_modules` alone may have more folders than
 //! the kernel has watches), and ask for every file that is merely opened, which a server does with each request.
 
+use crate::process::file_identity::identity_of;
 use std::{
     collections::HashMap,
     fs, io,
-    os::{
-        fd::{AsFd, BorrowedFd},
-        unix::fs::MetadataExt as _,
-    },
+    os::fd::{AsFd, BorrowedFd},
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -24,10 +22,8 @@ use tokio::{
     time::sleep_until,
 };
 
-use super::{
-    live::Happening,
-    recycle_changes::{Burst, Ignored, shown},
-};
+use super::live::Happening;
+use crate::app::recycle_changes::{Burst, Ignored, shown};
 
 /// So often it is seen whether a watched path still names the same folder or file: one that is gone is not told of when it comes back, nor
 /// a symbolic link that leads elsewhere.
@@ -310,14 +306,6 @@ impl Files {
             self.inotify.get_ref().0.rm_watch(descriptor).ok();
         }
     }
-}
-
-/// Device and inode of what is there, symbolic links followed.
-///
-/// # Errors
-/// As stat(2).
-pub(super) fn identity_of(path: &Path) -> io::Result<(u64, u64)> {
-    fs::metadata(path).map(|file| (file.dev(), file.ino()))
 }
 
 /// What has happened, at least one thing. Cancel-safe.

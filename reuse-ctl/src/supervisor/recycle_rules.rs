@@ -9,8 +9,8 @@ use reuse_common::rendezvous::mix;
 
 use super::recycle_words::seconds;
 use crate::{
+    app::options::RecycleOptions,
     base::{InstanceId, Millis, SlotId, whole_ms::whole_ms},
-    options::RecycleOptions,
 };
 
 /// A worker that is over its limit of memory when it is younger than this is so from the start; and no younger one is replaced for it.

@@ -32,11 +32,11 @@ use super::{
     terminal::{Lines, Terminal, is_coloured, show_panics},
 };
 use crate::{
+    app::options::{LogTarget, ReadyKind, RunOptions, WhenEmpty},
     base::{Failure, whole_ms::whole_ms},
     bpf::{AppOptions, BpfError, Notices},
     doctor,
     group::{GroupError, Groups, GroupsOptions, diag::Diag},
-    options::{LogTarget, ReadyKind, RunOptions, WhenEmpty},
     process::{
         cgroup::AppCgroup,
         descriptors,

@@ -12,6 +12,8 @@
 //!
 //! While something else is under way a reload or a change of the number waits for its end, as [`Pending`]: nobody is there who could try again.
 
+use crate::process::terminal_signals::has_terminal;
+use crate::process::terminal_signals::is_ignored;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::task::Task;
@@ -269,19 +271,6 @@ impl Task {
             message,
         });
     }
-}
-
-/// Whether this process has a controlling terminal: `/dev/tty` is that.
-pub(crate) fn has_terminal() -> bool {
-    std::fs::File::open("/dev/tty").is_ok()
-}
-
-pub(crate) fn is_ignored(number: libc::c_int) -> bool {
-    // SAFETY: a zeroed sigaction is a valid one to be written into.
-    let mut current: libc::sigaction = unsafe { std::mem::zeroed() };
-    // SAFETY: with no new action, the call only writes the present one into `current`.
-    let result = unsafe { libc::sigaction(number, std::ptr::null(), &raw mut current) };
-    result == 0 && current.sa_sigaction == libc::SIG_IGN
 }
 
 #[cfg(test)]

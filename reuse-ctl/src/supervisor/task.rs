@@ -38,10 +38,10 @@ use super::{
     watch::Watch,
 };
 use crate::{
+    app::options::{HealthOptions, RecycleOptions},
     base::{InstanceId, Millis, RequestId, WorkerState, whole_ms::unix_now_ms},
     bpf::Notices,
     group::{Groups, diag::Diag},
-    options::{HealthOptions, RecycleOptions},
     process::freeze::Freezer,
     supervisor::handle::Ask,
     wire::{Event, Reply},

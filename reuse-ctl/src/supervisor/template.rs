@@ -1,22 +1,22 @@
 //! What workers are started from: what all of them share, and the versions of the command.
 
-use std::{
-    ffi::OsString,
-    net::SocketAddr,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use crate::app::command_line::CommandLine;
+use crate::app::command_line::inherited;
+use crate::app::command_line::tried_variables;
+use std::{ffi::OsString, net::SocketAddr, sync::Arc};
 
-use super::{asks::refusal, lacks::working_folder};
+use super::asks::refusal;
 use crate::{
+    app::{
+        command_line::working_folder,
+        options::{LogTarget, RunOptions},
+    },
     base::{ErrorKind, Failure, SlotId, VersionId},
-    options::{LogTarget, RunOptions},
     process::{
         cgroup::{AppCgroup, InstanceCgroup},
-        command::{self, CommandError, Search},
         descriptors,
         env_file::Rights,
-        identity::{self, Identity},
+        identity::Identity,
         journal,
         launch::{LaunchSpec, Output},
         paths::AppPaths,
@@ -224,60 +224,6 @@ impl Version {
             command,
             options,
             variables,
-        })
-    }
-}
-
-/// Those of the first workers are made as a trial: what is wrong with them is to be said before anything is started.
-///
-/// # Errors
-/// A file can't be used, or a worker can't be given its variables.
-pub(super) fn tried_variables(
-    options: &RunOptions,
-    folder: &Path,
-    rights: Rights<'_>,
-) -> Result<Variables, VariablesError> {
-    let variables = Variables::read(options.environment.clone(), folder, rights)?;
-    (0..options.workers).try_for_each(|slot| variables.of(&options.name, slot, inherited).map(drop))?;
-    Ok(variables)
-}
-
-/// A variable of the controller's own.
-pub(super) fn inherited(name: &str) -> Option<OsString> {
-    std::env::var_os(name)
-}
-
-/// A command that can be run.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct CommandLine {
-    program: PathBuf,
-    /// The command as typed, then its arguments.
-    args: Vec<OsString>,
-    cwd: PathBuf,
-    path_prefix: Vec<PathBuf>,
-}
-
-impl CommandLine {
-    pub(super) fn cwd(&self) -> &Path {
-        &self.cwd
-    }
-
-    /// Finds the program that the first of `args` means in `cwd`, on the caller's PATH, or in the usual places of the caller's home.
-    pub(super) fn resolve(args: Vec<OsString>, cwd: PathBuf) -> Result<Self, CommandError> {
-        let path = std::env::var_os("PATH");
-        let home = identity::caller_home();
-        let search = Search {
-            cwd: &cwd,
-            path: path.as_deref(),
-            home: home.as_deref(),
-        };
-        let nothing = OsString::new();
-        let resolved = command::resolve(args.first().unwrap_or(&nothing), &search)?;
-        Ok(Self {
-            program: resolved.program,
-            path_prefix: resolved.path_prefix.into_iter().collect(),
-            args,
-            cwd,
         })
     }
 }

@@ -5,8 +5,8 @@ use std::{path::Path, sync::Arc};
 
 use super::{asks::refusal, recycle_files::Files, setup, template::Version};
 use crate::{
+    app::options::RunOptions,
     base::{Failure, VersionId},
-    options::RunOptions,
     process::{env_file::Rights, identity::Identity, paths::AppPaths},
     wire::{Reply, SpecRequest},
 };

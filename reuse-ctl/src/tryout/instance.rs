@@ -1,5 +1,6 @@
 //! Starts the server under a controller of its own, looks, ends it, and looks at what is left.
 
+use crate::app::names::paths_of;
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs;
@@ -16,13 +17,13 @@ use super::{
     report::{Ending, Http, Left, Listener, ListenerKind, Report},
 };
 use crate::{
+    app::options::{ReadyOptions, RunOptions},
     base::{
         Failure, SlotId, WorkerState,
         whole_ms::{unix_now_ms, whole_ms},
     },
-    cli::{apps, own_controller::OwnController},
+    cli::own_controller::OwnController,
     client::{Client, EventStream},
-    options::{ReadyOptions, RunOptions},
     process::{cgroup::AppCgroup, usage},
     wire::{Status, StopRequest},
 };
@@ -74,7 +75,7 @@ pub async fn examine(trial: &Trial<'_>) -> Result<Report, Failure> {
         return Err(port_is_taken(*taken));
     }
     let name = &trial.options.name;
-    let logs = Logs(apps::paths_of(name)?.log_dir().to_owned());
+    let logs = Logs(paths_of(name)?.log_dir().to_owned());
     let mut controller = OwnController::start("the trial's", name, trial.arguments.iter().cloned())?;
     let looked = tokio::select! {
         looked = look(trial, &mut controller) => looked,
@@ -294,7 +295,7 @@ fn in_use(line: &str) -> Option<&str> {
 
 /// The last lines that the server wrote.
 fn written(app: &str) -> Vec<String> {
-    let Ok(paths) = apps::paths_of(app) else {
+    let Ok(paths) = paths_of(app) else {
         return Vec::new();
     };
     let files = [paths.log_file(SlotId(0)), paths.err_log_file(SlotId(0))];

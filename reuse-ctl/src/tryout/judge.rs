@@ -7,7 +7,7 @@ use nix::sys::signal::Signal;
 use serde::Serialize;
 
 use super::report::{Fate, Http, Listener, ListenerKind, Report, What};
-use crate::options::StopOptions;
+use crate::app::options::StopOptions;
 
 /// A server that answers its first request so much later than it listens was not ready when it listened.
 const SLOW_START_MS: u64 = 500;

@@ -1,8 +1,10 @@
 //! From a request's path and body to the supervisor's [`Command`]: pure, and the only place that judges bodies.
 
+use crate::app::words::check_path;
+use crate::app::words::policy_named;
 use std::path::Path;
 
-use reuse_common::{Policy, Share};
+use reuse_common::Share;
 use serde::de::DeserializeOwned;
 
 use super::weight::{canary_share, weight_of};
@@ -155,23 +157,6 @@ pub fn abort(body: &[u8]) -> Result<Command, Failure> {
     Ok(Command::Abort)
 }
 
-/// Whether `path` can stand in the first line of a request as it is: it begins with a slash and has no space in it.
-pub fn check_path(path: &str) -> Result<(), Failure> {
-    if !path.starts_with('/') {
-        return Err(Failure::usage(
-            format!("the path \"{path}\" has no slash at its beginning"),
-            format!("did you mean /{path}?"),
-        ));
-    }
-    if !path.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err(Failure::usage(
-            format!("the path {path:?} has a character that a URL can't have"),
-            "write it with a percent sign: a space is %20",
-        ));
-    }
-    Ok(())
-}
-
 /// `POST /v1/reload`.
 pub fn reload(body: &[u8]) -> Result<Asked, Failure> {
     let ReloadRequest {
@@ -226,14 +211,6 @@ pub fn scale_target(text: &str) -> Result<ScaleTarget, Failure> {
         )),
         target => Ok(target),
     }
-}
-
-/// The policy of this name, or a refusal that lists the names there are.
-pub fn policy_named(name: &str) -> Result<Policy, Failure> {
-    Policy::from_name(name).ok_or_else(|| {
-        let names = Policy::ALL.map(Policy::name).join(", ");
-        Failure::usage(format!("there is no policy \"{name}\""), format!("one of {names}"))
-    })
 }
 
 fn slot_named(id: &str) -> Result<SlotId, Failure> {

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::base::ErrorKind;
+use reuse_common::Policy;
 
 fn worker(verb: WorkerVerb, id: &str, body: &[u8]) -> Result<Command, Failure> {
     super::worker(verb, id, body).map(|asked| asked.command)

@@ -2,8 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::base::{ErrorKind, Failure, FaultKind, OutputOf, WorkerState};
-use crate::config::{AppSpec, Way};
+use crate::{
+    app::{AppSpec, difference::Way},
+    base::{ErrorKind, Failure, FaultKind, OutputOf, WorkerState},
+};
 
 pub mod commands;
 mod requests;

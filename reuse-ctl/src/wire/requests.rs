@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::config::AppSpec;
+use crate::app::AppSpec;
 
 /// `POST /v1/workers/{id}/drain`.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]

@@ -1,13 +1,16 @@
 //! A key is its option, whatever is said.
 
+use crate::base::toml_text;
 use std::ffi::OsString;
 
 use clap::ArgAction;
 use proptest::prelude::*;
 
 use super::{Folder, words};
-use crate::config::keys::{self, Keys, Kind};
-use crate::config::{AppSpec, value};
+use crate::app::{
+    AppSpec,
+    keys::{self, Keys, Kind},
+};
 
 /// Values that each kind of option takes.
 fn value_of(name: &str) -> BoxedStrategy<String> {
@@ -114,7 +117,7 @@ proptest! {
             for value in values {
                 line.push(format!("--{}={value}", key.long).into());
             }
-            let toml = |value: &String| if as_number && value.parse::<u32>().is_ok() { value.clone() } else { value::quoted(value) };
+            let toml = |value: &String| if as_number && value.parse::<u32>().is_ok() { value.clone() } else { toml_text::quoted(value) };
             let values: Vec<String> = values.iter().map(toml).collect();
             text.push(if let [one] = &values[..] { format!("{} = {one}", key.name) } else { format!("{} = [{}]", key.name, values.join(", ")) });
         }

@@ -1,8 +1,7 @@
 //! What the machine lacks.
 
 use super::Folder;
-use crate::config::Loaded;
-use crate::supervisor::lacks::Extent;
+use crate::{app::requirements::Extent, config::Loaded};
 
 /// Complaints about what the machine lacks, as `run -f` has them; and `check`.
 fn lacking(folder: &Folder, text: &str, extent: Extent) -> String {

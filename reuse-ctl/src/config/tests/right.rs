@@ -5,8 +5,10 @@ use std::fs;
 use std::path::Path;
 
 use super::{Folder, words};
-use crate::config::{AppSpec, NamedSpec, load};
-use crate::options::RunOptions;
+use crate::{
+    app::{AppSpec, options::RunOptions},
+    config::{NamedSpec, load},
+};
 
 fn typed(line: &str) -> RunOptions {
     AppSpec {

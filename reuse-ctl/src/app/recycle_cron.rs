@@ -13,7 +13,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(30);
 
 /// The next time, and those after it.
 #[derive(Debug)]
-pub(super) struct Timetable<Tz: TimeZone> {
+pub(crate) struct Timetable<Tz: TimeZone> {
     cron: Cron,
     next: Option<DateTime<Tz>>,
     looked: DateTime<Tz>,
@@ -23,7 +23,7 @@ pub(super) struct Timetable<Tz: TimeZone> {
 ///
 /// # Errors
 /// What is wrong with it, in words.
-pub(super) fn parse(pattern: &str) -> Result<Cron, String> {
+pub(crate) fn parse(pattern: &str) -> Result<Cron, String> {
     let parser = CronParser::builder().seconds(Seconds::Optional).build();
     let cron = parser.parse(pattern).map_err(|error| error.to_string())?;
     match cron.find_next_occurrence(&chrono::Utc::now(), false) {
@@ -33,7 +33,7 @@ pub(super) fn parse(pattern: &str) -> Result<Cron, String> {
 }
 
 impl<Tz: TimeZone<Offset: Display>> Timetable<Tz> {
-    pub(super) fn new(cron: Cron, now: DateTime<Tz>) -> Self {
+    pub(crate) fn new(cron: Cron, now: DateTime<Tz>) -> Self {
         Self {
             next: cron.find_next_occurrence(&now, false).ok(),
             cron,
@@ -42,14 +42,14 @@ impl<Tz: TimeZone<Offset: Display>> Timetable<Tz> {
     }
 
     /// When to call [`is_due`](Self::is_due) next.
-    pub(super) fn look_in(&self, now: &DateTime<Tz>) -> Duration {
+    pub(crate) fn look_in(&self, now: &DateTime<Tz>) -> Duration {
         let left = self.next.clone().map(|next| next - now.clone());
         let left = left.map_or(LOOK_EVERY, |left| left.to_std().unwrap_or_default());
         left.min(LOOK_EVERY)
     }
 
     /// Whether a time has come since the last look. However many have passed (the machine slept), it is one.
-    pub(super) fn is_due(&mut self, now: DateTime<Tz>) -> bool {
+    pub(crate) fn is_due(&mut self, now: DateTime<Tz>) -> bool {
         let is_due = self.next.as_ref().is_some_and(|next| *next <= now);
         // The clock was set back: what is next is nearer than we thought.
         if is_due || now < self.looked || self.next.is_none() {

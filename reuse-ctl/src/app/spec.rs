@@ -1,5 +1,8 @@
 //! What an app is to be, in the form in which it is compared and travels to its controller.
 
+use crate::app::arguments::RunLine;
+use crate::app::arguments::RunVerb;
+use crate::app::resolve::resolve;
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
@@ -7,15 +10,7 @@ use clap::{CommandFactory as _, Parser as _};
 use serde::{Deserialize, Serialize};
 
 use super::keys::{CWD, Folders, Keys, Values};
-use crate::{
-    base::Failure,
-    cli::{
-        args::{Arguments, Verb},
-        run,
-    },
-    options::RunOptions,
-    process::os_text,
-};
+use crate::{app::options::RunOptions, base::Failure, process::os_text};
 
 /// An app, as one would type it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -113,11 +108,9 @@ impl AppSpec {
     /// # Errors
     /// Usage, in the words of the command line.
     pub fn resolve(&self) -> Result<RunOptions, Failure> {
-        let arguments = Arguments::try_parse_from(self.line()).map_err(|error| Failure::from(&error))?;
-        let Verb::Run(arguments) = arguments.verb else {
-            unreachable!("the verb is the second word above")
-        };
-        let mut options = run::resolve(*arguments)?;
+        let arguments = RunLine::try_parse_from(self.line()).map_err(|error| Failure::from(&error))?;
+        let RunVerb::Run(arguments) = arguments.verb;
+        let mut options = resolve(*arguments)?;
         if !self.variables.len().is_multiple_of(2) {
             return Err(Failure::usage(
                 "the variables are not names and values in turn",
@@ -138,7 +131,7 @@ struct Said {
 
 impl Said {
     fn read(keys: &Keys, line: &[OsString]) -> Self {
-        let matches = Arguments::command()
+        let matches = RunLine::command()
             .try_get_matches_from(line)
             .expect("it was parsed already");
         let matches = matches.subcommand_matches("run").expect("it is a run");

@@ -5,8 +5,8 @@ use std::time::Duration;
 use humantime::format_duration;
 
 use crate::{
+    app::options::{HealthOptions, ReadyKind, RecycleOptions, RunOptions, STARTED_AFTER, StickyOptions, StopOptions},
     base::Failure,
-    options::{HealthOptions, ReadyKind, RecycleOptions, RunOptions, STARTED_AFTER, StickyOptions, StopOptions},
 };
 
 /// A process of a program that is linked to anything at all has more than this resident.
@@ -117,7 +117,7 @@ fn times(options: &RunOptions) -> Vec<(&'static str, Duration)> {
 
 #[cfg(test)]
 mod tests {
-    use crate::config::AppSpec;
+    use crate::app::AppSpec;
 
     fn refused(line: &str) -> Option<String> {
         let spec = AppSpec {

@@ -2,14 +2,14 @@
 
 use std::ffi::OsStr;
 
-use super::keys::{Key, Keys, Kind};
+use crate::app::keys::{Key, Keys, Kind};
 
 /// Options that take any text and mean something by a number, too: that of a user, of a group.
 const NAMED_BY_NUMBER: [&str; 2] = ["user", "control_group"];
 
 /// Which numbers may stand for a value without quotes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Numbers {
+pub(crate) enum Numbers {
     /// None can be meant.
     None,
     /// Those without a fraction.
@@ -20,12 +20,12 @@ pub(super) enum Numbers {
 
 impl Keys {
     /// Whether it takes any text.
-    pub(super) fn takes_any_text(&self, key: &Key) -> bool {
+    pub(crate) fn takes_any_text(&self, key: &Key) -> bool {
         self.judge(key, OsStr::new("any-text")).is_ok()
     }
 
     /// Which numbers can be meant by a value. What takes any text would take that of a number, too, and hardly anybody means it.
-    pub(super) fn numbers(&self, key: &Key) -> Numbers {
+    pub(crate) fn numbers(&self, key: &Key) -> Numbers {
         if NAMED_BY_NUMBER.contains(&key.name.as_str()) {
             Numbers::Whole
         } else if key.kind == Kind::Flag || self.takes_any_text(key) {

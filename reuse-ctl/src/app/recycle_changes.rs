@@ -18,7 +18,7 @@ const RESTLESS: Duration = Duration::from_secs(10);
 
 /// What does not count.
 #[derive(Debug)]
-pub(super) struct Ignored {
+pub(crate) struct Ignored {
     /// The working folder, which globs are relative to.
     base: PathBuf,
     paths: GlobSet,
@@ -31,7 +31,7 @@ pub(super) struct Ignored {
 impl Ignored {
     /// # Errors
     /// The glob that is none, and why.
-    pub(super) fn new(globs: &[String], base: &Path, folders: Vec<PathBuf>) -> Result<Self, (String, String)> {
+    pub(crate) fn new(globs: &[String], base: &Path, folders: Vec<PathBuf>) -> Result<Self, (String, String)> {
         let (mut paths, mut names) = (GlobSetBuilder::new(), GlobSetBuilder::new());
         for text in globs {
             let trimmed = text.trim_start_matches("./").trim_end_matches('/');
@@ -52,7 +52,7 @@ impl Ignored {
 
     /// Whether `path`, which is `root` or below it, does not count, and nothing below it. What is above `root` is not judged: whoever
     /// watches `.config` wants that.
-    pub(super) fn ignores(&self, root: &Path, path: &Path) -> bool {
+    pub(crate) fn ignores(&self, root: &Path, path: &Path) -> bool {
         let below = path.strip_prefix(root).unwrap_or(path);
         let names = || {
             below.components().filter_map(|part| match part {
@@ -78,7 +78,7 @@ fn is_usually_ignored(name: &OsStr) -> bool {
 
 /// Changes that belong together: no two are further apart than the delay.
 #[derive(Debug)]
-pub(super) struct Burst {
+pub(crate) struct Burst {
     delay: Duration,
     first: PathBuf,
     files: BTreeSet<PathBuf>,
@@ -88,7 +88,7 @@ pub(super) struct Burst {
 }
 
 impl Burst {
-    pub(super) fn new(delay: Duration, path: PathBuf, now: Instant) -> Self {
+    pub(crate) fn new(delay: Duration, path: PathBuf, now: Instant) -> Self {
         Self {
             delay,
             files: BTreeSet::from([path.clone()]),
@@ -99,7 +99,7 @@ impl Burst {
         }
     }
 
-    pub(super) fn add(&mut self, path: PathBuf, now: Instant) {
+    pub(crate) fn add(&mut self, path: PathBuf, now: Instant) {
         self.last = now;
         if self.files.len() < COUNTED {
             self.files.insert(path);
@@ -107,19 +107,19 @@ impl Burst {
     }
 
     /// When it is over, if nothing comes any more.
-    pub(super) fn over_at(&self) -> Instant {
+    pub(crate) fn over_at(&self) -> Instant {
         self.last + self.delay
     }
 
     /// A file that does not come to rest, said once.
-    pub(super) fn restless(&mut self, now: Instant) -> Option<&Path> {
+    pub(crate) fn restless(&mut self, now: Instant) -> Option<&Path> {
         let is_restless = !self.complained && now.saturating_duration_since(self.began) >= RESTLESS.max(self.delay * 2);
         self.complained |= is_restless;
         is_restless.then_some(&self.first)
     }
 
     /// "server.js has changed", "server.js and 999 others have changed"; names are relative to `base` where they can be.
-    pub(super) fn describe(&self, base: &Path) -> String {
+    pub(crate) fn describe(&self, base: &Path) -> String {
         let first = shown(&self.first, base);
         match self.files.len() {
             0 | 1 => format!("{first} has changed"),
@@ -130,7 +130,7 @@ impl Burst {
 }
 
 /// A path for a person.
-pub(super) fn shown(path: &Path, base: &Path) -> String {
+pub(crate) fn shown(path: &Path, base: &Path) -> String {
     let path = path.strip_prefix(base).unwrap_or(path);
     path.to_string_lossy()
         .chars()

@@ -1,7 +1,9 @@
 //! An app that is to run: everything a person said, checked as far as that goes without looking at the machine.
 //!
-//! Command line and configuration file both end here ([`cli::run::resolve`](crate::cli::run::resolve)); the supervisor knows nothing else.
+//! Command line and configuration file both end here ([`cli::run::resolve`](crate::app::resolve::resolve)); the supervisor knows nothing else.
 
+use crate::process::cgroup_limits::LimitOptions;
+use crate::process::variables::EnvironmentOptions;
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -11,7 +13,7 @@ use nix::sys::signal::Signal;
 use reuse_common::Policy;
 
 use crate::{
-    config::AppSpec,
+    app::AppSpec,
     process::{known_servers, stop_plan::KillMode},
 };
 use reuse_machine::interface::{HealthRules, HungRules, Surge};
@@ -212,15 +214,6 @@ pub struct WatchOptions {
     pub delay: Duration,
 }
 
-/// What one worker may use, where the cgroup controllers are there.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct LimitOptions {
-    /// `memory.max`.
-    pub memory_bytes: Option<u64>,
-    /// `cpu.max`, in hundredths of a core.
-    pub cpu_percent: Option<u32>,
-}
-
 /// Where output goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LogOptions {
@@ -239,31 +232,6 @@ pub enum LogTarget {
     File,
     #[expect(missing_docs, reason = "as above")]
     Journald,
-}
-
-/// What workers find in their environment, on top of the controller's own.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct EnvironmentOptions {
-    /// Files of `NAME=VALUE` lines, read at the start and again for every reload, restart and canary; the last of a name counts. Relative
-    /// to the folder in which the controller was started.
-    pub files: Vec<PathBuf>,
-    /// In order, on top of the files; the last of a name counts. The configuration's `env`, then its `[env.NAME]`.
-    pub variables: Vec<(OsString, OsString)>,
-    /// A variable that counts up from slot to slot.
-    pub increment: Option<Increment>,
-    /// What `PORT` grows by from slot to slot; 0: it is the same for all.
-    pub port_step: u16,
-    /// The names that PM2 gives its children, too: `pm_id`, `name`, `exec_mode`.
-    pub pm2_names: bool,
-}
-
-/// `--increment-var NAME[=FIRST]`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Increment {
-    /// Which variable.
-    pub name: String,
-    /// What slot 0 gets; absent: what the variable is in the environment, else 0.
-    pub first: Option<u64>,
 }
 
 /// What `sticky` remembers of clients.

@@ -2,12 +2,14 @@
 
 use clap::error::{ContextKind, ContextValue};
 
-use super::keys::{Key, Keys};
-use crate::base::{Failure, nearest::nearest, sizes::SizeError};
+use crate::{
+    app::keys::{Key, Keys},
+    base::{Failure, nearest::nearest, sizes::SizeError},
+};
 
 impl Keys {
     /// What clap says of a value, without its talk of options.
-    pub(super) fn words_of(&self, key: &Key, error: &clap::Error) -> (String, String) {
+    pub(crate) fn words_of(&self, key: &Key, error: &clap::Error) -> (String, String) {
         let (name, hint) = (&key.name, key.hint());
         if let Some(source) = std::error::Error::source(error) {
             let own_hint = source.downcast_ref::<SizeError>().and_then(SizeError::hint);
@@ -30,7 +32,7 @@ impl Keys {
     }
 
     /// `--max-memory` is `max_memory` there.
-    pub(super) fn in_words_of_the_file(&self, text: &str) -> String {
+    pub(crate) fn in_words_of_the_file(&self, text: &str) -> String {
         let mut words = String::new();
         let mut rest = text;
         while let Some(at) = rest.find("--") {
@@ -51,7 +53,7 @@ impl Keys {
     }
 
     /// The keys whose options such a text speaks of.
-    pub(super) fn spoken_of(&self, text: &str) -> Vec<usize> {
+    pub(crate) fn spoken_of(&self, text: &str) -> Vec<usize> {
         let options = text.match_indices("--").map(|(at, _)| {
             let name = &text[at + 2..];
             &name[..name
@@ -64,7 +66,7 @@ impl Keys {
     }
 
     /// The known name that may have been meant, if any is like it.
-    pub(super) fn nearest<'a>(&'a self, name: &str, others: &[&'a str]) -> Option<&'a str> {
+    pub(crate) fn nearest<'a>(&'a self, name: &str, others: &[&'a str]) -> Option<&'a str> {
         let known = self.all.iter().map(|key| key.name.as_str());
         let foreign = FOREIGN.iter().map(|(foreign, _)| *foreign);
         let found = nearest(name, known.chain(others.iter().copied()).chain(foreign))?;

@@ -5,12 +5,12 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{ArgAction, Args};
+use clap::{ArgAction, Args, Parser, Subcommand};
 use humantime::parse_duration;
 
 use crate::{
+    app::options::{LogTarget, StopWhen, WhenEmpty},
     base::sizes::{parse_bytes, parse_cores},
-    options::{LogTarget, StopWhen, WhenEmpty},
     process::stop_plan::KillMode,
 };
 
@@ -212,4 +212,30 @@ pub struct Run {
         value_name = "CMD"
     )]
     pub command: Vec<OsString>,
+}
+
+/// Options of every verb
+#[derive(Debug, Clone, Args)]
+pub struct Global {
+    /// Which app is meant, when more than one runs
+    #[arg(long, global = true, env = "REUSE_APP", hide_env_values = true, value_name = "NAME")]
+    pub app: Option<String>,
+    /// Answer in JSON, errors too
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+/// `reuse-ctl run …` alone, for an app that is judged without the other verbs.
+#[derive(Debug, Parser)]
+#[command(name = "reuse-ctl")]
+pub(super) struct RunLine {
+    #[command(flatten)]
+    pub(super) global: Global,
+    #[command(subcommand)]
+    pub(super) verb: RunVerb,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum RunVerb {
+    Run(Box<Run>),
 }

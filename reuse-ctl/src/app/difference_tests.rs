@@ -3,8 +3,7 @@ use std::ffi::OsString;
 use proptest::prelude::*;
 
 use super::*;
-use crate::config::AppSpec;
-use crate::config::keys::Keys;
+use crate::app::{AppSpec, keys::Keys};
 
 fn options(arguments: &str) -> RunOptions {
     // An underscore stands for a space within an argument.

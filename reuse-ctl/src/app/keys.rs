@@ -1,5 +1,7 @@
 //! The keys of the file: the options of `run`, taken from what clap knows of them, so that a new option is a key without further work.
 
+use crate::app::arguments::RunLine;
+use crate::app::resolve::resolve;
 use std::any::TypeId;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
@@ -7,12 +9,10 @@ use std::path::{Path, PathBuf};
 use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, ArgMatches, Command, CommandFactory as _, FromArgMatches as _, parser::ValueSource};
 
-use super::value::quoted;
-use crate::cli::args::{Arguments, Run};
-use crate::cli::run;
+use crate::{app::arguments::Run, base::toml_text::quoted};
 
 /// Options of `run` that say how it is called, not what an app is. Those of every verb (`--app`, `--json`) are none either.
-pub(super) const EXCLUDED: [&str; 7] = [
+pub(crate) const EXCLUDED: [&str; 7] = [
     "alone",
     "detach",
     "detached",
@@ -23,17 +23,17 @@ pub(super) const EXCLUDED: [&str; 7] = [
 ];
 
 /// The option with the app's folder: it has a default that depends on where one is.
-pub(super) const CWD: &str = "cwd";
+pub(crate) const CWD: &str = "cwd";
 
 /// The option with what is watched.
 const WATCH: &str = "watch";
 
 /// The option with the app's name.
-pub(super) const NAME: &str = "name";
+pub(crate) const NAME: &str = "name";
 
 /// What a key takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     /// `true` or `false`.
     Flag,
     /// A string or a number.
@@ -44,52 +44,52 @@ pub(super) enum Kind {
 
 /// A key, or the option that it is.
 #[derive(Debug, Clone)]
-pub(super) struct Key {
+pub(crate) struct Key {
     /// In the file: `max_memory`.
-    pub(super) name: String,
+    pub(crate) name: String,
     /// On the command line: `max-memory`.
-    pub(super) long: String,
-    pub(super) kind: Kind,
+    pub(crate) long: String,
+    pub(crate) kind: Kind,
     /// It names a file or a folder.
-    pub(super) is_path: bool,
+    pub(crate) is_path: bool,
     /// What clap knows of it.
-    pub(super) argument: Arg,
+    pub(crate) argument: Arg,
 }
 
 /// All of them.
 #[derive(Debug)]
-pub(super) struct Keys {
+pub(crate) struct Keys {
     run: Command,
-    pub(super) all: Vec<Key>,
+    pub(crate) all: Vec<Key>,
 }
 
 /// Values of options, by their place in [`Keys::all`]; those of a flag are empty texts.
-pub(super) type Values = Vec<Vec<OsString>>;
+pub(crate) type Values = Vec<Vec<OsString>>;
 
 impl Keys {
-    pub(super) fn new() -> Self {
-        let arguments = Arguments::command();
+    pub(crate) fn new() -> Self {
+        let arguments = RunLine::command();
         let run = arguments.find_subcommand("run").expect("it is a verb").clone();
         let all = run.get_arguments().filter_map(Key::of).collect();
         Self { run, all }
     }
 
     /// In the order of `run --help`.
-    pub(super) fn all(&self) -> &[Key] {
+    pub(crate) fn all(&self) -> &[Key] {
         &self.all
     }
 
-    pub(super) fn find(&self, name: &str) -> Option<usize> {
+    pub(crate) fn find(&self, name: &str) -> Option<usize> {
         self.all.iter().position(|key| key.name == name)
     }
 
     /// No values yet.
-    pub(super) fn nothing(&self) -> Values {
+    pub(crate) fn nothing(&self) -> Values {
         vec![Vec::new(); self.all.len()]
     }
 
     /// The values that were typed behind `run`; defaults are not among them.
-    pub(super) fn typed(&self, matches: &ArgMatches) -> Values {
+    pub(crate) fn typed(&self, matches: &ArgMatches) -> Values {
         let typed = |key: &Key| {
             let id = key.argument.get_id().as_str();
             if matches.value_source(id) != Some(ValueSource::CommandLine) {
@@ -104,7 +104,7 @@ impl Keys {
     }
 
     /// The arguments of `run` that say the same, in one order whatever order they were in.
-    pub(super) fn arguments(&self, values: &Values, command: &[OsString]) -> Vec<OsString> {
+    pub(crate) fn arguments(&self, values: &Values, command: &[OsString]) -> Vec<OsString> {
         let mut arguments = Vec::new();
         for (key, values) in self.all.iter().zip(values) {
             for value in values {
@@ -121,11 +121,11 @@ impl Keys {
         arguments
     }
 
-    /// What clap and [`run::resolve`] say of one value, whatever the other options are.
+    /// What clap and [`resolve`] say of one value, whatever the other options are.
     ///
     /// # Errors
     /// What is wrong, and what would be right, in words of the file.
-    pub(super) fn judge(&self, key: &Key, value: &OsStr) -> Result<(), (String, String)> {
+    pub(crate) fn judge(&self, key: &Key, value: &OsStr) -> Result<(), (String, String)> {
         let mut option = OsString::from(format!("--{}", key.long));
         if key.kind != Kind::Flag {
             option.push("=");
@@ -137,7 +137,7 @@ impl Keys {
             .clone()
             .try_get_matches_from(line)
             .and_then(|found| Run::from_arg_matches(&found));
-        match parsed.map(run::resolve) {
+        match parsed.map(resolve) {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(failure)) => Err((
                 self.in_words_of_the_file(&failure.error),
@@ -171,7 +171,7 @@ impl Key {
     }
 
     /// What a value looks like.
-    pub(super) fn hint(&self) -> String {
+    pub(crate) fn hint(&self) -> String {
         let name = &self.name;
         match (self.argument.get_value_names(), self.argument.get_default_values()) {
             _ if self.kind == Kind::Flag => format!("say {name} = true, or leave it out"),
@@ -193,7 +193,7 @@ impl Key {
     }
 
     /// The value as the controller gets it: paths are absolute, so that it does not matter where it runs.
-    pub(super) fn absolute(&self, value: OsString, folders: &Folders) -> OsString {
+    pub(crate) fn absolute(&self, value: OsString, folders: &Folders) -> OsString {
         if !self.is_path || value.is_empty() {
             return value;
         }
@@ -208,16 +208,16 @@ impl Key {
 
 /// What relative paths are relative to.
 #[derive(Debug)]
-pub(super) struct Folders {
+pub(crate) struct Folders {
     /// The folder of the file, or the one in which a command is typed.
-    pub(super) here: PathBuf,
+    pub(crate) here: PathBuf,
     /// The app's working folder: for its program and for what is watched.
-    pub(super) working: PathBuf,
+    pub(crate) working: PathBuf,
 }
 
 impl Folders {
     /// With `cwd` as it was said.
-    pub(super) fn new(here: &Path, cwd: Option<&OsStr>) -> Self {
+    pub(crate) fn new(here: &Path, cwd: Option<&OsStr>) -> Self {
         Self {
             here: here.to_owned(),
             working: cwd.map_or_else(|| here.to_owned(), |cwd| absolute(cwd, here)),
@@ -226,7 +226,7 @@ impl Folders {
 }
 
 /// Absolute, without `.` in it; `..` stays, because a symbolic link may stand before it.
-pub(super) fn absolute(path: impl AsRef<Path>, folder: &Path) -> PathBuf {
+pub(crate) fn absolute(path: impl AsRef<Path>, folder: &Path) -> PathBuf {
     let joined = folder.join(path);
     std::path::absolute(&joined).unwrap_or(joined)
 }
@@ -237,7 +237,7 @@ mod tests {
 
     #[test]
     fn every_option_of_run_is_a_key_or_is_excluded() {
-        let mut command = Arguments::command();
+        let mut command = RunLine::command();
         command.build();
         let run = command.find_subcommand("run").expect("it is a verb");
         let keys = Keys::new();

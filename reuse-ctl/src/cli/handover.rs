@@ -12,8 +12,7 @@ use std::process::{Command, Stdio};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use serde::{Deserialize, Serialize};
 
-use super::AppSpec;
-use crate::{base::Failure, cli::detach, process::os_text};
+use crate::{app::AppSpec, base::Failure, cli::detach, process::os_text};
 
 pub(crate) use crate::cli::detach::Started;
 

@@ -9,13 +9,16 @@ use reuse_common::Policy;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    base::sizes::bytes_text,
-    options::{
-        EnvironmentOptions, HealthCheck, HealthOptions, Increment, LimitOptions, LogOptions, LogTarget, ReadyKind,
-        ReadyOptions, RecycleOptions, RolloutOptions, RunOptions, StickyOptions, StopOptions, StopWhen, WatchOptions,
-        WhenEmpty,
+    app::options::{
+        HealthCheck, HealthOptions, LogOptions, LogTarget, ReadyKind, ReadyOptions, RecycleOptions, RolloutOptions,
+        RunOptions, StickyOptions, StopOptions, StopWhen, WatchOptions, WhenEmpty,
     },
-    process::stop_plan::KillMode,
+    base::sizes::bytes_text,
+    process::{
+        cgroup_limits::LimitOptions,
+        stop_plan::KillMode,
+        variables::{EnvironmentOptions, Increment},
+    },
 };
 use reuse_machine::interface::{HealthRules, HungRules};
 

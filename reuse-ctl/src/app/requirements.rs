@@ -1,22 +1,21 @@
 //! What an app needs and this machine does not have: judged as the start of the app does it, by the same functions, but all at once and without
 //! starting anything.
 
+use crate::app::command_line::working_folder;
 use std::{
     fs, io,
     path::{Path, PathBuf},
 };
 
-use nix::errno::Errno;
-
-use super::{
-    recycle_files::identity_of,
-    template::{CommandLine, tried_variables},
-};
 use crate::{
-    options::{LogTarget, RunOptions},
+    app::{
+        command_line::{CommandLine, tried_variables},
+        options::{LogTarget, RunOptions},
+    },
     process::{
         command::CommandError,
         env_file::{self, EnvFileError, Rights},
+        file_identity::identity_of,
         identity::{self, Identity, IdentityError},
         journal,
         variables::{Variables, VariablesError},
@@ -124,25 +123,6 @@ pub fn lacks(options: &RunOptions, extent: Extent) -> Vec<Lack> {
         lacks.extend(unwatchable(options, &folder));
     }
     lacks
-}
-
-/// Where the command is to run: relative to `here` if it is not absolute.
-///
-/// # Errors
-/// [`Lack::Folder`].
-pub(super) fn working_folder(options: &RunOptions, here: &Path) -> Result<PathBuf, Lack> {
-    let path = options
-        .cwd
-        .as_ref()
-        .map_or_else(|| here.to_owned(), |cwd| here.join(cwd));
-    match fs::metadata(&path) {
-        Ok(found) if found.is_dir() => Ok(path),
-        Ok(_) => Err(Lack::Folder {
-            path,
-            source: Errno::ENOTDIR.into(),
-        }),
-        Err(source) => Err(Lack::Folder { path, source }),
-    }
 }
 
 fn unreadable(files: &[PathBuf], here: &Path) -> Vec<Lack> {

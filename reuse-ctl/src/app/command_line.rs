@@ -1,0 +1,90 @@
+//! What a command, a working folder and variables mean on this machine now.
+
+use std::{
+    ffi::OsString,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use nix::errno::Errno;
+
+use super::{options::RunOptions, requirements::Lack};
+use crate::process::{
+    command::{self, CommandError, Search},
+    env_file::Rights,
+    identity,
+    variables::{Variables, VariablesError},
+};
+
+/// Those of the first workers are made as a trial: what is wrong with them is to be said before anything is started.
+///
+/// # Errors
+/// A file can't be used, or a worker can't be given its variables.
+pub(crate) fn tried_variables(
+    options: &RunOptions,
+    folder: &Path,
+    rights: Rights<'_>,
+) -> Result<Variables, VariablesError> {
+    let variables = Variables::read(options.environment.clone(), folder, rights)?;
+    (0..options.workers).try_for_each(|slot| variables.of(&options.name, slot, inherited).map(drop))?;
+    Ok(variables)
+}
+
+/// A variable of the controller's own.
+pub(crate) fn inherited(name: &str) -> Option<OsString> {
+    std::env::var_os(name)
+}
+
+/// Where the command is to run: relative to `here` if it is not absolute.
+///
+/// # Errors
+/// [`Lack::Folder`].
+pub(crate) fn working_folder(options: &RunOptions, here: &Path) -> Result<PathBuf, Lack> {
+    let path = options
+        .cwd
+        .as_ref()
+        .map_or_else(|| here.to_owned(), |cwd| here.join(cwd));
+    match fs::metadata(&path) {
+        Ok(found) if found.is_dir() => Ok(path),
+        Ok(_) => Err(Lack::Folder {
+            path,
+            source: Errno::ENOTDIR.into(),
+        }),
+        Err(source) => Err(Lack::Folder { path, source }),
+    }
+}
+
+/// A command that can be run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct CommandLine {
+    pub(crate) program: PathBuf,
+    /// The command as typed, then its arguments.
+    pub(crate) args: Vec<OsString>,
+    pub(crate) cwd: PathBuf,
+    pub(crate) path_prefix: Vec<PathBuf>,
+}
+
+impl CommandLine {
+    pub(crate) fn cwd(&self) -> &Path {
+        &self.cwd
+    }
+
+    /// Finds the program that the first of `args` means in `cwd`, on the caller's PATH, or in the usual places of the caller's home.
+    pub(crate) fn resolve(args: Vec<OsString>, cwd: PathBuf) -> Result<Self, CommandError> {
+        let path = std::env::var_os("PATH");
+        let home = identity::caller_home();
+        let search = Search {
+            cwd: &cwd,
+            path: path.as_deref(),
+            home: home.as_deref(),
+        };
+        let nothing = OsString::new();
+        let resolved = command::resolve(args.first().unwrap_or(&nothing), &search)?;
+        Ok(Self {
+            program: resolved.program,
+            path_prefix: resolved.path_prefix.into_iter().collect(),
+            args,
+            cwd,
+        })
+    }
+}

@@ -1,0 +1,53 @@
+//! Judges the reasons for which workers are replaced, before anything is started.
+
+use std::path::Path;
+
+use super::{options::RecycleOptions, recycle_changes::Ignored, recycle_cron};
+
+/// What is wrong with an option, to be said before anything is started.
+#[derive(Debug, thiserror::Error)]
+#[error("--{option} {value}: {problem}")]
+pub struct BadRule {
+    /// The option's name.
+    pub option: &'static str,
+    /// What was given.
+    pub value: String,
+    /// Why it is none.
+    pub problem: String,
+}
+
+impl BadRule {
+    /// What to do next, in one line.
+    pub fn hint(&self) -> &'static str {
+        match self.option {
+            "cron" => "say one like '0 4 * * *' (every day at four), or '*/10 * * * * *' with seconds before",
+            _ => "say one like 'dist' or '*.log'",
+        }
+    }
+}
+
+/// Judges what can be judged without a look at the machine.
+///
+/// # Errors
+/// The first option that is wrong.
+pub fn check(options: &RecycleOptions) -> Result<(), BadRule> {
+    if let Some(pattern) = &options.cron {
+        recycle_cron::parse(pattern).map_err(|problem| BadRule {
+            option: "cron",
+            value: pattern.clone(),
+            problem,
+        })?;
+    }
+    if let Some(watch) = &options.watch {
+        Ignored::new(&watch.ignore, Path::new("/"), Vec::new()).map_err(bad_glob)?;
+    }
+    Ok(())
+}
+
+fn bad_glob((value, problem): (String, String)) -> BadRule {
+    BadRule {
+        option: "watch-ignore",
+        value,
+        problem,
+    }
+}

@@ -1,0 +1,30 @@
+//! Names that are judged in one way wherever they are said.
+
+use reuse_common::Policy;
+
+use crate::base::Failure;
+
+/// The policy of this name, or a refusal that lists the names there are.
+pub fn policy_named(name: &str) -> Result<Policy, Failure> {
+    Policy::from_name(name).ok_or_else(|| {
+        let names = Policy::ALL.map(Policy::name).join(", ");
+        Failure::usage(format!("there is no policy \"{name}\""), format!("one of {names}"))
+    })
+}
+
+/// Whether `path` can stand in the first line of a request as it is: it begins with a slash and has no space in it.
+pub fn check_path(path: &str) -> Result<(), Failure> {
+    if !path.starts_with('/') {
+        return Err(Failure::usage(
+            format!("the path \"{path}\" has no slash at its beginning"),
+            format!("did you mean /{path}?"),
+        ));
+    }
+    if !path.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(Failure::usage(
+            format!("the path {path:?} has a character that a URL can't have"),
+            "write it with a percent sign: a space is %20",
+        ));
+    }
+    Ok(())
+}
