@@ -21,7 +21,7 @@ pub mod client;
 #[cfg(target_os = "linux")]
 pub mod config;
 #[cfg(target_os = "linux")]
-pub mod demo;
+pub mod controller;
 #[cfg(target_os = "linux")]
 pub mod doctor;
 #[cfg(target_os = "linux")]
@@ -34,7 +34,5 @@ pub mod process;
 pub mod server;
 #[cfg(target_os = "linux")]
 pub mod supervisor;
-#[cfg(target_os = "linux")]
-pub mod tryout;
 #[cfg(target_os = "linux")]
 pub mod wire;

@@ -1,10 +1,10 @@
 //! `abort`: the canary is removed, and what a failed promotion has changed is changed back.
 
 use super::{
-    Context, apps, output,
+    apps, output,
     progress::{Request, changing_line, watch},
 };
-use crate::base::Failure;
+use crate::{base::Failure, cli::context::Context};
 
 pub(super) async fn run(context: &Context) -> Result<(), Failure> {
     let app = apps::connect(context).await?;

@@ -7,7 +7,6 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::{
-    Context,
     apps::{self, App},
     args, output,
     progress::{Request, changing_line, watch},
@@ -16,7 +15,7 @@ use super::{
 use crate::{
     app::{AppSpec, difference::Way, requirements::Extent},
     base::{ErrorKind, Failure},
-    cli::handover,
+    cli::{context::Context, handover},
     config::{Loaded, NamedSpec},
     process::paths::KnownApp,
     wire::{OptionChange, Reply, SpecRequest, Status},
@@ -34,7 +33,7 @@ pub(super) async fn run(context: &Context, arguments: &args::Apply) -> Result<()
         plans.push(match running.iter().find(|app| app.name == name) {
             Some(entry) => Plan::Change(Box::new(ask(entry, spec, arguments.new_address).await?)),
             None => {
-                super::require_root("apply")?;
+                crate::cli::context::require_root("apply")?;
                 refuse_leftovers(&name)?;
                 Plan::Start(NamedSpec { name, spec })
             }

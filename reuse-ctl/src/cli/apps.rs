@@ -1,9 +1,9 @@
 //! Which app is meant, and the way from its name to a client.
 
-use super::Context;
-use crate::app::names::paths_of;
 use crate::{
+    app::names::paths_of,
     base::Failure,
+    cli::context::Context,
     client::{Client, ClientError},
     process::paths::{KnownApp, list_apps},
 };

@@ -4,11 +4,12 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use super::{
-    Context, apps, args, output,
+    apps, args, output,
     progress::{Request, changing_line, watch},
 };
 use crate::{
     base::Failure,
+    cli::context::Context,
     wire::{CanaryRequest, weight::canary_share},
 };
 

@@ -5,10 +5,11 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
-use super::{Context, args, output, table::counted};
+use super::{args, output, table::counted};
 use crate::{
     app::{options::RunOptions, requirements::Extent},
     base::Failure,
+    cli::context::Context,
     config::{Loaded, NamedSpec},
 };
 

@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use super::{Context, output, table::counted};
+use super::{output, table::counted};
 use crate::{
     app::{AppSpec, names::paths_of, options::RunOptions},
     base::{ErrorKind, Failure, OutputOf, SlotId, WorkerState, failure::OUTPUT_MARK},
-    cli::handover,
+    cli::{context::Context, handover},
     client::Client,
     process::logs::{self, Range, last_lines},
     wire::{Status, StopRequest, WorkerStatus},

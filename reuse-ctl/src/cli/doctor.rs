@@ -1,8 +1,9 @@
 //! `doctor`: what this kernel can do.
 
-use super::{Context, args, output};
+use super::{args, output};
 use crate::{
     base::Failure,
+    cli::context::Context,
     doctor::{self, Outcome},
 };
 

@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::{
-    Context,
     apps::{self, App},
     args, output,
     progress::{Request, watch},
@@ -12,6 +11,7 @@ use super::{
 };
 use crate::{
     base::{ErrorKind, Failure, whole_ms::whole_ms},
+    cli::context::Context,
     wire::{DrainRequest, Reply, Status, WorkerStatus},
 };
 

@@ -7,11 +7,12 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::{
-    Context, apps, args,
+    apps, args,
     terminal::{Paint, Tone},
 };
 use crate::{
     base::Failure,
+    cli::context::Context,
     client::ClientError,
     wire::{Event, Packet},
 };

@@ -2,10 +2,11 @@
 
 use serde::Serialize;
 
-use super::{Context, apps, args, output};
+use super::{apps, args, output};
 use crate::{
     app::words::check_path,
     base::{Failure, whole_ms::whole_ms},
+    cli::context::Context,
     wire::{GetRequest, Got},
 };
 

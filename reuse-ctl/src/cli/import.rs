@@ -4,9 +4,10 @@ use std::io::{self, Write as _};
 
 use serde::Serialize;
 
-use super::{Context, args, output};
+use super::{args, output};
 use crate::{
     base::Failure,
+    cli::context::Context,
     import::{self, Finding, Imported},
 };
 

@@ -1,18 +1,18 @@
 //! `init`: a `reuse.toml` for the server in this folder, to begin with.
 
-use crate::app::names::paths_of;
+use super::{args, output};
+use crate::{
+    app::names::paths_of,
+    base::{Failure, toml_text::quoted},
+    cli::context::Context,
+    config,
+};
 use std::fmt::Write as _;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
 use std::path::Path;
 
 use serde::Serialize;
-
-use super::{Context, args, output};
-use crate::{
-    base::{Failure, toml_text::quoted},
-    config,
-};
 
 const FILE: &str = "reuse.toml";
 

@@ -13,12 +13,13 @@ mod shown;
 use shown::{Shown, Written};
 
 use super::{
-    Context, apps,
+    apps,
     args::{self, Since, Whose},
 };
-use crate::app::names;
 use crate::{
+    app::names,
     base::{ErrorKind, Failure, whole_ms::whole_ms},
+    cli::context::Context,
     process::{
         journal,
         logs::{POLL, Range, Stream, starts_of_last},

@@ -1,21 +1,21 @@
 //! `ls`: the apps that run, and what is left of dead ones.
 
-use crate::app::names::paths_of;
-use std::time::Duration;
-
-use serde::Serialize;
-
 use super::{
-    Context, apps, output,
+    apps, output,
     table::{Align, Cell, short_duration, table},
     terminal::{Paint, Tone},
 };
 use crate::{
+    app::names::paths_of,
     base::{Failure, WorkerState},
+    cli::context::Context,
     client::{Client, ClientError},
     process::paths::KnownApp,
     wire::Status,
 };
+use std::time::Duration;
+
+use serde::Serialize;
 
 /// A controller that does not answer so long is listed without its details.
 const PATIENCE: Duration = Duration::from_secs(2);

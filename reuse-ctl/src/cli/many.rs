@@ -15,10 +15,10 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{broadcast, mpsc};
 use tokio::task::JoinSet;
 
-use super::{Context, output, run::Call};
+use super::{output, run::Call};
 use crate::{
     base::{ErrorKind, Failure, failure::OUTPUT_MARK},
-    cli::handover,
+    cli::{context::Context, handover},
     config::NamedSpec,
     process::terminal_signals::{has_terminal, is_ignored},
 };
@@ -43,7 +43,7 @@ const MAX_LINE: u64 = 64 * 1024;
 const COLOURS: [u8; 6] = [95, 94, 96, 93, 92, 91];
 
 pub(super) fn run(context: &Context, apps: &[NamedSpec], call: Call) -> Result<(), Failure> {
-    super::require_root("run")?;
+    crate::cli::context::require_root("run")?;
     if call.detach {
         super::block_on(in_background(context, apps, call.verbosity))?
     } else {

@@ -8,7 +8,9 @@ pub mod apps;
 pub mod args;
 mod canary;
 mod check;
-pub(crate) mod detach;
+pub(crate) mod context;
+mod demo;
+mod detach;
 mod doctor;
 mod drain;
 mod events;
@@ -20,7 +22,6 @@ mod logs;
 mod ls;
 mod many;
 pub(crate) mod output;
-pub(crate) mod own_controller;
 mod policy;
 mod progress;
 mod promote;
@@ -36,6 +37,7 @@ mod stop;
 pub(crate) mod table;
 pub(crate) mod terminal;
 mod try_server;
+mod tryout;
 mod undrain;
 mod unit;
 mod weight;
@@ -48,10 +50,8 @@ use clap::error::ErrorKind as ClapErrorKind;
 
 use crate::base::{Failure, failure::SEE_HELP};
 use args::{Arguments, Verb};
+use context::Context;
 use terminal::Terminal;
-
-/// The hidden verb behind `demo`: its server.
-pub const DEMO_SERVER_VERB: &str = "__demo-server";
 
 /// What came of it, and how an error is to be shown.
 #[derive(Debug)]
@@ -67,23 +67,12 @@ pub struct Outcome {
 /// How long the last words of a controller may take.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
-/// What every verb is given.
-#[derive(Debug)]
-pub(crate) struct Context {
-    /// `--app` or `REUSE_APP`.
-    pub(crate) app: Option<String>,
-    /// `--json`.
-    pub(crate) json: bool,
-    /// Where the output goes.
-    pub(crate) terminal: Terminal,
-}
-
 /// Does what the arguments (the first is the program's name) ask for.
 pub fn run(arguments: impl Iterator<Item = OsString>) -> Outcome {
     let arguments: Vec<OsString> = arguments.collect();
-    if arguments.get(1).is_some_and(|verb| verb == DEMO_SERVER_VERB) {
+    if arguments.get(1).is_some_and(|verb| verb == demo::SERVER_VERB) {
         return Outcome {
-            result: crate::demo::serve(&arguments[2..]),
+            result: demo::serve(&arguments[2..]),
             json: false,
             patience: None,
         };
@@ -153,7 +142,7 @@ async fn ask(context: &Context, verb: Verb) -> Result<(), Failure> {
         Verb::Events(arguments) => events::run(context, &arguments).await,
         Verb::Doctor(arguments) => doctor::run(context, &arguments).await,
         Verb::Try(arguments) => try_server::run(context, &arguments).await,
-        Verb::Demo(arguments) => crate::demo::run(context, &arguments).await,
+        Verb::Demo(arguments) => demo::run(context, &arguments).await,
         Verb::Run(_) => unreachable!("it makes its own runtime"),
         Verb::Check(_) | Verb::Init(_) | Verb::Schema | Verb::Unit(_) => unreachable!("they ask nobody"),
     }
@@ -195,17 +184,6 @@ fn of_verb(mut failure: Failure, arguments: &[OsString]) -> Failure {
         failure.hint = format!("see `reuse-ctl {} --help`", verb.get_name());
     }
     failure
-}
-
-/// Steering, cgroups and the users of workers need root.
-pub(crate) fn require_root(verb: &str) -> Result<(), Failure> {
-    if nix::unistd::geteuid().is_root() {
-        return Ok(());
-    }
-    Err(Failure::failed(
-        format!("`{verb}` needs root: it loads eBPF programs and makes cgroups"),
-        format!("`sudo reuse-ctl {verb} …`"),
-    ))
 }
 
 #[cfg(test)]

@@ -4,8 +4,7 @@ use std::io::{self, Write as _};
 
 use serde::Serialize;
 
-use super::Context;
-use crate::{base::Failure, wire::Reply};
+use crate::{base::Failure, cli::context::Context, wire::Reply};
 
 /// Prints `text` as it is. A reader that has gone (`| head`) is no failure.
 ///

@@ -1,10 +1,8 @@
 //! `policy [NAME]`: shows it, or changes it for the connections to come.
 
-use crate::app::words::policy_named;
+use super::{apps, args, output, progress::Request};
+use crate::{app::words::policy_named, base::Failure, cli::context::Context, wire::PolicyRequest};
 use serde::Serialize;
-
-use super::{Context, apps, args, output, progress::Request};
-use crate::{base::Failure, wire::PolicyRequest};
 
 pub(super) async fn run(context: &Context, arguments: &args::Policy) -> Result<(), Failure> {
     let wanted = arguments.name.as_deref().map(policy_named).transpose()?;

@@ -10,12 +10,12 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use super::{
-    Context,
     apps::{self, App},
     terminal::stderr_columns,
 };
 use crate::{
     base::Failure,
+    cli::context::Context,
     wire::{Reply, Status},
 };
 

@@ -1,10 +1,10 @@
 //! `promote`: the canary's command for all workers, `--surge` at a time, or for none.
 
 use super::{
-    Context, apps, output,
+    apps, output,
     progress::{Request, changing_line, watch},
 };
-use crate::base::Failure;
+use crate::{base::Failure, cli::context::Context};
 
 pub(super) async fn run(context: &Context) -> Result<(), Failure> {
     let app = apps::connect(context).await?;

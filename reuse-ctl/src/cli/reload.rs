@@ -1,11 +1,11 @@
 //! `reload`: every worker replaced, `--surge` at a time.
 
 use super::{
-    Context, apps, args, output,
+    apps, args, output,
     progress::{Request, changing_line, watch},
     restart,
 };
-use crate::{base::Failure, wire::ReloadRequest};
+use crate::{base::Failure, cli::context::Context, wire::ReloadRequest};
 
 pub(super) async fn run(context: &Context, arguments: &args::Reload) -> Result<(), Failure> {
     let app = apps::connect(context).await?;

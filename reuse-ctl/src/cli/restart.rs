@@ -3,11 +3,11 @@
 use std::collections::BTreeSet;
 
 use super::{
-    Context, apps, args, output,
+    apps, args, output,
     progress::{Request, changing_line, watch},
     reload,
 };
-use crate::{base::Failure, wire::RestartRequest};
+use crate::{base::Failure, cli::context::Context, wire::RestartRequest};
 
 pub(super) async fn run(context: &Context, arguments: &args::Restart) -> Result<(), Failure> {
     if arguments.all {

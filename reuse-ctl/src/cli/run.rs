@@ -3,13 +3,13 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use super::{Context, args, detach, many, output};
+use super::{args, detach, many, output};
+use crate::controller;
 use crate::{
     app::{AppSpec, options::RunOptions, requirements::Extent},
     base::Failure,
-    cli::handover,
+    cli::{context::Context, handover},
     config::{Loaded, NamedSpec},
-    supervisor,
 };
 
 pub(super) fn run(context: &Context, arguments: args::Run, raw: &[OsString]) -> Result<(), Failure> {
@@ -55,7 +55,7 @@ pub(super) struct Call {
 /// One app, here or in the background.
 pub(super) fn start(context: &Context, spec: AppSpec, call: Call) -> Result<(), Failure> {
     let options = spec.resolve()?;
-    super::require_root("run")?;
+    crate::cli::context::require_root("run")?;
     // The one in the background was started by one that has said it.
     if !call.detached
         && let Some(line) = options.stop.suggestion(&options.command)
@@ -65,7 +65,7 @@ pub(super) fn start(context: &Context, spec: AppSpec, call: Call) -> Result<(), 
     if call.detach {
         return detach::run(context, &spec, call.verbosity);
     }
-    supervisor::run(RunOptions {
+    controller::run(RunOptions {
         verbosity: call.verbosity,
         detached: call.detached,
         alone: call.alone,

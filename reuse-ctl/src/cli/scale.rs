@@ -1,12 +1,13 @@
 //! `scale N|+N|-N`.
 
 use super::{
-    Context, apps, args, output,
+    apps, args, output,
     progress::{Request, changing_line, watch},
     restart,
 };
 use crate::{
     base::Failure,
+    cli::context::Context,
     wire::{ScaleRequest, commands},
 };
 

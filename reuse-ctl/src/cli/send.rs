@@ -4,9 +4,10 @@ use std::io::Read as _;
 
 use serde_json::value::RawValue;
 
-use super::{Context, apps, args, output, progress::Request};
+use super::{apps, args, output, progress::Request};
 use crate::{
     base::Failure,
+    cli::context::Context,
     process::channel::MAX_LINE_BYTES,
     wire::{SendRequest, commands},
 };

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use super::{
-    Context,
     apps::{self, App},
     args, output,
     table::{Align, Cell, counted, short_bytes, short_duration, table},
@@ -11,6 +10,7 @@ use super::{
 };
 use crate::{
     base::{Failure, FaultKind, WorkerState},
+    cli::context::Context,
     wire::{FaultStatus, GroupStatus, InstanceStatus, Status, WorkerStatus},
 };
 

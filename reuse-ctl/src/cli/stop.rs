@@ -5,14 +5,15 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{
-    Context, apps, args, output,
+    apps, args, output,
     progress::{Request, watch},
     table::counted,
 };
 use crate::{
     base::{Failure, whole_ms::whole_ms},
+    cli::context::Context,
+    controller::leftovers,
     process::paths::KnownApp,
-    supervisor::leftovers,
     wire::{Reply, Status, StopRequest},
 };
 
@@ -64,7 +65,7 @@ pub(super) async fn run(context: &Context, arguments: &args::Stop) -> Result<(),
 
 /// Ends what the killed controller of an app has left behind.
 async fn clear_away(name: &str) -> Result<Reply, Failure> {
-    super::require_root("stop, when the controller was killed,")?;
+    crate::cli::context::require_root("stop, when the controller was killed,")?;
     let ended = leftovers::clear(name).await?;
     let message = format!(
         "the controller of {name} was gone; {} ended",

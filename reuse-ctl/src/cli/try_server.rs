@@ -1,18 +1,19 @@
 //! `try`: what a server does under reuse-ctl, seen once.
 
-use crate::app::words::check_path;
-use std::ffi::OsString;
-
-use super::{Context, args, output};
+use super::{args, output};
 use crate::{
-    app::AppSpec,
+    app::{AppSpec, words::check_path},
     base::Failure,
-    tryout::{
-        Trial, examine,
-        judge::{InForce, recommend},
-        render, to_json,
+    cli::{
+        context::Context,
+        tryout::{
+            Trial, examine,
+            judge::{InForce, recommend},
+            render, to_json,
+        },
     },
 };
+use std::ffi::OsString;
 
 pub(super) async fn run(context: &Context, arguments: &args::Try) -> Result<(), Failure> {
     for path in [Some(&arguments.path), arguments.slow_path.as_ref()]
@@ -29,7 +30,7 @@ pub(super) async fn run(context: &Context, arguments: &args::Try) -> Result<(), 
         variables: Vec::new(),
     };
     let options = spec.resolve()?;
-    super::require_root("try")?;
+    crate::cli::context::require_root("try")?;
     let report = examine(&Trial {
         options: &options,
         arguments: own,

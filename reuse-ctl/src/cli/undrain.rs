@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use super::{Context, apps, args, output, progress::Request};
-use crate::base::Failure;
+use super::{apps, args, output, progress::Request};
+use crate::{base::Failure, cli::context::Context};
 
 pub(super) async fn run(context: &Context, arguments: &args::Undrain) -> Result<(), Failure> {
     let app = apps::connect(context).await?;

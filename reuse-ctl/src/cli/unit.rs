@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::{Context, args, output};
+use super::{args, output};
 use crate::{
     app::{AppSpec, options::RunOptions},
     base::Failure,
+    cli::context::Context,
     config::{self, NamedSpec},
     process::{
         command::{self, Search},

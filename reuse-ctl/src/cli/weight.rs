@@ -1,8 +1,9 @@
 //! `weight ID PERCENT|auto`: a fixed share of new connections for one worker, whatever the policy.
 
-use super::{Context, apps, args, output, progress::Request};
+use super::{apps, args, output, progress::Request};
 use crate::{
     base::Failure,
+    cli::context::Context,
     wire::{WeightRequest, weight::weight_of},
 };
 

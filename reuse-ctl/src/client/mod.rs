@@ -1,5 +1,7 @@
 //! The client of `control.sock`: one connection per request, so that status can be read while a drain is waited for.
 
+pub(crate) mod own_controller;
+
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;

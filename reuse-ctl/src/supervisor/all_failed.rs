@@ -14,7 +14,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Whether anybody serves, or may do so without a person's help.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) enum Outlook {
+pub(crate) enum Outlook {
     #[default]
     Fine,
     /// Every worker has failed; clients still wait.
@@ -44,7 +44,7 @@ impl Outlook {
 
 impl Task {
     /// Called when workers may have changed.
-    pub(super) fn look_out(&mut self, view: &View) {
+    pub(crate) fn look_out(&mut self, view: &View) {
         let before = self.outlook;
         self.outlook = before.after(view.all_failed, Instant::now());
         if before == Outlook::GivenUp && self.outlook != before {
@@ -53,7 +53,7 @@ impl Task {
     }
 
     /// Called now and then: clients that have waited for too long are sent away.
-    pub(super) fn give_up_clients(&mut self) {
+    pub(crate) fn give_up_clients(&mut self) {
         // While something is left of an instance its connections may still move.
         if !self.outlook.is_hopeless(Instant::now()) || !self.live.is_empty() {
             return;
@@ -81,7 +81,7 @@ impl Task {
     }
 
     /// What `status` says at its top when nobody serves, or will by himself.
-    pub(super) fn problem(&self, view: &View) -> Option<String> {
+    pub(crate) fn problem(&self, view: &View) -> Option<String> {
         if !view.all_failed {
             return None;
         }
@@ -94,7 +94,7 @@ impl Task {
 }
 
 /// "every worker has failed: exited with code 1 before it was ready: 0.0.0.0:80 is in use by process 7 (nginx)".
-pub(super) fn all_have_failed(reason: Option<&str>, last_failure: Option<&(String, LastOutput)>) -> String {
+pub(crate) fn all_have_failed(reason: Option<&str>, last_failure: Option<&(String, LastOutput)>) -> String {
     let problem = last_failure.map(|(problem, _)| problem.as_str());
     let why = reason.into_iter().chain(problem.filter(|problem| !problem.is_empty()));
     let why: String = why.map(|words| format!(": {words}")).collect();

@@ -13,7 +13,6 @@ use super::{
     apply_words::{applied, changes, few, list, names, planned, scaled, started_anew},
     asks::{another_version, refusal},
     errands::{Asker, stopped},
-    setup,
     task::Task,
     wanted::{Search, Wanted, Watched},
     watch::Watch,
@@ -26,13 +25,14 @@ use crate::{
     },
     base::{ErrorKind, Failure, RequestId},
     supervisor::health::Health,
+    supervisor::preparing,
     wire::{Reply, SpecRequest},
 };
 use reuse_machine::interface::{Command, Input, Rules, ScaleTarget};
 
 /// What is under way.
 #[derive(Debug)]
-pub(super) struct Applying {
+pub(crate) struct Applying {
     /// Who waits for the end of it.
     client: RequestId,
     difference: Difference,
@@ -67,7 +67,7 @@ impl Step {
 }
 
 impl Applying {
-    pub(super) fn waits_for(&self, id: RequestId) -> bool {
+    pub(crate) fn waits_for(&self, id: RequestId) -> bool {
         self.step.1 == id
     }
 }
@@ -75,12 +75,12 @@ impl Applying {
 impl Task {
     /// What the app's workers are started from now, and all else that was said of it; how many there are and how they are chosen is for
     /// the machine to say.
-    pub(super) fn options(&self) -> &Arc<RunOptions> {
+    pub(crate) fn options(&self) -> &Arc<RunOptions> {
         self.template.options(self.core.version())
     }
 
     /// What runs, whoever has said so last: `run`, `apply`, `promote`, `scale`, `policy`. To apply it changes nothing.
-    pub(super) fn spec(&self) -> AppSpec {
+    pub(crate) fn spec(&self) -> AppSpec {
         let (options, policy) = (self.options(), self.core.view().policy);
         let workers = self.workers().to_string();
         let mut changed: Vec<(&str, &OsStr)> = Vec::new();
@@ -93,7 +93,7 @@ impl Task {
         options.spec.with_values(&changed)
     }
 
-    pub(super) fn apply(&mut self, request: SpecRequest, by_root: bool, reply: oneshot::Sender<Reply>) {
+    pub(crate) fn apply(&mut self, request: SpecRequest, by_root: bool, reply: oneshot::Sender<Reply>) {
         let id = self.new_request(reply);
         if self.applying.is_some() || self.errands.apply() {
             let hint = "try again when it is done; `reuse-ctl status` shows how far it is";
@@ -254,14 +254,14 @@ impl Task {
     }
 
     /// How many a person would say there are: a canary is one more.
-    pub(super) fn workers(&self) -> u16 {
+    pub(crate) fn workers(&self) -> u16 {
         let slots = self.core.view().slots;
         let count = slots.iter().filter(|slot| !slot.canary && !slot.leaving).count();
         u16::try_from(count).expect("there are at most 256 slots")
     }
 
     /// A step was carried out, or refused. Called while the machine's effects are carried out, so the next request is only queued.
-    pub(super) fn on_step(&mut self, mut reply: Reply) {
+    pub(crate) fn on_step(&mut self, mut reply: Reply) {
         let Some(mut applying) = self.applying.take() else {
             return;
         };
@@ -269,7 +269,7 @@ impl Task {
         if !reply.ok {
             if step.way() == Way::Reload {
                 self.settle_ports(&applying.old);
-                self.inputs.push_back(Input::Ruled(setup::rules(&applying.old)));
+                self.inputs.push_back(Input::Ruled(preparing::rules(&applying.old)));
             } else {
                 self.keep(&applying.new);
                 let what = list(applying.difference.by(step.way()));
@@ -309,7 +309,7 @@ impl Task {
             let allowed = self.template.cgroup.allow(&new.limits);
             allowed.map_err(|error| Failure::failed(error.to_string(), error.hint()))?;
         }
-        setup::open_run_folder(&new.ready.kind, &self.template.paths)
+        preparing::open_run_folder(&new.ready.kind, &self.template.paths)
     }
 
     /// What comes into force without touching a worker, unless it has. The machine is told with the next input that is worked off.
@@ -320,7 +320,7 @@ impl Task {
         if let Watched::Other(files) = watch {
             self.recycle.watch(files.map(|files| *files), &self.happenings);
         }
-        self.inputs.push_back(Input::Ruled(setup::rules(new)));
+        self.inputs.push_back(Input::Ruled(preparing::rules(new)));
         let view = self.core.view();
         if old.hung.hung_after_ms != new.hung.hung_after_ms {
             self.watch = Watch::new(new.hung.hung_after_ms);
@@ -350,7 +350,7 @@ impl Task {
 /// The old rules, with the patience that the more patient version wants: workers of both are started, of the old one if it has to come back.
 /// How many are replaced at the same time is for the new one to say, since it is the new one that is rolled out.
 fn while_both_start(old: &RunOptions, new: &RunOptions) -> Rules {
-    let (old, new) = (setup::rules(old), setup::rules(new));
+    let (old, new) = (preparing::rules(old), preparing::rules(new));
     Rules {
         ready_timeout_ms: old.ready_timeout_ms.max(new.ready_timeout_ms),
         settle_ms: old.settle_ms.max(new.settle_ms),

@@ -7,7 +7,7 @@ use crate::{
 use reuse_machine::count;
 
 /// What it would take.
-pub(super) fn planned(difference: &Difference, workers: usize, starts_anew: bool) -> Reply {
+pub(crate) fn planned(difference: &Difference, workers: usize, starts_anew: bool) -> Reply {
     let mut would = Vec::new();
     let workers = count(workers, "worker");
     if difference.has(Way::Reload) {
@@ -35,12 +35,12 @@ pub(super) fn planned(difference: &Difference, workers: usize, starts_anew: bool
 }
 
 /// `every worker had failed: started 2 workers anew`.
-pub(super) fn started_anew(workers: usize) -> String {
+pub(crate) fn started_anew(workers: usize) -> String {
     format!("every worker had failed: started {} anew", count(workers, "worker"))
 }
 
 /// All of it was done, in these words.
-pub(super) fn applied(difference: &Difference, done: &[String]) -> Reply {
+pub(crate) fn applied(difference: &Difference, done: &[String]) -> Reply {
     Reply {
         changes: changes(difference, |_| true),
         ..said(done)
@@ -59,19 +59,19 @@ fn said(parts: &[String]) -> Reply {
 }
 
 /// `scaled 2 → 4`.
-pub(super) fn scaled(verb: &str, difference: &Difference) -> String {
+pub(crate) fn scaled(verb: &str, difference: &Difference) -> String {
     let values = difference.by(Way::Scale).find_map(|change| change.values.as_ref());
     let (from, to) = values.map_or(("?", "?"), |(from, to)| (from, to));
     format!("{verb} {from} → {to}")
 }
 
 /// `drain-timeout 30s → 10s, command`.
-pub(super) fn list<'a>(changes: impl Iterator<Item = &'a Change>) -> String {
+pub(crate) fn list<'a>(changes: impl Iterator<Item = &'a Change>) -> String {
     changes.map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 /// The same within a sentence: of many only the names.
-pub(super) fn few<'a>(changes: impl Iterator<Item = &'a Change> + Clone) -> String {
+pub(crate) fn few<'a>(changes: impl Iterator<Item = &'a Change> + Clone) -> String {
     if changes.clone().count() > 3 {
         names(changes)
     } else {
@@ -80,12 +80,12 @@ pub(super) fn few<'a>(changes: impl Iterator<Item = &'a Change> + Clone) -> Stri
 }
 
 /// `env-file, command`.
-pub(super) fn names<'a>(changes: impl Iterator<Item = &'a Change>) -> String {
+pub(crate) fn names<'a>(changes: impl Iterator<Item = &'a Change>) -> String {
     changes.map(|change| change.option).collect::<Vec<_>>().join(", ")
 }
 
 /// Option by option.
-pub(super) fn changes(difference: &Difference, is_done: impl Fn(Way) -> bool) -> Vec<OptionChange> {
+pub(crate) fn changes(difference: &Difference, is_done: impl Fn(Way) -> bool) -> Vec<OptionChange> {
     let changes = difference.changes.iter();
     changes
         .map(|change| {

@@ -35,7 +35,7 @@ const MAX_GETS: usize = 16;
 
 /// A client that waits for the answer of one worker.
 #[derive(Debug)]
-pub(super) struct Questioner {
+pub(crate) struct Questioner {
     slot: SlotId,
     addr: SocketAddr,
     patience: Duration,
@@ -43,7 +43,7 @@ pub(super) struct Questioner {
 }
 
 impl Task {
-    pub(super) fn on_ask(&mut self, ask: Ask) {
+    pub(crate) fn on_ask(&mut self, ask: Ask) {
         match ask {
             Ask::Status(reply) => self.status(reply),
             Ask::Command {
@@ -71,19 +71,19 @@ impl Task {
     }
 
     /// Who asked for it is answered.
-    pub(super) fn new_request(&mut self, reply: oneshot::Sender<Reply>) -> RequestId {
+    pub(crate) fn new_request(&mut self, reply: oneshot::Sender<Reply>) -> RequestId {
         let id = self.next_request_id();
         self.replies.insert(id, reply);
         id
     }
 
-    pub(super) fn next_request_id(&mut self) -> RequestId {
+    pub(crate) fn next_request_id(&mut self) -> RequestId {
         self.next_request += 1;
         RequestId(self.next_request)
     }
 
     /// Carries it out. Whoever asks for new processes wants what is in the env files now.
-    pub(super) fn request(&mut self, id: RequestId, command: Command) {
+    pub(crate) fn request(&mut self, id: RequestId, command: Command) {
         let renewal = match command {
             Command::Restart { .. } | Command::Reload { .. } => self.template.renewal(self.core.versions()),
             Command::Adopt { .. }
@@ -146,7 +146,7 @@ impl Task {
     }
 
     /// Gives a version a number for this request, unless the machine would refuse that whatever the number.
-    pub(super) fn new_version(&mut self, version: Version, command: impl Fn(VersionId) -> Command) -> Command {
+    pub(crate) fn new_version(&mut self, version: Version, command: impl Fn(VersionId) -> Command) -> Command {
         let refused = command(self.core.version());
         if !self.core.would_take(&refused) {
             return refused;
@@ -156,7 +156,7 @@ impl Task {
         command(self.template.versions.push(version, &in_use))
     }
 
-    pub(super) fn reply(&mut self, id: RequestId, reply: Reply) {
+    pub(crate) fn reply(&mut self, id: RequestId, reply: Reply) {
         self.moves.answered(id);
         if self.applying.as_ref().is_some_and(|applying| applying.waits_for(id)) {
             self.on_step(reply);
@@ -240,7 +240,7 @@ impl Task {
 }
 
 impl Questioner {
-    pub(super) fn answer(self, result: Result<Got, RequestError>) {
+    pub(crate) fn answer(self, result: Result<Got, RequestError>) {
         let Self {
             slot, addr, patience, ..
         } = self;
@@ -278,7 +278,7 @@ impl Questioner {
     }
 
     /// There will be no answer, for this reason.
-    pub(super) fn refuse(self, why: &str) {
+    pub(crate) fn refuse(self, why: &str) {
         let error = format!("worker {}: {why}", self.slot);
         let hint = "`reuse-ctl status` shows how the worker is";
         drop(self.reply.send(Err(*refusal(ErrorKind::Failed, error, hint))));
@@ -303,13 +303,13 @@ fn unreadable(error: &VariablesError) -> Box<Reply> {
 }
 
 /// What was looked up belongs to what ran before.
-pub(super) fn another_version() -> Box<Reply> {
+pub(crate) fn another_version() -> Box<Reply> {
     let error = "another version was rolled out meanwhile".into();
     refusal(ErrorKind::Failed, error, "nothing was changed: try again")
 }
 
 /// A reply that says no.
-pub(super) fn refusal(kind: ErrorKind, error: String, hint: &str) -> Box<Reply> {
+pub(crate) fn refusal(kind: ErrorKind, error: String, hint: &str) -> Box<Reply> {
     Box::new(Reply {
         ok: false,
         error: Some(error),

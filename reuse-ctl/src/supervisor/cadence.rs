@@ -26,20 +26,20 @@ const REMEMBERED_COSTS: u32 = 8;
 
 /// What a look has shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Seen {
+pub(crate) struct Seen {
     /// Nothing was accepted from some queue since the look before.
-    pub(super) stands: bool,
+    pub(crate) stands: bool,
     /// Some queue is not empty.
-    pub(super) queued: bool,
+    pub(crate) queued: bool,
     /// Some worker has a fault, or is nudged.
-    pub(super) fault: bool,
+    pub(crate) fault: bool,
     /// Connections were established since the look before.
-    pub(super) traffic: bool,
+    pub(crate) traffic: bool,
 }
 
 /// What comes next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Next {
+pub(crate) enum Next {
     /// A look, after so long.
     After(Duration),
     /// Ask the kernel to tell of the next connection, then a last look after so long.
@@ -50,7 +50,7 @@ pub(super) enum Next {
 
 /// Decides, look by look.
 #[derive(Debug)]
-pub(super) struct Cadence {
+pub(crate) struct Cadence {
     tight: Duration,
     loose: Duration,
     /// Not longer while a queue stands still, whatever looks cost: half of what counts as blindness (`reuse_common::stall`).
@@ -63,7 +63,7 @@ pub(super) struct Cadence {
 
 impl Cadence {
     /// `hung_after` is zero when hung workers are not looked for.
-    pub(super) fn new(hung_after: Duration) -> Self {
+    pub(crate) fn new(hung_after: Duration) -> Self {
         let hung_after = if hung_after.is_zero() {
             USUAL_HUNG_AFTER
         } else {
@@ -80,7 +80,7 @@ impl Cadence {
     }
 
     /// What a look has cost, in time of the processor.
-    pub(super) fn paid(&mut self, cost: Duration) {
+    pub(crate) fn paid(&mut self, cost: Duration) {
         self.mean_cost = if self.mean_cost.is_zero() {
             cost
         } else {
@@ -88,7 +88,7 @@ impl Cadence {
         };
     }
 
-    pub(super) fn next(&mut self, seen: Seen) -> Next {
+    pub(crate) fn next(&mut self, seen: Seen) -> Next {
         let affordable = self.mean_cost * SHARE_OF_A_CORE;
         if seen.stands {
             self.quiet = 0;
@@ -112,7 +112,7 @@ impl Cadence {
     }
 
     /// How long after the first connection to look: it is not worth a look before it may have been accepted.
-    pub(super) fn first_pause(&self) -> Duration {
+    pub(crate) fn first_pause(&self) -> Duration {
         let affordable = self.mean_cost * SHARE_OF_A_CORE;
         self.loose.max(affordable.min(self.longest_while_awake))
     }

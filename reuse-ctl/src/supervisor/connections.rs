@@ -27,11 +27,11 @@ type Ends = (SocketAddr, SocketAddr);
 
 /// Names a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) struct Ticket(u64);
+pub(crate) struct Ticket(u64);
 
 /// What a connection is for.
 #[derive(Debug)]
-pub(super) enum Aim {
+pub(crate) enum Aim {
     /// To see whether somebody serves the inherited listener on this address.
     Prove(SocketAddr),
     /// To see whether a worker that starts answers as `--ready` wants.
@@ -45,30 +45,30 @@ pub(super) enum Aim {
 }
 
 impl Aim {
-    pub(super) const fn is_proof(&self) -> bool {
+    pub(crate) const fn is_proof(&self) -> bool {
         matches!(self, Self::Prove(_))
     }
 
-    pub(super) const fn is_question(&self) -> bool {
+    pub(crate) const fn is_question(&self) -> bool {
         matches!(self, Self::AskReady)
     }
 
-    pub(super) const fn is_nudge(&self) -> bool {
+    pub(crate) const fn is_nudge(&self) -> bool {
         matches!(self, Self::Nudge)
     }
 
-    pub(super) const fn is_check(&self) -> bool {
+    pub(crate) const fn is_check(&self) -> bool {
         matches!(self, Self::Check)
     }
 
-    pub(super) const fn is_get(&self) -> bool {
+    pub(crate) const fn is_get(&self) -> bool {
         matches!(self, Self::Get(_))
     }
 }
 
 /// What has come of it.
 #[derive(Debug)]
-pub(super) enum Outcome {
+pub(crate) enum Outcome {
     /// Whether the server has accepted it.
     Proved(io::Result<()>),
     /// Else what came instead of the answer of a worker that is ready.
@@ -85,7 +85,7 @@ pub(super) enum Outcome {
 
 /// Those under way.
 #[derive(Debug, Default)]
-pub(super) struct Connections {
+pub(crate) struct Connections {
     last: u64,
     under_way: HashMap<Ticket, Connection>,
     /// Connections to each instance that ended here while they waited in its queue, where they go on waiting: the
@@ -109,7 +109,7 @@ struct Connection {
 
 /// A connection of which the program knows, not opened yet.
 #[derive(Debug)]
-pub(super) struct Way {
+pub(crate) struct Way {
     to: InstanceId,
     addr: SocketAddr,
     probe: Probe,
@@ -118,14 +118,14 @@ pub(super) struct Way {
 
 impl Connections {
     /// Whether one to this instance is under way whose aim is such.
-    pub(super) fn has(&self, to: InstanceId, is_such: impl Fn(&Aim) -> bool) -> bool {
+    pub(crate) fn has(&self, to: InstanceId, is_such: impl Fn(&Aim) -> bool) -> bool {
         self.under_way
             .values()
             .any(|connection| connection.to == to && is_such(&connection.aim))
     }
 
     /// How many are under way whose aim is such.
-    pub(super) fn count(&self, is_such: impl Fn(&Aim) -> bool) -> usize {
+    pub(crate) fn count(&self, is_such: impl Fn(&Aim) -> bool) -> usize {
         self.under_way
             .values()
             .filter(|connection| is_such(&connection.aim))
@@ -133,7 +133,7 @@ impl Connections {
     }
 
     /// What waited has been accepted, or moved.
-    pub(super) fn forget_abandoned(&mut self, to: InstanceId, is_meant: impl Fn(SocketAddr) -> bool) {
+    pub(crate) fn forget_abandoned(&mut self, to: InstanceId, is_meant: impl Fn(SocketAddr) -> bool) {
         if let Some(abandoned) = self.abandoned.get_mut(&to) {
             abandoned.retain(|&(addr, _)| !is_meant(addr));
             if abandoned.is_empty() {
@@ -143,7 +143,7 @@ impl Connections {
     }
 
     /// How many of those under way wait in the queues of this instance, whose aim is such, on the addresses that are meant.
-    pub(super) fn waiting(
+    pub(crate) fn waiting(
         &self,
         diag: &mut Diag,
         to: InstanceId,
@@ -171,7 +171,7 @@ impl Connections {
 impl Task {
     /// Tells the program of a connection that is about to be made to the instance's listener on `addr`. Follow with
     /// [`direct`](Self::direct), which sees to it that the program forgets it.
-    pub(super) fn way_to(&mut self, to: InstanceId, addr: SocketAddr) -> Result<Way, String> {
+    pub(crate) fn way_to(&mut self, to: InstanceId, addr: SocketAddr) -> Result<Way, String> {
         let row = self.live.get(&to).ok_or("it has ended")?.row;
         let told = |error: io::Error| format!("a connection to {addr}: {error}");
         let probe = Probe::new(addr).map_err(told)?;
@@ -184,7 +184,7 @@ impl Task {
 
     /// Opens a connection in the background, before `deadline` if there is one, and then does `work`, whose outcome comes back with
     /// [`on_over`](Self::on_over).
-    pub(super) fn direct<F>(
+    pub(crate) fn direct<F>(
         &mut self,
         Way { to, addr, probe, hold }: Way,
         aim: Aim,
@@ -226,7 +226,7 @@ impl Task {
     }
 
     /// Both ends are established: the program needs not know it any more.
-    pub(super) fn on_established(&mut self, ticket: Ticket) {
+    pub(crate) fn on_established(&mut self, ticket: Ticket) {
         if let Some(connection) = self.connections.under_way.get_mut(&ticket)
             && let Some(key) = connection.key.take()
         {
@@ -235,7 +235,7 @@ impl Task {
     }
 
     /// Something has come of a connection that was not recalled meanwhile.
-    pub(super) fn on_over(&mut self, ticket: Ticket, outcome: Outcome) {
+    pub(crate) fn on_over(&mut self, ticket: Ticket, outcome: Outcome) {
         let Some((to, aim)) = self.take_connection(ticket) else {
             return;
         };
@@ -256,7 +256,7 @@ impl Task {
 
     /// How many of the controller's own connections wait in the queues of this instance: those that have ended here, and those whose aim is
     /// such; on the addresses that are meant.
-    pub(super) fn own_in_queue(
+    pub(crate) fn own_in_queue(
         &mut self,
         to: InstanceId,
         is_such: impl Fn(&Aim) -> bool,
@@ -272,7 +272,7 @@ impl Task {
     }
 
     /// Takes all connections to this instance back whose aim is such: what they would find out would be wrong.
-    pub(super) fn recall(&mut self, to: InstanceId, is_such: impl Fn(&Aim) -> bool, why: &str) {
+    pub(crate) fn recall(&mut self, to: InstanceId, is_such: impl Fn(&Aim) -> bool, why: &str) {
         for ticket in self.connections.tickets(to, is_such) {
             let Some((_, aim)) = self.take_connection(ticket) else {
                 continue;
@@ -315,7 +315,7 @@ fn waits(diag: &mut Diag, (server, client): Ends) -> bool {
 
 /// Whether an error of a connection says something of the worker: others are of the controller's own making, such as no descriptor or no
 /// port that is free.
-pub(super) const fn is_workers_doing(error: io::ErrorKind) -> bool {
+pub(crate) const fn is_workers_doing(error: io::ErrorKind) -> bool {
     use io::ErrorKind::{
         BrokenPipe, ConnectionAborted, ConnectionRefused, ConnectionReset, NotConnected, TimedOut, UnexpectedEof,
     };

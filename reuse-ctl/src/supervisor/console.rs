@@ -6,7 +6,7 @@ use crate::{base::SlotId, process::logs::Stream};
 /// Writes the controller's own lines, and the workers' output behind their numbers. In the background it writes only its own.
 /// It never waits for the terminal.
 #[derive(Debug)]
-pub(super) struct Console {
+pub(crate) struct Console {
     colour: bool,
     detached: bool,
     lines: Lines,
@@ -14,7 +14,7 @@ pub(super) struct Console {
 
 /// The workers' way to the terminal.
 #[derive(Debug, Clone)]
-pub(super) struct WorkerLines {
+pub(crate) struct WorkerLines {
     colour: bool,
     lines: Lines,
 }
@@ -23,7 +23,7 @@ pub(super) struct WorkerLines {
 const COLOURS: [u8; 6] = [36, 33, 35, 32, 34, 31];
 
 impl Console {
-    pub(super) fn new(detached: bool, lines: Lines) -> Self {
+    pub(crate) fn new(detached: bool, lines: Lines) -> Self {
         Self {
             colour: is_coloured(),
             detached,
@@ -32,12 +32,12 @@ impl Console {
     }
 
     /// One line of the controller's.
-    pub(super) fn say(&self, line: &str) {
+    pub(crate) fn say(&self, line: &str) {
         self.own("2", line);
     }
 
     /// One line that should be seen.
-    pub(super) fn warn(&self, line: &str) {
+    pub(crate) fn warn(&self, line: &str) {
         self.own("1;33", line);
     }
 
@@ -51,7 +51,7 @@ impl Console {
     }
 
     /// What shows the workers' lines; nothing does in the background.
-    pub(super) fn worker_lines(&self) -> Option<WorkerLines> {
+    pub(crate) fn worker_lines(&self) -> Option<WorkerLines> {
         (!self.detached).then(|| WorkerLines {
             colour: self.colour,
             lines: self.lines.clone(),
@@ -61,7 +61,7 @@ impl Console {
 
 impl WorkerLines {
     /// A line of a worker's, behind its slot's number; what it wrote to its standard error has a `!` there.
-    pub(super) fn show(&self, slot: SlotId, stream: Stream, line: &str) {
+    pub(crate) fn show(&self, slot: SlotId, stream: Stream, line: &str) {
         let bar = match stream {
             Stream::Out => '|',
             Stream::Err => '!',

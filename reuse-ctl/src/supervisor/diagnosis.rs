@@ -31,7 +31,7 @@ const REMEMBERED: usize = 64;
 
 /// What was wrong with instances that failed, by instance.
 #[derive(Debug, Default)]
-pub(super) struct Failures {
+pub(crate) struct Failures {
     known: HashMap<InstanceId, Failure>,
     order: VecDeque<InstanceId>,
 }
@@ -49,10 +49,10 @@ const ELSEWHERE: &str = "if that is meant, say so: `reuse-ctl reload --new-addre
 
 /// The last lines that were written while a worker lived which failed.
 #[derive(Debug, Clone, Default)]
-pub(super) struct LastOutput {
-    pub(super) lines: Vec<String>,
+pub(crate) struct LastOutput {
+    pub(crate) lines: Vec<String>,
     /// Absent: the worker wrote them.
-    pub(super) of: Option<OutputOf>,
+    pub(crate) of: Option<OutputOf>,
 }
 
 impl Failures {
@@ -70,7 +70,7 @@ impl Failures {
 
 impl Task {
     /// Finds out, while it can still be seen, why an instance that is being ended, or has just ended, was not ready.
-    pub(super) fn diagnose(&mut self, id: InstanceId) {
+    pub(crate) fn diagnose(&mut self, id: InstanceId) {
         let Some(live) = self.live.get(&id) else { return };
         if live.cgroup.went_beyond_memory() {
             // Of a worker that served, too: it shows as a signal that nobody here has sent.
@@ -101,7 +101,7 @@ impl Task {
     }
 
     /// Of one that was ready and has ended without having been told to: nothing that can be seen of it says more than what it wrote.
-    pub(super) fn keep_last_output(&mut self, id: InstanceId) {
+    pub(crate) fn keep_last_output(&mut self, id: InstanceId) {
         let was_ready = self.live.get(&id).is_some_and(|live| live.was_ready);
         if !was_ready || self.failures.known.contains_key(&id) {
             return;
@@ -148,7 +148,7 @@ impl Task {
     }
 
     /// The same for what is known already.
-    pub(super) fn note_failure(&mut self, id: InstanceId, problem: String) {
+    pub(crate) fn note_failure(&mut self, id: InstanceId, problem: String) {
         self.last_failure = Some((problem.clone(), LastOutput::default()));
         self.failures.remember(
             id,
@@ -161,7 +161,7 @@ impl Task {
     }
 
     /// The problem and the last output of an instance that failed.
-    pub(super) fn failure_of(&self, id: InstanceId) -> Option<(Option<String>, LastOutput)> {
+    pub(crate) fn failure_of(&self, id: InstanceId) -> Option<(Option<String>, LastOutput)> {
         self.failures
             .known
             .get(&id)
@@ -169,7 +169,7 @@ impl Task {
     }
 
     /// What else might have been meant by whoever started an instance that failed.
-    pub(super) fn advice_on(&self, id: InstanceId) -> Option<&'static str> {
+    pub(crate) fn advice_on(&self, id: InstanceId) -> Option<&'static str> {
         self.failures.known.get(&id)?.advice
     }
 
@@ -243,7 +243,7 @@ impl Task {
 }
 
 /// Who has the address that a worker wanted to bind.
-pub(super) fn taken_by(wanted: SocketAddr, listeners: &[Listener], ours: &[SocketAddr], uid: u32) -> Option<String> {
+pub(crate) fn taken_by(wanted: SocketAddr, listeners: &[Listener], ours: &[SocketAddr], uid: u32) -> Option<String> {
     let overlaps = |listener: &&Listener| {
         let (a, b) = (listener.addr, wanted);
         a.port() == b.port() && (a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified())
@@ -262,7 +262,7 @@ pub(super) fn taken_by(wanted: SocketAddr, listeners: &[Listener], ours: &[Socke
 }
 
 /// Why a listener that is there can't be a member.
-pub(super) fn unsteerable(error: &GroupError, cookie: u64, diag: &mut Diag, uid: u32) -> String {
+pub(crate) fn unsteerable(error: &GroupError, cookie: u64, diag: &mut Diag, uid: u32) -> String {
     if let GroupError::Lot { addr, .. } = error
         && let Ok(listeners) = diag.listeners_on(addr.port())
         && let Some(listener) = listeners.iter().find(|listener| listener.cookie == cookie)
@@ -286,7 +286,7 @@ pub(super) fn unsteerable(error: &GroupError, cookie: u64, diag: &mut Diag, uid:
 }
 
 /// `process 123 (nginx: master)`.
-pub(super) fn owner(listener: &Listener) -> String {
+pub(crate) fn owner(listener: &Listener) -> String {
     match discover::owner_of_inode(listener.inode) {
         Some((pid, command)) => format!("process {pid} ({command})"),
         None => format!("a process of uid {}", listener.uid),
@@ -310,7 +310,7 @@ fn unix_listener(pids: &[u32]) -> Option<String> {
 }
 
 /// The address of a notice.
-pub(super) fn address_of(notice: &Notice) -> SocketAddr {
+pub(crate) fn address_of(notice: &Notice) -> SocketAddr {
     let port = u16::try_from(notice.port).unwrap_or(0);
     if notice.family == 2 {
         return (Ipv4Addr::from(notice.address[3].to_ne_bytes()), port).into();

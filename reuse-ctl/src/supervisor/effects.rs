@@ -25,7 +25,7 @@ use crate::{
 use reuse_machine::interface::{Effect, Input, Note, NoteKind, Refusal, Seated};
 
 impl Task {
-    pub(super) fn carry_out(&mut self, effect: Effect) {
+    pub(crate) fn carry_out(&mut self, effect: Effect) {
         match effect {
             Effect::Spawn {
                 slot,
@@ -197,7 +197,7 @@ impl Task {
             .map_err(|error| format!("its notify socket {}: {error}", path.display()))
     }
 
-    pub(super) fn refused(&mut self, refusal: Refusal) -> Reply {
+    pub(crate) fn refused(&mut self, refusal: Refusal) -> Reply {
         let (mut error, mut output) = (refusal.error, LastOutput::default());
         if let Some(culprit) = refusal.culprit {
             // The answer comes before the culprit is killed: what it listens on can still be seen.
@@ -223,7 +223,7 @@ impl Task {
         }
     }
 
-    pub(super) fn note(&mut self, note: Note) {
+    pub(crate) fn note(&mut self, note: Note) {
         self.tell_bus(&note);
         let Note {
             slot,

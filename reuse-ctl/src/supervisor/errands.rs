@@ -28,13 +28,13 @@ const MAX_LEFT_BEHIND: usize = 8;
 const MAX_WAITING: usize = 64;
 
 /// What is done with what was found.
-pub(super) type Then = Box<dyn FnOnce(&mut Task) + Send>;
+pub(crate) type Then = Box<dyn FnOnce(&mut Task) + Send>;
 
 type Work<T> = Box<dyn FnOnce() -> T + Send>;
 
 /// Why nothing was found.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum LookError {
+pub(crate) enum LookError {
     /// The file system does not answer.
     #[error("the files have not answered within {}", humantime::format_duration(PATIENCE))]
     Late(#[from] Elapsed),
@@ -54,7 +54,7 @@ pub(super) enum LookError {
 
 /// What is under way, and what waits.
 #[derive(Debug, Default)]
-pub(super) struct Errands {
+pub(crate) struct Errands {
     under_way: Option<Asker>,
     waiting: VecDeque<Errand>,
     /// One more for each thread that has not come to its end.
@@ -63,11 +63,11 @@ pub(super) struct Errands {
 
 /// Who waits for what is found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Asker {
+pub(crate) struct Asker {
     /// Gets the answer.
-    pub(super) id: RequestId,
+    pub(crate) id: RequestId,
     /// It is an `apply` that may change something.
-    pub(super) applies: bool,
+    pub(crate) applies: bool,
 }
 
 struct Errand {
@@ -83,7 +83,7 @@ impl std::fmt::Debug for Errand {
 
 impl Errands {
     /// Whether an `apply` is among them.
-    pub(super) fn apply(&self) -> bool {
+    pub(crate) fn apply(&self) -> bool {
         let waiting = self.waiting.iter().map(|errand| &errand.asker);
         waiting.chain(&self.under_way).any(|asker| asker.applies)
     }
@@ -95,7 +95,7 @@ impl Errands {
 
 impl Task {
     /// Does `work` beside the task, and then what it says. One that can't be done is a refusal of what was asked for.
-    pub(super) fn look_up(&mut self, asker: Asker, work: impl FnOnce() -> Then + Send + 'static) {
+    pub(crate) fn look_up(&mut self, asker: Asker, work: impl FnOnce() -> Then + Send + 'static) {
         if self.errands.waiting.len() >= MAX_WAITING {
             return self.refuse_errand(asker, &LookError::TooManyWaiting);
         }
@@ -122,7 +122,7 @@ impl Task {
         }
     }
 
-    pub(super) fn on_looked_up(&mut self, found: Result<Then, LookError>) {
+    pub(crate) fn on_looked_up(&mut self, found: Result<Then, LookError>) {
         // Nobody: the app stops, and who waited was refused.
         let Some(asker) = self.errands.under_way.take() else {
             return;
@@ -136,7 +136,7 @@ impl Task {
     }
 
     /// The app stops: nobody waits for files any more.
-    pub(super) fn give_up_errands(&mut self) {
+    pub(crate) fn give_up_errands(&mut self) {
         let waiting: Vec<Errand> = self.errands.waiting.drain(..).collect();
         let under_way = self.errands.under_way.take();
         let waiting = waiting.into_iter().map(|errand| errand.asker);
@@ -159,7 +159,7 @@ impl Task {
 }
 
 /// What is answered to those who wait when the app stops.
-pub(super) fn stopped() -> Reply {
+pub(crate) fn stopped() -> Reply {
     let hint = "start it again with `reuse-ctl run`";
     *refusal(ErrorKind::Failed, "the app was stopped meanwhile".into(), hint)
 }

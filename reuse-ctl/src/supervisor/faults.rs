@@ -25,7 +25,7 @@ const FREEZE_PATIENCE: Duration = Duration::from_millis(100);
 
 /// Who is nudged: a connection of the controller's own is kept in the queue of each of these, so that it is seen when they accept.
 #[derive(Debug, Default)]
-pub(super) struct Nudges {
+pub(crate) struct Nudges {
     wanted: BTreeSet<InstanceId>,
     /// What people were told already, of the fault that began then.
     told: BTreeMap<(InstanceId, Trouble), Option<Millis>>,
@@ -40,7 +40,7 @@ enum Trouble {
 
 impl Nudges {
     /// Whether anybody is.
-    pub(super) fn any(&self) -> bool {
+    pub(crate) fn any(&self) -> bool {
         !self.wanted.is_empty()
     }
 
@@ -50,7 +50,7 @@ impl Nudges {
     }
 
     /// The instance has ended.
-    pub(super) fn bury(&mut self, id: InstanceId) {
+    pub(crate) fn bury(&mut self, id: InstanceId) {
         self.forget(id);
         self.told.retain(|(of, _), _| *of != id);
     }
@@ -64,7 +64,7 @@ impl Nudges {
 impl Task {
     /// Moves what is queued on the instance to others, while it stands still: what is woken by its listener's closing, or polls it in that
     /// moment, would see a hang-up (see docs/rescue.md for what servers make of that).
-    pub(super) fn rescue(&mut self, id: InstanceId) {
+    pub(crate) fn rescue(&mut self, id: InstanceId) {
         let Some(live) = self.live.get(&id) else { return };
         let (slot, row, who, cgroup) = (live.slot, live.row, name_of(live), Arc::clone(&live.cgroup));
         let own = self.own_in_queue(id, |_| true, |_| true);
@@ -130,7 +130,7 @@ impl Task {
     }
 
     /// The worker stays as it is: withdrawn, and nobody sees when it accepts again.
-    pub(super) fn on_no_nudge(&mut self, id: InstanceId, problem: &str) {
+    pub(crate) fn on_no_nudge(&mut self, id: InstanceId, problem: &str) {
         let Some(live) = self.live.get(&id) else { return };
         let why = format!("whether {} accepts again can't be seen: {problem}", name_of(live));
         self.warn_once(id, Trouble::Nudge, &why);
@@ -150,7 +150,7 @@ impl Task {
     /// The queue of an instance as the machine has to know it, which has it rescued as long as there is any. What the controller has put
     /// into the queue of a hung one beside the nudge (health checks, requests of a person, and what is left of such) needs no rescue; what
     /// waits on a withdrawn one where nobody else is published can't be moved.
-    pub(super) fn queue_to_tell(&mut self, id: InstanceId, row: u16, queue: u32, listeners: &[Queue]) -> u32 {
+    pub(crate) fn queue_to_tell(&mut self, id: InstanceId, row: u16, queue: u32, listeners: &[Queue]) -> u32 {
         if queue == 0 {
             self.connections.forget_abandoned(id, |_| true);
             return 0;
@@ -178,21 +178,21 @@ impl Task {
         queue.saturating_sub(beside).saturating_add(nudges)
     }
 
-    pub(super) fn nudge(&mut self, id: InstanceId) {
+    pub(crate) fn nudge(&mut self, id: InstanceId) {
         self.nudges.wanted.insert(id);
         self.set_watch(self.core.view().policy);
         self.renew_nudges();
         self.watch.hurry();
     }
 
-    pub(super) fn stop_nudging(&mut self, id: InstanceId) {
+    pub(crate) fn stop_nudging(&mut self, id: InstanceId) {
         self.nudges.forget(id);
         self.recall(id, Aim::is_nudge, "");
         self.set_watch(self.core.view().policy);
     }
 
     /// Opens the nudges that are wanted and not under way: new ones, and those that were refused, closed or moved.
-    pub(super) fn renew_nudges(&mut self) {
+    pub(crate) fn renew_nudges(&mut self) {
         for id in self.nudges.wanted.clone() {
             if self.connections.has(id, Aim::is_nudge) {
                 continue;

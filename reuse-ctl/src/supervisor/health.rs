@@ -23,14 +23,14 @@ use reuse_machine::{View, interface::Input};
 
 /// When whom to check.
 #[derive(Debug)]
-pub(super) struct Health {
+pub(crate) struct Health {
     options: HealthOptions,
     /// The next check of each worker that is to be checked.
     due: BTreeMap<InstanceId, Instant>,
 }
 
 impl Health {
-    pub(super) fn new(options: HealthOptions) -> Self {
+    pub(crate) fn new(options: HealthOptions) -> Self {
         Self {
             options,
             due: BTreeMap::new(),
@@ -38,7 +38,7 @@ impl Health {
     }
 
     /// When the next check is due.
-    pub(super) fn due(&self) -> Option<Instant> {
+    pub(crate) fn due(&self) -> Option<Instant> {
         self.due.values().min().copied()
     }
 
@@ -68,7 +68,7 @@ impl Health {
 
 impl Task {
     /// Called when the machine may have changed who is to be checked: those that are ready and not on their way out.
-    pub(super) fn refresh_health(&mut self, view: &View) {
+    pub(crate) fn refresh_health(&mut self, view: &View) {
         let Some(health) = &mut self.health else { return };
         let active = view
             .slots
@@ -81,7 +81,7 @@ impl Task {
     }
 
     /// Begins the checks that are due.
-    pub(super) fn check_health(&mut self) {
+    pub(crate) fn check_health(&mut self) {
         let Some(health) = &mut self.health else { return };
         let due = health.take_due(Instant::now());
         let by_default = health.options.clone();
@@ -129,7 +129,7 @@ impl Task {
     }
 
     /// A check has come back.
-    pub(super) fn on_checked(&mut self, id: InstanceId, outcome: Result<(), String>) {
+    pub(crate) fn on_checked(&mut self, id: InstanceId, outcome: Result<(), String>) {
         if self.live.get(&id).is_some_and(|live| live.ready) {
             self.feed(Input::Checked { instance: id, outcome });
         }

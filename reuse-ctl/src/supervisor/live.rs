@@ -45,7 +45,7 @@ const REAP_PATIENCE: Duration = Duration::from_secs(10);
 const LOOK_AT_REST_EVERY: Duration = Duration::from_millis(10);
 
 /// Something that a background task has to tell.
-pub(super) enum Happening {
+pub(crate) enum Happening {
     /// Its command runs.
     Spawned(InstanceId, Running),
     /// Its command has run for a while.
@@ -78,57 +78,57 @@ pub(super) enum Happening {
 
 /// A process and where it stands in the kernel's tables.
 #[derive(Debug)]
-pub(super) struct Live {
-    pub(super) slot: SlotId,
+pub(crate) struct Live {
+    pub(crate) slot: SlotId,
     /// What it was started from.
-    pub(super) version: VersionId,
+    pub(crate) version: VersionId,
     /// Row of the load table.
-    pub(super) row: u16,
-    pub(super) cgroup: Arc<InstanceCgroup>,
-    pub(super) process: Process,
+    pub(crate) row: u16,
+    pub(crate) cgroup: Arc<InstanceCgroup>,
+    pub(crate) process: Process,
     /// Who of it has got the stop signal.
-    pub(super) signalled: Signalled,
+    pub(crate) signalled: Signalled,
     /// For messages to it.
-    pub(super) channel: Channel,
+    pub(crate) channel: Channel,
     /// Where its part of the slot's log begins.
-    pub(super) log_start: u64,
+    pub(crate) log_start: u64,
     /// Its standard output, if that goes to a file.
-    pub(super) log: PathBuf,
+    pub(crate) log: PathBuf,
     /// The same of its standard error.
-    pub(super) err_log_start: u64,
-    pub(super) err_log: PathBuf,
+    pub(crate) err_log_start: u64,
+    pub(crate) err_log: PathBuf,
     /// What it tried to bind, for the case that it does not succeed.
-    pub(super) binds: Vec<SocketAddr>,
+    pub(crate) binds: Vec<SocketAddr>,
     /// Inherited listeners that it has accepted from.
-    pub(super) accepted: Vec<SocketAddr>,
+    pub(crate) accepted: Vec<SocketAddr>,
     /// What it was told, as far as it may say where to listen.
-    pub(super) told: Named,
+    pub(crate) told: Named,
     /// Whether somebody has said that it may listen elsewhere than those before it.
-    pub(super) may_move: bool,
+    pub(crate) may_move: bool,
     /// What is known to be wrong with it, for a person.
-    pub(super) problem: Option<String>,
+    pub(crate) problem: Option<String>,
     /// Whether it has got the stop signal: then the end of its main process is not the end of the others.
-    pub(super) told_to_end: Arc<AtomicBool>,
+    pub(crate) told_to_end: Arc<AtomicBool>,
     /// Whether it has said itself that it is ready, in the way that `--ready` wants: by a message, to its `NOTIFY_SOCKET`, or by an
     /// answer.
-    pub(super) announced_ready: bool,
+    pub(crate) announced_ready: bool,
     /// What it says of itself, for a person.
-    pub(super) status_text: Option<String>,
+    pub(crate) status_text: Option<String>,
     /// Over which it says so.
-    pub(super) _notify: Option<NotifySocket>,
+    pub(crate) _notify: Option<NotifySocket>,
     /// Whether it was ever seen to listen.
-    pub(super) listens: bool,
+    pub(crate) listens: bool,
     /// Whether the machine was told that it is ready.
-    pub(super) ready: bool,
+    pub(crate) ready: bool,
     /// Whether it ever was.
-    pub(super) was_ready: bool,
+    pub(crate) was_ready: bool,
     /// Whether it could ever be chosen.
-    pub(super) was_published: bool,
+    pub(crate) was_published: bool,
 }
 
 /// How far the process is.
 #[derive(Debug)]
-pub(super) enum Process {
+pub(crate) enum Process {
     /// The shim prepares it.
     Launching,
     /// It runs.
@@ -136,31 +136,31 @@ pub(super) enum Process {
 }
 
 impl Live {
-    pub(super) fn pid(&self) -> Option<u32> {
+    pub(crate) fn pid(&self) -> Option<u32> {
         match &self.process {
             Process::Launching => None,
             Process::Running(handle) => Some(handle.pid()),
         }
     }
 
-    pub(super) fn was_told_to_end(&self) -> bool {
+    pub(crate) fn was_told_to_end(&self) -> bool {
         self.told_to_end.load(Ordering::Acquire)
     }
 
     /// Every process of the instance, grandchildren included.
-    pub(super) fn pids(&self) -> Vec<u32> {
+    pub(crate) fn pids(&self) -> Vec<u32> {
         self.cgroup.pids().unwrap_or_default()
     }
 
     /// Whether the listener was made by one of its processes. Not, where the kernel does not tell the listener's cgroup.
-    pub(super) fn has_made(&self, listener: &Listener) -> bool {
+    pub(crate) fn has_made(&self, listener: &Listener) -> bool {
         listener
             .cgroup
             .is_some_and(|cgroup| self.cgroup.ids().unwrap_or_default().contains(&cgroup))
     }
 
     /// Sends the stop signal to its main process, to those that have `listeners`, and to those in between.
-    pub(super) fn terminate(&self, signal: Signal, mode: Option<KillMode>, listeners: Vec<Listening>) -> Begun {
+    pub(crate) fn terminate(&self, signal: Signal, mode: Option<KillMode>, listeners: Vec<Listening>) -> Begun {
         match &self.process {
             Process::Launching => Begun::NOTHING,
             Process::Running(main) => {
@@ -177,14 +177,14 @@ impl Live {
     }
 
     /// Its main process was asked to end, but not by a signal.
-    pub(super) fn note_asked(&self, signal: Signal, mode: Option<KillMode>) {
+    pub(crate) fn note_asked(&self, signal: Signal, mode: Option<KillMode>) {
         if let Process::Running(main) = &self.process {
             self.signalled.note_asked(signal, mode, main.pid());
         }
     }
 
     /// Ends every process of the instance; its exit is told as usual.
-    pub(super) fn kill(&self) {
+    pub(crate) fn kill(&self) {
         if let Err(error) = self.cgroup.kill() {
             tracing::warn!("{error}");
         }
@@ -192,7 +192,7 @@ impl Live {
 }
 
 /// Starts the process in the background, with `channel` as its end of the message channel.
-pub(super) fn launch(id: InstanceId, spec: LaunchSpec, channel: OwnedFd, happenings: mpsc::Sender<Happening>) {
+pub(crate) fn launch(id: InstanceId, spec: LaunchSpec, channel: OwnedFd, happenings: mpsc::Sender<Happening>) {
     tokio::spawn(async move {
         let happening = match launch::spawn(&spec, channel).await {
             Ok(running) => Happening::Spawned(id, running),
@@ -206,7 +206,7 @@ pub(super) fn launch(id: InstanceId, spec: LaunchSpec, channel: OwnedFd, happeni
 /// Waits in the background for the main process to end. If it was not told to, what is left of the instance is ended: an orphan's inherited
 /// descriptor would go on swallowing connections. Else the servers behind it are waited for, which were told as well; what is left then may
 /// have connections to finish, and the task says when it has to end.
-pub(super) fn reap(
+pub(crate) fn reap(
     id: InstanceId,
     mut child: Child,
     cgroup: Arc<InstanceCgroup>,

@@ -33,7 +33,7 @@ const LAST_LOOK: Duration = Duration::from_secs(2);
 
 /// The way to the thread.
 #[derive(Debug)]
-pub(super) struct Logs {
+pub(crate) struct Logs {
     asks: Sender<Ask>,
     waker: UnixStream,
     stopping: Arc<AtomicBool>,
@@ -66,7 +66,7 @@ impl Logs {
     ///
     /// # Errors
     /// As socketpair(2).
-    pub(super) fn start(limits: Limits, console: Option<WorkerLines>) -> io::Result<Self> {
+    pub(crate) fn start(limits: Limits, console: Option<WorkerLines>) -> io::Result<Self> {
         let (waker, woken) = UnixStream::pair()?;
         waker.set_nonblocking(true)?;
         woken.set_nonblocking(true)?;
@@ -91,18 +91,18 @@ impl Logs {
     }
 
     /// Looks after a log from now on, whose first `from` bytes need not be shown; when it does so already, it looks at once.
-    pub(super) fn keep(&self, slot: SlotId, stream: Stream, log: PathBuf, from: u64) {
+    pub(crate) fn keep(&self, slot: SlotId, stream: Stream, log: PathBuf, from: u64) {
         let shown = Some(Shown { slot, stream, from });
         self.ask(Ask::Keep { log, shown });
     }
 
     /// Looks after the controller's own log, which is shown nowhere.
-    pub(super) fn keep_own(&self, log: PathBuf) {
+    pub(crate) fn keep_own(&self, log: PathBuf) {
         self.ask(Ask::Keep { log, shown: None });
     }
 
     /// From now on logs are rotated by these limits.
-    pub(super) fn limit(&self, options: LogOptions) {
+    pub(crate) fn limit(&self, options: LogOptions) {
         self.ask(Ask::Limit(limits(options)));
     }
 
@@ -131,7 +131,7 @@ struct Answers {
 
 impl Task {
     /// Rotates all logs now, however small they are: what stays in each is less than a block of the file system.
-    pub(super) fn rotate_logs(&mut self) {
+    pub(crate) fn rotate_logs(&mut self) {
         self.logs.ask(Ask::RotateAll);
     }
 }
@@ -147,7 +147,7 @@ impl Drop for Logs {
 }
 
 /// As the thread takes them.
-pub(super) fn limits(options: LogOptions) -> Limits {
+pub(crate) fn limits(options: LogOptions) -> Limits {
     Limits {
         max_bytes: options.max_bytes,
         keep: options.keep,

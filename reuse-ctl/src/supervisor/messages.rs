@@ -25,7 +25,7 @@ use std::{
 use hyper::body::Bytes;
 use tokio::sync::mpsc;
 
-pub(super) use self::ear::Report;
+pub(crate) use self::ear::Report;
 use self::{
     ear::Ear,
     output::Outputs,
@@ -50,7 +50,7 @@ use reuse_machine::{View, interface::Note};
 
 /// What the task keeps for messages.
 #[derive(Debug)]
-pub(super) struct Messages {
+pub(crate) struct Messages {
     app: Arc<str>,
     seats: Arc<Mutex<route::Seats<Seat>>>,
     /// Whom the seats belong to, as the machine said last.
@@ -69,7 +69,7 @@ struct Seat {
 }
 
 impl Messages {
-    pub(super) fn new(app: &str) -> Self {
+    pub(crate) fn new(app: &str) -> Self {
         Self {
             app: app.into(),
             seats: Arc::default(),
@@ -82,7 +82,7 @@ impl Messages {
     }
 
     /// The channel of a new instance, and the end that it inherits.
-    pub(super) fn open(
+    pub(crate) fn open(
         &self,
         slot: SlotId,
         instance: InstanceId,
@@ -101,12 +101,12 @@ impl Messages {
     }
 
     /// A worker is about to write into this log; on the bus its lines are packets of this name.
-    pub(super) fn add_output(&self, slot: SlotId, name: &'static str, log: &Path) {
+    pub(crate) fn add_output(&self, slot: SlotId, name: &'static str, log: &Path) {
         self.outputs.add((slot, name), log);
     }
 
     /// An event of the controller's own, beside the packets that PM2 has: `reuse:warning`.
-    pub(super) fn publish_own(&self, event: &Event) {
+    pub(crate) fn publish_own(&self, event: &Event) {
         if self.bus.is_heard() {
             self.bus.publish(Packet {
                 name: format!("{OWN_EVENTS}{}", event.event),
@@ -116,7 +116,7 @@ impl Messages {
     }
 
     /// What happens from now on.
-    pub(super) fn subscribe(&self) -> BusReader {
+    pub(crate) fn subscribe(&self) -> BusReader {
         let reader = self.bus.subscribe();
         self.outputs.follow(&self.bus, &self.app);
         reader
@@ -125,7 +125,7 @@ impl Messages {
 
 impl Task {
     /// Asks a worker to end: by a message, if that is wanted and it can be sent, else by the signal, which is passed down beside the task.
-    pub(super) fn ask_to_end(&self, live: &Live) -> Begun {
+    pub(crate) fn ask_to_end(&self, live: &Live) -> Begun {
         let is_asked = self.is_asked_by_message(live) && {
             let line = line_of(SHUTDOWN).expect("it is JSON");
             live.channel.say_last(line) == Offer::Queued
@@ -144,7 +144,7 @@ impl Task {
     }
 
     /// Who is where, after something may have changed.
-    pub(super) fn seat(&mut self, view: &View) {
+    pub(crate) fn seat(&mut self, view: &View) {
         let seated: BTreeMap<_, _> = view.slots.iter().map(|slot| (slot.id, slot.current)).collect();
         if seated == self.messages.seated {
             return;
@@ -169,7 +169,7 @@ impl Task {
     }
 
     /// Tells the bus what became of an instance.
-    pub(super) fn tell_bus(&mut self, note: &Note) {
+    pub(crate) fn tell_bus(&mut self, note: &Note) {
         let view = self.core.view();
         let Some(slot) = note.slot else { return };
         let row = view.slots.iter().find(|row| row.id == slot);
@@ -197,7 +197,7 @@ impl Task {
     }
 
     /// Sends a message to one worker, or to all that there are.
-    pub(super) fn send(&self, to: Option<SlotId>, message: &Outgoing) -> Reply {
+    pub(crate) fn send(&self, to: Option<SlotId>, message: &Outgoing) -> Reply {
         let seats = self
             .messages
             .seats
@@ -253,7 +253,7 @@ impl Task {
         }
     }
 
-    pub(super) fn on_report(&mut self, id: InstanceId, report: Report) {
+    pub(crate) fn on_report(&mut self, id: InstanceId, report: Report) {
         let Some(live) = self.live.get_mut(&id) else { return };
         let slot = live.slot;
         match report {
@@ -288,7 +288,7 @@ impl Task {
     }
 
     /// Says what an instance has never read and can't read any more, because it has done this. Once: what comes later is refused.
-    pub(super) fn tell_of_unread(&self, id: InstanceId, why: &str) {
+    pub(crate) fn tell_of_unread(&self, id: InstanceId, why: &str) {
         let Some(live) = self.live.get(&id) else { return };
         let Some(Unread { messages, is_exact }) = live.channel.give_up() else {
             return;

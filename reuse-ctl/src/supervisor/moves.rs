@@ -27,7 +27,7 @@ const LINGER: Duration = Duration::from_secs(5);
 
 /// Who may listen elsewhere, and who still serves where the app was before.
 #[derive(Debug, Default)]
-pub(super) struct Moves {
+pub(crate) struct Moves {
     /// Requests whose new instances may listen elsewhere, because somebody said so.
     asked: BTreeSet<RequestId>,
     lingering: BTreeMap<InstanceId, Lingering>,
@@ -48,36 +48,36 @@ struct Lingering {
 }
 
 impl Moves {
-    pub(super) fn ask(&mut self, id: RequestId) {
+    pub(crate) fn ask(&mut self, id: RequestId) {
         self.asked.insert(id);
     }
 
-    pub(super) fn answered(&mut self, id: RequestId) {
+    pub(crate) fn answered(&mut self, id: RequestId) {
         self.asked.remove(&id);
     }
 
     /// Whether an instance that is started now may listen elsewhere because somebody said so.
-    pub(super) fn are_asked_for(&self) -> bool {
+    pub(crate) fn are_asked_for(&self) -> bool {
         !self.asked.is_empty()
     }
 
     /// Whether this instance still serves where the app was before, so that its end is not to be waited for.
-    pub(super) fn lingers(&self, id: InstanceId) -> bool {
+    pub(crate) fn lingers(&self, id: InstanceId) -> bool {
         self.lingering.get(&id).is_some_and(|lingering| lingering.serves)
     }
 
     /// Where the last published instance of this slot served.
-    pub(super) fn place_of(&self, slot: SlotId) -> Option<&Place> {
+    pub(crate) fn place_of(&self, slot: SlotId) -> Option<&Place> {
         self.places.get(&slot)
     }
 
     /// There are only so many slots: one that is added later has nothing to do with one that is gone.
-    pub(super) fn forget_slots_from(&mut self, slots: usize) {
+    pub(crate) fn forget_slots_from(&mut self, slots: usize) {
         self.places.retain(|slot, _| usize::from(slot.0) < slots);
     }
 
     /// A request goes to the machine.
-    pub(super) fn begins(&mut self, id: RequestId, command: &Command) {
+    pub(crate) fn begins(&mut self, id: RequestId, command: &Command) {
         match command {
             Command::Restart { .. } | Command::Reload { .. } | Command::Adopt { .. } | Command::Promote => {
                 self.replacing.insert(id);
@@ -100,7 +100,7 @@ impl Moves {
     }
 
     /// What is answered to a request: with what has moved of the workers that it has had replaced.
-    pub(super) fn add_to(&mut self, id: RequestId, done: &Done) -> String {
+    pub(crate) fn add_to(&mut self, id: RequestId, done: &Done) -> String {
         let mut message = done.message.clone();
         for moved in self.end(id, &done.slots) {
             message.push_str("; ");
@@ -110,7 +110,7 @@ impl Moves {
     }
 
     /// It came to nothing, or nobody reads the answer: what has moved all the same is in the status.
-    pub(super) fn forget(&mut self, id: RequestId) {
+    pub(crate) fn forget(&mut self, id: RequestId) {
         self.end(id, &[]);
     }
 
@@ -129,7 +129,7 @@ impl Moves {
 
 impl Task {
     /// What an instance of this version is told that may say where to listen.
-    pub(super) fn told(&self, spec: &LaunchSpec, version: VersionId) -> Named {
+    pub(crate) fn told(&self, spec: &LaunchSpec, version: VersionId) -> Named {
         let options = self.template.options(version);
         let ports: Vec<String> = options.ports.iter().map(u16::to_string).collect();
         let values = spec.variables.iter().map(|(_, value)| value.as_os_str());
@@ -168,7 +168,7 @@ impl Task {
     }
 
     /// These are about to be published.
-    pub(super) fn notice_moves(&mut self, published: &[Seated]) {
+    pub(crate) fn notice_moves(&mut self, published: &[Seated]) {
         for seated in published {
             let live = self.live.get_mut(&seated.instance);
             if live.is_some_and(|live| !std::mem::replace(&mut live.was_published, true)) {
@@ -178,7 +178,7 @@ impl Task {
     }
 
     /// Those that may serve the addresses which the app leaves, where nobody else does.
-    pub(super) fn may_linger(&mut self) -> Vec<Choosable> {
+    pub(crate) fn may_linger(&mut self) -> Vec<Choosable> {
         if self.core.view().stopping {
             self.moves.lingering.clear();
         }
@@ -192,7 +192,7 @@ impl Task {
     }
 
     /// It was published who may be chosen: those that are needed linger, the others end as ever.
-    pub(super) fn begin_lingering(&mut self) {
+    pub(crate) fn begin_lingering(&mut self) {
         let groups = &self.groups;
         let live = &self.live;
         self.moves
@@ -228,7 +228,7 @@ impl Task {
 
     /// Called when the published ones have changed, and now and then: an instance may open a listener later, or close one. One that listens
     /// nowhere may be on its way out, and has told where it was.
-    pub(super) fn remember_places(&mut self) {
+    pub(crate) fn remember_places(&mut self) {
         for live in self
             .live
             .values()
@@ -243,7 +243,7 @@ impl Task {
     }
 
     /// Called now and then: whose time is over does not get new connections any more.
-    pub(super) fn end_lingering(&mut self) {
+    pub(crate) fn end_lingering(&mut self) {
         let now = Instant::now();
         let over = self
             .moves
@@ -255,7 +255,7 @@ impl Task {
     }
 
     /// It gets no new connections any more: they are refused where nobody else is.
-    pub(super) fn stop_lingering(&mut self, id: InstanceId) {
+    pub(crate) fn stop_lingering(&mut self, id: InstanceId) {
         if self.moves.lingering.remove(&id).is_none() {
             return;
         }

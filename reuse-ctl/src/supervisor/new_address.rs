@@ -15,14 +15,14 @@ use std::{
 
 /// What an instance was told, as far as it may say where to listen: every number that could be a port, and every IP address.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Named {
+pub(crate) struct Named {
     ports: BTreeSet<u16>,
     hosts: BTreeSet<IpAddr>,
 }
 
 impl Named {
     /// By the words of a command and the values of variables.
-    pub(super) fn of<'a>(words: impl IntoIterator<Item = &'a OsStr>) -> Self {
+    pub(crate) fn of<'a>(words: impl IntoIterator<Item = &'a OsStr>) -> Self {
         let mut told = Self::default();
         for word in words {
             let word = String::from_utf8_lossy(word.as_bytes());
@@ -39,7 +39,7 @@ impl Named {
     }
 
     /// What either was told.
-    pub(super) fn or(mut self, other: &Self) -> Self {
+    pub(crate) fn or(mut self, other: &Self) -> Self {
         self.ports.extend(&other.ports);
         self.hosts.extend(&other.hosts);
         self
@@ -61,14 +61,14 @@ fn host_in(text: &str) -> Option<IpAddr> {
 
 /// Where an instance listens, and what it was told.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Place {
-    pub(super) addresses: BTreeSet<SocketAddr>,
-    pub(super) told: Named,
+pub(crate) struct Place {
+    pub(crate) addresses: BTreeSet<SocketAddr>,
+    pub(crate) told: Named,
 }
 
 /// The addresses of those before that the new instance has to serve, too, and does not (yet). `asked`: somebody has said that another
 /// address is meant.
-pub(super) fn missing(before: &Place, now: &Place, asked: bool) -> Vec<SocketAddr> {
+pub(crate) fn missing(before: &Place, now: &Place, asked: bool) -> Vec<SocketAddr> {
     let lost: Vec<SocketAddr> = before.addresses.difference(&now.addresses).copied().collect();
     let gained: Vec<SocketAddr> = now.addresses.difference(&before.addresses).copied().collect();
     let shown = gained

@@ -4,26 +4,24 @@ use std::{collections::BTreeMap, fs::File};
 
 use reuse_common::limits::MAX_PORTS;
 
-use super::{
-    setup::{address_taken, service_ports},
-    task::Task,
-};
+use super::task::Task;
 use crate::{
     app::options::RunOptions,
     base::Failure,
     group::{Guard, diag::Diag},
+    supervisor::preparing::{address_taken, service_ports},
 };
 
 /// A guard for each port.
 #[derive(Debug, Default)]
-pub(super) struct Guards(BTreeMap<u16, Guard>);
+pub(crate) struct Guards(BTreeMap<u16, Guard>);
 
 impl Guards {
     /// Holds these ports for workers of this user.
     ///
     /// # Errors
     /// Somebody else has one of them.
-    pub(super) fn hold(ports: &[u16], cgroup: &File, uid: u32, diag: &mut Diag) -> Result<Self, Failure> {
+    pub(crate) fn hold(ports: &[u16], cgroup: &File, uid: u32, diag: &mut Diag) -> Result<Self, Failure> {
         let mut guards = Self::default();
         guards.add(ports, cgroup, uid, diag)?;
         Ok(guards)
@@ -53,7 +51,7 @@ impl Task {
     ///
     /// # Errors
     /// Somebody else has one of the new ones.
-    pub(super) fn open_ports(&mut self, old: &RunOptions, new: &RunOptions) -> Result<(), Failure> {
+    pub(crate) fn open_ports(&mut self, old: &RunOptions, new: &RunOptions) -> Result<(), Failure> {
         if old.ports == new.ports {
             return Ok(());
         }
@@ -73,7 +71,7 @@ impl Task {
     }
 
     /// It was rolled out, or taken back: these are the app's ports from now on.
-    pub(super) fn settle_ports(&mut self, options: &RunOptions) {
+    pub(crate) fn settle_ports(&mut self, options: &RunOptions) {
         self.guards.keep(&options.ports);
         self.groups.set_service_ports(&service_ports(options));
     }

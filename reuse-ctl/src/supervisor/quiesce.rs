@@ -116,7 +116,7 @@ enum Effort {
 
 /// What is remembered between two looks.
 #[derive(Debug, Default)]
-pub(super) struct Quiesce {
+pub(crate) struct Quiesce {
     histories: HashMap<(InstanceId, u64), History>,
     efforts: HashMap<InstanceId, Effort>,
     /// People were told that connections can't be seen.
@@ -125,11 +125,11 @@ pub(super) struct Quiesce {
 
 /// What is in the way of the stop signal.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Waiting {
+pub(crate) struct Waiting {
     /// Connections with a request in flight, or what may be one.
-    pub(super) connections: u32,
+    pub(crate) connections: u32,
     /// Whether all of them are of clients that leave no pause between their requests: a moment in which none is in flight is short.
-    pub(super) is_fleeting: bool,
+    pub(crate) is_fleeting: bool,
 }
 
 impl Quiesce {
@@ -158,7 +158,7 @@ impl Quiesce {
         waiting
     }
 
-    pub(super) fn forget(&mut self, id: InstanceId) {
+    pub(crate) fn forget(&mut self, id: InstanceId) {
         self.histories.retain(|(owner, _), _| *owner != id);
         self.efforts.remove(&id);
     }
@@ -186,7 +186,7 @@ impl Quiesce {
 
 impl Task {
     /// What is in the way of the stop signals of these instances, which have not got it yet.
-    pub(super) fn waiting(&mut self, ids: &[InstanceId]) -> HashMap<InstanceId, Waiting> {
+    pub(crate) fn waiting(&mut self, ids: &[InstanceId]) -> HashMap<InstanceId, Waiting> {
         let listed = if ids.iter().any(|id| self.condition(*id).looks()) {
             self.connections_of(ids)
         } else {
@@ -221,7 +221,7 @@ impl Task {
     }
 
     /// Holds it still, looks once more, and has it told to end if nothing is in the way.
-    pub(super) fn terminate_if_idle(&mut self, id: InstanceId) {
+    pub(crate) fn terminate_if_idle(&mut self, id: InstanceId) {
         let condition = self.condition(id);
         match condition {
             Condition::Nothing => {
@@ -254,7 +254,7 @@ impl Task {
     }
 
     /// Sends the stop signal, whatever is in the way. From now on the kernel counts what is cut.
-    pub(super) fn tell_to_end(&mut self, id: InstanceId, audience: Audience) {
+    pub(crate) fn tell_to_end(&mut self, id: InstanceId, audience: Audience) {
         match audience {
             // It goes on beside the task.
             Audience::Servers => drop(self.tell_servers(id, Cuts::IN_FLIGHT)),
@@ -271,7 +271,7 @@ impl Task {
     }
 
     /// Lets the requests go on that are held back on instances that are not to end any more.
-    pub(super) fn release_all_but(&mut self, ids: &[InstanceId]) {
+    pub(crate) fn release_all_but(&mut self, ids: &[InstanceId]) {
         let efforts = self.quiesce.efforts.keys().copied();
         for id in efforts.filter(|id| !ids.contains(id)).collect::<Vec<_>>() {
             if self.quiesce.is_holding(id) {

@@ -34,7 +34,7 @@ const PROOF_PATIENCE: Duration = Duration::from_secs(2);
 
 impl Task {
     /// Tells the machine when an instance has become ready, or has lost its last listener.
-    pub(super) fn judge(&mut self, id: InstanceId) {
+    pub(crate) fn judge(&mut self, id: InstanceId) {
         let Some(live) = self.live.get(&id) else { return };
         if live.pid().is_none() {
             return;
@@ -58,7 +58,7 @@ impl Task {
     /// The same, right after a look at all sockets: what is not seen then does not listen. A worker that says itself that it is ready, or needs only to run, need not
     /// listen anywhere (it may work off a queue, or talk to others by messages), unless it has to serve what its predecessor serves, or a
     /// port was asked for.
-    pub(super) fn judge_after_look(&mut self, id: InstanceId) {
+    pub(crate) fn judge_after_look(&mut self, id: InstanceId) {
         self.judge(id);
         let Some(live) = self.live.get(&id) else { return };
         if self.need_not_listen(live)
@@ -86,7 +86,7 @@ impl Task {
     }
 
     /// Its command runs. If no more is wanted of it than that this lasts, that will be known in a moment.
-    pub(super) fn on_started(&self, id: InstanceId) {
+    pub(crate) fn on_started(&self, id: InstanceId) {
         let is_wanted = |live: &Live| self.template.options(live.version).ready.kind == ReadyKind::Started;
         if self.live.get(&id).is_some_and(is_wanted) {
             let happenings = self.happenings.clone();
@@ -99,7 +99,7 @@ impl Task {
     }
 
     /// It has said that it is ready, or has run for long enough. Where it listens may not be known yet: the notice of that is still on its way.
-    pub(super) fn announce_ready(&mut self, id: InstanceId) {
+    pub(crate) fn announce_ready(&mut self, id: InstanceId) {
         let Some(live) = self.live.get_mut(&id) else { return };
         live.announced_ready = true;
         self.judge(id);
@@ -109,7 +109,7 @@ impl Task {
     }
 
     /// Where the instance should listen and does not, in words.
-    pub(super) fn missing(&self, id: InstanceId) -> Vec<String> {
+    pub(crate) fn missing(&self, id: InstanceId) -> Vec<String> {
         let Some(live) = self.live.get(&id) else {
             return Vec::new();
         };
@@ -133,7 +133,7 @@ impl Task {
     }
 
     /// Where those before it listen and it does not, although it should. With `--port` nothing but those ports is asked for.
-    pub(super) fn lost(&self, id: InstanceId) -> Vec<SocketAddr> {
+    pub(crate) fn lost(&self, id: InstanceId) -> Vec<SocketAddr> {
         let Some(live) = self.live.get(&id) else {
             return Vec::new();
         };
@@ -161,7 +161,7 @@ impl Task {
     /// Where the instance that it replaces listens, and where the last published one of its slot did: that may have crashed while one before
     /// it still ends. If it replaces none: the latter, and where all other ready instances listen, unless each has a port of its own, or need
     /// not listen. While an app moves these are two places. Empty: it is the first.
-    pub(super) fn before(&self, id: InstanceId) -> Vec<Place> {
+    pub(crate) fn before(&self, id: InstanceId) -> Vec<Place> {
         let Some(live) = self.live.get(&id) else {
             return Vec::new();
         };
@@ -193,7 +193,7 @@ impl Task {
     }
 
     /// The ready instance whose place it takes.
-    pub(super) fn predecessor(&self, id: InstanceId) -> Option<InstanceId> {
+    pub(crate) fn predecessor(&self, id: InstanceId) -> Option<InstanceId> {
         let slot = self.live.get(&id)?.slot;
         let is_it = |(other, live): &(&InstanceId, &Live)| live.slot == slot && self.serves_beside(id, **other, live);
         // Of several the others are on their way out.
@@ -222,7 +222,7 @@ impl Task {
     }
 
     /// What an instance that listens as it should has still not said, for a person.
-    pub(super) fn unannounced(&self, id: InstanceId) -> Option<String> {
+    pub(crate) fn unannounced(&self, id: InstanceId) -> Option<String> {
         let live = self.live.get(&id).filter(|live| !live.announced_ready)?;
         if self.groups.served_by(live.row).is_empty() || !self.missing(id).is_empty() {
             return None;
@@ -270,7 +270,7 @@ impl Task {
         Ok(())
     }
 
-    pub(super) fn on_ready_answer(&mut self, id: InstanceId, answered: Result<(), String>) {
+    pub(crate) fn on_ready_answer(&mut self, id: InstanceId, answered: Result<(), String>) {
         let Some(live) = self.live.get_mut(&id) else { return };
         live.announced_ready = answered.is_ok();
         live.problem = answered.err();
@@ -310,7 +310,7 @@ impl Task {
         Ok(())
     }
 
-    pub(super) fn on_proved(&mut self, id: InstanceId, addr: SocketAddr, result: io::Result<()>) {
+    pub(crate) fn on_proved(&mut self, id: InstanceId, addr: SocketAddr, result: io::Result<()>) {
         let Some(live) = self.live.get_mut(&id) else { return };
         match result {
             Ok(()) => {

@@ -41,14 +41,14 @@ const STATUS_EVERY: Duration = Duration::from_millis(100);
 
 /// The socket of one instance; dropping it removes it.
 #[derive(Debug)]
-pub(super) struct NotifySocket {
+pub(crate) struct NotifySocket {
     path: PathBuf,
     listening: JoinHandle<()>,
 }
 
 /// What an instance has said.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Said {
+pub(crate) enum Said {
     /// It is ready.
     Ready,
     /// How it is, for a person.
@@ -61,7 +61,7 @@ impl NotifySocket {
     ///
     /// # Errors
     /// Of socket(2), bind(2), chown(2) or chmod(2).
-    pub(super) fn open(
+    pub(crate) fn open(
         path: &Path,
         (uid, gid): (u32, u32),
         id: InstanceId,
@@ -90,7 +90,7 @@ impl NotifySocket {
     }
 
     /// What `NOTIFY_SOCKET` is to be.
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 }
@@ -106,7 +106,7 @@ impl Drop for NotifySocket {
 
 impl Task {
     /// An instance has said something.
-    pub(super) fn on_notified(&mut self, id: InstanceId, said: Said) {
+    pub(crate) fn on_notified(&mut self, id: InstanceId, said: Said) {
         match said {
             Said::Ready => self.announce_ready(id),
             Said::Status(text) => {

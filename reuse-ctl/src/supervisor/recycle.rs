@@ -40,7 +40,7 @@ const RETRY_EVERY: Duration = Duration::from_millis(500);
 ///
 /// # Errors
 /// A path is not there, or can't be watched.
-pub(super) fn watch(options: &WatchOptions, base: &Path, folders: Vec<PathBuf>) -> Result<Files, WatchError> {
+pub(crate) fn watch(options: &WatchOptions, base: &Path, folders: Vec<PathBuf>) -> Result<Files, WatchError> {
     // The globs were judged when the options were.
     let ignored = Ignored::new(&options.ignore, base, folders).expect("check() has seen them");
     Files::watch(&options.paths, base, ignored, options.delay)
@@ -48,7 +48,7 @@ pub(super) fn watch(options: &WatchOptions, base: &Path, folders: Vec<PathBuf>) 
 
 /// What is going on.
 #[derive(Debug)]
-pub(super) struct Recycle {
+pub(crate) struct Recycle {
     rules: Rules,
     cron: Option<Timetable<Local>>,
     next_cron_look: Instant,
@@ -62,7 +62,7 @@ pub(super) struct Recycle {
 
 impl Recycle {
     /// `files` are watched from now on.
-    pub(super) fn new(options: &RecycleOptions, files: Option<Files>, happenings: &mpsc::Sender<Happening>) -> Self {
+    pub(crate) fn new(options: &RecycleOptions, files: Option<Files>, happenings: &mpsc::Sender<Happening>) -> Self {
         Self {
             rules: Rules::new(options, fastrand::u64(..)),
             cron: timetable(options),
@@ -75,7 +75,7 @@ impl Recycle {
     }
 
     /// Other options from now on: what is under way, waits or pauses because of the old ones does so still.
-    pub(super) fn change(&mut self, old: &RecycleOptions, new: &RecycleOptions) {
+    pub(crate) fn change(&mut self, old: &RecycleOptions, new: &RecycleOptions) {
         self.rules.change(new);
         if old.cron != new.cron {
             self.cron = timetable(new);
@@ -85,7 +85,7 @@ impl Recycle {
     }
 
     /// Other files are watched from now on, or none.
-    pub(super) fn watch(&mut self, files: Option<Files>, happenings: &mpsc::Sender<Happening>) {
+    pub(crate) fn watch(&mut self, files: Option<Files>, happenings: &mpsc::Sender<Happening>) {
         if let Some(watching) = self.watching.take() {
             watching.abort();
         }
@@ -93,7 +93,7 @@ impl Recycle {
     }
 
     /// When something is to be looked at.
-    pub(super) fn due(&self) -> Option<Instant> {
+    pub(crate) fn due(&self) -> Option<Instant> {
         let look = (self.rules.looks_at_workers() || self.rules.is_waiting()).then_some(self.next_look);
         let cron = self.cron.as_ref().map(|_| self.next_cron_look);
         [look, cron].into_iter().flatten().min()
@@ -115,7 +115,7 @@ impl Drop for Recycle {
 
 impl Task {
     /// Looks whether it is time, and at the workers.
-    pub(super) fn recycle(&mut self) {
+    pub(crate) fn recycle(&mut self) {
         let recycle = &mut self.recycle;
         if let Some(cron) = &mut recycle.cron {
             let now = Local::now();
@@ -138,7 +138,7 @@ impl Task {
     }
 
     /// Files have changed, or can't be watched.
-    pub(super) fn on_files(&mut self, told: Told) {
+    pub(crate) fn on_files(&mut self, told: Told) {
         match told {
             Told::Changed(what) => {
                 self.recycle.rules.on_change(what);
@@ -149,18 +149,18 @@ impl Task {
     }
 
     /// Memory was measured.
-    pub(super) fn on_measured(&mut self, memory: &HashMap<InstanceId, u64>) {
+    pub(crate) fn on_measured(&mut self, memory: &HashMap<InstanceId, u64>) {
         self.recycle.measuring = false;
         self.judge_workers(memory);
     }
 
     /// Whether the request was made here.
-    pub(super) fn is_recycling(&self, id: RequestId) -> bool {
+    pub(crate) fn is_recycling(&self, id: RequestId) -> bool {
         self.recycle.asked == Some(id)
     }
 
     /// What has come of it.
-    pub(super) fn on_recycled(&mut self, outcome: Result<Done, Refusal>) {
+    pub(crate) fn on_recycled(&mut self, outcome: Result<Done, Refusal>) {
         self.recycle.asked = None;
         match outcome {
             Ok(_) => self.recycle.rules.done(),
@@ -250,7 +250,7 @@ impl Task {
     }
 
     /// The env files were read: what is wished begins.
-    pub(super) fn feed_recycling(&mut self, id: RequestId, command: Command) {
+    pub(crate) fn feed_recycling(&mut self, id: RequestId, command: Command) {
         if !self.core.would_take(&command) {
             self.recycle.asked = None;
             return self.recycle.rules.not_now();
@@ -272,7 +272,7 @@ impl Task {
     }
 
     /// The env files can't be used, or the app stops.
-    pub(super) fn on_not_begun(&mut self, reply: Reply) {
+    pub(crate) fn on_not_begun(&mut self, reply: Reply) {
         self.recycle.asked = None;
         if self.core.view().stopping {
             return self.recycle.rules.not_now();
@@ -300,7 +300,7 @@ impl Task {
     }
 
     /// An event, and a line for people.
-    pub(super) fn warn(&mut self, slot: Option<SlotId>, message: String) {
+    pub(crate) fn warn(&mut self, slot: Option<SlotId>, message: String) {
         self.note(Note {
             slot,
             instance: None,

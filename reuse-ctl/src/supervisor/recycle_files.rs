@@ -31,7 +31,7 @@ const ROOTS_EVERY: Duration = Duration::from_millis(500);
 
 /// Why files can't be watched.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum WatchError {
+pub(crate) enum WatchError {
     /// It is not there.
     #[error("--watch {}: {source}", path.display())]
     Root {
@@ -52,7 +52,7 @@ pub(super) enum WatchError {
 
 impl WatchError {
     /// What to do next, in one line.
-    pub(super) fn hint(&self) -> &'static str {
+    pub(crate) fn hint(&self) -> &'static str {
         match self {
             Self::Root { .. } => "give files and folders that are there, relative to the working folder",
             Self::Inotify { source, .. } if source.raw_os_error() == Some(libc::ENOSPC) => {
@@ -68,7 +68,7 @@ impl WatchError {
 
 /// What is told.
 #[derive(Debug)]
-pub(super) enum Told {
+pub(crate) enum Told {
     /// In words: "server.js has changed".
     Changed(String),
     /// Something that people should know.
@@ -77,7 +77,7 @@ pub(super) enum Told {
 
 /// The files that are watched.
 #[derive(Debug)]
-pub(super) struct Files {
+pub(crate) struct Files {
     inotify: AsyncFd<Descriptor>,
     roots: Vec<Root>,
     folders: HashMap<WatchDescriptor, PathBuf>,
@@ -99,7 +99,7 @@ impl Files {
     ///
     /// # Errors
     /// See [`WatchError`].
-    pub(super) fn watch(paths: &[PathBuf], base: &Path, ignored: Ignored, delay: Duration) -> Result<Self, WatchError> {
+    pub(crate) fn watch(paths: &[PathBuf], base: &Path, ignored: Ignored, delay: Duration) -> Result<Self, WatchError> {
         let refused = |error: io::Error| WatchError::Inotify {
             path: base.to_owned(),
             source: error,
@@ -134,7 +134,7 @@ impl Files {
     }
 
     /// Tells of changes until it is aborted.
-    pub(super) async fn tell(mut self, happenings: mpsc::Sender<Happening>) {
+    pub(crate) async fn tell(mut self, happenings: mpsc::Sender<Happening>) {
         let mut burst: Option<Burst> = None;
         let mut next_roots = Instant::now() + ROOTS_EVERY;
         loop {

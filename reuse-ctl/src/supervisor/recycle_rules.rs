@@ -27,22 +27,22 @@ const SCATTER_PER_MILLE: u64 = 100;
 
 /// A worker that is active, has no fault, and is the only instance of its slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Seen {
-    pub(super) slot: SlotId,
-    pub(super) instance: InstanceId,
+pub(crate) struct Seen {
+    pub(crate) slot: SlotId,
+    pub(crate) instance: InstanceId,
     /// Since it was started.
-    pub(super) age_ms: u64,
+    pub(crate) age_ms: u64,
     /// Since it was ready.
-    pub(super) active_ms: u64,
+    pub(crate) active_ms: u64,
     /// If it was measured.
-    pub(super) memory_bytes: Option<u64>,
+    pub(crate) memory_bytes: Option<u64>,
     /// So many connections it has accepted.
-    pub(super) connections: u64,
+    pub(crate) connections: u64,
 }
 
 /// Who is to be replaced.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Wish {
+pub(crate) enum Wish {
     /// This worker.
     One {
         slot: SlotId,
@@ -55,7 +55,7 @@ pub(super) enum Wish {
 
 /// What a worker has too much of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum TooMuch {
+pub(crate) enum TooMuch {
     Memory { bytes: u64, limit: u64 },
     Age { ms: u64, limit_ms: u64 },
     Connections { count: u64, limit: u64 },
@@ -63,7 +63,7 @@ pub(super) enum TooMuch {
 
 /// Why all are replaced.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Occasion {
+pub(crate) enum Occasion {
     /// It is time.
     Cron,
     /// Files have changed, in words: "server.js has changed".
@@ -72,18 +72,18 @@ pub(super) enum Occasion {
 
 /// What a look has led to.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Verdict {
+pub(crate) struct Verdict {
     /// What is to be begun now.
-    pub(super) wish: Option<Wish>,
+    pub(crate) wish: Option<Wish>,
     /// What people should know of a worker, to follow its name. Said once of each instance.
-    pub(super) warnings: Vec<(SlotId, String)>,
+    pub(crate) warnings: Vec<(SlotId, String)>,
 }
 
 /// What a worker has too much of, and how much is too much.
 type Cause = fn(&Rules, &Seen) -> Option<(u64, TooMuch)>;
 
 #[derive(Debug)]
-pub(super) struct Rules {
+pub(crate) struct Rules {
     max_memory: Option<u64>,
     max_age_ms: Option<u64>,
     max_connections: Option<u64>,
@@ -107,7 +107,7 @@ struct Large {
 }
 
 impl Rules {
-    pub(super) fn new(options: &RecycleOptions, seed: u64) -> Self {
+    pub(crate) fn new(options: &RecycleOptions, seed: u64) -> Self {
         Self {
             max_memory: options.max_memory_bytes,
             max_age_ms: options.max_age.map(whole_ms),
@@ -123,7 +123,7 @@ impl Rules {
 
     /// Other limits from now on. What is under way goes on, what waits and the pause after a failure stay; but an occasion that there is
     /// none for any more (no `--cron`, nothing watched) is forgotten.
-    pub(super) fn change(&mut self, options: &RecycleOptions) {
+    pub(crate) fn change(&mut self, options: &RecycleOptions) {
         let max_memory = options.max_memory_bytes;
         if self.max_memory != max_memory {
             // Who was too large for the old limit from the start may be small for the new one.
@@ -139,34 +139,34 @@ impl Rules {
     }
 
     /// What was wished last and has not come to its end.
-    pub(super) fn under_way(&self) -> Option<&Wish> {
+    pub(crate) fn under_way(&self) -> Option<&Wish> {
         self.under_way.as_ref()
     }
 
     /// Whether workers have to be looked at.
-    pub(super) fn looks_at_workers(&self) -> bool {
+    pub(crate) fn looks_at_workers(&self) -> bool {
         self.causes().next().is_some()
     }
 
     /// Whether memory has to be measured.
-    pub(super) fn measures(&self) -> bool {
+    pub(crate) fn measures(&self) -> bool {
         self.max_memory.is_some()
     }
 
     /// Whether all are to be replaced as soon as that is possible.
-    pub(super) fn is_waiting(&self) -> bool {
+    pub(crate) fn is_waiting(&self) -> bool {
         self.waiting.is_some()
     }
 
     /// It is time to replace all, unless that is under way, or about to be, anyway.
-    pub(super) fn on_time(&mut self) {
+    pub(crate) fn on_time(&mut self) {
         if !matches!(self.under_way, Some(Wish::All(_))) && self.waiting.is_none() {
             self.waiting = Some(Occasion::Cron);
         }
     }
 
     /// Files have changed: also those that a replacement under way has already started from.
-    pub(super) fn on_change(&mut self, what: String) {
+    pub(crate) fn on_change(&mut self, what: String) {
         self.waiting = Some(Occasion::Changed(what));
     }
 
@@ -175,7 +175,7 @@ impl Rules {
     ///
     /// `can_replace_all`: whether nothing is in the way of that. While something is, a worker that is too large does not wait for the others
     /// with it; what only has an age or a number of connections does, because it is replaced with the others anyway.
-    pub(super) fn look(&mut self, now: Millis, workers: &[Seen], can_replace_all: bool) -> Verdict {
+    pub(crate) fn look(&mut self, now: Millis, workers: &[Seen], can_replace_all: bool) -> Verdict {
         let warnings = self.note_large(workers);
         let wish = match (&self.under_way, &self.waiting) {
             (Some(_), _) => None,
@@ -193,7 +193,7 @@ impl Rules {
     }
 
     /// It was carried out.
-    pub(super) fn done(&mut self) {
+    pub(crate) fn done(&mut self) {
         self.failures = 0;
         if let Some(Wish::One {
             slot,
@@ -211,7 +211,7 @@ impl Rules {
     }
 
     /// It was tried. Returns in how many milliseconds it is tried again; absent: not before something changes.
-    pub(super) fn failed(&mut self, now: Millis) -> Option<u64> {
+    pub(crate) fn failed(&mut self, now: Millis) -> Option<u64> {
         let doublings = self.failures.min(32);
         let pause_ms = PAUSE_MS.0.saturating_mul(1 << doublings).min(PAUSE_MS.1);
         self.failures += 1;
@@ -223,7 +223,7 @@ impl Rules {
     }
 
     /// Something else is under way that it has to wait for.
-    pub(super) fn not_now(&mut self) {
+    pub(crate) fn not_now(&mut self) {
         if let Some(Wish::All(occasion)) = self.under_way.take() {
             // What came meanwhile is newer.
             self.waiting.get_or_insert(occasion);

@@ -6,7 +6,7 @@ use super::recycle_rules::{Occasion, TooMuch, Wish};
 
 impl Wish {
     /// What has failed, if it has.
-    pub(super) fn word(&self) -> &'static str {
+    pub(crate) fn word(&self) -> &'static str {
         match self {
             Self::One {
                 why: TooMuch::Memory { .. },
@@ -64,7 +64,7 @@ impl fmt::Display for Wish {
 }
 
 /// "…; the last line of its output: …": nobody waits for an answer that shows more.
-pub(super) fn with_last_line(error: String, output: &[String]) -> String {
+pub(crate) fn with_last_line(error: String, output: &[String]) -> String {
     match output.iter().rfind(|line| !line.trim().is_empty()) {
         Some(line) => format!("{error}; the last line of its output: {}", line.trim()),
         None => error,
@@ -86,7 +86,7 @@ fn size(bytes: u64) -> String {
 }
 
 /// "12s", "1h 4m": as the option is written.
-pub(super) fn seconds(ms: u64) -> String {
+pub(crate) fn seconds(ms: u64) -> String {
     humantime::format_duration(std::time::Duration::from_secs(ms / 1000)).to_string()
 }
 

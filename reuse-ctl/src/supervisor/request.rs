@@ -15,11 +15,11 @@ use tokio::{net::TcpStream, task::JoinSet};
 use crate::wire::Got;
 
 /// No longer answer is passed on: it is held in memory.
-pub(super) const MAX_BODY_BYTES: usize = 16 * 1024 * 1024;
+pub(crate) const MAX_BODY_BYTES: usize = 16 * 1024 * 1024;
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum RequestError {
+pub(crate) enum RequestError {
     /// Nobody can write this path into a request.
     #[error("{0:?} is no path")]
     Path(String),
@@ -53,13 +53,13 @@ impl From<hyper::Error> for RequestError {
 }
 
 /// Asks, and returns the status as soon as the head of the answer is complete.
-pub(super) async fn status(stream: TcpStream, host: SocketAddr, path: &str) -> Result<u16, RequestError> {
+pub(crate) async fn status(stream: TcpStream, host: SocketAddr, path: &str) -> Result<u16, RequestError> {
     let (response, _connection) = answer(stream, host, path).await?;
     Ok(response.status().as_u16())
 }
 
 /// Asks, and returns the whole answer.
-pub(super) async fn get(stream: TcpStream, host: SocketAddr, path: &str) -> Result<Got, RequestError> {
+pub(crate) async fn get(stream: TcpStream, host: SocketAddr, path: &str) -> Result<Got, RequestError> {
     let (response, _connection) = answer(stream, host, path).await?;
     let status = response.status().as_u16();
     let content_type = response.headers().get(CONTENT_TYPE);

@@ -21,7 +21,7 @@ use reuse_machine::View;
 
 /// The service manager, as far as there is one.
 #[derive(Debug, Default)]
-pub(super) struct ServiceManager {
+pub(crate) struct ServiceManager {
     manager: Option<Manager>,
     watchdog: Option<Watchdog>,
     stage: Stage,
@@ -57,7 +57,7 @@ impl ServiceManager {
     ///
     /// # Errors
     /// There is a manager, and no way to reach it.
-    pub(super) fn from_environment() -> io::Result<Self> {
+    pub(crate) fn from_environment() -> io::Result<Self> {
         let text = |name| std::env::var_os(name).filter(|value| !value.is_empty());
         let Some(path) = text("NOTIFY_SOCKET") else {
             return Ok(Self::default());
@@ -80,12 +80,12 @@ impl ServiceManager {
     }
 
     /// When the next `WATCHDOG=1` is due.
-    pub(super) fn due(&self) -> Option<Instant> {
+    pub(crate) fn due(&self) -> Option<Instant> {
         self.watchdog.as_ref().map(|watchdog| watchdog.due)
     }
 
     /// Says that the task lives, if it is time.
-    pub(super) fn watch(&mut self, now: Instant) {
+    pub(crate) fn watch(&mut self, now: Instant) {
         if let Some(watchdog) = self.watchdog.as_mut().filter(|watchdog| watchdog.due <= now) {
             watchdog.due = now + watchdog.every;
             self.send("WATCHDOG=1");
@@ -93,7 +93,7 @@ impl ServiceManager {
     }
 
     /// Says what has changed.
-    pub(super) fn tell(&mut self, view: &View) {
+    pub(crate) fn tell(&mut self, view: &View) {
         if self.manager.is_none() {
             return;
         }
@@ -116,7 +116,7 @@ impl ServiceManager {
     }
 
     /// A reload by signal begins. Until it is over, nothing else of the kind is told.
-    pub(super) fn reloading(&mut self) {
+    pub(crate) fn reloading(&mut self) {
         if self.stage == Stage::Ready {
             self.stage = Stage::Reloading;
             self.send(&format!("RELOADING=1\nMONOTONIC_USEC={}", monotonic_us()));
@@ -124,7 +124,7 @@ impl ServiceManager {
     }
 
     /// It is over, well or not: the app serves as before.
-    pub(super) fn reloaded(&mut self) {
+    pub(crate) fn reloaded(&mut self) {
         if self.stage == Stage::Reloading {
             self.stage = Stage::Ready;
             self.send("READY=1");

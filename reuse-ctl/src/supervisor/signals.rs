@@ -25,7 +25,7 @@ use reuse_machine::interface::MAX_WORKERS;
 use reuse_machine::interface::{Command, Input, ScaleTarget};
 
 /// Waits for them.
-pub(super) struct Signals {
+pub(crate) struct Signals {
     interrupt: Signal,
     terminate: Signal,
     /// Absent: ignored.
@@ -39,7 +39,7 @@ pub(super) struct Signals {
 }
 
 impl Signals {
-    pub(super) fn new() -> std::io::Result<Self> {
+    pub(crate) fn new() -> std::io::Result<Self> {
         let in_terminal = has_terminal();
         let without_terminal = |number| (!in_terminal).then(|| signal(SignalKind::from_raw(number))).transpose();
         let listens_to_hangup = !(in_terminal && is_ignored(libc::SIGHUP));
@@ -55,7 +55,7 @@ impl Signals {
     }
 
     /// Waits for any of them.
-    pub(super) async fn any(&mut self) -> Asked {
+    pub(crate) async fn any(&mut self) -> Asked {
         tokio::select! {
             _ = self.interrupt.recv() => Asked::ByHand,
             _ = self.terminate.recv() => Asked::ToStop,
@@ -76,7 +76,7 @@ async fn next(signal: &mut Option<Signal>) {
 
 /// What a signal asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Asked {
+pub(crate) enum Asked {
     /// Ctrl-C: once to stop, once more to kill.
     ByHand,
     /// To stop, however often it comes: a closing terminal and a service manager send several signals.
@@ -89,7 +89,7 @@ pub(super) enum Asked {
 
 /// A signal that is carried out as a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Signalled {
+pub(crate) enum Signalled {
     Reload,
     More,
     Fewer,
@@ -97,7 +97,7 @@ pub(super) enum Signalled {
 
 /// What waits until nothing else is under way.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Pending {
+pub(crate) struct Pending {
     /// One is enough, however often it was asked for: it begins behind the last signal.
     reload: bool,
     /// Workers more, or fewer.
@@ -163,7 +163,7 @@ impl Signalled {
 }
 
 impl Task {
-    pub(super) fn on_signal(&mut self, asked: Asked) {
+    pub(crate) fn on_signal(&mut self, asked: Asked) {
         match asked {
             Asked::ToStop if self.core.view().stopping => {}
             Asked::ToStop | Asked::ByHand => self.feed(Input::Interrupt),
@@ -216,7 +216,7 @@ impl Task {
     }
 
     /// Whether a signal's request, for which files were looked at, has to wait after all: something else has begun meanwhile.
-    pub(super) fn put_off(&mut self, id: RequestId, command: &Command) -> bool {
+    pub(crate) fn put_off(&mut self, id: RequestId, command: &Command) -> bool {
         let (Some(signal), Some(first)) = (self.signalled.get(&id).copied(), self.waits_for(command)) else {
             return false;
         };
@@ -226,7 +226,7 @@ impl Task {
     }
 
     /// Carries out what waits, if nothing is under way any more.
-    pub(super) fn take_pending(&mut self) {
+    pub(crate) fn take_pending(&mut self) {
         if let Some((signal, command)) = self.pending.next(self.workers())
             && self.busy_with(&command).is_none()
         {
@@ -242,7 +242,7 @@ impl Task {
     }
 
     /// What a signal asked for was done or refused.
-    pub(super) fn on_signal_answered(&mut self, signal: Signalled, reply: &Reply) {
+    pub(crate) fn on_signal_answered(&mut self, signal: Signalled, reply: &Reply) {
         if signal == Signalled::Reload && !self.pending.reload {
             self.service.reloaded();
         }

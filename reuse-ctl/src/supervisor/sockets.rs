@@ -32,8 +32,8 @@ const IDLE_LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// What the look at the sockets remembers.
 #[derive(Debug)]
-pub(super) struct Sockets {
-    pub(super) next_look: Instant,
+pub(crate) struct Sockets {
+    pub(crate) next_look: Instant,
     /// Members that the last list of listeners did not have.
     unseen: Vec<u64>,
     /// Listeners in our groups that belong to nobody of ours, by cookie, and who has them once that is known.
@@ -45,7 +45,7 @@ pub(super) struct Sockets {
 }
 
 impl Sockets {
-    pub(super) fn new(now: Instant) -> Self {
+    pub(crate) fn new(now: Instant) -> Self {
         Self {
             next_look: now,
             unseen: Vec::new(),
@@ -56,7 +56,7 @@ impl Sockets {
     }
 
     /// Who listens on this address as well, as the last look found: `pid (command)`.
-    pub(super) fn strangers_on(&self, addr: SocketAddr) -> Vec<String> {
+    pub(crate) fn strangers_on(&self, addr: SocketAddr) -> Vec<String> {
         let strangers = self.strangers.values().filter(|(theirs, _)| *theirs == addr);
         strangers.filter_map(|(_, who)| who.clone()).collect()
     }
@@ -64,16 +64,16 @@ impl Sockets {
 
 impl Task {
     /// Something that a look finds may have changed.
-    pub(super) fn look_now(&mut self) {
+    pub(crate) fn look_now(&mut self) {
         self.sockets.next_look = Instant::now();
     }
 
     /// The same, but not at once: it takes a moment.
-    pub(super) fn look_soon(&mut self) {
+    pub(crate) fn look_soon(&mut self) {
         self.sockets.next_look = self.sockets.next_look.min(Instant::now() + LOOK_EVERY);
     }
 
-    pub(super) fn look(&mut self) {
+    pub(crate) fn look(&mut self) {
         let waiting = self.something_waits();
         let pause = match (waiting, std::mem::take(&mut self.sockets.hurries)) {
             (false, _) => IDLE_LOOK_EVERY,
@@ -178,7 +178,7 @@ impl Task {
         }
     }
 
-    pub(super) fn on_stranger(&mut self, cookie: u64, addr: SocketAddr, who: Option<String>) {
+    pub(crate) fn on_stranger(&mut self, cookie: u64, addr: SocketAddr, who: Option<String>) {
         let process = who.as_ref().map(|who| format!("process {who}"));
         self.console.warn(&format!(
             "{} listens on {addr} as well; it gets no connection while workers are published",
@@ -202,7 +202,7 @@ impl Task {
         });
     }
 
-    pub(super) fn on_spare(&mut self, loaded: Result<Box<GroupProgram>, BpfError>) {
+    pub(crate) fn on_spare(&mut self, loaded: Result<Box<GroupProgram>, BpfError>) {
         self.sockets.loading_spare = false;
         match loaded {
             Ok(spare) => self.groups.set_spare(*spare),

@@ -10,7 +10,7 @@ use std::{
 use reuse_common::verdict::{Verdict, VerdictCounts};
 use tokio::sync::oneshot;
 
-use super::{setup, task::Task};
+use super::task::Task;
 use crate::{
     base::{Millis, SlotId},
     group::diag::Diag,
@@ -18,13 +18,14 @@ use crate::{
         cgroup::InstanceCgroup,
         usage::{self, Usage},
     },
+    supervisor::preparing,
     wire::{FaultStatus, GroupStatus, InstanceStatus, Status, Verdicts, WorkerStatus},
 };
 use reuse_machine::SlotView;
 
 /// Remembers the last look at each slot's processor use: a percentage needs two.
 #[derive(Debug, Default)]
-pub(super) struct UsageMeter {
+pub(crate) struct UsageMeter {
     last: HashMap<SlotId, (Instant, Usage, f64)>,
 }
 
@@ -47,7 +48,7 @@ impl UsageMeter {
 impl Task {
     /// Answers with how things are now. What has to be read from files, or takes a walk through the kernel's connections, is added
     /// beside the task.
-    pub(super) fn status(&mut self, reply: oneshot::Sender<Status>) {
+    pub(crate) fn status(&mut self, reply: oneshot::Sender<Status>) {
         let now = self.now();
         let queues = self.groups.queues(&mut self.diag).unwrap_or_default();
         let view = self.core.view();
@@ -69,7 +70,7 @@ impl Task {
             policy: view.policy.name().into(),
             pid: std::process::id(),
             uptime_s: now.0 / 1000,
-            drain_timeout_ms: Some(setup::rules(self.options()).drain_timeout_ms),
+            drain_timeout_ms: Some(preparing::rules(self.options()).drain_timeout_ms),
             fallbacks: groups.iter().map(|group| group.verdicts.fallback).sum(),
             groups,
             unsteered,

@@ -26,18 +26,18 @@ use crate::{
 
 /// What is sent to an instance, and to whom.
 #[derive(Debug)]
-pub(super) struct StopRequest {
-    pub(super) main: ProcessHandle,
-    pub(super) cgroup: Arc<InstanceCgroup>,
+pub(crate) struct StopRequest {
+    pub(crate) main: ProcessHandle,
+    pub(crate) cgroup: Arc<InstanceCgroup>,
     /// The instance's own listeners.
-    pub(super) listeners: Vec<Listening>,
-    pub(super) signal: Signal,
-    pub(super) mode: Option<KillMode>,
+    pub(crate) listeners: Vec<Listening>,
+    pub(crate) signal: Signal,
+    pub(crate) mode: Option<KillMode>,
 }
 
 /// Which processes of an instance were sent the stop signal. All clones are one.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Signalled(Arc<Mutex<Option<Sent>>>);
+pub(crate) struct Signalled(Arc<Mutex<Option<Sent>>>);
 
 #[derive(Debug)]
 struct Sent {
@@ -49,7 +49,7 @@ struct Sent {
 
 impl Signalled {
     /// Whether a process that was sent the signal is there still.
-    pub(super) fn has_left(&self, cgroup: &InstanceCgroup) -> bool {
+    pub(crate) fn has_left(&self, cgroup: &InstanceCgroup) -> bool {
         let sent = self.lock();
         let Some(Sent { to, .. }) = &*sent else { return false };
         let pids = cgroup.pids().unwrap_or_default();
@@ -60,7 +60,7 @@ impl Signalled {
     /// Sends the signal to each process of the instance that has not got it: those that only have connections, workers whose master has
     /// ended, helpers. For when the main process has ended and their connections as well, or time is over. Returns to how many; none, where
     /// `--kill-mode` said so when the signal was sent, or if nobody has been asked to end yet.
-    pub(super) fn send_to_rest(&self, cgroup: &InstanceCgroup) -> usize {
+    pub(crate) fn send_to_rest(&self, cgroup: &InstanceCgroup) -> usize {
         let mut sent = self.lock();
         let Some(Sent { signal, mode, to }) = &mut *sent else {
             return 0;
@@ -85,7 +85,7 @@ impl Signalled {
     }
 
     /// Notes that `pid` was asked to end, by `signal` or in another way.
-    pub(super) fn note_asked(&self, signal: Signal, mode: Option<KillMode>, pid: u32) {
+    pub(crate) fn note_asked(&self, signal: Signal, mode: Option<KillMode>, pid: u32) {
         self.note(signal, mode, std::iter::once(pid));
     }
 
@@ -107,16 +107,16 @@ impl Signalled {
 
 /// The beginning of a stop, which goes on beside the task.
 #[derive(Debug)]
-pub(super) struct Begun(Option<mpsc::Receiver<()>>);
+pub(crate) struct Begun(Option<mpsc::Receiver<()>>);
 
 impl Begun {
     /// Nothing is under way.
-    pub(super) const NOTHING: Self = Self(None);
+    pub(crate) const NOTHING: Self = Self(None);
 
     /// Waits until the first processes have the signal and those below them are held: an instance that was frozen for this may be thawed
     /// then. It takes a few milliseconds. Returns false if it takes longer than `patience`.
     #[must_use]
-    pub(super) fn wait(&self, patience: Duration) -> bool {
+    pub(crate) fn wait(&self, patience: Duration) -> bool {
         match &self.0 {
             None => true,
             // The sender is dropped when the thread ends in another way.
@@ -126,7 +126,7 @@ impl Begun {
 }
 
 /// Sends the signal, by a thread of its own that ends within a second as a rule. Works on a frozen instance as well: the signals wait there.
-pub(super) fn stop(request: StopRequest, signalled: &Signalled) -> Begun {
+pub(crate) fn stop(request: StopRequest, signalled: &Signalled) -> Begun {
     let main = request.main.clone();
     let (signal, mode) = (request.signal, request.mode);
     // Before the thread has begun: whoever asks must not take the instance for one that was told nothing.

@@ -49,46 +49,46 @@ use crate::{
 use reuse_machine::{Core, View, count, interface::Input};
 
 /// Everything that the controller knows and may change.
-pub(super) struct Task {
-    pub(super) core: Core,
-    pub(super) template: Template,
-    pub(super) groups: Groups,
+pub(crate) struct Task {
+    pub(crate) core: Core,
+    pub(crate) template: Template,
+    pub(crate) groups: Groups,
     /// Dropped after the groups.
-    pub(super) guards: Guards,
-    pub(super) diag: Diag,
-    pub(super) live: HashMap<InstanceId, Live>,
-    pub(super) connections: Connections,
-    pub(super) nudges: Nudges,
-    pub(super) watch: Watch,
-    pub(super) health: Option<Health>,
-    pub(super) recycle: Recycle,
-    pub(super) sockets: Sockets,
-    pub(super) quiesce: Quiesce,
-    pub(super) freezer: Freezer,
+    pub(crate) guards: Guards,
+    pub(crate) diag: Diag,
+    pub(crate) live: HashMap<InstanceId, Live>,
+    pub(crate) connections: Connections,
+    pub(crate) nudges: Nudges,
+    pub(crate) watch: Watch,
+    pub(crate) health: Option<Health>,
+    pub(crate) recycle: Recycle,
+    pub(crate) sockets: Sockets,
+    pub(crate) quiesce: Quiesce,
+    pub(crate) freezer: Freezer,
     /// When it ends it shows the last lines.
-    pub(super) logs: Logs,
-    pub(super) console: Console,
-    pub(super) messages: Messages,
-    pub(super) meter: Arc<Mutex<UsageMeter>>,
-    pub(super) happenings: mpsc::Sender<Happening>,
-    pub(super) finished: Option<Finished>,
+    pub(crate) logs: Logs,
+    pub(crate) console: Console,
+    pub(crate) messages: Messages,
+    pub(crate) meter: Arc<Mutex<UsageMeter>>,
+    pub(crate) happenings: mpsc::Sender<Happening>,
+    pub(crate) finished: Option<Finished>,
     /// The last reason why a worker failed, and what it had written: what `run` ends with when all have.
-    pub(super) last_failure: Option<(String, LastOutput)>,
-    pub(super) failures: Failures,
-    pub(super) events: broadcast::Sender<Event>,
-    pub(super) replies: HashMap<RequestId, oneshot::Sender<Reply>>,
-    pub(super) next_request: u64,
+    pub(crate) last_failure: Option<(String, LastOutput)>,
+    pub(crate) failures: Failures,
+    pub(crate) events: broadcast::Sender<Event>,
+    pub(crate) replies: HashMap<RequestId, oneshot::Sender<Reply>>,
+    pub(crate) next_request: u64,
     /// Requests that are nobody's but a signal's.
-    pub(super) signalled: HashMap<RequestId, Signalled>,
+    pub(crate) signalled: HashMap<RequestId, Signalled>,
     /// What signals have asked for while something else was under way.
-    pub(super) pending: Pending,
-    pub(super) applying: Option<Applying>,
-    pub(super) errands: Errands,
-    pub(super) service: ServiceManager,
-    pub(super) outlook: Outlook,
-    pub(super) moves: Moves,
+    pub(crate) pending: Pending,
+    pub(crate) applying: Option<Applying>,
+    pub(crate) errands: Errands,
+    pub(crate) service: ServiceManager,
+    pub(crate) outlook: Outlook,
+    pub(crate) moves: Moves,
     /// Inputs that carrying out an effect has led to.
-    pub(super) inputs: VecDeque<Input>,
+    pub(crate) inputs: VecDeque<Input>,
     /// What goes on beside the task and uses what belongs to the app by name.
     beside: JoinSet<()>,
     started: Instant,
@@ -97,30 +97,30 @@ pub(super) struct Task {
 
 /// How workers are looked after.
 #[derive(Debug)]
-pub(super) struct Upkeep {
+pub(crate) struct Upkeep {
     /// 0: hung workers are not looked for.
-    pub(super) hung_after_ms: u64,
+    pub(crate) hung_after_ms: u64,
     /// Absent: no checks.
-    pub(super) health: Option<HealthOptions>,
-    pub(super) logs: Logs,
+    pub(crate) health: Option<HealthOptions>,
+    pub(crate) logs: Logs,
     /// When workers are replaced that are well.
-    pub(super) recycle: RecycleOptions,
+    pub(crate) recycle: RecycleOptions,
     /// What `--watch` watches.
-    pub(super) files: Option<Files>,
-    pub(super) service: ServiceManager,
+    pub(crate) files: Option<Files>,
+    pub(crate) service: ServiceManager,
     /// They hold the ports of `--port`.
-    pub(super) guards: Guards,
+    pub(crate) guards: Guards,
 }
 
 /// The app is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Finished {
+pub(crate) struct Finished {
     /// Because every worker has failed.
-    pub(super) failed: bool,
+    pub(crate) failed: bool,
 }
 
 impl Task {
-    pub(super) fn new(
+    pub(crate) fn new(
         core: Core,
         template: Template,
         groups: Groups,
@@ -176,7 +176,7 @@ impl Task {
     }
 
     /// Runs until the machine says that nothing is left.
-    pub(super) async fn run(
+    pub(crate) async fn run(
         &mut self,
         mut asks: mpsc::Receiver<Ask>,
         mut notices: Notices,
@@ -210,17 +210,17 @@ impl Task {
     }
 
     /// Does what takes a while and uses what belongs to the app by name: its pins, its cgroups.
-    pub(super) fn go_on_beside(&mut self, work: impl FnOnce() + Send + 'static) {
+    pub(crate) fn go_on_beside(&mut self, work: impl FnOnce() + Send + 'static) {
         while self.beside.try_join_next().is_some() {}
         self.beside.spawn_blocking(work);
     }
 
     /// Waits until all of that is done: as soon as the app's lock is gone, another app may have its name.
-    pub(super) async fn come_to_rest(&mut self) {
+    pub(crate) async fn come_to_rest(&mut self) {
         while self.beside.join_next().await.is_some() {}
     }
 
-    pub(super) fn now(&self) -> Millis {
+    pub(crate) fn now(&self) -> Millis {
         Millis(u64::try_from(self.started.elapsed().as_millis()).expect("not for 500 million years"))
     }
 
@@ -263,13 +263,13 @@ impl Task {
     }
 
     /// Tells the machine, and carries out what it says and what follows from that.
-    pub(super) fn feed(&mut self, input: Input) {
+    pub(crate) fn feed(&mut self, input: Input) {
         self.inputs.push_back(input);
         self.work_off();
     }
 
     /// The same, for what is queued already.
-    pub(super) fn work_off(&mut self) {
+    pub(crate) fn work_off(&mut self) {
         let mut may_change_workers = false;
         while let Some(input) = self.inputs.pop_front() {
             tracing::debug!(?input);
@@ -304,7 +304,7 @@ impl Task {
     }
 
     /// Sends an event to whoever listens.
-    pub(super) fn tell(&self, mut event: Event) {
+    pub(crate) fn tell(&self, mut event: Event) {
         event.at_ms = unix_now_ms();
         self.messages.publish_own(&event);
         drop(self.events.send(event));

@@ -28,23 +28,23 @@ use reuse_machine::versions::Versions;
 
 /// What every worker is started from.
 #[derive(Debug)]
-pub(super) struct Template {
-    pub(super) app: String,
-    pub(super) cgroup: AppCgroup,
-    pub(super) identity: Identity,
-    pub(super) listen: Vec<SocketAddr>,
-    pub(super) paths: AppPaths,
-    pub(super) versions: Versions<Version>,
-    pub(super) verbosity: u8,
+pub(crate) struct Template {
+    pub(crate) app: String,
+    pub(crate) cgroup: AppCgroup,
+    pub(crate) identity: Identity,
+    pub(crate) listen: Vec<SocketAddr>,
+    pub(crate) paths: AppPaths,
+    pub(crate) versions: Versions<Version>,
+    pub(crate) verbosity: u8,
 }
 
 /// What an instance is started from, and all else that was said of the app then. What is changed without a new start (`apply`) is changed
 /// here, too.
 #[derive(Debug, Clone)]
-pub(super) struct Version {
-    pub(super) command: CommandLine,
-    pub(super) options: Arc<RunOptions>,
-    pub(super) variables: Variables,
+pub(crate) struct Version {
+    pub(crate) command: CommandLine,
+    pub(crate) options: Arc<RunOptions>,
+    pub(crate) variables: Variables,
 }
 
 impl Template {
@@ -52,7 +52,7 @@ impl Template {
     ///
     /// # Errors
     /// Its variables can't be made.
-    pub(super) fn launch_spec(
+    pub(crate) fn launch_spec(
         &self,
         slot: SlotId,
         version: VersionId,
@@ -84,7 +84,7 @@ impl Template {
     }
 
     /// What the files of variables of these versions are to be read for; none if there are no files.
-    pub(super) fn renewal(&self, versions: impl IntoIterator<Item = VersionId>) -> Renewal {
+    pub(crate) fn renewal(&self, versions: impl IntoIterator<Item = VersionId>) -> Renewal {
         let all = versions.into_iter().map(|id| (id, self.version(id).variables.clone()));
         Renewal {
             variables: all.filter(|(_, variables)| variables.have_files()).collect(),
@@ -93,7 +93,7 @@ impl Template {
     }
 
     /// What is started from these versions from now on gets what was read.
-    pub(super) fn renew(&mut self, read: Renewed) {
+    pub(crate) fn renew(&mut self, read: Renewed) {
         for (id, variables) in read.0 {
             if let Some(version) = self.versions.get_mut(id) {
                 version.variables = variables;
@@ -102,40 +102,40 @@ impl Template {
     }
 
     /// What the machine means by this number.
-    pub(super) fn version(&self, version: VersionId) -> &Version {
+    pub(crate) fn version(&self, version: VersionId) -> &Version {
         self.versions.of(version)
     }
 
     /// All that was said of it.
-    pub(super) fn options(&self, version: VersionId) -> &Arc<RunOptions> {
+    pub(crate) fn options(&self, version: VersionId) -> &Arc<RunOptions> {
         &self.version(version).options
     }
 
     /// What was said of it has changed, and nothing that its command was resolved from.
-    pub(super) fn replace_options(&mut self, version: VersionId, options: Arc<RunOptions>) {
+    pub(crate) fn replace_options(&mut self, version: VersionId, options: Arc<RunOptions>) {
         let version = self.versions.get_mut(version);
         version.expect("what the machine names is in use").options = options;
     }
 
     /// Whether a person wants only what matters.
-    pub(super) fn quiet(&self) -> bool {
+    pub(crate) fn quiet(&self) -> bool {
         self.verbosity == 0
     }
 }
 
 /// Variables, and whose rights count where their files are not where they were.
 #[derive(Debug)]
-pub(super) struct Renewal {
+pub(crate) struct Renewal {
     variables: Vec<(VersionId, Variables)>,
     workers: Identity,
 }
 
 /// What was read for a [`Renewal`].
 #[derive(Debug)]
-pub(super) struct Renewed(Vec<(VersionId, Variables)>);
+pub(crate) struct Renewed(Vec<(VersionId, Variables)>);
 
 impl Renewal {
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.variables.is_empty()
     }
 
@@ -143,7 +143,7 @@ impl Renewal {
     ///
     /// # Errors
     /// One of them can't be used.
-    pub(super) fn read(self) -> Result<Renewed, VariablesError> {
+    pub(crate) fn read(self) -> Result<Renewed, VariablesError> {
         let Self { variables, workers } = self;
         let reread = |(id, variables): (VersionId, Variables)| Ok((id, variables.reread(&workers)?));
         variables.into_iter().map(reread).collect::<Result<_, _>>().map(Renewed)
@@ -165,7 +165,7 @@ impl Version {
     ///
     /// # Errors
     /// There is no such folder or command.
-    pub(super) fn canary(self, own: VersionId, request: &CanaryRequest, renewed: &Renewed) -> Result<Self, Box<Reply>> {
+    pub(crate) fn canary(self, own: VersionId, request: &CanaryRequest, renewed: &Renewed) -> Result<Self, Box<Reply>> {
         let home = &self.command.cwd;
         // A relative folder is relative to the app's; an absolute one stays as it is.
         let cwd = request.cwd.as_ref().map_or_else(|| home.clone(), |cwd| home.join(cwd));
@@ -203,7 +203,7 @@ impl Version {
     ///
     /// # Errors
     /// Either is not there.
-    pub(super) fn resolve(options: RunOptions, rights: Rights<'_>) -> Result<Self, Failure> {
+    pub(crate) fn resolve(options: RunOptions, rights: Rights<'_>) -> Result<Self, Failure> {
         let here = std::env::current_dir()
             .map_err(|error| Failure::failed(format!("the working folder: {error}"), "cd to one that exists"))?;
         let cwd = working_folder(&options, &here).map_err(|lack| {

@@ -27,15 +27,15 @@ const LAST_LINES: Duration = Duration::from_secs(1);
 
 /// Who has it waits, when it is dropped, for the last lines: a second at most.
 #[derive(Debug)]
-pub(super) struct Terminal(Lines);
+pub(crate) struct Terminal(Lines);
 
 /// Where lines are put.
 #[derive(Debug, Clone)]
-pub(super) struct Lines(Arc<Shared>);
+pub(crate) struct Lines(Arc<Shared>);
 
 /// A line on its way to the terminal, without its end.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Line {
+pub(crate) enum Line {
     /// The controller's, to the error output.
     Own(String),
     /// A worker's, to the standard output.
@@ -47,7 +47,7 @@ impl Terminal {
     ///
     /// # Errors
     /// As clone(2).
-    pub(super) fn start() -> io::Result<Self> {
+    pub(crate) fn start() -> io::Result<Self> {
         let lines = Lines::new();
         let source = lines.clone();
         let write = move || {
@@ -59,7 +59,7 @@ impl Terminal {
         Ok(Self(lines))
     }
 
-    pub(super) fn lines(&self) -> Lines {
+    pub(crate) fn lines(&self) -> Lines {
         self.0.clone()
     }
 }
@@ -72,12 +72,12 @@ impl Drop for Terminal {
 }
 
 /// Whether what people read may have colours.
-pub(super) fn is_coloured() -> bool {
+pub(crate) fn is_coloured() -> bool {
     io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
 /// Says panics here, too: the usual way would wait for the terminal. What was said before them is written before the process may end.
-pub(super) fn show_panics(lines: Lines) {
+pub(crate) fn show_panics(lines: Lines) {
     std::panic::set_hook(Box::new(move |panic| {
         let thread = std::thread::current();
         let name = thread.name().unwrap_or("without a name");
@@ -122,7 +122,7 @@ impl Lines {
     }
 
     /// It is written, or counted as lost. Nobody waits for that.
-    pub(super) fn put(&self, line: Line) {
+    pub(crate) fn put(&self, line: Line) {
         let mut queue = self.queue();
         if queue.is_finished {
             drop(queue);

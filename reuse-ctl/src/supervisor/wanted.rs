@@ -3,41 +3,42 @@
 
 use std::{path::Path, sync::Arc};
 
-use super::{asks::refusal, recycle_files::Files, setup, template::Version};
+use super::{asks::refusal, recycle_files::Files, template::Version};
 use crate::{
     app::options::RunOptions,
     base::{Failure, VersionId},
     process::{env_file::Rights, identity::Identity, paths::AppPaths},
+    supervisor::preparing,
     wire::{Reply, SpecRequest},
 };
 
 /// What is asked for, and what runs.
-pub(super) struct Search {
-    pub(super) request: SpecRequest,
-    pub(super) by_root: bool,
+pub(crate) struct Search {
+    pub(crate) request: SpecRequest,
+    pub(crate) by_root: bool,
     /// What the app's workers are started from.
-    pub(super) version: VersionId,
-    pub(super) old: Arc<RunOptions>,
+    pub(crate) version: VersionId,
+    pub(crate) old: Arc<RunOptions>,
     /// Whom they run as.
-    pub(super) workers: Identity,
-    pub(super) paths: AppPaths,
+    pub(crate) workers: Identity,
+    pub(crate) paths: AppPaths,
     /// Files are watched with it.
-    pub(super) runtime: tokio::runtime::Handle,
+    pub(crate) runtime: tokio::runtime::Handle,
 }
 
 /// What was found.
-pub(super) struct Wanted {
-    pub(super) dry_run: bool,
-    pub(super) version: Version,
-    pub(super) watch: Watched,
+pub(crate) struct Wanted {
+    pub(crate) dry_run: bool,
+    pub(crate) version: Version,
+    pub(crate) watch: Watched,
     /// What it was compared with.
-    pub(super) old_version: VersionId,
-    pub(super) old: Arc<RunOptions>,
+    pub(crate) old_version: VersionId,
+    pub(crate) old: Arc<RunOptions>,
 }
 
 /// The files that are to be watched.
 #[derive(Debug)]
-pub(super) enum Watched {
+pub(crate) enum Watched {
     /// Those that are.
     Same,
     /// Others; absent: none any more.
@@ -49,7 +50,7 @@ impl Search {
     ///
     /// # Errors
     /// Something is wrong, or not there.
-    pub(super) fn look(self) -> Result<Wanted, Box<Reply>> {
+    pub(crate) fn look(self) -> Result<Wanted, Box<Reply>> {
         self.found()
             .map_err(|failure| refusal(failure.kind, failure.error, &failure.hint))
     }
@@ -108,6 +109,6 @@ fn watched(old: &RunOptions, new: &RunOptions, paths: &AppPaths) -> Result<Watch
         return Ok(Watched::Same);
     }
     let cwd = new.cwd.as_deref().unwrap_or(Path::new("/"));
-    let files = setup::watched_files(new, cwd, paths)?;
+    let files = preparing::watched_files(new, cwd, paths)?;
     Ok(Watched::Other(files.map(Box::new)))
 }

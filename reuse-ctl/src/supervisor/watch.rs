@@ -23,7 +23,7 @@ const AFTER_AN_ERROR: Duration = Duration::from_secs(1);
 
 /// Looks, and when.
 #[derive(Debug)]
-pub(super) struct Watch {
+pub(crate) struct Watch {
     cadence: Cadence,
     /// Whether hung workers are looked for.
     finds_hung: bool,
@@ -47,7 +47,7 @@ enum State {
 }
 
 impl Watch {
-    pub(super) fn new(hung_after_ms: u64) -> Self {
+    pub(crate) fn new(hung_after_ms: u64) -> Self {
         Self {
             cadence: Cadence::new(Duration::from_millis(hung_after_ms)),
             finds_hung: hung_after_ms > 0,
@@ -59,7 +59,7 @@ impl Watch {
     }
 
     /// When it wants to look.
-    pub(super) fn due(&self) -> Option<Instant> {
+    pub(crate) fn due(&self) -> Option<Instant> {
         match self.state {
             State::At(at) => Some(at),
             State::Off | State::Asleep => None,
@@ -67,19 +67,19 @@ impl Watch {
     }
 
     /// Whether some worker has a fault now.
-    pub(super) fn set_fault(&mut self, fault: bool) {
+    pub(crate) fn set_fault(&mut self, fault: bool) {
         self.fault = fault;
     }
 
     /// A connection was established.
-    pub(super) fn wake(&mut self) {
+    pub(crate) fn wake(&mut self) {
         if self.state == State::Asleep {
             self.state = State::At(Instant::now() + self.cadence.first_pause());
         }
     }
 
     /// Look as soon as possible, unless it is off.
-    pub(super) fn hurry(&mut self) {
+    pub(crate) fn hurry(&mut self) {
         if self.state != State::Off {
             self.state = State::At(Instant::now());
         }
@@ -88,7 +88,7 @@ impl Watch {
 
 impl Task {
     /// Switches the watch on or off as it is needed now.
-    pub(super) fn set_watch(&mut self, policy: Policy) {
+    pub(crate) fn set_watch(&mut self, policy: Policy) {
         let is_needed = self.watch.finds_hung || policy.reads_queues() || self.nudges.any();
         match (self.watch.state, is_needed) {
             (State::Off, true) => self.watch.state = State::At(Instant::now()),
@@ -104,14 +104,14 @@ impl Task {
     }
 
     /// Makes up for a notice of traffic that was lost.
-    pub(super) fn wake_watch_if_missed(&mut self) {
+    pub(crate) fn wake_watch_if_missed(&mut self) {
         if self.watch.state == State::Asleep && self.arrived() != self.watch.arrived {
             self.watch.wake();
         }
     }
 
     /// Looks at the queues, tells the machine and the kernel, and decides when to look next.
-    pub(super) fn watch(&mut self) {
+    pub(crate) fn watch(&mut self) {
         let began = processor_time();
         let before = self.rows();
         let listeners = match self.groups.dump(&mut self.diag) {

@@ -23,7 +23,7 @@ const COMPLAIN_EVERY: Duration = Duration::from_secs(10);
 
 /// What the supervisor hears of.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::supervisor) enum Report {
+pub(crate) enum Report {
     /// It said that it is ready.
     Ready,
     /// It said something that is no message. Said once of each instance.

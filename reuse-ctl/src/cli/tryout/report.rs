@@ -4,7 +4,7 @@ use serde::Serialize;
 
 /// A server that was started once, and ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Report {
+pub(crate) struct Report {
     /// The command and its arguments.
     pub command: Vec<String>,
     /// From its start until it was ready: it listened.
@@ -26,7 +26,7 @@ pub struct Report {
 
 /// An open listener.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-pub struct Listener {
+pub(crate) struct Listener {
     /// `0.0.0.0:8080`, `[::]:8080`, or the path of a unix socket.
     pub address: String,
     /// What it means under `run`.
@@ -38,7 +38,7 @@ pub struct Listener {
 /// What a listener means when several workers run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum ListenerKind {
+pub(crate) enum ListenerKind {
     /// TCP on a port of its own choice: all workers listen there, and are steered.
     Shared,
     /// TCP on a port that the kernel picked, or one that `--port` leaves out: every worker has its own, if it can.
@@ -52,7 +52,7 @@ pub enum ListenerKind {
 /// How the server answers a GET.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case", tag = "is")]
-pub enum Http {
+pub(crate) enum Http {
     /// It answered.
     Answered {
         /// The status.
@@ -68,7 +68,7 @@ pub enum Http {
 
 /// How it ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Ending {
+pub(crate) struct Ending {
     /// The stop signal: `SIGTERM`.
     pub signal: String,
     /// Whether the main process, or one that listens, had a handler for it.
@@ -83,7 +83,7 @@ pub struct Ending {
 
 /// One connection that was open at the signal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Client {
+pub(crate) struct Client {
     /// What was open.
     pub what: What,
     /// What became of it.
@@ -93,7 +93,7 @@ pub struct Client {
 /// What a client had open when the signal came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum What {
+pub(crate) enum What {
     /// A request that the server worked on (`--slow-path`).
     InFlight,
     /// A request of which only a part was sent; the rest came after the signal.
@@ -109,7 +109,7 @@ pub enum What {
 /// What became of it. Times count from the signal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case", tag = "is")]
-pub enum Fate {
+pub(crate) enum Fate {
     /// The whole answer came.
     Answered {
         /// The status.
@@ -146,7 +146,7 @@ pub enum Fate {
 
 /// What was left in the end.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct Left {
+pub(crate) struct Left {
     /// Processes that went on, by name.
     pub processes: Vec<String>,
     /// Files of unix sockets.
@@ -157,13 +157,13 @@ pub struct Left {
 
 impl Report {
     /// What became of this.
-    pub fn fate(&self, what: What) -> Option<Fate> {
+    pub(crate) fn fate(&self, what: What) -> Option<Fate> {
         let found = self.clients.iter().find(|client| client.what == what);
         found.map(|client| client.fate)
     }
 
     /// The steered listeners.
-    pub fn shared(&self) -> impl Iterator<Item = &Listener> {
+    pub(crate) fn shared(&self) -> impl Iterator<Item = &Listener> {
         self.listeners
             .iter()
             .filter(|listener| listener.kind == ListenerKind::Shared)
@@ -172,7 +172,7 @@ impl Report {
 
 impl Fate {
     /// Whether an answer that was owed did not come; nothing is known of what was not tried.
-    pub fn is_cut(self) -> bool {
+    pub(crate) fn is_cut(self) -> bool {
         match self {
             Self::Closed { .. } | Self::Reset { .. } | Self::LeftOpen => true,
             Self::Answered { .. } | Self::TooFast | Self::ClosedWith { .. } | Self::NotTried => false,

@@ -1,6 +1,23 @@
 //! Starts the server under a controller of its own, looks, ends it, and looks at what is left.
 
-use crate::app::names::paths_of;
+use super::{
+    clients::{Target, Watched},
+    processes::{self, Process},
+    report::{Ending, Http, Left, Listener, ListenerKind, Report},
+};
+use crate::{
+    app::{
+        names::paths_of,
+        options::{ReadyOptions, RunOptions},
+    },
+    base::{
+        Failure, SlotId, WorkerState,
+        whole_ms::{unix_now_ms, whole_ms},
+    },
+    client::{Client, EventStream, own_controller::OwnController},
+    process::{cgroup::AppCgroup, usage},
+    wire::{Status, StopRequest},
+};
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs;
@@ -10,23 +27,6 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::Instant;
-
-use super::{
-    clients::{Target, Watched},
-    processes::{self, Process},
-    report::{Ending, Http, Left, Listener, ListenerKind, Report},
-};
-use crate::{
-    app::options::{ReadyOptions, RunOptions},
-    base::{
-        Failure, SlotId, WorkerState,
-        whole_ms::{unix_now_ms, whole_ms},
-    },
-    cli::own_controller::OwnController,
-    client::{Client, EventStream},
-    process::{cgroup::AppCgroup, usage},
-    wire::{Status, StopRequest},
-};
 
 /// How long the controller may take beside its worker: to begin, and to clear up.
 const SLACK: Duration = Duration::from_secs(10);
@@ -51,7 +51,7 @@ const PORT_HINT: &str = "end that first, or let the server listen on another por
 
 /// What is to be tried.
 #[derive(Debug)]
-pub struct Trial<'a> {
+pub(crate) struct Trial<'a> {
     /// The app, as `run` would have it.
     pub options: &'a RunOptions,
     /// What stands behind `run --name NAME` for it.
@@ -66,7 +66,7 @@ pub struct Trial<'a> {
 ///
 /// # Errors
 /// It can't be served: the port is taken, it never gets ready, or it ended.
-pub async fn examine(trial: &Trial<'_>) -> Result<Report, Failure> {
+pub(crate) async fn examine(trial: &Trial<'_>) -> Result<Report, Failure> {
     let before = processes::tcp_listeners();
     if let Some(taken) = before
         .iter()

@@ -2,11 +2,8 @@
 
 use std::{
     ffi::OsStr,
-    fs::{self, Permissions},
+    fs::{self},
     io,
-    net::SocketAddr,
-    os::unix::fs::PermissionsExt as _,
-    path::Path,
     time::Duration,
 };
 
@@ -17,22 +14,10 @@ use nix::{
 use reuse_common::client::ClientMask;
 use tokio::{net::UnixListener, sync::oneshot};
 
-use super::{
-    all_failed,
-    console::Console,
-    diagnosis, leftovers,
-    logs::{self, Logs},
-    ports::Guards,
-    recycle,
-    recycle_files::{Files, WatchError},
-    service_manager::ServiceManager,
-    signals::Signals,
-    task::{Task, Upkeep},
-    template::{Template, Version},
-    terminal::{Lines, Terminal, is_coloured, show_panics},
-};
+use super::leftovers;
+use crate::supervisor::preparing::{address_taken, open_run_folder, rules, service_ports, watched_files};
 use crate::{
-    app::options::{LogTarget, ReadyKind, RunOptions, WhenEmpty},
+    app::options::{LogTarget, RunOptions, WhenEmpty},
     base::{Failure, whole_ms::whole_ms},
     bpf::{AppOptions, BpfError, Notices},
     doctor,
@@ -44,14 +29,25 @@ use crate::{
         identity::{self, Identity},
         journal, own_priority,
         paths::{AppLock, AppPaths},
-        stop_plan::KillMode,
     },
     server,
-    supervisor::handle::Handle,
+    supervisor::{
+        all_failed,
+        console::Console,
+        handle::Handle,
+        logs::{self, Logs},
+        ports::Guards,
+        recycle_files::Files,
+        service_manager::ServiceManager,
+        signals::Signals,
+        task::{Task, Upkeep},
+        template::{Template, Version},
+        terminal::{Lines, Terminal, is_coloured, show_panics},
+    },
 };
 use reuse_machine::{
     Core,
-    interface::{Config, Rules, WhenAllFailed},
+    interface::{Config, WhenAllFailed},
     versions::Versions,
 };
 
@@ -239,33 +235,6 @@ fn prepare(options: &RunOptions, console: &Console) -> Result<Prepared, Failure>
     })
 }
 
-/// Where workers write is not watched: a reload would write there, too.
-pub(super) fn watched_files(options: &RunOptions, cwd: &Path, paths: &AppPaths) -> Result<Option<Files>, Failure> {
-    let Some(watch) = &options.recycle.watch else {
-        return Ok(None);
-    };
-    let folders = vec![paths.log_dir().to_owned(), paths.run_dir().to_owned()];
-    match recycle::watch(watch, cwd, folders) {
-        Ok(files) => Ok(Some(files)),
-        Err(error @ WatchError::Root { .. }) => Err(Failure::usage(error.to_string(), error.hint())),
-        Err(error) => Err(Failure::failed(error.to_string(), error.hint())),
-    }
-}
-
-/// Workers open their notify socket, if they get one, by its path: whatever the umask, they can pass through the folders, if not list them.
-pub(super) fn open_run_folder(ready: &ReadyKind, paths: &AppPaths) -> Result<(), Failure> {
-    if *ready != ReadyKind::Notify {
-        return Ok(());
-    }
-    let run_dir = paths.run_dir();
-    let let_pass = |folder: &Path| {
-        let mode = fs::metadata(folder)?.permissions().mode();
-        fs::set_permissions(folder, Permissions::from_mode(mode | 0o111))
-    };
-    let opened = run_dir.ancestors().take(2).try_for_each(let_pass);
-    opened.map_err(|error: io::Error| Failure::failed(format!("{}: {error}", run_dir.display()), ""))
-}
-
 /// What would be left on disk; removed when dropped, in the right order.
 struct Traces {
     cgroup: Option<AppCgroup>,
@@ -316,17 +285,6 @@ fn control_access(options: &RunOptions) -> Result<(Mode, Uid, Gid), Failure> {
     Ok((Mode::from_bits_truncate(0o660), uid, Gid::from_raw(gid)))
 }
 
-pub(super) fn address_taken(addr: SocketAddr, error: &io::Error, uid: u32, diag: &mut Diag) -> Failure {
-    let listeners = diag.listeners_on(addr.port()).unwrap_or_default();
-    match diagnosis::taken_by(addr, &listeners, &[], uid) {
-        Some(who) => Failure::failed(who, "end it, or serve on another port"),
-        None => Failure::failed(
-            format!("port {}: {error}", addr.port()),
-            "an outgoing connection may have it as its local port: see `ss -tan`, and `reuse-ctl doctor` for how to reserve it",
-        ),
-    }
-}
-
 fn cannot_steer(error: &GroupError, uid: u32, diag: &mut Diag) -> Failure {
     match error {
         GroupError::Lot { addr, source } => address_taken(*addr, source, uid, diag),
@@ -362,19 +320,6 @@ fn groups_options(options: &RunOptions, cgroup: &AppCgroup, uid: u32) -> GroupsO
     }
 }
 
-/// With `--port` only these are ours, and those of `--listen`; else every port that a worker binds.
-pub(super) fn service_ports(options: &RunOptions) -> Vec<u16> {
-    if options.ports.is_empty() {
-        return Vec::new();
-    }
-    options
-        .ports
-        .iter()
-        .copied()
-        .chain(options.listen.iter().map(SocketAddr::port))
-        .collect()
-}
-
 fn machine_config(options: &RunOptions) -> Config {
     let rules = rules(options);
     Config {
@@ -403,23 +348,6 @@ fn when_all_failed(is_detached: bool, notify_socket: Option<&OsStr>) -> WhenAllF
         WhenAllFailed::Stay
     } else {
         WhenAllFailed::Finish
-    }
-}
-
-/// What the machine is told at the start, and again by `apply`.
-pub(super) fn rules(options: &RunOptions) -> Rules {
-    Rules {
-        ready_timeout_ms: whole_ms(options.ready.timeout),
-        drain_timeout_ms: whole_ms(options.stop.drain_timeout),
-        stop_timeout_ms: whole_ms(options.stop.timeout),
-        rest_gets_signal: match options.stop.kill_mode {
-            Some(KillMode::Process | KillMode::Mixed) => false,
-            Some(KillMode::ControlGroup) | None => true,
-        },
-        settle_ms: whole_ms(options.rollout.settle),
-        surge: options.rollout.surge,
-        hung: options.hung,
-        health: options.health.as_ref().map(|health| health.rules),
     }
 }
 

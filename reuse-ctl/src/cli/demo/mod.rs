@@ -6,7 +6,7 @@ mod acts;
 mod http;
 mod load;
 mod screen;
-pub mod server;
+pub(super) mod server;
 mod tally;
 
 use std::ffi::OsString;
@@ -21,13 +21,17 @@ use tokio::time::Instant;
 
 use crate::{
     base::{Failure, WorkerState},
-    cli::{Context, DEMO_SERVER_VERB, args, output, own_controller::OwnController},
+    cli::{args, context::Context, output},
+    client::own_controller::OwnController,
     wire::Status,
 };
 use acts::{Act, Stage};
 use load::{Load, Plan, SharedTally, lock};
 use screen::History;
 use tally::ActSums;
+
+/// The hidden verb behind `demo`: its server.
+pub(crate) const SERVER_VERB: &str = "__demo-server";
 
 /// The load: 40 clients that rest a little, so that the demo shows steering and not how fast the machine is.
 const PLAN: Plan = Plan {
@@ -48,7 +52,7 @@ const DRAW: Duration = Duration::from_millis(100);
 
 /// Plays the whole demo.
 pub(crate) async fn run(context: &Context, arguments: &args::Demo) -> Result<(), Failure> {
-    crate::cli::require_root("demo")?;
+    crate::cli::context::require_root("demo")?;
     let port = free_port()?;
     if !context.json {
         let workers = WORKERS;
@@ -78,7 +82,7 @@ fn start(port: u16) -> Result<OwnController, Failure> {
     let name = format!("demo-{}", std::process::id());
     let (workers, port) = (WORKERS.to_string(), port.to_string());
     let options = ["--workers", &workers, "--policy", "least-loaded", "--port", &port, "--"];
-    let command = ["/proc/self/exe", DEMO_SERVER_VERB, &port];
+    let command = ["/proc/self/exe", SERVER_VERB, &port];
     OwnController::start(
         "the demo's",
         &name,

@@ -15,7 +15,7 @@ const PLAIN: &str = "\x1b[0m";
 /// A line for each thing that was seen, what follows, and the command to run.
 ///
 /// `given`: the options that the trial was given and that `run` needs, too.
-pub fn render(report: &Report, recommendations: &[Recommendation], given: &str, colour: bool) -> String {
+pub(crate) fn render(report: &Report, recommendations: &[Recommendation], given: &str, colour: bool) -> String {
     let lines = lines(report);
     let width = lines.iter().map(|line| line.name.chars().count()).max().unwrap_or(0);
     let mut text = String::new();
@@ -65,7 +65,7 @@ fn meaning(report: &Report) -> Option<String> {
 }
 
 /// `{"ok", "report", "recommendations", "cuts_requests", "command"}`.
-pub fn to_json(report: &Report, recommendations: &[Recommendation], given: &str) -> Value {
+pub(crate) fn to_json(report: &Report, recommendations: &[Recommendation], given: &str) -> Value {
     json!({
         "ok": true,
         "report": report,
@@ -276,7 +276,7 @@ fn say(text: &mut String, content: std::fmt::Arguments<'_>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tryout::report::{Client, Ending, Left, Listener};
+    use crate::cli::tryout::report::{Client, Ending, Left, Listener};
 
     fn report() -> Report {
         let client = |what, fate| Client { what, fate };

@@ -29,7 +29,7 @@ const BACKLOG: u32 = 1024;
 ///
 /// # Errors
 /// The system call that did not work.
-pub async fn serve(listener: TcpListener, worker: u16, ended: impl Future<Output = ()>) -> io::Result<()> {
+pub(crate) async fn serve(listener: TcpListener, worker: u16, ended: impl Future<Output = ()>) -> io::Result<()> {
     let (end, ending) = watch::channel(false);
     let mut connections = JoinSet::new();
     let mut ended = std::pin::pin!(ended);
@@ -61,7 +61,7 @@ pub async fn serve(listener: TcpListener, worker: u16, ended: impl Future<Output
 ///
 /// # Errors
 /// The system call that did not work.
-pub fn listen(port: u16) -> io::Result<TcpListener> {
+pub(crate) fn listen(port: u16) -> io::Result<TcpListener> {
     let socket = TcpSocket::new_v4()?;
     socket.set_reuseaddr(true)?;
     socket.set_reuseport(true)?;

@@ -7,10 +7,10 @@
 mod answer;
 mod clients;
 mod instance;
-pub mod judge;
+pub(super) mod judge;
 mod processes;
 mod render;
-pub mod report;
+pub(super) mod report;
 
-pub use instance::{Trial, examine};
-pub use render::{render, to_json};
+pub(super) use instance::{Trial, examine};
+pub(super) use render::{render, to_json};

@@ -14,7 +14,7 @@ const SLOW_START_MS: u64 = 500;
 
 /// What to run it with, and why.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Recommendation {
+pub(crate) struct Recommendation {
     /// `--stop-signal SIGQUIT`; absent where the server itself is to be changed.
     pub option: Option<String>,
     /// One line.
@@ -23,7 +23,7 @@ pub struct Recommendation {
 
 /// What was in force.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct InForce<'a> {
+pub(crate) struct InForce<'a> {
     /// How the server was ended.
     pub stop: &'a StopOptions,
     /// What was asked for.
@@ -33,14 +33,14 @@ pub struct InForce<'a> {
 }
 
 /// What is worth saying, the most important first; nothing if the defaults are right.
-pub fn recommend(report: &Report, in_force: InForce<'_>) -> Vec<Recommendation> {
+pub(crate) fn recommend(report: &Report, in_force: InForce<'_>) -> Vec<Recommendation> {
     let rules: [fn(&Report, InForce<'_>) -> Option<Recommendation>; 7] =
         [port, slow_start, signal, swallowed, never_ends, at_once, slow_end];
     rules.iter().filter_map(|rule| rule(report, in_force)).collect()
 }
 
 /// Whether the signal cuts a request that was asked in whole or in part: one did not get its answer, or nothing in the server hears of the signal.
-pub fn cuts_requests(report: &Report) -> bool {
+pub(crate) fn cuts_requests(report: &Report) -> bool {
     let is_cut = [What::InFlight, What::HalfRead, What::JustSent]
         .into_iter()
         .filter_map(|what| report.fate(what))
@@ -164,7 +164,7 @@ pub(super) fn seconds(time: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tryout::report::{Client, Ending, Left};
+    use crate::cli::tryout::report::{Client, Ending, Left};
 
     const STOP: StopOptions = StopOptions {
         drain_timeout: Duration::from_secs(10),
