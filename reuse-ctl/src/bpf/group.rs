@@ -36,29 +36,46 @@ pub struct GroupProgram {
     ebpf: Ebpf,
 }
 
+/// A copy of `select` with its maps, which uses nothing by name any more: whoever has it may outlive the app.
+pub struct UnverifiedProgram(GroupProgram);
+
+impl UnverifiedProgram {
+    /// Has the kernel verify it: a fifth of a second of a processor, which can be many seconds where processors are short.
+    ///
+    /// # Errors
+    /// When the kernel refuses it.
+    pub fn verify(self) -> Result<GroupProgram, BpfError> {
+        let _undisturbed = Undisturbed::begin();
+        let Self(mut group) = self;
+        let select: &mut SkReuseport = program(&mut group.ebpf, "select")?;
+        select.load().map_err(refused("load", "select"))?;
+        Ok(group)
+    }
+}
+
 impl GroupProgram {
     /// Loads a copy of `select` onto the app's maps. Nobody is published yet.
     ///
     /// # Errors
     /// When the kernel refuses it.
     pub fn load(app: &AppPrograms, refuse_when_empty: bool) -> Result<Self, BpfError> {
-        Self::load_beside(app.shared(), refuse_when_empty)
+        Self::open(app.shared(), refuse_when_empty)?.verify()
     }
 
-    /// What [`load`](Self::load) does, to be called on another thread: the kernel takes a fifth of a second to verify it.
+    /// The first half of [`load`](Self::load), to be called on another thread.
     pub fn loader(
         app: &AppPrograms,
         refuse_when_empty: bool,
-    ) -> impl FnOnce() -> Result<Self, BpfError> + Send + use<> {
+    ) -> impl FnOnce() -> Result<UnverifiedProgram, BpfError> + Send + use<> {
         let shared = Arc::clone(app.shared());
-        move || Self::load_beside(&shared, refuse_when_empty)
+        move || Self::open(&shared, refuse_when_empty)
     }
 
-    fn load_beside(shared: &SharedMaps, refuse_when_empty: bool) -> Result<Self, BpfError> {
+    fn open(shared: &SharedMaps, refuse_when_empty: bool) -> Result<UnverifiedProgram, BpfError> {
         let _undisturbed = Undisturbed::begin();
         let mut ebpf = shared.load_object(&TcpLayout::UNKNOWN)?;
         shared.follow_logs(&mut ebpf);
-        let mut group = Self {
+        let group = Self {
             table: MappedTable::new(&mut ebpf, "GROUP")?,
             members: take(&mut ebpf, "MEMBERS")?,
             buckets: Box::new(Buckets::EMPTY),
@@ -66,9 +83,7 @@ impl GroupProgram {
             ebpf,
         };
         group.table.view().refuse_when_empty(refuse_when_empty);
-        let select: &mut SkReuseport = program(&mut group.ebpf, "select")?;
-        select.load().map_err(refused("load", "select"))?;
-        Ok(group)
+        Ok(UnverifiedProgram(group))
     }
 
     /// Whether it refuses connections, rather than to let them wait, while nobody is published.

@@ -23,7 +23,7 @@ use aya::{
 pub use app::{AppOptions, AppPrograms, Notices};
 pub use attach::create_any_map;
 pub use error::BpfError;
-pub use group::GroupProgram;
+pub use group::{GroupProgram, UnverifiedProgram};
 pub use pins::{Pins, mount_bpffs};
 
 /// `cargo xtask build-ebpf` puts it there, from `reuse-ebpf`.

@@ -16,7 +16,7 @@ use reuse_common::{Policy, Share, load::InstanceLoad, settings::DirectedKey};
 
 use super::{Counters, GroupError, GroupView, Registry, neighbours, one::Group};
 use crate::{
-    bpf::{AppOptions, AppPrograms, BpfError, GroupProgram, Notices},
+    bpf::{AppOptions, AppPrograms, BpfError, GroupProgram, Notices, UnverifiedProgram},
     process::cgroup::{AppCgroup, InstanceCgroup},
 };
 
@@ -122,8 +122,8 @@ impl Groups {
         Ok(self.groups.entry(addr).or_insert(group))
     }
 
-    /// What loads a spare program for the next group, to be called on another thread, if there is none: it takes a while.
-    pub fn spare_loader(&self) -> Option<impl FnOnce() -> Result<GroupProgram, BpfError> + Send + use<>> {
+    /// What opens a spare program for the next group, to be called on another thread, if there is none.
+    pub fn spare_loader(&self) -> Option<impl FnOnce() -> Result<UnverifiedProgram, BpfError> + Send + use<>> {
         match self.spare {
             Some(_) => None,
             None => Some(GroupProgram::loader(&self.app, self.refuses_when_empty())),

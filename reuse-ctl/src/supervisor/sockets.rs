@@ -198,7 +198,19 @@ impl Task {
         self.sockets.loading_spare = true;
         let happenings = self.happenings.clone();
         self.go_on_beside(move || {
-            drop(happenings.blocking_send(Happening::SpareLoaded(load().map(Box::new))));
+            let tell = move |loaded| drop(happenings.blocking_send(Happening::SpareLoaded(loaded)));
+            match load() {
+                Ok(unverified) => {
+                    let told = tell.clone();
+                    // By a thread that ends with the process: on an overloaded machine the verifier takes many seconds, and an app that stops
+                    // has no use for the program.
+                    let verify = move || told(unverified.verify().map(Box::new));
+                    if std::thread::Builder::new().name("verify".into()).spawn(verify).is_err() {
+                        tell(Err(BpfError::Missing("thread for the verifier")));
+                    }
+                }
+                Err(error) => tell(Err(error)),
+            }
         });
     }
 

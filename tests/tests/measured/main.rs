@@ -2,3 +2,6 @@
 //! machine meanwhile.
 
 mod endings;
+mod health;
+mod hung;
+mod messages;

@@ -8,7 +8,7 @@ use nix::unistd::Pid;
 use reuse_tests::http::get;
 use reuse_tests::reconcile::reconcile;
 use reuse_tests::scratch::Scratch;
-use reuse_tests::{App, Namespace, PORT, SERVER, commands, kernel};
+use reuse_tests::{App, Namespace, PORT, SERVER, commands, kernel, wait};
 
 const THREE: [&str; 4] = ["--workers", "3", "--policy", "round-robin"];
 
@@ -116,6 +116,10 @@ fn both_ports_are_held_while_the_only_worker_is_started_again() {
         let before = app.status().pids();
         let pid = before[0].expect("an active worker has a process");
         kill(Pid::from_raw(pid.cast_signed()), Signal::SIGKILL).expect("kill the worker");
+        // What it accepts before the signal reaches it is lost with it.
+        wait::until("the worker is dead", Duration::from_secs(5), || {
+            !kernel::is_alive(pid.cast_signed())
+        });
         get(second, None).expect("an answer on the second port");
         get(SERVER, None).expect("an answer on the first port");
         let status = app.wait_status("the worker is active again", Duration::from_secs(20), |status| {

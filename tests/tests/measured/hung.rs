@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use reuse_tests::events::Events;
 use reuse_tests::fault::Stopped;
-use reuse_tests::heavy::Heavy;
 use reuse_tests::http::{Connection, connect};
 use reuse_tests::open_loop::{OpenLoop, Run};
 use reuse_tests::reconcile::reconcile;
@@ -95,7 +94,6 @@ fn assert_takes_its_share(run: &Run, slot: u16, from: Duration) {
 
 #[test]
 fn one_of_four_is_stopped_for_ten_seconds() {
-    let _turn = Heavy::turn();
     let _namespace = Namespace::enter();
     // Round-robin goes on choosing whoever is published, however long its queue.
     let app = App::run(
@@ -125,7 +123,6 @@ fn one_of_four_is_stopped_for_ten_seconds() {
 
 #[test]
 fn under_every_policy() {
-    let _turn = Heavy::turn();
     for policy in ["hash", "least-loaded", "sticky"] {
         let _namespace = Namespace::enter();
         let app = App::run(&["--workers", "4", "--policy", policy], &commands::rust(&[]));
@@ -200,7 +197,6 @@ fn what_is_queued_with_half_a_body_is_answered_by_others() {
 /// Nobody knows which of them is sick: moving all of the load to nobody helps nobody.
 #[test]
 fn when_all_are_hung_all_stay_published() {
-    let _turn = Heavy::turn();
     let _namespace = Namespace::enter();
     let app = App::run(
         &["--workers", "4", "--policy", "round-robin"],
@@ -248,7 +244,6 @@ fn when_all_are_hung_all_stay_published() {
 
 #[test]
 fn a_worker_that_stays_hung_is_replaced_if_that_is_wanted() {
-    let _turn = Heavy::turn();
     let _namespace = Namespace::enter();
     let app = App::run(
         &[

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use reuse_tests::events::Events;
 use reuse_tests::fault::Stopped;
-use reuse_tests::heavy::Heavy;
 use reuse_tests::open_loop::OpenLoop;
 use reuse_tests::reconcile::reconcile;
 use reuse_tests::scratch::Scratch;
@@ -22,7 +21,6 @@ fn run(health: &str, options: &[&str], command: &[String]) -> App {
 
 #[test]
 fn a_worker_that_says_that_it_is_sick_is_replaced() {
-    let _turn = Heavy::turn();
     let _namespace = Namespace::enter();
     let folder = Scratch::new();
     let sick = folder.path().join("sick");
@@ -66,7 +64,6 @@ fn a_worker_that_says_that_it_is_sick_is_replaced() {
 /// From the moment at which it is called unhealthy, nobody comes to it.
 #[test]
 fn a_sick_worker_is_withdrawn_before_it_is_replaced() {
-    let _turn = Heavy::turn();
     let _namespace = Namespace::enter();
     let folder = Scratch::new();
     let sick = folder.path().join("sick");
@@ -136,7 +133,6 @@ fn a_worker_that_does_not_accept_fails_a_tcp_check() {
 /// Then the check, or what is behind all of them, is to blame: taking the workers away would make it worse.
 #[test]
 fn when_all_are_sick_all_stay_published() {
-    let _turn = Heavy::turn();
     let _namespace = Namespace::enter();
     let folder = Scratch::new();
     let sick = folder.path().join("sick");
