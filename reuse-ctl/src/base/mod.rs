@@ -11,5 +11,5 @@ pub mod whole_ms;
 pub use failure::{Failure, OutputOf};
 pub use place::Place;
 pub use reuse_machine::ids::{InstanceId, Millis, RequestId, SlotId, VersionId};
-pub use reuse_machine::interface::{Exit, Signal};
+pub use reuse_machine::interface::{Exit, MAX_WORKERS, Signal};
 pub use reuse_machine::states::{ErrorKind, FaultKind, WorkerState};

@@ -14,7 +14,7 @@ use super::{
     verdict::{OFF, Verdict},
     watch,
 };
-use reuse_machine::interface::MAX_WORKERS;
+use crate::base::MAX_WORKERS;
 
 impl<'a> Draft<'a> {
     pub(super) fn command(&mut self) -> Result<(), ImportError> {
