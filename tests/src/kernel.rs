@@ -93,12 +93,18 @@ pub fn listening_processes(port: u16) -> BTreeSet<i32> {
     processes.filter(|pid| !inodes(*pid).is_disjoint(&wanted)).collect()
 }
 
-/// Whether a process exists and is not a zombie.
+/// Whether a process exists and is not a zombie. One whose first thread has ended lives, and has its files open, until the last one has.
 pub fn is_alive(pid: i32) -> bool {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let threads = fs::read_dir(format!("/proc/{pid}/task"))
+        .into_iter()
+        .flatten()
+        .flatten();
+    let mut states = threads.filter_map(|thread| fs::read_to_string(thread.path().join("stat")).ok());
     // The command in parentheses may itself hold anything; the state follows the last one.
-    stat.rsplit_once(") ")
-        .is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
+    states.any(|stat| {
+        stat.rsplit_once(") ")
+            .is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
+    })
 }
 
 /// Whether a process is stopped (SIGSTOP): the signal is sent at once, but acted upon a little later.

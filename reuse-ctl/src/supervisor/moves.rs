@@ -12,7 +12,7 @@ use std::{
 };
 
 use super::{
-    new_address::{Named, Place},
+    new_address::{Named, Place, is_meant},
     task::Task,
 };
 use crate::{
@@ -150,7 +150,11 @@ impl Task {
         };
         let lost: Vec<SocketAddr> = before.addresses.difference(&own).copied().collect();
         let gained: Vec<SocketAddr> = own.difference(&before.addresses).copied().collect();
-        if lost.is_empty() {
+        let now = Place {
+            addresses: own,
+            told: live.told.clone(),
+        };
+        if lost.is_empty() || !is_meant(&before, &now, live.may_move) {
             return;
         }
         self.groups.leave(&lost);

@@ -69,6 +69,15 @@ pub(crate) struct Place {
 /// The addresses of those before that the new instance has to serve, too, and does not (yet). `asked`: somebody has said that another
 /// address is meant.
 pub(crate) fn missing(before: &Place, now: &Place, asked: bool) -> Vec<SocketAddr> {
+    let lost = before.addresses.difference(&now.addresses).copied().collect();
+    if is_meant(before, now, asked) { Vec::new() } else { lost }
+}
+
+/// Whether the new instance is meant to listen where it does and not where those before it did. `asked` as above.
+///
+/// That it does not listen at an address, even when it is published because nobody else serves, shows nothing by itself: a server opens one
+/// listener after the other.
+pub(crate) fn is_meant(before: &Place, now: &Place, asked: bool) -> bool {
     let lost: Vec<SocketAddr> = before.addresses.difference(&now.addresses).copied().collect();
     let gained: Vec<SocketAddr> = now.addresses.difference(&before.addresses).copied().collect();
     let shown = gained
@@ -76,8 +85,7 @@ pub(crate) fn missing(before: &Place, now: &Place, asked: bool) -> Vec<SocketAdd
         .filter(|addr| now.told.alone_says(**addr, &before.told))
         .count();
     let was_told = lost.iter().all(|addr| before.told.alone_says(*addr, &now.told)) && shown >= lost.len();
-    let is_meant = was_told || (asked && gained.len() >= lost.len());
-    if is_meant { Vec::new() } else { lost }
+    was_told || (asked && gained.len() >= lost.len())
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use reuse_tests::binaries::{python, script};
 use reuse_tests::http::get;
 use reuse_tests::reconcile::reconcile;
 use reuse_tests::scratch::Scratch;
@@ -127,6 +128,25 @@ fn both_ports_are_held_while_the_only_worker_is_started_again() {
         });
         assert_eq!(status.groups.len(), 2, "after crash {crash}: {status:#?}");
     }
+    app.stop();
+}
+
+/// A server that has crashed opens one listener after the other when it starts again: the later one is no port that it has left.
+#[test]
+fn who_waits_at_a_port_that_opens_late_is_answered_after_a_crash() {
+    let _namespace = Namespace::enter();
+    let app = App::run(&["--workers", "1"], &[python(), script("late_port.py")]);
+    let second = "127.0.0.1:8081".parse().expect("an address");
+    app.wait_status("both ports are there", Duration::from_secs(20), |status| {
+        status.groups.len() == 2
+    });
+    get(second, None).expect("an answer on the second port");
+    let pid = app.status().pid_of(0);
+    kill(Pid::from_raw(pid), Signal::SIGKILL).expect("kill the worker");
+    wait::until("the worker is dead", Duration::from_secs(5), || !kernel::is_alive(pid));
+    get(second, None).expect("an answer on the second port");
+    get(SERVER, None).expect("an answer on the first port");
+    assert_eq!(app.status().groups.len(), 2);
     app.stop();
 }
 
