@@ -1,4 +1,4 @@
-//! The README's examples, as they stand there.
+//! The examples of the README and of the pages behind it, as they stand there.
 
 use std::collections::BTreeSet;
 use std::env;
@@ -12,7 +12,11 @@ use reuse_tests::http::get;
 use reuse_tests::scratch::Scratch;
 use reuse_tests::{Launch, Namespace, SERVER, binaries, run};
 
+/// Where the examples are. The README comes last: it repeats one of them.
+const PAGES: [&str; 3] = ["docs/runtimes.md", "docs/canary.md", "README.md"];
+
 /// A fenced block: what follows the fence, and the lines.
+#[derive(PartialEq, Eq)]
 struct Block {
     language: String,
     text: String,
@@ -49,7 +53,7 @@ impl Block {
 }
 
 #[test]
-fn every_example_of_the_readme_runs_and_reloads() {
+fn every_example_of_the_readme_and_its_pages_runs_and_reloads() {
     let scratch = Scratch::new();
     let blocks = blocks();
     let files: Vec<_> = blocks
@@ -104,7 +108,7 @@ fn every_example_of_the_readme_runs_and_reloads() {
 }
 
 #[test]
-fn the_canary_of_the_readme_is_promoted() {
+fn the_canary_of_its_page_is_promoted() {
     let _namespace = Namespace::enter();
     let scratch = Scratch::new();
     let blocks = blocks();
@@ -140,21 +144,32 @@ fn the_canary_of_the_readme_is_promoted() {
     app.stop();
 }
 
+/// Every block once. One that stands on two pages must be the same on both: else the two are two examples, and one too many.
 fn blocks() -> Vec<Block> {
-    let readme = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .expect("a folder of the workspace")
-        .join("README.md");
-    let text = fs::read_to_string(readme).expect("README.md");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent();
+    let root = root.expect("a folder of the workspace");
+    let mut blocks = Vec::new();
+    for page in PAGES {
+        let text = fs::read_to_string(root.join(page)).expect(page);
+        for block in fenced(&text) {
+            if !blocks.contains(&block) {
+                blocks.push(block);
+            }
+        }
+    }
+    blocks
+}
+
+fn fenced(page: &str) -> impl Iterator<Item = Block> {
     // Outside and inside of fences alternate.
-    let fenced = text.split("```").skip(1).step_by(2);
-    fenced
+    page.split("```")
+        .skip(1)
+        .step_by(2)
         .filter_map(|block| block.split_once('\n'))
         .map(|(language, text)| Block {
             language: language.to_owned(),
             text: text.to_owned(),
         })
-        .collect()
 }
 
 fn compile(folder: &Path) {
