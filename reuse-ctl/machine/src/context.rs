@@ -244,8 +244,8 @@ fn rank(effect: &Effect) -> u8 {
         | Effect::TerminateIfIdle { .. }
         | Effect::Kill { .. }
         | Effect::Rescue { .. }
-        | Effect::Nudge { .. }
-        | Effect::StopNudging { .. } => 2,
+        | Effect::WakeProbe { .. }
+        | Effect::StopWakeProbe { .. } => 2,
         Effect::Finish { .. } => 3,
     }
 }

@@ -1,4 +1,4 @@
-//! The pure machine: [`Core::handle`] turns what happened into what is to be done, with no process, socket or clock inside.
+//! The pure machine: [`Machine::handle`] turns what happened into what is to be done, with no process, socket or clock inside.
 //!
 //! ```text
 //!             ready                drain           nothing left
@@ -48,10 +48,10 @@
 //! ```text
 //!            Watched: it stalls, most others do not (reuse-common/stall.rs)
 //!            Checked: so many failures in a row                     rescue_after
-//!  faultless ─────────────────────────▶ faulty ──▶ withdrawn? ─────────────────▶ Rescue, and if it hangs Nudge
+//!  faultless ─────────────────────────▶ faulty ──▶ withdrawn? ─────────────────▶ Rescue, and if it hangs WakeProbe
 //!      ▲                                  │  ▲    (reuse-common/withhold.rs)        │ again while its queue fills
 //!      ╰── it is proven to accept, it ────╯  ╰──────────────────────────────────────╯
-//!          passes its checks: StopNudging    after replace_after, or at once if unhealthy: replaced, start-first
+//!          passes its checks: StopWakeProbe  after replace_after, or at once if unhealthy: replaced, start-first
 //! ```
 //!
 //! Published is who is active and not withdrawn for a fault. That is decided for all active instances together, after every
@@ -130,7 +130,7 @@ use self::slot::{Departure, Slot};
 
 /// Everything the controller knows of its workers, and the rules that change it.
 #[derive(Debug)]
-pub struct Core {
+pub struct Machine {
     policy: Policy,
     mode: Mode,
     /// What slots run that are neither a canary's nor on their way to or from its version.
@@ -163,7 +163,7 @@ enum Mode {
     Finished,
 }
 
-impl Core {
+impl Machine {
     /// A machine at rest: [`Input::Start`] sets it going.
     pub fn new(config: Config, policy: Policy) -> Self {
         Self {
@@ -210,7 +210,7 @@ impl Core {
         self.slots
             .iter()
             .filter_map(|slot| slot.deadline(self.cx.config()))
-            .chain(self.next_relief().map(|(due, _)| due))
+            .chain(self.next_recovery().map(|(due, _)| due))
             .chain(self.jobs.deadline())
             .min()
     }

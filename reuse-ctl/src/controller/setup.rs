@@ -46,7 +46,7 @@ use crate::{
     },
 };
 use reuse_machine::{
-    Core,
+    Machine,
     interface::{Config, WhenAllFailed},
     versions::Versions,
 };
@@ -111,7 +111,7 @@ async fn run_app(options: RunOptions, lines: Lines) -> Result<(), Failure> {
     let api = tokio::spawn(server::serve(control, handle, async {
         drop(closing.await);
     }));
-    let core = Core::new(machine_config(&options), options.policy);
+    let machine = Machine::new(machine_config(&options), options.policy);
     let logs = Logs::start(logs::limits(options.logs), console.worker_lines())
         .map_err(|error| Failure::failed(format!("socketpair: {error}"), "see `ulimit -n`"))?;
     if options.detached {
@@ -131,12 +131,12 @@ async fn run_app(options: RunOptions, lines: Lines) -> Result<(), Failure> {
         logs,
         guards,
     };
-    let (mut task, happened) = Task::new(core, template, groups, diag, console, ends.events, upkeep);
+    let (mut task, happened) = Task::new(machine, template, groups, diag, console, ends.events, upkeep);
     let finished = task.run(ends.asks, notices, happened, signals).await;
     task.come_to_rest().await;
 
     let last_failure = task.last_failure.take();
-    let how = task.core.view().slots.into_iter().find_map(|slot| slot.reason);
+    let how = task.machine.view().slots.into_iter().find_map(|slot| slot.reason);
     // Last answers first; then the program and its maps, the port guards, and what is left on disk.
     drop(close);
     drop(api.await);

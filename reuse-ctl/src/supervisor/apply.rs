@@ -76,12 +76,12 @@ impl Task {
     /// What the app's workers are started from now, and all else that was said of it; how many there are and how they are chosen is for
     /// the machine to say.
     pub(crate) fn options(&self) -> &Arc<RunOptions> {
-        self.template.options(self.core.version())
+        self.template.options(self.machine.version())
     }
 
     /// What runs, whoever has said so last: `run`, `apply`, `promote`, `scale`, `policy`. To apply it changes nothing.
     pub(crate) fn spec(&self) -> AppSpec {
-        let (options, policy) = (self.options(), self.core.view().policy);
+        let (options, policy) = (self.options(), self.machine.view().policy);
         let workers = self.workers().to_string();
         let mut changed: Vec<(&str, &OsStr)> = Vec::new();
         if self.workers() != options.workers {
@@ -99,7 +99,7 @@ impl Task {
             let hint = "try again when it is done; `reuse-ctl status` shows how far it is";
             return self.reply(id, *refusal(ErrorKind::Failed, "an apply is under way".into(), hint));
         }
-        if self.core.view().stopping {
+        if self.machine.view().stopping {
             return self.reply(id, stopped());
         }
         if request.new_address {
@@ -112,7 +112,7 @@ impl Task {
         let search = Search {
             request,
             by_root,
-            version: self.core.version(),
+            version: self.machine.version(),
             old: Arc::clone(self.options()),
             workers: self.template.identity.clone(),
             paths: self.template.paths.clone(),
@@ -129,7 +129,7 @@ impl Task {
 
     /// It was looked up: what it takes is judged by how things are now, and begun.
     fn on_wanted(&mut self, id: RequestId, wanted: Wanted) {
-        let starts_anew = self.core.view().all_failed;
+        let starts_anew = self.machine.view().all_failed;
         match self.plan(&wanted) {
             Ok(difference) if wanted.dry_run || (difference.changes.is_empty() && !starts_anew) => {
                 let planned = planned(&difference, usize::from(self.workers()), starts_anew);
@@ -142,10 +142,10 @@ impl Task {
 
     /// What it would take, if it can be done at all.
     fn plan(&self, wanted: &Wanted) -> Result<Difference, Box<Reply>> {
-        if self.core.version() != wanted.old_version {
+        if self.machine.version() != wanted.old_version {
             return Err(another_version());
         }
-        let (version, view) = (&wanted.version, self.core.view());
+        let (version, view) = (&wanted.version, self.machine.view());
         let old = RunOptions {
             workers: self.workers(),
             policy: view.policy,
@@ -184,9 +184,9 @@ impl Task {
         } = wanted;
         let new = Arc::clone(&version.options);
         let adopt = Command::Adopt {
-            version: self.core.version(),
+            version: self.machine.version(),
         };
-        let starts_anew = self.core.view().all_failed;
+        let starts_anew = self.machine.view().all_failed;
         let mut todo = VecDeque::new();
         if difference.has(Way::Reload) {
             todo.push_back((Step::Reload, adopt));
@@ -203,7 +203,7 @@ impl Task {
         let judged = todo.iter().filter(|(step, _)| !(starts_anew && *step == Step::Scale));
         let judged = judged
             .map(|(_, command)| command)
-            .try_for_each(|command| self.core.would_refuse(command));
+            .try_for_each(|command| self.machine.check(command));
         if let Err(refusal) = judged {
             let mut refused = self.refused(refusal);
             refused.changes = changes(&difference, |_| false);
@@ -255,7 +255,7 @@ impl Task {
 
     /// How many a person would say there are: a canary is one more.
     pub(crate) fn workers(&self) -> u16 {
-        let slots = self.core.view().slots;
+        let slots = self.machine.view().slots;
         let count = slots.iter().filter(|slot| !slot.canary && !slot.leaving).count();
         u16::try_from(count).expect("there are at most 256 slots")
     }
@@ -321,7 +321,7 @@ impl Task {
             self.recycle.watch(files.map(|files| *files), &self.happenings);
         }
         self.inputs.push_back(Input::Ruled(preparing::rules(new)));
-        let view = self.core.view();
+        let view = self.machine.view();
         if old.hung.hung_after_ms != new.hung.hung_after_ms {
             self.watch = Watch::new(new.hung.hung_after_ms);
             self.set_watch(view.policy);
@@ -342,7 +342,7 @@ impl Task {
 
     /// From now on these are what the app was told, with whatever version its workers have.
     fn keep(&mut self, options: &Arc<RunOptions>) {
-        let version = self.core.version();
+        let version = self.machine.version();
         self.template.replace_options(version, Arc::clone(options));
     }
 }

@@ -106,7 +106,7 @@ impl Task {
         if !was_ready || self.failures.known.contains_key(&id) {
             return;
         }
-        let view = self.core.view();
+        let view = self.machine.view();
         let mut instances = view.slots.iter().flat_map(|slot| &slot.instances);
         if instances.any(|instance| instance.id == id && instance.state != WorkerState::Stopping) {
             let output = self.last_output(id);

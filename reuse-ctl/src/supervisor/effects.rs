@@ -77,8 +77,8 @@ impl Task {
             }
             Effect::Note(note) => self.note(note),
             Effect::Rescue { instance } => self.rescue(instance),
-            Effect::Nudge { instance } => self.nudge(instance),
-            Effect::StopNudging { instance } => self.stop_nudging(instance),
+            Effect::WakeProbe { instance } => self.nudge(instance),
+            Effect::StopWakeProbe { instance } => self.stop_nudging(instance),
             Effect::Finish { failed } => self.finished = Some(Finished { failed }),
         }
     }

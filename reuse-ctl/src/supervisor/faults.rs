@@ -137,7 +137,7 @@ impl Task {
     }
 
     fn warn_once(&mut self, id: InstanceId, trouble: Trouble, message: &str) {
-        let view = self.core.view();
+        let view = self.machine.view();
         let slot = view.slots.iter().find(|slot| slot.current == Some(id));
         let fault = slot.and_then(|slot| slot.fault.as_ref()).map(|fault| fault.since);
         if self.nudges.is_news(id, trouble, fault) {
@@ -180,7 +180,7 @@ impl Task {
 
     pub(crate) fn nudge(&mut self, id: InstanceId) {
         self.nudges.wanted.insert(id);
-        self.set_watch(self.core.view().policy);
+        self.set_watch(self.machine.view().policy);
         self.renew_nudges();
         self.watch.hurry();
     }
@@ -188,7 +188,7 @@ impl Task {
     pub(crate) fn stop_nudging(&mut self, id: InstanceId) {
         self.nudges.forget(id);
         self.recall(id, Aim::is_nudge, "");
-        self.set_watch(self.core.view().policy);
+        self.set_watch(self.machine.view().policy);
     }
 
     /// Opens the nudges that are wanted and not under way: new ones, and those that were refused, closed or moved.

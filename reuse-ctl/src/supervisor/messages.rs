@@ -170,7 +170,7 @@ impl Task {
 
     /// Tells the bus what became of an instance.
     pub(crate) fn tell_bus(&mut self, note: &Note) {
-        let view = self.core.view();
+        let view = self.machine.view();
         let Some(slot) = note.slot else { return };
         let row = view.slots.iter().find(|row| row.id == slot);
         let is_leaving = row.is_none_or(|row| row.current.is_none_or(|current| Some(current) == note.instance));

@@ -197,7 +197,7 @@ impl Task {
     fn judge_workers(&mut self, memory: &HashMap<InstanceId, u64>) {
         let now = self.now();
         let workers = self.workers_seen(memory);
-        let can_replace_all = self.core.would_take(&Command::Reload { stop_first: false });
+        let can_replace_all = self.machine.would_take(&Command::Reload { stop_first: false });
         let verdict = self.recycle.rules.look(now, &workers, can_replace_all);
         for (slot, words) in verdict.warnings {
             self.warn(Some(slot), format!("worker {slot} {words}"));
@@ -210,7 +210,7 @@ impl Task {
     /// Those that nobody is changing, and that have nothing else.
     fn workers_seen(&self, memory: &HashMap<InstanceId, u64>) -> Vec<Seen> {
         let now = self.now();
-        let view = self.core.view();
+        let view = self.machine.view();
         let seen = view.slots.iter().filter_map(|slot| {
             let (instance, active_at) = (slot.current?, slot.active_at?);
             let is_plain = slot.state == WorkerState::Active && slot.fault.is_none() && slot.instances.len() == 1;
@@ -241,7 +241,7 @@ impl Task {
             },
             Wish::All(_) => Command::Reload { stop_first: false },
         };
-        if !self.core.would_take(&command) {
+        if !self.machine.would_take(&command) {
             return self.recycle.rules.not_now();
         }
         let id = self.next_request_id();
@@ -251,7 +251,7 @@ impl Task {
 
     /// The env files were read: what is wished begins.
     pub(crate) fn feed_recycling(&mut self, id: RequestId, command: Command) {
-        if !self.core.would_take(&command) {
+        if !self.machine.would_take(&command) {
             self.recycle.asked = None;
             return self.recycle.rules.not_now();
         }
@@ -274,7 +274,7 @@ impl Task {
     /// The env files can't be used, or the app stops.
     pub(crate) fn on_not_begun(&mut self, reply: Reply) {
         self.recycle.asked = None;
-        if self.core.view().stopping {
+        if self.machine.view().stopping {
             return self.recycle.rules.not_now();
         }
         let (error, hint) = (reply.error.unwrap_or_default(), reply.hint.unwrap_or_default());

@@ -165,7 +165,7 @@ impl Signalled {
 impl Task {
     pub(crate) fn on_signal(&mut self, asked: Asked) {
         match asked {
-            Asked::ToStop if self.core.view().stopping => {}
+            Asked::ToStop if self.machine.view().stopping => {}
             Asked::ToStop | Asked::ByHand => self.feed(Input::Interrupt),
             Asked::ToReload => {
                 self.service.reloading();
@@ -212,7 +212,7 @@ impl Task {
 
     fn waits_for(&self, command: &Command) -> Option<String> {
         let apply = (self.applying.is_some() || self.errands.apply()).then(|| "an apply".to_owned());
-        apply.or_else(|| self.core.waits_for(command))
+        apply.or_else(|| self.machine.waits_for(command))
     }
 
     /// Whether a signal's request, for which files were looked at, has to wait after all: something else has begun meanwhile.

@@ -228,7 +228,7 @@ impl Task {
     }
 
     fn something_waits(&self) -> bool {
-        let view = self.core.view();
+        let view = self.machine.view();
         view.slots
             .iter()
             .flat_map(|slot| &slot.instances)
@@ -239,7 +239,7 @@ impl Task {
     /// What the kernel says of every instance that runs.
     fn loads(&mut self, listeners: &[Queue]) -> Vec<(InstanceId, Load)> {
         let queues = self.groups.queues_among(listeners);
-        let view = self.core.view();
+        let view = self.machine.view();
         let ending: Vec<InstanceId> = view
             .slots
             .iter()

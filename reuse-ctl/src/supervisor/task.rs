@@ -46,11 +46,11 @@ use crate::{
     supervisor::handle::Ask,
     wire::{Event, Reply},
 };
-use reuse_machine::{Core, View, count, interface::Input};
+use reuse_machine::{Machine, View, count, interface::Input};
 
 /// Everything that the controller knows and may change.
 pub(crate) struct Task {
-    pub(crate) core: Core,
+    pub(crate) machine: Machine,
     pub(crate) template: Template,
     pub(crate) groups: Groups,
     /// Dropped after the groups.
@@ -121,7 +121,7 @@ pub(crate) struct Finished {
 
 impl Task {
     pub(crate) fn new(
-        core: Core,
+        machine: Machine,
         template: Template,
         groups: Groups,
         diag: Diag,
@@ -131,10 +131,10 @@ impl Task {
     ) -> (Self, mpsc::Receiver<Happening>) {
         let (happenings, happened) = mpsc::channel(64);
         let now = Instant::now();
-        let policy = core.view().policy;
+        let policy = machine.view().policy;
         let messages = Messages::new(&template.app);
         let mut task = Self {
-            core,
+            machine,
             template,
             groups,
             guards: upkeep.guards,
@@ -226,7 +226,7 @@ impl Task {
 
     /// When something is due next.
     fn wake_at(&self) -> Instant {
-        let deadline = self.core.next_deadline();
+        let deadline = self.machine.next_deadline();
         let deadline = deadline.map(|deadline| self.started + Duration::from_millis(deadline.0));
         let check = self.health.as_ref().and_then(Health::due);
         [
@@ -247,7 +247,11 @@ impl Task {
         if is_due(self.watch.due()) {
             self.watch();
         }
-        if self.core.next_deadline().is_some_and(|deadline| deadline <= self.now()) {
+        if self
+            .machine
+            .next_deadline()
+            .is_some_and(|deadline| deadline <= self.now())
+        {
             self.feed(Input::Tick);
         }
         self.service.watch(Instant::now());
@@ -281,14 +285,14 @@ impl Task {
                 Input::Watched(_) | Input::Observed(_) | Input::Checked { .. } | Input::Tick
             );
             let now = self.now();
-            for effect in self.core.handle(input, now) {
+            for effect in self.machine.handle(input, now) {
                 tracing::debug!(?effect);
                 may_change_workers = true;
                 self.carry_out(effect);
             }
         }
         if may_change_workers {
-            let view = self.core.view();
+            let view = self.machine.view();
             self.refresh_health(&view);
             self.watch.set_fault(view.slots.iter().any(|slot| slot.fault.is_some()));
             self.seat(&view);

@@ -2,7 +2,7 @@
 
 use reuse_common::Share;
 
-use super::relief::Cause;
+use super::recovery::Cause;
 use super::{Seat, Slot};
 use crate::context::Context;
 use crate::ids::{InstanceId, Millis, SlotId, VersionId};

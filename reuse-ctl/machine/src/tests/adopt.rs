@@ -15,13 +15,13 @@ impl World {
 
     /// What each slot's next instance is started from, and the app's.
     fn next_versions(&self) -> (Vec<u32>, u32) {
-        let view = self.core.view();
+        let view = self.machine.view();
         (view.slots.iter().map(|slot| slot.version.0).collect(), view.version.0)
     }
 
     /// Whoever is on its way out ends.
     fn leavers_go(&mut self) {
-        for slot in self.core.view().slots {
+        for slot in self.machine.view().slots {
             for instance in slot.instances {
                 if instance.state == WorkerState::Stopping {
                     self.gone(instance.id, Exit::Code(0));
