@@ -42,7 +42,7 @@ use crate::{
         signals::Signals,
         task::{Task, Upkeep},
         template::{Template, Version},
-        terminal::{Lines, Terminal, is_coloured, show_panics},
+        terminal::{Terminal, TerminalLines, is_coloured, show_panics},
     },
 };
 use reuse_machine::{
@@ -91,7 +91,7 @@ pub fn run(options: RunOptions) -> Result<(), Failure> {
     result
 }
 
-async fn run_app(options: RunOptions, lines: Lines) -> Result<(), Failure> {
+async fn run_app(options: RunOptions, lines: TerminalLines) -> Result<(), Failure> {
     let signals = Signals::new().map_err(|error| Failure::failed(format!("sigaction: {error}"), ""))?;
     let console = Console::new(options.detached, lines);
     let prepared = prepare(&options, &console)?;
@@ -365,7 +365,7 @@ fn give_back_large_blocks() {
 }
 
 /// The controller's diagnostics, and with `-v` what the programs log.
-fn start_logging(verbosity: u8, lines: Lines) {
+fn start_logging(verbosity: u8, lines: TerminalLines) {
     let level = match verbosity {
         0 => "warn",
         1 => "warn,reuse=debug,select=debug,reuse_ctl=info",

@@ -12,10 +12,10 @@ use tokio::sync::oneshot;
 use super::{
     apply_words::{applied, changes, few, list, names, planned, scaled, started_anew},
     asks::{another_version, refusal},
-    errands::{Asker, stopped},
+    lookups::{Asker, stopped},
+    queue_watch::QueueWatch,
     task::Task,
-    wanted::{Search, Wanted, Watched},
-    watch::Watch,
+    wanted::{Search, Wanted, WatchedFiles},
 };
 use crate::{
     app::{
@@ -39,7 +39,7 @@ pub(crate) struct Applying {
     old: Arc<RunOptions>,
     new: Arc<RunOptions>,
     /// For what comes into force without touching a worker, until it does.
-    watch: Option<Watched>,
+    watch: Option<WatchedFiles>,
     /// The step that is waited for, and the request that it is.
     step: (Step, RequestId),
     todo: VecDeque<(Step, Command)>,
@@ -95,7 +95,7 @@ impl Task {
 
     pub(crate) fn apply(&mut self, request: SpecRequest, by_root: bool, reply: oneshot::Sender<Reply>) {
         let id = self.new_request(reply);
-        if self.applying.is_some() || self.errands.apply() {
+        if self.applying.is_some() || self.lookups.apply() {
             let hint = "try again when it is done; `reuse-ctl status` shows how far it is";
             return self.reply(id, *refusal(ErrorKind::Failed, "an apply is under way".into(), hint));
         }
@@ -317,14 +317,14 @@ impl Task {
         let Some(watch) = applying.watch.take() else { return };
         let (old, new) = (&applying.old, &applying.new);
         self.recycle.change(&old.recycle, &new.recycle);
-        if let Watched::Other(files) = watch {
-            self.recycle.watch(files.map(|files| *files), &self.happenings);
+        if let WatchedFiles::Other(files) = watch {
+            self.recycle.watch(files.map(|files| *files), &self.background_events);
         }
         self.inputs.push_back(Input::Ruled(preparing::rules(new)));
         let view = self.machine.view();
         if old.hung.hung_after_ms != new.hung.hung_after_ms {
-            self.watch = Watch::new(new.hung.hung_after_ms);
-            self.set_watch(view.policy);
+            self.queue_watch = QueueWatch::new(new.hung.hung_after_ms);
+            self.set_queue_watch(view.policy);
         }
         if old.health != new.health {
             self.health = new.health.clone().map(Health::new);

@@ -9,8 +9,8 @@ use reuse_common::Share;
 use tokio::{sync::oneshot, time::timeout_at};
 
 use super::{
-    connections::{Aim, Outcome},
-    errands::Asker,
+    connections::{DirectedOutcome, Purpose},
+    lookups::Asker,
     request::{self, RequestError},
     task::Task,
     template::Version,
@@ -175,7 +175,7 @@ impl Task {
             Ok(target) => target,
             Err(refusal) => return drop(reply.send(Err(*refusal))),
         };
-        if self.connections.count(Aim::is_get) >= MAX_GETS {
+        if self.connections.count(Purpose::is_get) >= MAX_GETS {
             let error = format!("{MAX_GETS} requests to workers are under way already");
             let hint = "try again when one of them has been answered; --timeout bounds how long they take";
             return drop(reply.send(Err(*refusal(ErrorKind::Failed, error, hint))));
@@ -191,10 +191,10 @@ impl Task {
         let path = request.path.clone();
         let ask = move |opened| async move {
             let answer = timeout_at(deadline.into(), answer_of(opened, &path)).await;
-            Outcome::Got(answer.unwrap_or(Err(RequestError::Late)))
+            DirectedOutcome::Got(answer.unwrap_or(Err(RequestError::Late)))
         };
-        match self.way_to(id, addr) {
-            Ok(way) => self.direct(way, Aim::Get(questioner), Some(deadline), ask),
+        match self.prepare_connection(id, addr) {
+            Ok(prepared) => self.direct(prepared, Purpose::Get(questioner), Some(deadline), ask),
             Err(problem) => questioner.refuse(&problem),
         }
     }
