@@ -1,7 +1,7 @@
 //! Files that are wrong, and how that is said; below, files that are right.
 
 mod any_keys;
-mod here;
+mod host;
 mod right;
 
 use std::ffi::OsString;

@@ -6,7 +6,7 @@ use caps::{CapSet, Capability};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
 use super::{
-    Check, Outcome,
+    Check, CheckOutcome,
     feature::{BPF, BPFFS, BTF, CGROUP, KERNEL, LIMITS, ROOT},
     scratch::ScratchCgroup,
 };
@@ -140,7 +140,7 @@ fn judge_controllers(there: &[String]) -> Result<String, String> {
 /// Whether the system call is let through at all, for who has the capabilities.
 pub(super) fn bpf() -> Check {
     let root = root();
-    if root.outcome != Outcome::Works {
+    if root.outcome != CheckOutcome::Works {
         return BPF.untried(&root.detail);
     }
     let error = match bpf::create_any_map() {

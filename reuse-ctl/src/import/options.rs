@@ -6,8 +6,8 @@ use super::error::ImportError;
 use super::pm2;
 use super::table::{self, Place, Row};
 use super::toml::Variables;
+use super::translated::Translated;
 use super::value::Value;
-use super::verdict::Verdict;
 use super::watch;
 
 /// An app of the file, as it is written there.
@@ -68,14 +68,14 @@ impl<'a> Options<'a> {
         written: &str,
         value: &Value,
         wanted: &str,
-    ) -> Result<Verdict, ImportError> {
+    ) -> Result<Translated, ImportError> {
         let shown = match value {
             Value::Text(text) => format!("{:?}", text.chars().take(60).collect::<String>()),
             value => value.word().unwrap_or_else(|| value.kind().to_owned()),
         };
         let reason = format!("it is {shown}, and should be {wanted}");
         if pm2::takes(row.option, written, value) {
-            Ok(Verdict::nothing(reason))
+            Ok(Translated::nothing(reason))
         } else {
             Err(self.wrong(written, reason))
         }

@@ -20,7 +20,7 @@ use super::{
 use crate::{
     app::{
         AppSpec,
-        difference::{Difference, Way, difference},
+        difference::{Difference, TakesEffect, difference},
         options::{RunOptions, WhenEmpty},
     },
     base::{ErrorKind, Failure, RequestId},
@@ -57,11 +57,11 @@ enum Step {
 }
 
 impl Step {
-    fn way(self) -> Way {
+    fn takes_effect(self) -> TakesEffect {
         match self {
-            Self::Reload | Self::StartAnew => Way::Reload,
-            Self::Policy => Way::Policy,
-            Self::Scale => Way::Scale,
+            Self::Reload | Self::StartAnew => TakesEffect::Reload,
+            Self::Policy => TakesEffect::Policy,
+            Self::Scale => TakesEffect::Scale,
         }
     }
 }
@@ -158,8 +158,11 @@ impl Task {
         {
             difference.add_content_of_env_files();
         }
-        if difference.has(Way::NewStart) {
-            let error = format!("{} can't change while the app runs", few(difference.by(Way::NewStart)));
+        if difference.has(TakesEffect::NewStart) {
+            let error = format!(
+                "{} can't change while the app runs",
+                few(difference.by(TakesEffect::NewStart))
+            );
             let hint = format!(
                 "nothing was changed; `reuse-ctl stop --app {0}` and `reuse-ctl apply` start it anew",
                 self.template.app
@@ -188,15 +191,15 @@ impl Task {
         };
         let starts_anew = self.machine.view().all_failed;
         let mut todo = VecDeque::new();
-        if difference.has(Way::Reload) {
+        if difference.has(TakesEffect::Reload) {
             todo.push_back((Step::Reload, adopt));
         } else if starts_anew {
             todo.push_back((Step::StartAnew, Command::Reload { stop_first: false }));
         }
-        if difference.has(Way::Policy) {
+        if difference.has(TakesEffect::Policy) {
             todo.push_back((Step::Policy, Command::SetPolicy(new.policy)));
         }
-        if difference.has(Way::Scale) {
+        if difference.has(TakesEffect::Scale) {
             todo.push_back((Step::Scale, Command::Scale(ScaleTarget::To(new.workers))));
         }
         // Where every worker has failed, workers can be added to those that the step before starts.
@@ -267,12 +270,12 @@ impl Task {
         };
         let (step, _) = applying.step;
         if !reply.ok {
-            if step.way() == Way::Reload {
+            if step.takes_effect() == TakesEffect::Reload {
                 self.settle_ports(&applying.old);
                 self.inputs.push_back(Input::Ruled(preparing::rules(&applying.old)));
             } else {
                 self.keep(&applying.new);
-                let what = list(applying.difference.by(step.way()));
+                let what = list(applying.difference.by(step.takes_effect()));
                 let why = reply.error.take().unwrap_or_default();
                 let so_far = match applying.done.len() {
                     0 => String::new(),
@@ -280,8 +283,8 @@ impl Task {
                 };
                 reply.error = Some(format!("{what} was not done: {why}{so_far}"));
             }
-            reply.changes = changes(&applying.difference, |way| {
-                step.way() != Way::Reload && way < step.way()
+            reply.changes = changes(&applying.difference, |takes_effect| {
+                step.takes_effect() != TakesEffect::Reload && takes_effect < step.takes_effect()
             });
             return self.reply(applying.client, reply);
         }
@@ -291,11 +294,11 @@ impl Task {
         applying.done.push(match step {
             Step::Reload => format!(
                 "{} changed: {}",
-                names(applying.difference.by(Way::Reload)),
+                names(applying.difference.by(TakesEffect::Reload)),
                 reply.message.unwrap_or_default()
             ),
             Step::StartAnew => started_anew(reply.workers.len()),
-            Step::Policy => list(applying.difference.by(Way::Policy)),
+            Step::Policy => list(applying.difference.by(TakesEffect::Policy)),
             Step::Scale => scaled("scaled", &applying.difference),
         });
         self.take_over(&mut applying);
@@ -335,8 +338,8 @@ impl Task {
         }
         self.groups.set_refuse_when_empty(new.when_empty == WhenEmpty::Refuse);
         self.groups.set_client_ttl(new.sticky.ttl.as_secs());
-        if applying.difference.has(Way::Live) {
-            applying.done.push(list(applying.difference.by(Way::Live)));
+        if applying.difference.has(TakesEffect::Live) {
+            applying.done.push(list(applying.difference.by(TakesEffect::Live)));
         }
     }
 

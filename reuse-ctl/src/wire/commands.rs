@@ -33,14 +33,14 @@ pub enum WorkerVerb {
 
 /// A command, and what is said with it of no concern to the machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Asked {
+pub struct CommandRequest {
     /// What is to be done.
     pub command: Command,
     /// Instances that are started for it may listen on another address than those before them.
     pub new_address: bool,
 }
 
-impl From<Command> for Asked {
+impl From<Command> for CommandRequest {
     fn from(command: Command) -> Self {
         Self {
             command,
@@ -50,7 +50,7 @@ impl From<Command> for Asked {
 }
 
 /// `POST /v1/workers/{id}/{verb}`, and `PUT …/weight`. A worker that can't exist is "not found", like one that does not.
-pub fn worker(verb: WorkerVerb, id: &str, body: &[u8]) -> Result<Asked, Failure> {
+pub fn worker(verb: WorkerVerb, id: &str, body: &[u8]) -> Result<CommandRequest, Failure> {
     let slot = slot_named(id)?;
     let command = match verb {
         WorkerVerb::Drain => {
@@ -76,7 +76,7 @@ pub fn worker(verb: WorkerVerb, id: &str, body: &[u8]) -> Result<Asked, Failure>
                 new_address,
             } = optional(body)?;
             let command = Command::Restart { slot, stop_first };
-            return Ok(Asked { command, new_address });
+            return Ok(CommandRequest { command, new_address });
         }
         WorkerVerb::Weigh => {
             let WeightRequest { weight } = required(body, r#"{"weight":"10%"}"#)?;
@@ -158,13 +158,13 @@ pub fn abort(body: &[u8]) -> Result<Command, Failure> {
 }
 
 /// `POST /v1/reload`.
-pub fn reload(body: &[u8]) -> Result<Asked, Failure> {
+pub fn reload(body: &[u8]) -> Result<CommandRequest, Failure> {
     let ReloadRequest {
         stop_first,
         new_address,
     } = optional(body)?;
     let command = Command::Reload { stop_first };
-    Ok(Asked { command, new_address })
+    Ok(CommandRequest { command, new_address })
 }
 
 /// `PUT /v1/workers`.

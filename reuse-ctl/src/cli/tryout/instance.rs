@@ -1,7 +1,7 @@
 //! Starts the server under a controller of its own, looks, ends it, and looks at what is left.
 
 use super::{
-    clients::{Target, Watched},
+    clients::{Target, WatchedConnections},
     processes::{self, Process},
     report::{Ending, Http, Left, Listener, ListenerKind, Report},
 };
@@ -212,7 +212,7 @@ async fn look(trial: &Trial<'_>, controller: &mut OwnController) -> Result<Repor
     })
 }
 
-async fn fates(watched: Watched, signal: Instant) -> Vec<super::report::Client> {
+async fn fates(watched: WatchedConnections, signal: Instant) -> Vec<super::report::Client> {
     watched.fates(signal, Instant::now() + LAST_BYTES).await
 }
 

@@ -10,13 +10,13 @@ pub(super) const OFF: &str = "it is off, as it is without it";
 pub(super) const EMPTY: &str = "it is empty, as if it were not there: to PM2, too";
 
 /// What became of one option.
-pub(super) struct Verdict {
+pub(super) struct Translated {
     pub(super) fate: Fate,
     pub(super) key: Option<String>,
     pub(super) why: Option<String>,
 }
 
-impl Verdict {
+impl Translated {
     pub(super) fn kept(key: &str) -> Self {
         Self {
             fate: Fate::Kept,
