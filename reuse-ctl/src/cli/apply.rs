@@ -237,8 +237,8 @@ impl Change {
 
 fn interrupted() -> Failure {
     Failure::failed(
-        "no longer waiting; what has been begun goes on without us",
-        "`reuse-ctl status --watch` shows how far it is; `apply` again says what is left",
+        "no longer waiting; what has begun goes on in the controller",
+        "`reuse-ctl status --watch` shows how far it is; a second `apply` shows what is left",
     )
 }
 
@@ -367,7 +367,7 @@ fn failed(report: Report, worst: Failure) -> Failure {
                 report.apps.len(),
                 names.join(", ")
             );
-            let mut failure = Failure::failed(error, "what is above tells why");
+            let mut failure = Failure::failed(error, "the errors above tell why");
             failure.kind = worst.kind;
             failure
         }

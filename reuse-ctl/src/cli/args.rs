@@ -475,9 +475,9 @@ fn parse_since(text: &str) -> Result<Since, String> {
         return Ok(Since::Ago(ago));
     }
     // Without a zone it is UTC, as everything that is shown.
-    humantime::parse_rfc3339_weak(text)
-        .map(Since::At)
-        .map_err(|_| format!("{text:?} is no time: say how long ago, 10m, or when in UTC, 2026-01-31T12:00:00Z"))
+    humantime::parse_rfc3339_weak(text).map(Since::At).map_err(|_| {
+        format!("{text:?} is not a time: give an age like 10m, or a time in UTC like 2026-01-31T12:00:00Z")
+    })
 }
 
 /// Show reuse-ctl at work: a small built-in server, a load, and all that can happen to workers

@@ -22,7 +22,7 @@ pub(super) async fn run(context: &Context, arguments: &args::Doctor) -> Result<(
     let names: Vec<_> = missing().map(|check| check.name).collect();
     let mut failure = Failure::failed(
         format!("`run` needs what is missing here: {}", names.join(", ")),
-        "`reuse-ctl doctor` says how to get each",
+        "`reuse-ctl doctor` shows how to get each",
     );
     failure.left = missing()
         .map(|check| format!("{}: {}; {}", check.name, check.detail, check.remedy))

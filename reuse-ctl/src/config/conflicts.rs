@@ -26,7 +26,7 @@ pub(super) fn names(apps: &[ParsedApp], keys: &Keys, source: &Source, problems: 
                 problems.push(Problem::new(
                     app.span.clone(),
                     "this app has no `name`",
-                    "say one like name = \"web\": there are several apps",
+                    "give one like name = \"web\": there are several apps",
                 ));
             }
             continue;
@@ -154,7 +154,7 @@ pub(super) fn given_ports(apps: &[Ports<'_>], source: &Source, problems: &mut Ve
                 other.name,
                 source.line(there.start)
             ),
-            "two apps can't share a port: give one another PORT, or say with `port` where it serves; one that serves none says ready = \"started\"",
+            "two apps can't share a port: give one another PORT, or set `port` to what it serves; an app that serves no port sets ready = \"started\"",
         ));
     }
 }

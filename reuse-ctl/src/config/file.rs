@@ -35,7 +35,7 @@ pub(super) fn read(source: &Source) -> Result<Content, Vec<Problem>> {
     if let Some(error) = errors.first() {
         let span = error.span().unwrap_or(0..0);
         let hint = match error.message() {
-            "duplicate key" => "say it once",
+            "duplicate key" => "keep one of them",
             message if message.starts_with("string values must be quoted") => "put it in quotes",
             _ => "see https://toml.io for how TOML is written",
         };

@@ -131,13 +131,13 @@ impl Places<'_> {
                 CommandError::NotFound { places, .. } if places.is_empty() => own(OF_CWD),
                 CommandError::NotFound { .. } => own(&source.hint()),
                 CommandError::NotExecutable { path } => own(&format!(
-                    "`chmod +x {0}`, or say what runs it, like command = \"node {0}\"",
+                    "`chmod +x {0}`, or name what runs it, like command = \"node {0}\"",
                     path.display()
                 )),
                 CommandError::IsADirectory { .. } => own(&source.hint()),
             },
-            Missing::User(_) => own("say a name or a number that `getent passwd` knows"),
-            Missing::Group(_) => own("say a name or a number that `getent group` knows"),
+            Missing::User(_) => own("give a name or a number that `getent passwd` knows"),
+            Missing::Group(_) => own("give a name or a number that `getent group` knows"),
             Missing::Watch { path, source, .. } => (
                 format!("{}: {}", path.display(), SourceError::from_io(source)),
                 OF_CWD.to_owned(),

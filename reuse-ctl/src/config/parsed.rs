@@ -85,8 +85,8 @@ impl ParsedApp {
             }
         }
         if !table.contains_key(COMMAND) {
-            let hint = "say one like command = \"node server.js\"";
-            problems.push(Problem::new(parsed.span.clone(), "there is no `command`", hint));
+            let hint = "add one like command = \"node server.js\"";
+            problems.push(Problem::new(parsed.span.clone(), "the app has no `command`", hint));
         }
         parsed
     }

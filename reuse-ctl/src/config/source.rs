@@ -23,7 +23,7 @@ pub(super) enum SourceError {
     Circle,
     #[error("it is a directory")]
     Directory,
-    #[error("it is no regular file")]
+    #[error("it is not a regular file")]
     NotRegular,
     #[error("it has {0} bytes; at most {MAX_BYTES} are read")]
     TooLarge(u64),

@@ -176,7 +176,7 @@ fn prepare(options: &RunOptions, console: &Console) -> Result<Prepared, Failure>
     let identity =
         Identity::resolve(options.user.as_deref()).map_err(|error| Failure::failed(error.to_string(), error.hint()))?;
     if identity.runs_as_root() {
-        console.warn("workers run as root: say --user, or start with sudo from your own account");
+        console.warn("workers run as root: give --user, or start with sudo from your own account");
     }
     let mode_and_group = control_access(options)?;
     let paths = AppPaths::new(&options.name).map_err(|error| Failure::usage(error.to_string(), error.hint()))?;
@@ -295,7 +295,7 @@ fn cannot_steer(error: &GroupError, uid: u32, diag: &mut Diag) -> Failure {
         GroupError::Bpf(BpfError::Pins { .. }) => Failure::failed(error.to_string(), "mount -t bpf bpf /sys/fs/bpf"),
         _ => Failure::failed(
             error.to_string(),
-            "`reuse-ctl doctor` tries every feature and says what is missing",
+            "`reuse-ctl doctor` tests every feature and shows what is missing",
         ),
     }
 }

@@ -71,7 +71,7 @@ pub(super) const KERNEL: Feature = Feature {
 pub(super) const CGROUP: Feature = Feature {
     name: "cgroup v2",
     need: Need::Required,
-    lost: "nobody could say whose a listener is, nor end a worker with all its children",
+    lost: "listeners can't be assigned to workers, and a worker can't be ended with all of its children",
     remedy: "mount the whole hierarchy; in a container: --privileged --cgroupns=host -v /sys/fs/cgroup:/sys/fs/cgroup:rw",
 };
 

@@ -57,7 +57,7 @@ impl<'a> Options<'a> {
         ImportError::Wrong {
             place: format!("{}: {}", self.file, self.entry.place(option)),
             reason: reason.into(),
-            hint: "PM2 would not take it either: mend it in the file",
+            hint: "PM2 would not take it either: correct it in the file",
         }
     }
 
@@ -145,7 +145,7 @@ impl<'a> Options<'a> {
             let text = value.word().unwrap_or_else(|| value.to_json());
             let reason = match value.kind() {
                 _ if name.is_empty() || name.contains(['=', '\0']) => "no variable can have this name",
-                "a function" | "a regular expression" => "it is no text",
+                "a function" | "a regular expression" => "it is not a text",
                 _ if text.contains('\0') => "no variable can have a byte 0 in it",
                 _ => {
                     variables.retain(|(other, _)| other != name);

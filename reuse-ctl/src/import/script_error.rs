@@ -44,7 +44,7 @@ impl ScriptError {
         };
         let hint = match self.name.as_str() {
             "unusable" => "a configuration is plain data: numbers, texts, lists and objects",
-            "SyntaxError" | "AggregateError" | "BuildMessage" => "mend it there; `node FILE` shows the same",
+            "SyntaxError" | "AggregateError" | "BuildMessage" => "correct it there; `node FILE` shows the same",
             _ => "it must run in its own folder, as you, without arguments; `node FILE` shows the same",
         };
         ImportError::Wrong { place, reason, hint }

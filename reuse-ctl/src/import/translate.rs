@@ -180,7 +180,7 @@ impl<'a> Draft<'a> {
                     self.app.set_variable("PORT", port);
                     usual()
                 }
-                (None, Some(_)) => Ok(Translated::nothing("to PM2 0 is no port, and PORT is as it is")),
+                (None, Some(_)) => Ok(Translated::nothing("to PM2 0 is not a port, and PORT is as it is")),
                 (None, None) => self.options.strange(row, written, value, "a number"),
             },
             "env" => self.environment(row, written, value, None),

@@ -28,7 +28,7 @@ pub enum EnvFileError {
         source: io::Error,
     },
     /// A folder, a pipe, a device.
-    #[error("the env file {} is no plain file", path.display())]
+    #[error("the env file {} is not a regular file", path.display())]
     NotAFile {
         /// Which.
         path: PathBuf,

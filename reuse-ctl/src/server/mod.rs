@@ -273,7 +273,7 @@ fn pass_on(slot: SlotId, got: Got) -> Response {
     else {
         return answer(Reply {
             error: Some(format!(
-                "worker {slot} answered with status {}, which is no answer",
+                "worker {slot} answered with status {}, which is not a valid answer",
                 got.status
             )),
             hint: Some(format!("`reuse-ctl logs {slot}` shows what it has written")),

@@ -256,17 +256,17 @@ impl Questioner {
             RequestError::Path(_) => refusal(
                 ErrorKind::Usage,
                 format!("worker {slot}: {error}"),
-                "say one like /debug?x=1",
+                "give one like /debug?x=1",
             ),
             RequestError::NotHttp(_) => refusal(
                 ErrorKind::Failed,
                 format!("worker {slot} on {addr}: {error}"),
-                "only plain HTTP can be asked for: TLS and other protocols can't",
+                "only plain HTTP can be requested, not TLS or other protocols",
             ),
             RequestError::TooLong => refusal(
                 ErrorKind::Failed,
                 format!("worker {slot} on {addr}: {error}"),
-                "ask for less",
+                "request a smaller answer",
             ),
             RequestError::Connection(_) | RequestError::Closed => refusal(
                 ErrorKind::Failed,

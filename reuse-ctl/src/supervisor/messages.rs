@@ -262,19 +262,19 @@ impl Task {
                 "warning",
                 slot,
                 id,
-                &format!("said something on its message channel that is no message, and is ignored ({why}): {line}"),
+                &format!("said something on its message channel that is not a message, and is ignored ({why}): {line}"),
             ),
             Report::TooLong { times } => self.tell_of_message(
                 "warning",
                 slot,
                 id,
-                &format!("sent {}longer than 16 MiB: nobody gets it", a_message(times)),
+                &format!("sent {}longer than 16 MiB: not delivered", a_message(times)),
             ),
             Report::Unreachable { why, times } => self.tell_of_message(
                 "warning",
                 slot,
                 id,
-                &format!("sent {}that nobody gets: {why}", a_message(times)),
+                &format!("sent {}that can't be delivered: {why}", a_message(times)),
             ),
             Report::Deaf { slot, instance } => self.tell_of_deaf(slot, instance),
             Report::HearsAgain { lost } => self.tell_of_message(

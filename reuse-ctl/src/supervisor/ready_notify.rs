@@ -157,7 +157,7 @@ async fn listen(
                     if is_ready {
                         drop(background_events.send(BackgroundEvent::Notified(id, Said::Ready)).await);
                     } else {
-                        tracing::warn!(instance = id.0, pid, "READY=1 from a process that is none of the worker's, or has ended");
+                        tracing::warn!(instance = id.0, pid, "READY=1 from a process that does not belong to the worker, or has ended");
                     }
                 }
                 match status {

@@ -83,7 +83,7 @@ fn a_failure_of_the_first_changes_nobody() {
     world.exit_newest(0, 1);
     assert_eq!(
         world.refused(adopt, ErrorKind::Failed).error,
-        "the new instance of worker 0 exited with code 1 before it was ready; nobody was changed: all run the old version"
+        "the new instance of worker 0 exited with code 1 before it was ready; no worker was changed: all run the old version"
     );
     assert_eq!(world.next_versions(), (vec![0, 0], 0));
 }

@@ -124,7 +124,7 @@ fn a_reload_of_an_app_whose_workers_have_all_failed_does_not_speak_of_old_ones()
     assert!(
         refusal
             .error
-            .ends_with("nobody was changed: workers 0, 1, 2 do not serve now"),
+            .ends_with("no worker was changed: workers 0, 1, 2 do not serve now"),
         "{}",
         refusal.error
     );

@@ -47,7 +47,8 @@ const WORD: Duration = Duration::from_secs(3);
 /// So many of the lines are shown that a server wrote which never got ready.
 const OUTPUT_LINES: usize = 20;
 
-const PORT_HINT: &str = "end that first, or let the server listen on another port; `sudo ss -ltnp` shows who it is";
+const PORT_HINT: &str =
+    "end that first, or let the server listen on another port; `sudo ss -ltnp` shows which process it is";
 
 /// What is to be tried.
 #[derive(Debug)]
@@ -125,7 +126,7 @@ async fn interrupted() {
 }
 
 fn port_is_taken(address: SocketAddr) -> Failure {
-    Failure::failed(format!("somebody listens on {address} already"), PORT_HINT)
+    Failure::failed(format!("another process listens on {address} already"), PORT_HINT)
 }
 
 fn still_there(listeners: &[Listener], after: &[SocketAddr]) -> Vec<String> {
@@ -271,7 +272,7 @@ fn never_ready(reason: &str, taken: Option<&str>, output: Vec<String>) -> Failur
         |line: &&String| line.contains("EADDRINUSE") || line.to_ascii_lowercase().contains("address already in use");
     let mut failure = match output.iter().find(is_taken) {
         Some(line) => Failure::failed(
-            format!("somebody listens on the server's port already: {}", line.trim()),
+            format!("another process listens on the server's port already: {}", line.trim()),
             PORT_HINT,
         ),
         None => Failure::failed(

@@ -19,7 +19,7 @@ pub const POLL: Duration = Duration::from_millis(200);
 pub struct LogLine {
     /// The offset behind it.
     pub end: u64,
-    /// Without its end; what is no UTF-8 is U+FFFD.
+    /// Without its end; what is not UTF-8 is U+FFFD.
     pub text: String,
 }
 

@@ -10,7 +10,7 @@ pub(super) type Mailboxes<T> = BTreeMap<SlotId, Option<T>>;
 /// Why a message reaches nobody.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Unreachable {
-    #[error("{0} is no worker")]
+    #[error("{0} is not a worker")]
     NoNumber(String),
     #[error("there is no worker {0}")]
     NoSlot(u16),
@@ -57,7 +57,7 @@ mod tests {
         assert_eq!(to(Addressee::Slot(3)), Err(Unreachable::NoSlot(3)));
         assert_eq!(to(Addressee::All), Ok(vec![SlotId(2)]));
         let nobody = Addressee::Nobody("db".into());
-        assert_eq!(to(nobody).expect_err("no number").to_string(), "db is no worker");
+        assert_eq!(to(nobody).expect_err("no number").to_string(), "db is not a worker");
     }
 
     proptest! {
