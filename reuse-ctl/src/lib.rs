@@ -1,6 +1,6 @@
 //! `reuse-ctl`: many processes of any server on one Linux port, steered by eBPF.
 //!
-//! The folders follow the data: [`cli`] parses and asks over a unix socket, [`api`] answers there, [`supervisor`] decides what
+//! The folders follow the data: [`cli`] parses and asks over a unix socket, [`server`] answers there, [`supervisor`] decides what
 //! happens to each worker, [`process`] starts and ends processes, [`group`] finds and steers their listeners, [`bpf`] is the
 //! only code that touches BPF objects. ARCHITECTURE.md has the picture.
 

@@ -1,4 +1,4 @@
-//! Requests: judged first, without changing anything, then carried out.
+//! Requests. Each is checked first, which changes nothing, and then carried out.
 
 use super::context::Ticket;
 use super::drain::Waiter;

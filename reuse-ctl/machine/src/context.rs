@@ -1,4 +1,4 @@
-//! What the rules work with: the configuration, the moment, new ids, chance, and a place for what they decide.
+//! What the rules work with: the configuration, the time, new ids, random numbers, and a list for the effects that they decide on.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 

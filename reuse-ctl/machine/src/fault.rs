@@ -1,12 +1,12 @@
-//! What is wrong with an active instance, and what is due about it.
+//! The fault of an active instance, and what is done about it when.
 //!
 //! ```text
 //! called ──▶ withdrawn, if the app can bear it ── rescue_after ──▶ rescued, and probed if it hangs ⟲ while its queue fills again
 //!    └────── replace_after (hung), at once (unhealthy) ──▶ replaced
 //! ```
 //!
-//! A rescue empties the queue, so an empty queue says nothing: a hung instance lives again when it is proven to have accepted
-//! something since it was called. The wake-up probe, a connection of the controller's own, gives a withdrawn one something to accept.
+//! A rescue empties the queue, so an empty queue proves nothing. A hung instance has recovered when it is proven to have accepted
+//! something since it was called hung. The wake-up probe, a connection of the controller's own, gives a withdrawn one something to accept.
 
 mod ailment;
 

@@ -1,4 +1,4 @@
-//! Who is faulty in the app as a whole, who is withdrawn for it, and who is replaced.
+//! Faults in the app as a whole: which instances are faulty, which of them are withdrawn, and which are replaced.
 
 use reuse_common::withhold::{self, Candidate};
 

@@ -1,4 +1,4 @@
-//! Requests that take a while: they listen to what happens to instances and slots until they can be answered.
+//! Requests that take a while. Each follows what happens to instances and slots until it can be answered.
 
 mod adopt;
 mod canary;

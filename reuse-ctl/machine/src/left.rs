@@ -1,5 +1,5 @@
-//! What is left when a new instance has failed. People act on these words at once: they are read off the states at the moment in which
-//! they are said, and never off what was asked for.
+//! What is left when a new instance has failed. People act on these texts at once, so they describe the states at the moment of the answer,
+//! and not what was asked for.
 
 use super::Machine;
 use super::slot::Slot;

@@ -54,9 +54,8 @@
 //!          passes its checks: StopWakeProbe  after replace_after, or at once if unhealthy: replaced, start-first
 //! ```
 //!
-//! Published is who is active and not withdrawn for a fault. That is decided for all active instances together, after every
-//! input: at most a part of them, never all, and nobody if all are faulty. So whatever happens, somebody is published while
-//! anybody is active.
+//! An instance is published if it is active and not withdrawn for a fault. Who is withdrawn is decided for all active instances together,
+//! after every input: at most a part of them, never all, and none if all are faulty. So some instance is published as long as any is active.
 //!
 //! What may be chosen is never stored: it is read off the states after every input, and said when it differs from what was
 //! said last. So no path through the rules can forget to publish or to withdraw.

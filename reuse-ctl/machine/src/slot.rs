@@ -1,4 +1,4 @@
-//! A slot: who sits in it, who is on the way in and who on the way out, and what a crash means.
+//! A slot: which instance has its seat, which is to take it, which are on their way out, and what a crash means.
 
 mod crash;
 mod leave;

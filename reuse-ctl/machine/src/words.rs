@@ -1,4 +1,4 @@
-//! What people read: one friendly line each.
+//! Texts for people, one line each.
 
 use std::fmt;
 

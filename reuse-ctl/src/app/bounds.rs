@@ -1,4 +1,4 @@
-//! Numbers that can be read and can't be meant.
+//! Values that can be parsed but make no sense, such as a timeout of zero.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What a command, a working folder and variables mean on this machine now.
+//! A command, a working folder and variables, resolved on this machine now.
 
 use std::{
     ffi::OsString,

@@ -1,4 +1,4 @@
-//! What it takes to make a running app what it is to be.
+//! The difference between a running app and what it is to be, and how each change takes effect.
 
 use std::fmt;
 use std::path::PathBuf;

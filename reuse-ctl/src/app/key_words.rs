@@ -1,4 +1,4 @@
-//! What is said about keys, in words of the file: clap and `run` speak of options.
+//! Texts about keys, in words of the file: clap and `run` speak of options.
 
 use clap::error::{ContextKind, ContextValue};
 

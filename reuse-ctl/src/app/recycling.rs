@@ -1,4 +1,4 @@
-//! Judges the reasons for which workers are replaced, before anything is started.
+//! Checks the options by which healthy workers are replaced, before anything is started.
 
 use std::path::Path;
 

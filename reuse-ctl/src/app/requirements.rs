@@ -1,5 +1,5 @@
-//! What an app needs and this machine does not have: judged as the start of the app does it, by the same functions, but all at once and without
-//! starting anything.
+//! Missing requirements: what an app needs and this machine does not have. They are found by the functions that start the app, but all at
+//! once and without starting anything.
 
 use crate::app::command_line::working_folder;
 use std::{

@@ -1,4 +1,4 @@
-//! What a verb can fail with: one line that says what is wrong, one that says what to do.
+//! The failure of a verb: one line that says what happened, and one that says what to do.
 
 use std::fmt::Write as _;
 

@@ -1,4 +1,4 @@
-//! `apply -f FILE`: makes the apps of a file run as it says, and touches nothing that does so already.
+//! `apply -f FILE`: makes the apps of a file run as it says, and leaves alone what does so already.
 //!
 //! Every app is asked first what it would take. If one of them can't be changed as it runs, nothing is, in any app.
 

@@ -1,4 +1,4 @@
-//! What may be written on the command line, and nothing else: no file, process or socket is looked at here.
+//! The grammar of the command line, and nothing else: no file, process or socket is looked at here.
 //!
 //! Names and numbers that need a friendlier refusal than clap's (`--policy`, `--workers`, `scale`) are kept as text and judged
 //! where they are resolved.

@@ -1,4 +1,4 @@
-//! `drain ID…`: out of the choice, then wait until nothing is left.
+//! `drain ID…`: withdraws workers, and waits until nothing is left on them.
 
 use std::collections::BTreeSet;
 use std::time::Duration;

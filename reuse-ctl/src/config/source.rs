@@ -1,4 +1,4 @@
-//! Text files that somebody else has written: read within bounds, and judged before anything is done with them.
+//! Text files that somebody else has written. They are read within bounds, and checked before they are used.
 
 use std::fs::File;
 use std::io::{self, Read as _};

@@ -1,4 +1,4 @@
-//! Files that are wrong, and how that is said; below, files that are right.
+//! Files with errors, and the texts of the errors; below, files without.
 
 mod any_keys;
 mod host;

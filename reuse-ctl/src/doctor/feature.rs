@@ -1,4 +1,4 @@
-//! Every feature's name, what is lost without it, and how to get it.
+//! The features: for each its name, what is lost without it, and how to get it.
 
 use super::{Check, CheckOutcome};
 

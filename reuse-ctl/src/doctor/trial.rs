@@ -1,4 +1,4 @@
-//! A few connections to two listeners that are steered: are they chosen for, counted, moved, told?
+//! A few connections to two steered listeners: does the program choose, count, move and report them?
 
 use std::{
     collections::HashSet,

@@ -1,4 +1,4 @@
-//! What became of one option, before it is said of which app.
+//! What became of one option; the app is added later.
 
 use super::report::Fate;
 use super::table::{Becomes, Row};

@@ -1,4 +1,4 @@
-//! What clients of the API ask for. Nothing here takes long: what does goes on beside the task.
+//! The requests of the API's clients. Nothing here takes long: what does take long runs beside the task.
 
 use std::{
     net::SocketAddr,

@@ -1,4 +1,4 @@
-//! What happens to workers and their listeners, as the task takes it.
+//! Background events: what other tasks and threads report to the supervisor's task, and how it reacts.
 
 use std::{collections::HashMap, sync::Arc};
 

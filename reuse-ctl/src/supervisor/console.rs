@@ -1,4 +1,4 @@
-//! What a person sees in the terminal in which `run` was typed.
+//! The lines in the terminal in which `run` was typed.
 
 use super::terminal::{TerminalLine, TerminalLines, is_coloured};
 use crate::{base::SlotId, process::logs::Stream};

@@ -1,4 +1,4 @@
-//! Why a worker does not serve, in a person's words.
+//! Explains why a worker does not serve.
 
 use std::{
     collections::{HashMap, VecDeque},

@@ -1,4 +1,4 @@
-//! Carries out what the machine says.
+//! Carries out the effects that the machine decides on.
 
 use std::sync::Arc;
 

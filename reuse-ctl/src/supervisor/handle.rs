@@ -1,4 +1,4 @@
-//! The supervisor's own face: what can be asked of its task, and how. A client that goes away drops its end of the answer, and what it asked for goes on.
+//! The handle of the supervisor: the requests that its task takes. A client that goes away drops its end of the answer; its request goes on.
 
 use nix::unistd::Uid;
 use tokio::sync::{broadcast, mpsc, oneshot};

@@ -1,9 +1,9 @@
-//! Files that somebody's request is about are looked at by a thread beside the task: a file system takes as long as it likes (NFS, FUSE), and
-//! the task has to go on steering.
+//! Look-ups of files that a request names, by a thread beside the task: a file system may take any time (NFS, FUSE), and the task has to go on
+//! steering.
 //!
-//! One look-up after the other, in the order in which they were asked for. What a thread brings back the task carries out, and judges anew:
-//! meanwhile anything may have happened. Who waits too long is refused. The thread can't be ended then: it is left behind, and what it
-//! brings is dropped.
+//! One look-up runs after the other, in the order of the requests. When the thread is done, the task checks the request again, since anything
+//! may have happened meanwhile, and carries it out. A request whose look-up takes longer than [`PATIENCE`] is refused. Its thread can't be ended:
+//! it is left behind, and its result is dropped.
 
 use std::{collections::VecDeque, io, sync::Arc, thread, time::Duration};
 

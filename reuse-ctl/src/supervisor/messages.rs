@@ -1,4 +1,4 @@
-//! Messages to workers, from workers, and the bus: how the supervisor's task has part in them.
+//! Messages to workers, from workers, and the bus: the part of the supervisor's task.
 //!
 //! ```text
 //!  worker ──channel──▶ Ear ──"ready", complaints──▶ task ──▶ events

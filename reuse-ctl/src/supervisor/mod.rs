@@ -2,8 +2,8 @@
 //!
 //! The crate `reuse_machine` is the pure machine; [`task`] is the one owner of all mutable state: it turns what happens (requests, exits, notices
 //! of listeners, time) into the machine's inputs and carries out its effects. [`queue_watch`] looks at the accept queues while there are
-//! connections, [`sockets`] at all else now and then. [`setup`] makes what an app needs before its
-//! first worker and takes it away again, whatever happens in between.
+//! connections, [`sockets`] at all else now and then. `controller::setup` makes what an app needs before
+//! its first worker, and removes it again, whatever happens in between.
 
 pub mod bus;
 pub mod handle;

@@ -1,4 +1,4 @@
-//! Replaces workers that are well, for the reasons of [`recycle_rules`](super::recycle_rules): through the same requests as a person would
+//! Replaces healthy workers, for the reasons of [`recycle_rules`](super::recycle_rules): through the same requests as a person would
 //! make, so that the machine's rules hold, and only when none of a person's is under way.
 
 use std::{

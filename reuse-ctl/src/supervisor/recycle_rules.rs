@@ -1,4 +1,4 @@
-//! When workers are replaced that are well: pure rules, with the clock and the measurements as arguments.
+//! When healthy workers are replaced: pure rules, with the clock and the measurements as arguments.
 //!
 //! At most one replacement of this kind is under way. One that failed is not tried again before a pause that grows; and a worker that uses
 //! too much memory right after its start is replaced more and more rarely, because its successor will be no better.

@@ -1,4 +1,4 @@
-//! What people read of workers that are replaced although they are well.
+//! Texts about healthy workers that are replaced.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! The signals of the controller: those that end it, and those that people's fingers know from other servers.
+//! The signals that the controller takes: those that end it, and those that other servers have made familiar.
 //!
 //! | signal | in a terminal | without one: in the background, as a service |
 //! |---|---|---|

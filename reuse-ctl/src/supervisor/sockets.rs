@@ -1,5 +1,5 @@
-//! The look at all sockets: what waits for loads is told them, notices that were lost are made up for, parked connections and strangers
-//! are seen to. Often while something waits, else once a second.
+//! The look at all sockets. It tells the machine the loads that it waits for, makes up for lost notices, and deals with parked connections
+//! and listeners of strangers. It happens often while something waits for it, and otherwise once a second.
 
 use std::{
     collections::{BTreeMap, HashMap},

@@ -1,5 +1,5 @@
-//! The one owner of all mutable state. What it does is spread over the files of this folder, by what it is about; here is what holds it
-//! together.
+//! The task that owns all mutable state. Its methods are spread over the files of this folder by subject; this file has the loop that calls
+//! them.
 
 use std::{
     collections::{HashMap, VecDeque},

@@ -1,8 +1,8 @@
-//! The way to the terminal, or to whatever the standard output and error are. It may stop taking anything at any time: Ctrl-S, a pipe that
-//! nobody reads.
+//! Writes lines to the terminal, or to whatever the standard output and error are. Either may stop taking anything at any time: Ctrl-S, a pipe
+//! that nobody reads.
 //!
-//! Who has a line puts it into a queue and never waits; a thread writes. The queue is bounded: what does not fit is lost, and in its place
-//! is said how much that was.
+//! A line is put into a queue, which never waits, and a thread writes it. The queue is bounded: lines that do not fit are lost, and a line in
+//! their place says how many.
 
 use std::{
     collections::VecDeque,

@@ -1,5 +1,5 @@
-//! What an `apply` asks for, looked up on this machine: its folder, its program, its files of variables, the files that it watches, whom its
-//! user's name means. All of that may take as long as file systems and user databases like, so it is done beside the task.
+//! Looks up on this machine what an `apply` asks for: its folder, its program, its files of variables, the files that it watches, and its user.
+//! File systems and user databases may take any time for that, so it is done beside the task.
 
 use std::{path::Path, sync::Arc};
 

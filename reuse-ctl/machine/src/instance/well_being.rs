@@ -1,4 +1,4 @@
-//! What is seen of how an instance does, and what follows for it.
+//! The health of an instance: what was observed, and what follows from it.
 
 use reuse_common::stall::{Look, Norm, Watch};
 

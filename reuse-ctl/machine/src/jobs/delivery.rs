@@ -1,4 +1,4 @@
-//! A version on its way to slots: all of them get it, or those that had it go back.
+//! The delivery of a version to slots: all of them get it, or those that had it go back to the old one.
 //!
 //! ```text
 //!                       all have settled, the old ones are gone

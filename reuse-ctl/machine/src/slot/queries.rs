@@ -1,4 +1,4 @@
-//! What can be read off a slot.
+//! Read-only questions about a slot.
 
 use reuse_common::Share;
 

@@ -1,4 +1,4 @@
-//! Replacing a faulty instance, unasked: start-first, and less and less often if that does not help.
+//! Recovery: a faulty instance is replaced without a request, start-first, and less and less often if that does not help.
 
 use super::{Seat, Slot};
 use crate::context::Context;

@@ -1,4 +1,4 @@
-//! What a worker is to be, as the shim is told.
+//! The specification of a worker that the shim gets.
 
 use std::ffi::OsString;
 use std::net::SocketAddr;

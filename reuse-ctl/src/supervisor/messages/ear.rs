@@ -1,4 +1,4 @@
-//! Hears what one worker says, and passes it on at once: to other workers, to the bus. Only what is for the supervisor goes to its task.
+//! Reads the messages of one worker, and passes each on at once: to other workers or to the bus. Only messages for the supervisor go to its task.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},

@@ -1,4 +1,4 @@
-//! What workers write, on the bus: read from their logs while somebody listens.
+//! The output of workers on the bus, read from their logs as long as the bus has a reader.
 
 use std::{
     collections::BTreeMap,

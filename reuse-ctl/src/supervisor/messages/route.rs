@@ -1,4 +1,4 @@
-//! Who gets a message.
+//! The recipients of a message.
 
 use std::collections::BTreeMap;
 
