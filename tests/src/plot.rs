@@ -67,7 +67,7 @@ pub enum PlotError {
 
 /// One named series.
 #[derive(Debug, Clone)]
-pub struct Line {
+pub struct Series {
     /// As it stands in the legend.
     pub name: String,
     /// Joined in this order.
@@ -84,7 +84,7 @@ pub struct LinePlot {
     /// Upwards.
     pub y: Axis,
     /// In the order of the legend.
-    pub lines: Vec<Line>,
+    pub lines: Vec<Series>,
     /// Moments: a vertical line at x, with its name.
     pub marks: Vec<(f64, String)>,
 }
@@ -294,7 +294,7 @@ mod tests {
 
     #[test]
     fn a_plot_carries_its_words_and_a_line_per_series() {
-        let line = |name: &str| Line {
+        let line = |name: &str| Series {
             name: name.to_owned(),
             points: vec![(0.5, 1.0), (0.99, 80.0)],
         };

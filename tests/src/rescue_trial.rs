@@ -104,7 +104,7 @@ const PHASES: [Phase; 4] = [
 
 /// What became of it.
 #[derive(Debug, Default)]
-pub struct Outcome {
+pub struct TrialOutcome {
     /// How many pairs of `shutdown` and `listen`.
     pub rescues: u32,
     /// How its main process ended, each time that it did; it was started again.
@@ -129,7 +129,7 @@ pub struct Outcome {
     pub pauses: [Pause; 2],
 }
 
-impl Outcome {
+impl TrialOutcome {
     /// Whether it noticed nothing at all, nor did its clients.
     pub fn is_unaware(&self) -> bool {
         self.goes_on() && self.log.is_empty() && self.failed.is_empty()
@@ -145,7 +145,7 @@ impl Outcome {
     }
 }
 
-impl fmt::Display for Outcome {
+impl fmt::Display for TrialOutcome {
     /// Cells of a Markdown table: rescues, verdict, failed requests of all and those cut without a withdrawal, what it wrote, pauses.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} | ", self.rescues)?;
@@ -212,13 +212,13 @@ impl fmt::Display for Outcome {
 ///
 /// # Panics
 /// When it does not start, or a system call fails that the rescue consists of.
-pub fn run(kind: &Kind, how: How, rescues: u32) -> Outcome {
+pub fn run(kind: &Kind, how: How, rescues: u32) -> TrialOutcome {
     fs::write("/proc/sys/net/ipv4/tcp_migrate_req", "1").expect("let the kernel move queues by itself");
     // Else the clients spend their time on looking for a free port among those of connections that are over.
     fs::write("/proc/sys/net/ipv4/tcp_max_tw_buckets", "1000").expect("forget connections that are over");
     let receiver = Server::start(&receiver());
     let mut server = Server::start(kind);
-    let mut outcome = Outcome::default();
+    let mut outcome = TrialOutcome::default();
     let mut pauses = Vec::new();
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
     for phase in &PHASES {
@@ -296,7 +296,7 @@ fn receiver() -> Kind {
     }
 }
 
-impl Outcome {
+impl TrialOutcome {
     /// Is the server, now alone and without a request, as it was?
     fn look_again(&mut self, server: &mut Server) {
         let before = server.group.processor_time();

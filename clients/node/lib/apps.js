@@ -15,7 +15,7 @@ const STEP = 256;
 
 class Apps {
   constructor({ app, socket } = {}) {
-    if (app && (app.includes('/') || app.startsWith('.'))) throw new ReuseError('usage', `${JSON.stringify(app)} is no app's name`);
+    if (app && (app.includes('/') || app.startsWith('.'))) throw new ReuseError('usage', `${JSON.stringify(app)} is not an app's name`);
     this.only = app || socket ? { app: app || '', socketPath: socket || socketOf(app), base: 0 } : null;
     // An app that comes back has the numbers that it had; no other ever gets them.
     this.byName = new Map();

@@ -189,7 +189,7 @@ class Client {
     } else {
       const id = Number(packet.id);
       if (!Number.isInteger(id) || id < 0 || packet.id === '') {
-        throw new ReuseError('usage', `${JSON.stringify(packet.id)} is no worker`, 'a worker is named by its number: 0, 1, …');
+        throw new ReuseError('usage', `${JSON.stringify(packet.id)} is not a worker`, 'a worker is named by its number: 0, 1, …');
       }
       const target = await this.targetOf(id);
       await this.ask(target, 'POST', `/v1/workers/${id - target.base}/send`, { message: { ...packet, id } });

@@ -1,11 +1,11 @@
-//! Requests: judged first, without changing anything, then carried out.
+//! Requests. Each is checked first, which changes nothing, and then carried out.
 
 use super::context::Ticket;
 use super::drain::Waiter;
 use super::instance::OnReady;
 use super::slot::{Order, Slot};
 use super::words::{self, Why};
-use super::{Core, Mode};
+use super::{Machine, Mode};
 use crate::ids::SlotId;
 use crate::interface::MAX_WORKERS;
 use crate::interface::{Command, Done, Effect, Refusal, ScaleTarget};
@@ -13,15 +13,15 @@ use crate::states::WorkerState;
 
 /// What becomes of a request that is not refused.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum Judgement {
     Accepted,
     /// It asks for what is so already: nothing is done, and that is fine. One line for a person.
     AlreadyDone(String),
 }
 
-use Verdict::{Accepted, AlreadyDone};
+use Judgement::{Accepted, AlreadyDone};
 
-impl Core {
+impl Machine {
     pub(super) fn request(&mut self, ticket: Ticket, command: Command) {
         match self.judge(&command) {
             Ok(Accepted) => self.carry_out(ticket, command),
@@ -41,11 +41,11 @@ impl Core {
         self.judge(command).is_ok()
     }
 
-    /// Why such a request would be refused now.
+    /// Checks whether such a request would be carried out now.
     ///
     /// # Errors
-    /// The answer it would get.
-    pub fn would_refuse(&self, command: &Command) -> Result<(), Refusal> {
+    /// The refusal that it would get.
+    pub fn check(&self, command: &Command) -> Result<(), Refusal> {
         self.judge(command).map(drop)
     }
 
@@ -58,7 +58,7 @@ impl Core {
         }
     }
 
-    fn judge(&self, command: &Command) -> Result<Verdict, Refusal> {
+    fn judge(&self, command: &Command) -> Result<Judgement, Refusal> {
         match self.mode {
             _ if matches!(command, Command::Stop { .. }) => return Ok(Accepted),
             Mode::Running => {}
@@ -83,7 +83,7 @@ impl Core {
         }
     }
 
-    fn judge_drain(&self, slot: SlotId, force: bool) -> Result<Verdict, Refusal> {
+    fn judge_drain(&self, slot: SlotId, force: bool) -> Result<Judgement, Refusal> {
         let worker = self.idle_slot(slot)?;
         let status = "`reuse-ctl status` shows when it is active";
         match worker.state() {
@@ -113,7 +113,7 @@ impl Core {
         }
     }
 
-    fn judge_undrain(&self, slot: SlotId) -> Result<Verdict, Refusal> {
+    fn judge_undrain(&self, slot: SlotId) -> Result<Judgement, Refusal> {
         let worker = self.idle_slot(slot)?;
         Ok(match (worker.on_ready(), worker.state()) {
             (OnReady::StayWithdrawn, _) => Accepted,
@@ -122,7 +122,7 @@ impl Core {
         })
     }
 
-    fn judge_restart(&self, slot: SlotId) -> Result<Verdict, Refusal> {
+    fn judge_restart(&self, slot: SlotId) -> Result<Judgement, Refusal> {
         self.slot(slot)?;
         self.jobs
             .conflict_with_restart(slot)
@@ -130,13 +130,13 @@ impl Core {
         self.idle_slot(slot).map(|_| Accepted)
     }
 
-    pub(super) fn judge_reload(&self) -> Result<Verdict, Refusal> {
+    pub(super) fn judge_reload(&self) -> Result<Judgement, Refusal> {
         self.jobs
             .conflict_with_reload()
             .map_or(Ok(Accepted), |job| Err(words::under_way(job)))
     }
 
-    fn judge_scale(&self, target: ScaleTarget) -> Result<Verdict, Refusal> {
+    fn judge_scale(&self, target: ScaleTarget) -> Result<Judgement, Refusal> {
         self.judge_no_wide_job()?;
         if let Some(canary) = self.canary() {
             return Err(words::canary_first(canary.id()));

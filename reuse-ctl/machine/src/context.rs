@@ -1,4 +1,4 @@
-//! What the rules work with: the configuration, the moment, new ids, chance, and a place for what they decide.
+//! What the rules work with: the configuration, the time, new ids, random numbers, and a list for the effects that they decide on.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -244,8 +244,8 @@ fn rank(effect: &Effect) -> u8 {
         | Effect::TerminateIfIdle { .. }
         | Effect::Kill { .. }
         | Effect::Rescue { .. }
-        | Effect::Nudge { .. }
-        | Effect::StopNudging { .. } => 2,
+        | Effect::WakeProbe { .. }
+        | Effect::StopWakeProbe { .. } => 2,
         Effect::Finish { .. } => 3,
     }
 }

@@ -1,4 +1,4 @@
-//! A drain under way: a withdrawn instance, and those who wait until nothing is left on it.
+//! A drain under way: a withdrawn instance, and the requests that wait until nothing is left on it.
 
 use super::context::{Context, Ticket};
 use super::ending::Withdrawal;

@@ -1,12 +1,12 @@
-//! What is wrong with an active instance, and what is due about it.
+//! The fault of an active instance, and what is done about it when.
 //!
 //! ```text
-//! called ──▶ withdrawn, if the app can bear it ── rescue_after ──▶ rescued, and nudged if it hangs ⟲ while its queue fills again
+//! called ──▶ withdrawn, if the app can bear it ── rescue_after ──▶ rescued, and probed if it hangs ⟲ while its queue fills again
 //!    └────── replace_after (hung), at once (unhealthy) ──▶ replaced
 //! ```
 //!
-//! A rescue empties the queue, so an empty queue says nothing: a hung instance lives again when it is proven to have accepted
-//! something since it was called. The nudge, a connection of the controller's own, gives a withdrawn one something to accept.
+//! A rescue empties the queue, so an empty queue proves nothing. A hung instance has recovered when it is proven to have accepted
+//! something since it was called hung. The wake-up probe, a connection of the controller's own, gives a withdrawn one something to accept.
 
 mod ailment;
 
@@ -22,8 +22,8 @@ pub(super) use ailment::Symptom;
 /// Handshakes that were under way at a rescue complete within a round trip: no use to rescue more often.
 const RESCUE_AT_MOST_EVERY_MS: u64 = 10;
 
-/// A nudge that does not wait in the queue by then has failed, or was accepted without proof: the next one may fare better.
-const NUDGE_PATIENCE_MS: u64 = 100;
+/// A wake-up probe that does not wait in the queue by then has failed, or was accepted without proof: the next one may fare better.
+const WAKE_PROBE_PATIENCE_MS: u64 = 100;
 
 /// What is known of an active instance's well-being.
 #[derive(Debug)]
@@ -47,7 +47,7 @@ pub(super) struct Fault {
     since: Millis,
     ailment: Ailment,
     withdrawn: Option<Withdrawn>,
-    nudged_at: Option<Millis>,
+    probed_at: Option<Millis>,
     /// Whether people were told last that it is withdrawn for this, or that it stays published.
     told: Option<bool>,
 }
@@ -120,7 +120,7 @@ impl Vigil {
                 since: symptom.since,
                 ailment: Ailment::new(kind, symptom),
                 withdrawn: None,
-                nudged_at: None,
+                probed_at: None,
                 told: None,
             },
             Some(fault) => Fault {
@@ -135,7 +135,7 @@ impl Vigil {
     pub(super) fn recover(&mut self, kind: FaultKind, id: InstanceId, cx: &mut Context) -> Option<Fault> {
         let mut fault = self.fault.take()?;
         if kind == FaultKind::Hung {
-            fault.stop_nudging(id, cx);
+            fault.stop_wake_probe(id, cx);
         }
         match fault.ailment.without(kind) {
             Ok(left) => {
@@ -187,38 +187,43 @@ impl Fault {
     /// So many connections were seen in its queue.
     pub(super) fn saw_queue(&mut self, queue: u32, id: InstanceId, cx: &mut Context) {
         if let Some(withdrawn) = &mut self.withdrawn {
-            withdrawn.stranded = queue > u32::from(self.nudged_at.is_some());
+            withdrawn.stranded = queue > u32::from(self.probed_at.is_some());
         }
-        let lost = self.nudged_at.is_some_and(|at| cx.now().since(at) >= NUDGE_PATIENCE_MS);
+        let lost = self
+            .probed_at
+            .is_some_and(|at| cx.now().since(at) >= WAKE_PROBE_PATIENCE_MS);
         if queue == 0 && lost {
-            self.stop_nudging(id, cx);
-            self.nudge(id, cx);
+            self.stop_wake_probe(id, cx);
+            self.send_wake_probe(id, cx);
         }
     }
 
-    /// Rescues and nudges, if it is time.
+    /// Rescues and probes, if it is time.
     pub(super) fn tend(&mut self, id: InstanceId, cx: &mut Context) {
         let now = cx.now();
         let rescue = self.rescue_due(cx.config()).is_some_and(|due| due <= now);
-        let nudge = self.nudge_due(cx.config()).is_some_and(|due| due <= now);
+        let probe = self.wake_probe_due(cx.config()).is_some_and(|due| due <= now);
         if rescue && let Some(withdrawn) = &mut self.withdrawn {
             withdrawn.rescued_at = Some(now);
             withdrawn.stranded = false;
-            // The nudge waits in that queue, too; and would go to another instance.
-            let nudged = self.stop_nudging(id, cx);
+            // The wake-up probe waits in that queue, too; and would go to another instance.
+            let probed = self.stop_wake_probe(id, cx);
             cx.say(Effect::Rescue { instance: id });
-            if nudged {
-                self.nudge(id, cx);
+            if probed {
+                self.send_wake_probe(id, cx);
             }
         }
-        if nudge {
-            self.nudge(id, cx);
+        if probe {
+            self.send_wake_probe(id, cx);
         }
     }
 
     /// When there is something to tend if nothing else happens.
     pub(super) fn deadline(&self, config: &Config) -> Option<Millis> {
-        self.rescue_due(config).into_iter().chain(self.nudge_due(config)).min()
+        self.rescue_due(config)
+            .into_iter()
+            .chain(self.wake_probe_due(config))
+            .min()
     }
 
     /// When it is to be replaced, if ever.
@@ -230,17 +235,17 @@ impl Fault {
     }
 
     /// Whether a connection of the controller's own was still open.
-    pub(super) fn stop_nudging(&mut self, id: InstanceId, cx: &mut Context) -> bool {
-        let nudged = self.nudged_at.take().is_some();
-        if nudged {
-            cx.say(Effect::StopNudging { instance: id });
+    pub(super) fn stop_wake_probe(&mut self, id: InstanceId, cx: &mut Context) -> bool {
+        let probed = self.probed_at.take().is_some();
+        if probed {
+            cx.say(Effect::StopWakeProbe { instance: id });
         }
-        nudged
+        probed
     }
 
-    fn nudge(&mut self, id: InstanceId, cx: &mut Context) {
-        self.nudged_at = Some(cx.now());
-        cx.say(Effect::Nudge { instance: id });
+    fn send_wake_probe(&mut self, id: InstanceId, cx: &mut Context) {
+        self.probed_at = Some(cx.now());
+        cx.say(Effect::WakeProbe { instance: id });
     }
 
     fn rescue_due(&self, config: &Config) -> Option<Millis> {
@@ -252,9 +257,9 @@ impl Fault {
         })
     }
 
-    fn nudge_due(&self, config: &Config) -> Option<Millis> {
+    fn wake_probe_due(&self, config: &Config) -> Option<Millis> {
         let withdrawn = self.withdrawn.as_ref()?;
-        let wanted = self.nudged_at.is_none() && self.ailment.symptom(FaultKind::Hung).is_some();
+        let wanted = self.probed_at.is_none() && self.ailment.symptom(FaultKind::Hung).is_some();
         wanted.then(|| withdrawn.since.plus(config.hung.rescue_after_ms))
     }
 }

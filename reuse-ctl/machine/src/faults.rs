@@ -1,4 +1,4 @@
-//! Who is faulty in the app as a whole, who is withdrawn for it, and who is replaced.
+//! Faults in the app as a whole: which instances are faulty, which of them are withdrawn, and which are replaced.
 
 use reuse_common::withhold::{self, Candidate};
 
@@ -6,11 +6,11 @@ use super::fault::Fault;
 use super::instance::Instance;
 use super::slot::Slot;
 use super::words;
-use super::{Core, Mode};
+use super::{Machine, Mode};
 use crate::ids::{InstanceId, Millis};
 use crate::interface::{Backlog, NoteKind};
 
-impl Core {
+impl Machine {
     /// One look at all accept queues: each instance by itself first, then all of them in comparison.
     pub(super) fn watched(&mut self, mut backlogs: Vec<(InstanceId, Backlog)>) {
         backlogs.sort_unstable_by_key(|(id, _)| *id);
@@ -51,11 +51,11 @@ impl Core {
         }
         let now = self.cx.now();
         while let Some(slot) = self
-            .next_relief()
+            .next_recovery()
             .filter(|(due, _)| *due <= now)
             .map(|(_, place)| place)
         {
-            self.slots[slot].relieve(&mut self.cx);
+            self.slots[slot].begin_recovery(&mut self.cx);
         }
     }
 
@@ -71,18 +71,18 @@ impl Core {
     }
 
     /// When the next faulty instance is to be replaced, and the place of its slot; absent while other things go first.
-    pub(super) fn next_relief(&self) -> Option<(Millis, usize)> {
+    pub(super) fn next_recovery(&self) -> Option<(Millis, usize)> {
         if !matches!(self.mode, Mode::Running) || self.jobs.replaces_all() {
             return None;
         }
         let active = self.slots.iter().filter(|slot| slot.active().is_some()).count();
         // As many at once as may be withdrawn, so that a fault of all does not start the whole app a second time; but one always.
         let at_once = withhold::limit(active, self.cx.config().hung.at_most_percent).max(1);
-        if self.slots.iter().filter(|slot| slot.is_being_relieved()).count() >= at_once {
+        if self.slots.iter().filter(|slot| slot.is_recovering()).count() >= at_once {
             return None;
         }
         let due = self.slots.iter().enumerate().filter_map(|(place, slot)| {
-            let due = slot.relief_due(self.cx.config())?;
+            let due = slot.recovery_due(self.cx.config())?;
             Some((due, place))
         });
         due.min()

@@ -1,4 +1,4 @@
-//! One process incarnation and its phases.
+//! One instance, which is one process of a slot, and its phases.
 
 mod changes;
 mod end;

@@ -1,4 +1,4 @@
-//! What goes into the pure core and what comes out of it: data only, no process, socket or clock.
+//! What goes into the pure machine and what comes out of it: data only, no process, socket or clock.
 
 use std::fmt;
 
@@ -13,7 +13,7 @@ use crate::{
 pub const MAX_WORKERS: u16 = MAX_SLOTS as u16;
 const _: () = assert!(MAX_WORKERS as usize == MAX_SLOTS);
 
-/// What the core is told once, at the start.
+/// What the machine is told once, at the start.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// How many slots to start, 1…256.
@@ -124,7 +124,7 @@ pub struct HealthRules {
     pub passes: u32,
 }
 
-/// Everything that can happen to the core.
+/// Everything that can happen to the machine.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Input {
     /// Spawn every slot. Once, first.
@@ -165,7 +165,7 @@ pub enum Input {
     /// What the kernel says of the live instances; every instance that has listeners is named.
     Observed(Vec<(InstanceId, Load)>),
     /// The accept queues of the live instances; every instance that has listeners is named. Comes every few milliseconds while there
-    /// is traffic, and while an instance has something in its queue or is nudged. Looks further apart than half of `hung_after_ms`
+    /// is traffic, and while an instance has something in its queue or is probed. Looks further apart than half of `hung_after_ms`
     /// are taken for a sleep of the controller: a stall hardly grows by them.
     Watched(Vec<(InstanceId, Backlog)>),
     /// A health check of this instance has come back. Only of instances that are ready and not on their way out.
@@ -204,7 +204,7 @@ pub enum Input {
     },
     /// From now on these rules hold.
     Ruled(Rules),
-    /// Time passed: [`next_deadline`](super::core::Core::next_deadline) is reached.
+    /// Time passed: [`next_deadline`](super::Machine::next_deadline) is reached.
     Tick,
     /// Ctrl-C or SIGTERM to the controller. The first is `stop`, the second kills.
     Interrupt,
@@ -260,7 +260,7 @@ impl Cut {
 /// queues and counters can't be read at the same instant; both bounds hold for the instant in which the queue was read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Backlog {
-    /// Established connections that wait for accept(), that of an [`Effect::Nudge`] included.
+    /// Established connections that wait for accept(), that of an [`Effect::WakeProbe`] included.
     pub queue: u32,
     /// Connections accepted so far: at least.
     pub accepted_at_least: u64,
@@ -384,7 +384,7 @@ pub enum ScaleTarget {
     Down(u16),
 }
 
-/// What the core wants done. Effects are carried out in order.
+/// What the machine wants done. Effects are carried out in order.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Effect {
     /// Start a process; answered by `Spawned` or `SpawnFailed`.
@@ -404,14 +404,14 @@ pub enum Effect {
         instance: InstanceId,
     },
     /// Open a connection of the controller's own to the instance, and keep it: when the instance accepts it, it lives again, and the next
-    /// `Watched` shows it. Until [`Effect::StopNudging`], or the instance's end. It may be said again after `StopNudging`: a rescue
-    /// takes the nudge out of the queue, too.
-    Nudge {
+    /// `Watched` shows it. Until [`Effect::StopWakeProbe`], or the instance's end. It may be said again after `StopWakeProbe`: a rescue
+    /// takes the wake-up probe out of the queue, too.
+    WakeProbe {
         /// To which.
         instance: InstanceId,
     },
     /// Close that connection.
-    StopNudging {
+    StopWakeProbe {
         /// Which.
         instance: InstanceId,
     },

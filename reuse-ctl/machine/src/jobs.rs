@@ -1,4 +1,4 @@
-//! Requests that take a while: they listen to what happens to instances and slots until they can be answered.
+//! Requests that take a while. Each follows what happens to instances and slots until it can be answered.
 
 mod adopt;
 mod canary;
@@ -8,7 +8,7 @@ mod replacement;
 mod rollout;
 mod scale;
 
-use super::Core;
+use super::Machine;
 use super::context::{Happened, Ticket};
 use super::words;
 use crate::ids::{Millis, SlotId, VersionId};
@@ -18,7 +18,7 @@ use replace::{Reload, Restart};
 use rollout::Rollout;
 use scale::{ScaleDown, ScaleUp, Undoing};
 
-/// What is under way, beside the drains (those wait at their instance) and the stop (that is a mode of the core).
+/// What is under way, beside the drains (those wait at their instance) and the stop (that is a mode of the machine).
 #[derive(Debug, Default)]
 pub(super) struct Jobs {
     /// At most one per slot.
@@ -38,7 +38,7 @@ enum Wide {
     Abortion(Abortion),
 }
 
-impl Core {
+impl Machine {
     pub(super) fn jobs_hear(&mut self, happened: &Happened) {
         self.continue_restarts(happened);
         let now = self.cx.now();

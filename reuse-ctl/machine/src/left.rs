@@ -1,7 +1,7 @@
-//! What is left when a new instance has failed. People act on these words at once: they are read off the states at the moment in which
-//! they are said, and never off what was asked for.
+//! What is left when a new instance has failed. People act on these texts at once, so they describe the states at the moment of the answer,
+//! and not what was asked for.
 
-use super::Core;
+use super::Machine;
 use super::slot::Slot;
 use super::words;
 use crate::ids::SlotId;
@@ -40,7 +40,7 @@ pub(super) enum Next {
     IsLeftAlone,
 }
 
-impl Core {
+impl Machine {
     pub(super) fn left_in(&self, slot: SlotId) -> Left {
         let Some(found) = self.slots.get(usize::from(slot.0)) else {
             return Left::Removed;

@@ -1,4 +1,4 @@
-//! The pure machine: [`Core::handle`] turns what happened into what is to be done, with no process, socket or clock inside.
+//! The pure machine: [`Machine::handle`] turns what happened into what is to be done, with no process, socket or clock inside.
 //!
 //! ```text
 //!             ready                drain           nothing left
@@ -48,15 +48,14 @@
 //! ```text
 //!            Watched: it stalls, most others do not (reuse-common/stall.rs)
 //!            Checked: so many failures in a row                     rescue_after
-//!  faultless ─────────────────────────▶ faulty ──▶ withdrawn? ─────────────────▶ Rescue, and if it hangs Nudge
+//!  faultless ─────────────────────────▶ faulty ──▶ withdrawn? ─────────────────▶ Rescue, and if it hangs WakeProbe
 //!      ▲                                  │  ▲    (reuse-common/withhold.rs)        │ again while its queue fills
 //!      ╰── it is proven to accept, it ────╯  ╰──────────────────────────────────────╯
-//!          passes its checks: StopNudging    after replace_after, or at once if unhealthy: replaced, start-first
+//!          passes its checks: StopWakeProbe  after replace_after, or at once if unhealthy: replaced, start-first
 //! ```
 //!
-//! Published is who is active and not withdrawn for a fault. That is decided for all active instances together, after every
-//! input: at most a part of them, never all, and nobody if all are faulty. So whatever happens, somebody is published while
-//! anybody is active.
+//! An instance is published if it is active and not withdrawn for a fault. Who is withdrawn is decided for all active instances together,
+//! after every input: at most a part of them, never all, and none if all are faulty. So some instance is published as long as any is active.
 //!
 //! What may be chosen is never stored: it is read off the states after every input, and said when it differs from what was
 //! said last. So no path through the rules can forget to publish or to withdraw.
@@ -130,7 +129,7 @@ use self::slot::{Departure, Slot};
 
 /// Everything the controller knows of its workers, and the rules that change it.
 #[derive(Debug)]
-pub struct Core {
+pub struct Machine {
     policy: Policy,
     mode: Mode,
     /// What slots run that are neither a canary's nor on their way to or from its version.
@@ -163,7 +162,7 @@ enum Mode {
     Finished,
 }
 
-impl Core {
+impl Machine {
     /// A machine at rest: [`Input::Start`] sets it going.
     pub fn new(config: Config, policy: Policy) -> Self {
         Self {
@@ -210,7 +209,7 @@ impl Core {
         self.slots
             .iter()
             .filter_map(|slot| slot.deadline(self.cx.config()))
-            .chain(self.next_relief().map(|(due, _)| due))
+            .chain(self.next_recovery().map(|(due, _)| due))
             .chain(self.jobs.deadline())
             .min()
     }

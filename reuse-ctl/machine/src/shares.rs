@@ -2,8 +2,8 @@
 
 use reuse_common::Share;
 
-use super::Core;
-use super::commands::Verdict;
+use super::Machine;
+use super::commands::Judgement;
 use super::context::Ticket;
 use super::slot::Slot;
 use super::words;
@@ -14,18 +14,18 @@ use crate::states::ErrorKind;
 /// More slots with a share of their own the kernel program does not look through.
 const MAX_SHARES: usize = 32;
 
-impl Core {
-    pub(super) fn judge_weigh(&self, slot: SlotId, share: Option<Share>) -> Result<Verdict, Refusal> {
+impl Machine {
+    pub(super) fn judge_weigh(&self, slot: SlotId, share: Option<Share>) -> Result<Judgement, Refusal> {
         let worker = self.slot(slot)?;
         if worker.is_leaving() {
             return Err(words::being_removed(slot));
         }
         if worker.share() == share {
-            return Ok(Verdict::AlreadyDone(format!("{} already", gets(slot, share))));
+            return Ok(Judgement::AlreadyDone(format!("{} already", gets(slot, share))));
         }
         let staying = self.slots.iter().filter(|other| !other.is_leaving());
         fit(staying.map(|other| if other.id() == slot { share } else { other.share() }))?;
-        Ok(Verdict::Accepted)
+        Ok(Judgement::Accepted)
     }
 
     pub(super) fn weigh(&mut self, ticket: Ticket, slot: SlotId, share: Option<Share>) {

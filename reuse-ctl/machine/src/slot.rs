@@ -1,9 +1,9 @@
-//! A slot: who sits in it, who is on the way in and who on the way out, and what a crash means.
+//! A slot: which instance has its seat, which is to take it, which are on their way out, and what a crash means.
 
 mod crash;
 mod leave;
 mod queries;
-mod relief;
+mod recovery;
 mod replace;
 
 use std::mem;
@@ -16,7 +16,7 @@ use super::instance::{Instance, OnReady};
 use super::transitions::seat_may_follow;
 use crate::ids::{InstanceId, Millis, SlotId, VersionId};
 use crash::is_stable;
-use relief::{Cause, Reliefs};
+use recovery::{Cause, Recoveries};
 
 pub(super) use crash::Departure;
 
@@ -35,7 +35,7 @@ pub(super) struct Slot {
     is_canary: bool,
     /// Of new connections, whoever sits here.
     share: Option<Share>,
-    reliefs: Reliefs,
+    recoveries: Recoveries,
 }
 
 #[derive(Debug)]
@@ -94,7 +94,7 @@ impl Slot {
             version,
             is_canary: false,
             share: None,
-            reliefs: Reliefs::default(),
+            recoveries: Recoveries::default(),
         }
     }
 

@@ -1,4 +1,4 @@
-//! What people see of workers, and the ways to fail.
+//! The states of workers that people see, and the kinds of failure.
 
 /// The faults.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -5,11 +5,11 @@ use std::mem;
 use super::context::Ticket;
 use super::slot::Slot;
 use super::words::{self, Why};
-use super::{Core, Mode};
+use super::{Machine, Mode};
 use crate::interface::{Done, Effect, NoteKind, WhenAllFailed};
 use crate::states::WorkerState;
 
-impl Core {
+impl Machine {
     /// Begins to end everything: `stop` and the first Ctrl-C. What is under way is given up.
     pub(super) fn stop(&mut self, waiters: Vec<Ticket>, interrupted: bool, grace_ms: u64) {
         self.mode = Mode::Stopping { waiters, interrupted };

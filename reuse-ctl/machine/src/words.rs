@@ -1,4 +1,4 @@
-//! What people read: one friendly line each.
+//! Texts for people, one line each.
 
 use std::fmt;
 
@@ -265,8 +265,8 @@ pub(super) fn all_failed(workers: usize, reason: Option<&str>) -> String {
 
 pub(super) fn nobody_to_add_to() -> Refusal {
     failed(
-        "every worker has failed: there is nobody to add workers to",
-        "`reuse-ctl reload` starts them anew; scale when they serve",
+        "every worker has failed: the app can't be scaled",
+        "`reuse-ctl reload` starts them again; scale the app when they serve",
     )
 }
 
@@ -310,7 +310,7 @@ pub(super) fn start_failed(slot: SlotId, culprit: InstanceId, reason: &str, left
 /// `still` says what all run now.
 pub(super) fn taken_back(failure: Refusal, brought_back: &[SlotId], still: &str) -> Refusal {
     let so_far = match brought_back {
-        [] => "nobody was changed".to_owned(),
+        [] => "no worker was changed".to_owned(),
         [one] => format!("worker {one} had it and was brought back"),
         several => format!("workers {} had it and were brought back", list(several)),
     };
@@ -338,7 +338,7 @@ pub(super) fn not_brought_back(failure: Refusal, again: &Refusal, stuck: Vec<Slo
     Refusal {
         error: format!("{error}: {}", again.error),
         hint: if stuck.is_empty() {
-            "`reuse-ctl status` shows who serves, `reuse-ctl logs` what they wrote".into()
+            "`reuse-ctl status` shows which workers serve, `reuse-ctl logs` what they wrote".into()
         } else {
             "`reuse-ctl abort` brings every worker back to the old version".into()
         },

@@ -33,166 +33,168 @@ Examples:
   sudo reuse-ctl run --workers 4 -- bun server.ts
   sudo reuse-ctl run --workers max --policy sticky --port 8080 -d -- node server.js
   sudo reuse-ctl run --listen 0.0.0.0:443 --user www -- ./server
-  sudo reuse-ctl run -f reuse.toml --env production")]
+  sudo reuse-ctl run -f reuse.toml --env production
+
+TIME is like 300ms, 30s or 1m30s; SIZE is like 300M or 1.5G.")]
 pub struct Run {
-    /// Take command and options of one or more apps from this file (see `init`, `check`); options given here win over one app's
+    /// Read the command and the options of one or more apps from this file (see `init`, `check`); options given here override those of one app
     #[arg(short, long, value_name = "FILE")]
     pub file: Option<PathBuf>,
-    /// With --file: add the variables of its [env.NAME]
+    /// Add the variables of the file's [env.NAME] (with --file)
     #[arg(long, value_name = "NAME", conflicts_with = "command")]
     pub env: Option<String>,
-    /// The app's name [default: the command's file name]; with --file: only this one of its apps
+    /// Name of the app [default: the command's file name]; with --file: start only the app of this name
     #[arg(long, value_name = "APP")]
     pub name: Option<String>,
-    /// How many workers, 1 to 256, or `max`: one per processor
+    /// Number of workers, 1 to 256, or `max`: one per processor
     #[arg(long, value_name = "N|max", default_value = "1", allow_negative_numbers = true)]
     pub workers: String,
-    /// hash, round-robin, least-loaded or sticky
+    /// Policy by which workers are chosen: hash, round-robin, least-loaded or sticky
     #[arg(long, default_value = "least-loaded")]
     pub policy: String,
-    /// A port that the workers serve; may be given several times [default: every TCP port that a worker binds]
+    /// Port that the workers serve; may be given several times [default: every TCP port that a worker binds]
     #[arg(long = "port", value_name = "P", value_parser = clap::value_parser!(u16).range(1..))]
     pub ports: Vec<u16>,
     /// Open this listener for the workers and hand it over as descriptor 3 (LISTEN_FDS); may be given several times
     #[arg(long, value_name = "ADDR:PORT")]
     pub listen: Vec<SocketAddr>,
-    /// What new connections do while no worker is active: wait for one, or be refused
+    /// Treatment of new connections while no worker is active: they wait for one, or are refused
     #[arg(long, value_enum, default_value = "park")]
     pub when_empty: WhenEmpty,
     /// Run the workers as this user [default: the user who called sudo]
     #[arg(long)]
     pub user: Option<String>,
-    /// How long connections may take to end
+    /// Time that open connections have to end
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = parse_duration)]
     pub drain_timeout: Duration,
-    /// When a worker is ready, once it listens: at once (listener), after process.send('ready') (ipc), after READY=1 (notify), or
-    /// when GET of this path is answered; started: when it has run for a second, for programs that serve no port
+    /// Sign that a worker that listens is ready: none is needed (listener), process.send('ready') (ipc), READY=1 (notify), or an
+    /// answer to GET of this path; started: it has run for a second, for programs that serve no port
     #[arg(help_heading = ENDING, long, value_name = "listener|ipc|notify|started|http:/PATH", default_value = "listener")]
     pub ready: String,
-    /// How long a worker may take until it is ready; then its start has failed
+    /// Time that a worker has to become ready; its start has failed after that
     #[arg(help_heading = ENDING, long, value_name = "TIME", default_value = "30s", value_parser = parse_duration)]
     pub ready_timeout: Duration,
-    /// How long a new worker that is ready must live before it takes the place of the old one, which serves meanwhile; 0s: no time
+    /// Time that a new worker must have been ready before it takes the place of the old one, which serves meanwhile; 0s: no time
     #[arg(help_heading = ENDING, long, value_name = "TIME", default_value = "1s", value_parser = parse_duration)]
     pub settle: Duration,
-    /// How many workers are replaced at the same time, or how many percent of them, rounded up
+    /// Number of workers that are replaced at the same time, or a percentage of all, rounded up
     #[arg(help_heading = ENDING, long, value_name = "N|PERCENT", default_value = "25%", allow_negative_numbers = true)]
     pub surge: String,
-    /// Asks a worker to end [default: SIGTERM]
+    /// Signal that asks a worker to end [default: SIGTERM]
     #[arg(help_heading = ENDING, long, value_name = "SIGNAL")]
     pub stop_signal: Option<String>,
-    /// Send the signal to the main process only (process, mixed), or to all processes at once (control-group) [default: to the main
-    /// process, to those that listen, and to those in between, each once]
+    /// Send the stop signal to the main process only (process, mixed), or to all processes at once (control-group) [default: to the
+    /// main process, to those that listen, and to those in between, each once]
     #[arg(help_heading = ENDING, long, value_name = "process|mixed|control-group", value_enum, hide_possible_values = true)]
     pub kill_mode: Option<KillMode>,
-    /// Ask by the message "shutdown" (process.on('message')) instead of the signal
+    /// Send the message "shutdown" (process.on('message')) instead of the stop signal
     #[arg(help_heading = ENDING, long)]
     pub stop_message: bool,
-    /// When a worker that is replaced or stopped gets the stop signal: when no request is in flight on its connections
+    /// Moment when a worker that is replaced or stopped gets the stop signal: when no request is in flight on its connections
     /// (in-flight-done), as soon as its accept queue is empty (at-once), or when all of its connections are closed (closed);
-    /// after --drain-timeout in any case [default: in-flight-done; servers that are known to answer what they have read need only have read it]
+    /// after --drain-timeout in any case [default: in-flight-done; a server that is known to answer what it has read only has to have read it]
     #[arg(help_heading = ENDING, long, value_enum, value_name = "in-flight-done|at-once|closed", hide_possible_values = true)]
     pub stop_when: Option<StopWhen>,
-    /// How long a worker without connections may take to end before it is killed [default: 10s]
+    /// Time that a worker without connections has to end before it is killed [default: 10s]
     #[arg(help_heading = ENDING, long, value_name = "TIME", value_parser = parse_duration)]
     pub stop_timeout: Option<Duration>,
-    /// What apps made for PM2 expect: SIGINT, 1600ms to end, and its names in the environment
+    /// Do what apps made for PM2 expect: SIGINT, 1600ms to end, and PM2's names in the environment
     #[arg(help_heading = ENDING, long)]
     pub pm2_compat: bool,
-    /// Withdraw a worker that accepts nothing for so long while connections wait in its queue; 0s: never
+    /// Time after which a worker is hung, and withdrawn, if it accepts nothing while connections wait in its queue; 0s: never
     #[arg(help_heading = FAULTS, long, value_name = "TIME", default_value = "50ms", value_parser = parse_duration)]
     pub hung_after: Duration,
-    /// So long after that, move what waits in its queue to other workers
+    /// Time from when a worker is found hung until the connections in its queue are moved to other workers
     #[arg(help_heading = FAULTS, long, value_name = "TIME", default_value = "10ms", value_parser = parse_duration)]
     pub rescue_after: Duration,
-    /// Replace a worker that has been hung for so long [default: never]
+    /// Time after which a worker that is still hung is replaced [default: never]
     #[arg(help_heading = FAULTS, long, value_name = "TIME", value_parser = parse_duration)]
     pub replace_hung_after: Option<Duration>,
-    /// Withdraw at most so many percent of the workers at once, and never the last
+    /// Highest percentage of the workers that is withdrawn at the same time; the last one never is
     #[arg(help_heading = FAULTS, long, value_name = "PERCENT", default_value_t = 50, value_parser = clap::value_parser!(u8).range(0..=100))]
     pub max_hung: u8,
     /// Check that each worker accepts (tcp), or answers GET /PATH with a status below 400 [default: no checks]
     #[arg(help_heading = FAULTS, long, value_name = "tcp|/PATH")]
     pub health: Option<String>,
-    /// The time between two checks of a worker
+    /// Time between two checks of a worker
     #[arg(help_heading = FAULTS, long, value_name = "TIME", default_value = "2s", value_parser = parse_duration)]
     pub health_interval: Duration,
-    /// How long a check may take
+    /// Time that a check may take
     #[arg(help_heading = FAULTS, long, value_name = "TIME", default_value = "1s", value_parser = parse_duration)]
     pub health_timeout: Duration,
-    /// So many failed checks in a row make a worker unhealthy: it is withdrawn and replaced
+    /// Number of consecutive failed checks after which a worker is unhealthy: it is withdrawn and replaced
     #[arg(help_heading = FAULTS, long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub health_fails: u32,
-    /// So many passed checks in a row make it healthy again
+    /// Number of consecutive passed checks after which a worker is healthy again
     #[arg(help_heading = FAULTS, long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub health_passes: u32,
-    /// Replace a worker that uses more memory: 300M
+    /// Replace a worker that uses more memory than this, like 300M
     #[arg(help_heading = RECYCLING, long, value_name = "SIZE", value_parser = parse_bytes)]
     pub max_memory: Option<u64>,
-    /// Replace a worker that is older (give or take a tenth, so that they do not all go at once)
+    /// Replace a worker that is older than this (give or take a tenth, so that they do not all go at once)
     #[arg(help_heading = RECYCLING, long, value_name = "TIME", value_parser = parse_duration)]
     pub max_age: Option<Duration>,
-    /// Replace a worker that has accepted more connections (give or take a tenth)
+    /// Replace a worker that has accepted more connections than this (give or take a tenth)
     #[arg(help_heading = RECYCLING, long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub max_connections: Option<u64>,
-    /// Replace all, as `reload` does, at these times: minute, hour, day, month, weekday; with seconds before them if there are six
+    /// Replace all workers, as `reload` does, at these times: minute, hour, day, month, weekday; of six fields the first is seconds
     #[arg(help_heading = RECYCLING, long, value_name = "EXPRESSION")]
     pub cron: Option<String>,
-    /// Replace all when this file or folder changes, for development; may be given several times
+    /// Replace all workers when this file or folder changes, for development; may be given several times
     #[arg(help_heading = RECYCLING, long, value_name = "PATH")]
     pub watch: Vec<PathBuf>,
-    /// But not when this does; may be given several times [node_modules and what begins with a dot never count]
+    /// Ignore changes of what matches this pattern; may be given several times [node_modules and names that begin with a dot never count]
     #[arg(help_heading = RECYCLING, long, value_name = "GLOB", requires = "watch")]
     pub watch_ignore: Vec<String>,
-    /// Wait until nothing has changed for so long
+    /// Time without a further change before the workers are replaced
     #[arg(help_heading = RECYCLING, long, value_name = "TIME", default_value = "300ms", value_parser = parse_duration)]
     pub watch_delay: Duration,
-    /// A worker may use so much memory at most, then the kernel ends it
+    /// Memory that a worker may use at most; the kernel ends one that needs more
     #[arg(help_heading = RECYCLING, long, value_name = "SIZE", value_parser = parse_bytes)]
     pub memory_limit: Option<u64>,
-    /// A worker may use so many cores at most: 0.5
+    /// Number of cores that a worker may use at most, like 0.5
     #[arg(help_heading = RECYCLING, long, value_name = "CORES", value_parser = parse_cores)]
     pub cpu_limit: Option<u32>,
-    /// To a file for each worker, or to the journal
+    /// Write the workers' output to a file for each worker, or to the journal
     #[arg(help_heading = OUTPUT, long, value_enum, value_name = "file|journald", hide_possible_values = true, default_value = "file")]
     pub log: LogTarget,
-    /// Rotate a log file that is larger
+    /// Rotate a log file that is larger than this
     #[arg(help_heading = OUTPUT, long, value_name = "SIZE", default_value = "32M", value_parser = parse_bytes)]
     pub log_size: u64,
-    /// Keep so many rotated files of each
+    /// Number of rotated files that are kept of each log
     #[arg(help_heading = OUTPUT, long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(0..=100))]
     pub log_keep: u16,
     /// Run the command in this folder [default: the current one]
     #[arg(help_heading = ENVIRONMENT, long, value_name = "DIR")]
     pub cwd: Option<PathBuf>,
-    /// Take variables from this file: NAME=VALUE lines; may be given several times, the last of a name counts
+    /// Read variables from this file of NAME=VALUE lines; may be given several times: the last value of a name counts
     #[arg(help_heading = ENVIRONMENT, long, value_name = "FILE")]
     pub env_file: Vec<PathBuf>,
-    /// Give each worker the next number in this variable, from FIRST on [default: from what it is, or 0]
+    /// Give each worker the next number in this variable, from FIRST on [default: from its value, or 0]
     #[arg(help_heading = ENVIRONMENT, long, value_name = "NAME[=FIRST]")]
     pub increment_var: Option<String>,
-    /// Add this to PORT from worker to worker, for apps whose workers do not share a port
+    /// Number that is added to PORT from worker to worker, for apps whose workers do not share a port
     #[arg(help_heading = ENVIRONMENT, long, value_name = "N", default_value_t = 0)]
     pub port_step: u16,
-    /// Let this group use the control socket, too
+    /// Let the members of this group use the control socket, too
     #[arg(long, value_name = "GROUP")]
     pub control_group: Option<String>,
-    /// So many leading bits of an IPv4 address are one client
+    /// Number of leading bits of an IPv4 address that identify a client
     #[arg(help_heading = STICKY, long, value_name = "BITS", default_value_t = 32, value_parser = clap::value_parser!(u8).range(1..=32))]
     pub sticky_prefix4: u8,
-    /// So many leading bits of an IPv6 address are one client
+    /// Number of leading bits of an IPv6 address that identify a client
     #[arg(help_heading = STICKY, long, value_name = "BITS", default_value_t = 64, value_parser = clap::value_parser!(u8).range(1..=128))]
     pub sticky_prefix6: u8,
-    /// Forget a client that was not seen for so long
+    /// Time after which a client that was not seen again is forgotten
     #[arg(help_heading = STICKY, long, value_name = "TIME", default_value = "1h", value_parser = parse_duration)]
     pub sticky_ttl: Duration,
-    /// Remember so many clients at most
+    /// Number of clients that are remembered at most
     #[arg(help_heading = STICKY, long, value_name = "CLIENTS", default_value_t = 65_536, value_parser = clap::value_parser!(u32).range(1..=16_777_216))]
     pub sticky_capacity: u32,
-    /// Return when all workers are active; the app goes on in the background
+    /// Return when all workers are active; the app goes on running in the background
     #[arg(short, long)]
     pub detach: bool,
-    /// Log more; twice: also what the kernel program decides
+    /// Log more; given twice: also what the kernel program decides
     #[arg(short, long, action = ArgAction::Count)]
     pub verbose: u8,
     /// Set by `--detach` on the process it leaves in the background
@@ -217,10 +219,10 @@ pub struct Run {
 /// Options of every verb
 #[derive(Debug, Clone, Args)]
 pub struct Global {
-    /// Which app is meant, when more than one runs
+    /// Name of the app, when more than one runs
     #[arg(long, global = true, env = "REUSE_APP", hide_env_values = true, value_name = "NAME")]
     pub app: Option<String>,
-    /// Answer in JSON, errors too
+    /// Print answers and errors as JSON
     #[arg(long, global = true)]
     pub json: bool,
 }

@@ -1,4 +1,4 @@
-//! Numbers that can be read and can't be meant.
+//! Values that can be parsed but make no sense, such as a timeout of zero.
 
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ pub(super) fn check(options: &RunOptions) -> Result<(), Failure> {
         if time > MAX_TIME {
             return Err(Failure::usage(
                 format!("--{option} {} is longer than 100 years", format_duration(time)),
-                "leave it out if it is to be without an end, or say less",
+                "give a shorter time, or leave the option out",
             ));
         }
     }
@@ -44,14 +44,14 @@ pub(super) fn check(options: &RunOptions) -> Result<(), Failure> {
         if let Some(bytes) = bytes.filter(|bytes| *bytes < MIN_MEMORY_BYTES) {
             return Err(Failure::usage(
                 format!("--{option}: every worker needs more than {bytes} bytes"),
-                format!("say at least 1M, one like `--{option} 300M`"),
+                format!("give at least 1M, for example `--{option} 300M`"),
             ));
         }
     }
     if options.ready.timeout.is_zero() {
         return Err(Failure::usage(
             "--ready-timeout 0s: no worker is ready at once",
-            "say one like `--ready-timeout 30s`",
+            "give one like `--ready-timeout 30s`",
         ));
     }
     if options.ready.kind == ReadyKind::Started && options.ready.timeout <= STARTED_AFTER {
@@ -61,19 +61,19 @@ pub(super) fn check(options: &RunOptions) -> Result<(), Failure> {
                 format_duration(options.ready.timeout),
                 format_duration(STARTED_AFTER)
             ),
-            "leave it out, or say one like `--ready-timeout 5s`",
+            "leave it out, or give one like `--ready-timeout 5s`",
         ));
     }
     if options.hung.replace_after_ms == Some(0) {
         return Err(Failure::usage(
             "--replace-hung-after 0s leaves no time for a rescue",
-            "say one like `--replace-hung-after 5s`, or leave it out: never",
+            "give one like `--replace-hung-after 5s`, or leave it out: never",
         ));
     }
     if let Some(age) = max_age.filter(|age| *age < MIN_AGE) {
         return Err(Failure::usage(
             format!("--max-age {}: workers would do nothing but start", format_duration(age)),
-            "say at least 1s, one like `--max-age 12h`",
+            "give at least 1s, for example `--max-age 12h`",
         ));
     }
     let ttl = options.sticky.ttl;
@@ -83,7 +83,7 @@ pub(super) fn check(options: &RunOptions) -> Result<(), Failure> {
                 "--sticky-ttl {}: clients are remembered by the second",
                 format_duration(ttl)
             ),
-            "say at least 1s, one like `--sticky-ttl 1h`",
+            "give at least 1s, for example `--sticky-ttl 1h`",
         ));
     }
     Ok(())

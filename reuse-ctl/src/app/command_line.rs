@@ -1,4 +1,4 @@
-//! What a command, a working folder and variables mean on this machine now.
+//! A command, a working folder and variables, resolved on this machine now.
 
 use std::{
     ffi::OsString,
@@ -8,7 +8,7 @@ use std::{
 
 use nix::errno::Errno;
 
-use super::{options::RunOptions, requirements::Lack};
+use super::{options::RunOptions, requirements::Missing};
 use crate::process::{
     command::{self, CommandError, Search},
     env_file::Rights,
@@ -38,19 +38,19 @@ pub(crate) fn inherited(name: &str) -> Option<OsString> {
 /// Where the command is to run: relative to `here` if it is not absolute.
 ///
 /// # Errors
-/// [`Lack::Folder`].
-pub(crate) fn working_folder(options: &RunOptions, here: &Path) -> Result<PathBuf, Lack> {
+/// [`Missing::Folder`].
+pub(crate) fn working_folder(options: &RunOptions, here: &Path) -> Result<PathBuf, Missing> {
     let path = options
         .cwd
         .as_ref()
         .map_or_else(|| here.to_owned(), |cwd| here.join(cwd));
     match fs::metadata(&path) {
         Ok(found) if found.is_dir() => Ok(path),
-        Ok(_) => Err(Lack::Folder {
+        Ok(_) => Err(Missing::Folder {
             path,
             source: Errno::ENOTDIR.into(),
         }),
-        Err(source) => Err(Lack::Folder { path, source }),
+        Err(source) => Err(Missing::Folder { path, source }),
     }
 }
 

@@ -1,4 +1,4 @@
-//! What it takes to make a running app what it is to be.
+//! The difference between a running app and what it is to be, and how each change takes effect.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -22,10 +22,10 @@ use crate::{
 };
 use reuse_machine::interface::{HealthRules, HungRules};
 
-/// How an option that has changed comes into force.
+/// How a changed option takes effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Way {
+pub enum TakesEffect {
     /// At once; no worker is touched.
     Live,
     /// Every worker is replaced, `--surge` at a time, start-first.
@@ -45,8 +45,8 @@ pub struct Change {
     pub option: &'static str,
     /// What it is and what it is to be, for a person; absent where that is secret, or long.
     pub values: Option<(String, String)>,
-    /// How it comes into force.
-    pub way: Way,
+    /// How it takes effect.
+    pub takes_effect: TakesEffect,
 }
 
 impl fmt::Display for Change {
@@ -69,29 +69,31 @@ pub struct Difference {
 }
 
 impl Difference {
-    /// Those that come into force in this way.
-    pub fn by(&self, way: Way) -> impl Iterator<Item = &Change> + Clone {
-        self.changes.iter().filter(move |change| change.way == way)
+    /// The changes that take effect in this way.
+    pub fn by(&self, takes_effect: TakesEffect) -> impl Iterator<Item = &Change> + Clone {
+        self.changes
+            .iter()
+            .filter(move |change| change.takes_effect == takes_effect)
     }
 
-    /// Whether there is one that comes into force in this way.
-    pub fn has(&self, way: Way) -> bool {
-        self.by(way).next().is_some()
+    /// Whether a change takes effect in this way.
+    pub fn has(&self, takes_effect: TakesEffect) -> bool {
+        self.by(takes_effect).next().is_some()
     }
 
     /// The files of variables have another content than before, whatever the options say.
     pub fn add_content_of_env_files(&mut self) {
         if !self.changes.iter().any(|change| change.option == ENV_FILE) {
-            self.add(ENV_FILE, Way::Reload, true);
+            self.add(ENV_FILE, TakesEffect::Reload, true);
         }
     }
 
-    fn add(&mut self, option: &'static str, way: Way, differs: bool) {
+    fn add(&mut self, option: &'static str, takes_effect: TakesEffect, differs: bool) {
         if differs {
             self.changes.push(Change {
                 option,
                 values: None,
-                way,
+                takes_effect,
             });
         }
     }
@@ -99,7 +101,7 @@ impl Difference {
     fn add_shown<T: PartialEq + ?Sized>(
         &mut self,
         option: &'static str,
-        way: Way,
+        takes_effect: TakesEffect,
         old: &T,
         new: &T,
         show: impl Fn(&T) -> String,
@@ -108,13 +110,13 @@ impl Difference {
             self.changes.push(Change {
                 option,
                 values: Some((show(old), show(new))),
-                way,
+                takes_effect,
             });
         }
     }
 
     fn add_time(&mut self, option: &'static str, old: Duration, new: Duration) {
-        self.add_shown(option, Way::Live, &old, &new, time);
+        self.add_shown(option, TakesEffect::Live, &old, &new, time);
     }
 }
 
@@ -152,13 +154,21 @@ pub fn difference(old: &RunOptions, new: &RunOptions) -> Difference {
         spec: _,
     } = old;
     let mut found = Difference::default();
-    found.add_shown("name", Way::NewStart, name, &new.name, String::clone);
-    found.add_shown("workers", Way::Scale, workers, &new.workers, u16::to_string);
-    found.add_shown("policy", Way::Policy, policy, &new.policy, policy_name);
-    found.add_shown("port", Way::Reload, ports, &new.ports, |ports| list(ports));
-    found.add_shown("listen", Way::NewStart, listen, &new.listen, |listen| list(listen));
-    found.add_shown("when-empty", Way::Live, when_empty, &new.when_empty, when_empty_name);
-    found.add_shown("user", Way::NewStart, user, &new.user, optional);
+    found.add_shown("name", TakesEffect::NewStart, name, &new.name, String::clone);
+    found.add_shown("workers", TakesEffect::Scale, workers, &new.workers, u16::to_string);
+    found.add_shown("policy", TakesEffect::Policy, policy, &new.policy, policy_name);
+    found.add_shown("port", TakesEffect::Reload, ports, &new.ports, |ports| list(ports));
+    found.add_shown("listen", TakesEffect::NewStart, listen, &new.listen, |listen| {
+        list(listen)
+    });
+    found.add_shown(
+        "when-empty",
+        TakesEffect::Live,
+        when_empty,
+        &new.when_empty,
+        when_empty_name,
+    );
+    found.add_shown("user", TakesEffect::NewStart, user, &new.user, optional);
     add_ready(&mut found, ready, &new.ready);
     add_stop(&mut found, stop, &new.stop);
     add_rollout(&mut found, rollout, &new.rollout);
@@ -170,21 +180,21 @@ pub fn difference(old: &RunOptions, new: &RunOptions) -> Difference {
     add_environment(&mut found, environment, &new.environment);
     found.add_shown(
         "control-group",
-        Way::NewStart,
+        TakesEffect::NewStart,
         control_group,
         &new.control_group,
         optional,
     );
     add_sticky(&mut found, sticky, &new.sticky);
-    found.add_shown("cwd", Way::Reload, cwd, &new.cwd, folder);
-    found.add("command", Way::Reload, *command != new.command);
+    found.add_shown("cwd", TakesEffect::Reload, cwd, &new.cwd, folder);
+    found.add("command", TakesEffect::Reload, *command != new.command);
     found
 }
 
 /// The kind belongs to a version: what tells that a worker is ready is part of how it is made.
 fn add_ready(found: &mut Difference, old: &ReadyOptions, new: &ReadyOptions) {
     let ReadyOptions { kind, timeout } = old;
-    found.add_shown("ready", Way::Reload, kind, &new.kind, ready_name);
+    found.add_shown("ready", TakesEffect::Reload, kind, &new.kind, ready_name);
     found.add_time("ready-timeout", *timeout, new.timeout);
 }
 
@@ -198,10 +208,24 @@ fn add_stop(found: &mut Difference, old: &StopOptions, new: &StopOptions) {
         timeout,
     } = old;
     found.add_time("drain-timeout", *drain_timeout, new.drain_timeout);
-    found.add_shown("stop-signal", Way::Live, signal, &new.signal, ToString::to_string);
-    found.add_shown("kill-mode", Way::Live, kill_mode, &new.kill_mode, kill_mode_name);
-    found.add_shown("stop-message", Way::Live, message, &new.message, |on| yes_no(*on));
-    found.add_shown("stop-when", Way::Live, when, &new.when, |when| {
+    found.add_shown(
+        "stop-signal",
+        TakesEffect::Live,
+        signal,
+        &new.signal,
+        ToString::to_string,
+    );
+    found.add_shown(
+        "kill-mode",
+        TakesEffect::Live,
+        kill_mode,
+        &new.kill_mode,
+        kill_mode_name,
+    );
+    found.add_shown("stop-message", TakesEffect::Live, message, &new.message, |on| {
+        yes_no(*on)
+    });
+    found.add_shown("stop-when", TakesEffect::Live, when, &new.when, |when| {
         when.map_or("default", StopWhen::name).to_owned()
     });
     found.add_time("stop-timeout", *timeout, new.timeout);
@@ -210,7 +234,7 @@ fn add_stop(found: &mut Difference, old: &StopOptions, new: &StopOptions) {
 fn add_rollout(found: &mut Difference, old: &RolloutOptions, new: &RolloutOptions) {
     let RolloutOptions { settle, surge } = old;
     found.add_time("settle", *settle, new.settle);
-    found.add_shown("surge", Way::Live, surge, &new.surge, ToString::to_string);
+    found.add_shown("surge", TakesEffect::Live, surge, &new.surge, ToString::to_string);
 }
 
 fn add_hung(found: &mut Difference, old: &HungRules, new: &HungRules) {
@@ -221,7 +245,7 @@ fn add_hung(found: &mut Difference, old: &HungRules, new: &HungRules) {
         at_most_percent,
     } = old;
     let ms = |ms: &u64| time(&Duration::from_millis(*ms));
-    let live = Way::Live;
+    let live = TakesEffect::Live;
     found.add_shown("hung-after", live, hung_after_ms, &new.hung_after_ms, ms);
     found.add_shown("rescue-after", live, rescue_after_ms, &new.rescue_after_ms, ms);
     found.add_shown(
@@ -235,7 +259,7 @@ fn add_hung(found: &mut Difference, old: &HungRules, new: &HungRules) {
 }
 
 fn add_health(found: &mut Difference, old: Option<&HealthOptions>, new: Option<&HealthOptions>) {
-    let live = Way::Live;
+    let live = TakesEffect::Live;
     let (old_check, new_check) = (old.map(|health| &health.check), new.map(|health| &health.check));
     found.add_shown("health", live, &old_check, &new_check, |check| {
         check.map_or_else(never, check_name)
@@ -261,7 +285,7 @@ fn add_recycle(found: &mut Difference, old: &RecycleOptions, new: &RecycleOption
         cron,
         watch,
     } = old;
-    let live = Way::Live;
+    let live = TakesEffect::Live;
     found.add_shown("max-memory", live, max_memory_bytes, &new.max_memory_bytes, bytes);
     found.add_shown("max-age", live, max_age, &new.max_age, |age| {
         age.as_ref().map_or_else(never, time)
@@ -274,7 +298,7 @@ fn add_recycle(found: &mut Difference, old: &RecycleOptions, new: &RecycleOption
 }
 
 fn add_watch(found: &mut Difference, old: Option<&WatchOptions>, new: Option<&WatchOptions>) {
-    let live = Way::Live;
+    let live = TakesEffect::Live;
     let (old_paths, new_paths) = (old.map(|watch| &watch.paths), new.map(|watch| &watch.paths));
     found.add_shown("watch", live, &old_paths, &new_paths, |paths| {
         paths.map_or_else(never, |paths| folders(paths))
@@ -295,10 +319,20 @@ fn add_limits(found: &mut Difference, old: &LimitOptions, new: &LimitOptions) {
         memory_bytes,
         cpu_percent,
     } = old;
-    found.add_shown("memory-limit", Way::Reload, memory_bytes, &new.memory_bytes, bytes);
-    found.add_shown("cpu-limit", Way::Reload, cpu_percent, &new.cpu_percent, |percent| {
-        percent.map_or_else(never, |percent| format!("{}.{:02}", percent / 100, percent % 100))
-    });
+    found.add_shown(
+        "memory-limit",
+        TakesEffect::Reload,
+        memory_bytes,
+        &new.memory_bytes,
+        bytes,
+    );
+    found.add_shown(
+        "cpu-limit",
+        TakesEffect::Reload,
+        cpu_percent,
+        &new.cpu_percent,
+        |percent| percent.map_or_else(never, |percent| format!("{}.{:02}", percent / 100, percent % 100)),
+    );
 }
 
 fn add_logs(found: &mut Difference, old: &LogOptions, new: &LogOptions) {
@@ -307,14 +341,20 @@ fn add_logs(found: &mut Difference, old: &LogOptions, new: &LogOptions) {
         max_bytes,
         keep,
     } = old;
-    found.add_shown("log", Way::NewStart, target, &new.target, |target| match target {
-        LogTarget::File => "file".into(),
-        LogTarget::Journald => "journald".into(),
-    });
-    found.add_shown("log-size", Way::Live, max_bytes, &new.max_bytes, |bytes| {
+    found.add_shown(
+        "log",
+        TakesEffect::NewStart,
+        target,
+        &new.target,
+        |target| match target {
+            LogTarget::File => "file".into(),
+            LogTarget::Journald => "journald".into(),
+        },
+    );
+    found.add_shown("log-size", TakesEffect::Live, max_bytes, &new.max_bytes, |bytes| {
         bytes_text(*bytes)
     });
-    found.add_shown("log-keep", Way::Live, keep, &new.keep, u16::to_string);
+    found.add_shown("log-keep", TakesEffect::Live, keep, &new.keep, u16::to_string);
 }
 
 /// Values are secrets: not even their number is told.
@@ -326,7 +366,7 @@ fn add_environment(found: &mut Difference, old: &EnvironmentOptions, new: &Envir
         port_step,
         pm2_names,
     } = old;
-    let reload = Way::Reload;
+    let reload = TakesEffect::Reload;
     found.add_shown(ENV_FILE, reload, files, &new.files, |files| folders(files));
     found.add("environment", reload, *variables != new.variables);
     found.add_shown("increment-var", reload, increment, &new.increment, |counted| {
@@ -348,7 +388,7 @@ fn add_sticky(found: &mut Difference, old: &StickyOptions, new: &StickyOptions) 
         ttl,
         capacity,
     } = old;
-    let new_start = Way::NewStart;
+    let new_start = TakesEffect::NewStart;
     found.add_shown("sticky-prefix4", new_start, prefix4, &new.prefix4, u8::to_string);
     found.add_shown("sticky-prefix6", new_start, prefix6, &new.prefix6, u8::to_string);
     found.add_time("sticky-ttl", *ttl, new.ttl);

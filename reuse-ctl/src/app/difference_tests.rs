@@ -18,48 +18,48 @@ fn options(arguments: &str) -> RunOptions {
 }
 
 /// An option, a value that is not its default, and what a change to it takes.
-const OPTIONS: &[(&str, &str, Way)] = &[
-    ("name", "--name other", Way::NewStart),
-    ("workers", "--workers 3", Way::Scale),
-    ("policy", "--policy hash", Way::Policy),
-    ("port", "--port 81", Way::Reload),
-    ("listen", "--listen 127.0.0.1:81", Way::NewStart),
-    ("when-empty", "--when-empty refuse", Way::Live),
-    ("user", "--user www", Way::NewStart),
-    ("ready", "--ready ipc", Way::Reload),
-    ("ready-timeout", "--ready-timeout 1s", Way::Live),
-    ("settle", "--settle 5s", Way::Live),
-    ("surge", "--surge 3", Way::Live),
-    ("drain-timeout", "--drain-timeout 1s", Way::Live),
-    ("stop-signal", "--stop-signal INT", Way::Live),
-    ("kill-mode", "--kill-mode mixed", Way::Live),
-    ("stop-message", "--stop-message", Way::Live),
-    ("stop-when", "--stop-when closed", Way::Live),
-    ("stop-timeout", "--stop-timeout 1s", Way::Live),
-    ("hung-after", "--hung-after 1s", Way::Live),
-    ("rescue-after", "--rescue-after 1s", Way::Live),
-    ("replace-hung-after", "--replace-hung-after 1s", Way::Live),
-    ("max-hung", "--max-hung 10", Way::Live),
-    ("health", "--health /up", Way::Live),
-    ("max-memory", "--max-memory 300M", Way::Live),
-    ("max-age", "--max-age 1h", Way::Live),
-    ("max-connections", "--max-connections 9", Way::Live),
-    ("cron", "--cron 0_3_*_*_*", Way::Live),
-    ("watch", "--watch src", Way::Live),
-    ("memory-limit", "--memory-limit 1G", Way::Reload),
-    ("cpu-limit", "--cpu-limit 0.5", Way::Reload),
-    ("log", "--log journald", Way::NewStart),
-    ("log-size", "--log-size 1M", Way::Live),
-    ("log-keep", "--log-keep 7", Way::Live),
-    ("env-file", "--env-file app.env", Way::Reload),
-    ("increment-var", "--increment-var N=1", Way::Reload),
-    ("port-step", "--port-step 1", Way::Reload),
-    ("control-group", "--control-group ops", Way::NewStart),
-    ("sticky-prefix4", "--sticky-prefix4 24", Way::NewStart),
-    ("sticky-prefix6", "--sticky-prefix6 56", Way::NewStart),
-    ("sticky-ttl", "--sticky-ttl 1s", Way::Live),
-    ("sticky-capacity", "--sticky-capacity 9", Way::NewStart),
-    ("cwd", "--cwd /srv", Way::Reload),
+const OPTIONS: &[(&str, &str, TakesEffect)] = &[
+    ("name", "--name other", TakesEffect::NewStart),
+    ("workers", "--workers 3", TakesEffect::Scale),
+    ("policy", "--policy hash", TakesEffect::Policy),
+    ("port", "--port 81", TakesEffect::Reload),
+    ("listen", "--listen 127.0.0.1:81", TakesEffect::NewStart),
+    ("when-empty", "--when-empty refuse", TakesEffect::Live),
+    ("user", "--user www", TakesEffect::NewStart),
+    ("ready", "--ready ipc", TakesEffect::Reload),
+    ("ready-timeout", "--ready-timeout 1s", TakesEffect::Live),
+    ("settle", "--settle 5s", TakesEffect::Live),
+    ("surge", "--surge 3", TakesEffect::Live),
+    ("drain-timeout", "--drain-timeout 1s", TakesEffect::Live),
+    ("stop-signal", "--stop-signal INT", TakesEffect::Live),
+    ("kill-mode", "--kill-mode mixed", TakesEffect::Live),
+    ("stop-message", "--stop-message", TakesEffect::Live),
+    ("stop-when", "--stop-when closed", TakesEffect::Live),
+    ("stop-timeout", "--stop-timeout 1s", TakesEffect::Live),
+    ("hung-after", "--hung-after 1s", TakesEffect::Live),
+    ("rescue-after", "--rescue-after 1s", TakesEffect::Live),
+    ("replace-hung-after", "--replace-hung-after 1s", TakesEffect::Live),
+    ("max-hung", "--max-hung 10", TakesEffect::Live),
+    ("health", "--health /up", TakesEffect::Live),
+    ("max-memory", "--max-memory 300M", TakesEffect::Live),
+    ("max-age", "--max-age 1h", TakesEffect::Live),
+    ("max-connections", "--max-connections 9", TakesEffect::Live),
+    ("cron", "--cron 0_3_*_*_*", TakesEffect::Live),
+    ("watch", "--watch src", TakesEffect::Live),
+    ("memory-limit", "--memory-limit 1G", TakesEffect::Reload),
+    ("cpu-limit", "--cpu-limit 0.5", TakesEffect::Reload),
+    ("log", "--log journald", TakesEffect::NewStart),
+    ("log-size", "--log-size 1M", TakesEffect::Live),
+    ("log-keep", "--log-keep 7", TakesEffect::Live),
+    ("env-file", "--env-file app.env", TakesEffect::Reload),
+    ("increment-var", "--increment-var N=1", TakesEffect::Reload),
+    ("port-step", "--port-step 1", TakesEffect::Reload),
+    ("control-group", "--control-group ops", TakesEffect::NewStart),
+    ("sticky-prefix4", "--sticky-prefix4 24", TakesEffect::NewStart),
+    ("sticky-prefix6", "--sticky-prefix6 56", TakesEffect::NewStart),
+    ("sticky-ttl", "--sticky-ttl 1s", TakesEffect::Live),
+    ("sticky-capacity", "--sticky-capacity 9", TakesEffect::NewStart),
+    ("cwd", "--cwd /srv", TakesEffect::Reload),
 ];
 
 /// The changes, as they are told.
@@ -69,10 +69,13 @@ fn texts(found: &Difference) -> Vec<String> {
 
 #[test]
 fn every_option_is_found_and_classified() {
-    for &(option, argument, way) in OPTIONS {
+    for &(option, argument, takes_effect) in OPTIONS {
         let found = difference(&options(""), &options(argument)).changes;
-        let found: Vec<_> = found.iter().map(|change| (change.option, change.way)).collect();
-        assert_eq!(found, [(option, way)], "{argument}");
+        let found: Vec<_> = found
+            .iter()
+            .map(|change| (change.option, change.takes_effect))
+            .collect();
+        assert_eq!(found, [(option, takes_effect)], "{argument}");
     }
 }
 
@@ -115,7 +118,7 @@ fn what_has_no_option_of_its_own() {
     new.environment.variables.push(("TOKEN".into(), "hunter2".into()));
     let found = difference(&old, &new);
     assert_eq!(texts(&found), ["environment", "command"], "and no value is told");
-    assert!(found.by(Way::Reload).count() == 2 && !found.has(Way::Live));
+    assert!(found.by(TakesEffect::Reload).count() == 2 && !found.has(TakesEffect::Live));
     assert_eq!(
         texts(&difference(&old, &options("--pm2-compat"))),
         [
@@ -179,8 +182,8 @@ proptest! {
         let (old, new) = (options(""), options(&arguments.join(" ")));
         prop_assert_eq!(difference(&new, &new), Difference::default());
         for found in [difference(&old, &new), difference(&new, &old)] {
-            let mut found: Vec<_> = found.changes.iter().map(|change| (change.option, change.way)).collect();
-            let mut expected: Vec<_> = picked.iter().map(|(option, _, way)| (*option, *way)).collect();
+            let mut found: Vec<_> = found.changes.iter().map(|change| (change.option, change.takes_effect)).collect();
+            let mut expected: Vec<_> = picked.iter().map(|(option, _, takes_effect)| (*option, *takes_effect)).collect();
             found.sort_unstable();
             expected.sort_unstable();
             prop_assert_eq!(found, expected);

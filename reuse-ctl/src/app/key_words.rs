@@ -1,4 +1,4 @@
-//! What is said about keys, in words of the file: clap and `run` speak of options.
+//! Texts about keys, in words of the file: clap and `run` speak of options.
 
 use clap::error::{ContextKind, ContextValue};
 
@@ -21,7 +21,7 @@ impl Keys {
                     Some(ContextValue::String(value)) => format!("`{name}` can't be {value:?}"),
                     _ => format!("`{name}` can't be that"),
                 },
-                format!("say one of {}", valid.join(", ")),
+                format!("use one of {}", valid.join(", ")),
             ),
             Some(_) => (format!("`{name}` is empty"), hint),
             None => {

@@ -174,7 +174,7 @@ impl Key {
     pub(crate) fn hint(&self) -> String {
         let name = &self.name;
         match (self.argument.get_value_names(), self.argument.get_default_values()) {
-            _ if self.kind == Kind::Flag => format!("say {name} = true, or leave it out"),
+            _ if self.kind == Kind::Flag => format!("write {name} = true, or leave it out"),
             (_, [default, ..]) => {
                 let default = default.to_string_lossy();
                 let is_number = default.parse::<u64>().is_ok();

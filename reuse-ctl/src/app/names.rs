@@ -26,7 +26,7 @@ pub(super) fn default_name(program: &OsStr) -> Result<String, Failure> {
     let name: String = name.trim_start_matches(['.', '-']).chars().take(MAX_NAME_LEN).collect();
     checked_name(name).map_err(|_| {
         Failure::usage(
-            format!("{} gives the app no name", program.display()),
+            format!("no name for the app can be made of {}", program.display()),
             "give it one: `--name APP`",
         )
     })

@@ -237,9 +237,9 @@ pub enum LogTarget {
 /// What `sticky` remembers of clients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StickyOptions {
-    /// So many leading bits of an IPv4 address are one client, 1…32.
+    /// Number of leading bits of an IPv4 address that identify a client, 1…32.
     pub prefix4: u8,
-    /// So many leading bits of an IPv6 address are one client, 1…128.
+    /// Number of leading bits of an IPv6 address that identify a client, 1…128.
     pub prefix6: u8,
     /// A client that was not seen for so long is forgotten.
     pub ttl: Duration,

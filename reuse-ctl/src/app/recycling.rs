@@ -1,4 +1,4 @@
-//! Judges the reasons for which workers are replaced, before anything is started.
+//! Checks the options by which healthy workers are replaced, before anything is started.
 
 use std::path::Path;
 
@@ -20,8 +20,8 @@ impl BadRule {
     /// What to do next, in one line.
     pub fn hint(&self) -> &'static str {
         match self.option {
-            "cron" => "say one like '0 4 * * *' (every day at four), or '*/10 * * * * *' with seconds before",
-            _ => "say one like 'dist' or '*.log'",
+            "cron" => "give one like '0 4 * * *' (every day at four), or '*/10 * * * * *' with seconds before",
+            _ => "give one like 'dist' or '*.log'",
         }
     }
 }

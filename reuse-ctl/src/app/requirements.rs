@@ -1,5 +1,5 @@
-//! What an app needs and this machine does not have: judged as the start of the app does it, by the same functions, but all at once and without
-//! starting anything.
+//! Missing requirements: what an app needs and this machine does not have. They are found by the functions that start the app, but all at
+//! once and without starting anything.
 
 use crate::app::command_line::working_folder;
 use std::{
@@ -35,7 +35,7 @@ pub enum Extent {
 
 /// Something that is not there, or not as it must be.
 #[derive(Debug, thiserror::Error)]
-pub enum Lack {
+pub enum Missing {
     /// The working folder.
     #[error("there is no folder {}", path.display())]
     Folder {
@@ -84,7 +84,7 @@ pub enum Lack {
     Journal(#[source] io::Error),
 }
 
-impl Lack {
+impl Missing {
     /// Whether it may be there after all, and this user has no right to see it.
     pub fn is_denied(&self) -> bool {
         let denied = |error: &io::Error| error.kind() == io::ErrorKind::PermissionDenied;
@@ -103,32 +103,32 @@ impl Lack {
 }
 
 /// All that is missing, with the rights and in the environment of this process.
-pub fn lacks(options: &RunOptions, extent: Extent) -> Vec<Lack> {
+pub fn missing(options: &RunOptions, extent: Extent) -> Vec<Missing> {
     let here = std::env::current_dir().unwrap_or_else(|_| "/".into());
-    let mut lacks = Vec::new();
-    let folder = working_folder(options, &here).map_err(|lack| lacks.push(lack)).ok();
+    let mut missing = Vec::new();
+    let folder = working_folder(options, &here).map_err(|one| missing.push(one)).ok();
     let files = unreadable(&options.environment.files, &here);
     let are_readable = files.is_empty();
-    lacks.extend(files);
+    missing.extend(files);
     if extent == Extent::Files {
-        return lacks;
+        return missing;
     }
     if are_readable {
-        lacks.extend(refused_variables(options, &here, extent).map(Lack::Variables));
+        missing.extend(refused_variables(options, &here, extent).map(Missing::Variables));
     }
-    lacks.extend(missing_around(options));
+    missing.extend(missing_around(options));
     // What is relative to a folder that is not there can't be there.
     if let Some(folder) = folder {
-        lacks.extend(missing_program(options, &folder, extent));
-        lacks.extend(unwatchable(options, &folder));
+        missing.extend(missing_program(options, &folder, extent));
+        missing.extend(unwatchable(options, &folder));
     }
-    lacks
+    missing
 }
 
-fn unreadable(files: &[PathBuf], here: &Path) -> Vec<Lack> {
+fn unreadable(files: &[PathBuf], here: &Path) -> Vec<Missing> {
     let read = |(number, file): (usize, &PathBuf)| {
         let read = env_file::read(&here.join(file), Rights::Callers);
-        read.err().map(|source| Lack::EnvFile { number, source })
+        read.err().map(|source| Missing::EnvFile { number, source })
     };
     files.iter().enumerate().filter_map(read).collect()
 }
@@ -142,7 +142,7 @@ fn refused_variables(options: &RunOptions, here: &Path, extent: Extent) -> Optio
     tried.err()
 }
 
-fn missing_program(options: &RunOptions, folder: &Path, extent: Extent) -> Option<Lack> {
+fn missing_program(options: &RunOptions, folder: &Path, extent: Extent) -> Option<Missing> {
     let program = options.command.first()?;
     let is_path = program.as_encoded_bytes().contains(&b'/');
     if !is_path && extent != Extent::Start {
@@ -151,21 +151,21 @@ fn missing_program(options: &RunOptions, folder: &Path, extent: Extent) -> Optio
     let source = CommandLine::resolve(options.command.clone(), folder.to_owned()).err()?;
     let seen = fs::metadata(folder.join(program));
     let denied = is_path && seen.is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied);
-    Some(Lack::Command { source, denied })
+    Some(Missing::Command { source, denied })
 }
 
-fn unwatchable(options: &RunOptions, folder: &Path) -> Vec<Lack> {
+fn unwatchable(options: &RunOptions, folder: &Path) -> Vec<Missing> {
     let paths = options.recycle.watch.iter().flat_map(|watch| &watch.paths);
     let look = |(number, path): (usize, &PathBuf)| {
         let path = folder.join(path);
         let source = identity_of(&path).err()?;
-        Some(Lack::Watch { number, path, source })
+        Some(Missing::Watch { number, path, source })
     };
     paths.enumerate().filter_map(look).collect()
 }
 
 /// Names that the machine gives a meaning to, and what else must run on it.
-fn missing_around(options: &RunOptions) -> Vec<Lack> {
+fn missing_around(options: &RunOptions) -> Vec<Missing> {
     let user = options
         .user
         .as_deref()
@@ -176,10 +176,10 @@ fn missing_around(options: &RunOptions) -> Vec<Lack> {
         LogTarget::Journald => journal::check().err(),
         LogTarget::File => None,
     };
-    let lacks = [
-        user.map(Lack::User),
-        group.cloned().map(Lack::Group),
-        journal.map(Lack::Journal),
+    let missing = [
+        user.map(Missing::User),
+        group.cloned().map(Missing::Group),
+        journal.map(Missing::Journal),
     ];
-    lacks.into_iter().flatten().collect()
+    missing.into_iter().flatten().collect()
 }

@@ -108,8 +108,8 @@ pub fn resolve(arguments: Run) -> Result<RunOptions, Failure> {
     recycling::check(&options.recycle).map_err(|error| Failure::usage(error.to_string(), error.hint()))?;
     match options.listen.iter().find(|address| address.port() == 0) {
         Some(address) => Err(Failure::usage(
-            format!("--listen {address}: port 0 is no port"),
-            "say the port that clients know",
+            format!("--listen {address}: port 0 is not a port"),
+            "give the port that clients use",
         )),
         None => Ok(options),
     }
@@ -131,8 +131,8 @@ fn ready_kind(text: &str) -> Result<ReadyKind, Failure> {
         other => match other.strip_prefix("http:") {
             Some(path) if check_path(path).is_ok() => Ok(ReadyKind::Http(path.to_owned())),
             _ => Err(Failure::usage(
-                format!("--ready {other} is no way to be ready"),
-                "say `listener`, `ipc`, `notify`, `started`, or a path like http:/ready",
+                format!("--ready {other} is not a kind of readiness"),
+                "give `listener`, `ipc`, `notify`, `started`, or a path like http:/ready",
             )),
         },
     }
@@ -164,7 +164,7 @@ fn surge(text: &str) -> Result<Surge, Failure> {
     surge.ok_or_else(|| {
         Failure::usage(
             format!("--surge {text}: at least one worker is replaced at a time, and at most {MAX_WORKERS} or 100%"),
-            "say one like `--surge 2` or `--surge 25%`",
+            "give one like `--surge 2` or `--surge 25%`",
         )
     })
 }
@@ -192,8 +192,8 @@ fn increment(text: &str) -> Result<Increment, Failure> {
             first,
         }),
         _ => Err(Failure::usage(
-            format!("--increment-var {text} is no variable"),
-            "say one like `PORT` or `PORT=3000`",
+            format!("--increment-var {text} is not a variable"),
+            "give one like `PORT` or `PORT=3000`",
         )),
     }
 }
@@ -207,15 +207,15 @@ fn health_options(arguments: &Run) -> Result<Option<HealthOptions>, Failure> {
         path if check_path(path).is_ok() => HealthCheck::Http(path.to_owned()),
         other => {
             return Err(Failure::usage(
-                format!("--health {other} is no check"),
-                "say `tcp`, or a path like /health",
+                format!("--health {other} is not a health check"),
+                "give `tcp`, or a path like /health",
             ));
         }
     };
     if arguments.health_interval < MIN_HEALTH_INTERVAL || arguments.health_timeout.is_zero() {
         return Err(Failure::usage(
-            "--health-interval is at least 10ms, and --health-timeout more than nothing",
-            "say `--health-interval 2s --health-timeout 1s`",
+            "--health-interval must be at least 10ms, and --health-timeout more than 0s",
+            "use `--health-interval 2s --health-timeout 1s`",
         ));
     }
     Ok(Some(HealthOptions {
@@ -234,7 +234,7 @@ fn worker_count(text: &str) -> Result<u16, Failure> {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         return Ok(u16::try_from(processors).unwrap_or(MAX_WORKERS).min(MAX_WORKERS));
     }
-    let hint = format!("say a number from 1 to {MAX_WORKERS}, or `max` for one per processor");
+    let hint = format!("give a number from 1 to {MAX_WORKERS}, or `max` for one per processor");
     match text.parse() {
         Ok(count @ 1..=MAX_WORKERS) => Ok(count),
         Ok(_) => Err(Failure::usage(format!("--workers {text} is out of range"), hint)),
@@ -261,8 +261,8 @@ fn signal_named(text: &str) -> Result<Signal, Failure> {
     };
     by_number.or_else(|| by_name().ok()).ok_or_else(|| {
         Failure::usage(
-            format!("--stop-signal {text} is no signal"),
-            "say one like SIGTERM, SIGINT or SIGQUIT",
+            format!("--stop-signal {text} is not a signal"),
+            "give one like SIGTERM, SIGINT or SIGQUIT",
         )
     })
 }
@@ -413,12 +413,12 @@ mod tests {
             ("--policy random", "there is no policy \"random\""),
             ("--name a/b", "the app's name \"a/b\" has a '/' in it"),
             ("--name ..", "the app's name \"..\" begins with a dot"),
-            ("--listen 127.0.0.1:0", "--listen 127.0.0.1:0: port 0 is no port"),
-            ("--stop-signal SIGNAL", "--stop-signal SIGNAL is no signal"),
-            ("--ready soon", "--ready soon is no way to be ready"),
-            ("--ready http:ready", "--ready http:ready is no way to be ready"),
-            ("--increment-var =3", "--increment-var =3 is no variable"),
-            ("--increment-var A=x", "--increment-var A=x is no variable"),
+            ("--listen 127.0.0.1:0", "--listen 127.0.0.1:0: port 0 is not a port"),
+            ("--stop-signal SIGNAL", "--stop-signal SIGNAL is not a signal"),
+            ("--ready soon", "--ready soon is not a kind of readiness"),
+            ("--ready http:ready", "--ready http:ready is not a kind of readiness"),
+            ("--increment-var =3", "--increment-var =3 is not a variable"),
+            ("--increment-var A=x", "--increment-var A=x is not a variable"),
             (
                 "--surge 0",
                 "--surge 0: at least one worker is replaced at a time, and at most 256 or 100%",
@@ -431,15 +431,15 @@ mod tests {
                 "--surge half",
                 "--surge half: at least one worker is replaced at a time, and at most 256 or 100%",
             ),
-            ("--health nonsense", "--health nonsense is no check"),
-            ("--health http://x/", "--health http://x/ is no check"),
+            ("--health nonsense", "--health nonsense is not a health check"),
+            ("--health http://x/", "--health http://x/ is not a health check"),
             (
                 "--health tcp --health-interval 9ms",
-                "--health-interval is at least 10ms, and --health-timeout more than nothing",
+                "--health-interval must be at least 10ms, and --health-timeout more than 0s",
             ),
             (
                 "--health /up --health-timeout 0s",
-                "--health-interval is at least 10ms, and --health-timeout more than nothing",
+                "--health-interval must be at least 10ms, and --health-timeout more than 0s",
             ),
         ] {
             let failure = resolved(&format!("reuse-ctl run {options} -- x")).expect_err(options);

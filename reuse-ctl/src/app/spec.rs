@@ -114,7 +114,7 @@ impl AppSpec {
         if !self.variables.len().is_multiple_of(2) {
             return Err(Failure::usage(
                 "the variables are not names and values in turn",
-                r#"say them like ["NAME","value","NAME2","value2"]"#,
+                r#"give them like ["NAME","value","NAME2","value2"]"#,
             ));
         }
         let pairs = self.variables.chunks_exact(2);

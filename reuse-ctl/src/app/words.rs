@@ -1,4 +1,4 @@
-//! Names that are judged in one way wherever they are said.
+//! Names that are checked in the same way wherever they are given.
 
 use reuse_common::Policy;
 

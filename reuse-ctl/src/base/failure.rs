@@ -1,4 +1,4 @@
-//! What a verb can fail with: one line that says what is wrong, one that says what to do.
+//! The failure of a verb: one line that says what happened, and one that says what to do.
 
 use std::fmt::Write as _;
 
@@ -197,7 +197,7 @@ pub const SEE_HELP: &str = "see `reuse-ctl --help`";
 /// What Rust says of numbers, and what a person would.
 const NUMBER_ERRORS: [(&str, &str); 4] = [
     ("invalid digit found in string", "it is not a whole number"),
-    ("cannot parse integer from empty string", "it is empty; say a number"),
+    ("cannot parse integer from empty string", "it is empty; give a number"),
     ("number too large to fit in target type", "it is too large"),
     ("number too small to fit in target type", "it is too small"),
 ];

@@ -1,4 +1,4 @@
-//! What somebody may have meant.
+//! The nearest known name to a mistyped one.
 
 /// So many letters of a name may stand for it.
 const ABBREVIATION: usize = 3;

@@ -1,4 +1,4 @@
-//! Where in a file something is wrong, as a person sees it: line, column, and the line itself with a caret under the very span.
+//! The place of an error in a file, as a person sees it: line, column, and the line itself with a caret under the span.
 
 use std::ops::Range;
 

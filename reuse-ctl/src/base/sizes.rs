@@ -6,7 +6,7 @@ const MIN_BYTES: u64 = 64 << 10;
 /// Why a text is no amount of memory.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum SizeError {
-    #[error("{0:?} is no size: say one like 300M or 1.5G")]
+    #[error("{0:?} is not a size: give one like 300M or 1.5G")]
     NotASize(String),
     #[error("{text} is less than 64K")]
     TooSmall {
@@ -22,7 +22,7 @@ impl SizeError {
         match self {
             Self::NotASize(_) => None,
             Self::TooSmall { text, is_bare: true } => Some(format!("did you mean {text}M?")),
-            Self::TooSmall { .. } => Some("say one like 300M or 1.5G".into()),
+            Self::TooSmall { .. } => Some("give one like 300M or 1.5G".into()),
         }
     }
 }
@@ -95,7 +95,7 @@ pub(crate) fn parse_cores(text: &str) -> Result<u32, String> {
         )]
         Ok((cores * 100.0).round() as u32)
     } else {
-        Err(format!("{text:?} is no number of cores: say one like 0.5 or 2"))
+        Err(format!("{text:?} is not a number of cores: give one like 0.5 or 2"))
     }
 }
 
@@ -123,8 +123,8 @@ mod tests {
             ("300", "did you mean 300M?"),
             (" 0.5 ", "did you mean 0.5M?"),
             ("65535", "did you mean 65535M?"),
-            ("300B", "say one like 300M or 1.5G"),
-            ("63K", "say one like 300M or 1.5G"),
+            ("300B", "give one like 300M or 1.5G"),
+            ("63K", "give one like 300M or 1.5G"),
         ] {
             let error = parse_bytes(text).expect_err(text);
             assert_eq!(error.hint().as_deref(), Some(hint), "{text}");

@@ -16,7 +16,7 @@ pub(super) async fn run(context: &Context) -> Result<(), Failure> {
 
 fn interrupted() -> Failure {
     Failure::failed(
-        "no longer waiting; the canary is removed without us",
+        "no longer waiting; the controller goes on removing the canary",
         "`reuse-ctl status --watch` shows how far it is",
     )
 }

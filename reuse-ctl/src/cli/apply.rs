@@ -1,4 +1,4 @@
-//! `apply -f FILE`: makes the apps of a file run as it says, and touches nothing that does so already.
+//! `apply -f FILE`: makes the apps of a file run as it says, and leaves alone what does so already.
 //!
 //! Every app is asked first what it would take. If one of them can't be changed as it runs, nothing is, in any app.
 
@@ -13,7 +13,7 @@ use super::{
     say_which::say_which,
 };
 use crate::{
-    app::{AppSpec, difference::Way, requirements::Extent},
+    app::{AppSpec, difference::TakesEffect, requirements::Extent},
     base::{ErrorKind, Failure},
     cli::{context::Context, handover},
     config::{Loaded, NamedSpec},
@@ -154,36 +154,36 @@ struct Change {
 }
 
 impl Plan {
-    fn foretell(self) -> Outcome {
+    fn foretell(self) -> AppliedApp {
         match self {
-            Self::Start(app) => Outcome::new(app.name, Became::Started, "would be started"),
+            Self::Start(app) => AppliedApp::new(app.name, Became::Started, "would be started"),
             Self::Change(change) => {
                 let became = change.became();
                 let message = change.foretold.message.unwrap_or_default();
-                Outcome {
+                AppliedApp {
                     changes: change.foretold.changes,
-                    ..Outcome::new(change.app.entry.name, became, message)
+                    ..AppliedApp::new(change.app.entry.name, became, message)
                 }
             }
         }
     }
 
-    async fn carry_out(self, context: &Context) -> (Outcome, Option<Failure>) {
+    async fn carry_out(self, context: &Context) -> (AppliedApp, Option<Failure>) {
         match self {
             Self::Start(app) => match handover::start_in_background(&app.spec, 0).await {
                 Ok(started) => {
                     let line = started.to_line();
                     let message = line.strip_prefix(&format!("{} runs: ", app.name)).unwrap_or(&line);
                     (
-                        Outcome {
+                        AppliedApp {
                             pid: Some(started.pid),
-                            ..Outcome::new(app.name, Became::Started, format!("started {message}"))
+                            ..AppliedApp::new(app.name, Became::Started, format!("started {message}"))
                         },
                         None,
                     )
                 }
                 Err(failure) => {
-                    let outcome = Outcome::failed(app.name, Became::NotStarted, &failure, Vec::new());
+                    let outcome = AppliedApp::failed(app.name, Became::NotStarted, &failure, Vec::new());
                     (outcome, Some(failure))
                 }
             },
@@ -202,7 +202,7 @@ impl Change {
         }
     }
 
-    async fn carry_out(self, context: &Context) -> (Outcome, Option<Failure>) {
+    async fn carry_out(self, context: &Context) -> (AppliedApp, Option<Failure>) {
         let Self { app, request, .. } = self;
         let name = app.entry.name.clone();
         let body = SpecRequest {
@@ -213,9 +213,9 @@ impl Change {
         let line = |status: &Status, _: Duration| changing_line(status);
         match watch(context, &app, line, request.send(&app), interrupted).await {
             Ok(reply) if reply.ok => (
-                Outcome {
+                AppliedApp {
                     changes: reply.changes,
-                    ..Outcome::new(name, Became::Changed, reply.message.unwrap_or_default())
+                    ..AppliedApp::new(name, Became::Changed, reply.message.unwrap_or_default())
                 },
                 None,
             ),
@@ -223,12 +223,12 @@ impl Change {
                 let changes = std::mem::take(&mut reply.changes);
                 let failure = say_which(&name, Failure::from(reply));
                 (
-                    Outcome::failed(name, Became::NotChanged, &failure, changes),
+                    AppliedApp::failed(name, Became::NotChanged, &failure, changes),
                     Some(failure),
                 )
             }
             Err(failure) => (
-                Outcome::failed(name, Became::NotChanged, &failure, Vec::new()),
+                AppliedApp::failed(name, Became::NotChanged, &failure, Vec::new()),
                 Some(failure),
             ),
         }
@@ -237,8 +237,8 @@ impl Change {
 
 fn interrupted() -> Failure {
     Failure::failed(
-        "no longer waiting; what has been begun goes on without us",
-        "`reuse-ctl status --watch` shows how far it is; `apply` again says what is left",
+        "no longer waiting; what has begun goes on in the controller",
+        "`reuse-ctl status --watch` shows how far it is; a second `apply` shows what is left",
     )
 }
 
@@ -248,14 +248,14 @@ pub struct Report {
     /// Nothing was done; this is what would be.
     pub dry_run: bool,
     /// In the order of the file.
-    pub apps: Vec<Outcome>,
+    pub apps: Vec<AppliedApp>,
     /// Apps that run and were left alone, because the file does not name them.
     pub not_in_file: Vec<String>,
 }
 
 /// What became of one app.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Outcome {
+pub struct AppliedApp {
     /// Its name.
     pub app: String,
     /// In one word.
@@ -290,7 +290,7 @@ pub enum Became {
     NotChanged,
 }
 
-impl Outcome {
+impl AppliedApp {
     fn new(app: String, became: Became, message: impl Into<String>) -> Self {
         Self {
             app,
@@ -327,10 +327,10 @@ impl Outcome {
                 (Some(from), Some(to)) => format!(" {from} → {to}"),
                 _ => String::new(),
             };
-            let reload = match change.way {
-                Way::Reload if dry_run => "  (would reload the workers)",
-                Way::Reload => "  (workers reloaded)",
-                Way::Live | Way::Policy | Way::Scale | Way::NewStart => "",
+            let reload = match change.takes_effect {
+                TakesEffect::Reload if dry_run => "  (would reload the workers)",
+                TakesEffect::Reload => "  (workers reloaded)",
+                TakesEffect::Live | TakesEffect::Policy | TakesEffect::Scale | TakesEffect::NewStart => "",
             };
             text.push_str(&format!("  {}{values}{reload}\n", change.option));
         }
@@ -367,7 +367,7 @@ fn failed(report: Report, worst: Failure) -> Failure {
                 report.apps.len(),
                 names.join(", ")
             );
-            let mut failure = Failure::failed(error, "what is above tells why");
+            let mut failure = Failure::failed(error, "the errors above tell why");
             failure.kind = worst.kind;
             failure
         }
@@ -380,8 +380,8 @@ fn failed(report: Report, worst: Failure) -> Failure {
 mod tests {
     use super::*;
 
-    fn outcome(name: &str, became: Became) -> Outcome {
-        Outcome::new(name.into(), became, "unchanged")
+    fn outcome(name: &str, became: Became) -> AppliedApp {
+        AppliedApp::new(name.into(), became, "unchanged")
     }
 
     #[test]
@@ -397,22 +397,22 @@ mod tests {
 
     #[test]
     fn many_changes_have_a_line_each() {
-        let change = |option: &str, to: Option<&str>, way| OptionChange {
+        let change = |option: &str, to: Option<&str>, takes_effect| OptionChange {
             option: option.into(),
             from: to.map(|_| "none".into()),
             to: to.map(Into::into),
-            way,
+            takes_effect,
             done: true,
         };
         let mut many = outcome("web", Became::Changed);
         many.changes = vec![
-            change("max-memory", Some("300M"), Way::Live),
-            change("max-age", Some("1h"), Way::Live),
-            change("command", None, Way::Reload),
+            change("max-memory", Some("300M"), TakesEffect::Live),
+            change("max-age", Some("1h"), TakesEffect::Live),
+            change("command", None, TakesEffect::Reload),
         ];
         many.message = "changed: all on one line".into();
         assert_eq!(many.text(false), "web: changed: all on one line\n");
-        many.changes.push(change("workers", Some("4"), Way::Scale));
+        many.changes.push(change("workers", Some("4"), TakesEffect::Scale));
         insta::assert_snapshot!(many.text(true), @r"
         web: would change:
           max-memory none → 300M
@@ -426,7 +426,7 @@ mod tests {
     #[test]
     fn one_failure_speaks_for_itself_and_several_are_counted() {
         let failure = Failure::timeout("it is late", "wait");
-        let bad = |name: &str| Outcome::failed(name.into(), Became::NotChanged, &failure, Vec::new());
+        let bad = |name: &str| AppliedApp::failed(name.into(), Became::NotChanged, &failure, Vec::new());
         let report = |apps| Report {
             dry_run: false,
             apps,

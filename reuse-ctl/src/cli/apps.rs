@@ -82,7 +82,7 @@ pub(crate) fn choose(apps: &[KnownApp], wanted: Option<&str>) -> Result<KnownApp
         },
         (None, [first, ..]) => Err(Failure::usage(
             format!("several apps are running: {names}"),
-            format!("say which: `--app {}`, or set REUSE_APP", first.name),
+            format!("name one: `--app {}`, or set REUSE_APP", first.name),
         )),
     }
 }
@@ -104,7 +104,7 @@ fn silent(app: &KnownApp) -> Failure {
         return Failure::failed(
             format!("app {name}: its controller ({pid}) does not answer"),
             format!(
-                "its workers go on; if it stays so, `sudo kill -KILL` the controller, and `sudo reuse-ctl stop --app {name}` ends the rest"
+                "its workers go on; if it does not answer later either, `sudo kill -KILL` the controller, and `sudo reuse-ctl stop --app {name}` ends the rest"
             ),
         );
     };
@@ -188,7 +188,7 @@ mod tests {
                 None,
                 ErrorKind::Usage,
                 "several apps are running: blog, shop",
-                "say which: `--app blog`, or set REUSE_APP",
+                "name one: `--app blog`, or set REUSE_APP",
             ),
             (
                 &both,

@@ -1,4 +1,4 @@
-//! What may be written on the command line, and nothing else: no file, process or socket is looked at here.
+//! The grammar of the command line, and nothing else: no file, process or socket is looked at here.
 //!
 //! Names and numbers that need a friendlier refusal than clap's (`--policy`, `--workers`, `scale`) are kept as text and judged
 //! where they are resolved.
@@ -72,15 +72,15 @@ pub enum Verb {
     Demo(Demo),
 }
 
-/// Try what the kernel can do, and say what is lost without it
+/// Test the kernel features that reuse-ctl uses, and print what is lost without each
 #[derive(Debug, Clone, Args)]
 pub struct Doctor {
-    /// Look at this service port too: could an outgoing connection take it?
+    /// Check whether an outgoing connection could take this service port, too
     #[arg(long = "port", value_name = "P", value_parser = clap::value_parser!(u16).range(1..))]
     pub ports: Vec<u16>,
 }
 
-/// Start a server once, look how it starts, serves and ends, and say how to run it
+/// Start a server once, watch how it starts, serves and ends, and print how to run it
 #[derive(Debug, Clone, Args)]
 #[command(after_help = "\
 Examples:
@@ -91,25 +91,25 @@ Examples:
 It sends the server some requests, and the stop signal while they are under way. Exit code 1 when the server can't be served: it never gets ready, or
 its port is taken. Nothing is left behind.")]
 pub struct Try {
-    /// What to ask for with GET
+    /// Path that is requested with GET
     #[arg(long, default_value = "/")]
     pub path: String,
-    /// A path whose answer takes a second or more: it is asked for before the stop signal comes
+    /// Path whose answer takes a second or more; it is requested before the stop signal is sent
     #[arg(long, value_name = "PATH")]
     pub slow_path: Option<String>,
-    /// The port that clients use [default: the lowest on which it listens]
+    /// Port that clients use [default: the lowest on which the server listens]
     #[arg(short, long, value_name = "P", value_parser = clap::value_parser!(u16).range(1..))]
     pub port: Option<u16>,
-    /// Run it as this user [default: the user who called sudo]
+    /// Run the server as this user [default: the user who called sudo]
     #[arg(long)]
     pub user: Option<String>,
-    /// How long it may take until it listens
+    /// Time that the server has to begin to listen
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = parse_duration)]
     pub ready_timeout: Duration,
-    /// Ask it to end by this signal [default: SIGTERM]
+    /// Signal that asks the server to end [default: SIGTERM]
     #[arg(long, value_name = "SIGNAL")]
     pub stop_signal: Option<String>,
-    /// How long it may take to end before it is killed
+    /// Time that the server has to end before it is killed
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = parse_duration)]
     pub stop_timeout: Duration,
     /// The command and its arguments
@@ -129,13 +129,13 @@ A new command, folder or environment is rolled out as `reload` does: if it never
 version goes on. Apps that the file does not name are left alone. What belongs to the start of an app (--listen, --user…) is refused
 before anything is changed.")]
 pub struct Apply {
-    /// The file
+    /// File that describes the apps
     #[arg(short, long, value_name = "FILE", default_value = "reuse.toml")]
     pub file: PathBuf,
-    /// With the variables of its [env.NAME]
+    /// Add the variables of its [env.NAME]
     #[arg(long, value_name = "NAME")]
     pub env: Option<String>,
-    /// Only say what would be done
+    /// Print what would be done, and change nothing
     #[arg(long)]
     pub dry_run: bool,
     /// Let new processes listen on another address than the old ones, even if the file does not say so
@@ -149,29 +149,29 @@ pub struct Apply {
 Examples:
   reuse-ctl unit -f /srv/web/reuse.toml | sudo tee /etc/systemd/system/web.service
   reuse-ctl unit -f reuse.toml --name api --env production
-  reuse-ctl unit -- --workers 4 --policy sticky -- node server.js      what stands behind `run`")]
+  reuse-ctl unit -- --workers 4 --policy sticky -- node server.js      the arguments of `run`")]
 pub struct Unit {
-    /// The file that describes it
+    /// File that describes the app
     #[arg(short, long, value_name = "FILE", conflicts_with = "run")]
     pub file: Option<PathBuf>,
-    /// With --file: with the variables of its [env.NAME]
+    /// Add the variables of the file's [env.NAME] (with --file)
     #[arg(long, value_name = "NAME", requires = "file")]
     pub env: Option<String>,
-    /// With --file: which of its apps, if it has several
+    /// Name of the app, if the file has several (with --file)
     #[arg(long, value_name = "APP", requires = "file")]
     pub name: Option<String>,
-    /// What would stand behind `reuse-ctl run`
+    /// Arguments of `reuse-ctl run`
     #[arg(last = true, required_unless_present = "file", value_name = "ARGUMENTS OF run")]
     pub run: Vec<OsString>,
 }
 
-/// Check a file for `run -f` and `apply`, and say what is in it; every error is shown at its place
+/// Check a file for `run -f` and `apply`, and print what is in it; every error is shown at its place
 #[derive(Debug, Clone, Args)]
 pub struct Check {
-    /// The file
+    /// File that describes the apps
     #[arg(short, long, value_name = "FILE", default_value = "reuse.toml")]
     pub file: PathBuf,
-    /// With the variables of its [env.NAME]
+    /// Add the variables of its [env.NAME]
     #[arg(long, value_name = "NAME")]
     pub env: Option<String>,
 }
@@ -183,7 +183,7 @@ Examples:
   reuse-ctl init
   reuse-ctl init --name web -- node server.js")]
 pub struct Init {
-    /// The app's name [default: that of package.json, or the folder's]
+    /// Name of the app [default: that of package.json, or the folder's]
     #[arg(long, value_name = "APP")]
     pub name: Option<String>,
     /// The command and its arguments [default: guessed from what is in the folder]
@@ -194,12 +194,12 @@ pub struct Init {
 /// Show the workers: state, connections, queue, share
 #[derive(Debug, Clone, Args)]
 pub struct Status {
-    /// Draw it anew every second, until Ctrl-C
+    /// Draw the table anew every second, until Ctrl-C
     #[arg(short, long)]
     pub watch: bool,
 }
 
-/// Take workers out of the choice, and wait until nothing is left on them
+/// Withdraw workers from new connections, and wait until nothing is left on them
 #[derive(Debug, Clone, Args)]
 #[command(after_help = "\
 Examples:
@@ -207,10 +207,10 @@ Examples:
   reuse-ctl drain 0 1 --timeout 5m
   reuse-ctl drain 2 --no-wait")]
 pub struct Drain {
-    /// The workers' numbers
+    /// Numbers of the workers
     #[arg(required = true, value_name = "ID", value_parser = worker_id)]
     pub ids: Vec<u16>,
-    /// How long to wait; the workers stay withdrawn after that [default: the app's --drain-timeout]
+    /// Time to wait; the workers stay withdrawn after that [default: the app's --drain-timeout]
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     pub timeout: Option<Duration>,
     /// Return as soon as they are withdrawn
@@ -221,10 +221,10 @@ pub struct Drain {
     pub force: bool,
 }
 
-/// Put drained workers back into the choice
+/// Give drained workers new connections again
 #[derive(Debug, Clone, Args)]
 pub struct Undrain {
-    /// The workers' numbers
+    /// Numbers of the workers
     #[arg(required = true, value_name = "ID", value_parser = worker_id)]
     pub ids: Vec<u16>,
 }
@@ -237,10 +237,10 @@ Examples:
   reuse-ctl restart --all              the same as reload
   reuse-ctl restart 0 --stop-first     for servers that can't run twice; connections wait meanwhile")]
 pub struct Restart {
-    /// The workers' numbers
+    /// Numbers of the workers
     #[arg(required_unless_present = "all", conflicts_with = "all", value_name = "ID", value_parser = worker_id)]
     pub ids: Vec<u16>,
-    /// Every worker, --surge at a time
+    /// Replace every worker, --surge at a time
     #[arg(long)]
     pub all: bool,
     /// End the old process before the new one starts
@@ -251,7 +251,7 @@ pub struct Restart {
     pub new_address: bool,
 }
 
-/// Replace every worker, --surge at a time; stops when one fails
+/// Replace every worker, --surge at a time; stop when one fails
 #[derive(Debug, Clone, Args)]
 pub struct Reload {
     /// End each old process before the new one starts
@@ -270,15 +270,15 @@ Examples:
   reuse-ctl scale +2
   reuse-ctl scale -1")]
 pub struct Scale {
-    /// So many, so many more, so many fewer
+    /// Number of workers, or how many more or fewer
     #[arg(value_name = "N|+N|-N", allow_hyphen_values = true)]
     pub workers: String,
 }
 
-/// Show or change how workers are chosen
+/// Show or change the policy by which workers are chosen
 #[derive(Debug, Clone, Args)]
 pub struct Policy {
-    /// hash, round-robin, least-loaded or sticky
+    /// Name of the policy: hash, round-robin, least-loaded or sticky
     pub name: Option<String>,
 }
 
@@ -290,10 +290,10 @@ Examples:
   reuse-ctl weight 3 0.5%
   reuse-ctl weight 3 auto")]
 pub struct Weight {
-    /// The worker's number
+    /// Number of the worker
     #[arg(value_parser = worker_id)]
     pub id: u16,
-    /// Its share, or `auto`: what the fixed shares leave is steered by the policy
+    /// Share of new connections, or `auto`: the policy divides what the fixed shares leave
     #[arg(value_name = "PERCENT|auto", allow_hyphen_values = true)]
     pub weight: String,
 }
@@ -307,10 +307,10 @@ Examples:
 
 It returns when the canary is active. Then `promote` rolls it out, `abort` takes it back.")]
 pub struct Canary {
-    /// Its share of new connections
+    /// Share of new connections that the canary gets
     #[arg(long, value_name = "PERCENT", allow_hyphen_values = true)]
     pub weight: String,
-    /// Its working folder [default: the current one]
+    /// Working folder of the canary [default: the current one]
     #[arg(long, value_name = "DIR")]
     pub cwd: Option<PathBuf>,
     /// The command and its arguments
@@ -327,20 +327,20 @@ Examples:
 
 It reaches a drained or hung worker too. Exit code 1 when the status is 400 or more.")]
 pub struct Get {
-    /// The worker's number
+    /// Number of the worker
     #[arg(value_parser = worker_id)]
     pub id: u16,
-    /// What is asked for: /debug?x=1
+    /// Path and query of the request, like /debug?x=1
     pub path: String,
-    /// Which of the app's addresses [default: the first]
+    /// Address of the app that is used [default: the first]
     #[arg(long, value_name = "ADDR:PORT")]
     pub addr: Option<SocketAddr>,
-    /// How long it may take in all
+    /// Time that the request may take in all
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = parse_duration)]
     pub timeout: Duration,
 }
 
-/// Turn a PM2 ecosystem file into a reuse.toml, and say what became of each of its options
+/// Turn a PM2 ecosystem file into a reuse.toml, and print what became of each of its options
 #[derive(Debug, Clone, Args)]
 #[command(after_help = "\
 Examples:
@@ -349,7 +349,7 @@ Examples:
 
 JavaScript is evaluated by your own node or bun. Nothing is started.")]
 pub struct Import {
-    /// ecosystem.config.js, .cjs, .mjs, .json, .yaml or .yml
+    /// Ecosystem file: ecosystem.config.js, .cjs, .mjs, .json, .yaml or .yml
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
 }
@@ -363,18 +363,18 @@ Examples:
   reuse-ctl send 2 --text 'hello'
   jq . config.json | reuse-ctl send all -
 
-It returns when the message waits for the worker, not when that has read it.")]
+It returns when the message is queued for the worker, not when the worker has read it.")]
 pub struct Send {
-    /// The worker's number, or all that run
+    /// Number of the worker, or `all`: all that run
     #[arg(value_name = "ID|all", value_parser = recipient)]
     pub to: Recipient,
-    /// JSON; `-` reads it from the standard input
+    /// Message in JSON; `-` reads it from the standard input
     #[arg(allow_negative_numbers = true)]
     pub message: String,
-    /// Send it as the data of PM2's packet about this topic
+    /// Send the message as the data of PM2's packet about this topic
     #[arg(long)]
     pub topic: Option<String>,
-    /// It is a text, not JSON
+    /// Take the message as text, not as JSON
     #[arg(long)]
     pub text: bool,
 }
@@ -388,7 +388,7 @@ pub enum Recipient {
     Worker(u16),
 }
 
-/// Show what happens, as it happens, until Ctrl-C
+/// Print events as they happen, until Ctrl-C
 #[derive(Debug, Clone, Args)]
 #[command(after_help = "\
 Examples:
@@ -400,7 +400,7 @@ Examples:
 With --json each line is a packet of PM2's bus, {\"event\":NAME,\"packet\":{…}}, or what `events` shows without it:
 {\"event\":\"reuse:WORD\",\"packet\":{\"at_ms\":…,\"worker\":2,\"pid\":411,\"event\":\"WORD\",\"message\":…}}")]
 pub struct Events {
-    /// PM2's bus: what happens to workers, what they say to nobody in particular, and what they write; with what happens otherwise as `reuse:…`
+    /// Print PM2's bus: what happens to workers, their messages to nobody in particular, and their output; all other events as `reuse:…`
     #[arg(long)]
     pub bus: bool,
 }
@@ -408,36 +408,36 @@ pub struct Events {
 /// End the app and everything it made
 #[derive(Debug, Clone, Args)]
 pub struct Stop {
-    /// How long connections may take to end [default: the app's --drain-timeout]
+    /// Time that open connections have to end [default: the app's --drain-timeout]
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     pub timeout: Option<Duration>,
-    /// Only clear away what a controller that was killed has left behind; an app that runs is left alone
+    /// Remove only what a controller that was killed has left behind; an app that runs is left alone
     #[arg(long)]
     pub leftovers: bool,
 }
 
-/// Show what the workers have written
+/// Print the output of the workers
 #[derive(Debug, Clone, Args)]
 pub struct Logs {
-    /// Only this worker's
+    /// Number of the worker whose output is printed [default: all]
     #[arg(value_parser = whose_logs)]
     pub id: Option<Whose>,
-    /// Go on until Ctrl-C
+    /// Print new lines, too, until Ctrl-C
     #[arg(short, long)]
     pub follow: bool,
-    /// So many of the last lines of each worker [default: 20; with --since: all]
+    /// Number of last lines of each worker [default: 20; with --since: all]
     #[arg(short = 'n', long, value_name = "N")]
     pub lines: Option<usize>,
-    /// Only what was written from then on: 10m (ago), or 2026-01-31T12:00:00Z
+    /// Print only what was written since: 10m (ago), or 2026-01-31T12:00:00Z
     #[arg(long, value_name = "WHEN", value_parser = parse_since)]
     pub since: Option<Since>,
-    /// Only what they wrote to their standard error
+    /// Print only the workers' standard error
     #[arg(long, conflicts_with = "out")]
     pub err: bool,
-    /// Only what they wrote to their standard output
+    /// Print only the workers' standard output
     #[arg(long)]
     pub out: bool,
-    /// Say when each line was written
+    /// Print when each line was written
     #[arg(short, long)]
     pub timestamps: bool,
 }
@@ -475,15 +475,15 @@ fn parse_since(text: &str) -> Result<Since, String> {
         return Ok(Since::Ago(ago));
     }
     // Without a zone it is UTC, as everything that is shown.
-    humantime::parse_rfc3339_weak(text)
-        .map(Since::At)
-        .map_err(|_| format!("{text:?} is no time: say how long ago, 10m, or when in UTC, 2026-01-31T12:00:00Z"))
+    humantime::parse_rfc3339_weak(text).map(Since::At).map_err(|_| {
+        format!("{text:?} is not a time: give an age like 10m, or a time in UTC like 2026-01-31T12:00:00Z")
+    })
 }
 
-/// See it at work: a small built-in server, a load, and all that can happen to workers
+/// Show reuse-ctl at work: a small built-in server, a load, and all that can happen to workers
 #[derive(Debug, Clone, Args)]
 pub struct Demo {
-    /// How long the load lasts
+    /// Duration of the load, in seconds
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u64).range(4..=600))]
     pub seconds: u64,
 }

@@ -176,37 +176,38 @@ fn help() {
       run      Start a command as a steered group of workers
       apply    Make the apps of a file run as it says: start what is missing, change what differs, leave
                the rest alone
-      check    Check a file for `run -f` and `apply`, and say what is in it; every error is shown at its
-               place
+      check    Check a file for `run -f` and `apply`, and print what is in it; every error is shown at
+               its place
       init     Write a reuse.toml for the server in this folder
       schema   Print the JSON Schema of reuse.toml
       unit     Print a systemd unit for an app
       status   Show the workers: state, connections, queue, share
       ls       List the apps that run
-      drain    Take workers out of the choice, and wait until nothing is left on them
-      undrain  Put drained workers back into the choice
+      drain    Withdraw workers from new connections, and wait until nothing is left on them
+      undrain  Give drained workers new connections again
       restart  Replace workers: the new process is ready before the old one ends
-      reload   Replace every worker, --surge at a time; stops when one fails
+      reload   Replace every worker, --surge at a time; stop when one fails
       scale    Change the number of workers
-      policy   Show or change how workers are chosen
+      policy   Show or change the policy by which workers are chosen
       weight   Give a worker a fixed share of new connections
       canary   Start one more worker on another command, with a fixed share of new connections
       promote  Roll the canary's command out to all workers, --surge at a time; if one fails, all go
                back
       abort    Remove the canary, and bring back what a failed promotion has changed
       get      Send one HTTP request to one worker, and print the body of its answer
-      import   Turn a PM2 ecosystem file into a reuse.toml, and say what became of each of its options
+      import   Turn a PM2 ecosystem file into a reuse.toml, and print what became of each of its options
       send     Send workers a message, as Node's child.send() does
       stop     End the app and everything it made
-      logs     Show what the workers have written
-      events   Show what happens, as it happens, until Ctrl-C
-      doctor   Try what the kernel can do, and say what is lost without it
-      try      Start a server once, look how it starts, serves and ends, and say how to run it
-      demo     See it at work: a small built-in server, a load, and all that can happen to workers
+      logs     Print the output of the workers
+      events   Print events as they happen, until Ctrl-C
+      doctor   Test the kernel features that reuse-ctl uses, and print what is lost without each
+      try      Start a server once, watch how it starts, serves and ends, and print how to run it
+      demo     Show reuse-ctl at work: a small built-in server, a load, and all that can happen to
+               workers
 
     Options:
-          --app <NAME>  Which app is meant, when more than one runs [env: REUSE_APP]
-          --json        Answer in JSON, errors too
+          --app <NAME>  Name of the app, when more than one runs [env: REUSE_APP]
+          --json        Print answers and errors as JSON
       -h, --help        Print help
       -V, --version     Print version
 
@@ -235,120 +236,132 @@ fn help_of_run() {
       [CMD]...  The command and its arguments
 
     Options:
-          --app <NAME>               Which app is meant, when more than one runs [env: REUSE_APP]
-      -f, --file <FILE>              Take command and options of one or more apps from this file (see
-                                     `init`, `check`); options given here win over one app's
-          --env <NAME>               With --file: add the variables of its [env.NAME]
-          --json                     Answer in JSON, errors too
-          --name <APP>               The app's name [default: the command's file name]; with --file:
-                                     only this one of its apps
-          --workers <N|max>          How many workers, 1 to 256, or `max`: one per processor [default:
+          --app <NAME>               Name of the app, when more than one runs [env: REUSE_APP]
+      -f, --file <FILE>              Read the command and the options of one or more apps from this file
+                                     (see `init`, `check`); options given here override those of one app
+          --env <NAME>               Add the variables of the file's [env.NAME] (with --file)
+          --json                     Print answers and errors as JSON
+          --name <APP>               Name of the app [default: the command's file name]; with --file:
+                                     start only the app of this name
+          --workers <N|max>          Number of workers, 1 to 256, or `max`: one per processor [default:
                                      1]
-          --policy <POLICY>          hash, round-robin, least-loaded or sticky [default: least-loaded]
-          --port <P>                 A port that the workers serve; may be given several times [default:
+          --policy <POLICY>          Policy by which workers are chosen: hash, round-robin, least-loaded
+                                     or sticky [default: least-loaded]
+          --port <P>                 Port that the workers serve; may be given several times [default:
                                      every TCP port that a worker binds]
           --listen <ADDR:PORT>       Open this listener for the workers and hand it over as descriptor 3
                                      (LISTEN_FDS); may be given several times
-          --when-empty <WHEN_EMPTY>  What new connections do while no worker is active: wait for one, or
-                                     be refused [default: park] [possible values: park, refuse]
+          --when-empty <WHEN_EMPTY>  Treatment of new connections while no worker is active: they wait
+                                     for one, or are refused [default: park] [possible values: park,
+                                     refuse]
           --user <USER>              Run the workers as this user [default: the user who called sudo]
-          --drain-timeout <TIME>     How long connections may take to end [default: 30s]
-          --control-group <GROUP>    Let this group use the control socket, too
-      -d, --detach                   Return when all workers are active; the app goes on in the
+          --drain-timeout <TIME>     Time that open connections have to end [default: 30s]
+          --control-group <GROUP>    Let the members of this group use the control socket, too
+      -d, --detach                   Return when all workers are active; the app goes on running in the
                                      background
-      -v, --verbose...               Log more; twice: also what the kernel program decides
+      -v, --verbose...               Log more; given twice: also what the kernel program decides
       -h, --help                     Print help
 
     Starting and ending workers:
           --ready <listener|ipc|notify|started|http:/PATH>
-              When a worker is ready, once it listens: at once (listener), after process.send('ready')
-              (ipc), after READY=1 (notify), or when GET of this path is answered; started: when it has
-              run for a second, for programs that serve no port [default: listener]
+              Sign that a worker that listens is ready: none is needed (listener), process.send('ready')
+              (ipc), READY=1 (notify), or an answer to GET of this path; started: it has run for a
+              second, for programs that serve no port [default: listener]
           --ready-timeout <TIME>
-              How long a worker may take until it is ready; then its start has failed [default: 30s]
+              Time that a worker has to become ready; its start has failed after that [default: 30s]
           --settle <TIME>
-              How long a new worker that is ready must live before it takes the place of the old one,
+              Time that a new worker must have been ready before it takes the place of the old one,
               which serves meanwhile; 0s: no time [default: 1s]
           --surge <N|PERCENT>
-              How many workers are replaced at the same time, or how many percent of them, rounded up
+              Number of workers that are replaced at the same time, or a percentage of all, rounded up
               [default: 25%]
           --stop-signal <SIGNAL>
-              Asks a worker to end [default: SIGTERM]
+              Signal that asks a worker to end [default: SIGTERM]
           --kill-mode <process|mixed|control-group>
-              Send the signal to the main process only (process, mixed), or to all processes at once
-              (control-group) [default: to the main process, to those that listen, and to those in
+              Send the stop signal to the main process only (process, mixed), or to all processes at
+              once (control-group) [default: to the main process, to those that listen, and to those in
               between, each once]
           --stop-message
-              Ask by the message "shutdown" (process.on('message')) instead of the signal
+              Send the message "shutdown" (process.on('message')) instead of the stop signal
           --stop-when <in-flight-done|at-once|closed>
-              When a worker that is replaced or stopped gets the stop signal: when no request is in
-              flight on its connections (in-flight-done), as soon as its accept queue is empty
+              Moment when a worker that is replaced or stopped gets the stop signal: when no request is
+              in flight on its connections (in-flight-done), as soon as its accept queue is empty
               (at-once), or when all of its connections are closed (closed); after --drain-timeout in
-              any case [default: in-flight-done; servers that are known to answer what they have read
-              need only have read it]
+              any case [default: in-flight-done; a server that is known to answer what it has read only
+              has to have read it]
           --stop-timeout <TIME>
-              How long a worker without connections may take to end before it is killed [default: 10s]
+              Time that a worker without connections has to end before it is killed [default: 10s]
           --pm2-compat
-              What apps made for PM2 expect: SIGINT, 1600ms to end, and its names in the environment
+              Do what apps made for PM2 expect: SIGINT, 1600ms to end, and PM2's names in the
+              environment
 
     Hung and unhealthy workers:
-          --hung-after <TIME>          Withdraw a worker that accepts nothing for so long while
-                                       connections wait in its queue; 0s: never [default: 50ms]
-          --rescue-after <TIME>        So long after that, move what waits in its queue to other workers
-                                       [default: 10ms]
-          --replace-hung-after <TIME>  Replace a worker that has been hung for so long [default: never]
-          --max-hung <PERCENT>         Withdraw at most so many percent of the workers at once, and
-                                       never the last [default: 50]
+          --hung-after <TIME>          Time after which a worker is hung, and withdrawn, if it accepts
+                                       nothing while connections wait in its queue; 0s: never [default:
+                                       50ms]
+          --rescue-after <TIME>        Time from when a worker is found hung until the connections in
+                                       its queue are moved to other workers [default: 10ms]
+          --replace-hung-after <TIME>  Time after which a worker that is still hung is replaced
+                                       [default: never]
+          --max-hung <PERCENT>         Highest percentage of the workers that is withdrawn at the same
+                                       time; the last one never is [default: 50]
           --health <tcp|/PATH>         Check that each worker accepts (tcp), or answers GET /PATH with a
                                        status below 400 [default: no checks]
-          --health-interval <TIME>     The time between two checks of a worker [default: 2s]
-          --health-timeout <TIME>      How long a check may take [default: 1s]
-          --health-fails <N>           So many failed checks in a row make a worker unhealthy: it is
-                                       withdrawn and replaced [default: 3]
-          --health-passes <N>          So many passed checks in a row make it healthy again [default: 2]
+          --health-interval <TIME>     Time between two checks of a worker [default: 2s]
+          --health-timeout <TIME>      Time that a check may take [default: 1s]
+          --health-fails <N>           Number of consecutive failed checks after which a worker is
+                                       unhealthy: it is withdrawn and replaced [default: 3]
+          --health-passes <N>          Number of consecutive passed checks after which a worker is
+                                       healthy again [default: 2]
 
     Replacing workers that are well:
-          --max-memory <SIZE>    Replace a worker that uses more memory: 300M
-          --max-age <TIME>       Replace a worker that is older (give or take a tenth, so that they do
-                                 not all go at once)
-          --max-connections <N>  Replace a worker that has accepted more connections (give or take a
-                                 tenth)
-          --cron <EXPRESSION>    Replace all, as `reload` does, at these times: minute, hour, day,
-                                 month, weekday; with seconds before them if there are six
-          --watch <PATH>         Replace all when this file or folder changes, for development; may be
-                                 given several times
-          --watch-ignore <GLOB>  But not when this does; may be given several times [node_modules and
-                                 what begins with a dot never count]
-          --watch-delay <TIME>   Wait until nothing has changed for so long [default: 300ms]
-          --memory-limit <SIZE>  A worker may use so much memory at most, then the kernel ends it
-          --cpu-limit <CORES>    A worker may use so many cores at most: 0.5
+          --max-memory <SIZE>    Replace a worker that uses more memory than this, like 300M
+          --max-age <TIME>       Replace a worker that is older than this (give or take a tenth, so that
+                                 they do not all go at once)
+          --max-connections <N>  Replace a worker that has accepted more connections than this (give or
+                                 take a tenth)
+          --cron <EXPRESSION>    Replace all workers, as `reload` does, at these times: minute, hour,
+                                 day, month, weekday; of six fields the first is seconds
+          --watch <PATH>         Replace all workers when this file or folder changes, for development;
+                                 may be given several times
+          --watch-ignore <GLOB>  Ignore changes of what matches this pattern; may be given several times
+                                 [node_modules and names that begin with a dot never count]
+          --watch-delay <TIME>   Time without a further change before the workers are replaced [default:
+                                 300ms]
+          --memory-limit <SIZE>  Memory that a worker may use at most; the kernel ends one that needs
+                                 more
+          --cpu-limit <CORES>    Number of cores that a worker may use at most, like 0.5
 
     Output of the workers:
-          --log <file|journald>  To a file for each worker, or to the journal [default: file]
-          --log-size <SIZE>      Rotate a log file that is larger [default: 32M]
-          --log-keep <N>         Keep so many rotated files of each [default: 1]
+          --log <file|journald>  Write the workers' output to a file for each worker, or to the journal
+                                 [default: file]
+          --log-size <SIZE>      Rotate a log file that is larger than this [default: 32M]
+          --log-keep <N>         Number of rotated files that are kept of each log [default: 1]
 
     Environment of the workers:
           --cwd <DIR>                     Run the command in this folder [default: the current one]
-          --env-file <FILE>               Take variables from this file: NAME=VALUE lines; may be given
-                                          several times, the last of a name counts
+          --env-file <FILE>               Read variables from this file of NAME=VALUE lines; may be
+                                          given several times: the last value of a name counts
           --increment-var <NAME[=FIRST]>  Give each worker the next number in this variable, from FIRST
-                                          on [default: from what it is, or 0]
-          --port-step <N>                 Add this to PORT from worker to worker, for apps whose workers
-                                          do not share a port [default: 0]
+                                          on [default: from its value, or 0]
+          --port-step <N>                 Number that is added to PORT from worker to worker, for apps
+                                          whose workers do not share a port [default: 0]
 
     Policy sticky:
-          --sticky-prefix4 <BITS>      So many leading bits of an IPv4 address are one client [default:
-                                       32]
-          --sticky-prefix6 <BITS>      So many leading bits of an IPv6 address are one client [default:
-                                       64]
-          --sticky-ttl <TIME>          Forget a client that was not seen for so long [default: 1h]
-          --sticky-capacity <CLIENTS>  Remember so many clients at most [default: 65536]
+          --sticky-prefix4 <BITS>      Number of leading bits of an IPv4 address that identify a client
+                                       [default: 32]
+          --sticky-prefix6 <BITS>      Number of leading bits of an IPv6 address that identify a client
+                                       [default: 64]
+          --sticky-ttl <TIME>          Time after which a client that was not seen again is forgotten
+                                       [default: 1h]
+          --sticky-capacity <CLIENTS>  Number of clients that are remembered at most [default: 65536]
 
     Examples:
       sudo reuse-ctl run --workers 4 -- bun server.ts
       sudo reuse-ctl run --workers max --policy sticky --port 8080 -d -- node server.js
       sudo reuse-ctl run --listen 0.0.0.0:443 --user www -- ./server
       sudo reuse-ctl run -f reuse.toml --env production
+
+    TIME is like 300ms, 30s or 1m30s; SIZE is like 300M or 1.5G.
     "#);
 }

@@ -16,7 +16,7 @@ use crate::{
 pub(super) async fn run(context: &Context, arguments: &args::Canary) -> Result<(), Failure> {
     canary_share(&arguments.weight)?;
     let here = std::env::current_dir()
-        .map_err(|error| Failure::failed(format!("the current folder: {error}"), "say another with --cwd"))?;
+        .map_err(|error| Failure::failed(format!("the current folder: {error}"), "name another with --cwd"))?;
     let request = request(arguments, &here)?;
     let app = apps::connect(context).await?;
     let line = |status: &_, _| changing_line(status);
@@ -51,7 +51,7 @@ fn text(word: &OsString) -> Result<String, Failure> {
 
 fn interrupted() -> Failure {
     Failure::failed(
-        "no longer waiting; the canary goes on starting without us",
+        "no longer waiting; the controller goes on starting the canary",
         "`reuse-ctl status --watch` shows it, `reuse-ctl abort` removes it",
     )
 }

@@ -1,5 +1,5 @@
-//! `check`: what a file describes, or everything that is wrong in it: what `run -f` would refuse here and now is an error, what this user may
-//! not look at is told.
+//! `check`: shows what a file describes, or every error in it. What `run -f` would refuse here and now is an error; what this user may not look at
+//! is only mentioned.
 
 use std::fmt::Write as _;
 

@@ -202,7 +202,7 @@ impl ControllerLog {
         let file = opened.map_err(|error| {
             Failure::failed(
                 format!("open {}: {error}", path.display()),
-                "make room or mend the folder's permissions",
+                "make room, or correct the permissions of the folder",
             )
         })?;
         let start = logs::len(&path);

@@ -4,7 +4,7 @@ use super::{args, output};
 use crate::{
     base::Failure,
     cli::context::Context,
-    doctor::{self, Outcome},
+    doctor::{self, CheckOutcome},
 };
 
 pub(super) async fn run(context: &Context, arguments: &args::Doctor) -> Result<(), Failure> {
@@ -18,11 +18,11 @@ pub(super) async fn run(context: &Context, arguments: &args::Doctor) -> Result<(
     if is_fit {
         return Ok(());
     }
-    let missing = || checks.iter().filter(|check| check.outcome == Outcome::Missing);
+    let missing = || checks.iter().filter(|check| check.outcome == CheckOutcome::Missing);
     let names: Vec<_> = missing().map(|check| check.name).collect();
     let mut failure = Failure::failed(
         format!("`run` needs what is missing here: {}", names.join(", ")),
-        "`reuse-ctl doctor` says how to get each",
+        "`reuse-ctl doctor` shows how to get each",
     );
     failure.left = missing()
         .map(|check| format!("{}: {}; {}", check.name, check.detail, check.remedy))

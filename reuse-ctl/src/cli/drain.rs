@@ -1,4 +1,4 @@
-//! `drain ID…`: out of the choice, then wait until nothing is left.
+//! `drain ID…`: withdraws workers, and waits until nothing is left on them.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -78,7 +78,7 @@ fn interrupted(ids: &BTreeSet<u16>) -> Failure {
     let ids: Vec<String> = ids.iter().map(u16::to_string).collect();
     Failure::failed(
         "no longer waiting; the workers stay withdrawn, and their connections go on to their end",
-        format!("`reuse-ctl undrain {}` takes them back", ids.join(" ")),
+        format!("`reuse-ctl undrain {}` publishes them again", ids.join(" ")),
     )
 }
 

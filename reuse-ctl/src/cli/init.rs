@@ -78,7 +78,7 @@ fn write_new(path: &Path, text: &str) -> Result<(), Failure> {
     written.map_err(|error| match error.kind() {
         io::ErrorKind::AlreadyExists => Failure::usage(
             format!("there is a {FILE} already, and it stays as it is"),
-            "`reuse-ctl check` says what is in it",
+            "`reuse-ctl check` shows what is in it",
         ),
         _ => Failure::failed(format!("write {FILE}: {error}"), "go to a folder that you may write to"),
     })

@@ -82,7 +82,7 @@ fn id_of(arguments: &args::Logs) -> Result<Option<u16>, Failure> {
         Some(Whose::Other(text)) => {
             let is_app = names::paths_of(text).is_ok_and(|paths| paths.log_dir().is_dir());
             Err(Failure::usage(
-                format!("{text} is no worker: a worker is named by its number"),
+                format!("{text} is not a worker: workers are named by their numbers"),
                 if is_app {
                     format!("the logs of that app: `reuse-ctl logs --app {text}`")
                 } else {

@@ -174,7 +174,7 @@ async fn here(apps: &[NamedSpec], verbosity: u8) -> Result<(), Failure> {
         return Ok(());
     }
     let error = format!("{} of {} apps failed: {}", failed.len(), apps.len(), failed.join("; "));
-    Err(Failure::failed(error, "what they have said above tells why"))
+    Err(Failure::failed(error, "their messages above tell why"))
 }
 
 /// What is to be passed on.

@@ -205,7 +205,7 @@ mod tests {
             ),
             (
                 "logs no-such-app",
-                "no-such-app is no worker",
+                "no-such-app is not a worker",
                 "`reuse-ctl logs` shows all",
             ),
         ] {

@@ -62,7 +62,7 @@ pub(super) async fn watch<T>(
     work: impl Future<Output = Result<T, Failure>>,
     interrupted: impl FnOnce() -> Failure,
 ) -> Result<T, Failure> {
-    let mut shown = (!context.json).then(|| Line::new(context.terminal.stderr_is_tty));
+    let mut shown = (!context.json).then(|| ProgressLine::new(context.terminal.stderr_is_tty));
     let show = async {
         let start = Instant::now();
         let Some(shown) = &mut shown else {
@@ -88,13 +88,13 @@ pub(super) async fn watch<T>(
 }
 
 /// The line itself.
-struct Line {
+struct ProgressLine {
     is_tty: bool,
     text: String,
     written: Option<Instant>,
 }
 
-impl Line {
+impl ProgressLine {
     fn new(is_tty: bool) -> Self {
         Self {
             is_tty,

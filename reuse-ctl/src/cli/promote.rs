@@ -16,7 +16,7 @@ pub(super) async fn run(context: &Context) -> Result<(), Failure> {
 
 fn interrupted() -> Failure {
     Failure::failed(
-        "no longer waiting; the canary's command is rolled out without us",
+        "no longer waiting; the controller goes on rolling out the canary's command",
         "`reuse-ctl status --watch` shows how far it is, `reuse-ctl abort` takes it back",
     )
 }

@@ -46,7 +46,7 @@ pub(super) async fn run(context: &Context, arguments: &args::Restart) -> Result<
 
 pub(super) fn interrupted() -> Failure {
     Failure::failed(
-        "no longer waiting; the worker that is being replaced will be, without us",
+        "no longer waiting; the controller finishes the replacement that it has begun",
         "`reuse-ctl status --watch` shows how far it is",
     )
 }

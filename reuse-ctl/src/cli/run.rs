@@ -100,7 +100,7 @@ fn from_file(
         Err(apps) => match AppSpec::typed_keys(raw).first() {
             Some(option) => Err(Failure::usage(
                 format!("--{option} is for one app, and {file} has {}", apps.len()),
-                "write it into the file, or say which app with `--name APP`",
+                "write it into the file, or name the app with `--name APP`",
             )),
             None => many::run(context, &apps, call),
         },

@@ -1,4 +1,4 @@
-//! What to do next, where several apps run.
+//! Hints where several apps run: each command names its app.
 
 use super::apps;
 use crate::base::{Failure, hints::for_app};

@@ -53,7 +53,7 @@ fn json_of(message: String, is_text: bool) -> Result<Box<RawValue>, Failure> {
     RawValue::from_string(json).map_err(|error| {
         Failure::usage(
             format!("the message is not JSON: {error}"),
-            "to send a text as it is, say `--text`",
+            "use `--text` to send a text as it is",
         )
     })
 }
@@ -71,7 +71,7 @@ mod tests {
         let failure = json("hello", false).expect_err("no JSON");
         insta::assert_snapshot!(failure.to_text(), @r"
         reuse-ctl: the message is not JSON: expected value at line 1 column 1
-          → to send a text as it is, say `--text`
+          → use `--text` to send a text as it is
         ");
     }
 }

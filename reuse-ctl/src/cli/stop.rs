@@ -89,7 +89,7 @@ async fn wait_until_gone(controller: &KnownApp) -> Result<(), Failure> {
             let (name, seconds) = (&controller.name, CLEAN_UP.as_secs());
             return Err(Failure::timeout(
                 format!("the workers of {name} have ended, but its controller is still there after {seconds} s"),
-                "its log says why; `reuse-ctl ls` names its pid",
+                "its log shows why; `reuse-ctl ls` names its pid",
             ));
         }
         tokio::time::sleep(POLL).await;

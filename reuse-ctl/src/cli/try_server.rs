@@ -1,4 +1,4 @@
-//! `try`: what a server does under reuse-ctl, seen once.
+//! `try`: runs a server once under reuse-ctl, and reports what it did.
 
 use super::{args, output};
 use crate::{

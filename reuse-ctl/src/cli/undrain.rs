@@ -1,4 +1,4 @@
-//! `undrain ID…`: back into the choice.
+//! `undrain ID…`: gives drained workers new connections again.
 
 use std::collections::BTreeSet;
 

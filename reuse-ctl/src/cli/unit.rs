@@ -100,7 +100,7 @@ fn of_file(arguments: &args::Unit, file: &Path) -> Result<(RunOptions, Vec<OsStr
                     file.display(),
                     names.len()
                 ),
-                format!("say which with --name: {}", names.join(", ")),
+                format!("name one with --name: {}", names.join(", ")),
             ),
         };
         Failure::usage(error, hint)

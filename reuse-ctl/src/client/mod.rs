@@ -66,7 +66,7 @@ pub struct Client {
 }
 
 impl Client {
-    /// Checks that somebody listens on `path`, lets us in and answers. What is asked of a controller that is stopped it would carry out when
+    /// Checks that another process listens on `path`, lets us in and answers. What is asked of a controller that is stopped it would carry out when
     /// it goes on, when nobody expects that any more: so nothing is.
     ///
     /// # Errors

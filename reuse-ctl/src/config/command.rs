@@ -32,7 +32,7 @@ pub(super) fn words(value: &Spanned<DeValue<'_>>, folder: &Path) -> Result<Vec<O
             return Err(Problem::new(
                 value.span(),
                 format!("`command` is a string or a list of strings, not {}", a_kind(other)),
-                "say one like \"node server.js\"",
+                "give one like \"node server.js\"",
             ));
         }
     };
@@ -49,7 +49,7 @@ pub(super) fn words(value: &Spanned<DeValue<'_>>, folder: &Path) -> Result<Vec<O
             return Err(Problem::new(
                 value.span(),
                 "`command` is empty",
-                "say one like \"node server.js\"",
+                "give one like \"node server.js\"",
             ));
         }
     }
@@ -92,7 +92,7 @@ fn split(text: &str, span: Range<usize>) -> Result<Vec<String>, Problem> {
         .filter(|(name, _)| is_variable(name))
     {
         let error = format!("`command`: no shell runs it, and {name}=… is for a shell");
-        return Err(Problem::new(span, error, format!("say it as env = {{ {name} = … }}")));
+        return Err(Problem::new(span, error, format!("write it as env = {{ {name} = … }}")));
     }
     Ok(words)
 }

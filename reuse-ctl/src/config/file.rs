@@ -5,9 +5,8 @@ use std::ops::Range;
 use toml::de::{DeTable, DeValue};
 
 use super::{
-    NamedSpec,
-    described::Described,
-    rivals,
+    NamedSpec, conflicts,
+    parsed::ParsedApp,
     source::{Problem, Source},
     value::a_kind,
 };
@@ -22,7 +21,7 @@ const MAX_APPS: usize = 1000;
 /// What is in a file.
 #[derive(Debug)]
 pub(super) struct Content {
-    pub(super) apps: Vec<Described>,
+    pub(super) apps: Vec<ParsedApp>,
     pub(super) keys: Keys,
 }
 
@@ -36,7 +35,7 @@ pub(super) fn read(source: &Source) -> Result<Content, Vec<Problem>> {
     if let Some(error) = errors.first() {
         let span = error.span().unwrap_or(0..0);
         let hint = match error.message() {
-            "duplicate key" => "say it once",
+            "duplicate key" => "keep one of them",
             message if message.starts_with("string values must be quoted") => "put it in quotes",
             _ => "see https://toml.io for how TOML is written",
         };
@@ -45,12 +44,12 @@ pub(super) fn read(source: &Source) -> Result<Content, Vec<Problem>> {
     let keys = Keys::new();
     let mut problems = Vec::new();
     let tables = tables(document.get_ref(), &mut problems);
-    let apps: Vec<Described> = tables
+    let apps: Vec<ParsedApp> = tables
         .into_iter()
-        .map(|(table, span)| Described::read(table, span, &source.folder, &keys, &mut problems))
+        .map(|(table, span)| ParsedApp::read(table, span, &source.folder, &keys, &mut problems))
         .collect();
-    rivals::names(&apps, &keys, source, &mut problems);
-    rivals::ports(&apps, &keys, source, &mut problems);
+    conflicts::names(&apps, &keys, source, &mut problems);
+    conflicts::ports(&apps, &keys, source, &mut problems);
     if problems.is_empty() {
         Ok(Content { apps, keys })
     } else {
@@ -82,13 +81,13 @@ impl Content {
         for app in &self.apps {
             match app.spec(&self.keys, &source.folder, environment) {
                 Ok((spec, options)) => {
-                    given.push(rivals::Ports::of(app, &self.keys, &options, environment));
+                    given.push(conflicts::Ports::of(app, &self.keys, &options, environment));
                     specs.push((spec, options));
                 }
                 Err(problem) => problems.push(problem),
             }
         }
-        rivals::given_ports(&given, source, &mut problems);
+        conflicts::given_ports(&given, source, &mut problems);
         if problems.is_empty() { Ok(specs) } else { Err(problems) }
     }
 }

@@ -4,10 +4,10 @@
 //! is an option of `run` by construction, and is judged by the same code.
 
 mod command;
-mod described;
+mod conflicts;
 mod file;
-mod here;
-mod rivals;
+mod host;
+mod parsed;
 pub(crate) mod schema;
 mod source;
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Text files that somebody else has written: read within bounds, and judged before anything is done with them.
+//! Text files that somebody else has written. They are read within bounds, and checked before they are used.
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -23,7 +23,7 @@ pub(super) enum SourceError {
     Circle,
     #[error("it is a directory")]
     Directory,
-    #[error("it is no regular file")]
+    #[error("it is not a regular file")]
     NotRegular,
     #[error("it has {0} bytes; at most {MAX_BYTES} are read")]
     TooLarge(u64),

@@ -1,7 +1,7 @@
-//! Files that are wrong, and how that is said; below, files that are right.
+//! Files with errors, and the texts of the errors; below, files without.
 
 mod any_keys;
-mod here;
+mod host;
 mod right;
 
 use std::ffi::OsString;

@@ -30,7 +30,7 @@ impl Variables {
             problems.push(Problem::new(
                 value.span(),
                 error,
-                "say env = { NAME = \"value\" }, or [env] above NAME = \"value\"",
+                "write env = { NAME = \"value\" }, or [env] above NAME = \"value\"",
             ));
             return Self::default();
         };

@@ -42,11 +42,11 @@ use crate::{
         signals::Signals,
         task::{Task, Upkeep},
         template::{Template, Version},
-        terminal::{Lines, Terminal, is_coloured, show_panics},
+        terminal::{Terminal, TerminalLines, is_coloured, show_panics},
     },
 };
 use reuse_machine::{
-    Core,
+    Machine,
     interface::{Config, WhenAllFailed},
     versions::Versions,
 };
@@ -91,7 +91,7 @@ pub fn run(options: RunOptions) -> Result<(), Failure> {
     result
 }
 
-async fn run_app(options: RunOptions, lines: Lines) -> Result<(), Failure> {
+async fn run_app(options: RunOptions, lines: TerminalLines) -> Result<(), Failure> {
     let signals = Signals::new().map_err(|error| Failure::failed(format!("sigaction: {error}"), ""))?;
     let console = Console::new(options.detached, lines);
     let prepared = prepare(&options, &console)?;
@@ -111,7 +111,7 @@ async fn run_app(options: RunOptions, lines: Lines) -> Result<(), Failure> {
     let api = tokio::spawn(server::serve(control, handle, async {
         drop(closing.await);
     }));
-    let core = Core::new(machine_config(&options), options.policy);
+    let machine = Machine::new(machine_config(&options), options.policy);
     let logs = Logs::start(logs::limits(options.logs), console.worker_lines())
         .map_err(|error| Failure::failed(format!("socketpair: {error}"), "see `ulimit -n`"))?;
     if options.detached {
@@ -131,12 +131,12 @@ async fn run_app(options: RunOptions, lines: Lines) -> Result<(), Failure> {
         logs,
         guards,
     };
-    let (mut task, happened) = Task::new(core, template, groups, diag, console, ends.events, upkeep);
+    let (mut task, happened) = Task::new(machine, template, groups, diag, console, ends.events, upkeep);
     let finished = task.run(ends.asks, notices, happened, signals).await;
     task.come_to_rest().await;
 
     let last_failure = task.last_failure.take();
-    let how = task.core.view().slots.into_iter().find_map(|slot| slot.reason);
+    let how = task.machine.view().slots.into_iter().find_map(|slot| slot.reason);
     // Last answers first; then the program and its maps, the port guards, and what is left on disk.
     drop(close);
     drop(api.await);
@@ -176,7 +176,7 @@ fn prepare(options: &RunOptions, console: &Console) -> Result<Prepared, Failure>
     let identity =
         Identity::resolve(options.user.as_deref()).map_err(|error| Failure::failed(error.to_string(), error.hint()))?;
     if identity.runs_as_root() {
-        console.warn("workers run as root: say --user, or start with sudo from your own account");
+        console.warn("workers run as root: give --user, or start with sudo from your own account");
     }
     let mode_and_group = control_access(options)?;
     let paths = AppPaths::new(&options.name).map_err(|error| Failure::usage(error.to_string(), error.hint()))?;
@@ -295,7 +295,7 @@ fn cannot_steer(error: &GroupError, uid: u32, diag: &mut Diag) -> Failure {
         GroupError::Bpf(BpfError::Pins { .. }) => Failure::failed(error.to_string(), "mount -t bpf bpf /sys/fs/bpf"),
         _ => Failure::failed(
             error.to_string(),
-            "`reuse-ctl doctor` tries every feature and says what is missing",
+            "`reuse-ctl doctor` tests every feature and shows what is missing",
         ),
     }
 }
@@ -365,7 +365,7 @@ fn give_back_large_blocks() {
 }
 
 /// The controller's diagnostics, and with `-v` what the programs log.
-fn start_logging(verbosity: u8, lines: Lines) {
+fn start_logging(verbosity: u8, lines: TerminalLines) {
     let level = match verbosity {
         0 => "warn",
         1 => "warn,reuse=debug,select=debug,reuse_ctl=info",

@@ -1,6 +1,6 @@
-//! Every feature's name, what is lost without it, and how to get it.
+//! The features: for each its name, what is lost without it, and how to get it.
 
-use super::{Check, Outcome};
+use super::{Check, CheckOutcome};
 
 /// A feature that can be tried.
 #[derive(Debug)]
@@ -31,19 +31,19 @@ impl Feature {
     /// The same with a better idea of how to get it than the usual one.
     pub(super) fn tried_with(&self, seen: Result<String, String>, remedy: &str) -> Check {
         let (outcome, detail) = match (seen, &self.need) {
-            (Ok(detail), _) => (Outcome::Works, detail),
-            (Err(detail), Need::Required) => (Outcome::Missing, detail),
-            (Err(detail), Need::Helpful) => (Outcome::Warning, detail),
+            (Ok(detail), _) => (CheckOutcome::Works, detail),
+            (Err(detail), Need::Required) => (CheckOutcome::Missing, detail),
+            (Err(detail), Need::Helpful) => (CheckOutcome::Warning, detail),
         };
         self.check(outcome, detail, remedy)
     }
 
     /// Something that it needs does not work.
     pub(super) fn untried(&self, why: &str) -> Check {
-        self.check(Outcome::Missing, format!("not tried: {why}"), "")
+        self.check(CheckOutcome::Missing, format!("not tried: {why}"), "")
     }
 
-    fn check(&self, outcome: Outcome, detail: String, remedy: &str) -> Check {
+    fn check(&self, outcome: CheckOutcome, detail: String, remedy: &str) -> Check {
         Check {
             name: self.name,
             outcome,
@@ -71,7 +71,7 @@ pub(super) const KERNEL: Feature = Feature {
 pub(super) const CGROUP: Feature = Feature {
     name: "cgroup v2",
     need: Need::Required,
-    lost: "nobody could say whose a listener is, nor end a worker with all its children",
+    lost: "listeners can't be assigned to workers, and a worker can't be ended with all of its children",
     remedy: "mount the whole hierarchy; in a container: --privileged --cgroupns=host -v /sys/fs/cgroup:/sys/fs/cgroup:rw",
 };
 

@@ -6,7 +6,7 @@ use caps::{CapSet, Capability};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
 use super::{
-    Check, Outcome,
+    Check, CheckOutcome,
     feature::{BPF, BPFFS, BTF, CGROUP, KERNEL, LIMITS, ROOT},
     scratch::ScratchCgroup,
 };
@@ -133,14 +133,14 @@ fn judge_controllers(there: &[String]) -> Result<String, String> {
     if lacking.is_empty() {
         Ok("cgroup v2 has the controllers memory and cpu".into())
     } else {
-        Err(format!("cgroup v2 has no controller {}", lacking.join(", none ")))
+        Err(format!("missing cgroup v2 controllers: {}", lacking.join(", ")))
     }
 }
 
 /// Whether the system call is let through at all, for who has the capabilities.
 pub(super) fn bpf() -> Check {
     let root = root();
-    if root.outcome != Outcome::Works {
+    if root.outcome != CheckOutcome::Works {
         return BPF.untried(&root.detail);
     }
     let error = match bpf::create_any_map() {
@@ -224,8 +224,11 @@ mod tests {
     fn controllers_that_are_missing_are_named() {
         let judge = |there: &str| judge_controllers(&there.split(' ').map(str::to_owned).collect::<Vec<_>>());
         assert!(judge("cpuset cpu io memory pids").is_ok());
-        assert_eq!(judge("hugetlb cpu"), Err("cgroup v2 has no controller memory".into()));
-        assert_eq!(judge(""), Err("cgroup v2 has no controller memory, none cpu".into()));
+        assert_eq!(
+            judge("hugetlb cpu"),
+            Err("missing cgroup v2 controllers: memory".into())
+        );
+        assert_eq!(judge(""), Err("missing cgroup v2 controllers: memory, cpu".into()));
     }
 
     #[test]

@@ -23,7 +23,7 @@ pub use render::{render, to_json};
 /// What became of a probe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Outcome {
+pub enum CheckOutcome {
     /// It was tried, and works.
     Works,
     /// It does not work, and `run` needs it; or it could not even be tried.
@@ -38,7 +38,7 @@ pub struct Check {
     /// The feature, in a word or two.
     pub name: &'static str,
     /// Whether it works.
-    pub outcome: Outcome,
+    pub outcome: CheckOutcome,
     /// What was seen, on one line.
     pub detail: String,
     /// What does not work without it.
@@ -68,13 +68,13 @@ pub fn required() -> Result<(), Check> {
     REQUIRED
         .iter()
         .map(|probe| probe())
-        .find(|check| check.outcome == Outcome::Missing)
+        .find(|check| check.outcome == CheckOutcome::Missing)
         .map_or(Ok(()), Err)
 }
 
 /// Whether `run` has all that it needs: the exit code of `doctor`.
 pub fn is_fit(checks: &[Check]) -> bool {
-    checks.iter().all(|check| check.outcome != Outcome::Missing)
+    checks.iter().all(|check| check.outcome != CheckOutcome::Missing)
 }
 
 /// In the order in which one makes sense only with those before it.

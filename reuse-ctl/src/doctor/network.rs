@@ -7,7 +7,7 @@ use super::{
     feature::{EPHEMERAL, MIGRATE_REQ, SOMAXCONN},
 };
 
-/// Node asks for 511, Bun for 512, Go and the lot for as many as they may have.
+/// Node asks for 511, Bun for 512, Go and the backstop for as many as they may have.
 const ENOUGH_PLACES: u32 = 1024;
 
 pub(super) fn examine(ports: &[u16]) -> [Check; 3] {
@@ -81,7 +81,7 @@ fn judge_somaxconn(value: Option<&str>) -> Result<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::doctor::Outcome;
+    use crate::doctor::CheckOutcome;
 
     #[test]
     fn a_port_that_outgoing_connections_may_take_is_warned_of() {
@@ -93,10 +93,14 @@ mod tests {
             (&[40000][..], "40000"),
             (&[40005][..], "8080,40000-40010"),
         ] {
-            assert_eq!(judge_ports(ports, range, reserved).outcome, Outcome::Works, "{ports:?}");
+            assert_eq!(
+                judge_ports(ports, range, reserved).outcome,
+                CheckOutcome::Works,
+                "{ports:?}"
+            );
         }
         let check = judge_ports(&[8080, 32768, 60999, 40000], range, "40000-40010");
-        assert_eq!(check.outcome, Outcome::Warning);
+        assert_eq!(check.outcome, CheckOutcome::Warning);
         assert_eq!(check.detail, "outgoing connections may take 32768,60999 (32768–60999)");
         assert_eq!(
             check.remedy,

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
-use super::{Check, Outcome, is_fit};
+use super::{Check, CheckOutcome, is_fit};
 
 const GREEN: &str = "\x1b[32m";
 const RED: &str = "\x1b[31m";
@@ -26,7 +26,7 @@ pub fn render(checks: &[Check], colour: bool) -> String {
             ),
         );
         // What could not be tried is explained by what stands in its way.
-        if check.outcome != Outcome::Works && !check.remedy.is_empty() {
+        if check.outcome != CheckOutcome::Works && !check.remedy.is_empty() {
             line(
                 &mut text,
                 format_args!("  {:width$}  lost without it: {}", "", check.lost),
@@ -37,7 +37,7 @@ pub fn render(checks: &[Check], colour: bool) -> String {
             );
         }
     }
-    let last = match checks.iter().find(|check| check.outcome == Outcome::Missing) {
+    let last = match checks.iter().find(|check| check.outcome == CheckOutcome::Missing) {
         None => "`reuse-ctl run` has all that it needs.".to_owned(),
         Some(missing) => format!("`reuse-ctl run` does not work here; first missing: {}.", missing.name),
     };
@@ -48,17 +48,17 @@ pub fn render(checks: &[Check], colour: bool) -> String {
 /// `{"ok", "error"?, "checks": [{"name", "outcome", "detail", "lost", "remedy"}]}`; `outcome` is works, missing or warning.
 pub fn to_json(checks: &[Check]) -> Value {
     let mut object = json!({ "ok": is_fit(checks), "checks": checks });
-    if let Some(missing) = checks.iter().find(|check| check.outcome == Outcome::Missing) {
+    if let Some(missing) = checks.iter().find(|check| check.outcome == CheckOutcome::Missing) {
         object["error"] = format!("{}: {}", missing.name, missing.detail).into();
     }
     object
 }
 
-fn mark(outcome: Outcome, colour: bool) -> String {
+fn mark(outcome: CheckOutcome, colour: bool) -> String {
     let (mark, paint) = match outcome {
-        Outcome::Works => ("✓", GREEN),
-        Outcome::Missing => ("✗", RED),
-        Outcome::Warning => ("!", YELLOW),
+        CheckOutcome::Works => ("✓", GREEN),
+        CheckOutcome::Missing => ("✗", RED),
+        CheckOutcome::Warning => ("!", YELLOW),
     };
     if colour {
         format!("{paint}{mark}{PLAIN}")

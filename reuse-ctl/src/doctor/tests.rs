@@ -33,7 +33,7 @@ fn left_behind() -> Vec<String> {
         .collect()
 }
 
-fn outcome_of(checks: &[Check], name: &str) -> (Outcome, String) {
+fn outcome_of(checks: &[Check], name: &str) -> (CheckOutcome, String) {
     let check = checks.iter().find(|check| check.name == name).expect("checked");
     (check.outcome, check.detail.clone())
 }
@@ -66,7 +66,7 @@ fn every_probe_succeeds_here_and_leaves_nothing() {
         "notices",
         "service port",
     ] {
-        assert_eq!(outcome_of(&checks, name).0, Outcome::Works, "{text}");
+        assert_eq!(outcome_of(&checks, name).0, CheckOutcome::Works, "{text}");
     }
     nothing_is_left();
 }
@@ -85,9 +85,9 @@ fn without_rights_the_programs_are_missing_and_nothing_is_left() {
     });
     let text = render(&checks, false);
     let root = required.expect_err("rights are missing");
-    assert_eq!((root.name, root.outcome), ("root", Outcome::Missing));
+    assert_eq!((root.name, root.outcome), ("root", CheckOutcome::Missing));
     assert_eq!(root.detail, "root without CAP_NET_ADMIN, CAP_BPF");
-    assert_eq!(outcome_of(&checks, "select").0, Outcome::Missing, "{text}");
+    assert_eq!(outcome_of(&checks, "select").0, CheckOutcome::Missing, "{text}");
     assert!(
         outcome_of(&checks, "select").1.contains("Operation not permitted"),
         "{text}"
@@ -95,17 +95,20 @@ fn without_rights_the_programs_are_missing_and_nothing_is_left() {
     assert_eq!(
         outcome_of(&checks, "bpf"),
         (
-            Outcome::Missing,
+            CheckOutcome::Missing,
             "not tried: root without CAP_NET_ADMIN, CAP_BPF".into()
         )
     );
     assert_eq!(
         outcome_of(&checks, "migrate"),
-        (Outcome::Missing, "not tried: the programs could not be loaded".into())
+        (
+            CheckOutcome::Missing,
+            "not tried: the programs could not be loaded".into()
+        )
     );
     // What does not need these rights is still seen to work.
     for name in ["cgroup v2", "pidfd_getfd", "inet_diag", "service port"] {
-        assert_eq!(outcome_of(&checks, name).0, Outcome::Works, "{text}");
+        assert_eq!(outcome_of(&checks, name).0, CheckOutcome::Works, "{text}");
     }
     assert!(!is_fit(&checks));
     nothing_is_left();
@@ -132,7 +135,7 @@ fn a_network_without_loopback_is_told_apart() {
     let select = checks.iter().find(|check| check.name == "select").expect("checked");
     assert_eq!(
         (select.outcome, select.remedy.as_str()),
-        (Outcome::Missing, "ip link set lo up"),
+        (CheckOutcome::Missing, "ip link set lo up"),
         "{text}"
     );
     assert_eq!(checks.len(), 19, "{text}");

@@ -7,8 +7,8 @@ use super::pm2;
 use super::table::{self, Row};
 use super::toml::Item;
 use super::translate::Draft;
+use super::translated::{OFF, Translated};
 use super::value::Value;
-use super::verdict::{OFF, Verdict};
 
 impl Draft<'_> {
     /// `env`, or `env_NAME` with its name.
@@ -18,13 +18,13 @@ impl Draft<'_> {
         written: &str,
         value: &Value,
         name: Option<&str>,
-    ) -> Result<Verdict, ImportError> {
+    ) -> Result<Translated, ImportError> {
         const TEXT: &str =
             "it is a text, of which PM2 makes no variables: they are an object, and `env_file` is a file of them";
         let (variables, lost) = match value {
             Value::Map(entries) if value.kind() == "an object" => Options::variables(entries),
-            Value::Text(_) => return Ok(Verdict::nothing(TEXT)),
-            _ if name.is_none() && pm2::is_falsy(value) => return Ok(Verdict::nothing(OFF)),
+            Value::Text(_) => return Ok(Translated::nothing(TEXT)),
+            _ if name.is_none() && pm2::is_falsy(value) => return Ok(Translated::nothing(OFF)),
             _ => return self.options.strange(row, written, value, "an object of variables"),
         };
         let key = name.map_or_else(|| "env".to_owned(), |name| format!("env.{name}"));
@@ -32,7 +32,7 @@ impl Draft<'_> {
             Some(name) if self.has_variable(name) => {
                 let why =
                     format!("`env` has a variable {name:?} already, and both can't be `{key}`: give one another name");
-                return Ok(Verdict::nothing(why));
+                return Ok(Translated::nothing(why));
             }
             Some(name) => self.app.environments.push((name.to_owned(), variables)),
             None => {
@@ -44,8 +44,8 @@ impl Draft<'_> {
             }
         }
         Ok(match lost.is_empty() {
-            true => Verdict::kept(&key),
-            false => Verdict::changed(&key, lost.join("; ")),
+            true => Translated::kept(&key),
+            false => Translated::changed(&key, lost.join("; ")),
         })
     }
 
@@ -60,7 +60,7 @@ impl Draft<'_> {
     }
 
     /// `env_file`, which PM2 has not: what it takes by that name is an environment called "file".
-    pub(super) fn env_file(&mut self, row: &Row, written: &str, value: &Value) -> Result<Verdict, ImportError> {
+    pub(super) fn env_file(&mut self, row: &Row, written: &str, value: &Value) -> Result<Translated, ImportError> {
         let files = match value {
             Value::Text(file) => vec![file.clone()],
             Value::List(items)
@@ -77,6 +77,6 @@ impl Draft<'_> {
             }
         };
         self.app.set("env_file", Item::List(files));
-        Ok(Verdict::usual(row))
+        Ok(Translated::usual(row))
     }
 }

@@ -20,7 +20,7 @@ pub enum ImportError {
         source: io::Error,
     },
     /// It is a folder, a device, a pipe.
-    #[error("{} is no regular file", .0.display())]
+    #[error("{} is not a regular file", .0.display())]
     NoRegularFile(PathBuf),
     /// It is larger than any configuration.
     #[error("{} has {bytes} bytes: a configuration has {limit} at most", file.display())]

@@ -10,8 +10,8 @@ use super::{
     table::{Becomes, Row},
     toml::Item,
     translate::Draft,
+    translated::{OFF, Translated},
     value::Value,
-    verdict::{OFF, Verdict},
     watch,
 };
 use crate::base::MAX_WORKERS;
@@ -73,7 +73,7 @@ impl<'a> Draft<'a> {
         );
     }
 
-    pub(super) fn instances(&mut self, row: &Row, written: &str, value: &Value) -> Result<Verdict, ImportError> {
+    pub(super) fn instances(&mut self, row: &Row, written: &str, value: &Value) -> Result<Translated, ImportError> {
         let all = self.around.processors;
         let number = match value {
             Value::Text(text) if text == "max" => Some(0.0),
@@ -93,35 +93,35 @@ impl<'a> Draft<'a> {
             0 => {
                 self.app.set("workers", Item::Text("max".into()));
                 match value {
-                    Value::Text(text) if text != "max" && text != "0" => Verdict::changed(
+                    Value::Text(text) if text != "max" && text != "0" => Translated::changed(
                         "workers",
                         format!("{text:?} is 0 to PM2, which is one for each processor"),
                     ),
-                    _ => Verdict::kept("workers"),
+                    _ => Translated::kept("workers"),
                 }
             }
             1.. if count <= most => {
                 self.app.set("workers", Item::Whole(count));
-                Verdict::kept("workers")
+                Translated::kept("workers")
             }
             1.. => {
                 self.app.set("workers", Item::Whole(most));
-                Verdict::changed("workers", format!("there are {most} at most"))
+                Translated::changed("workers", format!("there are {most} at most"))
             }
             fewer => {
                 let count = all.saturating_add(fewer).clamp(1, most);
                 self.app.set("workers", Item::Whole(count));
                 let why =
                     format!("{fewer} is {count} on this machine, which has {all} processors; here it is a number");
-                Verdict::changed("workers", why)
+                Translated::changed("workers", why)
             }
         })
     }
 
-    pub(super) fn memory(&mut self, row: &Row, written: &str, value: &Value) -> Result<Verdict, ImportError> {
+    pub(super) fn memory(&mut self, row: &Row, written: &str, value: &Value) -> Result<Translated, ImportError> {
         const WANTED: &str = "a number of bytes, or one with K, M or G: \"300M\"";
         if pm2::is_forgotten(row.option, written, value) {
-            return Ok(Verdict::nothing(OFF));
+            return Ok(Translated::nothing(OFF));
         }
         if !pm2::takes(row.option, written, value) {
             return self.options.strange(row, written, value, WANTED);
@@ -131,11 +131,11 @@ impl<'a> Draft<'a> {
             (None, Value::Text(text)) if !text.trim_start_matches('0').starts_with(['G', 'M', 'K']) => text.clone(),
             _ => {
                 let why = "to PM2 it is always exceeded, and the worker restarted every 30 s: that can't be meant";
-                return Ok(Verdict::nothing(why));
+                return Ok(Translated::nothing(why));
             }
         };
         self.app.set("max_memory", Item::Text(text));
-        Ok(Verdict::usual(row))
+        Ok(Translated::usual(row))
     }
 
     pub(super) fn instance_variable(
@@ -143,26 +143,26 @@ impl<'a> Draft<'a> {
         row: &Row,
         written: &str,
         value: &Value,
-    ) -> Result<Verdict, ImportError> {
+    ) -> Result<Translated, ImportError> {
         let Value::Text(name) = value else {
             return self.options.strange(row, written, value, "a text");
         };
         if name == "NODE_APP_INSTANCE" {
-            return Ok(Verdict::nothing("every worker has NODE_APP_INSTANCE anyway"));
+            return Ok(Translated::nothing("every worker has NODE_APP_INSTANCE anyway"));
         }
         if self.options.value("increment_var").is_some() {
             let why = "`increment_var` has the only place for it; NODE_APP_INSTANCE has the worker's number";
-            return Ok(Verdict::nothing(why));
+            return Ok(Translated::nothing(why));
         }
         self.app.set("increment_var", Item::Text(format!("{name}=0")));
-        Ok(Verdict::usual(row))
+        Ok(Translated::usual(row))
     }
 
-    pub(super) fn switch(&mut self, row: &Row, written: &str, value: &Value) -> Result<Verdict, ImportError> {
+    pub(super) fn switch(&mut self, row: &Row, written: &str, value: &Value) -> Result<Translated, ImportError> {
         match value.truth() {
-            Some(false) => return Ok(Verdict::nothing(OFF)),
+            Some(false) => return Ok(Translated::nothing(OFF)),
             Some(true) => {}
-            None if pm2::is_falsy(value) => return Ok(Verdict::nothing(OFF)),
+            None if pm2::is_falsy(value) => return Ok(Translated::nothing(OFF)),
             None => return self.options.strange(row, written, value, "true or false"),
         }
         if row.option == "wait_ready" {
@@ -170,10 +170,10 @@ impl<'a> Draft<'a> {
         } else {
             self.app.set("stop_message", Item::Truth(true));
         }
-        Ok(Verdict::usual(row))
+        Ok(Translated::usual(row))
     }
 
-    pub(super) fn duration(&mut self, row: &Row, written: &str, value: &Value) -> Result<Verdict, ImportError> {
+    pub(super) fn duration(&mut self, row: &Row, written: &str, value: &Value) -> Result<Translated, ImportError> {
         let number = match pm2::number(value) {
             Some(number) => number,
             None if pm2::is_falsy(value) => 0.0,
@@ -185,14 +185,14 @@ impl<'a> Draft<'a> {
             _ => None,
         };
         if let Some(why) = default.filter(|_| number == 0.0 || number.is_nan()) {
-            return Ok(Verdict::nothing(why));
+            return Ok(Translated::nothing(why));
         }
         if !(0.0..2_147_483_648.0).contains(&number) {
             let why = format!(
                 "nobody can wait for {} ms: PM2 waits for 1",
                 Value::number(number).word().unwrap_or_default()
             );
-            return Ok(Verdict::nothing(why));
+            return Ok(Translated::nothing(why));
         }
         #[expect(clippy::cast_possible_truncation, reason = "it was just seen to be small")]
         let time_ms = number.ceil() as i64;
@@ -204,15 +204,15 @@ impl<'a> Draft<'a> {
             unreachable!("these have keys")
         };
         if key == "watch_delay" && !self.options.is_watched() {
-            return Ok(Verdict::nothing("nothing is watched"));
+            return Ok(Translated::nothing("nothing is watched"));
         }
         self.app.set(key, Item::Text(text));
-        Ok(Verdict::usual(row))
+        Ok(Translated::usual(row))
     }
 
-    pub(super) fn ignored(&mut self, row: &Row, written: &str, value: &Value) -> Result<Verdict, ImportError> {
+    pub(super) fn ignored(&mut self, row: &Row, written: &str, value: &Value) -> Result<Translated, ImportError> {
         if !self.options.is_watched() {
-            return Ok(Verdict::nothing("nothing is watched"));
+            return Ok(Translated::nothing("nothing is watched"));
         }
         let Some(ignored) = watch::ignored(value) else {
             return self
@@ -221,15 +221,15 @@ impl<'a> Draft<'a> {
         };
         let lost = ignored.lost.join("/, /");
         if ignored.globs.is_empty() {
-            return Ok(Verdict::nothing(match lost.as_str() {
+            return Ok(Translated::nothing(match lost.as_str() {
                 "" => "the list is empty".to_owned(),
                 lost => format!("no glob says the same as /{lost}/: write one as `watch_ignore`"),
             }));
         }
         self.app.set("watch_ignore", Item::List(ignored.globs));
         Ok(match lost.as_str() {
-            "" => Verdict::usual(row),
-            lost => Verdict::changed("watch_ignore", format!("without /{lost}/: no glob says the same")),
+            "" => Translated::usual(row),
+            lost => Translated::changed("watch_ignore", format!("without /{lost}/: no glob says the same")),
         })
     }
 }

@@ -20,13 +20,13 @@ mod read;
 mod report;
 mod runtime;
 mod scalar;
+mod script_error;
 mod surroundings;
 pub mod table;
-mod thrown;
 mod toml;
 mod translate;
+mod translated;
 mod value;
-mod verdict;
 mod watch;
 mod yaml;
 

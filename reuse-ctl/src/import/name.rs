@@ -6,8 +6,8 @@ use std::path::Path;
 use super::error::ImportError;
 use super::options::Options;
 use super::pm2;
+use super::translated::Translated;
 use super::value::Value;
-use super::verdict::Verdict;
 use crate::process::paths::{AppPaths, MAX_NAME_LEN};
 
 /// The name in the file, or that of the script; made one that an app can have, and that no other has.
@@ -38,23 +38,23 @@ pub(super) fn choose(options: &Options<'_>, names: &mut BTreeSet<String>) -> Res
 }
 
 /// What is said of the option `name`, of which `chosen` was made.
-pub(super) fn verdict(value: &Value, chosen: &str) -> Verdict {
+pub(super) fn translated(value: &Value, chosen: &str) -> Translated {
     let given = value.word().unwrap_or_default();
     if pm2::is_falsy(value) {
-        return Verdict::changed(
+        return Translated::changed(
             "name",
             format!("{chosen:?}, by the script: it is empty, as if it were not there"),
         );
     }
     if chosen == given {
-        Verdict::kept("name")
+        Translated::kept("name")
     } else if chosen == usable_name(&given) {
-        Verdict::changed(
+        Translated::changed(
             "name",
             format!("{chosen:?}: a name has letters, digits, `.`, `_` and `-`"),
         )
     } else {
-        Verdict::changed("name", format!("{chosen:?}: another app has this name already"))
+        Translated::changed("name", format!("{chosen:?}: another app has this name already"))
     }
 }
 

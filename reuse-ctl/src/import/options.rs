@@ -6,8 +6,8 @@ use super::error::ImportError;
 use super::pm2;
 use super::table::{self, Place, Row};
 use super::toml::Variables;
+use super::translated::Translated;
 use super::value::Value;
-use super::verdict::Verdict;
 use super::watch;
 
 /// An app of the file, as it is written there.
@@ -57,7 +57,7 @@ impl<'a> Options<'a> {
         ImportError::Wrong {
             place: format!("{}: {}", self.file, self.entry.place(option)),
             reason: reason.into(),
-            hint: "PM2 would not take it either: mend it in the file",
+            hint: "PM2 would not take it either: correct it in the file",
         }
     }
 
@@ -68,14 +68,14 @@ impl<'a> Options<'a> {
         written: &str,
         value: &Value,
         wanted: &str,
-    ) -> Result<Verdict, ImportError> {
+    ) -> Result<Translated, ImportError> {
         let shown = match value {
             Value::Text(text) => format!("{:?}", text.chars().take(60).collect::<String>()),
             value => value.word().unwrap_or_else(|| value.kind().to_owned()),
         };
         let reason = format!("it is {shown}, and should be {wanted}");
         if pm2::takes(row.option, written, value) {
-            Ok(Verdict::nothing(reason))
+            Ok(Translated::nothing(reason))
         } else {
             Err(self.wrong(written, reason))
         }
@@ -145,7 +145,7 @@ impl<'a> Options<'a> {
             let text = value.word().unwrap_or_else(|| value.to_json());
             let reason = match value.kind() {
                 _ if name.is_empty() || name.contains(['=', '\0']) => "no variable can have this name",
-                "a function" | "a regular expression" => "it is no text",
+                "a function" | "a regular expression" => "it is not a text",
                 _ if text.contains('\0') => "no variable can have a byte 0 in it",
                 _ => {
                     variables.retain(|(other, _)| other != name);

@@ -59,7 +59,7 @@ fn text_of(file: &Path) -> Result<String, ImportError> {
         let (line, column) = place_at(&before);
         ImportError::Wrong {
             place: format!("{}:{line}:{column}", file.display()),
-            reason: format!("byte 0x{:02x} is no UTF-8", error.as_bytes()[good]),
+            reason: format!("byte 0x{:02x} is not UTF-8", error.as_bytes()[good]),
             hint: "save it as UTF-8: iconv -f latin1 -t utf-8",
         }
     })?;
@@ -80,7 +80,7 @@ fn from_json(file: &Path, text: &str) -> Result<Value, ImportError> {
             .map_or(reason.as_str(), |(reason, _)| reason);
         ImportError::Wrong {
             place: format!("{}:{}:{}", file.display(), error.line(), error.column()),
-            reason: format!("it is no JSON: {reason}"),
+            reason: format!("it is not JSON: {reason}"),
             hint: "if it is JavaScript rather than JSON, give it the name ecosystem.config.js",
         }
     })
@@ -90,12 +90,12 @@ fn from_yaml(file: &Path, text: &str) -> Result<Value, ImportError> {
     yaml::read(text).map_err(|wrong| ImportError::Wrong {
         place: format!("{}:{}:{}", file.display(), wrong.line, wrong.column),
         reason: match wrong.is_syntax {
-            true => format!("it is no YAML: {}", wrong.reason),
+            true => format!("it is not YAML: {}", wrong.reason),
             false => wrong.reason,
         },
         hint: match wrong.is_syntax {
             true => "is the indentation right?",
-            false => "mend it in the file",
+            false => "correct it in the file",
         },
     })
 }
@@ -121,7 +121,7 @@ mod tests {
         assert_eq!(value.to_json(), r#"{"apps":[1,2]}"#);
         assert_eq!(
             wrong(from_json(file, "{\n  \"apps\": [1 2]\n}")),
-            "apps.json:2:14: it is no JSON: expected `,` or `]`"
+            "apps.json:2:14: it is not JSON: expected `,` or `]`"
         );
     }
 

@@ -19,10 +19,10 @@ use tokio::process::{Child, Command};
 use tokio::time::{Instant, timeout_at};
 
 use super::error::ImportError;
-use super::thrown::Thrown;
+use super::script_error::ScriptError;
 use super::value::Value;
 use crate::process::command::{self, Search};
-use crate::process::identity::{Identity, Source, caller_home};
+use crate::process::identity::{Identity, IdentitySource, caller_home};
 
 const LOADER: &str = include_str!("loader.js");
 
@@ -46,7 +46,7 @@ const RESULT_DESCRIPTOR: i32 = 3;
 #[serde(rename_all = "camelCase")]
 struct Answer {
     value: Option<Value>,
-    error: Option<Thrown>,
+    error: Option<ScriptError>,
     #[serde(default)]
     is_place_on_stderr: bool,
 }
@@ -152,7 +152,7 @@ impl<'a> Run<'a> {
     /// Who called sudo runs the file, with their own rights and home.
     fn become_the_person(&self, command: &mut Command, writer: OwnedFd) {
         let identity = self.identity.clone();
-        let is_another = identity.source == Source::Sudo;
+        let is_another = identity.source == IdentitySource::Sudo;
         if is_another {
             command
                 .env("HOME", &identity.home)

@@ -343,7 +343,7 @@ fn one_strange_option_does_not_stop_the_others() {
         (r#""max_memory_restart":"0M""#, "always exceeded"),
         (r#""env":"A=1""#, "a text"),
         (r#""env_x":"text""#, "a text"),
-        (r#""port":0"#, "no port"),
+        (r#""port":0"#, "not a port"),
         (r#""kill_timeout":-1"#, "PM2 waits for 1"),
         (r#""ignore_watch":[3],"watch":true"#, "should be"),
         (r#""env_b":{"A":1},"env":{"b":1}"#, "another name"),

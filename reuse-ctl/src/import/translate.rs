@@ -10,8 +10,8 @@ use super::report::{Fate, Finding};
 use super::surroundings::Surroundings;
 use super::table::{self, Becomes, JOB, Place, Row};
 use super::toml::{self, App, Item};
+use super::translated::{EMPTY, OFF, Translated};
 use super::value::Value;
-use super::verdict::{EMPTY, OFF, Verdict};
 use super::{Imported, apps, command, name, watch};
 
 /// Translates a whole document.
@@ -91,30 +91,32 @@ impl<'a> Draft<'a> {
         self.command()?;
         let mut seen = BTreeSet::new();
         for (written, value) in self.options.entry.options {
-            let verdict = match table::of_app(written) {
-                None => Verdict {
+            let translated = match table::of_app(written) {
+                None => Translated {
                     fate: Fate::Unknown,
                     key: None,
                     why: Some(apps::unknown(written, table::names_in_apps())),
                 },
-                Some(_) if *value == Value::Null => Verdict::nothing("it has no value"),
+                Some(_) if *value == Value::Null => Translated::nothing("it has no value"),
                 Some(row) if row.place != Place::App => {
-                    let Verdict { why, .. } = Verdict::usual(row);
+                    let Translated { why, .. } = Translated::usual(row);
                     let why = why.unwrap_or_default();
-                    Verdict::nothing(format!("PM2 does not take it from a file; {why}"))
+                    Translated::nothing(format!("PM2 does not take it from a file; {why}"))
                 }
                 Some(row) if row.option != "env_*" && !self.options.is_the_one(row, written) => {
-                    Verdict::nothing(format!("another name of `{}`, which is there as well", row.option))
+                    Translated::nothing(format!("another name of `{}`, which is there as well", row.option))
                 }
-                Some(row) if row.option != "env_*" && !seen.insert(row.option) => Verdict::nothing("it is there twice"),
+                Some(row) if row.option != "env_*" && !seen.insert(row.option) => {
+                    Translated::nothing("it is there twice")
+                }
                 Some(row) => self.option(row, written, value)?,
             };
             self.findings.push(Finding {
                 app: Some(name.clone()),
                 option: written.clone(),
-                fate: verdict.fate,
-                key: verdict.key,
-                why: verdict.why,
+                fate: translated.fate,
+                key: translated.key,
+                why: translated.why,
             });
         }
         if command::is_python(&self.made.words) && self.options.text_variable("PYTHONUNBUFFERED").is_none() {
@@ -124,35 +126,35 @@ impl<'a> Draft<'a> {
         Ok(())
     }
 
-    fn option(&mut self, row: &'static Row, written: &str, value: &'a Value) -> Result<Verdict, ImportError> {
-        let usual = || Ok(Verdict::usual(row));
+    fn option(&mut self, row: &'static Row, written: &str, value: &'a Value) -> Result<Translated, ImportError> {
+        let usual = || Ok(Translated::usual(row));
         let has_own_word =
             matches!(row.option, "name" | "script" | "instances") || matches!(row.becomes, Becomes::Nothing(_));
         let is_empty = *value == Value::Text(String::new());
         if is_empty && !has_own_word && pm2::takes(row.option, written, value) {
-            return Ok(Verdict::nothing(EMPTY));
+            return Ok(Translated::nothing(EMPTY));
         }
         match row.option {
-            "name" => Ok(name::verdict(value, self.app.text("name").unwrap_or_default())),
+            "name" => Ok(name::translated(value, self.app.text("name").unwrap_or_default())),
             "script" => Ok(match self.made.script_note.take() {
-                Some(note) => Verdict::changed("command", note),
-                None => Verdict::kept("command"),
+                Some(note) => Translated::changed("command", note),
+                None => Translated::kept("command"),
             }),
-            "args" if self.made.drops_arguments => {
-                Ok(Verdict::nothing("PM2 does not pass them on when the script has blanks"))
-            }
+            "args" if self.made.drops_arguments => Ok(Translated::nothing(
+                "PM2 does not pass them on when the script has blanks",
+            )),
             "exec_interpreter" => Ok(match self.made.interpreter_note.take() {
-                Some(note) => Verdict::changed("command", note),
-                None => Verdict::kept("command"),
+                Some(note) => Translated::changed("command", note),
+                None => Translated::kept("command"),
             }),
-            "node_args" if self.made.drops_interpreter_arguments => {
-                Ok(Verdict::nothing("nothing interprets the script, so nobody takes them"))
-            }
+            "node_args" if self.made.drops_interpreter_arguments => Ok(Translated::nothing(
+                "nothing interprets the script, so nobody takes them",
+            )),
             "args" | "node_args" => usual(),
             "source_map_support" => Ok(match (value.truth(), self.made.has_source_maps) {
-                (Some(true), true) => Verdict::usual(row),
-                (Some(true), false) => Verdict::nothing("it is for Node: other runtimes have their own ways"),
-                _ => Verdict::nothing(OFF),
+                (Some(true), true) => Translated::usual(row),
+                (Some(true), false) => Translated::nothing("it is for Node: other runtimes have their own ways"),
+                _ => Translated::nothing(OFF),
             }),
             "cwd" | "increment_var" => {
                 let Value::Text(text) = value else {
@@ -162,7 +164,7 @@ impl<'a> Draft<'a> {
                 usual()
             }
             "instances" => self.instances(row, written, value),
-            "uid" if pm2::is_falsy(value) && pm2::takes(row.option, written, value) => Ok(Verdict::nothing(
+            "uid" if pm2::is_falsy(value) && pm2::takes(row.option, written, value) => Ok(Translated::nothing(
                 "to PM2 that is nobody named: workers have the user whom `run` gives them",
             )),
             "uid" => {
@@ -178,14 +180,14 @@ impl<'a> Draft<'a> {
                     self.app.set_variable("PORT", port);
                     usual()
                 }
-                (None, Some(_)) => Ok(Verdict::nothing("to PM2 0 is no port, and PORT is as it is")),
+                (None, Some(_)) => Ok(Translated::nothing("to PM2 0 is not a port, and PORT is as it is")),
                 (None, None) => self.options.strange(row, written, value, "a number"),
             },
             "env" => self.environment(row, written, value, None),
             "env_*" => self.environment(row, written, value, written.strip_prefix("env_")),
             "env_file" => self.env_file(row, written, value),
-            "autorestart" if self.options.is_job() => Ok(Verdict::nothing(JOB)),
-            "cron_restart" if self.options.is_job() => Ok(Verdict::nothing(JOB)),
+            "autorestart" if self.options.is_job() => Ok(Translated::nothing(JOB)),
+            "cron_restart" if self.options.is_job() => Ok(Translated::nothing(JOB)),
             "instance_var" => self.instance_variable(row, written, value),
             "wait_ready" | "shutdown_with_message" => self.switch(row, written, value),
             "listen_timeout" | "kill_timeout" | "watch_delay" => self.duration(row, written, value),
@@ -193,8 +195,8 @@ impl<'a> Draft<'a> {
             "cron_restart" => {
                 let pattern = match value {
                     Value::Text(text) if text != "0" => text,
-                    _ if pm2::is_falsy(value) => return Ok(Verdict::nothing(OFF)),
-                    Value::Text(_) => return Ok(Verdict::nothing(OFF)),
+                    _ if pm2::is_falsy(value) => return Ok(Translated::nothing(OFF)),
+                    Value::Text(_) => return Ok(Translated::nothing(OFF)),
                     _ => return self.options.strange(row, written, value, "a cron pattern"),
                 };
                 self.app.set("cron", Item::Text(pattern.clone()));
@@ -205,7 +207,7 @@ impl<'a> Draft<'a> {
                     return self.options.strange(row, written, value, "true, a path or a list");
                 };
                 if paths.is_empty() {
-                    return Ok(Verdict::nothing(OFF));
+                    return Ok(Translated::nothing(OFF));
                 }
                 self.app.set("watch", Item::List(paths));
                 usual()

@@ -1,4 +1,4 @@
-//! Which file is run: what the command's name means to the person who typed it.
+//! Finds the program of a command as the person who typed it would.
 //!
 //! sudo replaces PATH by its `secure_path`, which has no Bun, Deno, Volta, nvm or cargo in it; so the usual places in the caller's
 //! home are looked through as well.

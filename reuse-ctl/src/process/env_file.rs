@@ -28,7 +28,7 @@ pub enum EnvFileError {
         source: io::Error,
     },
     /// A folder, a pipe, a device.
-    #[error("the env file {} is no plain file", path.display())]
+    #[error("the env file {} is not a regular file", path.display())]
     NotAFile {
         /// Which.
         path: PathBuf,
@@ -157,7 +157,7 @@ fn parse(text: &str) -> Result<Vec<(String, String)>, usize> {
     // Editors of another system begin a file with a mark.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let given = Rc::new(Cell::new(0));
-    let lines = Lines {
+    let lines = CountedLines {
         rest: text.as_bytes(),
         given: Rc::clone(&given),
     };
@@ -175,12 +175,12 @@ fn parse(text: &str) -> Result<Vec<(String, String)>, usize> {
 }
 
 /// Gives one line at a time and counts them: the parser does not say where it is.
-struct Lines<'a> {
+struct CountedLines<'a> {
     rest: &'a [u8],
     given: Rc<Cell<usize>>,
 }
 
-impl Read for Lines<'_> {
+impl Read for CountedLines<'_> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         let end = self.rest.iter().position(|byte| *byte == b'\n').map(|end| end + 1);
         let line = end.unwrap_or(self.rest.len());

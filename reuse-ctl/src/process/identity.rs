@@ -35,7 +35,7 @@ impl IdentityError {
 
 /// Why it is this user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Source {
+pub enum IdentitySource {
     /// `--user`.
     Option,
     /// Who called sudo.
@@ -58,7 +58,7 @@ pub struct Identity {
     /// The home directory.
     pub home: PathBuf,
     /// Where the answer comes from.
-    pub source: Source,
+    pub source: IdentitySource,
 }
 
 impl Identity {
@@ -76,10 +76,10 @@ impl Identity {
     /// As [`Self::resolve`].
     pub fn decide(user: Option<&str>, variable: impl Fn(&str) -> Option<String>) -> Result<Self, IdentityError> {
         if let Some(user) = user {
-            return Self::of(&look_up(user)?, Source::Option);
+            return Self::of(&look_up(user)?, IdentitySource::Option);
         }
         match sudo_caller(variable) {
-            Some(caller) => Self::of(&look_up(&caller.uid.to_string())?, Source::Sudo),
+            Some(caller) => Self::of(&look_up(&caller.uid.to_string())?, IdentitySource::Sudo),
             None => Self::current(),
         }
     }
@@ -89,7 +89,7 @@ impl Identity {
         self.uid == 0
     }
 
-    fn of(user: &User, source: Source) -> Result<Self, IdentityError> {
+    fn of(user: &User, source: IdentitySource) -> Result<Self, IdentityError> {
         let lookup_failed = |source| IdentityError::Lookup {
             user: user.name.clone(),
             source,
@@ -110,7 +110,7 @@ impl Identity {
     fn current() -> Result<Self, IdentityError> {
         let uid = Uid::effective();
         match look_up(&uid.to_string()) {
-            Ok(user) => Self::of(&user, Source::Current),
+            Ok(user) => Self::of(&user, IdentitySource::Current),
             Err(IdentityError::UnknownUser(name)) => {
                 let groups = nix::unistd::getgroups()
                     .map_err(|source| IdentityError::Lookup {
@@ -127,7 +127,7 @@ impl Identity {
                     groups,
                     name,
                     home: PathBuf::from("/"),
-                    source: Source::Current,
+                    source: IdentitySource::Current,
                 })
             }
             Err(error) => Err(error),
@@ -222,7 +222,7 @@ mod tests {
         for user in ["nobody", "65534"] {
             let identity = Identity::decide(Some(user), sudo_by_nobody).expect("known");
             assert_eq!((identity.uid, identity.name.as_str()), (NOBODY, "nobody"));
-            assert_eq!(identity.source, Source::Option);
+            assert_eq!(identity.source, IdentitySource::Option);
             assert!(identity.groups.contains(&identity.gid) && !identity.runs_as_root());
         }
         let root = Identity::decide(Some("root"), sudo_by_nobody).expect("known");
@@ -232,13 +232,16 @@ mod tests {
     #[test]
     fn then_the_caller_of_sudo_then_the_current_user() {
         let identity = Identity::decide(None, sudo_by_nobody).expect("known");
-        assert_eq!((identity.uid, identity.source), (NOBODY, Source::Sudo));
+        assert_eq!((identity.uid, identity.source), (NOBODY, IdentitySource::Sudo));
         let identity = Identity::decide(None, nothing).expect("known");
-        assert_eq!((identity.uid, identity.source), (0, Source::Current));
+        assert_eq!((identity.uid, identity.source), (0, IdentitySource::Current));
         assert_eq!(identity.home, PathBuf::from("/root"));
         // root who called sudo is simply root
         let by_root = |name: &str| (name == "SUDO_UID").then(|| "0".to_owned());
-        assert_eq!(Identity::decide(None, by_root).expect("known").source, Source::Current);
+        assert_eq!(
+            Identity::decide(None, by_root).expect("known").source,
+            IdentitySource::Current
+        );
     }
 
     #[test]

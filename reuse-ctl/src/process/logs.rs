@@ -23,10 +23,10 @@ mod rotate;
 mod seen;
 mod view;
 
-pub use follow::{Follower, Line, POLL, TimedFollower, TimedLine};
+pub use follow::{Follower, LogLine, POLL, TimedFollower, TimedLine};
 pub use kept::{KeptLog, Limits, Looked, RotateError};
 pub use last::{Range, last_lines, starts_of_last};
-pub use merge::{Merged, Source};
+pub use merge::{MergeSource, Merged};
 
 /// One of the two things that a worker writes to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -201,7 +201,7 @@ impl Variables {
 fn check((name, value): &(OsString, OsString)) -> Result<(), VariablesError> {
     let has = |text: &OsStr, byte| text.as_bytes().contains(&byte);
     let problem = if name.is_empty() || has(name, b'=') || has(name, 0) {
-        "is no name"
+        "is not a name"
     } else if has(value, 0) {
         "has a NUL character"
     } else if VARIABLE_PREFIX.len() + name.len() + value.len() + "=\0".len() > MAX_VARIABLE_BYTES {

@@ -32,7 +32,7 @@ use crate::{
     supervisor::handle::{Handle, Stopping},
     wire::{
         Event, Got, Reply, SpecReply, WORKER_HEADER,
-        commands::{self, Asked, WorkerVerb},
+        commands::{self, CommandRequest, WorkerVerb},
     },
 };
 use reuse_machine::interface::Command;
@@ -166,7 +166,11 @@ fn router(shared: Shared) -> axum::Router {
 }
 
 impl Shared {
-    async fn carry_out<A: Into<Asked>>(&self, body: Body, parse: impl FnOnce(&[u8]) -> Result<A, Failure>) -> Response {
+    async fn carry_out<A: Into<CommandRequest>>(
+        &self,
+        body: Body,
+        parse: impl FnOnce(&[u8]) -> Result<A, Failure>,
+    ) -> Response {
         answer(match parsed(body, parse) {
             Ok(asked) => self.handle.command(asked).await,
             Err(refusal) => refusal.into(),
@@ -269,7 +273,7 @@ fn pass_on(slot: SlotId, got: Got) -> Response {
     else {
         return answer(Reply {
             error: Some(format!(
-                "worker {slot} answered with status {}, which is no answer",
+                "worker {slot} answered with status {}, which is not a valid answer",
                 got.status
             )),
             hint: Some(format!("`reuse-ctl logs {slot}` shows what it has written")),

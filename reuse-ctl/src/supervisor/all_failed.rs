@@ -1,7 +1,7 @@
-//! An app that stays although every worker has failed: what it says of itself, and what becomes of its clients.
+//! An app that keeps running although every worker has failed: what it reports, and what becomes of its clients.
 //!
-//! New connections wait, or are refused, as `--when-empty` says. Nobody works on a remedy by himself, though, and to wait for ever serves no
-//! client: after [`PATIENCE`] what waits is reset, and new connections are refused, until a worker is started again.
+//! New connections wait, or are refused, as `--when-empty` says. No worker is started without a request, though, so waiting for ever would serve no
+//! client: after [`PATIENCE`] the waiting connections are reset, and new ones are refused, until a worker is started again.
 
 use std::time::{Duration, Instant};
 

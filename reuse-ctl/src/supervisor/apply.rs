@@ -12,15 +12,15 @@ use tokio::sync::oneshot;
 use super::{
     apply_words::{applied, changes, few, list, names, planned, scaled, started_anew},
     asks::{another_version, refusal},
-    errands::{Asker, stopped},
+    lookups::{Asker, stopped},
+    queue_watch::QueueWatch,
     task::Task,
-    wanted::{Search, Wanted, Watched},
-    watch::Watch,
+    wanted::{Search, Wanted, WatchedFiles},
 };
 use crate::{
     app::{
         AppSpec,
-        difference::{Difference, Way, difference},
+        difference::{Difference, TakesEffect, difference},
         options::{RunOptions, WhenEmpty},
     },
     base::{ErrorKind, Failure, RequestId},
@@ -39,7 +39,7 @@ pub(crate) struct Applying {
     old: Arc<RunOptions>,
     new: Arc<RunOptions>,
     /// For what comes into force without touching a worker, until it does.
-    watch: Option<Watched>,
+    watch: Option<WatchedFiles>,
     /// The step that is waited for, and the request that it is.
     step: (Step, RequestId),
     todo: VecDeque<(Step, Command)>,
@@ -57,11 +57,11 @@ enum Step {
 }
 
 impl Step {
-    fn way(self) -> Way {
+    fn takes_effect(self) -> TakesEffect {
         match self {
-            Self::Reload | Self::StartAnew => Way::Reload,
-            Self::Policy => Way::Policy,
-            Self::Scale => Way::Scale,
+            Self::Reload | Self::StartAnew => TakesEffect::Reload,
+            Self::Policy => TakesEffect::Policy,
+            Self::Scale => TakesEffect::Scale,
         }
     }
 }
@@ -76,12 +76,12 @@ impl Task {
     /// What the app's workers are started from now, and all else that was said of it; how many there are and how they are chosen is for
     /// the machine to say.
     pub(crate) fn options(&self) -> &Arc<RunOptions> {
-        self.template.options(self.core.version())
+        self.template.options(self.machine.version())
     }
 
     /// What runs, whoever has said so last: `run`, `apply`, `promote`, `scale`, `policy`. To apply it changes nothing.
     pub(crate) fn spec(&self) -> AppSpec {
-        let (options, policy) = (self.options(), self.core.view().policy);
+        let (options, policy) = (self.options(), self.machine.view().policy);
         let workers = self.workers().to_string();
         let mut changed: Vec<(&str, &OsStr)> = Vec::new();
         if self.workers() != options.workers {
@@ -95,11 +95,11 @@ impl Task {
 
     pub(crate) fn apply(&mut self, request: SpecRequest, by_root: bool, reply: oneshot::Sender<Reply>) {
         let id = self.new_request(reply);
-        if self.applying.is_some() || self.errands.apply() {
+        if self.applying.is_some() || self.lookups.apply() {
             let hint = "try again when it is done; `reuse-ctl status` shows how far it is";
             return self.reply(id, *refusal(ErrorKind::Failed, "an apply is under way".into(), hint));
         }
-        if self.core.view().stopping {
+        if self.machine.view().stopping {
             return self.reply(id, stopped());
         }
         if request.new_address {
@@ -112,7 +112,7 @@ impl Task {
         let search = Search {
             request,
             by_root,
-            version: self.core.version(),
+            version: self.machine.version(),
             old: Arc::clone(self.options()),
             workers: self.template.identity.clone(),
             paths: self.template.paths.clone(),
@@ -129,7 +129,7 @@ impl Task {
 
     /// It was looked up: what it takes is judged by how things are now, and begun.
     fn on_wanted(&mut self, id: RequestId, wanted: Wanted) {
-        let starts_anew = self.core.view().all_failed;
+        let starts_anew = self.machine.view().all_failed;
         match self.plan(&wanted) {
             Ok(difference) if wanted.dry_run || (difference.changes.is_empty() && !starts_anew) => {
                 let planned = planned(&difference, usize::from(self.workers()), starts_anew);
@@ -142,10 +142,10 @@ impl Task {
 
     /// What it would take, if it can be done at all.
     fn plan(&self, wanted: &Wanted) -> Result<Difference, Box<Reply>> {
-        if self.core.version() != wanted.old_version {
+        if self.machine.version() != wanted.old_version {
             return Err(another_version());
         }
-        let (version, view) = (&wanted.version, self.core.view());
+        let (version, view) = (&wanted.version, self.machine.view());
         let old = RunOptions {
             workers: self.workers(),
             policy: view.policy,
@@ -158,8 +158,11 @@ impl Task {
         {
             difference.add_content_of_env_files();
         }
-        if difference.has(Way::NewStart) {
-            let error = format!("{} can't change while the app runs", few(difference.by(Way::NewStart)));
+        if difference.has(TakesEffect::NewStart) {
+            let error = format!(
+                "{} can't change while the app runs",
+                few(difference.by(TakesEffect::NewStart))
+            );
             let hint = format!(
                 "nothing was changed; `reuse-ctl stop --app {0}` and `reuse-ctl apply` start it anew",
                 self.template.app
@@ -184,26 +187,26 @@ impl Task {
         } = wanted;
         let new = Arc::clone(&version.options);
         let adopt = Command::Adopt {
-            version: self.core.version(),
+            version: self.machine.version(),
         };
-        let starts_anew = self.core.view().all_failed;
+        let starts_anew = self.machine.view().all_failed;
         let mut todo = VecDeque::new();
-        if difference.has(Way::Reload) {
+        if difference.has(TakesEffect::Reload) {
             todo.push_back((Step::Reload, adopt));
         } else if starts_anew {
             todo.push_back((Step::StartAnew, Command::Reload { stop_first: false }));
         }
-        if difference.has(Way::Policy) {
+        if difference.has(TakesEffect::Policy) {
             todo.push_back((Step::Policy, Command::SetPolicy(new.policy)));
         }
-        if difference.has(Way::Scale) {
+        if difference.has(TakesEffect::Scale) {
             todo.push_back((Step::Scale, Command::Scale(ScaleTarget::To(new.workers))));
         }
         // Where every worker has failed, workers can be added to those that the step before starts.
         let judged = todo.iter().filter(|(step, _)| !(starts_anew && *step == Step::Scale));
         let judged = judged
             .map(|(_, command)| command)
-            .try_for_each(|command| self.core.would_refuse(command));
+            .try_for_each(|command| self.machine.check(command));
         if let Err(refusal) = judged {
             let mut refused = self.refused(refusal);
             refused.changes = changes(&difference, |_| false);
@@ -255,7 +258,7 @@ impl Task {
 
     /// How many a person would say there are: a canary is one more.
     pub(crate) fn workers(&self) -> u16 {
-        let slots = self.core.view().slots;
+        let slots = self.machine.view().slots;
         let count = slots.iter().filter(|slot| !slot.canary && !slot.leaving).count();
         u16::try_from(count).expect("there are at most 256 slots")
     }
@@ -267,12 +270,12 @@ impl Task {
         };
         let (step, _) = applying.step;
         if !reply.ok {
-            if step.way() == Way::Reload {
+            if step.takes_effect() == TakesEffect::Reload {
                 self.settle_ports(&applying.old);
                 self.inputs.push_back(Input::Ruled(preparing::rules(&applying.old)));
             } else {
                 self.keep(&applying.new);
-                let what = list(applying.difference.by(step.way()));
+                let what = list(applying.difference.by(step.takes_effect()));
                 let why = reply.error.take().unwrap_or_default();
                 let so_far = match applying.done.len() {
                     0 => String::new(),
@@ -280,8 +283,8 @@ impl Task {
                 };
                 reply.error = Some(format!("{what} was not done: {why}{so_far}"));
             }
-            reply.changes = changes(&applying.difference, |way| {
-                step.way() != Way::Reload && way < step.way()
+            reply.changes = changes(&applying.difference, |takes_effect| {
+                step.takes_effect() != TakesEffect::Reload && takes_effect < step.takes_effect()
             });
             return self.reply(applying.client, reply);
         }
@@ -291,11 +294,11 @@ impl Task {
         applying.done.push(match step {
             Step::Reload => format!(
                 "{} changed: {}",
-                names(applying.difference.by(Way::Reload)),
+                names(applying.difference.by(TakesEffect::Reload)),
                 reply.message.unwrap_or_default()
             ),
             Step::StartAnew => started_anew(reply.workers.len()),
-            Step::Policy => list(applying.difference.by(Way::Policy)),
+            Step::Policy => list(applying.difference.by(TakesEffect::Policy)),
             Step::Scale => scaled("scaled", &applying.difference),
         });
         self.take_over(&mut applying);
@@ -317,14 +320,14 @@ impl Task {
         let Some(watch) = applying.watch.take() else { return };
         let (old, new) = (&applying.old, &applying.new);
         self.recycle.change(&old.recycle, &new.recycle);
-        if let Watched::Other(files) = watch {
-            self.recycle.watch(files.map(|files| *files), &self.happenings);
+        if let WatchedFiles::Other(files) = watch {
+            self.recycle.watch(files.map(|files| *files), &self.background_events);
         }
         self.inputs.push_back(Input::Ruled(preparing::rules(new)));
-        let view = self.core.view();
+        let view = self.machine.view();
         if old.hung.hung_after_ms != new.hung.hung_after_ms {
-            self.watch = Watch::new(new.hung.hung_after_ms);
-            self.set_watch(view.policy);
+            self.queue_watch = QueueWatch::new(new.hung.hung_after_ms);
+            self.set_queue_watch(view.policy);
         }
         if old.health != new.health {
             self.health = new.health.clone().map(Health::new);
@@ -335,14 +338,14 @@ impl Task {
         }
         self.groups.set_refuse_when_empty(new.when_empty == WhenEmpty::Refuse);
         self.groups.set_client_ttl(new.sticky.ttl.as_secs());
-        if applying.difference.has(Way::Live) {
-            applying.done.push(list(applying.difference.by(Way::Live)));
+        if applying.difference.has(TakesEffect::Live) {
+            applying.done.push(list(applying.difference.by(TakesEffect::Live)));
         }
     }
 
     /// From now on these are what the app was told, with whatever version its workers have.
     fn keep(&mut self, options: &Arc<RunOptions>) {
-        let version = self.core.version();
+        let version = self.machine.version();
         self.template.replace_options(version, Arc::clone(options));
     }
 }

@@ -1,7 +1,7 @@
 //! What `apply` says: what it would do, what it has done.
 
 use crate::{
-    app::difference::{Change, Difference, Way},
+    app::difference::{Change, Difference, TakesEffect},
     wire::{OptionChange, Reply},
 };
 use reuse_machine::count;
@@ -10,21 +10,21 @@ use reuse_machine::count;
 pub(crate) fn planned(difference: &Difference, workers: usize, starts_anew: bool) -> Reply {
     let mut would = Vec::new();
     let workers = count(workers, "worker");
-    if difference.has(Way::Reload) {
+    if difference.has(TakesEffect::Reload) {
         would.push(format!(
             "{} changed: would reload {workers}",
-            names(difference.by(Way::Reload))
+            names(difference.by(TakesEffect::Reload))
         ));
     } else if starts_anew {
         would.push(format!("every worker has failed: would start {workers} anew"));
     }
-    if difference.has(Way::Live) {
-        would.push(format!("would change {}", list(difference.by(Way::Live))));
+    if difference.has(TakesEffect::Live) {
+        would.push(format!("would change {}", list(difference.by(TakesEffect::Live))));
     }
-    if difference.has(Way::Policy) {
-        would.push(format!("would change {}", list(difference.by(Way::Policy))));
+    if difference.has(TakesEffect::Policy) {
+        would.push(format!("would change {}", list(difference.by(TakesEffect::Policy))));
     }
-    if difference.has(Way::Scale) {
+    if difference.has(TakesEffect::Scale) {
         would.push(scaled("would scale", difference));
     }
     Reply {
@@ -60,7 +60,9 @@ fn said(parts: &[String]) -> Reply {
 
 /// `scaled 2 → 4`.
 pub(crate) fn scaled(verb: &str, difference: &Difference) -> String {
-    let values = difference.by(Way::Scale).find_map(|change| change.values.as_ref());
+    let values = difference
+        .by(TakesEffect::Scale)
+        .find_map(|change| change.values.as_ref());
     let (from, to) = values.map_or(("?", "?"), |(from, to)| (from, to));
     format!("{verb} {from} → {to}")
 }
@@ -85,7 +87,7 @@ pub(crate) fn names<'a>(changes: impl Iterator<Item = &'a Change>) -> String {
 }
 
 /// Option by option.
-pub(crate) fn changes(difference: &Difference, is_done: impl Fn(Way) -> bool) -> Vec<OptionChange> {
+pub(crate) fn changes(difference: &Difference, is_done: impl Fn(TakesEffect) -> bool) -> Vec<OptionChange> {
     let changes = difference.changes.iter();
     changes
         .map(|change| {
@@ -94,8 +96,8 @@ pub(crate) fn changes(difference: &Difference, is_done: impl Fn(Way) -> bool) ->
                 option: change.option.into(),
                 from,
                 to,
-                way: change.way,
-                done: is_done(change.way),
+                takes_effect: change.takes_effect,
+                done: is_done(change.takes_effect),
             }
         })
         .collect()

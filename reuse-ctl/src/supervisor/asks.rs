@@ -1,4 +1,4 @@
-//! What clients of the API ask for. Nothing here takes long: what does goes on beside the task.
+//! The requests of the API's clients. Nothing here takes long: what does take long runs beside the task.
 
 use std::{
     net::SocketAddr,
@@ -9,8 +9,8 @@ use reuse_common::Share;
 use tokio::{sync::oneshot, time::timeout_at};
 
 use super::{
-    connections::{Aim, Outcome},
-    errands::Asker,
+    connections::{DirectedOutcome, Purpose},
+    lookups::Asker,
     request::{self, RequestError},
     task::Task,
     template::Version,
@@ -85,7 +85,7 @@ impl Task {
     /// Carries it out. Whoever asks for new processes wants what is in the env files now.
     pub(crate) fn request(&mut self, id: RequestId, command: Command) {
         let renewal = match command {
-            Command::Restart { .. } | Command::Reload { .. } => self.template.renewal(self.core.versions()),
+            Command::Restart { .. } | Command::Reload { .. } => self.template.renewal(self.machine.versions()),
             Command::Adopt { .. }
             | Command::Drain { .. }
             | Command::Undrain { .. }
@@ -97,7 +97,7 @@ impl Task {
             | Command::Abort
             | Command::Stop { .. } => return self.feed(Input::Request { id, command }),
         };
-        if renewal.is_empty() || !self.core.would_take(&command) {
+        if renewal.is_empty() || !self.machine.would_take(&command) {
             return self.begin_request(id, command);
         }
         self.look_up(Asker { id, applies: false }, move || {
@@ -123,18 +123,18 @@ impl Task {
     /// The command is looked up, then it is a request like any other.
     fn canary(&mut self, share: Share, request: CanaryRequest, reply: oneshot::Sender<Reply>) {
         let id = self.new_request(reply);
-        let own = self.core.version();
-        if let Err(refusal) = self.core.would_refuse(&Command::Canary { share, version: own }) {
+        let own = self.machine.version();
+        if let Err(refusal) = self.machine.check(&Command::Canary { share, version: own }) {
             let refused = self.refused(refusal);
             return self.reply(id, refused);
         }
-        let renewal = self.template.renewal(self.core.versions());
+        let renewal = self.template.renewal(self.machine.versions());
         let version = self.template.version(own).clone();
         self.look_up(Asker { id, applies: false }, move || {
             let renewed = renewal.read().map_err(|error| unreadable(&error));
             let found = renewed.and_then(|renewed| Ok((version.canary(own, &request, &renewed)?, renewed)));
             Box::new(move |task| match found {
-                Ok((canary, renewed)) if task.core.version() == own => {
+                Ok((canary, renewed)) if task.machine.version() == own => {
                     task.template.renew(renewed);
                     let command = task.new_version(canary, |version| Command::Canary { share, version });
                     task.feed(Input::Request { id, command });
@@ -147,12 +147,12 @@ impl Task {
 
     /// Gives a version a number for this request, unless the machine would refuse that whatever the number.
     pub(crate) fn new_version(&mut self, version: Version, command: impl Fn(VersionId) -> Command) -> Command {
-        let refused = command(self.core.version());
-        if !self.core.would_take(&refused) {
+        let refused = command(self.machine.version());
+        if !self.machine.would_take(&refused) {
             return refused;
         }
         let live = self.live.values().map(|live| live.version);
-        let in_use = self.core.versions().into_iter().chain(live).collect();
+        let in_use = self.machine.versions().into_iter().chain(live).collect();
         command(self.template.versions.push(version, &in_use))
     }
 
@@ -175,7 +175,7 @@ impl Task {
             Ok(target) => target,
             Err(refusal) => return drop(reply.send(Err(*refusal))),
         };
-        if self.connections.count(Aim::is_get) >= MAX_GETS {
+        if self.connections.count(Purpose::is_get) >= MAX_GETS {
             let error = format!("{MAX_GETS} requests to workers are under way already");
             let hint = "try again when one of them has been answered; --timeout bounds how long they take";
             return drop(reply.send(Err(*refusal(ErrorKind::Failed, error, hint))));
@@ -191,17 +191,17 @@ impl Task {
         let path = request.path.clone();
         let ask = move |opened| async move {
             let answer = timeout_at(deadline.into(), answer_of(opened, &path)).await;
-            Outcome::Got(answer.unwrap_or(Err(RequestError::Late)))
+            DirectedOutcome::Got(answer.unwrap_or(Err(RequestError::Late)))
         };
-        match self.way_to(id, addr) {
-            Ok(way) => self.direct(way, Aim::Get(questioner), Some(deadline), ask),
+        match self.prepare_connection(id, addr) {
+            Ok(prepared) => self.direct(prepared, Purpose::Get(questioner), Some(deadline), ask),
             Err(problem) => questioner.refuse(&problem),
         }
     }
 
     /// Whom a request is for, and where it listens.
     fn target_of(&self, slot: SlotId, request: &GetRequest) -> Result<(InstanceId, SocketAddr), Box<Reply>> {
-        let view = self.core.view();
+        let view = self.machine.view();
         let no_worker = |error| {
             refusal(
                 ErrorKind::NotFound,
@@ -256,17 +256,17 @@ impl Questioner {
             RequestError::Path(_) => refusal(
                 ErrorKind::Usage,
                 format!("worker {slot}: {error}"),
-                "say one like /debug?x=1",
+                "give one like /debug?x=1",
             ),
             RequestError::NotHttp(_) => refusal(
                 ErrorKind::Failed,
                 format!("worker {slot} on {addr}: {error}"),
-                "only plain HTTP can be asked for: TLS and other protocols can't",
+                "only plain HTTP can be requested, not TLS or other protocols",
             ),
             RequestError::TooLong => refusal(
                 ErrorKind::Failed,
                 format!("worker {slot} on {addr}: {error}"),
-                "ask for less",
+                "request a smaller answer",
             ),
             RequestError::Connection(_) | RequestError::Closed => refusal(
                 ErrorKind::Failed,

@@ -1,4 +1,4 @@
-//! PM2's bus: what happens to workers, what they say, and what they write, for whoever listens.
+//! PM2's bus: what happens to workers, their messages and their output, for every reader.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 

@@ -31,7 +31,7 @@ pub(crate) struct Seen {
     pub(crate) stands: bool,
     /// Some queue is not empty.
     pub(crate) queued: bool,
-    /// Some worker has a fault, or is nudged.
+    /// Some worker has a fault, or gets a wake-up probe.
     pub(crate) fault: bool,
     /// Connections were established since the look before.
     pub(crate) traffic: bool,

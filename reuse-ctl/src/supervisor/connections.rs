@@ -1,5 +1,5 @@
 //! Connections of the controller's own to single workers, while they are under way: proofs that an inherited listener is served, questions
-//! whether a worker is ready, nudges, health checks, and requests that a person makes of one worker.
+//! whether a worker is ready, wake-up probes, health checks, and requests that a person makes of one worker.
 //!
 //! The program is told of each before it is opened, and forgets it as soon as both ends are established. A second descriptor of it is
 //! kept here meanwhile: nobody else can get its port as long as the program knows it.
@@ -9,7 +9,7 @@ use std::{collections::HashMap, io, net::SocketAddr, os::fd::OwnedFd, time::Inst
 use reuse_common::settings::DirectedKey;
 use tokio::{sync::oneshot, time::timeout_at};
 
-use super::{asks::Questioner, live::Happening, request::RequestError, task::Task};
+use super::{asks::Questioner, live::BackgroundEvent, request::RequestError, task::Task};
 use crate::{
     base::InstanceId,
     group::{
@@ -31,20 +31,20 @@ pub(crate) struct Ticket(u64);
 
 /// What a connection is for.
 #[derive(Debug)]
-pub(crate) enum Aim {
+pub(crate) enum Purpose {
     /// To see whether somebody serves the inherited listener on this address.
     Prove(SocketAddr),
     /// To see whether a worker that starts answers as `--ready` wants.
     AskReady,
     /// To see when a hung worker accepts again.
-    Nudge,
+    WakeProbe,
     /// To see whether a worker is healthy.
     Check,
     /// To ask it something, for a client of the API.
     Get(Questioner),
 }
 
-impl Aim {
+impl Purpose {
     pub(crate) const fn is_proof(&self) -> bool {
         matches!(self, Self::Prove(_))
     }
@@ -53,8 +53,8 @@ impl Aim {
         matches!(self, Self::AskReady)
     }
 
-    pub(crate) const fn is_nudge(&self) -> bool {
-        matches!(self, Self::Nudge)
+    pub(crate) const fn is_wake_probe(&self) -> bool {
+        matches!(self, Self::WakeProbe)
     }
 
     pub(crate) const fn is_check(&self) -> bool {
@@ -68,13 +68,13 @@ impl Aim {
 
 /// What has come of it.
 #[derive(Debug)]
-pub(crate) enum Outcome {
+pub(crate) enum DirectedOutcome {
     /// Whether the server has accepted it.
     Proved(io::Result<()>),
     /// Else what came instead of the answer of a worker that is ready.
     AnsweredReady(Result<(), String>),
     /// The worker has closed it, or why it could not be opened.
-    NudgeEnded(io::Result<()>),
+    WakeProbeEnded(io::Result<()>),
     /// Else what is wrong with the worker.
     Checked(Result<(), String>),
     /// It could not be checked, for a reason of the controller's own: that says nothing of the worker.
@@ -96,7 +96,7 @@ pub(crate) struct Connections {
 #[derive(Debug)]
 struct Connection {
     to: InstanceId,
-    aim: Aim,
+    purpose: Purpose,
     /// Where the worker listens, by the name of its group.
     addr: SocketAddr,
     ends: Ends,
@@ -109,7 +109,7 @@ struct Connection {
 
 /// A connection of which the program knows, not opened yet.
 #[derive(Debug)]
-pub(crate) struct Way {
+pub(crate) struct Prepared {
     to: InstanceId,
     addr: SocketAddr,
     probe: Probe,
@@ -117,18 +117,18 @@ pub(crate) struct Way {
 }
 
 impl Connections {
-    /// Whether one to this instance is under way whose aim is such.
-    pub(crate) fn has(&self, to: InstanceId, is_such: impl Fn(&Aim) -> bool) -> bool {
+    /// Whether one to this instance is under way whose purpose is such.
+    pub(crate) fn has(&self, to: InstanceId, is_such: impl Fn(&Purpose) -> bool) -> bool {
         self.under_way
             .values()
-            .any(|connection| connection.to == to && is_such(&connection.aim))
+            .any(|connection| connection.to == to && is_such(&connection.purpose))
     }
 
-    /// How many are under way whose aim is such.
-    pub(crate) fn count(&self, is_such: impl Fn(&Aim) -> bool) -> usize {
+    /// How many are under way whose purpose is such.
+    pub(crate) fn count(&self, is_such: impl Fn(&Purpose) -> bool) -> usize {
         self.under_way
             .values()
-            .filter(|connection| is_such(&connection.aim))
+            .filter(|connection| is_such(&connection.purpose))
             .count()
     }
 
@@ -142,25 +142,25 @@ impl Connections {
         }
     }
 
-    /// How many of those under way wait in the queues of this instance, whose aim is such, on the addresses that are meant.
+    /// How many of those under way wait in the queues of this instance, whose purpose is such, on the addresses that are meant.
     pub(crate) fn waiting(
         &self,
         diag: &mut Diag,
         to: InstanceId,
-        is_such: impl Fn(&Aim) -> bool,
+        is_such: impl Fn(&Purpose) -> bool,
         is_meant: impl Fn(SocketAddr) -> bool,
     ) -> u32 {
         let theirs = self.under_way.values();
-        let theirs = theirs.filter(|known| known.to == to && is_such(&known.aim) && is_meant(known.addr));
+        let theirs = theirs.filter(|known| known.to == to && is_such(&known.purpose) && is_meant(known.addr));
         let waiting = theirs.filter(|known| waits(diag, known.ends)).count();
         u32::try_from(waiting).unwrap_or(u32::MAX)
     }
 
-    fn tickets(&self, to: InstanceId, is_such: impl Fn(&Aim) -> bool) -> Vec<Ticket> {
+    fn tickets(&self, to: InstanceId, is_such: impl Fn(&Purpose) -> bool) -> Vec<Ticket> {
         let mut tickets: Vec<Ticket> = self
             .under_way
             .iter()
-            .filter(|(_, connection)| connection.to == to && is_such(&connection.aim))
+            .filter(|(_, connection)| connection.to == to && is_such(&connection.purpose))
             .map(|(&ticket, _)| ticket)
             .collect();
         tickets.sort_unstable();
@@ -171,7 +171,7 @@ impl Connections {
 impl Task {
     /// Tells the program of a connection that is about to be made to the instance's listener on `addr`. Follow with
     /// [`direct`](Self::direct), which sees to it that the program forgets it.
-    pub(crate) fn way_to(&mut self, to: InstanceId, addr: SocketAddr) -> Result<Way, String> {
+    pub(crate) fn prepare_connection(&mut self, to: InstanceId, addr: SocketAddr) -> Result<Prepared, String> {
         let row = self.live.get(&to).ok_or("it has ended")?.row;
         let told = |error: io::Error| format!("a connection to {addr}: {error}");
         let probe = Probe::new(addr).map_err(told)?;
@@ -179,26 +179,26 @@ impl Task {
         self.groups
             .direct(probe.key(), Some(row))
             .map_err(|error| format!("a connection to {addr}: {error}"))?;
-        Ok(Way { to, addr, probe, hold })
+        Ok(Prepared { to, addr, probe, hold })
     }
 
     /// Opens a connection in the background, before `deadline` if there is one, and then does `work`, whose outcome comes back with
     /// [`on_over`](Self::on_over).
     pub(crate) fn direct<F>(
         &mut self,
-        Way { to, addr, probe, hold }: Way,
-        aim: Aim,
+        Prepared { to, addr, probe, hold }: Prepared,
+        purpose: Purpose,
         deadline: Option<Instant>,
         work: impl FnOnce(io::Result<Opened>) -> F + Send + 'static,
     ) where
-        F: Future<Output = Outcome> + Send,
+        F: Future<Output = DirectedOutcome> + Send,
     {
         self.connections.last += 1;
         let ticket = Ticket(self.connections.last);
         let (recall, recalled) = oneshot::channel();
         let connection = Connection {
             to,
-            aim,
+            purpose,
             addr,
             ends: probe.ends(),
             key: Some(probe.key()),
@@ -206,13 +206,13 @@ impl Task {
             _recall: recall,
         };
         self.connections.under_way.insert(ticket, connection);
-        let happenings = self.happenings.clone();
-        let opening = happenings.clone();
+        let background_events = self.background_events.clone();
+        let opening = background_events.clone();
         let working = async move {
             let opened = open(probe, deadline).await;
             if opened.is_ok() {
                 // The task is there as long as this has not been recalled.
-                drop(opening.send(Happening::Established(ticket)).await);
+                drop(opening.send(BackgroundEvent::Established(ticket)).await);
             }
             work(opened).await
         };
@@ -220,7 +220,7 @@ impl Task {
             tokio::select! {
                 biased;
                 _ = recalled => {}
-                outcome = working => drop(happenings.send(Happening::Over(ticket, outcome)).await),
+                outcome = working => drop(background_events.send(BackgroundEvent::Over(ticket, outcome)).await),
             }
         });
     }
@@ -235,31 +235,33 @@ impl Task {
     }
 
     /// Something has come of a connection that was not recalled meanwhile.
-    pub(crate) fn on_over(&mut self, ticket: Ticket, outcome: Outcome) {
-        let Some((to, aim)) = self.take_connection(ticket) else {
+    pub(crate) fn on_over(&mut self, ticket: Ticket, outcome: DirectedOutcome) {
+        let Some((to, purpose)) = self.take_connection(ticket) else {
             return;
         };
-        match (aim, outcome) {
-            (Aim::Prove(addr), Outcome::Proved(result)) => self.on_proved(to, addr, result),
-            (Aim::AskReady, Outcome::AnsweredReady(result)) => self.on_ready_answer(to, result),
-            (Aim::Check, Outcome::Checked(result)) => self.on_checked(to, result),
-            (Aim::Check, Outcome::Unchecked(problem)) => tracing::warn!(instance = to.0, problem, "not checked"),
-            (Aim::Get(questioner), Outcome::Got(result)) => questioner.answer(result),
-            // A nudge that is still wanted is renewed at the next look.
-            (Aim::Nudge, Outcome::NudgeEnded(Err(error))) if !is_workers_doing(error.kind()) => {
-                self.on_no_nudge(to, &error.to_string());
+        match (purpose, outcome) {
+            (Purpose::Prove(addr), DirectedOutcome::Proved(result)) => self.on_proved(to, addr, result),
+            (Purpose::AskReady, DirectedOutcome::AnsweredReady(result)) => self.on_ready_answer(to, result),
+            (Purpose::Check, DirectedOutcome::Checked(result)) => self.on_checked(to, result),
+            (Purpose::Check, DirectedOutcome::Unchecked(problem)) => {
+                tracing::warn!(instance = to.0, problem, "not checked")
             }
-            (Aim::Nudge, _) => {}
-            (aim, outcome) => debug_assert!(false, "{outcome:?} came of {aim:?}"),
+            (Purpose::Get(questioner), DirectedOutcome::Got(result)) => questioner.answer(result),
+            // A wake-up probe that is still wanted is renewed at the next look.
+            (Purpose::WakeProbe, DirectedOutcome::WakeProbeEnded(Err(error))) if !is_workers_doing(error.kind()) => {
+                self.on_no_wake_probe(to, &error.to_string());
+            }
+            (Purpose::WakeProbe, _) => {}
+            (purpose, outcome) => debug_assert!(false, "{outcome:?} came of {purpose:?}"),
         }
     }
 
-    /// How many of the controller's own connections wait in the queues of this instance: those that have ended here, and those whose aim is
+    /// How many of the controller's own connections wait in the queues of this instance: those that have ended here, and those whose purpose is
     /// such; on the addresses that are meant.
     pub(crate) fn own_in_queue(
         &mut self,
         to: InstanceId,
-        is_such: impl Fn(&Aim) -> bool,
+        is_such: impl Fn(&Purpose) -> bool,
         is_meant: impl Fn(SocketAddr) -> bool,
     ) -> u32 {
         let mut queued = self.connections.waiting(&mut self.diag, to, is_such, &is_meant);
@@ -271,22 +273,22 @@ impl Task {
         queued
     }
 
-    /// Takes all connections to this instance back whose aim is such: what they would find out would be wrong.
-    pub(crate) fn recall(&mut self, to: InstanceId, is_such: impl Fn(&Aim) -> bool, why: &str) {
+    /// Takes all connections to this instance back whose purpose is such: what they would find out would be wrong.
+    pub(crate) fn recall(&mut self, to: InstanceId, is_such: impl Fn(&Purpose) -> bool, why: &str) {
         for ticket in self.connections.tickets(to, is_such) {
-            let Some((_, aim)) = self.take_connection(ticket) else {
+            let Some((_, purpose)) = self.take_connection(ticket) else {
                 continue;
             };
-            match aim {
-                Aim::Get(questioner) => questioner.refuse(why),
+            match purpose {
+                Purpose::Get(questioner) => questioner.refuse(why),
                 // That it was taken back says nothing of the worker.
-                Aim::Prove(_) | Aim::AskReady | Aim::Nudge | Aim::Check => {}
+                Purpose::Prove(_) | Purpose::AskReady | Purpose::WakeProbe | Purpose::Check => {}
             }
         }
     }
 
     /// Its end, and that of the task behind it.
-    fn take_connection(&mut self, ticket: Ticket) -> Option<(InstanceId, Aim)> {
+    fn take_connection(&mut self, ticket: Ticket) -> Option<(InstanceId, Purpose)> {
         let connection = self.connections.under_way.remove(&ticket)?;
         if waits(&mut self.diag, connection.ends) {
             let abandoned = self.connections.abandoned.entry(connection.to).or_default();
@@ -298,7 +300,7 @@ impl Task {
             // Before its socket is closed: whoever gets the port next is a stranger.
             self.forget_key(key);
         }
-        Some((connection.to, connection.aim))
+        Some((connection.to, connection.purpose))
     }
 
     fn forget_key(&mut self, key: DirectedKey) {

@@ -1,6 +1,6 @@
-//! What a person sees in the terminal in which `run` was typed.
+//! The lines in the terminal in which `run` was typed.
 
-use super::terminal::{Line, Lines, is_coloured};
+use super::terminal::{TerminalLine, TerminalLines, is_coloured};
 use crate::{base::SlotId, process::logs::Stream};
 
 /// Writes the controller's own lines, and the workers' output behind their numbers. In the background it writes only its own.
@@ -9,21 +9,21 @@ use crate::{base::SlotId, process::logs::Stream};
 pub(crate) struct Console {
     colour: bool,
     detached: bool,
-    lines: Lines,
+    lines: TerminalLines,
 }
 
 /// The workers' way to the terminal.
 #[derive(Debug, Clone)]
 pub(crate) struct WorkerLines {
     colour: bool,
-    lines: Lines,
+    lines: TerminalLines,
 }
 
 /// Colours that can be told apart on dark and light grounds.
 const COLOURS: [u8; 6] = [36, 33, 35, 32, 34, 31];
 
 impl Console {
-    pub(crate) fn new(detached: bool, lines: Lines) -> Self {
+    pub(crate) fn new(detached: bool, lines: TerminalLines) -> Self {
         Self {
             colour: is_coloured(),
             detached,
@@ -47,7 +47,7 @@ impl Console {
         } else {
             format!("reuse-ctl  {line}")
         };
-        self.lines.put(Line::Own(line));
+        self.lines.put(TerminalLine::Own(line));
     }
 
     /// What shows the workers' lines; nothing does in the background.
@@ -66,7 +66,7 @@ impl WorkerLines {
             Stream::Out => '|',
             Stream::Err => '!',
         };
-        self.lines.put(Line::Workers(if self.colour {
+        self.lines.put(TerminalLine::Workers(if self.colour {
             let colour = COLOURS[usize::from(slot.0) % COLOURS.len()];
             format!("\x1b[{colour}m{slot}{bar}\x1b[0m {line}")
         } else {

@@ -1,4 +1,4 @@
-//! Why a worker does not serve, in a person's words.
+//! Explains why a worker does not serve.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -45,7 +45,7 @@ struct Failure {
 }
 
 /// It listens, but elsewhere, where nothing fixes the address.
-const ELSEWHERE: &str = "if that is meant, say so: `reuse-ctl reload --new-address`, or `apply --new-address`; the old address is served until the end";
+const ELSEWHERE: &str = "if that is intended, use `reuse-ctl reload --new-address` or `apply --new-address`; the old address is served until the end";
 
 /// The last lines that were written while a worker lived which failed.
 #[derive(Debug, Clone, Default)]
@@ -106,7 +106,7 @@ impl Task {
         if !was_ready || self.failures.known.contains_key(&id) {
             return;
         }
-        let view = self.core.view();
+        let view = self.machine.view();
         let mut instances = view.slots.iter().flat_map(|slot| &slot.instances);
         if instances.any(|instance| instance.id == id && instance.state != WorkerState::Stopping) {
             let output = self.last_output(id);
@@ -232,7 +232,7 @@ impl Task {
         Some(match unix_listener(&pids) {
             Some(path) => format!("it listens on the unix socket {path}, and on no TCP port"),
             None if wanted.is_empty() => {
-                "it listens on no TCP port; if it is not meant to, say --ready started (or ipc, notify)".into()
+                "it listens on no TCP port; if it serves no port, give --ready started (or ipc, notify)".into()
             }
             None => format!(
                 "it listens on no TCP port{}",
@@ -276,7 +276,7 @@ pub(crate) fn unsteerable(error: &GroupError, cookie: u64, diag: &mut Diag, uid:
     }
     if let GroupError::Taken { app, .. } = error {
         return format!(
-            "{error}: serve on another port, say with --port which ports are this app's, or end that one with `reuse-ctl stop --app {app}`"
+            "{error}: serve on another port, name the ports of this app with --port, or end that one with `reuse-ctl stop --app {app}`"
         );
     }
     if let GroupError::Foreign(foreign) = error {

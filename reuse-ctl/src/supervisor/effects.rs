@@ -1,4 +1,4 @@
-//! Carries out what the machine says.
+//! Carries out the effects that the machine decides on.
 
 use std::sync::Arc;
 
@@ -54,7 +54,7 @@ impl Task {
                 if let Err(error) = self.groups.set_policy(policy) {
                     self.console.warn(&format!("the policy can't be changed: {error}"));
                 }
-                self.set_watch(policy);
+                self.set_queue_watch(policy);
             }
             Effect::Reply { id, outcome } if self.is_recycling(id) => {
                 self.moves.forget(id);
@@ -77,8 +77,8 @@ impl Task {
             }
             Effect::Note(note) => self.note(note),
             Effect::Rescue { instance } => self.rescue(instance),
-            Effect::Nudge { instance } => self.nudge(instance),
-            Effect::StopNudging { instance } => self.stop_nudging(instance),
+            Effect::WakeProbe { instance } => self.wake_probe(instance),
+            Effect::StopWakeProbe { instance } => self.stop_wake_probe(instance),
             Effect::Finish { failed } => self.finished = Some(Finished { failed }),
         }
     }
@@ -110,7 +110,7 @@ impl Task {
     fn spawn(&mut self, slot: SlotId, id: InstanceId, version: VersionId) -> Result<(), String> {
         let (channel, theirs) = self
             .messages
-            .open(slot, id, self.happenings.clone())
+            .open(slot, id, self.background_events.clone())
             .map_err(|error| format!("socketpair for its messages: {error}"))?;
         let cgroup = self
             .template
@@ -161,7 +161,7 @@ impl Task {
             was_published: false,
         };
         self.live.insert(id, live);
-        live::launch(id, spec, theirs, self.happenings.clone());
+        live::launch(id, spec, theirs, self.background_events.clone());
         Ok(())
     }
 
@@ -193,7 +193,7 @@ impl Task {
     fn open_notify(&self, slot: SlotId, id: InstanceId, cgroup: &Arc<InstanceCgroup>) -> Result<NotifySocket, String> {
         let path = self.template.paths.notify_socket(slot, id);
         let owner = (self.template.identity.uid, self.template.identity.gid);
-        NotifySocket::open(&path, owner, id, Arc::clone(cgroup), self.happenings.clone())
+        NotifySocket::open(&path, owner, id, Arc::clone(cgroup), self.background_events.clone())
             .map_err(|error| format!("its notify socket {}: {error}", path.display()))
     }
 

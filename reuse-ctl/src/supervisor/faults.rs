@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::{
-    connections::{Aim, Outcome},
+    connections::{DirectedOutcome, Purpose},
     live::Live,
     task::Task,
 };
@@ -23,9 +23,9 @@ use crate::{
 /// in the kernel, where it can't look at its listener.
 const FREEZE_PATIENCE: Duration = Duration::from_millis(100);
 
-/// Who is nudged: a connection of the controller's own is kept in the queue of each of these, so that it is seen when they accept.
+/// Who gets wake-up probes: a connection of the controller's own is kept in the queue of each of these, so that it is seen when they accept.
 #[derive(Debug, Default)]
-pub(crate) struct Nudges {
+pub(crate) struct WakeProbes {
     wanted: BTreeSet<InstanceId>,
     /// What people were told already, of the fault that began then.
     told: BTreeMap<(InstanceId, Trouble), Option<Millis>>,
@@ -35,10 +35,10 @@ pub(crate) struct Nudges {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Trouble {
     Rescue,
-    Nudge,
+    WakeProbe,
 }
 
-impl Nudges {
+impl WakeProbes {
     /// Whether anybody is.
     pub(crate) fn any(&self) -> bool {
         !self.wanted.is_empty()
@@ -71,7 +71,7 @@ impl Task {
         // They would be moved as well, and what others do with them says nothing of this one.
         self.recall(
             id,
-            |aim| !aim.is_proof(),
+            |purpose| !purpose.is_proof(),
             "it does not accept; what was queued on it was moved to others",
         );
         let frozen = match self.freezer.freeze(&cgroup, FREEZE_PATIENCE) {
@@ -96,8 +96,8 @@ impl Task {
             }
             Err(error) => self.on_failed_rescue(id, &who, &error),
         }
-        self.renew_nudges();
-        self.watch.hurry();
+        self.renew_wake_probes();
+        self.queue_watch.hurry();
     }
 
     fn tell_rescued(&self, id: InstanceId, slot: SlotId, who: &str, moved: u64) {
@@ -130,17 +130,17 @@ impl Task {
     }
 
     /// The worker stays as it is: withdrawn, and nobody sees when it accepts again.
-    pub(crate) fn on_no_nudge(&mut self, id: InstanceId, problem: &str) {
+    pub(crate) fn on_no_wake_probe(&mut self, id: InstanceId, problem: &str) {
         let Some(live) = self.live.get(&id) else { return };
         let why = format!("whether {} accepts again can't be seen: {problem}", name_of(live));
-        self.warn_once(id, Trouble::Nudge, &why);
+        self.warn_once(id, Trouble::WakeProbe, &why);
     }
 
     fn warn_once(&mut self, id: InstanceId, trouble: Trouble, message: &str) {
-        let view = self.core.view();
+        let view = self.machine.view();
         let slot = view.slots.iter().find(|slot| slot.current == Some(id));
         let fault = slot.and_then(|slot| slot.fault.as_ref()).map(|fault| fault.since);
-        if self.nudges.is_news(id, trouble, fault) {
+        if self.wake_probes.is_news(id, trouble, fault) {
             self.console.warn(message);
         } else {
             tracing::debug!("{message}");
@@ -148,7 +148,7 @@ impl Task {
     }
 
     /// The queue of an instance as the machine has to know it, which has it rescued as long as there is any. What the controller has put
-    /// into the queue of a hung one beside the nudge (health checks, requests of a person, and what is left of such) needs no rescue; what
+    /// into the queue of a hung one beside the wake-up probe (health checks, requests of a person, and what is left of such) needs no rescue; what
     /// waits on a withdrawn one where nobody else is published can't be moved.
     pub(crate) fn queue_to_tell(&mut self, id: InstanceId, row: u16, queue: u32, listeners: &[Queue]) -> u32 {
         if queue == 0 {
@@ -164,44 +164,46 @@ impl Task {
             .filter(|&addr| self.groups.is_served_without(addr, row))
             .collect();
         let queue = self.groups.movable_among(row, listeners);
-        if !self.nudges.wanted.contains(&id) {
+        if !self.wake_probes.wanted.contains(&id) {
             return queue;
         }
         let beside = match queue {
             0 | 1 => 0,
-            _ => self.own_in_queue(id, |aim| !aim.is_nudge(), |addr| movable.contains(&addr)),
+            _ => self.own_in_queue(id, |purpose| !purpose.is_wake_probe(), |addr| movable.contains(&addr)),
         };
-        // The machine has to see the nudge wherever it waits.
-        let nudges = self
+        // The machine has to see the wake-up probe wherever it waits.
+        let probes = self
             .connections
-            .waiting(&mut self.diag, id, Aim::is_nudge, |addr| !movable.contains(&addr));
-        queue.saturating_sub(beside).saturating_add(nudges)
+            .waiting(&mut self.diag, id, Purpose::is_wake_probe, |addr| {
+                !movable.contains(&addr)
+            });
+        queue.saturating_sub(beside).saturating_add(probes)
     }
 
-    pub(crate) fn nudge(&mut self, id: InstanceId) {
-        self.nudges.wanted.insert(id);
-        self.set_watch(self.core.view().policy);
-        self.renew_nudges();
-        self.watch.hurry();
+    pub(crate) fn wake_probe(&mut self, id: InstanceId) {
+        self.wake_probes.wanted.insert(id);
+        self.set_queue_watch(self.machine.view().policy);
+        self.renew_wake_probes();
+        self.queue_watch.hurry();
     }
 
-    pub(crate) fn stop_nudging(&mut self, id: InstanceId) {
-        self.nudges.forget(id);
-        self.recall(id, Aim::is_nudge, "");
-        self.set_watch(self.core.view().policy);
+    pub(crate) fn stop_wake_probe(&mut self, id: InstanceId) {
+        self.wake_probes.forget(id);
+        self.recall(id, Purpose::is_wake_probe, "");
+        self.set_queue_watch(self.machine.view().policy);
     }
 
-    /// Opens the nudges that are wanted and not under way: new ones, and those that were refused, closed or moved.
-    pub(crate) fn renew_nudges(&mut self) {
-        for id in self.nudges.wanted.clone() {
-            if self.connections.has(id, Aim::is_nudge) {
+    /// Opens the wake-up probes that are wanted and not under way: new ones, and those that were refused, closed or moved.
+    pub(crate) fn renew_wake_probes(&mut self) {
+        for id in self.wake_probes.wanted.clone() {
+            if self.connections.has(id, Purpose::is_wake_probe) {
                 continue;
             }
-            let Some(addr) = self.live.get(&id).and_then(|live| self.nudged_address(live.row)) else {
+            let Some(addr) = self.live.get(&id).and_then(|live| self.wake_probe_address(live.row)) else {
                 continue;
             };
             let keep_open = |opened: io::Result<Opened>| async move {
-                Outcome::NudgeEnded(match opened {
+                DirectedOutcome::WakeProbeEnded(match opened {
                     Ok(opened) => {
                         opened.closed().await;
                         Ok(())
@@ -209,15 +211,15 @@ impl Task {
                     Err(error) => Err(error),
                 })
             };
-            match self.way_to(id, addr) {
-                Ok(way) => self.direct(way, Aim::Nudge, None, keep_open),
-                Err(problem) => self.on_no_nudge(id, &problem),
+            match self.prepare_connection(id, addr) {
+                Ok(prepared) => self.direct(prepared, Purpose::WakeProbe, None, keep_open),
+                Err(problem) => self.on_no_wake_probe(id, &problem),
             }
         }
     }
 
-    /// Rather where others serve: the nudge waits behind nothing that can't be moved there.
-    fn nudged_address(&self, row: u16) -> Option<SocketAddr> {
+    /// Rather where others serve: the wake-up probe waits behind nothing that can't be moved there.
+    fn wake_probe_address(&self, row: u16) -> Option<SocketAddr> {
         let served = self.groups.served_by(row);
         let by_others = served.iter().find(|&&addr| self.groups.is_served_without(addr, row));
         by_others.or_else(|| served.first()).copied()
@@ -238,15 +240,18 @@ mod tests {
 
     #[test]
     fn a_trouble_is_told_once_for_each_fault() {
-        let mut nudges = Nudges::default();
+        let mut probes = WakeProbes::default();
         let (one, other) = (InstanceId(1), InstanceId(2));
-        assert!(nudges.is_news(one, Trouble::Rescue, Some(Millis(5))));
-        assert!(!nudges.is_news(one, Trouble::Rescue, Some(Millis(5))));
-        assert!(nudges.is_news(one, Trouble::Nudge, Some(Millis(5))));
-        assert!(nudges.is_news(other, Trouble::Rescue, Some(Millis(5))));
-        assert!(nudges.is_news(one, Trouble::Rescue, Some(Millis(9))), "another fault");
-        nudges.bury(one);
-        assert!(nudges.is_news(one, Trouble::Nudge, None));
-        assert!(!nudges.is_news(one, Trouble::Nudge, None), "of no fault that is known");
+        assert!(probes.is_news(one, Trouble::Rescue, Some(Millis(5))));
+        assert!(!probes.is_news(one, Trouble::Rescue, Some(Millis(5))));
+        assert!(probes.is_news(one, Trouble::WakeProbe, Some(Millis(5))));
+        assert!(probes.is_news(other, Trouble::Rescue, Some(Millis(5))));
+        assert!(probes.is_news(one, Trouble::Rescue, Some(Millis(9))), "another fault");
+        probes.bury(one);
+        assert!(probes.is_news(one, Trouble::WakeProbe, None));
+        assert!(
+            !probes.is_news(one, Trouble::WakeProbe, None),
+            "of no fault that is known"
+        );
     }
 }

@@ -1,4 +1,4 @@
-//! The supervisor's own face: what can be asked of its task, and how. A client that goes away drops its end of the answer, and what it asked for goes on.
+//! The handle of the supervisor: the requests that its task takes. A client that goes away drops its end of the answer; its request goes on.
 
 use nix::unistd::Uid;
 use tokio::sync::{broadcast, mpsc, oneshot};
@@ -10,7 +10,7 @@ use crate::{
     app::AppSpec,
     base::{ErrorKind, SlotId},
     process::channel::message::Outgoing,
-    wire::{CanaryRequest, Event, GetRequest, Got, Reply, SpecRequest, Status, commands::Asked},
+    wire::{CanaryRequest, Event, GetRequest, Got, Reply, SpecRequest, Status, commands::CommandRequest},
 };
 use reuse_machine::interface::Command;
 
@@ -29,7 +29,7 @@ pub enum Ask {
     Command {
         /// What.
         command: Command,
-        /// See [`Asked`].
+        /// See [`CommandRequest`].
         new_address: bool,
         /// The one answer.
         reply: oneshot::Sender<Reply>,
@@ -126,9 +126,9 @@ impl Handle {
     }
 
     /// Has the supervisor carry out `command`, and waits until it has; [`Stopping`] as a reply when it is gone.
-    pub async fn command(&self, asked: impl Into<Asked>) -> Reply {
+    pub async fn command(&self, asked: impl Into<CommandRequest>) -> Reply {
         let (reply, receiver) = oneshot::channel();
-        let Asked { command, new_address } = asked.into();
+        let CommandRequest { command, new_address } = asked.into();
         let ask = Ask::Command {
             command,
             new_address,

@@ -10,7 +10,7 @@ use std::{
 use tokio::time::timeout_at;
 
 use super::{
-    connections::{Aim, Outcome, is_workers_doing},
+    connections::{DirectedOutcome, Purpose, is_workers_doing},
     request::{self, RequestError},
     task::Task,
 };
@@ -91,7 +91,7 @@ impl Task {
                 continue;
             }
             // One at a time: the one under way ends within its timeout.
-            if self.connections.has(id, Aim::is_check) {
+            if self.connections.has(id, Purpose::is_check) {
                 continue;
             }
             // In a rollout by `apply` there are two versions, and what one is asked for the other may not know.
@@ -115,13 +115,13 @@ impl Task {
             .ok_or("it does not listen any more")?;
         let (check, timeout) = (options.check.clone(), options.timeout);
         let deadline = Instant::now() + timeout;
-        let way = self.way_to(id, addr)?;
-        self.direct(way, Aim::Check, Some(deadline), move |opened| async move {
+        let prepared = self.prepare_connection(id, addr)?;
+        self.direct(prepared, Purpose::Check, Some(deadline), move |opened| async move {
             match opened {
                 Ok(opened) => timeout_at(deadline.into(), outcome_of(check, opened, cookie, addr))
                     .await
-                    .unwrap_or_else(|_| Outcome::Checked(Err(late(timeout)))),
-                Err(error) if error.kind() == io::ErrorKind::TimedOut => Outcome::Checked(Err(late(timeout))),
+                    .unwrap_or_else(|_| DirectedOutcome::Checked(Err(late(timeout)))),
+                Err(error) if error.kind() == io::ErrorKind::TimedOut => DirectedOutcome::Checked(Err(late(timeout))),
                 Err(error) => failed(&error, error.to_string()),
             }
         });
@@ -136,22 +136,22 @@ impl Task {
     }
 }
 
-async fn outcome_of(check: HealthCheck, mut opened: Opened, cookie: u64, addr: SocketAddr) -> Outcome {
+async fn outcome_of(check: HealthCheck, mut opened: Opened, cookie: u64, addr: SocketAddr) -> DirectedOutcome {
     match check {
         HealthCheck::Tcp => match opened.accepted(cookie).await {
-            Ok(()) => Outcome::Checked(Ok(())),
+            Ok(()) => DirectedOutcome::Checked(Ok(())),
             Err(error) => failed(&error, error.to_string()),
         },
         HealthCheck::Http(path) => {
             let host = opened.target();
             match request::status(opened.into_stream(), host, &path).await {
-                Ok(status) if status < 400 => Outcome::Checked(Ok(())),
-                Ok(status) => Outcome::Checked(Err(format!("GET {path} on {addr}: status {status}"))),
+                Ok(status) if status < 400 => DirectedOutcome::Checked(Ok(())),
+                Ok(status) => DirectedOutcome::Checked(Err(format!("GET {path} on {addr}: status {status}"))),
                 Err(error) => {
                     let problem = format!("GET {path} on {addr}: {error}");
                     match error {
                         RequestError::Connection(error) => failed(&error, problem),
-                        _ => Outcome::Checked(Err(problem)),
+                        _ => DirectedOutcome::Checked(Err(problem)),
                     }
                 }
             }
@@ -160,11 +160,11 @@ async fn outcome_of(check: HealthCheck, mut opened: Opened, cookie: u64, addr: S
 }
 
 /// What it means that a check's connection has failed like this.
-fn failed(error: &io::Error, problem: String) -> Outcome {
+fn failed(error: &io::Error, problem: String) -> DirectedOutcome {
     if is_workers_doing(error.kind()) {
-        Outcome::Checked(Err(problem))
+        DirectedOutcome::Checked(Err(problem))
     } else {
-        Outcome::Unchecked(problem)
+        DirectedOutcome::Unchecked(problem)
     }
 }
 

@@ -16,8 +16,8 @@ use nix::sys::signal::Signal;
 use tokio::sync::mpsc;
 
 use super::{
-    connections::{Outcome, Ticket},
-    errands::{LookError, Then},
+    connections::{DirectedOutcome, Ticket},
+    lookups::{LookupError, Then},
     messages::Report,
     new_address::Named,
     ready_notify::{NotifySocket, Said},
@@ -45,7 +45,7 @@ const REAP_PATIENCE: Duration = Duration::from_secs(10);
 const LOOK_AT_REST_EVERY: Duration = Duration::from_millis(10);
 
 /// Something that a background task has to tell.
-pub(crate) enum Happening {
+pub(crate) enum BackgroundEvent {
     /// Its command runs.
     Spawned(InstanceId, Running),
     /// Its command has run for a while.
@@ -59,7 +59,7 @@ pub(crate) enum Happening {
     /// Both ends of a connection of the controller's own are established.
     Established(Ticket),
     /// Something has come of one.
-    Over(Ticket, Outcome),
+    Over(Ticket, DirectedOutcome),
     /// It has said something to its notify socket.
     Notified(InstanceId, Said),
     /// What instances have in memory, in bytes.
@@ -71,7 +71,7 @@ pub(crate) enum Happening {
     /// It, or the channel to it, has something for the task.
     Said(InstanceId, Report),
     /// Files were looked at for somebody.
-    LookedUp(Result<Then, LookError>),
+    LookedUp(Result<Then, LookupError>),
     /// Who has the listener with this cookie, on the address of a group: `pid (command)`.
     StrangerNamed(u64, SocketAddr, Option<String>),
 }
@@ -192,14 +192,19 @@ impl Live {
 }
 
 /// Starts the process in the background, with `channel` as its end of the message channel.
-pub(crate) fn launch(id: InstanceId, spec: LaunchSpec, channel: OwnedFd, happenings: mpsc::Sender<Happening>) {
+pub(crate) fn launch(
+    id: InstanceId,
+    spec: LaunchSpec,
+    channel: OwnedFd,
+    background_events: mpsc::Sender<BackgroundEvent>,
+) {
     tokio::spawn(async move {
-        let happening = match launch::spawn(&spec, channel).await {
-            Ok(running) => Happening::Spawned(id, running),
-            Err(error) => Happening::SpawnFailed(id, error),
+        let event = match launch::spawn(&spec, channel).await {
+            Ok(running) => BackgroundEvent::Spawned(id, running),
+            Err(error) => BackgroundEvent::SpawnFailed(id, error),
         };
         // The receiver lives as long as any instance does.
-        drop(happenings.send(happening).await);
+        drop(background_events.send(event).await);
     });
 }
 
@@ -212,7 +217,7 @@ pub(crate) fn reap(
     cgroup: Arc<InstanceCgroup>,
     told_to_end: Arc<AtomicBool>,
     signalled: Signalled,
-    happenings: mpsc::Sender<Happening>,
+    background_events: mpsc::Sender<BackgroundEvent>,
 ) {
     tokio::spawn(async move {
         let exit = match child.wait().await {
@@ -228,7 +233,7 @@ pub(crate) fn reap(
                 tokio::time::sleep(LOOK_AT_REST_EVERY).await;
             }
             if !cgroup.is_empty().unwrap_or(true) {
-                drop(happenings.send(Happening::ServersEnded(id)).await);
+                drop(background_events.send(BackgroundEvent::ServersEnded(id)).await);
             }
             cgroup.killed_or_empty().await;
         } else if let Err(error) = cgroup.kill() {
@@ -237,6 +242,6 @@ pub(crate) fn reap(
         if let Err(error) = cgroup.wait_empty(REAP_PATIENCE).await {
             tracing::warn!("{error}");
         }
-        drop(happenings.send(Happening::Exited(id, exit)).await);
+        drop(background_events.send(BackgroundEvent::Exited(id, exit)).await);
     });
 }

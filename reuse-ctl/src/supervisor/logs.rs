@@ -34,7 +34,7 @@ const LAST_LOOK: Duration = Duration::from_secs(2);
 /// The way to the thread.
 #[derive(Debug)]
 pub(crate) struct Logs {
-    asks: Sender<Ask>,
+    requests: Sender<LogRequest>,
     waker: UnixStream,
     stopping: Arc<AtomicBool>,
     /// Ends when the thread does.
@@ -42,7 +42,7 @@ pub(crate) struct Logs {
 }
 
 #[derive(Debug)]
-enum Ask {
+enum LogRequest {
     /// This log is there, or will be in a moment.
     Keep {
         log: PathBuf,
@@ -70,11 +70,11 @@ impl Logs {
         let (waker, woken) = UnixStream::pair()?;
         waker.set_nonblocking(true)?;
         woken.set_nonblocking(true)?;
-        let (asks, asked) = channel();
+        let (requests, asked) = channel();
         let (done, ended) = channel();
         let stopping = Arc::new(AtomicBool::new(false));
         let answers = Answers {
-            asks: asks.clone(),
+            requests: requests.clone(),
             waker: waker.try_clone()?,
         };
         let mut keeper = Keeper::new(limits, console, (asked, woken), answers, Arc::clone(&stopping));
@@ -83,7 +83,7 @@ impl Logs {
             drop(done);
         })?;
         Ok(Self {
-            asks,
+            requests,
             waker,
             stopping,
             ended,
@@ -93,22 +93,22 @@ impl Logs {
     /// Looks after a log from now on, whose first `from` bytes need not be shown; when it does so already, it looks at once.
     pub(crate) fn keep(&self, slot: SlotId, stream: Stream, log: PathBuf, from: u64) {
         let shown = Some(Shown { slot, stream, from });
-        self.ask(Ask::Keep { log, shown });
+        self.ask(LogRequest::Keep { log, shown });
     }
 
     /// Looks after the controller's own log, which is shown nowhere.
     pub(crate) fn keep_own(&self, log: PathBuf) {
-        self.ask(Ask::Keep { log, shown: None });
+        self.ask(LogRequest::Keep { log, shown: None });
     }
 
     /// From now on logs are rotated by these limits.
     pub(crate) fn limit(&self, options: LogOptions) {
-        self.ask(Ask::Limit(limits(options)));
+        self.ask(LogRequest::Limit(limits(options)));
     }
 
-    fn ask(&self, ask: Ask) {
+    fn ask(&self, ask: LogRequest) {
         // It lives as long as this does.
-        drop(self.asks.send(ask));
+        drop(self.requests.send(ask));
         wake(&self.waker);
     }
 }
@@ -125,21 +125,21 @@ struct Shown {
 /// What tells the thread something.
 #[derive(Debug)]
 struct Answers {
-    asks: Sender<Ask>,
+    requests: Sender<LogRequest>,
     waker: UnixStream,
 }
 
 impl Task {
     /// Rotates all logs now, however small they are: what stays in each is less than a block of the file system.
     pub(crate) fn rotate_logs(&mut self) {
-        self.logs.ask(Ask::RotateAll);
+        self.logs.ask(LogRequest::RotateAll);
     }
 }
 
 impl Drop for Logs {
     fn drop(&mut self) {
         self.stopping.store(true, Ordering::Relaxed);
-        self.ask(Ask::Stop);
+        self.ask(LogRequest::Stop);
         // Disconnected or late: nothing more can be done.
         let (Ok(()) | Err(RecvTimeoutError::Disconnected | RecvTimeoutError::Timeout)) =
             self.ended.recv_timeout(LAST_LOOK);
@@ -217,7 +217,7 @@ mod tests {
             let is_there = |number: &u32| log.with_extension(format!("log.{number}")).exists();
             (1..).take_while(is_there).count()
         };
-        logs.ask(Ask::RotateAll);
+        logs.ask(LogRequest::RotateAll);
         until("it is rotated as was asked", || copies(&log) == 1);
         assert_eq!(copies(&other), 0, "it is not there");
         file.write_all(&b"ten bytes\n".repeat(20_000)).expect("ours");

@@ -1,4 +1,4 @@
-//! Messages to workers, from workers, and the bus: how the supervisor's task has part in them.
+//! Messages to workers, from workers, and the bus: the part of the supervisor's task.
 //!
 //! ```text
 //!  worker ──channel──▶ Ear ──"ready", complaints──▶ task ──▶ events
@@ -33,7 +33,7 @@ use self::{
 };
 use super::{
     asks::refusal,
-    live::{Happening, Live},
+    live::{BackgroundEvent, Live},
     stop_signal::Begun,
     task::Task,
 };
@@ -52,8 +52,8 @@ use reuse_machine::{View, interface::Note};
 #[derive(Debug)]
 pub(crate) struct Messages {
     app: Arc<str>,
-    seats: Arc<Mutex<route::Seats<Seat>>>,
-    /// Whom the seats belong to, as the machine said last.
+    mailboxes: Arc<Mutex<route::Mailboxes<Mailbox>>>,
+    /// Whom the mailboxes belong to, as the machine said last.
     seated: BTreeMap<SlotId, Option<InstanceId>>,
     turn: Turn,
     bus: Bus,
@@ -63,7 +63,7 @@ pub(crate) struct Messages {
 
 /// Who hears what is sent to a slot.
 #[derive(Debug, Clone)]
-struct Seat {
+struct Mailbox {
     instance: InstanceId,
     outbox: Outbox<Bytes>,
 }
@@ -72,7 +72,7 @@ impl Messages {
     pub(crate) fn new(app: &str) -> Self {
         Self {
             app: app.into(),
-            seats: Arc::default(),
+            mailboxes: Arc::default(),
             seated: BTreeMap::new(),
             turn: Turn::default(),
             bus: Bus::default(),
@@ -86,15 +86,15 @@ impl Messages {
         &self,
         slot: SlotId,
         instance: InstanceId,
-        happenings: mpsc::Sender<Happening>,
+        background_events: mpsc::Sender<BackgroundEvent>,
     ) -> io::Result<(Channel, OwnedFd)> {
         let ear = Ear {
             slot,
             instance,
             app: Arc::clone(&self.app),
-            seats: Arc::clone(&self.seats),
+            mailboxes: Arc::clone(&self.mailboxes),
             bus: self.bus.clone(),
-            happenings,
+            background_events,
             memory: Mutex::default(),
         };
         Channel::open(Arc::clone(&self.turn), ear)
@@ -144,21 +144,21 @@ impl Task {
     }
 
     /// Who is where, after something may have changed.
-    pub(crate) fn seat(&mut self, view: &View) {
+    pub(crate) fn assign_mailboxes(&mut self, view: &View) {
         let seated: BTreeMap<_, _> = view.slots.iter().map(|slot| (slot.id, slot.current)).collect();
         if seated == self.messages.seated {
             return;
         }
-        let seats = seated.iter().map(|(&slot, &current)| {
+        let mailboxes = seated.iter().map(|(&slot, &current)| {
             let live = current.and_then(|instance| Some((instance, self.live.get(&instance)?)));
-            let seat = live.map(|(instance, live)| Seat {
+            let mailbox = live.map(|(instance, live)| Mailbox {
                 instance,
                 outbox: live.channel.outbox().clone(),
             });
-            (slot, seat)
+            (slot, mailbox)
         });
-        let seats = seats.collect();
-        *self.messages.seats.lock().unwrap_or_else(PoisonError::into_inner) = seats;
+        let mailboxes = mailboxes.collect();
+        *self.messages.mailboxes.lock().unwrap_or_else(PoisonError::into_inner) = mailboxes;
         let before = std::mem::replace(&mut self.messages.seated, seated);
         for slot in before.into_keys() {
             if !self.messages.seated.contains_key(&slot) {
@@ -170,7 +170,7 @@ impl Task {
 
     /// Tells the bus what became of an instance.
     pub(crate) fn tell_bus(&mut self, note: &Note) {
-        let view = self.core.view();
+        let view = self.machine.view();
         let Some(slot) = note.slot else { return };
         let row = view.slots.iter().find(|row| row.id == slot);
         let is_leaving = row.is_none_or(|row| row.current.is_none_or(|current| Some(current) == note.instance));
@@ -198,33 +198,33 @@ impl Task {
 
     /// Sends a message to one worker, or to all that there are.
     pub(crate) fn send(&self, to: Option<SlotId>, message: &Outgoing) -> Reply {
-        let seats = self
+        let mailboxes = self
             .messages
-            .seats
+            .mailboxes
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone();
         let hint = "`reuse-ctl status` lists the workers and their states";
         if let Some(slot) = to
-            && !seats.contains_key(&slot)
+            && !mailboxes.contains_key(&slot)
         {
             return *refusal(ErrorKind::NotFound, format!("no worker {slot}"), hint);
         }
         let (mut queued, mut refused) = (Vec::new(), Vec::new());
-        for (slot, seat) in seats {
+        for (slot, mailbox) in mailboxes {
             if to.is_some_and(|to| to != slot) {
                 continue;
             }
-            let Some(seat) = seat else {
+            let Some(mailbox) = mailbox else {
                 // Of all, nobody is missed there.
                 refused.extend(to.map(|_| format!("worker {slot}: nothing runs there now")));
                 continue;
             };
-            match seat.outbox.offer(message.line(slot.0)) {
+            match mailbox.outbox.offer(message.line(slot.0)) {
                 Offer::Queued => queued.push(slot.0),
                 Offer::Lost { is_first } => {
                     if is_first {
-                        self.tell_of_deaf(slot, seat.instance);
+                        self.tell_of_deaf(slot, mailbox.instance);
                     }
                     refused.push(format!(
                         "worker {slot} does not read its messages: no more can wait for it"
@@ -262,19 +262,19 @@ impl Task {
                 "warning",
                 slot,
                 id,
-                &format!("said something on its message channel that is no message, and is ignored ({why}): {line}"),
+                &format!("said something on its message channel that is not a message, and is ignored ({why}): {line}"),
             ),
             Report::TooLong { times } => self.tell_of_message(
                 "warning",
                 slot,
                 id,
-                &format!("sent {}longer than 16 MiB: nobody gets it", a_message(times)),
+                &format!("sent {}longer than 16 MiB: not delivered", a_message(times)),
             ),
             Report::Unreachable { why, times } => self.tell_of_message(
                 "warning",
                 slot,
                 id,
-                &format!("sent {}that nobody gets: {why}", a_message(times)),
+                &format!("sent {}that can't be delivered: {why}", a_message(times)),
             ),
             Report::Deaf { slot, instance } => self.tell_of_deaf(slot, instance),
             Report::HearsAgain { lost } => self.tell_of_message(

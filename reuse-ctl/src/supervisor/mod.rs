@@ -1,9 +1,9 @@
 //! Decides what happens to each worker, and does it.
 //!
-//! [`core`] is the pure machine; [`task`] is the one owner of all mutable state: it turns what happens (requests, exits, notices
-//! of listeners, time) into the machine's inputs and carries out its effects. [`watch`] looks at the accept queues while there are
-//! connections, [`sockets`] at all else now and then. [`setup`] makes what an app needs before its
-//! first worker and takes it away again, whatever happens in between.
+//! The crate `reuse_machine` is the pure machine; [`task`] is the one owner of all mutable state: it turns what happens (requests, exits, notices
+//! of listeners, time) into the machine's inputs and carries out its effects. [`queue_watch`] looks at the accept queues while there are
+//! connections, [`sockets`] at all else now and then. `controller::setup` makes what an app needs before
+//! its first worker, and removes it again, whatever happens in between.
 
 pub mod bus;
 pub mod handle;
@@ -12,22 +12,23 @@ pub(crate) mod all_failed;
 pub(crate) mod apply;
 pub(crate) mod apply_words;
 pub(crate) mod asks;
+pub(crate) mod background_events;
 pub(crate) mod cadence;
 pub(crate) mod connections;
 pub(crate) mod console;
 pub(crate) mod diagnosis;
 pub(crate) mod effects;
-pub(crate) mod errands;
 pub(crate) mod faults;
-pub(crate) mod happenings;
 pub(crate) mod health;
 pub(crate) mod live;
 pub(crate) mod logs;
+pub(crate) mod lookups;
 pub(crate) mod messages;
 pub(crate) mod moves;
 pub(crate) mod new_address;
 pub(crate) mod ports;
 pub(crate) mod preparing;
+pub(crate) mod queue_watch;
 pub(crate) mod quiesce;
 pub(crate) mod readiness;
 pub(crate) mod ready_notify;
@@ -45,4 +46,3 @@ pub(crate) mod task;
 pub(crate) mod template;
 pub(crate) mod terminal;
 pub(crate) mod wanted;
-pub(crate) mod watch;

@@ -183,7 +183,7 @@ impl Task {
 
     /// Those that may serve the addresses which the app leaves, where nobody else does.
     pub(crate) fn may_linger(&mut self) -> Vec<Choosable> {
-        if self.core.view().stopping {
+        if self.machine.view().stopping {
             self.moves.lingering.clear();
         }
         let rows = self.moves.lingering.keys().filter_map(|id| self.live.get(id));

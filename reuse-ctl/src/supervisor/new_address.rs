@@ -101,7 +101,7 @@ mod tests {
         }
     }
 
-    fn lacks(before: &Place, now: &Place) -> Vec<String> {
+    fn missing_words(before: &Place, now: &Place) -> Vec<String> {
         missing(before, now, false).iter().map(ToString::to_string).collect()
     }
 
@@ -129,10 +129,10 @@ mod tests {
     fn a_port_that_was_told_may_change() {
         let before = place(&["127.0.0.1:8080"], &["node", "server.js", "8080"]);
         let now = place(&["127.0.0.1:8081"], &["node", "server.js", "8081"]);
-        assert!(lacks(&before, &now).is_empty());
-        assert!(lacks(&now, &before).is_empty(), "and back");
+        assert!(missing_words(&before, &now).is_empty());
+        assert!(missing_words(&now, &before).is_empty(), "and back");
         let host = place(&["0.0.0.0:8080"], &["--host", "0.0.0.0", "8080"]);
-        assert!(lacks(&place(&["127.0.0.1:8080"], &["--host", "127.0.0.1", "8080"]), &host).is_empty());
+        assert!(missing_words(&place(&["127.0.0.1:8080"], &["--host", "127.0.0.1", "8080"]), &host).is_empty());
     }
 
     #[test]
@@ -140,19 +140,19 @@ mod tests {
         let before = place(&["127.0.0.1:8080"], &["/srv/start"]);
         let elsewhere = place(&["127.0.0.1:8099"], &["/srv/start"]);
         assert_eq!(
-            lacks(&before, &elsewhere),
+            missing_words(&before, &elsewhere),
             ["127.0.0.1:8080"],
             "a mistake in the script"
         );
         let told = place(&["127.0.0.1:8099"], &["/srv/start", "8099"]);
         assert_eq!(
-            lacks(&before, &told),
+            missing_words(&before, &told),
             ["127.0.0.1:8080"],
             "the old port may be the program's own, and still to come"
         );
         let both = place(&["127.0.0.1:8080"], &["--port", "8080", "--admin", "9090"]);
         let main_is_late = place(&["127.0.0.1:9091"], &["--port", "8080", "--admin", "9091"]);
-        assert_eq!(lacks(&both, &main_is_late), ["127.0.0.1:8080"]);
+        assert_eq!(missing_words(&both, &main_is_late), ["127.0.0.1:8080"]);
     }
 
     #[test]
@@ -160,11 +160,11 @@ mod tests {
         let before = place(&["127.0.0.1:8080", "127.0.0.1:9090"], &["8080", "9090"]);
         let words = ["8081", "9091"];
         assert_eq!(
-            lacks(&before, &place(&["127.0.0.1:9091"], &words)).len(),
+            missing_words(&before, &place(&["127.0.0.1:9091"], &words)).len(),
             2,
             "the other is still to come"
         );
-        assert!(lacks(&before, &place(&["127.0.0.1:8081", "127.0.0.1:9091"], &words)).is_empty());
+        assert!(missing_words(&before, &place(&["127.0.0.1:8081", "127.0.0.1:9091"], &words)).is_empty());
     }
 
     #[test]
@@ -176,7 +176,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever is told, an instance that serves all that was served lacks nothing, and one that listens nowhere lacks all.
+        /// Whatever is told, an instance that serves all that was served has nothing missing, and one that listens nowhere lacks all.
         #[test]
         fn nothing_is_lost_unnoticed(old in any_place(), new in any_place(), asked: bool) {
             let lost: Vec<_> = old.addresses.difference(&new.addresses).copied().collect();

@@ -1,4 +1,4 @@
-//! What is made and judged when an app is set up, and again when it is changed.
+//! Steps that setting an app up and changing it have in common.
 
 use crate::{
     app::options::{ReadyKind, RunOptions},

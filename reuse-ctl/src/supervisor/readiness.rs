@@ -9,8 +9,8 @@ use std::{
 use tokio::time::{sleep_until, timeout_at};
 
 use super::{
-    connections::{Aim, Outcome},
-    live::{Happening, Live},
+    connections::{DirectedOutcome, Purpose},
+    live::{BackgroundEvent, Live},
     new_address::{Place, missing},
     request,
     task::Task,
@@ -89,11 +89,11 @@ impl Task {
     pub(crate) fn on_started(&self, id: InstanceId) {
         let is_wanted = |live: &Live| self.template.options(live.version).ready.kind == ReadyKind::Started;
         if self.live.get(&id).is_some_and(is_wanted) {
-            let happenings = self.happenings.clone();
+            let background_events = self.background_events.clone();
             tokio::spawn(async move {
                 tokio::time::sleep(STARTED_AFTER).await;
                 // Nobody is there any more when the app has ended.
-                drop(happenings.send(Happening::Settled(id)).await);
+                drop(background_events.send(BackgroundEvent::Settled(id)).await);
             });
         }
     }
@@ -239,7 +239,7 @@ impl Task {
 
     /// Asks the instance, unless a question is under way.
     fn ask_whether_ready(&mut self, id: InstanceId, path: &str) {
-        if self.connections.has(id, Aim::is_question) {
+        if self.connections.has(id, Purpose::is_question) {
             return;
         }
         // Else it is asked again at the next look.
@@ -253,17 +253,17 @@ impl Task {
     fn begin_question(&mut self, id: InstanceId, path: &str) -> Result<(), String> {
         let live = self.live.get(&id).ok_or("it has ended")?;
         let addr = *self.groups.served_by(live.row).first().ok_or("it does not listen")?;
-        let way = self.way_to(id, addr)?;
+        let prepared = self.prepare_connection(id, addr)?;
         let began = Instant::now();
         let deadline = began + ASK_PATIENCE;
         let path = path.to_owned();
-        self.direct(way, Aim::AskReady, Some(deadline), move |opened| async move {
+        self.direct(prepared, Purpose::AskReady, Some(deadline), move |opened| async move {
             let asked = timeout_at(deadline.into(), answer_of(opened, &path)).await;
             let answered = asked.unwrap_or_else(|_| Err(format!("no answer within {} s", ASK_PATIENCE.as_secs())));
             if answered.is_err() {
                 sleep_until((began + ASK_EVERY).into()).await;
             }
-            Outcome::AnsweredReady(
+            DirectedOutcome::AnsweredReady(
                 answered.map_err(|problem| format!("it listens, but GET {path} on {addr}: {problem}")),
             )
         });
@@ -279,7 +279,7 @@ impl Task {
 
     /// Has the server behind an inherited listener accept a connection, unless one is under way.
     fn prove(&mut self, id: InstanceId, addr: SocketAddr) {
-        if self.connections.has(id, Aim::is_proof) {
+        if self.connections.has(id, Purpose::is_proof) {
             return;
         }
         let Some(live) = self.live.get_mut(&id) else { return };
@@ -299,14 +299,19 @@ impl Task {
             .groups
             .directed_listener(live.row, addr)
             .ok_or("its inherited listener is gone")?;
-        let way = self.way_to(id, addr)?;
+        let prepared = self.prepare_connection(id, addr)?;
         let deadline = Instant::now() + PROOF_PATIENCE;
-        self.direct(way, Aim::Prove(addr), Some(deadline), move |opened| async move {
-            let accepted = async { opened?.accepted(cookie).await };
-            let late = |_| io::Error::new(io::ErrorKind::TimedOut, "nobody accepted the connection");
-            let proved = timeout_at(deadline.into(), accepted).await.map_err(late).flatten();
-            Outcome::Proved(proved)
-        });
+        self.direct(
+            prepared,
+            Purpose::Prove(addr),
+            Some(deadline),
+            move |opened| async move {
+                let accepted = async { opened?.accepted(cookie).await };
+                let late = |_| io::Error::new(io::ErrorKind::TimedOut, "nobody accepted the connection");
+                let proved = timeout_at(deadline.into(), accepted).await.map_err(late).flatten();
+                DirectedOutcome::Proved(proved)
+            },
+        );
         Ok(())
     }
 

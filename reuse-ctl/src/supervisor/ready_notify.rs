@@ -27,7 +27,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use super::{live::Happening, task::Task};
+use super::{live::BackgroundEvent, task::Task};
 use crate::{base::InstanceId, process::cgroup::InstanceCgroup};
 
 /// systemd takes no longer message either.
@@ -57,7 +57,7 @@ pub(crate) enum Said {
 
 impl NotifySocket {
     /// Makes the socket at `path`, which processes of this user may write to, and listens: what processes of `cgroup` say comes back as
-    /// [`Happening::Notified`]. Needs a runtime.
+    /// [`BackgroundEvent::Notified`]. Needs a runtime.
     ///
     /// # Errors
     /// Of socket(2), bind(2), chown(2) or chmod(2).
@@ -66,7 +66,7 @@ impl NotifySocket {
         (uid, gid): (u32, u32),
         id: InstanceId,
         cgroup: Arc<InstanceCgroup>,
-        happenings: mpsc::Sender<Happening>,
+        background_events: mpsc::Sender<BackgroundEvent>,
     ) -> io::Result<Self> {
         match fs::remove_file(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -82,7 +82,7 @@ impl NotifySocket {
             UnixDatagram::from_std(socket)
         })();
         let socket = opened.inspect_err(|_| drop(fs::remove_file(path)))?;
-        let listening = tokio::spawn(listen(socket, id, cgroup, happenings));
+        let listening = tokio::spawn(listen(socket, id, cgroup, background_events));
         Ok(Self {
             path: path.to_owned(),
             listening,
@@ -122,7 +122,7 @@ async fn listen(
     socket: UnixDatagram,
     id: InstanceId,
     cgroup: Arc<InstanceCgroup>,
-    happenings: mpsc::Sender<Happening>,
+    background_events: mpsc::Sender<BackgroundEvent>,
 ) {
     let is_its = |pid: u32| cgroup.pids().is_ok_and(|pids| pids.contains(&pid));
     let mut is_ready = false;
@@ -139,7 +139,7 @@ async fn listen(
                 if is_its(pid) {
                     said.clone_from(&status);
                     // The task is there as long as this has not been aborted.
-                    drop(happenings.send(Happening::Notified(id, Said::Status(status))).await);
+                    drop(background_events.send(BackgroundEvent::Notified(id, Said::Status(status))).await);
                 }
             }
             received = socket.async_io(Interest::READABLE, || receive(&socket)) => {
@@ -155,9 +155,9 @@ async fn listen(
                 if ready && !is_ready {
                     is_ready = is_its(pid);
                     if is_ready {
-                        drop(happenings.send(Happening::Notified(id, Said::Ready)).await);
+                        drop(background_events.send(BackgroundEvent::Notified(id, Said::Ready)).await);
                     } else {
-                        tracing::warn!(instance = id.0, pid, "READY=1 from a process that is none of the worker's, or has ended");
+                        tracing::warn!(instance = id.0, pid, "READY=1 from a process that does not belong to the worker, or has ended");
                     }
                 }
                 match status {
@@ -248,8 +248,9 @@ mod tests {
         let app = AppCgroup::create(&format!("test-{}-notify", std::process::id())).expect("cgroup v2 and root");
         let cgroup = Arc::new(app.instance(SlotId(0), InstanceId(0)).expect("made"));
         let path = std::env::temp_dir().join(format!("reuse-notify-{}", std::process::id()));
-        let (happenings, mut happened) = mpsc::channel(8);
-        let socket = NotifySocket::open(&path, (0, 0), InstanceId(7), Arc::clone(&cgroup), happenings).expect("opened");
+        let (background_events, mut happened) = mpsc::channel(8);
+        let socket =
+            NotifySocket::open(&path, (0, 0), InstanceId(7), Arc::clone(&cgroup), background_events).expect("opened");
 
         let stranger = Socket::unbound().expect("made");
         stranger.send_to(b"READY=1\nSTATUS=mine", socket.path()).expect("sent");
@@ -266,7 +267,7 @@ mod tests {
         while !heard.contains(&Said::Status("two".into())) {
             let next = tokio::time::timeout(Duration::from_secs(10), happened.recv());
             match next.await.expect("it says more").expect("open") {
-                Happening::Notified(id, said) => {
+                BackgroundEvent::Notified(id, said) => {
                     assert_eq!(id, InstanceId(7));
                     heard.push(said);
                 }

@@ -1,4 +1,4 @@
-//! Replaces workers that are well, for the reasons of [`recycle_rules`](super::recycle_rules): through the same requests as a person would
+//! Replaces healthy workers, for the reasons of [`recycle_rules`](super::recycle_rules): through the same requests as a person would
 //! make, so that the machine's rules hold, and only when none of a person's is under way.
 
 use std::{
@@ -12,9 +12,9 @@ use chrono::Local;
 use tokio::{sync::mpsc, task::JoinHandle};
 
 use super::{
-    live::Happening,
+    live::BackgroundEvent,
     recycle_files::{Files, Told, WatchError},
-    recycle_rules::{Rules, Seen, Wish},
+    recycle_rules::{RecycleRules, Replacement, Seen},
     recycle_words,
     task::Task,
 };
@@ -49,7 +49,7 @@ pub(crate) fn watch(options: &WatchOptions, base: &Path, folders: Vec<PathBuf>) 
 /// What is going on.
 #[derive(Debug)]
 pub(crate) struct Recycle {
-    rules: Rules,
+    rules: RecycleRules,
     cron: Option<Timetable<Local>>,
     next_cron_look: Instant,
     next_look: Instant,
@@ -62,15 +62,19 @@ pub(crate) struct Recycle {
 
 impl Recycle {
     /// `files` are watched from now on.
-    pub(crate) fn new(options: &RecycleOptions, files: Option<Files>, happenings: &mpsc::Sender<Happening>) -> Self {
+    pub(crate) fn new(
+        options: &RecycleOptions,
+        files: Option<Files>,
+        background_events: &mpsc::Sender<BackgroundEvent>,
+    ) -> Self {
         Self {
-            rules: Rules::new(options, fastrand::u64(..)),
+            rules: RecycleRules::new(options, fastrand::u64(..)),
             cron: timetable(options),
             next_cron_look: Instant::now(),
             next_look: Instant::now() + LOOK_EVERY,
             measuring: false,
             asked: None,
-            watching: files.map(|files| tokio::spawn(files.tell(happenings.clone()))),
+            watching: files.map(|files| tokio::spawn(files.tell(background_events.clone()))),
         }
     }
 
@@ -85,11 +89,11 @@ impl Recycle {
     }
 
     /// Other files are watched from now on, or none.
-    pub(crate) fn watch(&mut self, files: Option<Files>, happenings: &mpsc::Sender<Happening>) {
+    pub(crate) fn watch(&mut self, files: Option<Files>, background_events: &mpsc::Sender<BackgroundEvent>) {
         if let Some(watching) = self.watching.take() {
             watching.abort();
         }
-        self.watching = files.map(|files| tokio::spawn(files.tell(happenings.clone())));
+        self.watching = files.map(|files| tokio::spawn(files.tell(background_events.clone())));
     }
 
     /// When something is to be looked at.
@@ -183,34 +187,34 @@ impl Task {
             .map(|(&id, live)| (id, Arc::clone(&live.cgroup)))
             .collect();
         self.recycle.measuring = true;
-        let happenings = self.happenings.clone();
+        let background_events = self.background_events.clone();
         tokio::task::spawn_blocking(move || {
             let memory = cgroups
                 .into_iter()
                 .map(|(id, cgroup)| (id, memory_of(&cgroup)))
                 .collect();
             // The controller has ended meanwhile; so be it.
-            drop(happenings.blocking_send(Happening::Measured(memory)));
+            drop(background_events.blocking_send(BackgroundEvent::Measured(memory)));
         });
     }
 
     fn judge_workers(&mut self, memory: &HashMap<InstanceId, u64>) {
         let now = self.now();
         let workers = self.workers_seen(memory);
-        let can_replace_all = self.core.would_take(&Command::Reload { stop_first: false });
-        let verdict = self.recycle.rules.look(now, &workers, can_replace_all);
-        for (slot, words) in verdict.warnings {
+        let can_replace_all = self.machine.would_take(&Command::Reload { stop_first: false });
+        let decision = self.recycle.rules.look(now, &workers, can_replace_all);
+        for (slot, words) in decision.warnings {
             self.warn(Some(slot), format!("worker {slot} {words}"));
         }
-        if let Some(wish) = verdict.wish {
-            self.begin_recycling(&wish);
+        if let Some(replacement) = decision.replacement {
+            self.begin_recycling(&replacement);
         }
     }
 
     /// Those that nobody is changing, and that have nothing else.
     fn workers_seen(&self, memory: &HashMap<InstanceId, u64>) -> Vec<Seen> {
         let now = self.now();
-        let view = self.core.view();
+        let view = self.machine.view();
         let seen = view.slots.iter().filter_map(|slot| {
             let (instance, active_at) = (slot.current?, slot.active_at?);
             let is_plain = slot.state == WorkerState::Active && slot.fault.is_none() && slot.instances.len() == 1;
@@ -233,15 +237,15 @@ impl Task {
         seen.collect()
     }
 
-    fn begin_recycling(&mut self, wish: &Wish) {
-        let command = match *wish {
-            Wish::One { slot, .. } => Command::Restart {
+    fn begin_recycling(&mut self, replacement: &Replacement) {
+        let command = match *replacement {
+            Replacement::One { slot, .. } => Command::Restart {
                 slot,
                 stop_first: false,
             },
-            Wish::All(_) => Command::Reload { stop_first: false },
+            Replacement::All(_) => Command::Reload { stop_first: false },
         };
-        if !self.core.would_take(&command) {
+        if !self.machine.would_take(&command) {
             return self.recycle.rules.not_now();
         }
         let id = self.next_request_id();
@@ -249,22 +253,22 @@ impl Task {
         self.request(id, command);
     }
 
-    /// The env files were read: what is wished begins.
+    /// The env files were read: what was decided begins.
     pub(crate) fn feed_recycling(&mut self, id: RequestId, command: Command) {
-        if !self.core.would_take(&command) {
+        if !self.machine.would_take(&command) {
             self.recycle.asked = None;
             return self.recycle.rules.not_now();
         }
-        if let Some(wish) = self.recycle.rules.under_way() {
-            let slot = match wish {
-                Wish::One { slot, .. } => Some(*slot),
-                Wish::All(_) => None,
+        if let Some(replacement) = self.recycle.rules.under_way() {
+            let slot = match replacement {
+                Replacement::One { slot, .. } => Some(*slot),
+                Replacement::All(_) => None,
             };
             let note = Note {
                 slot,
                 instance: None,
                 kind: NoteKind::Recycled,
-                message: wish.to_string(),
+                message: replacement.to_string(),
             };
             self.note(note);
         }
@@ -274,7 +278,7 @@ impl Task {
     /// The env files can't be used, or the app stops.
     pub(crate) fn on_not_begun(&mut self, reply: Reply) {
         self.recycle.asked = None;
-        if self.core.view().stopping {
+        if self.machine.view().stopping {
             return self.recycle.rules.not_now();
         }
         let (error, hint) = (reply.error.unwrap_or_default(), reply.hint.unwrap_or_default());
@@ -287,7 +291,7 @@ impl Task {
             .recycle
             .rules
             .under_way()
-            .map(Wish::word)
+            .map(Replacement::word)
             .unwrap_or("the replacement");
         let again = match self.recycle.rules.failed(now) {
             Some(ms) => format!(

@@ -22,7 +22,7 @@ use tokio::{
     time::sleep_until,
 };
 
-use super::live::Happening;
+use super::live::BackgroundEvent;
 use crate::app::recycle_changes::{Burst, Ignored, shown};
 
 /// So often it is seen whether a watched path still names the same folder or file: one that is gone is not told of when it comes back, nor
@@ -134,7 +134,7 @@ impl Files {
     }
 
     /// Tells of changes until it is aborted.
-    pub(crate) async fn tell(mut self, happenings: mpsc::Sender<Happening>) {
+    pub(crate) async fn tell(mut self, background_events: mpsc::Sender<BackgroundEvent>) {
         let mut burst: Option<Burst> = None;
         let mut next_roots = Instant::now() + ROOTS_EVERY;
         loop {
@@ -154,7 +154,7 @@ impl Files {
                     },
                     Err(error) => {
                         let problem = format!("files are not watched any more: {error}");
-                        return drop(happenings.send(Happening::Files(Told::Problem(problem))).await);
+                        return drop(background_events.send(BackgroundEvent::Files(Told::Problem(problem))).await);
                     }
                 },
                 () = sleep_until(wake.into()) => {}
@@ -190,7 +190,7 @@ impl Files {
             }
             for told in told {
                 // The task is there as long as this has not been aborted.
-                drop(happenings.send(Happening::Files(told)).await);
+                drop(background_events.send(BackgroundEvent::Files(told)).await);
             }
         }
     }

@@ -1,4 +1,4 @@
-//! When workers are replaced that are well: pure rules, with the clock and the measurements as arguments.
+//! When healthy workers are replaced: pure rules, with the clock and the measurements as arguments.
 //!
 //! At most one replacement of this kind is under way. One that failed is not tried again before a pause that grows; and a worker that uses
 //! too much memory right after its start is replaced more and more rarely, because its successor will be no better.
@@ -42,7 +42,7 @@ pub(crate) struct Seen {
 
 /// Who is to be replaced.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Wish {
+pub(crate) enum Replacement {
     /// This worker.
     One {
         slot: SlotId,
@@ -72,23 +72,23 @@ pub(crate) enum Occasion {
 
 /// What a look has led to.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Verdict {
+pub(crate) struct Decision {
     /// What is to be begun now.
-    pub(crate) wish: Option<Wish>,
+    pub(crate) replacement: Option<Replacement>,
     /// What people should know of a worker, to follow its name. Said once of each instance.
     pub(crate) warnings: Vec<(SlotId, String)>,
 }
 
 /// What a worker has too much of, and how much is too much.
-type Cause = fn(&Rules, &Seen) -> Option<(u64, TooMuch)>;
+type Cause = fn(&RecycleRules, &Seen) -> Option<(u64, TooMuch)>;
 
 #[derive(Debug)]
-pub(crate) struct Rules {
+pub(crate) struct RecycleRules {
     max_memory: Option<u64>,
     max_age_ms: Option<u64>,
     max_connections: Option<u64>,
     seed: u64,
-    under_way: Option<Wish>,
+    under_way: Option<Replacement>,
     waiting: Option<Occasion>,
     /// Failures in a row, and until when nothing is tried after the last.
     failures: u32,
@@ -106,7 +106,7 @@ struct Large {
     left_alone_ms: u64,
 }
 
-impl Rules {
+impl RecycleRules {
     pub(crate) fn new(options: &RecycleOptions, seed: u64) -> Self {
         Self {
             max_memory: options.max_memory_bytes,
@@ -138,8 +138,8 @@ impl Rules {
         });
     }
 
-    /// What was wished last and has not come to its end.
-    pub(crate) fn under_way(&self) -> Option<&Wish> {
+    /// What was decided last and has not come to its end.
+    pub(crate) fn under_way(&self) -> Option<&Replacement> {
         self.under_way.as_ref()
     }
 
@@ -160,7 +160,7 @@ impl Rules {
 
     /// It is time to replace all, unless that is under way, or about to be, anyway.
     pub(crate) fn on_time(&mut self) {
-        if !matches!(self.under_way, Some(Wish::All(_))) && self.waiting.is_none() {
+        if !matches!(self.under_way, Some(Replacement::All(_))) && self.waiting.is_none() {
             self.waiting = Some(Occasion::Cron);
         }
     }
@@ -170,32 +170,32 @@ impl Rules {
         self.waiting = Some(Occasion::Changed(what));
     }
 
-    /// What is to be done now. What it wishes counts as under way until [`done`](Self::done), [`failed`](Self::failed) or
+    /// What is to be done now. What it decides counts as under way until [`done`](Self::done), [`failed`](Self::failed) or
     /// [`not_now`](Self::not_now).
     ///
     /// `can_replace_all`: whether nothing is in the way of that. While something is, a worker that is too large does not wait for the others
     /// with it; what only has an age or a number of connections does, because it is replaced with the others anyway.
-    pub(crate) fn look(&mut self, now: Millis, workers: &[Seen], can_replace_all: bool) -> Verdict {
+    pub(crate) fn look(&mut self, now: Millis, workers: &[Seen], can_replace_all: bool) -> Decision {
         let warnings = self.note_large(workers);
-        let wish = match (&self.under_way, &self.waiting) {
+        let replacement = match (&self.under_way, &self.waiting) {
             (Some(_), _) => None,
             // Somebody has just mended what was wrong.
-            (None, Some(Occasion::Changed(_))) if can_replace_all => self.waiting.take().map(Wish::All),
+            (None, Some(Occasion::Changed(_))) if can_replace_all => self.waiting.take().map(Replacement::All),
             _ if now < self.paused_until => None,
-            (None, Some(Occasion::Cron)) if can_replace_all => self.waiting.take().map(Wish::All),
+            (None, Some(Occasion::Cron)) if can_replace_all => self.waiting.take().map(Replacement::All),
             (None, Some(_)) => worst([Self::too_large as Cause], self, workers),
             (None, None) => worst(self.causes(), self, workers),
         };
-        if wish.is_some() {
-            self.under_way.clone_from(&wish);
+        if replacement.is_some() {
+            self.under_way.clone_from(&replacement);
         }
-        Verdict { wish, warnings }
+        Decision { replacement, warnings }
     }
 
     /// It was carried out.
     pub(crate) fn done(&mut self) {
         self.failures = 0;
-        if let Some(Wish::One {
+        if let Some(Replacement::One {
             slot,
             why: TooMuch::Memory { .. },
             ..
@@ -217,14 +217,14 @@ impl Rules {
         self.failures += 1;
         self.paused_until = now.plus(pause_ms);
         match self.under_way.take() {
-            Some(Wish::All(_)) => None,
-            Some(Wish::One { .. }) | None => Some(pause_ms),
+            Some(Replacement::All(_)) => None,
+            Some(Replacement::One { .. }) | None => Some(pause_ms),
         }
     }
 
     /// Something else is under way that it has to wait for.
     pub(crate) fn not_now(&mut self) {
-        if let Some(Wish::All(occasion)) = self.under_way.take() {
+        if let Some(Replacement::All(occasion)) = self.under_way.take() {
             // What came meanwhile is newer.
             self.waiting.get_or_insert(occasion);
         }
@@ -315,11 +315,11 @@ impl Rules {
 }
 
 /// By the first cause there is; then who is furthest beyond its limit.
-fn worst(causes: impl IntoIterator<Item = Cause>, rules: &Rules, workers: &[Seen]) -> Option<Wish> {
+fn worst(causes: impl IntoIterator<Item = Cause>, rules: &RecycleRules, workers: &[Seen]) -> Option<Replacement> {
     causes.into_iter().find_map(|cause| {
         let found = workers.iter().filter_map(|seen| Some((seen, cause(rules, seen)?)));
         let (seen, (_, why)) = found.max_by_key(|(_, (excess, _))| *excess)?;
-        Some(Wish::One {
+        Some(Replacement::One {
             slot: seen.slot,
             instance: seen.instance,
             why,

@@ -6,11 +6,11 @@ use super::*;
 
 const MIB: u64 = 1 << 20;
 
-fn rules(options: RecycleOptions) -> Rules {
-    Rules::new(&options, 7)
+fn rules(options: RecycleOptions) -> RecycleRules {
+    RecycleRules::new(&options, 7)
 }
 
-fn memory(limit_mib: u64) -> Rules {
+fn memory(limit_mib: u64) -> RecycleRules {
     rules(RecycleOptions {
         max_memory_bytes: Some(limit_mib * MIB),
         ..RecycleOptions::default()
@@ -28,9 +28,9 @@ fn worker(slot: u16, instance: u32, age_ms: u64, memory_mib: u64) -> Seen {
     }
 }
 
-fn slot_of(verdict: &Verdict) -> Option<u16> {
-    match verdict.wish {
-        Some(Wish::One { slot, .. }) => Some(slot.0),
+fn slot_of(decision: &Decision) -> Option<u16> {
+    match decision.replacement {
+        Some(Replacement::One { slot, .. }) => Some(slot.0),
         _ => None,
     }
 }
@@ -76,18 +76,22 @@ fn the_largest_goes_first_and_one_at_a_time() {
         worker(1, 1, 60_000, 312),
         worker(2, 2, 60_000, 299),
     ];
-    let verdict = rules.look(Millis(0), &workers, true);
-    assert_eq!(slot_of(&verdict), Some(1));
-    let wish = verdict.wish.expect("one");
+    let decision = rules.look(Millis(0), &workers, true);
+    assert_eq!(slot_of(&decision), Some(1));
+    let replacement = decision.replacement.expect("one");
     assert_eq!(
-        wish.to_string(),
+        replacement.to_string(),
         "worker 1 uses 312M, more than --max-memory 300M: it is replaced"
     );
-    assert_eq!(rules.look(Millis(2000), &workers, true).wish, None, "one is under way");
+    assert_eq!(
+        rules.look(Millis(2000), &workers, true).replacement,
+        None,
+        "one is under way"
+    );
     rules.done();
     assert_eq!(slot_of(&rules.look(Millis(4000), &workers[..1], true)), Some(0));
     rules.done();
-    assert_eq!(rules.look(Millis(6000), &workers[2..], true).wish, None);
+    assert_eq!(rules.look(Millis(6000), &workers[2..], true).replacement, None);
 }
 
 #[test]
@@ -99,9 +103,9 @@ fn a_worker_that_is_too_large_from_the_start_is_replaced_ever_more_rarely() {
     for instance in 0..8 {
         let mut active_ms = 0;
         loop {
-            let verdict = rules.look(Millis(now), &[worker(0, instance, active_ms, 150)], true);
-            warnings += verdict.warnings.len();
-            if verdict.wish.is_some() {
+            let decision = rules.look(Millis(now), &[worker(0, instance, active_ms, 150)], true);
+            warnings += decision.warnings.len();
+            if decision.replacement.is_some() {
                 rules.done();
                 replaced.push(active_ms);
                 break;
@@ -119,20 +123,20 @@ fn a_worker_that_is_too_large_from_the_start_is_replaced_ever_more_rarely() {
     assert!(
         rules
             .look(Millis(now), &[worker(0, 8, 599_000, 50)], true)
-            .wish
+            .replacement
             .is_none()
     );
     assert!(
         rules
             .look(Millis(now), &[worker(0, 8, 700_000, 150)], true)
-            .wish
+            .replacement
             .is_some()
     );
     rules.done();
     assert!(
         rules
             .look(Millis(now), &[worker(0, 9, 12_000, 150)], true)
-            .wish
+            .replacement
             .is_some()
     );
 }
@@ -144,16 +148,21 @@ fn a_failure_is_followed_by_a_pause_that_grows() {
     let mut now = 0;
     let mut pauses = Vec::new();
     for _ in 0..9 {
-        assert!(rules.look(Millis(now), &workers, true).wish.is_some());
+        assert!(rules.look(Millis(now), &workers, true).replacement.is_some());
         let pause_ms = rules.failed(Millis(now)).expect("it is tried again");
         pauses.push(pause_ms / 1000);
-        assert!(rules.look(Millis(now + pause_ms - 1), &workers, true).wish.is_none());
+        assert!(
+            rules
+                .look(Millis(now + pause_ms - 1), &workers, true)
+                .replacement
+                .is_none()
+        );
         now += pause_ms;
     }
     assert_eq!(pauses, [30, 60, 120, 240, 480, 960, 1800, 1800, 1800]);
-    assert!(rules.look(Millis(now), &workers, true).wish.is_some());
+    assert!(rules.look(Millis(now), &workers, true).replacement.is_some());
     rules.done();
-    assert!(rules.look(Millis(now), &workers, true).wish.is_some());
+    assert!(rules.look(Millis(now), &workers, true).replacement.is_some());
     assert_eq!(
         rules.failed(Millis(now)),
         Some(30_000),
@@ -165,30 +174,33 @@ fn a_failure_is_followed_by_a_pause_that_grows() {
 fn a_roll_is_not_begun_again_by_the_next_tick_but_by_the_next_change() {
     let mut rules = rules(RecycleOptions::default());
     rules.on_time();
-    assert_eq!(rules.look(Millis(0), &[], true).wish, Some(Wish::All(Occasion::Cron)));
+    assert_eq!(
+        rules.look(Millis(0), &[], true).replacement,
+        Some(Replacement::All(Occasion::Cron))
+    );
     rules.on_time();
     assert!(!rules.is_waiting(), "it is under way");
     rules.on_change("a.js has changed".into());
-    assert!(rules.look(Millis(1), &[], true).wish.is_none());
+    assert!(rules.look(Millis(1), &[], true).replacement.is_none());
     rules.done();
-    let verdict = rules.look(Millis(2), &[], true);
+    let decision = rules.look(Millis(2), &[], true);
     assert_eq!(
-        verdict.wish,
-        Some(Wish::All(Occasion::Changed("a.js has changed".into())))
+        decision.replacement,
+        Some(Replacement::All(Occasion::Changed("a.js has changed".into())))
     );
     // Something of a person's is under way: the newest occasion waits.
     rules.on_change("b.js has changed".into());
     rules.not_now();
-    let verdict = rules.look(Millis(3), &[], true);
+    let decision = rules.look(Millis(3), &[], true);
     assert_eq!(
-        verdict.wish,
-        Some(Wish::All(Occasion::Changed("b.js has changed".into())))
+        decision.replacement,
+        Some(Replacement::All(Occasion::Changed("b.js has changed".into())))
     );
     assert_eq!(rules.failed(Millis(3)), None, "it is not tried again by itself");
-    assert!(rules.look(Millis(3_600_000), &[], true).wish.is_none());
+    assert!(rules.look(Millis(3_600_000), &[], true).replacement.is_none());
     rules.on_change("c.js has changed".into());
     assert!(
-        rules.look(Millis(4), &[], true).wish.is_some(),
+        rules.look(Millis(4), &[], true).replacement.is_some(),
         "somebody has mended it: no pause"
     );
 }
@@ -197,12 +209,12 @@ fn a_roll_is_not_begun_again_by_the_next_tick_but_by_the_next_change() {
 fn a_tick_waits_for_the_pause_after_a_failure() {
     let mut rules = rules(RecycleOptions::default());
     rules.on_time();
-    assert!(rules.look(Millis(0), &[], true).wish.is_some());
+    assert!(rules.look(Millis(0), &[], true).replacement.is_some());
     rules.failed(Millis(0));
     rules.on_time();
-    assert!(rules.look(Millis(29_999), &[], true).wish.is_none());
+    assert!(rules.look(Millis(29_999), &[], true).replacement.is_none());
     assert!(rules.is_waiting());
-    assert!(rules.look(Millis(30_000), &[], true).wish.is_some());
+    assert!(rules.look(Millis(30_000), &[], true).replacement.is_some());
 }
 
 #[test]
@@ -217,7 +229,10 @@ fn other_limits_forget_nothing_that_is_under_way_waits_or_has_failed() {
         ..RecycleOptions::default()
     };
     rules.change(&with_cron);
-    assert!(rules.look(Millis(1), &workers, true).wish.is_none(), "one is under way");
+    assert!(
+        rules.look(Millis(1), &workers, true).replacement.is_none(),
+        "one is under way"
+    );
     assert!(rules.under_way().is_some() && rules.is_waiting());
     assert_eq!(rules.failed(Millis(1)), Some(30_000));
     rules.change(&RecycleOptions {
@@ -225,24 +240,28 @@ fn other_limits_forget_nothing_that_is_under_way_waits_or_has_failed() {
         ..with_cron.clone()
     });
     assert!(
-        rules.look(Millis(30_000), &workers, true).wish.is_none(),
+        rules.look(Millis(30_000), &workers, true).replacement.is_none(),
         "the pause goes on"
     );
-    let verdict = rules.look(Millis(30_001), &workers, true);
-    assert_eq!(verdict.wish, Some(Wish::All(Occasion::Cron)), "what waited");
+    let decision = rules.look(Millis(30_001), &workers, true);
+    assert_eq!(
+        decision.replacement,
+        Some(Replacement::All(Occasion::Cron)),
+        "what waited"
+    );
     rules.done();
     // The new limit is the one that counts, and the other kind is looked at, too.
     assert!(
         rules
             .look(Millis(30_002), &[worker(0, 1, 60_000, 150)], true)
-            .wish
+            .replacement
             .is_none()
     );
     let busy = Seen {
         connections: 20,
         ..worker(0, 1, 60_000, 150)
     };
-    assert!(rules.look(Millis(30_003), &[busy], true).wish.is_some());
+    assert!(rules.look(Millis(30_003), &[busy], true).replacement.is_some());
 }
 
 #[test]
@@ -277,12 +296,12 @@ fn who_is_too_large_does_not_wait_with_a_roll_that_has_to() {
         ..RecycleOptions::default()
     });
     let (large, old) = (worker(0, 0, 30_000, 150), worker(1, 1, 600_000, 50));
-    for occasion in [Rules::on_time, |rules: &mut Rules| {
+    for occasion in [RecycleRules::on_time, |rules: &mut RecycleRules| {
         rules.on_change("a.js has changed".into())
     }] {
         occasion(&mut rules);
         assert_eq!(
-            rules.look(Millis(0), &[old], false).wish,
+            rules.look(Millis(0), &[old], false).replacement,
             None,
             "it goes with the others"
         );
@@ -290,8 +309,8 @@ fn who_is_too_large_does_not_wait_with_a_roll_that_has_to() {
         rules.done();
         // As soon as it is possible, all are.
         assert!(matches!(
-            rules.look(Millis(2), &[large, old], true).wish,
-            Some(Wish::All(_))
+            rules.look(Millis(2), &[large, old], true).replacement,
+            Some(Replacement::All(_))
         ));
         rules.done();
     }
@@ -300,14 +319,14 @@ fn who_is_too_large_does_not_wait_with_a_roll_that_has_to() {
 proptest! {
     #[test]
     fn limits_are_scattered_by_a_tenth_and_stay_so(limit in 0..=u64::MAX, instance: u32, seed: u64) {
-        let rules = Rules { seed, ..memory(1) };
+        let rules = RecycleRules { seed, ..memory(1) };
         let scattered = rules.scattered(limit, InstanceId(instance));
         prop_assert_eq!(scattered, rules.scattered(limit, InstanceId(instance)));
         prop_assert!(u128::from(scattered) >= u128::from(limit) * 9 / 10);
         prop_assert!(u128::from(scattered) <= u128::from(limit) * 11 / 10);
     }
 
-    /// Whatever is measured and whatever comes of it, there is at most one wish under way, and only for workers that are beyond a limit.
+    /// Whatever is measured and whatever comes of it, there is at most one replacement under way, and only for workers that are beyond a limit.
     #[test]
     fn never_two_and_never_without_a_reason(steps in prop::collection::vec((0_u64..5000, 0_u64..200, 0_u64..40, 0_u8..6), 1..200)) {
         let mut rules = rules(RecycleOptions {
@@ -322,8 +341,8 @@ proptest! {
             now += passes;
             let age_ms = now - born;
             let seen = Seen { connections, ..worker(0, instance, age_ms, memory_mib) };
-            let wish = rules.look(Millis(now), &[seen], true).wish;
-            if let Some(Wish::One { why, .. }) = &wish {
+            let replacement = rules.look(Millis(now), &[seen], true).replacement;
+            if let Some(Replacement::One { why, .. }) = &replacement {
                 prop_assert!(!under_way);
                 match why {
                     TooMuch::Memory { .. } => prop_assert!(memory_mib > 100 && age_ms >= YOUNG_MS),
@@ -331,8 +350,8 @@ proptest! {
                     TooMuch::Connections { .. } => prop_assert!(connections >= 18),
                 }
             }
-            prop_assert!(!matches!(wish, Some(Wish::All(_))));
-            under_way |= wish.is_some();
+            prop_assert!(!matches!(replacement, Some(Replacement::All(_))));
+            under_way |= replacement.is_some();
             if under_way {
                 match outcome {
                     0 => { rules.done(); under_way = false; instance += 1; born = now; }

@@ -1,10 +1,10 @@
-//! What people read of workers that are replaced although they are well.
+//! Texts about healthy workers that are replaced.
 
 use std::fmt;
 
-use super::recycle_rules::{Occasion, TooMuch, Wish};
+use super::recycle_rules::{Occasion, Replacement, TooMuch};
 
-impl Wish {
+impl Replacement {
     /// What has failed, if it has.
     pub(crate) fn word(&self) -> &'static str {
         match self {
@@ -50,7 +50,7 @@ impl fmt::Display for TooMuch {
     }
 }
 
-impl fmt::Display for Wish {
+impl fmt::Display for Replacement {
     /// What is done, and why.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

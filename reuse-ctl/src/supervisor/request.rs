@@ -21,7 +21,7 @@ pub(crate) const MAX_BODY_BYTES: usize = 16 * 1024 * 1024;
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RequestError {
     /// Nobody can write this path into a request.
-    #[error("{0:?} is no path")]
+    #[error("{0:?} is not a path")]
     Path(String),
     /// It was refused, reset or closed.
     #[error("the connection: {0}")]

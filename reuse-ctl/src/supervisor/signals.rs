@@ -1,4 +1,4 @@
-//! The signals of the controller: those that end it, and those that people's fingers know from other servers.
+//! The signals that the controller takes: those that end it, and those that other servers have made familiar.
 //!
 //! | signal | in a terminal | without one: in the background, as a service |
 //! |---|---|---|
@@ -55,14 +55,14 @@ impl Signals {
     }
 
     /// Waits for any of them.
-    pub(crate) async fn any(&mut self) -> Asked {
+    pub(crate) async fn any(&mut self) -> SignalMeaning {
         tokio::select! {
-            _ = self.interrupt.recv() => Asked::ByHand,
-            _ = self.terminate.recv() => Asked::ToStop,
-            () = next(&mut self.hangup) => if self.in_terminal { Asked::ToStop } else { Asked::ToReload },
-            _ = self.rotate.recv() => Asked::ToRotateLogs,
-            () = next(&mut self.more) => Asked::ForMore,
-            () = next(&mut self.fewer) => Asked::ForFewer,
+            _ = self.interrupt.recv() => SignalMeaning::ByHand,
+            _ = self.terminate.recv() => SignalMeaning::ToStop,
+            () = next(&mut self.hangup) => if self.in_terminal { SignalMeaning::ToStop } else { SignalMeaning::ToReload },
+            _ = self.rotate.recv() => SignalMeaning::ToRotateLogs,
+            () = next(&mut self.more) => SignalMeaning::ForMore,
+            () = next(&mut self.fewer) => SignalMeaning::ForFewer,
         }
     }
 }
@@ -76,7 +76,7 @@ async fn next(signal: &mut Option<Signal>) {
 
 /// What a signal asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Asked {
+pub(crate) enum SignalMeaning {
     /// Ctrl-C: once to stop, once more to kill.
     ByHand,
     /// To stop, however often it comes: a closing terminal and a service manager send several signals.
@@ -163,17 +163,17 @@ impl Signalled {
 }
 
 impl Task {
-    pub(crate) fn on_signal(&mut self, asked: Asked) {
+    pub(crate) fn on_signal(&mut self, asked: SignalMeaning) {
         match asked {
-            Asked::ToStop if self.core.view().stopping => {}
-            Asked::ToStop | Asked::ByHand => self.feed(Input::Interrupt),
-            Asked::ToReload => {
+            SignalMeaning::ToStop if self.machine.view().stopping => {}
+            SignalMeaning::ToStop | SignalMeaning::ByHand => self.feed(Input::Interrupt),
+            SignalMeaning::ToReload => {
                 self.service.reloading();
                 self.ask_by(Signalled::Reload);
             }
-            Asked::ForMore => self.ask_by(Signalled::More),
-            Asked::ForFewer => self.ask_by(Signalled::Fewer),
-            Asked::ToRotateLogs => {
+            SignalMeaning::ForMore => self.ask_by(Signalled::More),
+            SignalMeaning::ForFewer => self.ask_by(Signalled::Fewer),
+            SignalMeaning::ToRotateLogs => {
                 self.rotate_logs();
                 self.say_of_signal("SIGUSR1", Ok("all logs are being rotated"));
             }
@@ -211,8 +211,8 @@ impl Task {
     }
 
     fn waits_for(&self, command: &Command) -> Option<String> {
-        let apply = (self.applying.is_some() || self.errands.apply()).then(|| "an apply".to_owned());
-        apply.or_else(|| self.core.waits_for(command))
+        let apply = (self.applying.is_some() || self.lookups.apply()).then(|| "an apply".to_owned());
+        apply.or_else(|| self.machine.waits_for(command))
     }
 
     /// Whether a signal's request, for which files were looked at, has to wait after all: something else has begun meanwhile.

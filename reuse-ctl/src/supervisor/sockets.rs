@@ -1,5 +1,5 @@
-//! The look at all sockets: what waits for loads is told them, notices that were lost are made up for, parked connections and strangers
-//! are seen to. Often while something waits, else once a second.
+//! The look at all sockets. It tells the machine the loads that it waits for, makes up for lost notices, and deals with parked connections
+//! and listeners of strangers. It happens often while something waits for it, and otherwise once a second.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{live::Happening, task::Task};
+use super::{live::BackgroundEvent, task::Task};
 use crate::{
     base::{InstanceId, WorkerState},
     bpf::{BpfError, GroupProgram},
@@ -82,7 +82,7 @@ impl Task {
         };
         let began = Instant::now();
         self.sockets.next_look = began + pause;
-        self.wake_watch_if_missed();
+        self.wake_queue_watch_if_missed();
         if let Err(error) = self.groups.tend(self.options().ready.timeout) {
             self.console.warn(&error.to_string());
         }
@@ -168,12 +168,12 @@ impl Task {
                 continue;
             };
             self.sockets.strangers.insert(cookie, (addr, None));
-            let happenings = self.happenings.clone();
+            let background_events = self.background_events.clone();
             // Whose it is takes a walk through all of /proc.
             tokio::task::spawn_blocking(move || {
                 let who = discover::owner_of_inode(listener.inode);
                 let who = who.map(|(pid, command)| format!("{pid} ({command})"));
-                drop(happenings.blocking_send(Happening::StrangerNamed(cookie, addr, who)));
+                drop(background_events.blocking_send(BackgroundEvent::StrangerNamed(cookie, addr, who)));
             });
         }
     }
@@ -196,9 +196,9 @@ impl Task {
         }
         let Some(load) = self.groups.spare_loader() else { return };
         self.sockets.loading_spare = true;
-        let happenings = self.happenings.clone();
+        let background_events = self.background_events.clone();
         self.go_on_beside(move || {
-            let tell = move |loaded| drop(happenings.blocking_send(Happening::SpareLoaded(loaded)));
+            let tell = move |loaded| drop(background_events.blocking_send(BackgroundEvent::SpareLoaded(loaded)));
             match load() {
                 Ok(unverified) => {
                     let told = tell.clone();
@@ -228,7 +228,7 @@ impl Task {
     }
 
     fn something_waits(&self) -> bool {
-        let view = self.core.view();
+        let view = self.machine.view();
         view.slots
             .iter()
             .flat_map(|slot| &slot.instances)
@@ -239,7 +239,7 @@ impl Task {
     /// What the kernel says of every instance that runs.
     fn loads(&mut self, listeners: &[Queue]) -> Vec<(InstanceId, Load)> {
         let queues = self.groups.queues_among(listeners);
-        let view = self.core.view();
+        let view = self.machine.view();
         let ending: Vec<InstanceId> = view
             .slots
             .iter()

@@ -51,7 +51,7 @@ impl Task {
     pub(crate) fn status(&mut self, reply: oneshot::Sender<Status>) {
         let now = self.now();
         let queues = self.groups.queues(&mut self.diag).unwrap_or_default();
-        let view = self.core.view();
+        let view = self.machine.view();
         let slots = view.slots.iter();
         let workers = slots
             .clone()

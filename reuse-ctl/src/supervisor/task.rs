@@ -1,5 +1,5 @@
-//! The one owner of all mutable state. What it does is spread over the files of this folder, by what it is about; here is what holds it
-//! together.
+//! The task that owns all mutable state. Its methods are spread over the files of this folder by subject; this file has the loop that calls
+//! them.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -19,23 +19,23 @@ use super::{
     connections::Connections,
     console::Console,
     diagnosis::{Failures, LastOutput},
-    errands::Errands,
-    faults::Nudges,
+    faults::WakeProbes,
     health::Health,
-    live::{Happening, Live},
+    live::{BackgroundEvent, Live},
     logs::Logs,
+    lookups::Lookups,
     messages::Messages,
     moves::Moves,
     ports::Guards,
+    queue_watch::QueueWatch,
     quiesce::Quiesce,
     recycle::Recycle,
     recycle_files::Files,
     service_manager::ServiceManager,
-    signals::{Asked, Pending, Signalled, Signals},
+    signals::{Pending, SignalMeaning, Signalled, Signals},
     sockets::Sockets,
     status::UsageMeter,
     template::Template,
-    watch::Watch,
 };
 use crate::{
     app::options::{HealthOptions, RecycleOptions},
@@ -46,11 +46,11 @@ use crate::{
     supervisor::handle::Ask,
     wire::{Event, Reply},
 };
-use reuse_machine::{Core, View, count, interface::Input};
+use reuse_machine::{Machine, View, count, interface::Input};
 
 /// Everything that the controller knows and may change.
 pub(crate) struct Task {
-    pub(crate) core: Core,
+    pub(crate) machine: Machine,
     pub(crate) template: Template,
     pub(crate) groups: Groups,
     /// Dropped after the groups.
@@ -58,8 +58,8 @@ pub(crate) struct Task {
     pub(crate) diag: Diag,
     pub(crate) live: HashMap<InstanceId, Live>,
     pub(crate) connections: Connections,
-    pub(crate) nudges: Nudges,
-    pub(crate) watch: Watch,
+    pub(crate) wake_probes: WakeProbes,
+    pub(crate) queue_watch: QueueWatch,
     pub(crate) health: Option<Health>,
     pub(crate) recycle: Recycle,
     pub(crate) sockets: Sockets,
@@ -70,7 +70,7 @@ pub(crate) struct Task {
     pub(crate) console: Console,
     pub(crate) messages: Messages,
     pub(crate) meter: Arc<Mutex<UsageMeter>>,
-    pub(crate) happenings: mpsc::Sender<Happening>,
+    pub(crate) background_events: mpsc::Sender<BackgroundEvent>,
     pub(crate) finished: Option<Finished>,
     /// The last reason why a worker failed, and what it had written: what `run` ends with when all have.
     pub(crate) last_failure: Option<(String, LastOutput)>,
@@ -83,7 +83,7 @@ pub(crate) struct Task {
     /// What signals have asked for while something else was under way.
     pub(crate) pending: Pending,
     pub(crate) applying: Option<Applying>,
-    pub(crate) errands: Errands,
+    pub(crate) lookups: Lookups,
     pub(crate) service: ServiceManager,
     pub(crate) outlook: Outlook,
     pub(crate) moves: Moves,
@@ -121,30 +121,30 @@ pub(crate) struct Finished {
 
 impl Task {
     pub(crate) fn new(
-        core: Core,
+        machine: Machine,
         template: Template,
         groups: Groups,
         diag: Diag,
         console: Console,
         events: broadcast::Sender<Event>,
         upkeep: Upkeep,
-    ) -> (Self, mpsc::Receiver<Happening>) {
-        let (happenings, happened) = mpsc::channel(64);
+    ) -> (Self, mpsc::Receiver<BackgroundEvent>) {
+        let (background_events, happened) = mpsc::channel(64);
         let now = Instant::now();
-        let policy = core.view().policy;
+        let policy = machine.view().policy;
         let messages = Messages::new(&template.app);
         let mut task = Self {
-            core,
+            machine,
             template,
             groups,
             guards: upkeep.guards,
             diag,
             live: HashMap::new(),
             connections: Connections::default(),
-            nudges: Nudges::default(),
-            watch: Watch::new(upkeep.hung_after_ms),
+            wake_probes: WakeProbes::default(),
+            queue_watch: QueueWatch::new(upkeep.hung_after_ms),
             health: upkeep.health.map(Health::new),
-            recycle: Recycle::new(&upkeep.recycle, upkeep.files, &happenings),
+            recycle: Recycle::new(&upkeep.recycle, upkeep.files, &background_events),
             sockets: Sockets::new(now),
             quiesce: Quiesce::default(),
             freezer: Freezer::default(),
@@ -152,7 +152,7 @@ impl Task {
             console,
             messages,
             meter: Arc::default(),
-            happenings,
+            background_events,
             finished: None,
             last_failure: None,
             failures: Failures::default(),
@@ -162,7 +162,7 @@ impl Task {
             signalled: HashMap::new(),
             pending: Pending::default(),
             applying: None,
-            errands: Errands::default(),
+            lookups: Lookups::default(),
             service: upkeep.service,
             outlook: Outlook::default(),
             moves: Moves::default(),
@@ -171,7 +171,7 @@ impl Task {
             started: now,
             announced: false,
         };
-        task.set_watch(policy);
+        task.set_queue_watch(policy);
         (task, happened)
     }
 
@@ -180,7 +180,7 @@ impl Task {
         &mut self,
         mut asks: mpsc::Receiver<Ask>,
         mut notices: Notices,
-        mut happened: mpsc::Receiver<Happening>,
+        mut happened: mpsc::Receiver<BackgroundEvent>,
         mut signals: Signals,
     ) -> Finished {
         self.feed(Input::Start);
@@ -193,14 +193,14 @@ impl Task {
             tokio::select! {
                 biased;
                 asked = signals.any() => self.on_signal(asked),
-                Some(happening) = happened.recv() => self.on_happening(happening),
+                Some(event) = happened.recv() => self.on_background_event(event),
                 seen = notices.next(), if !blind => match seen {
                     Ok(seen) => seen.iter().for_each(|notice| self.on_notice(notice)),
                     Err(error) => {
                         // Without notices nothing new can be steered: better to end than to go on blind.
                         blind = true;
                         self.console.warn(&format!("the kernel's notices can't be read any more ({error}): stopping"));
-                        self.on_signal(Asked::ToStop);
+                        self.on_signal(SignalMeaning::ToStop);
                     }
                 },
                 () = sleep_until(wake.into()) => self.on_time(),
@@ -226,13 +226,13 @@ impl Task {
 
     /// When something is due next.
     fn wake_at(&self) -> Instant {
-        let deadline = self.core.next_deadline();
+        let deadline = self.machine.next_deadline();
         let deadline = deadline.map(|deadline| self.started + Duration::from_millis(deadline.0));
         let check = self.health.as_ref().and_then(Health::due);
         [
             deadline,
             check,
-            self.watch.due(),
+            self.queue_watch.due(),
             self.recycle.due(),
             self.service.due(),
         ]
@@ -244,10 +244,14 @@ impl Task {
     fn on_time(&mut self) {
         let is_due = |at: Option<Instant>| at.is_some_and(|at| at <= Instant::now());
         // The queues first: they are what the machine's deadlines are about, and they can't wait.
-        if is_due(self.watch.due()) {
-            self.watch();
+        if is_due(self.queue_watch.due()) {
+            self.look_at_queues();
         }
-        if self.core.next_deadline().is_some_and(|deadline| deadline <= self.now()) {
+        if self
+            .machine
+            .next_deadline()
+            .is_some_and(|deadline| deadline <= self.now())
+        {
             self.feed(Input::Tick);
         }
         self.service.watch(Instant::now());
@@ -281,23 +285,24 @@ impl Task {
                 Input::Watched(_) | Input::Observed(_) | Input::Checked { .. } | Input::Tick
             );
             let now = self.now();
-            for effect in self.core.handle(input, now) {
+            for effect in self.machine.handle(input, now) {
                 tracing::debug!(?effect);
                 may_change_workers = true;
                 self.carry_out(effect);
             }
         }
         if may_change_workers {
-            let view = self.core.view();
+            let view = self.machine.view();
             self.refresh_health(&view);
-            self.watch.set_fault(view.slots.iter().any(|slot| slot.fault.is_some()));
-            self.seat(&view);
+            self.queue_watch
+                .set_fault(view.slots.iter().any(|slot| slot.fault.is_some()));
+            self.assign_mailboxes(&view);
             self.look_out(&view);
             self.moves.forget_slots_from(view.slots.len());
             self.announce(&view);
             self.service.tell(&view);
             if view.stopping {
-                self.give_up_errands();
+                self.give_up_lookups();
             }
             self.take_pending();
         }

@@ -206,9 +206,9 @@ impl Version {
     pub(crate) fn resolve(options: RunOptions, rights: Rights<'_>) -> Result<Self, Failure> {
         let here = std::env::current_dir()
             .map_err(|error| Failure::failed(format!("the working folder: {error}"), "cd to one that exists"))?;
-        let cwd = working_folder(&options, &here).map_err(|lack| {
+        let cwd = working_folder(&options, &here).map_err(|missing| {
             Failure::usage(
-                format!("--cwd: {lack}"),
+                format!("--cwd: {missing}"),
                 "give the folder that the command is to run in",
             )
         })?;

@@ -1,8 +1,8 @@
-//! The way to the terminal, or to whatever the standard output and error are. It may stop taking anything at any time: Ctrl-S, a pipe that
-//! nobody reads.
+//! Writes lines to the terminal, or to whatever the standard output and error are. Either may stop taking anything at any time: Ctrl-S, a pipe
+//! that nobody reads.
 //!
-//! Who has a line puts it into a queue and never waits; a thread writes. The queue is bounded: what does not fit is lost, and in its place
-//! is said how much that was.
+//! A line is put into a queue, which never waits, and a thread writes it. The queue is bounded: lines that do not fit are lost, and a line in
+//! their place says how many.
 
 use std::{
     collections::VecDeque,
@@ -27,15 +27,15 @@ const LAST_LINES: Duration = Duration::from_secs(1);
 
 /// Who has it waits, when it is dropped, for the last lines: a second at most.
 #[derive(Debug)]
-pub(crate) struct Terminal(Lines);
+pub(crate) struct Terminal(TerminalLines);
 
 /// Where lines are put.
 #[derive(Debug, Clone)]
-pub(crate) struct Lines(Arc<Shared>);
+pub(crate) struct TerminalLines(Arc<Shared>);
 
 /// A line on its way to the terminal, without its end.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Line {
+pub(crate) enum TerminalLine {
     /// The controller's, to the error output.
     Own(String),
     /// A worker's, to the standard output.
@@ -48,7 +48,7 @@ impl Terminal {
     /// # Errors
     /// As clone(2).
     pub(crate) fn start() -> io::Result<Self> {
-        let lines = Lines::new();
+        let lines = TerminalLines::new();
         let source = lines.clone();
         let write = move || {
             while let Some(entry) = source.next() {
@@ -59,7 +59,7 @@ impl Terminal {
         Ok(Self(lines))
     }
 
-    pub(crate) fn lines(&self) -> Lines {
+    pub(crate) fn lines(&self) -> TerminalLines {
         self.0.clone()
     }
 }
@@ -77,7 +77,7 @@ pub(crate) fn is_coloured() -> bool {
 }
 
 /// Says panics here, too: the usual way would wait for the terminal. What was said before them is written before the process may end.
-pub(crate) fn show_panics(lines: Lines) {
+pub(crate) fn show_panics(lines: TerminalLines) {
     std::panic::set_hook(Box::new(move |panic| {
         let thread = std::thread::current();
         let name = thread.name().unwrap_or("without a name");
@@ -86,7 +86,7 @@ pub(crate) fn show_panics(lines: Lines) {
             std::backtrace::BacktraceStatus::Captured => format!("\n{trace}"),
             _ => String::new(),
         };
-        lines.put(Line::Own(format!("thread {name} {panic}{trace}")));
+        lines.put(TerminalLine::Own(format!("thread {name} {panic}{trace}")));
         lines.wait_until_written(LAST_LINES);
     }));
 }
@@ -111,18 +111,18 @@ struct Queue {
 
 #[derive(Debug, PartialEq, Eq)]
 enum Entry {
-    Line(Line),
+    Line(TerminalLine),
     /// So many lines are missing here.
     Lost(u64),
 }
 
-impl Lines {
+impl TerminalLines {
     fn new() -> Self {
         Self(Arc::default())
     }
 
     /// It is written, or counted as lost. Nobody waits for that.
-    pub(crate) fn put(&self, line: Line) {
+    pub(crate) fn put(&self, line: TerminalLine) {
         let mut queue = self.queue();
         if queue.is_finished {
             drop(queue);
@@ -168,11 +168,11 @@ impl Lines {
 }
 
 impl Queue {
-    fn put(&mut self, line: Line) {
+    fn put(&mut self, line: TerminalLine) {
         let cost = line.cost();
         let fits = match line {
-            Line::Own(_) => self.bytes + cost <= MAX_WAITING_BYTES,
-            Line::Workers(_) => {
+            TerminalLine::Own(_) => self.bytes + cost <= MAX_WAITING_BYTES,
+            TerminalLine::Workers(_) => {
                 self.workers_are_losing &= self.bytes > MAX_WORKERS_BYTES / 2;
                 self.workers_are_losing |= self.bytes + cost > MAX_WORKERS_BYTES;
                 !self.workers_are_losing
@@ -197,7 +197,7 @@ impl Queue {
     }
 }
 
-impl Line {
+impl TerminalLine {
     fn cost(&self) -> usize {
         let (Self::Own(text) | Self::Workers(text)) = self;
         text.len() + OVERHEAD_BYTES
@@ -208,8 +208,8 @@ impl Entry {
     fn write(&self) {
         // Nobody is left to tell when the terminal is gone.
         match self {
-            Self::Line(Line::Own(line)) => drop(writeln!(io::stderr(), "{line}")),
-            Self::Line(Line::Workers(line)) => drop(writeln!(io::stdout(), "{line}")),
+            Self::Line(TerminalLine::Own(line)) => drop(writeln!(io::stderr(), "{line}")),
+            Self::Line(TerminalLine::Workers(line)) => drop(writeln!(io::stdout(), "{line}")),
             Self::Lost(lost) => {
                 let lines = if *lost == 1 { "line was" } else { "lines were" };
                 drop(writeln!(
@@ -222,7 +222,7 @@ impl Entry {
 }
 
 /// Diagnostics go there, too.
-impl MakeWriter<'_> for Lines {
+impl MakeWriter<'_> for TerminalLines {
     type Writer = Self;
 
     fn make_writer(&self) -> Self {
@@ -231,10 +231,10 @@ impl MakeWriter<'_> for Lines {
 }
 
 /// Each piece that is written is a whole line, or several.
-impl Write for Lines {
+impl Write for TerminalLines {
     fn write(&mut self, text: &[u8]) -> io::Result<usize> {
         let line = text.strip_suffix(b"\n").unwrap_or(text);
-        self.put(Line::Own(String::from_utf8_lossy(line).into_owned()));
+        self.put(TerminalLine::Own(String::from_utf8_lossy(line).into_owned()));
         Ok(text.len())
     }
 

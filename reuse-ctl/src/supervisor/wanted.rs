@@ -1,5 +1,5 @@
-//! What an `apply` asks for, looked up on this machine: its folder, its program, its files of variables, the files that it watches, whom its
-//! user's name means. All of that may take as long as file systems and user databases like, so it is done beside the task.
+//! Looks up on this machine what an `apply` asks for: its folder, its program, its files of variables, the files that it watches, and its user.
+//! File systems and user databases may take any time for that, so it is done beside the task.
 
 use std::{path::Path, sync::Arc};
 
@@ -30,7 +30,7 @@ pub(crate) struct Search {
 pub(crate) struct Wanted {
     pub(crate) dry_run: bool,
     pub(crate) version: Version,
-    pub(crate) watch: Watched,
+    pub(crate) watch: WatchedFiles,
     /// What it was compared with.
     pub(crate) old_version: VersionId,
     pub(crate) old: Arc<RunOptions>,
@@ -38,7 +38,7 @@ pub(crate) struct Wanted {
 
 /// The files that are to be watched.
 #[derive(Debug)]
-pub(crate) enum Watched {
+pub(crate) enum WatchedFiles {
     /// Those that are.
     Same,
     /// Others; absent: none any more.
@@ -79,7 +79,7 @@ impl Search {
         };
         let version = Version::resolve(new, rights)?;
         let watch = if request.dry_run {
-            Watched::Same
+            WatchedFiles::Same
         } else {
             let _in_runtime = runtime.enter();
             watched(&old, &version.options, &paths)?
@@ -104,11 +104,11 @@ fn user_meant(user: Option<String>, workers: &Identity, old: &RunOptions) -> Opt
     }
 }
 
-fn watched(old: &RunOptions, new: &RunOptions, paths: &AppPaths) -> Result<Watched, Failure> {
+fn watched(old: &RunOptions, new: &RunOptions, paths: &AppPaths) -> Result<WatchedFiles, Failure> {
     if old.recycle.watch == new.recycle.watch && (old.cwd == new.cwd || new.recycle.watch.is_none()) {
-        return Ok(Watched::Same);
+        return Ok(WatchedFiles::Same);
     }
     let cwd = new.cwd.as_deref().unwrap_or(Path::new("/"));
     let files = preparing::watched_files(new, cwd, paths)?;
-    Ok(Watched::Other(files.map(Box::new)))
+    Ok(WatchedFiles::Other(files.map(Box::new)))
 }

@@ -33,14 +33,14 @@ pub enum WorkerVerb {
 
 /// A command, and what is said with it of no concern to the machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Asked {
+pub struct CommandRequest {
     /// What is to be done.
     pub command: Command,
     /// Instances that are started for it may listen on another address than those before them.
     pub new_address: bool,
 }
 
-impl From<Command> for Asked {
+impl From<Command> for CommandRequest {
     fn from(command: Command) -> Self {
         Self {
             command,
@@ -50,7 +50,7 @@ impl From<Command> for Asked {
 }
 
 /// `POST /v1/workers/{id}/{verb}`, and `PUT …/weight`. A worker that can't exist is "not found", like one that does not.
-pub fn worker(verb: WorkerVerb, id: &str, body: &[u8]) -> Result<Asked, Failure> {
+pub fn worker(verb: WorkerVerb, id: &str, body: &[u8]) -> Result<CommandRequest, Failure> {
     let slot = slot_named(id)?;
     let command = match verb {
         WorkerVerb::Drain => {
@@ -76,7 +76,7 @@ pub fn worker(verb: WorkerVerb, id: &str, body: &[u8]) -> Result<Asked, Failure>
                 new_address,
             } = optional(body)?;
             let command = Command::Restart { slot, stop_first };
-            return Ok(Asked { command, new_address });
+            return Ok(CommandRequest { command, new_address });
         }
         WorkerVerb::Weigh => {
             let WeightRequest { weight } = required(body, r#"{"weight":"10%"}"#)?;
@@ -109,7 +109,7 @@ pub fn outgoing(json: &str, topic: Option<&str>) -> Result<Outgoing, Failure> {
             Unsendable::NotJson(_) => "a message is one JSON value, like {\"hello\":1} or \"hello\"",
             Unsendable::TooLong => "a message has at most 16 MiB: send the name of a file instead",
             Unsendable::TooDeep => "send it as a text that holds JSON",
-            Unsendable::Internal => "name the member otherwise: workers in Node would take it for Node's own",
+            Unsendable::Internal => "give the member another name: workers in Node would take it for Node's own",
         };
         Failure::usage(format!("the message can't be sent: {why}"), hint)
     })
@@ -128,13 +128,13 @@ pub fn canary(body: &[u8]) -> Result<(Share, CanaryRequest), Failure> {
     if request.command.iter().any(|word| word.contains('\0')) {
         return Err(Failure::usage(
             "the canary's command has a NUL character in it",
-            "no program can be given that",
+            "remove it: no argument of a program can have one",
         ));
     }
     if let Some(cwd) = request.cwd.as_deref().filter(|cwd| !Path::is_absolute(cwd)) {
         return Err(Failure::usage(
             format!("the working folder {} is not an absolute path", cwd.display()),
-            "the controller has another working folder than you: say the whole path",
+            "the controller has another working folder than you: give the absolute path",
         ));
     }
     Ok((share, request))
@@ -158,13 +158,13 @@ pub fn abort(body: &[u8]) -> Result<Command, Failure> {
 }
 
 /// `POST /v1/reload`.
-pub fn reload(body: &[u8]) -> Result<Asked, Failure> {
+pub fn reload(body: &[u8]) -> Result<CommandRequest, Failure> {
     let ReloadRequest {
         stop_first,
         new_address,
     } = optional(body)?;
     let command = Command::Reload { stop_first };
-    Ok(Asked { command, new_address })
+    Ok(CommandRequest { command, new_address })
 }
 
 /// `PUT /v1/workers`.
@@ -194,7 +194,7 @@ pub fn scale_target(text: &str) -> Result<ScaleTarget, Failure> {
             .then(|| digits.parse::<u16>().ok())
             .flatten()
     };
-    let refuse = || Failure::usage(format!("\"{text}\" is not a number of workers"), "say 4, +2 or -1");
+    let refuse = || Failure::usage(format!("\"{text}\" is not a number of workers"), "give 4, +2 or -1");
     let target = match text.as_bytes().first() {
         Some(b'+') => ScaleTarget::Up(number(&text[1..]).ok_or_else(refuse)?),
         Some(b'-') => ScaleTarget::Down(number(&text[1..]).ok_or_else(refuse)?),
@@ -207,7 +207,7 @@ pub fn scale_target(text: &str) -> Result<ScaleTarget, Failure> {
         )),
         ScaleTarget::To(count) | ScaleTarget::Up(count) if count > MAX_WORKERS => Err(Failure::usage(
             format!("an app has at most {MAX_WORKERS} workers"),
-            format!("say a number from 1 to {MAX_WORKERS}"),
+            format!("give a number from 1 to {MAX_WORKERS}"),
         )),
         target => Ok(target),
     }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    app::{AppSpec, difference::Way},
+    app::{AppSpec, difference::TakesEffect},
     base::{ErrorKind, Failure, FaultKind, OutputOf, WorkerState},
 };
 
@@ -53,7 +53,7 @@ pub struct GroupStatus {
     pub protocol: String,
     /// Handshakes that are not complete yet.
     pub handshakes: u32,
-    /// Connections that wait in the lot because no worker is published.
+    /// Connections that wait at the backstop listener because no worker is published.
     pub parked: u32,
     /// What the program decided, by verdict; cumulative.
     #[serde(default)]
@@ -70,7 +70,7 @@ pub struct Verdicts {
     pub chosen: u64,
     /// The connection was directed to one worker by the controller.
     pub directed: u64,
-    /// Nobody was published: the connection waits in the lot.
+    /// Nobody was published: the connection waits at the backstop listener.
     pub parked: u64,
     /// Nobody was published and `--when-empty refuse` is set.
     pub refused: u64,
@@ -237,8 +237,9 @@ pub struct OptionChange {
     /// What it is to be.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub to: Option<String>,
-    /// How it comes into force.
-    pub way: Way,
+    /// How it takes effect.
+    #[serde(rename = "way")]
+    pub takes_effect: TakesEffect,
     /// Whether it has.
     pub done: bool,
 }

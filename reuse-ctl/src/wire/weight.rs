@@ -14,7 +14,7 @@ pub fn weight_of(text: &str) -> Result<Option<Share>, Failure> {
     }
     share_of(text)
         .map(Some)
-        .map_err(|refusal| refusal.into_request(text, "say a percentage like 10%, or auto"))
+        .map_err(|refusal| refusal.into_request(text, "give a percentage like 10%, or auto"))
 }
 
 /// `5%`: the share of a canary, which always has one.
@@ -22,7 +22,7 @@ pub fn weight_of(text: &str) -> Result<Option<Share>, Failure> {
 /// # Errors
 /// Usage, with what would have been right.
 pub fn canary_share(text: &str) -> Result<Share, Failure> {
-    share_of(text).map_err(|refusal| refusal.into_request(text, "say a percentage like 5%"))
+    share_of(text).map_err(|refusal| refusal.into_request(text, "give a percentage like 5%"))
 }
 
 /// Why a text is no share.
@@ -45,15 +45,15 @@ impl NoShare {
             Self::NoNumber => Failure::usage(format!("\"{text}\" is not a weight"), say),
             Self::TooFine => Failure::usage(
                 format!("the weight {text} is finer than a hundredth of a percent"),
-                "say at most two decimals, like 0.25%",
+                "give at most two decimals, like 0.25%",
             ),
             Self::Nothing => Failure::usage(
                 format!("the weight {text} would leave the worker nothing"),
-                "`reuse-ctl drain` takes a worker out of the choice",
+                "`reuse-ctl drain` withdraws a worker",
             ),
             Self::TooMuch => Failure::usage(
                 format!("the weight {text} would leave the others nothing"),
-                "say at most 99.99%; `reuse-ctl drain` takes the others out of the choice",
+                "give at most 99.99%; `reuse-ctl drain` withdraws the others",
             ),
         }
     }
@@ -130,24 +130,24 @@ mod tests {
             (
                 "0%",
                 "the weight 0% would leave the worker nothing",
-                "`reuse-ctl drain` takes a worker out of the choice",
+                "`reuse-ctl drain` withdraws a worker",
             ),
             (
                 "100%",
                 "the weight 100% would leave the others nothing",
-                "say at most 99.99%; `reuse-ctl drain` takes the others out of the choice",
+                "give at most 99.99%; `reuse-ctl drain` withdraws the others",
             ),
             (
                 "99999999999%",
                 "the weight 99999999999% would leave the others nothing",
-                "say at most 99.99%; `reuse-ctl drain` takes the others out of the choice",
+                "give at most 99.99%; `reuse-ctl drain` withdraws the others",
             ),
             (
                 "0.125%",
                 "the weight 0.125% is finer than a hundredth of a percent",
-                "say at most two decimals, like 0.25%",
+                "give at most two decimals, like 0.25%",
             ),
-            ("-5%", "\"-5%\" is not a weight", "say a percentage like 10%, or auto"),
+            ("-5%", "\"-5%\" is not a weight", "give a percentage like 10%, or auto"),
         ] {
             let refusal = weight_of(text).expect_err(text);
             assert_eq!(refusal, Failure::usage(error, hint), "{text}");
@@ -158,6 +158,6 @@ mod tests {
             assert_eq!(weight_of(text).expect_err(text).kind, ErrorKind::Usage, "{text}");
         }
         let refusal = canary_share("auto").expect_err("a canary's share is fixed");
-        assert_eq!(refusal.hint, "say a percentage like 5%");
+        assert_eq!(refusal.hint, "give a percentage like 5%");
     }
 }

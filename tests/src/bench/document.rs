@@ -30,7 +30,7 @@ pub(crate) struct Setting {
 #[derive(Debug, Clone)]
 pub(crate) struct Target {
     pub(crate) what: String,
-    pub(crate) aim: String,
+    pub(crate) goal: String,
     pub(crate) measured: String,
     /// `None` when the samples do not decide it.
     pub(crate) reached: Option<bool>,
@@ -114,9 +114,9 @@ impl Document {
 pub(crate) fn targets(targets: &[Target]) -> String {
     let rows = targets.iter().map(|target| {
         let Target {
-            what, aim, measured, ..
+            what, goal, measured, ..
         } = target;
-        format!("| {what} | {aim} | {measured} | {} |\n", reached(target.reached))
+        format!("| {what} | {goal} | {measured} | {} |\n", reached(target.reached))
     });
     [format!("{TARGETS}\n\n{TARGETS_HEAD}")]
         .into_iter()

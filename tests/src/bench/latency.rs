@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use hdrhistogram::Histogram;
 
-use crate::load::sample::{Outcome, Sample};
+use crate::load::sample::{RequestOutcome, Sample};
 
 /// Three digits of every latency up to two minutes, in microseconds.
 const LONGEST_US: u64 = 120_000_000;
@@ -19,7 +19,7 @@ const PLOTTED: [f64; 15] = [
 pub(crate) struct Latencies {
     histogram: Histogram<u64>,
     pub(crate) requests: usize,
-    pub(crate) failures: BTreeMap<Outcome, usize>,
+    pub(crate) failures: BTreeMap<RequestOutcome, usize>,
 }
 
 impl Latencies {
@@ -32,7 +32,7 @@ impl Latencies {
         for sample in samples {
             latencies.requests += 1;
             // Who was given up on waited at least so long; a refusal is quick, and would make the rest look better.
-            if sample.outcome.is_answer() || sample.outcome == Outcome::TimedOut {
+            if sample.outcome.is_answer() || sample.outcome == RequestOutcome::TimedOut {
                 latencies.histogram.saturating_record(sample.latency_us);
             }
             if !sample.outcome.is_answer() {
@@ -78,7 +78,7 @@ impl Latencies {
 pub(crate) fn answers_by_worker<'a>(samples: impl IntoIterator<Item = &'a Sample>) -> Vec<usize> {
     let mut by_pid = BTreeMap::<u32, usize>::new();
     for sample in samples {
-        if let Outcome::Answered(pid) = sample.outcome {
+        if let RequestOutcome::Answered(pid) = sample.outcome {
             *by_pid.entry(pid).or_default() += 1;
         }
     }
@@ -118,7 +118,7 @@ pub(crate) fn lateness_ms<'a>(samples: impl IntoIterator<Item = &'a Sample>) -> 
 mod tests {
     use super::*;
 
-    fn sample(at_us: u64, latency_us: u64, outcome: Outcome) -> Sample {
+    fn sample(at_us: u64, latency_us: u64, outcome: RequestOutcome) -> Sample {
         Sample {
             at_us,
             late_us: 5,
@@ -131,9 +131,9 @@ mod tests {
     #[test]
     fn a_quick_refusal_is_a_failure_and_no_latency() {
         let samples = [
-            sample(0, 10_000, Outcome::Answered(1)),
-            sample(1, 10, Outcome::Refused),
-            sample(2, 5_000_000, Outcome::TimedOut),
+            sample(0, 10_000, RequestOutcome::Answered(1)),
+            sample(1, 10, RequestOutcome::Refused),
+            sample(2, 5_000_000, RequestOutcome::TimedOut),
         ];
         let latencies = Latencies::of(&samples);
         assert_eq!((latencies.requests, latencies.failed()), (3, 2));
@@ -144,16 +144,16 @@ mod tests {
 
     #[test]
     fn workers_are_told_apart_by_process() {
-        let samples = [1, 2, 2].map(|pid| sample(0, 1, Outcome::Answered(pid)));
+        let samples = [1, 2, 2].map(|pid| sample(0, 1, RequestOutcome::Answered(pid)));
         assert_eq!(answers_by_worker(&samples), [2, 1]);
     }
 
     #[test]
     fn a_span_is_of_when_requests_were_to_be_sent() {
         let samples = [
-            sample(0, 9_000_000, Outcome::Answered(1)),
-            sample(99_999, 1, Outcome::Answered(1)),
-            sample(250_000, 1, Outcome::Answered(1)),
+            sample(0, 9_000_000, RequestOutcome::Answered(1)),
+            sample(99_999, 1, RequestOutcome::Answered(1)),
+            sample(250_000, 1, RequestOutcome::Answered(1)),
         ];
         let counts = over_time(&samples, 100, |samples| samples.len() as f64);
         assert_eq!(counts, [(0.05, 2.0), (0.25, 1.0)]);

@@ -1,4 +1,4 @@
-//! What was expected, written down before the first run; and what is aimed at. The report calls a miss a miss.
+//! Expectations, written down before the first run, and targets. The report calls a miss a miss.
 //!
 //! Reasoning, for a selection: two clock readings and the call are in the empty program too. Every policy shares five look-ups in
 //! arrays (which the JIT compiler inlines), the coarse clock, the helper that selects (an indirect call into the sockarray, then the
@@ -46,7 +46,7 @@ pub(crate) fn selection_ns(case: &str, workers: u16) -> Option<f64> {
     }
 }
 
-/// Nanoseconds per selection above the empty program, as aimed at.
+/// Target: nanoseconds per selection above the empty program.
 pub(crate) fn selection_target_ns(case: &str, workers: u16) -> Option<f64> {
     match (case, workers) {
         ("hash", _) => Some(30.0),

@@ -55,7 +55,7 @@ impl Report {
                     rate.policy,
                     rate.ratio.len()
                 ),
-                aim: format!("≥ {RATIO_TARGET}"),
+                goal: format!("≥ {RATIO_TARGET}"),
                 measured: format!("{:.3}, 95 %: {low:.3} … {high:.3}", ratio.median),
                 reached: ratio.reaches(RATIO_TARGET),
             }
@@ -65,7 +65,7 @@ impl Report {
                 "a selection above an empty program, {}, {} workers",
                 cost.case, cost.workers
             ),
-            aim: format!("≤ {:.0} ns", cost.aim_ns),
+            goal: format!("≤ {:.0} ns", cost.target_ns),
             measured: format!("{} ns", cost.above.shown(0)),
             reached: Some(cost.is_reached()),
         });

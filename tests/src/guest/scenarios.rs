@@ -150,7 +150,7 @@ fn missing_controllers() {
         leftovers::assert_nothing_left(launch.app_name());
     }
     let seen = doctor();
-    assert!(seen.contains("cgroup v2 has no controller memory, none cpu"), "{seen}");
+    assert!(seen.contains("missing cgroup v2 controllers: memory, cpu"), "{seen}");
     // And nobody who asks for no limit misses them.
     App::run(&["--workers", "2"], &commands::rust(&[])).stop();
 }

@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::outcome::Outcome;
+use crate::outcome::RunOutcome;
 use crate::setup::Setup;
 use crate::world;
 
@@ -26,13 +26,13 @@ impl Effort {
 }
 
 /// The outcomes of one case, a seed each.
-pub(crate) type Outcomes = Vec<Outcome>;
+pub(crate) type RunOutcomes = Vec<RunOutcome>;
 
 /// Runs every setup with every seed. What comes out depends on the setups alone, not on the processors.
-pub(crate) fn run_all(setups: &[Setup], effort: Effort) -> Vec<Outcomes> {
+pub(crate) fn run_all(setups: &[Setup], effort: Effort) -> Vec<RunOutcomes> {
     let seeds = effort.seeds as usize;
     let next = AtomicUsize::new(0);
-    let results: Vec<Mutex<Option<Outcome>>> = (0..setups.len() * seeds).map(|_| Mutex::new(None)).collect();
+    let results: Vec<Mutex<Option<RunOutcome>>> = (0..setups.len() * seeds).map(|_| Mutex::new(None)).collect();
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     std::thread::scope(|scope| {
         for _ in 0..processors {
@@ -65,7 +65,7 @@ pub(crate) struct Figure {
 
 impl Figure {
     /// Of this number of each outcome.
-    pub(crate) fn of(outcomes: &[Outcome], number: impl Fn(&Outcome) -> f64) -> Self {
+    pub(crate) fn of(outcomes: &[RunOutcome], number: impl Fn(&RunOutcome) -> f64) -> Self {
         let mut values: Vec<f64> = outcomes.iter().map(number).collect();
         values.sort_by(f64::total_cmp);
         Self {

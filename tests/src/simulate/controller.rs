@@ -4,9 +4,9 @@ use reuse_common::seats::Seat;
 
 use crate::agenda::{Event, MILLISECOND};
 use crate::kernel::Packet;
+use crate::queue_watch::{Change, Seen};
 use crate::setup::Chooser;
-use crate::watch::{Change, Seen};
-use crate::worker::Line;
+use crate::worker::FifoQueue;
 use crate::world::World;
 
 impl World<'_> {
@@ -57,7 +57,7 @@ impl World<'_> {
                 self.tally.calls += 1;
                 self.tally.false_calls += u64::from(!self.workers[row as usize].frozen);
             }
-            Change::Nudge(slot) => self.nudge(self.row_of_slot[slot as usize]),
+            Change::WakeProbe(slot) => self.wake_probe(self.row_of_slot[slot as usize]),
             Change::Withdraw(slot) => {
                 self.is_withheld[slot as usize] = true;
                 self.publish();
@@ -72,19 +72,19 @@ impl World<'_> {
     }
 
     /// A connection of the controller's own, which shows when the worker accepts again.
-    fn nudge(&mut self, row: u16) {
+    fn wake_probe(&mut self, row: u16) {
         let number = self.connections.add(u32::MAX, 0, row, 0, 0);
-        let nudge = self.connections.get(number);
-        (nudge.is_nudge, nudge.waits_since_ns) = (true, self.now_ns);
+        let probe = self.connections.get(number);
+        (probe.is_wake_probe, probe.waits_since_ns) = (true, self.now_ns);
         self.enqueue(row, number);
     }
 
     /// Moves what is queued on this worker to others. (The controller closes and opens its own connection anew.)
     fn rescue(&mut self, from: u16) {
-        let mut queue = std::mem::replace(&mut self.workers[from as usize].queue, Line::EMPTY);
+        let mut queue = std::mem::replace(&mut self.workers[from as usize].queue, FifoQueue::EMPTY);
         while let Some(number) = self.connections.pop(&mut queue) {
             let connection = *self.connections.get(number);
-            if connection.is_nudge {
+            if connection.is_wake_probe {
                 self.connections.push(&mut self.workers[from as usize].queue, number);
                 continue;
             }

@@ -12,12 +12,12 @@ mod kernel;
 mod law;
 mod lru;
 mod outcome;
+mod queue_watch;
 mod report;
 mod scenarios;
 mod setup;
 mod travels;
 mod variant;
-mod watch;
 mod worker;
 mod world;
 

@@ -59,7 +59,7 @@ pub(crate) const QUANTILES: [f64; 8] = [0.5, 0.75, 0.9, 0.95, 0.99, 0.995, 0.999
 
 /// The result. Waits are in milliseconds.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Outcome {
+pub(crate) struct RunOutcome {
     pub(crate) wait_mean: f64,
     /// At [`QUANTILES`].
     pub(crate) waits: [f64; QUANTILES.len()],
@@ -88,7 +88,7 @@ pub(crate) struct Outcome {
     pub(crate) away_from_home: f64,
 }
 
-impl Outcome {
+impl RunOutcome {
     /// Half of the requests waited no longer.
     pub(crate) const fn p50(&self) -> f64 {
         self.waits[0]

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::Context as _;
-use reuse_tests::plot::{Axis, Line, LinePlot, Scale};
+use reuse_tests::plot::{Axis, LinePlot, Scale, Series};
 
 /// What a scenario has to say.
 #[derive(Debug)]
@@ -47,7 +47,7 @@ impl Section {
     }
 
     /// A plot, in a file of this name.
-    pub(crate) fn plot(&mut self, name: &str, title: &str, axes: (Axis, Axis), lines: Vec<Line>) {
+    pub(crate) fn plot(&mut self, name: &str, title: &str, axes: (Axis, Axis), lines: Vec<Series>) {
         self.say(&format!("![{title}]({name}.svg)"));
         let (x, y) = axes;
         let plot = LinePlot {
@@ -73,8 +73,8 @@ impl Section {
 }
 
 /// A series of a plot.
-pub(crate) fn line(name: &str, points: Vec<(f64, f64)>) -> Line {
-    Line {
+pub(crate) fn line(name: &str, points: Vec<(f64, f64)>) -> Series {
+    Series {
         name: name.replace('`', ""),
         points,
     }

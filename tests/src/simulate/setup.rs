@@ -3,8 +3,8 @@
 use reuse_common::{Policy, Share};
 
 use crate::law::{Arrivals, Law};
+use crate::queue_watch::QueueWatch;
 use crate::variant::Tuning;
-use crate::watch::Watch;
 
 /// Who decides where a connection goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -104,7 +104,7 @@ pub(crate) struct Setup {
     /// When what is done, in nanoseconds, in any order.
     pub(crate) script: Vec<(u64, Act)>,
     /// Absent: nobody looks at the queues.
-    pub(crate) watch: Option<Watch>,
+    pub(crate) watch: Option<QueueWatch>,
     /// The first worker takes so many times as long for everything.
     pub(crate) first_is_slower: u64,
     /// Whether the delays are kept over time.
@@ -131,7 +131,7 @@ impl Setup {
             watch: match server {
                 // Nothing ever waits there.
                 Server::Ample { .. } => None,
-                _ => Some(Watch::LOOKS_ONLY),
+                _ => Some(QueueWatch::LOOKS_ONLY),
             },
             first_is_slower: 1,
             timeline: false,

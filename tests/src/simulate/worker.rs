@@ -19,18 +19,18 @@ pub(crate) struct Connection {
     /// What the request takes.
     pub(crate) service_ns: u64,
     /// The controller's own: it only shows whether the worker accepts.
-    pub(crate) is_nudge: bool,
+    pub(crate) is_wake_probe: bool,
 }
 
 /// First come, first served.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Line {
+pub(crate) struct FifoQueue {
     first: u32,
     last: u32,
     pub(crate) len: u32,
 }
 
-impl Line {
+impl FifoQueue {
     pub(crate) const EMPTY: Self = Self {
         first: NONE,
         last: NONE,
@@ -42,11 +42,11 @@ impl Line {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Worker {
     /// The accept queue.
-    pub(crate) queue: Line,
+    pub(crate) queue: FifoQueue,
     /// Accepted connections whose next request has come since the loop's turn began.
-    pub(crate) ready: Line,
+    pub(crate) ready: FifoQueue,
     /// What the loop's turn has still to answer.
-    pub(crate) batch: Line,
+    pub(crate) batch: FifoQueue,
     /// What it is doing, or [`NONE`].
     pub(crate) running: u32,
     pub(crate) frozen: bool,
@@ -59,9 +59,9 @@ pub(crate) struct Worker {
 
 impl Worker {
     pub(crate) const IDLE: Self = Self {
-        queue: Line::EMPTY,
-        ready: Line::EMPTY,
-        batch: Line::EMPTY,
+        queue: FifoQueue::EMPTY,
+        ready: FifoQueue::EMPTY,
+        batch: FifoQueue::EMPTY,
         running: NONE,
         frozen: false,
         owed_ns: 0,
@@ -93,7 +93,7 @@ impl Connections {
             requests_left,
             waits_since_ns: 0,
             service_ns,
-            is_nudge: false,
+            is_wake_probe: false,
         };
         if let Some(number) = self.free.pop() {
             self.all[number as usize] = connection;
@@ -117,7 +117,7 @@ impl Connections {
     }
 
     /// Puts a connection at the end of a line.
-    pub(crate) fn push(&mut self, line: &mut Line, number: u32) {
+    pub(crate) fn push(&mut self, line: &mut FifoQueue, number: u32) {
         self.all[number as usize].next = NONE;
         if line.len == 0 {
             line.first = number;
@@ -129,7 +129,7 @@ impl Connections {
     }
 
     /// Takes the first of a line.
-    pub(crate) fn pop(&mut self, line: &mut Line) -> Option<u32> {
+    pub(crate) fn pop(&mut self, line: &mut FifoQueue) -> Option<u32> {
         if line.len == 0 {
             return None;
         }
@@ -140,7 +140,7 @@ impl Connections {
     }
 
     /// Puts all of `from` at the end of `to`.
-    pub(crate) fn append(&mut self, to: &mut Line, from: &mut Line) {
+    pub(crate) fn append(&mut self, to: &mut FifoQueue, from: &mut FifoQueue) {
         if from.len == 0 {
             return;
         }
@@ -151,7 +151,7 @@ impl Connections {
             to.last = from.last;
             to.len += from.len;
         }
-        *from = Line::EMPTY;
+        *from = FifoQueue::EMPTY;
     }
 }
 
@@ -163,7 +163,7 @@ mod tests {
     fn lines_keep_their_order() {
         let mut connections = Connections::default();
         let numbers: Vec<u32> = (0..5).map(|client| connections.add(client, 0, 0, 0, 0)).collect();
-        let (mut one, mut two) = (Line::EMPTY, Line::EMPTY);
+        let (mut one, mut two) = (FifoQueue::EMPTY, FifoQueue::EMPTY);
         connections.push(&mut one, numbers[3]);
         connections.push(&mut two, numbers[1]);
         connections.push(&mut two, numbers[4]);

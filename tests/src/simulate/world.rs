@@ -6,10 +6,10 @@ use reuse_common::rendezvous::mix;
 use crate::agenda::{Agenda, Event, SECOND};
 use crate::kernel::{Kernel, Packet};
 use crate::law::{Gaps, Law, nanoseconds};
-use crate::outcome::{Outcome, Tally, max_over_mean};
+use crate::outcome::{RunOutcome, Tally, max_over_mean};
+use crate::queue_watch::{QueueWatcher, Seen};
 use crate::setup::{Act, Population, Server, Setup};
 use crate::travels::Travels;
-use crate::watch::{Seen, Watcher};
 use crate::worker::{Connections, NONE, Worker};
 
 /// Rows of a slot's two instances that take turns.
@@ -22,7 +22,7 @@ const SAMPLES: f64 = 500.0;
 const START_NS: u64 = 1000 * SECOND;
 
 /// Runs it to the end of the last connection.
-pub(crate) fn run(setup: &Setup) -> Outcome {
+pub(crate) fn run(setup: &Setup) -> RunOutcome {
     let mut world = World::new(setup);
     world.begin();
     while let Some((at_ns, event)) = world.agenda.next() {
@@ -50,7 +50,7 @@ pub(crate) struct World<'a> {
     pub(crate) connections: Connections,
     pub(crate) tally: Tally,
     pub(crate) travels: Travels,
-    pub(crate) watcher: Option<Watcher>,
+    pub(crate) watcher: Option<QueueWatcher>,
     /// Who comes when and wants what: the same for every policy.
     traffic: Rng,
     /// What happens later on a connection.
@@ -84,7 +84,9 @@ impl<'a> World<'a> {
             row_of_slot,
             connections: Connections::default(),
             tally,
-            watcher: setup.watch.map(|watch| Watcher::new(watch, setup.workers as usize)),
+            watcher: setup
+                .watch
+                .map(|watch| QueueWatcher::new(watch, setup.workers as usize)),
             traffic: Rng::with_seed(setup.seed),
             later: Rng::with_seed(setup.seed ^ 0x006c_6174_6572),
             flood: Rng::with_seed(setup.seed ^ 0x0066_6c6f_6f64),
@@ -110,7 +112,7 @@ impl<'a> World<'a> {
         }
     }
 
-    fn finish(self) -> Outcome {
+    fn finish(self) -> RunOutcome {
         debug_assert_eq!(self.tally.arrived, self.tally.ended + self.tally.refused);
         let totals: Vec<u64> = (0..self.setup.workers)
             .map(|slot| self.kernel.selected_total(slot + 1) + self.kernel.selected_total(slot + 1 + OTHER_ROW))
@@ -119,7 +121,7 @@ impl<'a> World<'a> {
         let away = sticky.away_from_home as f64 / sticky.placed.max(1) as f64;
         let mut tally = self.tally;
         tally.moves = self.travels.moves();
-        Outcome::new(tally, &totals, self.kernel.evicted(), away)
+        RunOutcome::new(tally, &totals, self.kernel.evicted(), away)
     }
 
     fn happen(&mut self, event: Event) {
@@ -265,7 +267,8 @@ impl<'a> World<'a> {
             1
         };
         let finished_ns = self.now_ns + connection.service_ns * times;
-        let is_measured = since_ns >= self.measure_from_ns && since_ns < self.measure_to_ns && !connection.is_nudge;
+        let is_measured =
+            since_ns >= self.measure_from_ns && since_ns < self.measure_to_ns && !connection.is_wake_probe;
         self.agenda.note(finished_ns, Event::Finished(row));
         if is_measured {
             self.tally
@@ -309,7 +312,7 @@ impl<'a> World<'a> {
     fn end(&mut self, number: u32) {
         let connection = *self.connections.get(number);
         self.connections.remove(number);
-        if connection.is_nudge {
+        if connection.is_wake_probe {
             return;
         }
         self.tally.ended += 1;

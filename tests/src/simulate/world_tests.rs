@@ -3,8 +3,8 @@ use reuse_common::Policy;
 use super::*;
 use crate::agenda::MILLISECOND;
 use crate::law::{Arrivals, Law};
+use crate::queue_watch::QueueWatch;
 use crate::setup::{Chooser, Flood, rate_for};
-use crate::watch::Watch;
 
 const MEAN: f64 = 0.001;
 
@@ -94,7 +94,7 @@ fn eventful(chooser: Chooser) -> Setup {
         rate: 1000.0,
         cookies: true,
     });
-    setup.watch = Some(Watch::USUAL);
+    setup.watch = Some(QueueWatch::USUAL);
     setup.timeline = true;
     let second = 1000 * MILLISECOND;
     setup.script = vec![

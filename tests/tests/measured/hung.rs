@@ -21,7 +21,7 @@ const NOTICED: Duration = Duration::from_millis(100);
 const SEEN: Duration = Duration::from_secs(3);
 
 /// A connection of the controller's own waits in the queue of a hung worker, to be seen when it accepts again.
-const NUDGE: u32 = 1;
+const WAKE_PROBE: u32 = 1;
 
 fn is_withdrawn(status: &Status, slot: u16) -> bool {
     let worker = status.worker(slot);
@@ -57,7 +57,7 @@ fn stop_for(time: Duration, app: &App, slot: u16, clients: &OpenLoop) -> Span {
     assert!(is_withdrawn(&status, slot), "it stays withdrawn: {status:#?}");
     assert_eq!(status.faulty(), [slot], "and nobody else is blamed: {status:#?}");
     assert!(
-        status.worker(slot).queue <= NUDGE,
+        status.worker(slot).queue <= WAKE_PROBE,
         "what was queued on it was moved: {status:#?}"
     );
     let until = clients.now();
@@ -171,7 +171,7 @@ fn what_is_queued_with_half_a_body_is_answered_by_others() {
     let queued = kernel::queued(pid, PORT);
     assert!(queued >= 8, "{queued} of {CLIENTS} are queued on it, and not moved yet");
     wait::until("they are rescued", Duration::from_secs(2) + SEEN, || {
-        kernel::queued(pid, PORT) <= NUDGE
+        kernel::queued(pid, PORT) <= WAKE_PROBE
     });
     for (number, mut client) in clients.into_iter().enumerate() {
         client.send(&BODY[500..]).expect("send the other half");
@@ -185,7 +185,10 @@ fn what_is_queued_with_half_a_body_is_answered_by_others() {
     let status = app.wait_status("it is published again", SEEN, |status| all_is_well(status, 4));
     assert_eq!(status.pid_of(1), pid, "the same process");
     let moved = status.worker(1).migrated_out_total;
-    assert!(moved >= u64::from(queued - NUDGE), "{moved} of {queued} were moved");
+    assert!(
+        moved >= u64::from(queued - WAKE_PROBE),
+        "{moved} of {queued} were moved"
+    );
     let clients = OpenLoop::start(SERVER, RATE);
     clients.run_for(Duration::from_secs(2));
     let run = clients.stop();

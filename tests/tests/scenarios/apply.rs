@@ -201,7 +201,7 @@ fn a_broken_version_fails_and_the_old_one_goes_on() {
     ));
     let output = file.apply(&[]).expect_code(1);
     for words in [
-        "nobody was changed: all run the old version",
+        "no worker was changed: all run the old version",
         "  → the old instance",
         "boom: this version",
     ] {
@@ -450,7 +450,9 @@ fn a_version_that_takes_longer_brings_the_patience_for_it() {
     file.file(&app(&name, &slow, "ready_timeout = \"2s\""));
     let output = file.apply(&[]).expect_code(1);
     assert!(
-        output.stderr.contains("was not ready within 2 s; nobody was changed"),
+        output
+            .stderr
+            .contains("was not ready within 2 s; no worker was changed"),
         "{output:?}"
     );
     file.file(&app(&name, &slow, "ready_timeout = \"40s\""));

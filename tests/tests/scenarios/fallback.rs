@@ -13,18 +13,18 @@ fn a_provoked_fallback_is_counted_and_shown() {
     app.ctl(&["drain", "0", "1", "--force"]).expect_code(0);
     assert_eq!(app.status().fallbacks, 0);
 
-    // Nobody is published, and the lot is taken away behind the controller's back: nothing is left to choose.
-    let lot: Vec<_> = kernel::listeners(PORT).iter().map(|socket| socket.inode).collect();
+    // Nobody is published, and the backstop listener is taken away behind the controller's back: nothing is left to choose.
+    let backstop: Vec<_> = kernel::listeners(PORT).iter().map(|socket| socket.inode).collect();
     let controller = app.pid();
     let (descriptor, _) = kernel::socket_descriptors(controller)
         .into_iter()
-        .find(|(_, inode)| lot.contains(inode))
-        .expect("the controller holds the lot");
+        .find(|(_, inode)| backstop.contains(inode))
+        .expect("the controller holds the backstop listener");
     app.signal(Signal::SIGSTOP);
     wait::until("the controller is stopped", Duration::from_secs(5), || {
         kernel::is_stopped(controller)
     });
-    fault::shut_down_socket_of(controller, descriptor).expect("shut the lot down");
+    fault::shut_down_socket_of(controller, descriptor).expect("shut the backstop listener down");
     get(SERVER, None).expect("the kernel's own choice answers");
     app.signal(Signal::SIGCONT);
 

@@ -431,12 +431,12 @@ fn a_syntax_error_has_its_line_in_every_runtime() {
     refused(
         "a.json",
         "{ \"apps\": [\n  { \"script\" \"a.js\" }\n]}",
-        &["a.json:2:14: it is no JSON: expected `:`"],
+        &["a.json:2:14: it is not JSON: expected `:`"],
     );
     refused(
         "a.yaml",
         "apps:\n  - script: a.js\n   name: b\n",
-        &["a.yaml:3:", "it is no YAML"],
+        &["a.yaml:3:", "it is not YAML"],
     );
 }
 
@@ -529,10 +529,10 @@ fn files_that_are_none() {
     };
     fails(&folder.join("none.config.js"), &["none.config.js", "No such file"]);
     fs::create_dir(folder.join("folder.json")).expect("a folder");
-    fails(&folder.join("folder.json"), &["folder.json is no regular file"]);
+    fails(&folder.join("folder.json"), &["folder.json is not a regular file"]);
     let pipe = folder.join("pipe.json");
     mkfifo(&pipe, nix::sys::stat::Mode::S_IRUSR).expect("mkfifo");
-    fails(&pipe, &["pipe.json is no regular file"]);
+    fails(&pipe, &["pipe.json is not a regular file"]);
     let large = folder.join("large.config.js");
     File::create(&large)
         .and_then(|file| file.set_len(100 << 20))
@@ -540,7 +540,7 @@ fn files_that_are_none() {
     fails(&large, &["large.config.js has 104857600 bytes"]);
     let latin = folder.join("latin.config.js");
     fs::write(&latin, b"// one\n// caf\xe9\n").expect("a file");
-    fails(&latin, &["latin.config.js:2:7: byte 0xe9 is no UTF-8"]);
+    fails(&latin, &["latin.config.js:2:7: byte 0xe9 is not UTF-8"]);
     fails(
         &scratch.write("ecosystem.config", "{}"),
         &["its name does not tell what it is"],

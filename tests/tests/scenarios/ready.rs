@@ -256,8 +256,8 @@ fn files_that_are_none_are_refused_before_anything_starts() {
         (&large, &["large", "1 MiB"]),
         (&broken, &["broken, line 1", "quote"]),
         (Path::new("none/such"), &["none/such", "No such file"]),
-        (folder.path(), &["no plain file"]),
-        (Path::new("/dev/zero"), &["/dev/zero", "no plain file"]),
+        (folder.path(), &["not a regular file"]),
+        (Path::new("/dev/zero"), &["/dev/zero", "not a regular file"]),
     ] {
         refused(&["--env-file", text(path)], 2, words);
     }

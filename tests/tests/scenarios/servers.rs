@@ -215,7 +215,7 @@ fn workers_know_who_they_are() {
     assert_eq!(
         kernel::listening_processes(PORT).len(),
         4,
-        "three workers, and the controller's lot"
+        "three workers, and the controller's backstop listener"
     );
     app.stop();
 }

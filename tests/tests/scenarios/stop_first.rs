@@ -36,7 +36,7 @@ fn a_stop_first_restart_of_the_only_worker_parks_and_answers_everybody() {
     assert_ne!(status.pids(), before);
     assert!(
         status.verdicts().parked >= 32,
-        "the clients waited in the lot: {:?}",
+        "the clients waited at the backstop listener: {:?}",
         status.verdicts()
     );
     app.stop();

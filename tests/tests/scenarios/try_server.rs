@@ -251,7 +251,7 @@ fn a_port_that_is_taken_is_refused() {
     Trial::new(&["--port", &port], &node_slow(&[]))
         .finish()
         .expect_code(1)
-        .expect_complaint(&["somebody listens on 127.0.0.1:8080 already"]);
+        .expect_complaint(&["another process listens on 127.0.0.1:8080 already"]);
     let output = Trial::new(&["--json"], &node_slow(&[])).finish().expect_code(1);
     let json: Value = serde_json::from_str(&output.stdout).expect("JSON");
     assert!(

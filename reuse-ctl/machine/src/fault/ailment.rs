@@ -1,4 +1,4 @@
-//! The two ways to be faulty, which may come together.
+//! The two kinds of fault, hung and unhealthy. An instance may have both.
 
 use crate::ids::Millis;
 use crate::states::FaultKind;

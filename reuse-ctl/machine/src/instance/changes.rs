@@ -259,7 +259,7 @@ impl Instance {
         let from = self.phase_name();
         let mut before = mem::replace(&mut self.phase, next);
         if let Some(fault) = before.fault_mut() {
-            fault.stop_nudging(self.id, cx);
+            fault.stop_wake_probe(self.id, cx);
         }
         debug_assert!(
             phase_may_follow(from, self.phase_name()),

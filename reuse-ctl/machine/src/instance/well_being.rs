@@ -1,4 +1,4 @@
-//! What is seen of how an instance does, and what follows for it.
+//! The health of an instance: what was observed, and what follows from it.
 
 use reuse_common::stall::{Look, Norm, Watch};
 
@@ -103,7 +103,7 @@ impl Instance {
         self.note(note_kind(kind), &what, cx);
     }
 
-    /// Rescues and nudges it, if it is time.
+    /// Rescues and probes it, if it is time.
     pub(crate) fn tend(&mut self, cx: &mut Context) {
         let id = self.id;
         if let Some(fault) = self.vigil_mut().and_then(Vigil::fault_mut) {

@@ -3,8 +3,8 @@
 use super::Wide;
 use super::delivery::{Delivery, Progress};
 use super::rollout::Rollout;
-use crate::Core;
-use crate::commands::Verdict;
+use crate::Machine;
+use crate::commands::Judgement;
 use crate::context::{Happened, Ticket};
 use crate::ids::{Millis, VersionId};
 use crate::interface::{Done, Refusal};
@@ -18,14 +18,14 @@ pub(super) struct Adoption {
     delivery: Delivery,
 }
 
-impl Core {
-    pub(crate) fn judge_adopt(&self) -> Result<Verdict, Refusal> {
+impl Machine {
+    pub(crate) fn judge_adopt(&self) -> Result<Judgement, Refusal> {
         self.judge_reload()?;
         if let Some(canary) = self.canary() {
             return Err(words::canary_first(canary.id()));
         }
         self.judge_one_version()?;
-        Ok(Verdict::Accepted)
+        Ok(Judgement::Accepted)
     }
 
     pub(crate) fn begin_adoption(&mut self, ticket: Ticket, version: VersionId) {

@@ -7,8 +7,8 @@ use super::delivery::{Delivery, Progress};
 use super::replacement::{Failure, Replacement};
 use super::rollout::Rollout;
 use super::scale::{Growth, ScaleUp, Undoing};
-use crate::Core;
-use crate::commands::Verdict;
+use crate::Machine;
+use crate::commands::Judgement;
 use crate::context::{Happened, Ticket};
 use crate::ids::{Millis, SlotId, VersionId};
 use crate::interface::MAX_WORKERS;
@@ -46,13 +46,13 @@ pub(super) struct Abortion {
     is_canary_there: bool,
 }
 
-impl Core {
+impl Machine {
     /// The canary's slot, if there is one. It is the last.
     pub(crate) fn canary(&self) -> Option<&Slot> {
         self.slots.iter().find(|slot| slot.is_canary() && !slot.is_leaving())
     }
 
-    pub(crate) fn judge_canary(&self, share: Share) -> Result<Verdict, Refusal> {
+    pub(crate) fn judge_canary(&self, share: Share) -> Result<Judgement, Refusal> {
         self.judge_no_wide_job()?;
         if let Some(canary) = self.canary() {
             return Err(words::failed(
@@ -65,7 +65,7 @@ impl Core {
             return Err(words::too_many_workers(self.workers()));
         }
         self.judge_further([Some(share)])?;
-        Ok(Verdict::Accepted)
+        Ok(Judgement::Accepted)
     }
 
     /// A promotion or an apply that failed, and could not be taken back, leaves several.
@@ -91,11 +91,11 @@ impl Core {
         )));
     }
 
-    pub(crate) fn judge_promote(&self) -> Result<Verdict, Refusal> {
+    pub(crate) fn judge_promote(&self) -> Result<Judgement, Refusal> {
         self.judge_reload()?;
         let canary = self.canary().ok_or_else(no_canary)?;
         match canary.state() {
-            WorkerState::Active | WorkerState::Draining | WorkerState::Drained => Ok(Verdict::Accepted),
+            WorkerState::Active | WorkerState::Draining | WorkerState::Drained => Ok(Judgement::Accepted),
             _ => Err(words::failed(
                 format!("the canary, worker {}, does not serve", canary.id()),
                 format!(
@@ -178,12 +178,12 @@ impl Core {
         self.cx.answer_about(ticket, touched, Ok(Done { slots, message }));
     }
 
-    pub(crate) fn judge_abort(&self) -> Result<Verdict, Refusal> {
+    pub(crate) fn judge_abort(&self) -> Result<Judgement, Refusal> {
         self.judge_reload()?;
         if self.canary().is_none() && self.slots.iter().all(|slot| slot.version() == self.version) {
             return Err(no_canary());
         }
-        Ok(Verdict::Accepted)
+        Ok(Judgement::Accepted)
     }
 
     pub(crate) fn begin_abortion(&mut self, ticket: Ticket) {

@@ -1,4 +1,4 @@
-//! A version on its way to slots: all of them get it, or those that had it go back.
+//! The delivery of a version to slots: all of them get it, or those that had it go back to the old one.
 //!
 //! ```text
 //!                       all have settled, the old ones are gone
@@ -9,7 +9,7 @@
 //! ```
 
 use super::rollout::Rollout;
-use crate::Core;
+use crate::Machine;
 use crate::context::Happened;
 use crate::ids::{Millis, SlotId, VersionId};
 use crate::interface::Refusal;
@@ -39,7 +39,7 @@ pub(super) enum Progress {
     },
 }
 
-impl Core {
+impl Machine {
     /// To this version, start-first, whatever runs there now.
     pub(super) fn delivery(&self, version: VersionId, todo: Vec<SlotId>) -> Delivery {
         let mut rollout = self.rollout(Order::StartFirst, Some(version), todo);
@@ -88,7 +88,7 @@ impl Core {
         self.deliver(Delivery::Back { rollout: back, failure })
     }
 
-    /// As [`Core::roll_on`], and whatever fails, the others are tried as well.
+    /// As [`Machine::roll_on`], and whatever fails, the others are tried as well.
     fn roll_back(&mut self, rollout: &mut Rollout) {
         for failed in rollout
             .begun

@@ -2,7 +2,7 @@
 
 use super::replacement::Replacement;
 use super::rollout::Rollout;
-use crate::Core;
+use crate::Machine;
 use crate::context::{Happened, Ticket};
 use crate::ids::{Millis, SlotId};
 use crate::instance::OnReady;
@@ -24,7 +24,7 @@ pub(super) struct Reload {
     rollout: Rollout,
 }
 
-impl Core {
+impl Machine {
     pub(crate) fn begin_restart(&mut self, ticket: Ticket, slot: SlotId, order: Order) {
         let replacement = self.replace(slot, order, None, OnReady::Publish);
         self.jobs.restarts.push(Restart { ticket, replacement });

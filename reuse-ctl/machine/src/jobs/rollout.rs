@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 
 use super::replacement::Replacement;
-use crate::Core;
+use crate::Machine;
 use crate::context::Happened;
 use crate::ids::{Millis, SlotId, VersionId};
 use crate::instance::OnReady;
@@ -31,7 +31,7 @@ pub(super) struct Rollout {
     pub(super) touched: Vec<SlotId>,
 }
 
-impl Core {
+impl Machine {
     /// Stop-first takes one slot after the other: what it takes away is capacity. A canary is no part of the app's size.
     pub(super) fn rollout(&self, order: Order, to: Option<VersionId>, todo: Vec<SlotId>) -> Rollout {
         let workers = self.slots.iter().filter(|slot| !slot.is_leaving() && !slot.is_canary());

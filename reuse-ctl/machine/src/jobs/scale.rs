@@ -4,7 +4,7 @@ use reuse_common::Share;
 
 use super::Wide;
 use super::replacement::{Failure, Replacement};
-use crate::Core;
+use crate::Machine;
 use crate::context::{Happened, Ticket};
 use crate::ids::{Millis, SlotId};
 use crate::interface::{Done, NoteKind};
@@ -43,7 +43,7 @@ pub(super) struct Undoing {
     leaving: Vec<SlotId>,
 }
 
-impl Core {
+impl Machine {
     pub(crate) fn begin_scale_up(&mut self, ticket: Ticket, wanted: u16) {
         let mut added = Vec::new();
         for id in (self.workers()..wanted).map(SlotId) {

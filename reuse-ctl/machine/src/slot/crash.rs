@@ -1,4 +1,4 @@
-//! What it means that an instance went without having been asked to, or never got ready.
+//! What follows when an instance ends without having been asked to, or never becomes ready.
 
 use super::{Seat, Slot};
 use crate::context::{Context, Happened};

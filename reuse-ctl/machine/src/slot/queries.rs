@@ -1,8 +1,8 @@
-//! What can be read off a slot.
+//! Read-only questions about a slot.
 
 use reuse_common::Share;
 
-use super::relief::Cause;
+use super::recovery::Cause;
 use super::{Seat, Slot};
 use crate::context::Context;
 use crate::ids::{InstanceId, Millis, SlotId, VersionId};

@@ -1,6 +1,6 @@
 //! How another instance takes the seat.
 
-use super::relief::Cause;
+use super::recovery::Cause;
 use super::{Order, Seat, Slot};
 use crate::context::{Context, Happened};
 use crate::ids::InstanceId;

@@ -15,13 +15,13 @@ impl World {
 
     /// What each slot's next instance is started from, and the app's.
     fn next_versions(&self) -> (Vec<u32>, u32) {
-        let view = self.core.view();
+        let view = self.machine.view();
         (view.slots.iter().map(|slot| slot.version.0).collect(), view.version.0)
     }
 
     /// Whoever is on its way out ends.
     fn leavers_go(&mut self) {
-        for slot in self.core.view().slots {
+        for slot in self.machine.view().slots {
             for instance in slot.instances {
                 if instance.state == WorkerState::Stopping {
                     self.gone(instance.id, Exit::Code(0));
@@ -83,7 +83,7 @@ fn a_failure_of_the_first_changes_nobody() {
     world.exit_newest(0, 1);
     assert_eq!(
         world.refused(adopt, ErrorKind::Failed).error,
-        "the new instance of worker 0 exited with code 1 before it was ready; nobody was changed: all run the old version"
+        "the new instance of worker 0 exited with code 1 before it was ready; no worker was changed: all run the old version"
     );
     assert_eq!(world.next_versions(), (vec![0, 0], 0));
 }

@@ -16,7 +16,7 @@ impl World {
 
     /// What each slot's newest instance was started from.
     fn versions(&self) -> Vec<u32> {
-        let slots = self.core.view().slots;
+        let slots = self.machine.view().slots;
         let newest = slots
             .iter()
             .filter_map(|slot| slot.instances.iter().map(|one| one.id).max());
@@ -24,7 +24,7 @@ impl World {
     }
 
     fn old_ones_go(&mut self) {
-        for slot in self.core.view().slots {
+        for slot in self.machine.view().slots {
             for instance in slot.instances {
                 if instance.state == WorkerState::Stopping {
                     self.gone(instance.id, Exit::Code(0));
@@ -76,7 +76,7 @@ fn one_that_does_not_get_ready_is_undone() {
         "the new instance of worker 2 exited with code 1 before it was ready; there are 2 workers, as before"
     );
     assert_eq!(refusal.culprit, Some(culprit));
-    assert_eq!(world.core.view().slots.len(), 2);
+    assert_eq!(world.machine.view().slots.len(), 2);
     let again = world.canary(2);
     world.ready(2);
     world.done(again);
@@ -177,7 +177,7 @@ fn promote_rolls_its_version_to_all_and_removes_it() {
         world.noted(NoteKind::Weighed),
         "promoted: all 2 workers run the canary's version"
     );
-    assert_eq!(world.core.view().slots.len(), 2);
+    assert_eq!(world.machine.view().slots.len(), 2);
     let scale = world.scale(3);
     world.ready(2);
     world.done(scale);
@@ -207,7 +207,7 @@ fn a_promotion_that_fails_is_taken_back_and_can_be_tried_again() {
     );
     assert_eq!((refusal.slots.len(), refusal.culprit), (0, Some(culprit)));
     assert_eq!(world.published_slots(), [0, 1, 2, 3]);
-    let versions: Vec<_> = world.core.view().slots.iter().map(|slot| slot.version.0).collect();
+    let versions: Vec<_> = world.machine.view().slots.iter().map(|slot| slot.version.0).collect();
     assert_eq!(versions, [0, 0, 0, 1]);
     world.exit(0, 1);
     world.pass(1_000);
@@ -251,7 +251,7 @@ fn abort_removes_it() {
     assert!(world.waits(abort));
     world.old_ones_go();
     assert_eq!(world.done(abort).message, "the canary is gone");
-    assert_eq!(world.core.view().slots.len(), 2);
+    assert_eq!(world.machine.view().slots.len(), 2);
     let none = world.ask(Command::Abort);
     assert_eq!(world.refused(none, ErrorKind::Failed).error, "there is no canary");
     let none = world.ask(Command::Promote);

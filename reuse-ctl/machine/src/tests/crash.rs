@@ -7,7 +7,7 @@ use crate::states::{ErrorKind, WorkerState};
 /// Milliseconds until the slot starts again.
 fn delay(world: &World) -> u64 {
     world
-        .core
+        .machine
         .next_deadline()
         .expect("it starts again some time")
         .since(world.now)
@@ -227,7 +227,7 @@ fn staying(workers: u16) -> World {
 fn an_app_that_is_to_stay_does_and_says_so_once() {
     let mut world = all_failed();
     assert_eq!(world.referee.finished, None);
-    assert!(world.core.view().all_failed);
+    assert!(world.machine.view().all_failed);
     let said = world.noted(NoteKind::AllFailed);
     assert!(
         said.starts_with("every worker has failed (the last one ") && said.contains("`reuse-ctl reload`"),
@@ -253,7 +253,7 @@ fn an_app_that_never_served_does_not_stay() {
 fn reload_and_restart_start_an_app_anew_whose_workers_have_all_failed() {
     let mut world = all_failed();
     let reload = world.reload();
-    assert!(!world.core.view().all_failed);
+    assert!(!world.machine.view().all_failed);
     world.ready(0);
     world.ready(1);
     assert_eq!(world.done(reload).message, "reloaded 2 workers");
@@ -291,6 +291,6 @@ fn what_makes_no_sense_when_all_have_failed_is_refused_with_a_way_out() {
     );
     let fewer = world.scale(1);
     world.done(fewer);
-    assert!(world.core.view().all_failed);
+    assert!(world.machine.view().all_failed);
     assert_eq!(world.referee.finished, None);
 }

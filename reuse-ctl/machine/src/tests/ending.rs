@@ -153,7 +153,7 @@ fn what_was_cut_is_told_in_the_answer_an_event_and_the_status() {
         "reloaded 2 workers; 2 connections of worker 1 were cut with a request in flight"
     );
     assert_eq!(world.notes_of(NoteKind::Cut).len(), 1);
-    assert_eq!(world.core.view().slots[1].cut, world.cut);
+    assert_eq!(world.machine.view().slots[1].cut, world.cut);
 
     world.cut = Cut::default();
     let restart = world.restart(1);

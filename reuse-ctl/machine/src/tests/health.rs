@@ -84,7 +84,7 @@ fn so_many_successes_in_a_row_bring_it_back() {
 }
 
 #[test]
-fn its_queue_is_rescued_and_it_is_not_nudged() {
+fn its_queue_is_rescued_and_it_is_not_probed() {
     let mut world = with_checks(4);
     let instance = world.current(1);
     world.traffic.of(instance).queue = 2;
@@ -142,7 +142,7 @@ fn all_unhealthy_are_not_all_replaced_at_once() {
         ["all 4 workers are unhealthy: all stay published"]
     );
     let replaced = |world: &World| {
-        let slots = world.core.view().slots;
+        let slots = world.machine.view().slots;
         slots.iter().filter(|slot| slot.instances.len() > 1).count()
     };
     assert_eq!(replaced(&world), 2);

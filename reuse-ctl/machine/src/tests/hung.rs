@@ -1,4 +1,4 @@
-//! Hung workers: called, withdrawn, rescued, nudged, replaced, and back.
+//! Hung workers: called, withdrawn, rescued, probed, replaced, and back.
 
 use super::world::{IDLE, KILLED, World, config};
 use crate::ids::{InstanceId, SlotId};
@@ -26,7 +26,7 @@ fn with_hung(workers: u16, hung: &[u16]) -> World {
 }
 
 #[test]
-fn it_is_withdrawn_then_rescued_then_nudged() {
+fn it_is_withdrawn_then_rescued_then_probed() {
     let mut world = usual(4);
     let hung = world.current(2);
     world.serve(50, &[2]);
@@ -44,12 +44,12 @@ fn it_is_withdrawn_then_rescued_then_nudged() {
     world.pass(1);
     assert_eq!(
         world.rescues(),
-        [Effect::Rescue { instance: hung }, Effect::Nudge { instance: hung }]
+        [Effect::Rescue { instance: hung }, Effect::WakeProbe { instance: hung }]
     );
 }
 
 #[test]
-fn an_accepted_nudge_brings_it_back() {
+fn an_accepted_wake_probe_brings_it_back() {
     let mut world = with_hung(4, &[2]);
     let hung = world.current(2);
     world.wait(400);
@@ -60,7 +60,7 @@ fn an_accepted_nudge_brings_it_back() {
     );
     world.forget();
     world.accept(2);
-    assert_eq!(world.rescues(), [Effect::StopNudging { instance: hung }]);
+    assert_eq!(world.rescues(), [Effect::StopWakeProbe { instance: hung }]);
     assert_eq!(
         world.notes_of(NoteKind::Recovered),
         ["worker 2 (pid 402) accepts again after 410 ms: it is published again"]
@@ -83,7 +83,7 @@ fn one_that_accepts_before_the_rescue_is_not_rescued() {
 }
 
 #[test]
-fn what_comes_late_is_rescued_too_and_the_nudge_is_renewed() {
+fn what_comes_late_is_rescued_too_and_the_wake_probe_is_renewed() {
     let mut world = with_hung(4, &[2]);
     world.wait(20);
     let hung = world.current(2);
@@ -95,18 +95,18 @@ fn what_comes_late_is_rescued_too_and_the_nudge_is_renewed() {
     assert_eq!(
         world.rescues(),
         [
-            Effect::StopNudging { instance: hung },
+            Effect::StopWakeProbe { instance: hung },
             Effect::Rescue { instance: hung },
-            Effect::Nudge { instance: hung },
+            Effect::WakeProbe { instance: hung },
         ]
     );
     world.forget();
     world.wait(500);
-    assert_eq!(world.rescues(), [], "the nudge alone is no reason");
+    assert_eq!(world.rescues(), [], "the wake-up probe alone is no reason");
 }
 
 #[test]
-fn a_nudge_that_does_not_wait_in_the_queue_is_repeated() {
+fn a_wake_probe_that_does_not_wait_in_the_queue_is_repeated() {
     let mut world = with_hung(2, &[0]);
     world.wait(20);
     let hung = world.current(0);
@@ -117,7 +117,10 @@ fn a_nudge_that_does_not_wait_in_the_queue_is_repeated() {
     world.wait(20);
     assert_eq!(
         world.rescues(),
-        [Effect::StopNudging { instance: hung }, Effect::Nudge { instance: hung }]
+        [
+            Effect::StopWakeProbe { instance: hung },
+            Effect::WakeProbe { instance: hung }
+        ]
     );
 }
 
@@ -231,7 +234,7 @@ fn a_drain_a_restart_and_an_end_take_the_fault_away() {
         world.wait(30);
         world.forget();
         how(world);
-        assert_eq!(world.rescues(), [Effect::StopNudging { instance: hung }]);
+        assert_eq!(world.rescues(), [Effect::StopWakeProbe { instance: hung }]);
         world.forget();
         world.wait(200);
         assert_eq!(world.rescues(), []);

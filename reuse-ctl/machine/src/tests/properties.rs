@@ -13,7 +13,7 @@ use crate::states::WorkerState;
 
 impl World {
     fn picked(&self, which: usize) -> InstanceId {
-        let slots = self.core.view().slots;
+        let slots = self.machine.view().slots;
         let newest = slots
             .iter()
             .flat_map(|slot| &slot.instances)
@@ -76,7 +76,7 @@ impl World {
             Event::Serve { looks, gap_ms, hung } => {
                 for _ in 0..*looks {
                     self.pass(*gap_ms);
-                    for slot in self.core.view().slots {
+                    for slot in self.machine.view().slots {
                         let Some(instance) = slot.current else { continue };
                         let server = self.traffic.of(instance);
                         if hung >> slot.id.0.min(7) & 1 == 1 {
@@ -104,7 +104,7 @@ impl World {
         }
     }
 
-    /// The least that the core may count on: what is to be spawned is spawned, what is killed dies, and time passes. Whether
+    /// The least that the machine may count on: what is to be spawned is spawned, what is killed dies, and time passes. Whether
     /// anything ever gets ready is another question.
     pub(super) fn behave(&mut self, gets_ready: bool) {
         for _ in 0..1000 {
@@ -119,13 +119,13 @@ impl World {
                 }
                 idle = false;
             }
-            match self.core.next_deadline() {
+            match self.machine.next_deadline() {
                 Some(deadline) => self.pass(deadline.since(self.now)),
                 None if idle => return,
                 None => {}
             }
         }
-        panic!("it never comes to rest: {:?}", self.core);
+        panic!("it never comes to rest: {:?}", self.machine);
     }
 
     /// Whoever is faulty accepts again, and passes its checks.
@@ -135,7 +135,7 @@ impl World {
             server.queue = 0;
         }
         self.look();
-        for slot in self.core.view().slots {
+        for slot in self.machine.view().slots {
             if slot.fault.is_none() {
                 continue;
             }
@@ -145,7 +145,7 @@ impl World {
                 self.send(Input::Checked { instance, outcome });
             }
         }
-        assert!(self.core.view().slots.iter().all(|slot| slot.fault.is_none()));
+        assert!(self.machine.view().slots.iter().all(|slot| slot.fault.is_none()));
     }
 
     fn processes(&self) -> Vec<(InstanceId, Option<u32>, bool, bool)> {
@@ -253,7 +253,7 @@ proptest! {
             }
             world.happen(event);
             prop_assert_eq!(world.published_slots(), [0, 1, 2]);
-            for slot in world.core.view().slots {
+            for slot in world.machine.view().slots {
                 let not_on_their_way_out =
                     slot.instances.iter().filter(|one| one.state != WorkerState::Stopping).count();
                 prop_assert!(not_on_their_way_out <= 2, "one serves, one comes: {:?}", slot);
@@ -293,7 +293,7 @@ proptest! {
             prop_assert!(world.incoming_slots().len() <= at_once, "{:?}", world.incoming_slots());
         }
         world.behave(true);
-        let slots = world.core.view().slots;
+        let slots = world.machine.view().slots;
         let others = slots.iter().filter(|slot| !slot.canary);
         let with_it: Vec<_> = others.clone().filter(|slot| slot.version == version).map(|slot| slot.id).collect();
         match &world.replies[&rollout] {
@@ -329,7 +329,7 @@ proptest! {
         for event in &events {
             world.happen(event);
             let Some(outcome) = world.replies.get(&scale) else { continue };
-            let slots = world.core.view().slots;
+            let slots = world.machine.view().slots;
             let staying = slots.iter().filter(|slot| !slot.leaving).skip(1);
             match outcome {
                 Ok(_) => {
@@ -374,7 +374,7 @@ proptest! {
         let mut world = World::warm(workers, World::asleep(Config { workers, hung, health, ..config() }));
         for event in &events {
             world.happen(event);
-            let slots = world.core.view().slots;
+            let slots = world.machine.view().slots;
             let faulty = slots.iter().filter(|slot| slot.fault.is_some()).count();
             let limit = (5 * usize::from(hung.at_most_percent) / 100).min(4);
             let withdrawn = if faulty == 5 { 0 } else { faulty.min(limit) };
@@ -391,10 +391,10 @@ proptest! {
         world.send(Input::Start);
         events.iter().for_each(|event| world.happen(event));
         for _ in 0..50 {
-            let Some(deadline) = world.core.next_deadline() else { break };
+            let Some(deadline) = world.machine.next_deadline() else { break };
             world.now = world.now.max(deadline);
             world.send(Input::Tick);
-            prop_assert!(world.core.next_deadline().is_none_or(|next| next > deadline));
+            prop_assert!(world.machine.next_deadline().is_none_or(|next| next > deadline));
         }
     }
 

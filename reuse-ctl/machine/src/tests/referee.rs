@@ -1,4 +1,4 @@
-//! Watches everything that goes into a core and comes out of it, and panics at the first thing that must never be.
+//! Watches everything that goes into a machine and comes out of it, and panics at the first thing that must never be.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,7 +7,7 @@ use reuse_common::Share;
 use crate::ids::{InstanceId, Millis, RequestId, SlotId};
 use crate::interface::{Audience, Config, Effect, Input, NoteKind, Seated};
 use crate::states::{FaultKind, WorkerState};
-use crate::{Core, View};
+use crate::{Machine, View};
 
 /// What the referee knows of a process, from the inputs and effects alone.
 #[derive(Debug, Default)]
@@ -33,7 +33,7 @@ pub(super) struct Referee {
     pub(super) unanswered: BTreeSet<RequestId>,
     pub(super) finished: Option<bool>,
     spawned: BTreeSet<InstanceId>,
-    nudged: BTreeSet<InstanceId>,
+    probed: BTreeSet<InstanceId>,
     /// Who hangs of those in a seat.
     hung: BTreeSet<InstanceId>,
     at_most_percent: u8,
@@ -62,7 +62,7 @@ impl Referee {
             }
             Input::Exited { instance, .. } => {
                 self.alive.remove(instance);
-                self.nudged.remove(instance);
+                self.probed.remove(instance);
             }
             Input::Terminated { instance } => {
                 if let Some(process) = self.alive.get_mut(instance) {
@@ -79,7 +79,7 @@ impl Referee {
         }
     }
 
-    pub(super) fn see(&mut self, effects: &[Effect], core: &Core, now: Millis) {
+    pub(super) fn see(&mut self, effects: &[Effect], machine: &Machine, now: Millis) {
         if !effects.is_empty() {
             assert_eq!(self.finished, None, "nothing is said after Finish: {effects:?}");
         }
@@ -142,14 +142,14 @@ impl Referee {
                 Effect::Rescue { instance } => {
                     self.signalled(*instance);
                     assert!(!self.published.is_empty(), "nobody to take what {instance:?} has");
-                    assert!(!self.nudged.contains(instance), "its nudge would go to another");
+                    assert!(!self.probed.contains(instance), "its wake-up probe would go to another");
                 }
-                Effect::Nudge { instance } => {
+                Effect::WakeProbe { instance } => {
                     self.signalled(*instance);
-                    assert!(self.nudged.insert(*instance), "{instance:?} is nudged twice");
+                    assert!(self.probed.insert(*instance), "{instance:?} is probed twice");
                 }
-                Effect::StopNudging { instance } => {
-                    assert!(self.nudged.remove(instance), "{instance:?} is not nudged");
+                Effect::StopWakeProbe { instance } => {
+                    assert!(self.probed.remove(instance), "{instance:?} is not probed");
                 }
                 Effect::SetPolicy(_) | Effect::Note(_) => {}
             }
@@ -165,11 +165,11 @@ impl Referee {
                 "{instance:?} is published and being ended"
             );
         }
-        self.see_view(&core.view());
-        if let Some(deadline) = core.next_deadline() {
+        self.see_view(&machine.view());
+        if let Some(deadline) = machine.next_deadline() {
             assert!(deadline > now, "{deadline:?} is due already at {now:?}");
         }
-        let live = core
+        let live = machine
             .view()
             .slots
             .iter()
@@ -179,7 +179,7 @@ impl Referee {
         assert_eq!(
             self.alive.keys().copied().collect::<BTreeSet<_>>(),
             live,
-            "the core lost count"
+            "the machine lost count"
         );
     }
 
@@ -231,12 +231,12 @@ impl Referee {
             });
             assert!(!waits, "one that is ready waits beside one that hangs: {slot:?}");
         }
-        for instance in &self.nudged {
+        for instance in &self.probed {
             let fault = active.iter().find(|slot| slot.current == Some(*instance));
             let fault = fault.and_then(|slot| slot.fault.as_ref());
             assert!(
                 fault.is_some_and(|fault| fault.kind == FaultKind::Hung),
-                "{instance:?} is nudged and not hung"
+                "{instance:?} is probed and not hung"
             );
         }
         let canaries: Vec<_> = view
@@ -339,8 +339,8 @@ fn group(effect: &Effect) -> u8 {
         | Effect::TerminateIfIdle { .. }
         | Effect::Kill { .. }
         | Effect::Rescue { .. }
-        | Effect::Nudge { .. }
-        | Effect::StopNudging { .. } => 3,
+        | Effect::WakeProbe { .. }
+        | Effect::StopWakeProbe { .. } => 3,
         Effect::Finish { .. } => 4,
     }
 }

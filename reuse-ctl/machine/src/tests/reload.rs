@@ -8,11 +8,17 @@ use crate::interface::{Command, Config, Effect, Exit, Input, WhenAllFailed};
 use crate::states::{ErrorKind, WorkerState};
 
 fn currents(world: &World) -> Vec<InstanceId> {
-    world.core.view().slots.iter().filter_map(|slot| slot.current).collect()
+    world
+        .machine
+        .view()
+        .slots
+        .iter()
+        .filter_map(|slot| slot.current)
+        .collect()
 }
 
 fn incoming(world: &World) -> Vec<u16> {
-    let slots = world.core.view().slots;
+    let slots = world.machine.view().slots;
     let with_incoming = slots
         .iter()
         .filter(|slot| slot.instances.iter().any(|one| one.state == WorkerState::Starting));
@@ -118,7 +124,7 @@ fn a_reload_of_an_app_whose_workers_have_all_failed_does_not_speak_of_old_ones()
     assert!(
         refusal
             .error
-            .ends_with("nobody was changed: workers 0, 1, 2 do not serve now"),
+            .ends_with("no worker was changed: workers 0, 1, 2 do not serve now"),
         "{}",
         refusal.error
     );
@@ -187,7 +193,7 @@ fn meanwhile_nothing_else_that_replaces_but_drains_and_policies() {
     let policy = world.ask(Command::SetPolicy(Policy::Sticky));
     world.done(policy);
     assert!(world.said.contains(&Effect::SetPolicy(Policy::Sticky)));
-    assert_eq!(world.core.view().policy, Policy::Sticky);
+    assert_eq!(world.machine.view().policy, Policy::Sticky);
 }
 
 #[test]

@@ -132,7 +132,10 @@ fn stop_first_ends_the_old_one_before_the_new_one_starts() {
     let mut world = World::active(1);
     let old = world.current(0);
     let restart = world.restart_stop_first(0);
-    assert!(world.published_slots().is_empty(), "new connections wait in the lot");
+    assert!(
+        world.published_slots().is_empty(),
+        "new connections wait at the backstop listener"
+    );
     assert_eq!(world.slot(0).instances.len(), 1);
     world.observe(old, IDLE);
     world.gone(old, Exit::Code(0));

@@ -18,7 +18,7 @@ fn active(workers: u16, surge: Surge) -> World {
 impl World {
     /// Slots with an incoming instance.
     pub(super) fn incoming_slots(&self) -> Vec<u16> {
-        let slots = self.core.view().slots;
+        let slots = self.machine.view().slots;
         let is_incoming = |slot: &&crate::SlotView| {
             let is_new = |id: InstanceId, state| Some(id) != slot.current && state == WorkerState::Starting;
             slot.instances.iter().any(|one| is_new(one.id, one.state))
@@ -37,12 +37,12 @@ impl World {
     }
 
     fn slot_versions(&self) -> Vec<u32> {
-        self.core.view().slots.iter().map(|slot| slot.version.0).collect()
+        self.machine.view().slots.iter().map(|slot| slot.version.0).collect()
     }
 
     /// What the instance that serves in each slot was started from.
     fn serving_versions(&self) -> Vec<Option<u32>> {
-        let slots = self.core.view().slots;
+        let slots = self.machine.view().slots;
         let served = slots.iter().map(|slot| {
             let current = slot.current.filter(|_| slot.state == WorkerState::Active)?;
             Some(self.started_from[&current].0)
@@ -51,7 +51,7 @@ impl World {
     }
 
     fn leaving_ones_go(&mut self) {
-        for slot in self.core.view().slots {
+        for slot in self.machine.view().slots {
             for one in slot.instances {
                 if one.state == WorkerState::Stopping {
                     self.gone(one.id, Exit::Code(0));
@@ -236,7 +236,7 @@ fn it_is_watched_until_the_last_old_one_is_gone() {
          workers 0, 1 had it and were brought back: all run the old version"
     );
     assert_eq!(
-        (world.slot_versions(), world.core.version()),
+        (world.slot_versions(), world.machine.version()),
         (vec![0, 0], VersionId(0))
     );
 }

@@ -35,7 +35,7 @@ fn up_is_undone_as_a_whole_when_one_fails() {
     assert_eq!(world.refused(early, ErrorKind::Failed).error, "a scale is under way");
     world.gone(stuck, KILLED);
     world.gone(served, Exit::Code(0));
-    assert_eq!(world.core.view().slots.len(), 2);
+    assert_eq!(world.machine.view().slots.len(), 2);
     let again = world.scale(3);
     assert!(world.waits(again));
 }
@@ -58,7 +58,7 @@ fn down_ends_the_last_ones_and_is_done_when_they_are_gone() {
     assert!(world.waits(scale));
     world.gone(three, Exit::Code(0));
     assert_eq!(world.done(scale).message, "scaled from 4 to 2 workers");
-    assert_eq!(world.core.view().slots.len(), 2);
+    assert_eq!(world.machine.view().slots.len(), 2);
 }
 
 #[test]
@@ -114,5 +114,5 @@ fn failed_workers_are_removed_at_once() {
     world.crash_for_good(1);
     let scale = world.scale(1);
     world.done(scale);
-    assert_eq!(world.core.view().slots.len(), 1);
+    assert_eq!(world.machine.view().slots.len(), 1);
 }

@@ -19,7 +19,7 @@ fn active(workers: u16) -> World {
 }
 
 fn state_of(world: &World, instance: InstanceId) -> Option<WorkerState> {
-    let slots = world.core.view().slots;
+    let slots = world.machine.view().slots;
     let mut instances = slots.iter().flat_map(|slot| &slot.instances);
     instances.find(|one| one.id == instance).map(|one| one.state)
 }
@@ -219,7 +219,7 @@ fn a_canary_that_dies_before_it_has_settled_is_undone() {
         world.refused(canary, ErrorKind::Failed).error,
         "the new instance of worker 2 exited with code 1, 50 ms after it was ready; there are 2 workers, as before"
     );
-    assert_eq!(world.core.view().slots.len(), 2);
+    assert_eq!(world.machine.view().slots.len(), 2);
     let canary = world.ask(Command::Canary {
         share: super::shares::percent(5),
         version: VersionId(1),
@@ -263,7 +263,7 @@ fn a_drained_slot_settles_too() {
 }
 
 #[test]
-fn so_does_one_that_relieves_an_unhealthy_one() {
+fn so_does_one_that_replaces_an_unhealthy_one() {
     let mut world = World::active_with(Config {
         workers: 3,
         health: Some(HealthRules { fails: 1, passes: 1 }),
@@ -290,7 +290,7 @@ fn one_beside_a_hung_one_takes_the_seat_when_it_is_ready() {
         let all: Vec<u16> = (0..workers).collect();
         let mut world = World::warm(workers, World::asleep(Config { workers, ..settling() }));
         world.serve(1_500, &all);
-        assert!(world.core.view().slots.iter().all(|slot| slot.fault.is_some()));
+        assert!(world.machine.view().slots.iter().all(|slot| slot.fault.is_some()));
         let restart = world.restart(0);
         let (old, new) = (world.current(0), world.newest(0));
         world.ready(0);

@@ -1,6 +1,6 @@
 //! What scripts see of the world.
 
-use super::world::{Outcome, World};
+use super::world::{Answer, World};
 use crate::SlotView;
 use crate::ids::{InstanceId, RequestId, SlotId};
 use crate::interface::{Done, Effect, Note, NoteKind, Refusal};
@@ -8,7 +8,7 @@ use crate::states::{ErrorKind, WorkerState};
 
 impl World {
     pub(super) fn slot(&self, slot: u16) -> SlotView {
-        self.core
+        self.machine
             .view()
             .slots
             .get(usize::from(slot))
@@ -110,7 +110,7 @@ impl World {
         }
     }
 
-    fn outcome(&self, request: RequestId) -> &Outcome {
+    fn outcome(&self, request: RequestId) -> &Answer {
         self.replies
             .get(&request)
             .unwrap_or_else(|| panic!("{request:?} is not answered yet"))

@@ -8,7 +8,7 @@ use crate::states::{ErrorKind, WorkerState};
 #[test]
 fn every_slot_is_spawned_and_published_as_it_gets_ready() {
     let mut world = World::starting(3);
-    assert_eq!(world.core.view().slots.len(), 3);
+    assert_eq!(world.machine.view().slots.len(), 3);
     assert!(
         world.published_sets().is_empty(),
         "nothing is said before something may be chosen"
@@ -64,7 +64,7 @@ fn an_instance_that_is_not_ready_in_time_is_killed_and_started_again_when_it_is_
 #[test]
 fn what_comes_just_in_time_is_in_time() {
     let mut world = World::starting(1);
-    world.now = world.core.next_deadline().expect("it must get ready some time");
+    world.now = world.machine.next_deadline().expect("it must get ready some time");
     world.ready(0);
     assert_eq!(world.state(0), WorkerState::Active);
 }

@@ -10,7 +10,7 @@ fn every_worker_is_ended_and_then_it_is_over() {
     let (one, two) = (world.current(0), world.current(1));
     let stop = world.stop();
     assert!(world.published_slots().is_empty());
-    assert!(world.core.view().stopping);
+    assert!(world.machine.view().stopping);
     world.send(Input::Observed(vec![(one, IDLE), (two, IDLE)]));
     assert!(world.is_terminated(one) && world.is_terminated(two));
     world.gone(one, Exit::Code(0));

@@ -26,7 +26,7 @@ impl Traffic {
     pub(super) fn see(&mut self, effect: &Effect) {
         match effect {
             Effect::Rescue { instance } => self.of(*instance).queue = 0,
-            Effect::Nudge { instance } => self.of(*instance).queue += 1,
+            Effect::WakeProbe { instance } => self.of(*instance).queue += 1,
             _ => {}
         }
     }
@@ -93,12 +93,12 @@ impl World {
         world
     }
 
-    /// What was said about rescues and nudges, in order.
+    /// What was said about rescues and wake-up probes, in order.
     pub(super) fn rescues(&self) -> Vec<Effect> {
         let effects = self.said.iter().filter(|effect| {
             matches!(
                 effect,
-                Effect::Rescue { .. } | Effect::Nudge { .. } | Effect::StopNudging { .. }
+                Effect::Rescue { .. } | Effect::WakeProbe { .. } | Effect::StopWakeProbe { .. }
             )
         });
         effects.cloned().collect()

@@ -31,13 +31,13 @@ impl Kept {
     fn in_use(&self) -> BTreeSet<VersionId> {
         let alive = self.world.referee.alive.keys();
         let live = alive.map(|id| self.world.started_from[id]);
-        self.world.core.versions().into_iter().chain(live).collect()
+        self.world.machine.versions().into_iter().chain(live).collect()
     }
 
     /// Asks for this with a version of its own, as the task does.
     fn ask(&mut self, command: impl Fn(VersionId) -> Command) {
-        let mut asked = command(self.world.core.version());
-        if self.world.core.would_take(&asked) {
+        let mut asked = command(self.world.machine.version());
+        if self.world.machine.would_take(&asked) {
             let in_use = self.in_use();
             asked = command(self.versions.push((), &in_use));
             assert!(self.versions.ids().len() <= in_use.len() + 1);
@@ -87,7 +87,7 @@ fn a_thousand_deploys_leave_no_more_than_is_in_use() {
         kept.world.behave(true);
         kept.check();
         assert_eq!(
-            kept.world.core.view().slots.len(),
+            kept.world.machine.view().slots.len(),
             2,
             "the canary is gone, the apply has failed"
         );
@@ -95,7 +95,7 @@ fn a_thousand_deploys_leave_no_more_than_is_in_use() {
     assert!(kept.versions.ids().len() <= 2, "{:?}", kept.versions.ids());
     kept.ask(|version| Command::Adopt { version });
     kept.world.behave(true);
-    for slot in kept.world.core.view().slots {
+    for slot in kept.world.machine.view().slots {
         for instance in slot
             .instances
             .iter()

@@ -1,4 +1,4 @@
-//! A world for the core to live in: scripts say what happens, the world spawns what it is told to and remembers the rest.
+//! A world for the machine to live in: scripts say what happens, the world spawns what it is told to and remembers the rest.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use reuse_common::Policy;
 
 use super::referee::Referee;
 use super::traffic::Traffic;
-use crate::Core;
+use crate::Machine;
 use crate::ids::{InstanceId, Millis, RequestId, SlotId, VersionId};
 use crate::interface::{
     Command, Config, Cut, Done, Effect, Exit, HungRules, Input, Load, Refusal, Rules, ScaleTarget, Signal, Surge,
@@ -71,10 +71,10 @@ pub(super) fn rules(config: &Config) -> Rules {
 }
 
 /// The answer to a request, once it is there.
-pub(super) type Outcome = Result<Done, Refusal>;
+pub(super) type Answer = Result<Done, Refusal>;
 
 pub(super) struct World {
-    pub(super) core: Core,
+    pub(super) machine: Machine,
     pub(super) now: Millis,
     pub(super) referee: Referee,
     /// Every effect since the last [`World::forget`].
@@ -85,7 +85,7 @@ pub(super) struct World {
     pub(super) is_idle: bool,
     /// What the end of an instance costs.
     pub(super) cut: Cut,
-    pub(super) replies: BTreeMap<RequestId, Outcome>,
+    pub(super) replies: BTreeMap<RequestId, Answer>,
     pub(super) traffic: Traffic,
     pub(super) started_from: BTreeMap<InstanceId, VersionId>,
     next_request: u64,
@@ -96,7 +96,7 @@ impl World {
     pub(super) fn asleep(config: Config) -> Self {
         Self {
             referee: Referee::of(&config),
-            core: Core::new(config, Policy::LeastLoaded),
+            machine: Machine::new(config, Policy::LeastLoaded),
             now: Millis(1_000_000),
             said: Vec::new(),
             spawns: true,
@@ -136,8 +136,8 @@ impl World {
 
     pub(super) fn send(&mut self, input: Input) {
         self.referee.hear(&input, self.now);
-        let effects = self.core.handle(input, self.now);
-        self.referee.see(&effects, &self.core, self.now);
+        let effects = self.machine.handle(input, self.now);
+        self.referee.see(&effects, &self.machine, self.now);
         self.said.extend_from_slice(&effects);
         for effect in effects {
             self.traffic.see(&effect);
@@ -158,10 +158,10 @@ impl World {
         }
     }
 
-    /// Time passes, and the clock of the controller rings whenever the core has asked for it.
+    /// Time passes, and the clock of the controller rings whenever the machine has asked for it.
     pub(super) fn pass(&mut self, ms: u64) {
         let end = self.now.plus(ms);
-        while let Some(deadline) = self.core.next_deadline().filter(|deadline| *deadline <= end) {
+        while let Some(deadline) = self.machine.next_deadline().filter(|deadline| *deadline <= end) {
             self.now = deadline;
             self.send(Input::Tick);
         }

@@ -153,7 +153,7 @@ impl Stage {
                 "worker {KILLED} was not active again {} s after it was killed",
                 BACK.as_secs()
             ),
-            "see what `reuse-ctl status` says in a second terminal",
+            "run `reuse-ctl status` in a second terminal",
         ))
     }
 

@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::http::{Answer, ExchangeError, exchange, until_closed};
-use super::tally::{Made, Outcome, Sample, Tally};
+use super::tally::{Made, RequestOutcome, Sample, Tally};
 
 /// A request that takes longer is lost.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -111,7 +111,7 @@ impl Client {
 
     /// Asks over the kept connection if there is one. As browsers do, it asks a second time, over a new connection, if the kept
     /// one closed before a byte of the answer.
-    async fn ask_over(&self, kept: &mut Option<Kept>) -> (Outcome, bool, Option<Made>) {
+    async fn ask_over(&self, kept: &mut Option<Kept>) -> (RequestOutcome, bool, Option<Made>) {
         let mut was_retried = false;
         if let Some(Kept {
             mut stream,
@@ -153,7 +153,7 @@ impl Client {
         (outcome, was_retried, Some(made))
     }
 
-    fn record(&self, outcome: Outcome, was_retried: bool, made: Option<Made>) {
+    fn record(&self, outcome: RequestOutcome, was_retried: bool, made: Option<Made>) {
         lock(&self.tally).record(Sample {
             client: self.number,
             outcome,
@@ -209,18 +209,18 @@ async fn ask(stream: &mut TcpStream, keeps_open: bool) -> Result<Answer, Lost> {
     }
 }
 
-fn outcome(result: Result<Answer, Lost>, client: SocketAddr) -> Outcome {
+fn outcome(result: Result<Answer, Lost>, client: SocketAddr) -> RequestOutcome {
     match result {
-        Ok(Answer { worker, .. }) => Outcome::Answered { worker },
-        Err(lost) => Outcome::Failed {
+        Ok(Answer { worker, .. }) => RequestOutcome::Answered { worker },
+        Err(lost) => RequestOutcome::Failed {
             client: Some(client),
             reason: lost.to_string(),
         },
     }
 }
 
-fn not_connected(error: &io::Error) -> Outcome {
-    Outcome::Failed {
+fn not_connected(error: &io::Error) -> RequestOutcome {
+    RequestOutcome::Failed {
         client: None,
         reason: format!("connect: {error}"),
     }

@@ -71,7 +71,7 @@ pub(crate) async fn run(context: &Context, arguments: &args::Demo) -> Result<(),
     show.clear();
     let ended = tokio::select! {
         ended = controller.end(GRACE) => ended,
-        () = second_interrupt() => Err(Failure::failed("interrupted while the demo's workers ended", "they end without us")),
+        () = second_interrupt() => Err(Failure::failed("interrupted while the demo's workers ended", "they go on ending")),
     };
     let verdict = conclude(context, &tally, show.last_status());
     played.and(ended).and(verdict)

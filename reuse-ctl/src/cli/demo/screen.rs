@@ -196,7 +196,7 @@ fn acts(acts: &[ActSums], total: ActSums, paint: Paint) -> String {
 #[cfg(test)]
 mod tests {
     use super::{
-        super::tally::{Outcome, Sample},
+        super::tally::{RequestOutcome, Sample},
         *,
     };
     use crate::server::fake;
@@ -205,7 +205,7 @@ mod tests {
         let mut tally = Tally::default();
         for act in ["steady", "kill -9 worker 1"] {
             tally.begin(act);
-            let outcome = Outcome::Answered { worker: 0 };
+            let outcome = RequestOutcome::Answered { worker: 0 };
             tally.record(Sample {
                 client: 0,
                 outcome,
@@ -215,7 +215,7 @@ mod tests {
         }
         let client = "127.0.1.1:5".parse().expect("an address");
         tally.condemn([client]);
-        let outcome = Outcome::Failed {
+        let outcome = RequestOutcome::Failed {
             client: Some(client),
             reason: "reset".into(),
         };

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 /// How one request ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Outcome {
+pub(super) enum RequestOutcome {
     /// With an answer.
     Answered {
         /// By whom.
@@ -29,7 +29,7 @@ pub(super) struct Sample {
     /// Which client.
     pub(super) client: usize,
     /// How it ended.
-    pub(super) outcome: Outcome,
+    pub(super) outcome: RequestOutcome,
     /// It was asked twice: the first time on a kept connection that closed before a byte of the answer.
     pub(super) was_retried: bool,
     /// The handshake, if its connection was made for it.
@@ -145,23 +145,23 @@ impl Tally {
         act.requests += 1;
         act.retried += u64::from(sample.was_retried);
         match sample.outcome {
-            Outcome::Answered { worker } => {
+            RequestOutcome::Answered { worker } => {
                 *self.answered.entry(worker).or_default() += 1;
                 if sample.made.is_some_and(|made| made.epoch == self.epoch) {
                     let before = self.places.insert(sample.client, worker);
                     self.moves += u64::from(before.is_some_and(|before| before != worker));
                 }
             }
-            Outcome::Failed { client, .. } if client.is_some_and(|client| self.condemned.contains(&client)) => {
+            RequestOutcome::Failed { client, .. } if client.is_some_and(|client| self.condemned.contains(&client)) => {
                 act.died += 1
             }
-            Outcome::Failed { .. }
+            RequestOutcome::Failed { .. }
                 if (self.dying.as_ref().zip(sample.made.as_ref()))
                     .is_some_and(|(dying, made)| dying.overlaps(made)) =>
             {
                 act.caught += 1
             }
-            Outcome::Failed { reason, .. } => {
+            RequestOutcome::Failed { reason, .. } => {
                 act.lost += 1;
                 if self.reasons.len() < REASONS {
                     self.reasons.push(reason);
@@ -218,7 +218,7 @@ mod tests {
     fn answered(client: usize, worker: u16, made: Option<Made>) -> Sample {
         Sample {
             client,
-            outcome: Outcome::Answered { worker },
+            outcome: RequestOutcome::Answered { worker },
             was_retried: false,
             made,
         }
@@ -228,7 +228,7 @@ mod tests {
         let client = port.map(|port| SocketAddr::from(([127, 0, 1, 1], port)));
         Sample {
             client: 0,
-            outcome: Outcome::Failed {
+            outcome: RequestOutcome::Failed {
                 client,
                 reason: "reset".into(),
             },

@@ -12,7 +12,7 @@ use crate::{
         output,
         terminal::{Paint, Tone},
     },
-    process::logs::{Merged, Source, Stream, TimedFollower},
+    process::logs::{MergeSource, Merged, Stream, TimedFollower},
 };
 
 /// Of each followed log, so that Ctrl-C is seen in between.
@@ -54,7 +54,7 @@ pub(super) struct History<'a> {
     pub(super) with_rest: bool,
 }
 
-impl Source<String> for History<'_> {
+impl MergeSource<String> for History<'_> {
     type Error = Failure;
 
     fn batch(&mut self) -> Result<Vec<(u64, String)>, Failure> {

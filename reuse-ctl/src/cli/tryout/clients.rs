@@ -168,12 +168,12 @@ impl Open {
     }
 
     /// Begins to watch all of them. `signalled` will be told when the signal was sent.
-    pub(super) fn watch(self, signalled: &watch::Receiver<Option<Instant>>) -> Watched {
+    pub(super) fn watch(self, signalled: &watch::Receiver<Option<Instant>>) -> WatchedConnections {
         let tasks = self.connections.into_iter().map(|(what, stream)| {
             let watching = watch_one(what, stream, signalled.clone());
             (what, tokio::spawn(watching))
         });
-        Watched {
+        WatchedConnections {
             tasks: tasks.collect(),
             not_tried: self.not_tried,
         }
@@ -182,12 +182,12 @@ impl Open {
 
 /// Connections that are watched.
 #[derive(Debug)]
-pub(super) struct Watched {
+pub(super) struct WatchedConnections {
     tasks: Vec<(What, JoinHandle<(Seen, Instant)>)>,
     not_tried: Vec<What>,
 }
 
-impl Watched {
+impl WatchedConnections {
     /// What has become of them by then.
     pub(super) async fn fates(self, signal: Instant, until: Instant) -> Vec<Client> {
         let mut clients = Vec::new();

@@ -1,7 +1,7 @@
 //! Starts the server under a controller of its own, looks, ends it, and looks at what is left.
 
 use super::{
-    clients::{Target, Watched},
+    clients::{Target, WatchedConnections},
     processes::{self, Process},
     report::{Ending, Http, Left, Listener, ListenerKind, Report},
 };
@@ -47,7 +47,8 @@ const WORD: Duration = Duration::from_secs(3);
 /// So many of the lines are shown that a server wrote which never got ready.
 const OUTPUT_LINES: usize = 20;
 
-const PORT_HINT: &str = "end that first, or let the server listen on another port; `sudo ss -ltnp` shows who it is";
+const PORT_HINT: &str =
+    "end that first, or let the server listen on another port; `sudo ss -ltnp` shows which process it is";
 
 /// What is to be tried.
 #[derive(Debug)]
@@ -125,7 +126,7 @@ async fn interrupted() {
 }
 
 fn port_is_taken(address: SocketAddr) -> Failure {
-    Failure::failed(format!("somebody listens on {address} already"), PORT_HINT)
+    Failure::failed(format!("another process listens on {address} already"), PORT_HINT)
 }
 
 fn still_there(listeners: &[Listener], after: &[SocketAddr]) -> Vec<String> {
@@ -212,7 +213,7 @@ async fn look(trial: &Trial<'_>, controller: &mut OwnController) -> Result<Repor
     })
 }
 
-async fn fates(watched: Watched, signal: Instant) -> Vec<super::report::Client> {
+async fn fates(watched: WatchedConnections, signal: Instant) -> Vec<super::report::Client> {
     watched.fates(signal, Instant::now() + LAST_BYTES).await
 }
 
@@ -271,7 +272,7 @@ fn never_ready(reason: &str, taken: Option<&str>, output: Vec<String>) -> Failur
         |line: &&String| line.contains("EADDRINUSE") || line.to_ascii_lowercase().contains("address already in use");
     let mut failure = match output.iter().find(is_taken) {
         Some(line) => Failure::failed(
-            format!("somebody listens on the server's port already: {}", line.trim()),
+            format!("another process listens on the server's port already: {}", line.trim()),
             PORT_HINT,
         ),
         None => Failure::failed(

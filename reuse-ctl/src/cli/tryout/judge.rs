@@ -1,4 +1,4 @@
-//! What follows from a report: the options that are worth naming, each with its reason.
+//! The recommendations that follow from a report: options, each with its reason.
 
 use std::ffi::OsString;
 use std::time::Duration;

@@ -19,7 +19,7 @@ pub(crate) fn render(report: &Report, recommendations: &[Recommendation], given:
     let lines = lines(report);
     let width = lines.iter().map(|line| line.name.chars().count()).max().unwrap_or(0);
     let mut text = String::new();
-    for Line { good, name, detail } in &lines {
+    for ReportLine { good, name, detail } in &lines {
         let (mark, paint) = if *good { ("✓", GREEN) } else { ("!", YELLOW) };
         let mark = if colour {
             format!("{paint}{mark}{PLAIN}")
@@ -75,14 +75,14 @@ pub(crate) fn to_json(report: &Report, recommendations: &[Recommendation], given
     })
 }
 
-struct Line {
+struct ReportLine {
     good: bool,
     name: &'static str,
     detail: String,
 }
 
-fn lines(report: &Report) -> Vec<Line> {
-    let mut lines = vec![Line {
+fn lines(report: &Report) -> Vec<ReportLine> {
+    let mut lines = vec![ReportLine {
         good: true,
         name: "ready",
         detail: format!("it listened after {}", time(report.ready_ms)),
@@ -100,19 +100,19 @@ fn lines(report: &Report) -> Vec<Line> {
             ),
             ListenerKind::Unix => ("unix socket", "reuse-ctl leaves it alone; workers can't share it"),
         };
-        lines.push(Line {
+        lines.push(ReportLine {
             good: listener.kind == ListenerKind::Shared,
             name,
             detail: format!("{} ({}): {meaning}", listener.address, listener.program),
         });
     }
     lines.push(match report.wrappers.as_slice() {
-        [] => Line {
+        [] => ReportLine {
             good: true,
             name: "process",
             detail: "the one that is started is the server".into(),
         },
-        wrappers => Line {
+        wrappers => ReportLine {
             good: true,
             name: "process",
             detail: format!("the server is started through {}", wrappers.join(" → ")),
@@ -126,10 +126,10 @@ fn lines(report: &Report) -> Vec<Line> {
             What::Idle => !matches!(client.fate, Fate::Reset { .. } | Fate::LeftOpen),
             What::WebSocket => matches!(client.fate, Fate::ClosedWith { .. }),
         };
-        Some(Line { good, name, detail })
+        Some(ReportLine { good, name, detail })
     }));
     let ending = &report.ending;
-    lines.push(Line {
+    lines.push(ReportLine {
         good: !ending.killed,
         name: "end",
         detail: if ending.killed {
@@ -160,13 +160,13 @@ fn lines(report: &Report) -> Vec<Line> {
     lines
 }
 
-fn http(http: Http) -> Line {
+fn http(http: Http) -> ReportLine {
     match http {
         Http::Answered {
             status,
             first_answer_ms,
             keeps_alive,
-        } => Line {
+        } => ReportLine {
             good: status < 500,
             name: "HTTP",
             detail: format!(
@@ -179,7 +179,7 @@ fn http(http: Http) -> Line {
                 }
             ),
         },
-        Http::Silent => Line {
+        Http::Silent => ReportLine {
             good: true,
             name: "HTTP",
             detail: "no answer to GET: what happens to requests was not tried".into(),
@@ -224,22 +224,22 @@ fn fate(what: What, fate: Fate) -> Option<String> {
     })
 }
 
-fn left(report: &Report) -> Vec<Line> {
+fn left(report: &Report) -> Vec<ReportLine> {
     let kinds = [
         ("process", &report.left.processes),
         ("socket file", &report.left.sockets),
         ("listener", &report.left.listeners),
     ];
     let some = kinds.into_iter().filter(|(_, names)| !names.is_empty());
-    let mut lines: Vec<Line> = some
-        .map(|(kind, names)| Line {
+    let mut lines: Vec<ReportLine> = some
+        .map(|(kind, names)| ReportLine {
             good: false,
             name: "left behind",
             detail: format!("{kind} {}", names.join(", ")),
         })
         .collect();
     if lines.is_empty() {
-        lines.push(Line {
+        lines.push(ReportLine {
             good: true,
             name: "left behind",
             detail: "nothing".into(),

@@ -1,4 +1,4 @@
-//! What a line says, and how one is written: Node's IPC in its JSON mode, and PM2's packets.
+//! Reads and writes the lines of a channel: Node's IPC in its JSON mode, and PM2's packets.
 //!
 //! Nothing is built of what a line holds: sixteen megabytes of small numbers would take a quarter of a gigabyte as a tree.
 

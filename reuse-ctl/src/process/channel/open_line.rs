@@ -1,4 +1,4 @@
-//! What has become of messages that went out: how many a worker has never read is known when it has ended, as well as the kernel tells it.
+//! Counts the messages that a worker has never read. The count is known when the worker has ended, as exactly as the kernel tells it.
 
 use std::{
     io,

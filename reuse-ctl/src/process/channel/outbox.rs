@@ -1,4 +1,4 @@
-//! What waits for somebody who may never take it: bounded, and whoever puts something in never waits.
+//! A bounded queue for a reader that may never read. Putting something into it never waits.
 
 use std::{
     collections::VecDeque,

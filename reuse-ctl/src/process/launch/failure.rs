@@ -137,7 +137,7 @@ impl SpawnError {
             Self::Shim { source, .. } if source.raw_os_error() == Some(libc::E2BIG) => {
                 "the command's arguments or the worker's variables are too long; put them into a file".into()
             }
-            Self::Hung => "is a network file system among the program, the working folder and the log?".into(),
+            Self::Hung => "see whether the program, the working folder or the log is on a network file system that does not answer".into(),
             _ => "see `reuse-ctl doctor`".into(),
         }
     }

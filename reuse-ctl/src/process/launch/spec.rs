@@ -1,4 +1,4 @@
-//! What a worker is to be, as the shim is told.
+//! The specification of a worker that the shim gets.
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -87,7 +87,7 @@ pub(in crate::process) mod tests {
     use std::os::unix::ffi::OsStringExt as _;
 
     use super::*;
-    use crate::process::identity::Source;
+    use crate::process::identity::IdentitySource;
 
     /// A specification that can be written but not launched; tests change what they look at.
     pub(in crate::process) fn spec() -> LaunchSpec {
@@ -109,7 +109,7 @@ pub(in crate::process) mod tests {
                 groups: vec![65534],
                 name: "nobody".into(),
                 home: "/nonexistent".into(),
-                source: Source::Option,
+                source: IdentitySource::Option,
             },
             listen: Vec::new(),
             descriptors: None,

@@ -16,14 +16,14 @@ pub const POLL: Duration = Duration::from_millis(200);
 
 /// A line of a log.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Line {
+pub struct LogLine {
     /// The offset behind it.
     pub end: u64,
-    /// Without its end; what is no UTF-8 is U+FFFD.
+    /// Without its end; what is not UTF-8 is U+FFFD.
     pub text: String,
 }
 
-impl Line {
+impl LogLine {
     pub(super) fn new(end: u64, bytes: &[u8]) -> Self {
         let bytes = bytes.strip_suffix(b"\n").unwrap_or(bytes);
         let bytes = bytes.strip_suffix(b"\r").unwrap_or(bytes);
@@ -91,7 +91,7 @@ impl Follower {
     ///
     /// # Errors
     /// As [`Self::next`].
-    pub fn lines(&mut self) -> io::Result<Vec<Line>> {
+    pub fn lines(&mut self) -> io::Result<Vec<LogLine>> {
         loop {
             // Most often nothing is new, and many logs are looked at: this is the one system call then.
             let seen = Seen::at(&self.log)?;
@@ -116,12 +116,12 @@ impl Follower {
     }
 
     /// What was written of a line that has no end, when nothing more is expected.
-    pub fn rest(&mut self) -> Option<Line> {
+    pub fn rest(&mut self) -> Option<LogLine> {
         let partial = std::mem::take(&mut self.partial);
-        (!partial.is_empty()).then(|| Line::new(self.offset, &partial))
+        (!partial.is_empty()).then(|| LogLine::new(self.offset, &partial))
     }
 
-    fn take(&mut self, mut chunk: Chunk) -> Vec<Line> {
+    fn take(&mut self, mut chunk: Chunk) -> Vec<LogLine> {
         if chunk.log_end < self.offset && chunk.live_start < self.offset {
             // Someone has cut the file short. What is in it is new.
             self.offset = chunk.live_start;
@@ -146,7 +146,7 @@ impl Follower {
         lines
             .map(|line| {
                 end += line.len() as u64;
-                Line::new(end, line)
+                LogLine::new(end, line)
             })
             .collect()
     }
@@ -243,7 +243,7 @@ impl TimedFollower {
         Ok(self.timed(rest)?.pop())
     }
 
-    fn timed(&mut self, lines: Vec<Line>) -> io::Result<Vec<TimedLine>> {
+    fn timed(&mut self, lines: Vec<LogLine>) -> io::Result<Vec<TimedLine>> {
         let mut timed = Vec::with_capacity(lines.len());
         for line in lines {
             let at_ms = time_of(&mut self.marks, self.follower.path(), line.end)?.max(self.last_ms);

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::follow::{BLOCK_BYTES, Line, time_of};
+use super::follow::{BLOCK_BYTES, LogLine, time_of};
 use super::marks::Marks;
 use super::view;
 
@@ -76,7 +76,7 @@ pub fn starts_of_last(ranges: &[Range], count: usize) -> io::Result<Vec<u64>> {
 pub fn last_lines(ranges: &[Range], count: usize) -> io::Result<Vec<String>> {
     let mut lines = Vec::new();
     for_last(ranges, count, |_, line| {
-        lines.push(Line::new(line.end, &line.bytes).text)
+        lines.push(LogLine::new(line.end, &line.bytes).text)
     })?;
     lines.reverse();
     Ok(lines)
@@ -85,7 +85,7 @@ pub fn last_lines(ranges: &[Range], count: usize) -> io::Result<Vec<String>> {
 fn for_last(ranges: &[Range], count: usize, mut take: impl FnMut(usize, Found)) -> io::Result<()> {
     let mut sources = Vec::with_capacity(ranges.len());
     for range in ranges {
-        let mut source = Source {
+        let mut source = LogBackwards {
             marks: Marks::open(&range.log)?,
             lines: Backwards::new(range.clone()),
             next: None,
@@ -106,13 +106,13 @@ fn for_last(ranges: &[Range], count: usize, mut take: impl FnMut(usize, Found)) 
     Ok(())
 }
 
-struct Source {
+struct LogBackwards {
     marks: Marks,
     lines: Backwards,
     next: Option<(u64, Found)>,
 }
 
-impl Source {
+impl LogBackwards {
     fn advance(&mut self) -> io::Result<()> {
         self.next = match self.lines.next_line()? {
             Some(line) => {

@@ -1,4 +1,4 @@
-//! When a log was how long. The lines themselves carry no time; the controller looks at the logs while they grow, and marks what it sees.
+//! Marks: how long a log was at which time. Lines carry no time themselves, so the controller looks at the logs while they grow.
 
 use std::fs::File;
 use std::io;

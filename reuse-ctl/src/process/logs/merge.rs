@@ -15,7 +15,7 @@ pub struct Merged<S, T> {
 }
 
 /// Where what is to be merged comes from.
-pub trait Source<T> {
+pub trait MergeSource<T> {
     /// What is wrong when it can't be read.
     type Error;
 
@@ -26,7 +26,7 @@ pub trait Source<T> {
     fn batch(&mut self) -> Result<Vec<(u64, T)>, Self::Error>;
 }
 
-impl<T, S: Source<T>> Merged<S, T> {
+impl<T, S: MergeSource<T>> Merged<S, T> {
     /// Nothing is read yet.
     pub fn new(sources: Vec<S>) -> Self {
         Self {
@@ -79,7 +79,7 @@ mod tests {
 
     struct Batches(Vec<Vec<(u64, usize)>>);
 
-    impl Source<usize> for Batches {
+    impl MergeSource<usize> for Batches {
         type Error = std::convert::Infallible;
 
         fn batch(&mut self) -> Result<Vec<(u64, usize)>, Self::Error> {

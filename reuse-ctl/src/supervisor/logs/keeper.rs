@@ -19,7 +19,7 @@ use nix::{
 };
 
 use super::kept::{Kept, Rotation};
-use super::{Answers, Ask, Shown, wake};
+use super::{Answers, LogRequest, Shown, wake};
 use crate::{
     process::logs::{KeptLog, Limits, POLL, RotateError},
     supervisor::console::WorkerLines,
@@ -31,7 +31,7 @@ pub(super) struct Keeper {
     /// Absent where there are no more of them: then every log is always looked at.
     inotify: Option<Inotify>,
     woken: UnixStream,
-    asked: Receiver<Ask>,
+    asked: Receiver<LogRequest>,
     answers: Answers,
     stopping: Arc<AtomicBool>,
     /// One log at a time is rotated, in another thread.
@@ -47,7 +47,7 @@ impl Keeper {
     pub(super) fn new(
         limits: Limits,
         console: Option<WorkerLines>,
-        (asked, woken): (Receiver<Ask>, UnixStream),
+        (asked, woken): (Receiver<LogRequest>, UnixStream),
         answers: Answers,
         stopping: Arc<AtomicBool>,
     ) -> Self {
@@ -74,16 +74,16 @@ impl Keeper {
             let mut last = false;
             while let Ok(ask) = self.asked.try_recv() {
                 match ask {
-                    Ask::Keep { log, shown } => self.keep(log, shown),
-                    Ask::RotateAll => self.rotate_all(),
-                    Ask::Limit(limits) => self.limit(limits),
-                    Ask::Rotated {
+                    LogRequest::Keep { log, shown } => self.keep(log, shown),
+                    LogRequest::RotateAll => self.rotate_all(),
+                    LogRequest::Limit(limits) => self.limit(limits),
+                    LogRequest::Rotated {
                         which,
                         log,
                         everything,
                         result,
                     } => self.on_rotated(which, log, everything, result),
-                    Ask::Stop => last = true,
+                    LogRequest::Stop => last = true,
                 }
             }
             let now = Instant::now();
@@ -207,14 +207,14 @@ impl Keeper {
             return;
         };
         self.rotated_last = which;
-        let (answers, waker) = (self.answers.asks.clone(), self.answers.waker.try_clone());
+        let (answers, waker) = (self.answers.requests.clone(), self.answers.waker.try_clone());
         let stopping = Arc::clone(&self.stopping);
         let (give, given) = channel::<Box<KeptLog>>();
         let rotate = move || {
             let Ok(mut log) = given.recv() else { return };
             let result = log.rotate(everything, || stopping.load(Ordering::Relaxed));
             // Nobody waits for it when the controller ends.
-            drop(answers.send(Ask::Rotated {
+            drop(answers.send(LogRequest::Rotated {
                 which,
                 log,
                 everything,

@@ -1,4 +1,4 @@
-//! Hears what one worker says, and passes it on at once: to other workers, to the bus. Only what is for the supervisor goes to its task.
+//! Reads the messages of one worker, and passes each on at once: to other workers or to the bus. Only messages for the supervisor go to its task.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -8,14 +8,14 @@ use std::{
 use hyper::body::Bytes;
 use tokio::sync::mpsc;
 
-use super::{Seat, packets::Process, route};
+use super::{Mailbox, packets::Process, route};
 use crate::{
     base::{InstanceId, SlotId},
     process::channel::{
         Line, Listener, Offer,
         message::{Addressee, Meaning, meaning, shortened},
     },
-    supervisor::{bus::Bus, live::Happening},
+    supervisor::{bus::Bus, live::BackgroundEvent},
 };
 
 /// The same complaint about one worker is made once in so long.
@@ -50,9 +50,9 @@ pub(super) struct Ear {
     pub(super) slot: SlotId,
     pub(super) instance: InstanceId,
     pub(super) app: Arc<str>,
-    pub(super) seats: Arc<Mutex<route::Seats<Seat>>>,
+    pub(super) mailboxes: Arc<Mutex<route::Mailboxes<Mailbox>>>,
     pub(super) bus: Bus,
-    pub(super) happenings: mpsc::Sender<Happening>,
+    pub(super) background_events: mpsc::Sender<BackgroundEvent>,
     pub(super) memory: Mutex<Memory>,
 }
 
@@ -146,17 +146,19 @@ const SHOWN_BYTES: usize = 1024;
 
 impl Ear {
     fn pass_on(&self, to: &Addressee, line: &[u8]) {
-        let seats = self.seats.lock().unwrap_or_else(PoisonError::into_inner);
-        let slots = match route::recipients(to, self.slot, &seats) {
+        let mailboxes = self.mailboxes.lock().unwrap_or_else(PoisonError::into_inner);
+        let slots = match route::recipients(to, self.slot, &mailboxes) {
             Ok(slots) => slots,
             Err(why) => return self.complain(&why),
         };
         let line: Bytes = [line, b"\n"].concat().into();
         for slot in slots {
-            let Some(Some(seat)) = seats.get(&slot) else { continue };
-            match (seat.outbox.offer(line.clone()), to) {
+            let Some(Some(mailbox)) = mailboxes.get(&slot) else {
+                continue;
+            };
+            match (mailbox.outbox.offer(line.clone()), to) {
                 (Offer::Lost { is_first: true }, _) => {
-                    let instance = seat.instance;
+                    let instance = mailbox.instance;
                     self.memory().reports.push(Report::Deaf { slot, instance });
                 }
                 (Offer::Closed, Addressee::Slot(number)) => self.complain(&route::Unreachable::Closed(*number)),
@@ -180,7 +182,11 @@ impl Ear {
 
     async fn report(&self, report: Report) {
         // The receiver lives as long as any instance does.
-        drop(self.happenings.send(Happening::Said(self.instance, report)).await);
+        drop(
+            self.background_events
+                .send(BackgroundEvent::Said(self.instance, report))
+                .await,
+        );
     }
 
     fn memory(&self) -> MutexGuard<'_, Memory> {
@@ -193,31 +199,31 @@ mod tests {
     use super::*;
     use crate::process::channel::Outbox;
 
-    fn ear(seats: route::Seats<Seat>) -> (Ear, mpsc::Receiver<Happening>) {
-        let (happenings, happened) = mpsc::channel(8);
+    fn ear(mailboxes: route::Mailboxes<Mailbox>) -> (Ear, mpsc::Receiver<BackgroundEvent>) {
+        let (background_events, happened) = mpsc::channel(8);
         let ear = Ear {
             slot: SlotId(0),
             instance: InstanceId(10),
             app: "shop".into(),
-            seats: Arc::new(Mutex::new(seats)),
+            mailboxes: Arc::new(Mutex::new(mailboxes)),
             bus: Bus::default(),
-            happenings,
+            background_events,
             memory: Mutex::default(),
         };
         (ear, happened)
     }
 
-    fn seat(number: u32) -> Option<Seat> {
-        Some(Seat {
+    fn mailbox(number: u32) -> Option<Mailbox> {
+        Some(Mailbox {
             instance: InstanceId(number),
             outbox: Outbox::new(),
         })
     }
 
-    async fn reports(ear: &Ear, happened: &mut mpsc::Receiver<Happening>) -> Vec<Report> {
+    async fn reports(ear: &Ear, happened: &mut mpsc::Receiver<BackgroundEvent>) -> Vec<Report> {
         ear.settle().await;
         std::iter::from_fn(|| match happened.try_recv() {
-            Ok(Happening::Said(InstanceId(10), report)) => Some(report),
+            Ok(BackgroundEvent::Said(InstanceId(10), report)) => Some(report),
             Ok(_) => panic!("only reports are sent"),
             Err(_) => None,
         })
@@ -226,9 +232,17 @@ mod tests {
 
     #[tokio::test]
     async fn messages_go_on_as_they_are_and_nonsense_is_told_once() {
-        let seats = route::Seats::from([(SlotId(0), seat(10)), (SlotId(1), seat(11)), (SlotId(2), seat(12))]);
-        let outboxes: Vec<_> = seats.values().flatten().map(|seat| seat.outbox.clone()).collect();
-        let (ear, mut happened) = ear(seats);
+        let mailboxes = route::Mailboxes::from([
+            (SlotId(0), mailbox(10)),
+            (SlotId(1), mailbox(11)),
+            (SlotId(2), mailbox(12)),
+        ]);
+        let outboxes: Vec<_> = mailboxes
+            .values()
+            .flatten()
+            .map(|mailbox| mailbox.outbox.clone())
+            .collect();
+        let (ear, mut happened) = ear(mailboxes);
         let hear = |line: &str| ear.hear(Line::Whole(line.as_bytes()));
         let to_one = r#"{ "type":"process:msg", "id":1, "data":"x" }"#;
         hear(to_one);
@@ -269,9 +283,9 @@ mod tests {
 
     #[tokio::test]
     async fn who_has_closed_his_channel_can_not_be_reached() {
-        let seats = route::Seats::from([(SlotId(0), seat(10)), (SlotId(1), seat(11))]);
-        seats[&SlotId(1)].as_ref().expect("a seat").outbox.close();
-        let (ear, mut happened) = ear(seats);
+        let mailboxes = route::Mailboxes::from([(SlotId(0), mailbox(10)), (SlotId(1), mailbox(11))]);
+        mailboxes[&SlotId(1)].as_ref().expect("a mailbox").outbox.close();
+        let (ear, mut happened) = ear(mailboxes);
         ear.hear(Line::Whole(br#"{"type":"process:msg","id":"all"}"#));
         assert_eq!(reports(&ear, &mut happened).await, [], "all that there are");
         ear.hear(Line::Whole(br#"{"type":"process:msg","id":1}"#));

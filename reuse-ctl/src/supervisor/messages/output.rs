@@ -1,4 +1,4 @@
-//! What workers write, on the bus: read from their logs while somebody listens.
+//! The output of workers on the bus, read from their logs as long as the bus has a reader.
 
 use std::{
     collections::BTreeMap,
@@ -22,21 +22,21 @@ pub(super) struct Outputs(Arc<Mutex<State>>);
 
 #[derive(Debug, Default)]
 struct State {
-    paths: BTreeMap<Source, PathBuf>,
+    paths: BTreeMap<OutputKey, PathBuf>,
     /// Not followed yet.
-    fresh: Vec<(Source, Follower)>,
+    fresh: Vec<(OutputKey, Follower)>,
     is_following: bool,
 }
 
 /// Who writes, and the name of the packets: `log:out`, `log:err`.
-type Source = (SlotId, &'static str);
+type OutputKey = (SlotId, &'static str);
 
 impl Outputs {
     /// A worker is about to write there.
-    pub(super) fn add(&self, source: Source, log: &Path) {
+    pub(super) fn add(&self, key: OutputKey, log: &Path) {
         let mut state = self.state();
-        if state.paths.insert(source, log.to_owned()).is_none() && state.is_following {
-            state.fresh.push((source, from_here(log)));
+        if state.paths.insert(key, log.to_owned()).is_none() && state.is_following {
+            state.fresh.push((key, from_here(log)));
         }
     }
 
@@ -47,17 +47,13 @@ impl Outputs {
             return;
         }
         state.is_following = true;
-        state.fresh = state
-            .paths
-            .iter()
-            .map(|(&source, log)| (source, from_here(log)))
-            .collect();
+        state.fresh = state.paths.iter().map(|(&key, log)| (key, from_here(log))).collect();
         drop(state);
         tokio::spawn(publish(self.clone(), bus.clone(), Arc::clone(app)));
     }
 
     /// Those that are to be followed as well; `None` when nobody listens any more.
-    fn fresh(&self, bus: &Bus) -> Option<Vec<(Source, Follower)>> {
+    fn fresh(&self, bus: &Bus) -> Option<Vec<(OutputKey, Follower)>> {
         let mut state = self.state();
         state.is_following = bus.is_heard();
         let fresh = std::mem::take(&mut state.fresh);
@@ -76,8 +72,8 @@ fn from_here(log: &Path) -> Follower {
 async fn publish(outputs: Outputs, bus: Bus, app: Arc<str>) {
     let mut followed: Vec<Followed> = Vec::new();
     while let Some(fresh) = outputs.fresh(&bus) {
-        followed.extend(fresh.into_iter().map(|(source, log)| Followed {
-            source,
+        followed.extend(fresh.into_iter().map(|(key, log)| Followed {
+            key,
             log,
             is_readable: true,
         }));
@@ -100,7 +96,7 @@ async fn publish(outputs: Outputs, bus: Bus, app: Arc<str>) {
 /// A log on its way to the bus.
 #[derive(Debug)]
 struct Followed {
-    source: Source,
+    key: OutputKey,
     log: Follower,
     is_readable: bool,
 }
@@ -108,7 +104,7 @@ struct Followed {
 impl Followed {
     /// If it can't be read now, it is tried again next time, from there on.
     fn publish_new(&mut self, bus: &Bus, app: &str) {
-        let (slot, name) = self.source;
+        let (slot, name) = self.key;
         let process = Process::new(slot, app);
         for _ in 0..READS_IN_A_ROW {
             let lines = match self.log.poll() {

@@ -44,7 +44,7 @@ pub(super) struct Happened {
 pub(super) struct Lives {
     /// Something ran there before.
     slots: HashSet<SlotId>,
-    /// What comes next there is nobody's wish.
+    /// Nobody has asked for what comes next there.
     troubled: HashSet<SlotId>,
     online: HashSet<InstanceId>,
     ending: HashSet<InstanceId>,
@@ -112,22 +112,22 @@ impl Lives {
     /// What PM2 would tell of this. `is_leaving`: no other instance is there to take its place.
     pub(super) fn happened(&mut self, note: &Note, is_leaving: bool) -> Option<Happened> {
         let slot = note.slot?;
-        let wished = !self.troubled.contains(&slot);
+        let is_wanted = !self.troubled.contains(&slot);
         let (event, manually) = match note.kind {
-            NoteKind::Spawned if self.slots.insert(slot) => ("start", wished),
-            NoteKind::Spawned => ("restart", wished),
+            NoteKind::Spawned if self.slots.insert(slot) => ("start", is_wanted),
+            NoteKind::Spawned => ("restart", is_wanted),
             // Only once of each instance: one that was drained is active again, but was online all the time.
             NoteKind::Active if self.online.insert(note.instance?) => {
                 self.troubled.remove(&slot);
-                ("online", wished)
+                ("online", is_wanted)
             }
             // Said when it is withdrawn, and again when it is asked to end.
-            NoteKind::Stopping if self.ending.insert(note.instance?) && is_leaving => ("stop", wished),
+            NoteKind::Stopping if self.ending.insert(note.instance?) && is_leaving => ("stop", is_wanted),
             NoteKind::Exited => {
                 let instance = note.instance?;
                 self.online.remove(&instance);
                 let was_asked = self.ending.remove(&instance);
-                ("exit", was_asked && wished)
+                ("exit", was_asked && is_wanted)
             }
             NoteKind::BackingOff | NoteKind::Recycled | NoteKind::Failed | NoteKind::Hung | NoteKind::Unhealthy => {
                 self.troubled.insert(slot);

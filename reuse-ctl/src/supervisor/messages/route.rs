@@ -1,16 +1,16 @@
-//! Who gets a message.
+//! The recipients of a message.
 
 use std::collections::BTreeMap;
 
 use crate::{base::SlotId, process::channel::message::Addressee};
 
 /// What can be spoken to in each slot that there is: its current instance. One that is to take its place hears nothing before it has.
-pub(super) type Seats<T> = BTreeMap<SlotId, Option<T>>;
+pub(super) type Mailboxes<T> = BTreeMap<SlotId, Option<T>>;
 
 /// Why a message reaches nobody.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Unreachable {
-    #[error("{0} is no worker")]
+    #[error("{0} is not a worker")]
     NoNumber(String),
     #[error("there is no worker {0}")]
     NoSlot(u16),
@@ -21,13 +21,19 @@ pub(super) enum Unreachable {
 }
 
 /// The slots that a message from slot `from` is for. To "all" means to all others: nobody hears himself.
-pub(super) fn recipients<T>(to: &Addressee, from: SlotId, seats: &Seats<T>) -> Result<Vec<SlotId>, Unreachable> {
+pub(super) fn recipients<T>(
+    to: &Addressee,
+    from: SlotId,
+    mailboxes: &Mailboxes<T>,
+) -> Result<Vec<SlotId>, Unreachable> {
     match to {
         Addressee::All => {
-            let others = seats.iter().filter(|(slot, seat)| **slot != from && seat.is_some());
+            let others = mailboxes
+                .iter()
+                .filter(|(slot, mailbox)| **slot != from && mailbox.is_some());
             Ok(others.map(|(slot, _)| *slot).collect())
         }
-        Addressee::Slot(number) => match seats.get(&SlotId(*number)) {
+        Addressee::Slot(number) => match mailboxes.get(&SlotId(*number)) {
             Some(Some(_)) => Ok(vec![SlotId(*number)]),
             Some(None) => Err(Unreachable::Empty(*number)),
             None => Err(Unreachable::NoSlot(*number)),
@@ -43,15 +49,15 @@ mod tests {
 
     #[test]
     fn those_who_are_there_and_nobody_else() {
-        let seats = Seats::from([(SlotId(0), Some(())), (SlotId(1), None), (SlotId(2), Some(()))]);
-        let to = |to| recipients(&to, SlotId(0), &seats);
+        let mailboxes = Mailboxes::from([(SlotId(0), Some(())), (SlotId(1), None), (SlotId(2), Some(()))]);
+        let to = |to| recipients(&to, SlotId(0), &mailboxes);
         assert_eq!(to(Addressee::Slot(2)), Ok(vec![SlotId(2)]));
         assert_eq!(to(Addressee::Slot(0)), Ok(vec![SlotId(0)]), "to oneself, by number");
         assert_eq!(to(Addressee::Slot(1)), Err(Unreachable::Empty(1)));
         assert_eq!(to(Addressee::Slot(3)), Err(Unreachable::NoSlot(3)));
         assert_eq!(to(Addressee::All), Ok(vec![SlotId(2)]));
         let nobody = Addressee::Nobody("db".into());
-        assert_eq!(to(nobody).expect_err("no number").to_string(), "db is no worker");
+        assert_eq!(to(nobody).expect_err("no number").to_string(), "db is not a worker");
     }
 
     proptest! {
@@ -61,12 +67,12 @@ mod tests {
             from in 0_u16..300,
             number in proptest::option::of(0_u16..300),
         ) {
-            let seats: Seats<()> = taken.into_iter().map(|(slot, seat)| (SlotId(slot), seat)).collect();
+            let mailboxes: Mailboxes<()> = taken.into_iter().map(|(slot, mailbox)| (SlotId(slot), mailbox)).collect();
             let to = number.map_or(Addressee::All, Addressee::Slot);
-            let is_taken = |slot: &SlotId| seats.get(slot).is_some_and(Option::is_some);
-            match (recipients(&to, SlotId(from), &seats), number) {
+            let is_taken = |slot: &SlotId| mailboxes.get(slot).is_some_and(Option::is_some);
+            match (recipients(&to, SlotId(from), &mailboxes), number) {
                 (Ok(found), None) => {
-                    let others = seats.keys().filter(|slot| is_taken(slot) && slot.0 != from).count();
+                    let others = mailboxes.keys().filter(|slot| is_taken(slot) && slot.0 != from).count();
                     prop_assert_eq!(found.len(), others);
                     prop_assert!(found.iter().all(|slot| is_taken(slot) && slot.0 != from));
                 }

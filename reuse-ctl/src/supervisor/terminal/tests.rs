@@ -1,17 +1,17 @@
 use super::*;
 
-fn own(text: &str) -> Line {
-    Line::Own(text.to_owned())
+fn own(text: &str) -> TerminalLine {
+    TerminalLine::Own(text.to_owned())
 }
 
-fn workers(bytes: usize) -> Line {
-    Line::Workers("x".repeat(bytes - OVERHEAD_BYTES))
+fn workers(bytes: usize) -> TerminalLine {
+    TerminalLine::Workers("x".repeat(bytes - OVERHEAD_BYTES))
 }
 
 fn text(entry: Option<Entry>) -> String {
     match entry {
-        Some(Entry::Line(Line::Own(text))) => text,
-        Some(Entry::Line(Line::Workers(text))) => format!("{} bytes", text.len() + OVERHEAD_BYTES),
+        Some(Entry::Line(TerminalLine::Own(text))) => text,
+        Some(Entry::Line(TerminalLine::Workers(text))) => format!("{} bytes", text.len() + OVERHEAD_BYTES),
         Some(Entry::Lost(lost)) => format!("{lost} lost"),
         None => "nothing".to_owned(),
     }
@@ -69,7 +69,7 @@ fn whatever_is_put_there_the_queue_is_bounded() {
 
 #[test]
 fn who_has_a_line_does_not_wait_and_who_waits_does_so_until_it_is_written() {
-    let lines = Lines::new();
+    let lines = TerminalLines::new();
     lines.clone().write_all(b"diagnostics\n").expect("it takes everything");
     lines.wait_until_written(Duration::from_millis(1));
     let reader = lines.clone();

@@ -6,7 +6,7 @@ use std::os::fd::AsRawFd as _;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::load::sample::Outcome;
+use crate::load::sample::RequestOutcome;
 
 /// A request under way.
 #[derive(Debug)]
@@ -48,11 +48,11 @@ impl Connection {
     }
 
     /// Goes as far as it goes without waiting; says how it ended, once it has.
-    pub(crate) fn proceed(&mut self, path: &str) -> Option<Outcome> {
+    pub(crate) fn proceed(&mut self, path: &str) -> Option<RequestOutcome> {
         self.try_proceed(path).unwrap_or_else(|error| Some(outcome_of(&error)))
     }
 
-    fn try_proceed(&mut self, path: &str) -> io::Result<Option<Outcome>> {
+    fn try_proceed(&mut self, path: &str) -> io::Result<Option<RequestOutcome>> {
         if self.state == State::Connecting {
             if let Some(error) = self.stream.take_error()? {
                 return Err(error);
@@ -61,7 +61,7 @@ impl Connection {
             match self.stream.write(request.as_bytes()) {
                 Ok(sent) if sent == request.len() => self.state = State::Waiting,
                 // A fresh socket takes sixty bytes.
-                Ok(_) => return Ok(Some(Outcome::Other)),
+                Ok(_) => return Ok(Some(RequestOutcome::Other)),
                 Err(error) if is_not_yet(&error) => return Ok(None),
                 Err(error) => return Err(error),
             }
@@ -69,7 +69,7 @@ impl Connection {
         loop {
             let mut chunk = [0; 2048];
             match self.stream.read(&mut chunk) {
-                Ok(0) => return Ok(Some(answer(&self.received, true).unwrap_or(Outcome::Closed))),
+                Ok(0) => return Ok(Some(answer(&self.received, true).unwrap_or(RequestOutcome::Closed))),
                 Ok(count) => self.received.extend_from_slice(&chunk[..count]),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
                 Err(error) => return Err(error),
@@ -87,20 +87,22 @@ fn is_not_yet(error: &io::Error) -> bool {
 }
 
 /// Why there was no connection, or no answer on it.
-pub(crate) fn outcome_of(error: &io::Error) -> Outcome {
+pub(crate) fn outcome_of(error: &io::Error) -> RequestOutcome {
     match error.kind() {
-        io::ErrorKind::ConnectionRefused => Outcome::Refused,
-        io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionAborted => Outcome::Reset,
-        io::ErrorKind::TimedOut => Outcome::TimedOut,
+        io::ErrorKind::ConnectionRefused => RequestOutcome::Refused,
+        io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionAborted => {
+            RequestOutcome::Reset
+        }
+        io::ErrorKind::TimedOut => RequestOutcome::TimedOut,
         _ => {
             eprintln!("load: {error}");
-            Outcome::Other
+            RequestOutcome::Other
         }
     }
 }
 
 /// What the bytes say, once they are complete.
-fn answer(received: &[u8], ended: bool) -> Option<Outcome> {
+fn answer(received: &[u8], ended: bool) -> Option<RequestOutcome> {
     let head_length = received.windows(4).position(|window| window == b"\r\n\r\n")?;
     let head = String::from_utf8_lossy(&received[..head_length]);
     let body = &received[head_length + 4..];
@@ -115,13 +117,13 @@ fn answer(received: &[u8], ended: bool) -> Option<Outcome> {
         return None;
     }
     if status != 200 {
-        return Some(Outcome::Status(status));
+        return Some(RequestOutcome::Status(status));
     }
     let pid = String::from_utf8_lossy(body)
         .split_whitespace()
         .nth(1)
         .and_then(|word| word.parse().ok());
-    Some(pid.map_or(Outcome::Other, Outcome::Answered))
+    Some(pid.map_or(RequestOutcome::Other, RequestOutcome::Answered))
 }
 
 /// Many connections of one address: the port is unique only together with where the connection goes to.
@@ -152,20 +154,20 @@ mod tests {
     #[test]
     fn an_answer_is_complete_with_its_last_byte() {
         let whole = b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\n- 4711\n";
-        assert_eq!(answer(whole, false), Some(Outcome::Answered(4711)));
+        assert_eq!(answer(whole, false), Some(RequestOutcome::Answered(4711)));
         assert_eq!(answer(&whole[..whole.len() - 1], false), None);
         assert_eq!(answer(&whole[..whole.len() - 1], true), None);
         assert_eq!(answer(b"HTTP/1.1 200 OK\r\n", true), None);
         let endless = b"HTTP/1.1 200 OK\r\n\r\n2 4711\n";
         assert_eq!(
             (answer(endless, false), answer(endless, true)),
-            (None, Some(Outcome::Answered(4711)))
+            (None, Some(RequestOutcome::Answered(4711)))
         );
     }
 
     #[test]
     fn a_proxy_that_has_no_server_is_a_failure() {
         let text = b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 2\r\n\r\nno";
-        assert_eq!(answer(text, false), Some(Outcome::Status(502)));
+        assert_eq!(answer(text, false), Some(RequestOutcome::Status(502)));
     }
 }

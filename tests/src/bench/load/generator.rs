@@ -23,7 +23,7 @@ use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFl
 use crate::clock;
 use crate::load::connection::{self, Connection};
 use crate::load::plan::{Plan, Request};
-use crate::load::sample::{Outcome, Sample};
+use crate::load::sample::{RequestOutcome, Sample};
 
 /// The timer's mark among the connections' numbers.
 const TIMER: u64 = u64::MAX;
@@ -137,7 +137,7 @@ impl<'a> Generator<'a> {
                 if self.deadline_ns(number) > clock::now_ns() {
                     return;
                 }
-                self.end(number, Outcome::TimedOut);
+                self.end(number, RequestOutcome::TimedOut);
             }
             self.deadlines.pop_front();
         }
@@ -169,14 +169,14 @@ impl<'a> Generator<'a> {
         }
     }
 
-    fn end(&mut self, number: usize, outcome: Outcome) {
+    fn end(&mut self, number: usize, outcome: RequestOutcome) {
         // Closing it takes it out of the epoll instance.
         self.begun[number].1 = None;
         self.under_way -= 1;
         self.note(number, outcome);
     }
 
-    fn note(&mut self, number: usize, outcome: Outcome) {
+    fn note(&mut self, number: usize, outcome: RequestOutcome) {
         let request = self.requests[number];
         let intended = self.plan.start_ns + request.at_ns;
         self.samples.push(Sample {
@@ -240,7 +240,11 @@ mod tests {
         let samples = Generator::new(&plan).expect("a generator").run().expect("a run");
         server.join().expect("the server ends");
         assert_eq!(samples.len(), requests);
-        assert!(samples.iter().all(|sample| sample.outcome == Outcome::Answered(7)));
+        assert!(
+            samples
+                .iter()
+                .all(|sample| sample.outcome == RequestOutcome::Answered(7))
+        );
         // 80 requests in 400 ms: a client that waits with its server would have seen one.
         let waited = samples.iter().filter(|sample| sample.latency_us > 40_000).count();
         assert!((40..160).contains(&waited), "{waited} waited for more than 40 ms");
@@ -255,6 +259,6 @@ mod tests {
         drop(nobody);
         let samples = Generator::new(&plan).expect("a generator").run().expect("a run");
         assert_eq!(samples.len(), plan.requests().len());
-        assert!(samples.iter().all(|sample| sample.outcome == Outcome::Refused));
+        assert!(samples.iter().all(|sample| sample.outcome == RequestOutcome::Refused));
     }
 }

@@ -15,12 +15,12 @@ pub(crate) struct Sample {
     pub(crate) latency_us: u64,
     /// Its number in the plan's mix.
     pub(crate) class: usize,
-    pub(crate) outcome: Outcome,
+    pub(crate) outcome: RequestOutcome,
 }
 
 /// How it ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub(crate) enum Outcome {
+pub(crate) enum RequestOutcome {
     /// By this process.
     Answered(u32),
     /// No connection: nobody listens.
@@ -37,13 +37,13 @@ pub(crate) enum Outcome {
     Other,
 }
 
-impl Outcome {
+impl RequestOutcome {
     pub(crate) fn is_answer(self) -> bool {
         matches!(self, Self::Answered(_))
     }
 }
 
-impl fmt::Display for Outcome {
+impl fmt::Display for RequestOutcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Answered(_) => f.write_str("answered"),

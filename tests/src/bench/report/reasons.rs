@@ -42,7 +42,7 @@ impl Display for Reasons<'_> {
         for cost in missed {
             write!(f, "- **{}**, {} workers: ", cost.case, cost.workers)?;
             match Parts::of(self.0, cost.case, cost.workers) {
-                Some(parts) => parts.write(f, cost.aim_ns, price_ns)?,
+                Some(parts) => parts.write(f, cost.target_ns, price_ns)?,
                 None => writeln!(f, "not counted.")?,
             }
         }
@@ -101,7 +101,7 @@ impl<'a> Parts<'a> {
     }
 
     /// `price_ns` is what an instruction by itself takes.
-    fn write(&self, f: &mut Formatter<'_>, aim_ns: f64, price_ns: Option<f64>) -> fmt::Result {
+    fn write(&self, f: &mut Formatter<'_>, target_ns: f64, price_ns: Option<f64>) -> fmt::Result {
         let Self {
             above_ns,
             floor_ns,
@@ -112,9 +112,9 @@ impl<'a> Parts<'a> {
         } = *self;
         write!(
             f,
-            "{above_ns:.0} ns above empty. The target is {aim_ns:.0}, and the floor {floor_ns:.0} ({warm_floor_ns:.0} warm)"
+            "{above_ns:.0} ns above empty. The target is {target_ns:.0}, and the floor {floor_ns:.0} ({warm_floor_ns:.0} warm)"
         )?;
-        if floor_ns > aim_ns {
+        if floor_ns > target_ns {
             write!(f, ": no program that selects reaches that here")?;
         }
         let waiting_ns = rest_ns - warm_rest_ns;

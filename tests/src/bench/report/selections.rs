@@ -12,7 +12,7 @@ use crate::spread::Spread;
 pub(super) struct Cost {
     pub(super) case: &'static str,
     pub(super) workers: u16,
-    pub(super) aim_ns: f64,
+    pub(super) target_ns: f64,
     /// Nanoseconds above an empty program.
     pub(super) above: Spread,
 }
@@ -21,7 +21,7 @@ impl Cost {
     /// All of them.
     pub(super) fn all(selection: &Selection) -> Vec<Self> {
         let of = |&case| {
-            let (workers, aim_ns) = selection
+            let (workers, target_ns) = selection
                 .sizes()
                 .into_iter()
                 .rev()
@@ -29,7 +29,7 @@ impl Cost {
             Some(Self {
                 case,
                 workers,
-                aim_ns,
+                target_ns,
                 above: selection.above(EMPTY, Traffic::Connections, case, workers)?,
             })
         };
@@ -37,7 +37,7 @@ impl Cost {
     }
 
     pub(super) fn is_reached(&self) -> bool {
-        self.above.median <= self.aim_ns
+        self.above.median <= self.target_ns
     }
 }
 
@@ -100,8 +100,8 @@ impl Selections<'_> {
             let is_hit = (above.median - predicted).abs() <= TIME_TOLERANCE * predicted;
             document::foretold(is_hit)
         });
-        let aim = predictions::selection_target_ns(case, workers);
-        let reached = above_empty.zip(aim).map(|(above, aim)| above.median <= aim);
+        let goal = predictions::selection_target_ns(case, workers);
+        let reached = above_empty.zip(goal).map(|(above, goal)| above.median <= goal);
         writeln!(
             f,
             "| {workers} | {name} | {} | {} | {} | {} | {} | {} | {} | {} | {} |",
@@ -110,7 +110,7 @@ impl Selections<'_> {
             shown(above_blind),
             predicted.map_or_else(|| "–".to_owned(), |predicted| format!("{predicted:.0}")),
             hit.unwrap_or_default(),
-            aim.map_or_else(|| "–".to_owned(), |aim| format!("≤ {aim:.0}")),
+            goal.map_or_else(|| "–".to_owned(), |goal| format!("≤ {goal:.0}")),
             reached.map_or("", |reached| document::reached(Some(reached))),
             shown(warm),
             self.0

@@ -278,10 +278,10 @@ fn targets(document: &mut Document, runs: &[Run]) {
             })
             .collect();
         let worst = ratios.iter().copied().fold(0.0, f64::max);
-        let mut target = |what: &str, aim: String, measured: String, reached| {
+        let mut target = |what: &str, goal: String, measured: String, reached| {
             document.targets.push(Target {
                 what: format!("1 of 4 workers stopped, {name}: {what}"),
-                aim,
+                goal,
                 measured,
                 reached: Some(reached),
             });

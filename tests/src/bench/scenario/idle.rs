@@ -100,12 +100,12 @@ fn write(document: &mut Document, seconds: u32, measured: &[Measured]) {
     );
     document.paragraph("A prediction is a bound: it is missed when the CPU is more than twice, or the memory more than a quarter, above it.");
     for one in measured.iter().filter(|one| one.workers == TARGET_SIZE) {
-        let mut target = |what: &str, aim: f64, measured: f64, unit: &str| {
+        let mut target = |what: &str, goal: f64, measured: f64, unit: &str| {
             document.targets.push(Target {
                 what: format!("the controller with {TARGET_SIZE} workers, idle: {what}"),
-                aim: format!("< {aim}{unit}"),
+                goal: format!("< {goal}{unit}"),
                 measured: format!("{measured:.2}{unit}"),
-                reached: Some(measured < aim),
+                reached: Some(measured < goal),
             });
         };
         target("share of a core", IDLE_CPU_TARGET_PERCENT, one.mean_percent(), " %");

@@ -184,7 +184,7 @@ fn write(
         if TO_BEAT.contains(&one.peer.kind) {
             document.targets.push(Target {
                 what: format!("mixed durations at 70 % load: p99 of {name} over that of least-loaded"),
-                aim: "> 1 (least-loaded is better)".to_owned(),
+                goal: "> 1 (least-loaded is better)".to_owned(),
                 measured: format!("{:.2}, 95 %: {low:.2} … {high:.2}", ratio.median),
                 reached: ratio.reaches(1.0),
             });

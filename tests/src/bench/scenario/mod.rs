@@ -6,7 +6,7 @@ pub(crate) mod mixed;
 pub(crate) mod reload;
 
 use anyhow::ensure;
-use reuse_tests::plot::Line;
+use reuse_tests::plot::Series;
 
 use crate::latency::lateness_ms;
 use crate::load::sample::Sample;
@@ -37,8 +37,8 @@ fn check_counters(peer: &Peer) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn line(name: &str, points: Vec<(f64, f64)>) -> Line {
-    Line {
+fn line(name: &str, points: Vec<(f64, f64)>) -> Series {
+    Series {
         name: name.to_owned(),
         points,
     }

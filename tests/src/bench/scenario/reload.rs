@@ -163,7 +163,7 @@ fn write(document: &mut Document, setting: &Setting, before_s: f64, runs: &[Run]
         if kind == REFERENCE {
             document.targets.push(Target {
                 what: format!("failures in {reloads} reloads under load, {}", kind.name()),
-                aim: RELOAD_TARGET.to_string(),
+                goal: RELOAD_TARGET.to_string(),
                 measured: format!("{} of {}", all.failed(), all.requests),
                 reached: Some(all.failed() == RELOAD_TARGET),
             });

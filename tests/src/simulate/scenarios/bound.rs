@@ -4,7 +4,7 @@ use reuse_common::Policy;
 
 use crate::batch::{Effort, Figure, run_all};
 use crate::law::{Arrivals, Law};
-use crate::outcome::Outcome;
+use crate::outcome::RunOutcome;
 use crate::report::Section;
 use crate::setup::{Chooser, Population, Server, Setup};
 
@@ -44,7 +44,7 @@ pub(super) fn run(effort: Effort) -> Section {
             let of = |capacity| BOUNDS.map(|bound| setup(workers, skew, bound, capacity, effort));
             let (roomy, small) = (run_all(&of(65_536), effort), run_all(&of(4096), effort));
             for (bound, (roomy, small)) in BOUNDS.iter().zip(roomy.iter().zip(&small)) {
-                let moved = |outcome: &Outcome| {
+                let moved = |outcome: &RunOutcome| {
                     100.0 * outcome.moves.needless as f64
                         / (outcome.moves.needless + outcome.moves.stayed).max(1) as f64
                 };

@@ -111,7 +111,7 @@ fn sticky(section: &mut Section, effort: Effort) {
         .iter()
         .zip(&outcomes)
         .map(|(name, outcomes)| {
-            let cell = |number: fn(&crate::outcome::Outcome) -> u64| {
+            let cell = |number: fn(&crate::outcome::RunOutcome) -> u64| {
                 Figure::of(outcomes, |outcome| number(outcome) as f64).whole()
             };
             vec![

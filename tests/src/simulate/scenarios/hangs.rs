@@ -4,12 +4,12 @@ use reuse_common::Policy;
 
 use super::cells;
 use crate::agenda::{MILLISECOND, SECOND};
-use crate::batch::{Effort, Figure, Outcomes, run_all};
+use crate::batch::{Effort, Figure, RunOutcomes, run_all};
 use crate::law::{Arrivals, Law};
 use crate::outcome::TIMELINE_STEP_NS;
+use crate::queue_watch::QueueWatch;
 use crate::report::{Section, line, linear, log};
 use crate::setup::{Act, Chooser, Population, Server, Setup, rate_for};
-use crate::watch::Watch;
 
 /// Virtual seconds.
 const LENGTH: f64 = 40.0;
@@ -45,7 +45,7 @@ impl Trouble {
 }
 
 /// An event loop at half load, 5 ms a request.
-pub(super) fn setup(workers: u16, trouble: Trouble, chooser: Chooser, watch: Watch) -> Setup {
+pub(super) fn setup(workers: u16, trouble: Trouble, chooser: Chooser, watch: QueueWatch) -> Setup {
     let service = Law::Exponential(0.005);
     let server = Server::Loop {
         service,
@@ -102,9 +102,9 @@ pub(super) fn run(effort: Effort) -> Section {
 }
 
 fn compare(workers: u16, trouble: Trouble, effort: Effort) -> Vec<Vec<String>> {
-    let mut cases = vec![(Chooser::Plain, Watch::LOOKS_ONLY)];
+    let mut cases = vec![(Chooser::Plain, QueueWatch::LOOKS_ONLY)];
     for chooser in &Chooser::ALL[1..] {
-        cases.extend([(*chooser, Watch::LOOKS_ONLY), (*chooser, Watch::USUAL)]);
+        cases.extend([(*chooser, QueueWatch::LOOKS_ONLY), (*chooser, QueueWatch::USUAL)]);
     }
     let run = |trouble| {
         let setups: Vec<Setup> = cases
@@ -116,12 +116,12 @@ fn compare(workers: u16, trouble: Trouble, effort: Effort) -> Vec<Vec<String>> {
     let (calm, troubled) = (run(Trouble::None), run(trouble));
     let rows = cases.iter().zip(calm.iter().zip(&troubled));
     rows.map(|(&(chooser, watch), (calm, troubled))| {
-        let cell = |number: fn(&crate::outcome::Outcome) -> f64| Figure::of(troubled, number).shown();
+        let cell = |number: fn(&crate::outcome::RunOutcome) -> f64| Figure::of(troubled, number).shown();
         vec![
             workers.to_string(),
             trouble.name().to_owned(),
             chooser.name().to_owned(),
-            if watch == Watch::USUAL { "yes" } else { "no" }.to_owned(),
+            if watch == QueueWatch::USUAL { "yes" } else { "no" }.to_owned(),
             cell(|outcome| 100.0 * outcome.long_waits),
             cell(|outcome| outcome.p99()),
             ratio(troubled, calm),
@@ -134,7 +134,7 @@ fn compare(workers: u16, trouble: Trouble, effort: Effort) -> Vec<Vec<String>> {
 }
 
 /// Seed by seed.
-fn ratio(troubled: &Outcomes, calm: &Outcomes) -> String {
+fn ratio(troubled: &RunOutcomes, calm: &RunOutcomes) -> String {
     let mut ratios: Vec<f64> = troubled.iter().zip(calm).map(|(a, b)| a.p99() / b.p99()).collect();
     ratios.sort_by(f64::total_cmp);
     crate::batch::short(ratios[ratios.len() / 2])
@@ -143,10 +143,10 @@ fn ratio(troubled: &Outcomes, calm: &Outcomes) -> String {
 fn timeline(section: &mut Section, effort: Effort) {
     let least_loaded = Chooser::By(Policy::LeastLoaded);
     let cases = [
-        ("plain SO_REUSEPORT", Chooser::Plain, Watch::LOOKS_ONLY),
-        ("hash, watched", Chooser::By(Policy::Hash), Watch::USUAL),
-        ("least-loaded", least_loaded, Watch::LOOKS_ONLY),
-        ("least-loaded, watched", least_loaded, Watch::USUAL),
+        ("plain SO_REUSEPORT", Chooser::Plain, QueueWatch::LOOKS_ONLY),
+        ("hash, watched", Chooser::By(Policy::Hash), QueueWatch::USUAL),
+        ("least-loaded", least_loaded, QueueWatch::LOOKS_ONLY),
+        ("least-loaded, watched", least_loaded, QueueWatch::USUAL),
     ];
     for (file, trouble) in [("hangs-stop", Trouble::Stop), ("hangs-stutter", Trouble::Stutter)] {
         let setups = cases.map(|(_, chooser, watch)| setup(4, trouble, chooser, watch));
@@ -169,6 +169,6 @@ fn timeline(section: &mut Section, effort: Effort) {
 }
 
 /// For other scenarios: the cells of a table about hangs.
-pub(super) fn long_waits(outcomes: &[Outcomes]) -> impl Iterator<Item = String> {
+pub(super) fn long_waits(outcomes: &[RunOutcomes]) -> impl Iterator<Item = String> {
     cells(outcomes, |outcome| 100.0 * outcome.long_waits)
 }

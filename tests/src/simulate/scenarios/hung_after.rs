@@ -6,9 +6,9 @@ use super::cells;
 use super::hangs::{self, Trouble};
 use crate::batch::{Effort, run_all};
 use crate::law::{Arrivals, Law};
+use crate::queue_watch::QueueWatch;
 use crate::report::Section;
 use crate::setup::{Chooser, Server, Setup, rate_for};
-use crate::watch::Watch;
 
 const HUNG_AFTER_MS: [u64; 4] = [20, 50, 100, 200];
 const LOOK_MS: [u64; 4] = [2, 5, 10, 20];
@@ -31,7 +31,7 @@ pub(super) fn run(effort: Effort) -> Section {
         "what waits is bounded by `--hung-after` and two looks; 50 ms with looks of 5 ms keeps everybody under 100 ms with room to spare. 20 ms begins to call workers that are \
          merely busy. No uniformly slow server, overloaded or not, is ever called hung.",
     );
-    let row = |first: [String; 2], watches: [Watch; 4], trouble| {
+    let row = |first: [String; 2], watches: [QueueWatch; 4], trouble| {
         let outcomes = run_all(&watches.map(|watch| hangs::setup(4, trouble, CHOOSER, watch)), effort);
         first
             .into_iter()
@@ -49,10 +49,10 @@ pub(super) fn run(effort: Effort) -> Section {
         ("500 ms in every second", Trouble::Stutter),
     ] {
         for look_ms in LOOK_MS {
-            let watches = HUNG_AFTER_MS.map(|hung_after_ms| Watch {
+            let watches = HUNG_AFTER_MS.map(|hung_after_ms| QueueWatch {
                 look_ms,
                 hung_after_ms,
-                ..Watch::USUAL
+                ..QueueWatch::USUAL
             });
             rows.push(row([name.to_owned(), format!("{look_ms} ms")], watches, trouble));
         }
@@ -87,9 +87,9 @@ fn rescue_after(section: &mut Section, effort: Effort) {
     ] {
         for chooser in [CHOOSER, Chooser::By(Policy::LeastLoaded)] {
             let setups = RESCUE_AFTER_MS.map(|rescue_after_ms| {
-                let watch = Watch {
+                let watch = QueueWatch {
                     rescue_after_ms,
-                    ..Watch::USUAL
+                    ..QueueWatch::USUAL
                 };
                 hangs::setup(4, trouble, chooser, watch)
             });
@@ -179,15 +179,15 @@ fn false_calls(section: &mut Section, effort: Effort) {
     for (name, unwatched) in cases {
         let minutes = unwatched.expected_length() / 60.0 * f64::from(unwatched.workers);
         let watched = HUNG_AFTER_MS.map(|hung_after_ms| Setup {
-            watch: Some(Watch {
+            watch: Some(QueueWatch {
                 hung_after_ms,
-                ..Watch::USUAL
+                ..QueueWatch::USUAL
             }),
             ..unwatched.clone()
         });
         let outcomes = run_all(&watched, effort);
         let alone = run_all(&[unwatched], effort);
-        let ratio = |outcomes: &crate::batch::Outcomes| {
+        let ratio = |outcomes: &crate::batch::RunOutcomes| {
             let mut ratios: Vec<f64> = outcomes.iter().zip(&alone[0]).map(|(a, b)| a.p99() / b.p99()).collect();
             ratios.sort_by(f64::total_cmp);
             crate::batch::short(ratios[ratios.len() / 2])

@@ -15,9 +15,9 @@ mod wait;
 
 use clap::ValueEnum;
 
-use crate::batch::{Effort, Figure, Outcomes};
+use crate::batch::{Effort, Figure, RunOutcomes};
 use crate::law::Law;
-use crate::outcome::Outcome;
+use crate::outcome::RunOutcome;
 use crate::report::Section;
 use crate::setup::Chooser;
 
@@ -78,7 +78,7 @@ const MIXED: Law = Law::Mixed {
 };
 
 /// A number of every case, as it is shown.
-fn cells(outcomes: &[Outcomes], number: impl Fn(&Outcome) -> f64) -> impl Iterator<Item = String> {
+fn cells(outcomes: &[RunOutcomes], number: impl Fn(&RunOutcome) -> f64) -> impl Iterator<Item = String> {
     outcomes
         .iter()
         .map(move |outcomes| Figure::of(outcomes, &number).shown())

@@ -6,14 +6,14 @@ use super::hangs::{self, Trouble};
 use super::{MIXED, cells};
 use crate::batch::{Effort, run_all};
 use crate::law::{Arrivals, Law};
+use crate::queue_watch::QueueWatch;
 use crate::report::Section;
 use crate::setup::{Chooser, Server, Setup, rate_for};
-use crate::watch::Watch;
 
 const WEIGHTS: [u32; 6] = [0, 1, 2, 4, 8, 16];
 const WORKERS: u16 = 8;
 
-fn weighed(mut setup: Setup, weight: u32, watch: Watch) -> Setup {
+fn weighed(mut setup: Setup, weight: u32, watch: QueueWatch) -> Setup {
     setup.tuning.queue_weight = weight;
     setup.watch = Some(watch);
     setup
@@ -57,45 +57,49 @@ pub(super) fn run(effort: Effort) -> Section {
          p99 wait, ms:",
     );
     let least_loaded = Chooser::By(Policy::LeastLoaded);
-    let stutter = hangs::setup(WORKERS, Trouble::Stutter, least_loaded, Watch::LOOKS_ONLY);
+    let stutter = hangs::setup(WORKERS, Trouble::Stutter, least_loaded, QueueWatch::LOOKS_ONLY);
     let cases = [
         (
             "one at a time, 90 % 1 ms, 10 % 100 ms, 80 %",
             serial(MIXED, 0.8, effort),
-            Watch::LOOKS_ONLY,
+            QueueWatch::LOOKS_ONLY,
         ),
         (
             "one at a time, exponential, 10 ms, 90 %",
             serial(Law::Exponential(0.01), 0.9, effort),
-            Watch::LOOKS_ONLY,
+            QueueWatch::LOOKS_ONLY,
         ),
         (
             "one at a time, exponential, 5 ms, 70 %",
             serial(Law::Exponential(0.005), 0.7, effort),
-            Watch::LOOKS_ONLY,
+            QueueWatch::LOOKS_ONLY,
         ),
         (
             "one at a time, exponential, 0.5 ms, 70 %",
             serial(Law::Exponential(0.0005), 0.7, effort),
-            Watch::LOOKS_ONLY,
+            QueueWatch::LOOKS_ONLY,
         ),
-        ("event loop, keep-alive, 60 %", keep_alive(1, effort), Watch::LOOKS_ONLY),
+        (
+            "event loop, keep-alive, 60 %",
+            keep_alive(1, effort),
+            QueueWatch::LOOKS_ONLY,
+        ),
         (
             "the same, one worker takes twice as long",
             keep_alive(2, effort),
-            Watch::LOOKS_ONLY,
+            QueueWatch::LOOKS_ONLY,
         ),
         (
             "the same, one takes four times as long",
             keep_alive(4, effort),
-            Watch::LOOKS_ONLY,
+            QueueWatch::LOOKS_ONLY,
         ),
         (
             "event loop, one worker computes 500 ms in every second, nobody is called hung",
             stutter.clone(),
-            Watch::LOOKS_ONLY,
+            QueueWatch::LOOKS_ONLY,
         ),
-        ("the same, hung workers withdrawn", stutter, Watch::USUAL),
+        ("the same, hung workers withdrawn", stutter, QueueWatch::USUAL),
     ];
     let rows = cases.map(|(name, setup, watch)| {
         let setups = WEIGHTS.map(|weight| weighed(setup.clone(), weight, watch));

@@ -5,7 +5,7 @@ use reuse_common::Policy;
 use crate::agenda::SECOND;
 use crate::batch::{Effort, Figure, run_all};
 use crate::law::{Arrivals, Law};
-use crate::outcome::Outcome;
+use crate::outcome::RunOutcome;
 use crate::report::Section;
 use crate::setup::{Act, Chooser, Population, Server, Setup};
 
@@ -67,7 +67,7 @@ pub(super) fn run(effort: Effort) -> Section {
     ] {
         let outcomes = run_all(&CHOOSERS.map(|chooser| setup(chooser, script.clone(), effort)), effort);
         for (chooser, outcomes) in CHOOSERS.iter().zip(&outcomes) {
-            let cell = |number: fn(&Outcome) -> u64| Figure::of(outcomes, |outcome| number(outcome) as f64).whole();
+            let cell = |number: fn(&RunOutcome) -> u64| Figure::of(outcomes, |outcome| number(outcome) as f64).whole();
             rows.push(vec![
                 name.to_owned(),
                 chooser.name().to_owned(),

@@ -3,7 +3,7 @@
 use super::{MIXED, cells, header};
 use crate::batch::{Effort, Figure, run_all};
 use crate::law::{Arrivals, Law};
-use crate::outcome::{Outcome, QUANTILES};
+use crate::outcome::{QUANTILES, RunOutcome};
 use crate::report::{Section, line, log};
 use crate::setup::{Chooser, Population, Server, Setup, rate_for};
 use reuse_tests::plot::{Axis, Scale};
@@ -82,7 +82,7 @@ pub(super) fn run(effort: Effort) -> Section {
                 Chooser::ALL.map(|chooser| setup(WORKERS, service, arrivals, chooser, effort.connections(150_000)));
             let outcomes = run_all(&setups, effort);
             let shown = outcomes.iter().map(|outcomes| {
-                let figure = |number: fn(&Outcome) -> f64| Figure::of(outcomes, number);
+                let figure = |number: fn(&RunOutcome) -> f64| Figure::of(outcomes, number);
                 format!(
                     "{} / {} / {}",
                     crate::batch::short(figure(|outcome| outcome.p50()).median),

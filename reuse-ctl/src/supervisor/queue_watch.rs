@@ -23,7 +23,7 @@ const AFTER_AN_ERROR: Duration = Duration::from_secs(1);
 
 /// Looks, and when.
 #[derive(Debug)]
-pub(crate) struct Watch {
+pub(crate) struct QueueWatch {
     cadence: Cadence,
     /// Whether hung workers are looked for.
     finds_hung: bool,
@@ -46,7 +46,7 @@ enum State {
     At(Instant),
 }
 
-impl Watch {
+impl QueueWatch {
     pub(crate) fn new(hung_after_ms: u64) -> Self {
         Self {
             cadence: Cadence::new(Duration::from_millis(hung_after_ms)),
@@ -87,14 +87,14 @@ impl Watch {
 }
 
 impl Task {
-    /// Switches the watch on or off as it is needed now.
-    pub(crate) fn set_watch(&mut self, policy: Policy) {
-        let is_needed = self.watch.finds_hung || policy.reads_queues() || self.nudges.any();
-        match (self.watch.state, is_needed) {
-            (State::Off, true) => self.watch.state = State::At(Instant::now()),
+    /// Switches the watch of the queues on or off as it is needed now.
+    pub(crate) fn set_queue_watch(&mut self, policy: Policy) {
+        let is_needed = self.queue_watch.finds_hung || policy.reads_queues() || self.wake_probes.any();
+        match (self.queue_watch.state, is_needed) {
+            (State::Off, true) => self.queue_watch.state = State::At(Instant::now()),
             (State::Off, false) | (_, true) => {}
             (_, false) => {
-                self.watch.state = State::Off;
+                self.queue_watch.state = State::Off;
                 // Nobody keeps these up to date any more.
                 for row in self.live.values().map(|live| live.row).collect::<Vec<_>>() {
                     self.groups.set_queue(row, 0);
@@ -104,14 +104,14 @@ impl Task {
     }
 
     /// Makes up for a notice of traffic that was lost.
-    pub(crate) fn wake_watch_if_missed(&mut self) {
-        if self.watch.state == State::Asleep && self.arrived() != self.watch.arrived {
-            self.watch.wake();
+    pub(crate) fn wake_queue_watch_if_missed(&mut self) {
+        if self.queue_watch.state == State::Asleep && self.arrived() != self.queue_watch.arrived {
+            self.queue_watch.wake();
         }
     }
 
     /// Looks at the queues, tells the machine and the kernel, and decides when to look next.
-    pub(crate) fn watch(&mut self) {
+    pub(crate) fn look_at_queues(&mut self) {
         let began = processor_time();
         let before = self.rows();
         let listeners = match self.groups.dump(&mut self.diag) {
@@ -119,7 +119,7 @@ impl Task {
             Err(error) => {
                 self.console.warn(&format!("the queues can't be seen: {error}"));
                 // Nobody was asked to wake us: as rarely as the other sockets.
-                self.watch.state = State::At(Instant::now() + AFTER_AN_ERROR);
+                self.queue_watch.state = State::At(Instant::now() + AFTER_AN_ERROR);
                 return;
             }
         };
@@ -131,7 +131,7 @@ impl Task {
         for (&id, (row, before)) in &before {
             let Some(&queue) = queues.get(row) else { continue };
             let seen = backlog(*before, Totals::of(&self.groups.load_of(*row)), queue);
-            let standing = standing(self.watch.seen.get(&id), &seen);
+            let standing = standing(self.queue_watch.seen.get(&id), &seen);
             self.groups.set_queue(*row, standing);
             stands |= standing > 0;
             looks.insert(id, seen);
@@ -139,26 +139,26 @@ impl Task {
             backlogs.push((id, Backlog { queue, ..seen }));
         }
         let arrived = self.arrived();
-        self.watch.seen = looks;
+        self.queue_watch.seen = looks;
         let seen = Seen {
             stands,
             queued: queues.values().any(|&queue| queue > 0),
-            traffic: std::mem::replace(&mut self.watch.arrived, arrived) != arrived,
+            traffic: std::mem::replace(&mut self.queue_watch.arrived, arrived) != arrived,
             fault: false,
         };
         self.feed(Input::Watched(backlogs));
-        self.renew_nudges();
-        let fault = self.nudges.any() || self.watch.fault;
+        self.renew_wake_probes();
+        let fault = self.wake_probes.any() || self.queue_watch.fault;
         self.plan_look(Seen { fault, ..seen });
-        self.watch.cadence.paid(processor_time().saturating_sub(began));
+        self.queue_watch.cadence.paid(processor_time().saturating_sub(began));
     }
 
     fn plan_look(&mut self, seen: Seen) {
-        if self.watch.state == State::Off {
+        if self.queue_watch.state == State::Off {
             return;
         }
         let now = Instant::now();
-        self.watch.state = match self.watch.cadence.next(seen) {
+        self.queue_watch.state = match self.queue_watch.cadence.next(seen) {
             Next::After(pause) => State::At(now + pause),
             Next::AskAndAfter(pause) => {
                 self.groups.ask_for_wake();

@@ -1,16 +1,16 @@
-//! What the apps of a file need and this machine lacks, each thing at its place in the file.
+//! The host checks: requirements of the apps that this host does not meet, each at its place in the file.
 
 use std::ops::Range;
 
 use super::{
     Loaded, NamedSpec,
-    described::Described,
+    parsed::ParsedApp,
     source::{Problem, SourceError},
 };
 use crate::{
     app::{
         keys::{CWD, Keys},
-        requirements::{Extent, Lack, lacks},
+        requirements::{Extent, Missing, missing},
     },
     base::Failure,
     process::{command::CommandError, env_file::EnvFileError, variables::VariablesError},
@@ -38,22 +38,19 @@ impl Loaded {
         let is_root = nix::unistd::geteuid().is_root();
         let (mut problems, mut unseen) = (Vec::new(), Vec::new());
         let options = self.options.iter().zip(&self.content.apps);
-        for (app, (options, described)) in self.apps.iter().zip(options) {
+        for (app, (options, parsed)) in self.apps.iter().zip(options) {
             let Some(extent) = extent(app) else { continue };
             let place = Places {
-                described,
+                parsed,
                 keys: &self.content.keys,
                 environment: self.environment.as_deref(),
             };
-            for lack in lacks(options, extent) {
-                if keys_of(&lack)
-                    .iter()
-                    .any(|key| elsewhere.iter().any(|long| long == key))
-                {
+            for one in missing(options, extent) {
+                if keys_of(&one).iter().any(|key| elsewhere.iter().any(|long| long == key)) {
                     continue;
                 }
-                let problem = place.problem(&lack);
-                if lack.is_denied() && !is_root {
+                let problem = place.problem(&one);
+                if one.is_denied() && !is_root {
                     unseen.push(self.source.place(problem).title());
                 } else {
                     problems.push(problem);
@@ -69,56 +66,56 @@ impl Loaded {
 }
 
 /// The options that it follows from.
-fn keys_of(lack: &Lack) -> &'static [&'static str] {
-    match lack {
-        Lack::Folder { .. } | Lack::Command { .. } => &[CWD],
-        Lack::EnvFile { .. } => &["env-file"],
-        Lack::Variables(_) => &["env-file", "port-step", "workers"],
-        Lack::User(_) => &["user"],
-        Lack::Group(_) => &["control-group"],
-        Lack::Watch { .. } => &["watch"],
-        Lack::Journal(_) => &["log"],
+fn keys_of(missing: &Missing) -> &'static [&'static str] {
+    match missing {
+        Missing::Folder { .. } | Missing::Command { .. } => &[CWD],
+        Missing::EnvFile { .. } => &["env-file"],
+        Missing::Variables(_) => &["env-file", "port-step", "workers"],
+        Missing::User(_) => &["user"],
+        Missing::Group(_) => &["control-group"],
+        Missing::Watch { .. } => &["watch"],
+        Missing::Journal(_) => &["log"],
     }
 }
 
 /// Where things are said of one app.
 struct Places<'a> {
-    described: &'a Described,
+    parsed: &'a ParsedApp,
     keys: &'a Keys,
     environment: Option<&'a str>,
 }
 
 impl Places<'_> {
-    fn problem(&self, lack: &Lack) -> Problem {
-        let (error, hint) = self.words(lack);
-        Problem::new(self.of(lack).clone(), error, hint)
+    fn problem(&self, missing: &Missing) -> Problem {
+        let (error, hint) = self.words(missing);
+        Problem::new(self.of(missing).clone(), error, hint)
     }
 
-    fn of(&self, lack: &Lack) -> &Range<usize> {
-        let key = |name, number| self.described.place_of(self.keys, name, number);
-        let said = match lack {
-            Lack::Folder { .. } => key(CWD, 0),
-            Lack::EnvFile { number, .. } => key("env_file", *number),
-            Lack::Variables(VariablesError::Impossible { name, .. }) => {
-                let of_table = |name| self.described.variables.place(self.environment, name);
+    fn of(&self, missing: &Missing) -> &Range<usize> {
+        let key = |name, number| self.parsed.place_of(self.keys, name, number);
+        let said = match missing {
+            Missing::Folder { .. } => key(CWD, 0),
+            Missing::EnvFile { number, .. } => key("env_file", *number),
+            Missing::Variables(VariablesError::Impossible { name, .. }) => {
+                let of_table = |name| self.parsed.variables.place(self.environment, name);
                 name.to_str().and_then(of_table).or_else(|| key("env_file", 0))
             }
-            Lack::Variables(_) => key("port_step", 0),
-            Lack::Command { .. } => Some(&self.described.program_span),
-            Lack::User(_) => key("user", 0),
-            Lack::Group(_) => key("control_group", 0),
-            Lack::Watch { number, .. } => key("watch", *number),
-            Lack::Journal(_) => key("log", 0),
+            Missing::Variables(_) => key("port_step", 0),
+            Missing::Command { .. } => Some(&self.parsed.program_span),
+            Missing::User(_) => key("user", 0),
+            Missing::Group(_) => key("control_group", 0),
+            Missing::Watch { number, .. } => key("watch", *number),
+            Missing::Journal(_) => key("log", 0),
         };
-        said.unwrap_or(&self.described.span)
+        said.unwrap_or(&self.parsed.span)
     }
 
     /// What is wrong, and what to do about it, in words of the file.
-    fn words(&self, lack: &Lack) -> (String, String) {
-        let own = |hint: &str| (self.keys.in_words_of_the_file(&lack.to_string()), hint.to_owned());
-        match lack {
-            Lack::Folder { .. } => own(OF_THE_FILE),
-            Lack::EnvFile { source, .. } => match source {
+    fn words(&self, missing: &Missing) -> (String, String) {
+        let own = |hint: &str| (self.keys.in_words_of_the_file(&missing.to_string()), hint.to_owned());
+        match missing {
+            Missing::Folder { .. } => own(OF_THE_FILE),
+            Missing::EnvFile { source, .. } => match source {
                 EnvFileError::Open { path, source } => {
                     let why = SourceError::from_io(source);
                     let hint = match why {
@@ -129,23 +126,23 @@ impl Places<'_> {
                 }
                 other => own(other.hint()),
             },
-            Lack::Variables(error) => own(&self.keys.in_words_of_the_file(error.hint())),
-            Lack::Command { source, .. } => match source {
+            Missing::Variables(error) => own(&self.keys.in_words_of_the_file(error.hint())),
+            Missing::Command { source, .. } => match source {
                 CommandError::NotFound { places, .. } if places.is_empty() => own(OF_CWD),
                 CommandError::NotFound { .. } => own(&source.hint()),
                 CommandError::NotExecutable { path } => own(&format!(
-                    "`chmod +x {0}`, or say what runs it, like command = \"node {0}\"",
+                    "`chmod +x {0}`, or name what runs it, like command = \"node {0}\"",
                     path.display()
                 )),
                 CommandError::IsADirectory { .. } => own(&source.hint()),
             },
-            Lack::User(_) => own("say a name or a number that `getent passwd` knows"),
-            Lack::Group(_) => own("say a name or a number that `getent group` knows"),
-            Lack::Watch { path, source, .. } => (
+            Missing::User(_) => own("give a name or a number that `getent passwd` knows"),
+            Missing::Group(_) => own("give a name or a number that `getent group` knows"),
+            Missing::Watch { path, source, .. } => (
                 format!("{}: {}", path.display(), SourceError::from_io(source)),
                 OF_CWD.to_owned(),
             ),
-            Lack::Journal(_) => own("leave it out, and output goes to files"),
+            Missing::Journal(_) => own("leave it out, and output goes to files"),
         }
     }
 }

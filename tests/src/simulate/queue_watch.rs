@@ -7,7 +7,7 @@ use crate::agenda::MILLISECOND;
 
 /// How the controller watches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Watch {
+pub(crate) struct QueueWatch {
     /// From one look to the next.
     pub(crate) look_ms: u64,
     /// See `--hung-after`.
@@ -18,7 +18,7 @@ pub(crate) struct Watch {
     pub(crate) at_most_percent: u8,
 }
 
-impl Watch {
+impl QueueWatch {
     /// What the controller does unless told otherwise.
     pub(crate) const USUAL: Self = Self {
         look_ms: 5,
@@ -57,7 +57,7 @@ pub(crate) enum Change {
     /// Move what is queued on it to others.
     Rescue(u16),
     /// Open a connection of the controller's own to it, to see when it accepts again.
-    Nudge(u16),
+    WakeProbe(u16),
     /// Let it be chosen again.
     Publish(u16),
 }
@@ -69,7 +69,7 @@ const RESCUE_AT_MOST_EVERY_MS: u64 = 10;
 struct Withdrawn {
     since_ms: u64,
     rescued_ms: Option<u64>,
-    nudged: bool,
+    probed: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -81,16 +81,16 @@ struct Guarded {
 
 /// What the controller remembers from look to look.
 #[derive(Debug)]
-pub(crate) struct Watcher {
-    watch: Watch,
+pub(crate) struct QueueWatcher {
+    watch: QueueWatch,
     norm: Norm,
     /// By slot.
     guarded: Vec<Guarded>,
     changes: Vec<Change>,
 }
 
-impl Watcher {
-    pub(crate) fn new(watch: Watch, slots: usize) -> Self {
+impl QueueWatcher {
+    pub(crate) fn new(watch: QueueWatch, slots: usize) -> Self {
         let guarded = Guarded {
             watch: stall::Watch::new(),
             called_ms: None,
@@ -154,7 +154,7 @@ impl Watcher {
                     guarded.withdrawn = Some(Withdrawn {
                         since_ms: now_ms,
                         rescued_ms: None,
-                        nudged: false,
+                        probed: false,
                     });
                     self.changes.push(Change::Withdraw(seen.slot));
                 }
@@ -168,7 +168,7 @@ impl Watcher {
     }
 }
 
-/// Rescues and nudges a withdrawn worker, if it is time.
+/// Rescues and probes a withdrawn worker, if it is time.
 fn tend(rescue_after_ms: u64, guarded: &mut Guarded, seen: &Seen, now_ms: u64, changes: &mut Vec<Change>) {
     let Some(withdrawn) = &mut guarded.withdrawn else {
         return;
@@ -178,12 +178,12 @@ fn tend(rescue_after_ms: u64, guarded: &mut Guarded, seen: &Seen, now_ms: u64, c
         .map_or(withdrawn.since_ms + rescue_after_ms, |rescued_ms| {
             rescued_ms + rescue_after_ms.max(RESCUE_AT_MOST_EVERY_MS)
         });
-    if seen.queue > u32::from(withdrawn.nudged) && now_ms >= rescue_ms {
+    if seen.queue > u32::from(withdrawn.probed) && now_ms >= rescue_ms {
         withdrawn.rescued_ms = Some(now_ms);
         changes.push(Change::Rescue(seen.slot));
     }
-    if !withdrawn.nudged && now_ms >= withdrawn.since_ms + rescue_after_ms {
-        withdrawn.nudged = true;
-        changes.push(Change::Nudge(seen.slot));
+    if !withdrawn.probed && now_ms >= withdrawn.since_ms + rescue_after_ms {
+        withdrawn.probed = true;
+        changes.push(Change::WakeProbe(seen.slot));
     }
 }

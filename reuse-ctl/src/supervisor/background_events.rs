@@ -1,4 +1,4 @@
-//! What happens to workers and their listeners, as the task takes it.
+//! Background events: what other tasks and threads report to the supervisor's task, and how it reacts.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -6,7 +6,7 @@ use reuse_common::notice::{Notice, NoticeKind};
 
 use super::{
     diagnosis::{address_of, unsteerable},
-    live::{self, Happening, Process},
+    live::{self, BackgroundEvent, Process},
     task::Task,
 };
 use crate::{base::InstanceId, group::Appeared};
@@ -16,9 +16,9 @@ use reuse_machine::interface::{Cut, Input};
 const REMEMBERED_BINDS: usize = 16;
 
 impl Task {
-    pub(crate) fn on_happening(&mut self, happening: Happening) {
-        match happening {
-            Happening::Spawned(id, running) => {
+    pub(crate) fn on_background_event(&mut self, event: BackgroundEvent) {
+        match event {
+            BackgroundEvent::Spawned(id, running) => {
                 let pid = running.pid;
                 let Some(live) = self.live.get_mut(&id) else { return };
                 live.process = Process::Running(running.handle);
@@ -28,14 +28,14 @@ impl Task {
                     Arc::clone(&live.cgroup),
                     Arc::clone(&live.told_to_end),
                     live.signalled.clone(),
-                    self.happenings.clone(),
+                    self.background_events.clone(),
                 );
                 self.feed(Input::Spawned { instance: id, pid });
                 self.on_started(id);
                 self.judge(id);
             }
-            Happening::Settled(id) => self.announce_ready(id),
-            Happening::SpawnFailed(id, error) => {
+            BackgroundEvent::Settled(id) => self.announce_ready(id),
+            BackgroundEvent::SpawnFailed(id, error) => {
                 self.note_failure(id, format!("{error}; {}", error.hint()));
                 self.bury(id);
                 self.feed(Input::SpawnFailed {
@@ -43,7 +43,7 @@ impl Task {
                     reason: error.to_string(),
                 });
             }
-            Happening::ServersEnded(id) => {
+            BackgroundEvent::ServersEnded(id) => {
                 let Some(live) = self.live.get(&id) else { return };
                 let connections = self.groups.load_of(live.row).established();
                 self.feed(Input::ServersEnded {
@@ -51,7 +51,7 @@ impl Task {
                     connections,
                 });
             }
-            Happening::Exited(id, exit) => {
+            BackgroundEvent::Exited(id, exit) => {
                 self.diagnose(id);
                 let cut = self
                     .live
@@ -69,15 +69,15 @@ impl Task {
                     },
                 });
             }
-            Happening::Established(ticket) => self.on_established(ticket),
-            Happening::Over(ticket, outcome) => self.on_over(ticket, outcome),
-            Happening::Notified(id, said) => self.on_notified(id, said),
-            Happening::Measured(memory) => self.on_measured(&memory),
-            Happening::Files(told) => self.on_files(told),
-            Happening::SpareLoaded(loaded) => self.on_spare(loaded),
-            Happening::Said(id, report) => self.on_report(id, report),
-            Happening::LookedUp(found) => self.on_looked_up(found),
-            Happening::StrangerNamed(cookie, addr, who) => self.on_stranger(cookie, addr, who),
+            BackgroundEvent::Established(ticket) => self.on_established(ticket),
+            BackgroundEvent::Over(ticket, outcome) => self.on_over(ticket, outcome),
+            BackgroundEvent::Notified(id, said) => self.on_notified(id, said),
+            BackgroundEvent::Measured(memory) => self.on_measured(&memory),
+            BackgroundEvent::Files(told) => self.on_files(told),
+            BackgroundEvent::SpareLoaded(loaded) => self.on_spare(loaded),
+            BackgroundEvent::Said(id, report) => self.on_report(id, report),
+            BackgroundEvent::LookedUp(found) => self.on_looked_up(found),
+            BackgroundEvent::StrangerNamed(cookie, addr, who) => self.on_stranger(cookie, addr, who),
         }
     }
 
@@ -85,7 +85,7 @@ impl Task {
     pub(crate) fn on_notice(&mut self, notice: &Notice) {
         let kind = NoticeKind::from_number(notice.kind);
         if kind == Some(NoticeKind::Traffic) {
-            return self.watch.wake();
+            return self.queue_watch.wake();
         }
         let owner = self
             .live
@@ -165,7 +165,7 @@ impl Task {
     /// Nothing of the instance is left: takes it out of every table.
     fn bury(&mut self, id: InstanceId) {
         self.tell_of_unread(id, "ended");
-        self.nudges.bury(id);
+        self.wake_probes.bury(id);
         self.quiesce.forget(id);
         self.recall(id, |_| true, "it has ended");
         self.connections.forget_abandoned(id, |_| true);

@@ -1,10 +1,10 @@
-//! What the machine lacks.
+//! Requirements that the host does not meet.
 
 use super::Folder;
 use crate::{app::requirements::Extent, config::Loaded};
 
-/// Complaints about what the machine lacks, as `run -f` has them; and `check`.
-fn lacking(folder: &Folder, text: &str, extent: Extent) -> String {
+/// Complaints about missing requirements, as `run -f` has them; and `check`.
+fn complaints(folder: &Folder, text: &str, extent: Extent) -> String {
     let loaded = Loaded::read(&folder.file("reuse.toml", text), None).expect("right in itself");
     let failure = loaded.judge(|_| Some(extent), &[]).expect_err("something is missing");
     folder.said(&failure)
@@ -22,7 +22,7 @@ fn everything_that_the_machine_lacks_is_found_at_once() {
                 [[app]]\nname = 'd'\ncommand = 'sh'\ncwd = 'nowhere'\n\
                 [[app]]\nname = 'e'\ncommand = '.'\n";
     let text = text.replace("command = '.'", "command = './.'");
-    let said = lacking(&folder, &text, Extent::Start);
+    let said = complaints(&folder, &text, Extent::Start);
     // The PATH of whoever runs this is not for the snapshot.
     let said: Vec<&str> = said
         .lines()
@@ -30,7 +30,7 @@ fn everything_that_the_machine_lacks_is_found_at_once() {
         .collect();
     insta::assert_snapshot!("everything_that_the_machine_lacks_is_found_at_once", said.join("\n"));
     // A controller that runs has another PATH, and another PORT.
-    let said = lacking(&folder, &text, Extent::Change);
+    let said = complaints(&folder, &text, Extent::Change);
     for words in ["no-such-command-anywhere", "65535"] {
         assert!(!said.contains(words), "{said}");
     }

@@ -1,9 +1,9 @@
-//! Files that somebody's request is about are looked at by a thread beside the task: a file system takes as long as it likes (NFS, FUSE), and
-//! the task has to go on steering.
+//! Look-ups of files that a request names, by a thread beside the task: a file system may take any time (NFS, FUSE), and the task has to go on
+//! steering.
 //!
-//! One errand after the other, in the order in which they were asked for. What a thread brings back the task carries out, and judges anew:
-//! meanwhile anything may have happened. Who waits too long is refused. The thread can't be ended then: it is left behind, and what it
-//! brings is dropped.
+//! One look-up runs after the other, in the order of the requests. When the thread is done, the task checks the request again, since anything
+//! may have happened meanwhile, and carries it out. A request whose look-up takes longer than [`PATIENCE`] is refused. Its thread can't be ended:
+//! it is left behind, and its result is dropped.
 
 use std::{collections::VecDeque, io, sync::Arc, thread, time::Duration};
 
@@ -12,7 +12,7 @@ use tokio::{
     time::{error::Elapsed, timeout},
 };
 
-use super::{asks::refusal, live::Happening, task::Task};
+use super::{asks::refusal, live::BackgroundEvent, task::Task};
 use crate::{
     base::{ErrorKind, RequestId},
     wire::Reply,
@@ -34,7 +34,7 @@ type Work<T> = Box<dyn FnOnce() -> T + Send>;
 
 /// Why nothing was found.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum LookError {
+pub(crate) enum LookupError {
     /// The file system does not answer.
     #[error("the files have not answered within {}", humantime::format_duration(PATIENCE))]
     Late(#[from] Elapsed),
@@ -54,9 +54,9 @@ pub(crate) enum LookError {
 
 /// What is under way, and what waits.
 #[derive(Debug, Default)]
-pub(crate) struct Errands {
+pub(crate) struct Lookups {
     under_way: Option<Asker>,
-    waiting: VecDeque<Errand>,
+    waiting: VecDeque<Lookup>,
     /// One more for each thread that has not come to its end.
     threads: Arc<()>,
 }
@@ -70,21 +70,21 @@ pub(crate) struct Asker {
     pub(crate) applies: bool,
 }
 
-struct Errand {
+struct Lookup {
     asker: Asker,
     work: Work<Then>,
 }
 
-impl std::fmt::Debug for Errand {
+impl std::fmt::Debug for Lookup {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.asker.fmt(f)
     }
 }
 
-impl Errands {
+impl Lookups {
     /// Whether an `apply` is among them.
     pub(crate) fn apply(&self) -> bool {
-        let waiting = self.waiting.iter().map(|errand| &errand.asker);
+        let waiting = self.waiting.iter().map(|lookup| &lookup.asker);
         waiting.chain(&self.under_way).any(|asker| asker.applies)
     }
 
@@ -96,61 +96,62 @@ impl Errands {
 impl Task {
     /// Does `work` beside the task, and then what it says. One that can't be done is a refusal of what was asked for.
     pub(crate) fn look_up(&mut self, asker: Asker, work: impl FnOnce() -> Then + Send + 'static) {
-        if self.errands.waiting.len() >= MAX_WAITING {
-            return self.refuse_errand(asker, &LookError::TooManyWaiting);
+        if self.lookups.waiting.len() >= MAX_WAITING {
+            return self.refuse_lookup(asker, &LookupError::TooManyWaiting);
         }
         let work = Box::new(work);
-        self.errands.waiting.push_back(Errand { asker, work });
-        self.begin_errand();
+        self.lookups.waiting.push_back(Lookup { asker, work });
+        self.begin_lookup();
     }
 
-    fn begin_errand(&mut self) {
-        while self.errands.under_way.is_none()
-            && let Some(Errand { asker, work }) = self.errands.waiting.pop_front()
+    fn begin_lookup(&mut self) {
+        while self.lookups.under_way.is_none()
+            && let Some(Lookup { asker, work }) = self.lookups.waiting.pop_front()
         {
-            if self.errands.left_behind() >= MAX_LEFT_BEHIND {
-                self.refuse_errand(asker, &LookError::TooManyLeftBehind);
+            if self.lookups.left_behind() >= MAX_LEFT_BEHIND {
+                self.refuse_lookup(asker, &LookupError::TooManyLeftBehind);
                 continue;
             }
-            self.errands.under_way = Some(asker);
-            let (thread, happenings) = (Arc::clone(&self.errands.threads), self.happenings.clone());
+            self.lookups.under_way = Some(asker);
+            let (thread, background_events) = (Arc::clone(&self.lookups.threads), self.background_events.clone());
             tokio::spawn(async move {
                 let found = beside(work, thread, PATIENCE).await;
                 // The controller has ended meanwhile; so be it.
-                drop(happenings.send(Happening::LookedUp(found)).await);
+                drop(background_events.send(BackgroundEvent::LookedUp(found)).await);
             });
         }
     }
 
-    pub(crate) fn on_looked_up(&mut self, found: Result<Then, LookError>) {
+    pub(crate) fn on_looked_up(&mut self, found: Result<Then, LookupError>) {
         // Nobody: the app stops, and who waited was refused.
-        let Some(asker) = self.errands.under_way.take() else {
+        let Some(asker) = self.lookups.under_way.take() else {
             return;
         };
         match found {
             Ok(then) => then(self),
-            Err(error) => self.refuse_errand(asker, &error),
+            Err(error) => self.refuse_lookup(asker, &error),
         }
-        self.begin_errand();
+        self.begin_lookup();
         self.take_pending();
     }
 
     /// The app stops: nobody waits for files any more.
-    pub(crate) fn give_up_errands(&mut self) {
-        let waiting: Vec<Errand> = self.errands.waiting.drain(..).collect();
-        let under_way = self.errands.under_way.take();
-        let waiting = waiting.into_iter().map(|errand| errand.asker);
+    pub(crate) fn give_up_lookups(&mut self) {
+        let waiting: Vec<Lookup> = self.lookups.waiting.drain(..).collect();
+        let under_way = self.lookups.under_way.take();
+        let waiting = waiting.into_iter().map(|lookup| lookup.asker);
         for asker in under_way.into_iter().chain(waiting) {
             self.reply(asker.id, stopped());
         }
     }
 
-    fn refuse_errand(&mut self, asker: Asker, error: &LookError) {
+    fn refuse_lookup(&mut self, asker: Asker, error: &LookupError) {
         let kind = match error {
-            LookError::Late(_) => ErrorKind::Timeout,
-            LookError::Thread(_) | LookError::Broken(_) | LookError::TooManyLeftBehind | LookError::TooManyWaiting => {
-                ErrorKind::Failed
-            }
+            LookupError::Late(_) => ErrorKind::Timeout,
+            LookupError::Thread(_)
+            | LookupError::Broken(_)
+            | LookupError::TooManyLeftBehind
+            | LookupError::TooManyWaiting => ErrorKind::Failed,
         };
         let hint =
             "nothing was changed; see whether the file systems with the folder, the command and the env files answer";
@@ -165,7 +166,7 @@ pub(crate) fn stopped() -> Reply {
 }
 
 /// In a thread of its own and not of the runtime's: the end of the controller must not wait for it.
-async fn beside<T: Send + 'static>(work: Work<T>, counted: Arc<()>, patience: Duration) -> Result<T, LookError> {
+async fn beside<T: Send + 'static>(work: Work<T>, counted: Arc<()>, patience: Duration) -> Result<T, LookupError> {
     let (found, finding) = oneshot::channel();
     thread::Builder::new().name("files".into()).spawn(move || {
         // Who asked may have given up.
@@ -187,7 +188,7 @@ mod tests {
         let (thaw, frozen) = mpsc::channel::<()>();
         let work = Box::new(move || frozen.recv().is_ok());
         let late = beside(work, Arc::clone(&threads), Duration::from_millis(20)).await;
-        assert!(matches!(late, Err(LookError::Late(_))), "{late:?}");
+        assert!(matches!(late, Err(LookupError::Late(_))), "{late:?}");
         assert_eq!(Arc::strong_count(&threads), 2, "it is there still");
         let other = beside(Box::new(|| 7), Arc::new(()), PATIENCE).await;
         assert_eq!(other.expect("it does not wait for the first"), 7);
@@ -204,6 +205,6 @@ mod tests {
     async fn a_look_that_breaks_off_is_a_failure() {
         let work: Work<()> = Box::new(|| std::panic::resume_unwind(Box::new("on purpose")));
         let broken = beside(work, Arc::new(()), PATIENCE).await;
-        assert!(matches!(broken, Err(LookError::Broken(_))), "{broken:?}");
+        assert!(matches!(broken, Err(LookupError::Broken(_))), "{broken:?}");
     }
 }

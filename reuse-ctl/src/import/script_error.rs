@@ -1,4 +1,4 @@
-//! What JavaScript has thrown, and where.
+//! Script errors: what the JavaScript of an ecosystem file has thrown, and where.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use super::error::ImportError;
 /// What the file has thrown.
 #[derive(Debug, Deserialize)]
 #[cfg_attr(test, derive(Default))]
-pub(super) struct Thrown {
+pub(super) struct ScriptError {
     name: String,
     message: String,
     #[serde(default)]
@@ -25,7 +25,7 @@ struct Position {
     column: u32,
 }
 
-impl Thrown {
+impl ScriptError {
     /// The error in the person's words; `file` as it was typed, `complaint` what the runtime has written.
     pub(super) fn to_error(&self, file: &Path, absolute: &Path, complaint: &str) -> ImportError {
         let place = self.place(complaint).unwrap_or_else(|| absolute.display().to_string());
@@ -44,7 +44,7 @@ impl Thrown {
         };
         let hint = match self.name.as_str() {
             "unusable" => "a configuration is plain data: numbers, texts, lists and objects",
-            "SyntaxError" | "AggregateError" | "BuildMessage" => "mend it there; `node FILE` shows the same",
+            "SyntaxError" | "AggregateError" | "BuildMessage" => "correct it there; `node FILE` shows the same",
             _ => "it must run in its own folder, as you, without arguments; `node FILE` shows the same",
         };
         ImportError::Wrong { place, reason, hint }
@@ -94,30 +94,30 @@ fn one_line(text: &str) -> String {
 mod tests {
     use super::*;
 
-    fn thrown(stack: &str) -> Thrown {
-        Thrown {
+    fn script_error(stack: &str) -> ScriptError {
+        ScriptError {
             stack: stack.into(),
-            ..Thrown::default()
+            ..ScriptError::default()
         }
     }
 
     #[test]
     fn the_place_is_the_innermost_that_is_the_persons_own() {
         let stack = "TypeError: x\n    at f (/srv/node_modules/z/i.js:1:2)\n    at node:internal/x:1:2\n    at Object.<anonymous> (/srv/e.config.js:3:9)";
-        assert_eq!(thrown(stack).place(""), Some("/srv/e.config.js:3:9".into()));
+        assert_eq!(script_error(stack).place(""), Some("/srv/e.config.js:3:9".into()));
         let stack =
             "/srv/e.config.js:3\n  apps: [ {,\n           ^\n\nSyntaxError: x\n    at wrapSafe (node:internal/x:1:1)";
-        assert_eq!(thrown(stack).place(""), Some("/srv/e.config.js:3".into()));
+        assert_eq!(script_error(stack).place(""), Some("/srv/e.config.js:3".into()));
         let complaint = "file:///srv/e.config.mjs:3\n  apps: [ {,\n";
         assert_eq!(
-            thrown("SyntaxError: x\n    at y (node:z:1:1)").place(complaint),
+            script_error("SyntaxError: x\n    at y (node:z:1:1)").place(complaint),
             Some("/srv/e.config.mjs:3".into())
         );
         assert_eq!(
-            thrown("Error: x\n    at async file:///srv/e.mjs:3:1").place(""),
+            script_error("Error: x\n    at async file:///srv/e.mjs:3:1").place(""),
             Some("/srv/e.mjs:3:1".into())
         );
-        assert_eq!(thrown("Error: at 3:1").place(""), None);
+        assert_eq!(script_error("Error: at 3:1").place(""), None);
     }
 
     #[test]

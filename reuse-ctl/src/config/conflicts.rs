@@ -1,4 +1,4 @@
-//! When two apps would be in each other's way.
+//! Conflicts between apps of one file: a name or a port that two of them claim.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::path::Path;
 
 use super::{
-    described::Described,
+    parsed::ParsedApp,
     source::{Problem, Source},
 };
 use crate::{
@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// Several apps have a name each.
-pub(super) fn names(apps: &[Described], keys: &Keys, source: &Source, problems: &mut Vec<Problem>) {
+pub(super) fn names(apps: &[ParsedApp], keys: &Keys, source: &Source, problems: &mut Vec<Problem>) {
     let mut seen: Vec<(&str, &Range<usize>)> = Vec::new();
     for app in apps {
         let Some((name, span)) = app.said(keys, NAME).next() else {
@@ -26,7 +26,7 @@ pub(super) fn names(apps: &[Described], keys: &Keys, source: &Source, problems: 
                 problems.push(Problem::new(
                     app.span.clone(),
                     "this app has no `name`",
-                    "say one like name = \"web\": there are several apps",
+                    "give one like name = \"web\": there are several apps",
                 ));
             }
             continue;
@@ -49,7 +49,7 @@ pub(super) fn names(apps: &[Described], keys: &Keys, source: &Source, problems: 
 }
 
 /// No two apps serve one port.
-pub(super) fn ports(apps: &[Described], keys: &Keys, source: &Source, problems: &mut Vec<Problem>) {
+pub(super) fn ports(apps: &[ParsedApp], keys: &Keys, source: &Source, problems: &mut Vec<Problem>) {
     let mut seen: Vec<(usize, Port, &Range<usize>)> = Vec::new();
     for (number, app) in apps.iter().enumerate() {
         let said = app.said(keys, "port").chain(app.said(keys, "listen"));
@@ -89,7 +89,7 @@ pub(super) struct Ports<'a> {
 impl<'a> Ports<'a> {
     /// In an environment, with the app's own `options` in it. One that says `port` or `listen` has said where it serves: `PORT` may then be
     /// for something else. So it is for one that serves none.
-    pub(super) fn of(app: &'a Described, keys: &Keys, options: &RunOptions, environment: Option<&str>) -> Self {
+    pub(super) fn of(app: &'a ParsedApp, keys: &Keys, options: &RunOptions, environment: Option<&str>) -> Self {
         let said = app.said(keys, "port").chain(app.said(keys, "listen"));
         let said: Vec<_> = said
             .filter_map(|(text, span)| Some((Port::read(text)?, span)))
@@ -107,7 +107,7 @@ impl<'a> Ports<'a> {
     }
 
     /// The port that both are told to serve, if `PORT` says it of one at least; where it is said here, and there.
-    fn rivals(&self, other: &Self) -> Option<(u16, &'a Range<usize>, &'a Range<usize>)> {
+    fn conflict_with(&self, other: &Self) -> Option<(u16, &'a Range<usize>, &'a Range<usize>)> {
         if let (Some((ours, here)), Some((theirs, there))) = (&self.given, &other.given) {
             return Some((*ours.intersection(theirs).next()?, here, there));
         }
@@ -143,7 +143,7 @@ pub(super) fn given_ports(apps: &[Ports<'_>], source: &Source, problems: &mut Ve
     for (number, app) in apps.iter().enumerate() {
         let found = apps[..number]
             .iter()
-            .find_map(|other| Some((other, app.rivals(other)?)));
+            .find_map(|other| Some((other, app.conflict_with(other)?)));
         let Some((other, (port, here, there))) = found else {
             continue;
         };
@@ -154,7 +154,7 @@ pub(super) fn given_ports(apps: &[Ports<'_>], source: &Source, problems: &mut Ve
                 other.name,
                 source.line(there.start)
             ),
-            "two apps can't share a port: give one another PORT, or say with `port` where it serves; one that serves none says ready = \"started\"",
+            "two apps can't share a port: give one another PORT, or set `port` to what it serves; an app that serves no port sets ready = \"started\"",
         ));
     }
 }

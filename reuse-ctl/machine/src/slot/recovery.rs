@@ -1,4 +1,4 @@
-//! Replacing a faulty instance, unasked: start-first, and less and less often if that does not help.
+//! Recovery: a faulty instance is replaced without a request, start-first, and less and less often if that does not help.
 
 use super::{Seat, Slot};
 use crate::context::Context;
@@ -8,7 +8,7 @@ use crate::instance::{Instance, OnReady};
 use crate::interface::Config;
 use crate::words::{self, Why};
 
-/// Reliefs that don't help are this many stable times apart at last: every five minutes with 10 s.
+/// Recoveries that don't help are this many stable times apart at last: every five minutes with 10 s.
 const LONGEST_WAITS: u64 = 32;
 
 /// Why an instance is replaced.
@@ -22,14 +22,14 @@ pub(super) enum Cause {
 
 /// The replacements for faults so far.
 #[derive(Debug, Default)]
-pub(super) struct Reliefs {
+pub(super) struct Recoveries {
     /// None of them was followed by a stable time without a fault.
     in_a_row: u32,
-    last: Option<Relief>,
+    last: Option<Recovery>,
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Relief {
+struct Recovery {
     begun: Millis,
     /// When the next one may begin.
     next: Millis,
@@ -37,14 +37,14 @@ struct Relief {
 
 impl Slot {
     /// When its instance is to be replaced for a fault. What is due may have to wait for other things.
-    pub(crate) fn relief_due(&self, config: &Config) -> Option<Millis> {
+    pub(crate) fn recovery_due(&self, config: &Config) -> Option<Millis> {
         let Seat::Held(current) = &self.seat else { return None };
         let due = current.replacement_due(config)?;
-        let wait = self.reliefs.last.filter(|_| !self.has_proved_well(current, config));
-        Some(wait.map_or(due, |relief| due.max(relief.next)))
+        let wait = self.recoveries.last.filter(|_| !self.has_proved_well(current, config));
+        Some(wait.map_or(due, |recovery| due.max(recovery.next)))
     }
 
-    pub(crate) fn is_being_relieved(&self) -> bool {
+    pub(crate) fn is_recovering(&self) -> bool {
         matches!(
             self.seat,
             Seat::Replacing {
@@ -55,10 +55,10 @@ impl Slot {
     }
 
     /// Begins to replace its faulty instance.
-    pub(crate) fn relieve(&mut self, cx: &mut Context) {
+    pub(crate) fn begin_recovery(&mut self, cx: &mut Context) {
         self.reseat(|slot, seat| match seat {
             Seat::Held(current) => {
-                slot.count_relief(&current, cx);
+                slot.count_recovery(&current, cx);
                 let incoming = Instance::request(slot.id, slot.version, OnReady::Publish, cx);
                 Seat::Replacing {
                     current,
@@ -90,13 +90,13 @@ impl Slot {
         });
     }
 
-    fn count_relief(&mut self, current: &Instance, cx: &mut Context) {
+    fn count_recovery(&mut self, current: &Instance, cx: &mut Context) {
         if self.has_proved_well(current, cx.config()) {
-            self.reliefs.in_a_row = 0;
+            self.recoveries.in_a_row = 0;
         }
-        self.reliefs.in_a_row = self.reliefs.in_a_row.saturating_add(1);
-        let delay_ms = wait_ms(self.reliefs.in_a_row, cx.config());
-        self.reliefs.last = Some(Relief {
+        self.recoveries.in_a_row = self.recoveries.in_a_row.saturating_add(1);
+        let delay_ms = wait_ms(self.recoveries.in_a_row, cx.config());
+        self.recoveries.last = Some(Recovery {
             begun: cx.now(),
             next: cx.now().plus(delay_ms),
         });
@@ -107,14 +107,18 @@ impl Slot {
         }
     }
 
-    /// Its present fault came after a stable time without one, and was not the reason for the last relief.
+    /// Its present fault came after a stable time without one, and was not the reason for the last recovery.
     fn has_proved_well(&self, current: &Instance, config: &Config) -> bool {
-        let is_new = |fault: &Fault| self.reliefs.last.is_none_or(|relief| relief.begun < fault.since());
+        let is_new = |fault: &Fault| {
+            self.recoveries
+                .last
+                .is_none_or(|recovery| recovery.begun < fault.since())
+        };
         current.fault().is_some_and(is_new) && current.faultless_ms().is_some_and(|ms| ms >= config.stable_ms)
     }
 }
 
-/// How long after the last of `in_a_row` reliefs the next one waits. A replacement that falls ill itself has shown that the fault is not one
+/// How long after the last of `in_a_row` recoveries the next one waits. A replacement that falls ill itself has shown that the fault is not one
 /// process's own: it gets the time in which it would have proved itself, and twice that the next time. Replacing faster
 /// made a storm out of a database that was down: 28 restarts of four workers in ten seconds.
 fn wait_ms(in_a_row: u32, config: &Config) -> u64 {

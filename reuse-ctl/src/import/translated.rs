@@ -1,4 +1,4 @@
-//! What became of one option, before it is said of which app.
+//! What became of one option; the app is added later.
 
 use super::report::Fate;
 use super::table::{Becomes, Row};
@@ -10,13 +10,13 @@ pub(super) const OFF: &str = "it is off, as it is without it";
 pub(super) const EMPTY: &str = "it is empty, as if it were not there: to PM2, too";
 
 /// What became of one option.
-pub(super) struct Verdict {
+pub(super) struct Translated {
     pub(super) fate: Fate,
     pub(super) key: Option<String>,
     pub(super) why: Option<String>,
 }
 
-impl Verdict {
+impl Translated {
     pub(super) fn kept(key: &str) -> Self {
         Self {
             fate: Fate::Kept,

@@ -1,4 +1,4 @@
-//! One app of the file: its keys, judged one by one, and where each thing is said.
+//! One parsed app of the file: its keys, checked one by one, and where each value stands.
 
 use std::ffi::{OsStr, OsString};
 use std::ops::Range;
@@ -32,7 +32,7 @@ const MANY: usize = 10_000;
 
 /// An app, and where things are said of it.
 #[derive(Debug)]
-pub(super) struct Described {
+pub(super) struct ParsedApp {
     values: Values,
     command: Option<Vec<OsString>>,
     /// Where the program is said.
@@ -46,7 +46,7 @@ pub(super) struct Described {
     pub(super) is_named: bool,
 }
 
-impl Described {
+impl ParsedApp {
     pub(super) fn read(
         table: &DeTable<'_>,
         span: Range<usize>,
@@ -54,7 +54,7 @@ impl Described {
         keys: &Keys,
         problems: &mut Vec<Problem>,
     ) -> Self {
-        let mut described = Self {
+        let mut parsed = Self {
             values: keys.nothing(),
             command: None,
             program_span: span.clone(),
@@ -71,24 +71,24 @@ impl Described {
             match name.get_ref().as_ref() {
                 COMMAND => match command::words(value, &folders.working) {
                     Ok(words) => {
-                        described.command = Some(words);
-                        described.program_span = command::program_span(value);
+                        parsed.command = Some(words);
+                        parsed.program_span = command::program_span(value);
                     }
                     Err(problem) => problems.push(problem),
                 },
-                ENV => described.variables = Variables::read(value, problems),
+                ENV => parsed.variables = Variables::read(value, problems),
                 other => match keys.find(other) {
-                    Some(at) => described.value(at, value, &folders, keys, problems),
+                    Some(at) => parsed.value(at, value, &folders, keys, problems),
                     None if problems.len() > MANY => {}
                     None => problems.push(unknown(name.span(), other, keys)),
                 },
             }
         }
         if !table.contains_key(COMMAND) {
-            let hint = "say one like command = \"node server.js\"";
-            problems.push(Problem::new(described.span.clone(), "there is no `command`", hint));
+            let hint = "add one like command = \"node server.js\"";
+            problems.push(Problem::new(parsed.span.clone(), "the app has no `command`", hint));
         }
-        described
+        parsed
     }
 
     fn value(
