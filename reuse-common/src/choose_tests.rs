@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     client::ClientMask,
-    limits::{LOT, MAX_INSTANCES},
+    limits::{BACKSTOP, MAX_INSTANCES},
     load::{InstanceLoad, LoadTable},
     rendezvous::Buckets,
     seats::Seat,
@@ -338,7 +338,7 @@ proptest! {
         ] {
             let seat = group.membership.seat(place);
             prop_assert_eq!(seat.listeners() > 0, place < group.membership.count());
-            prop_assert!(seat.listeners() > 0 || seat.instance() == LOT);
+            prop_assert!(seat.listeners() > 0 || seat.instance() == BACKSTOP);
         }
     }
 

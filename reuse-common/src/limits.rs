@@ -12,8 +12,9 @@ pub const LISTENERS_PER_INSTANCE: usize = 8;
 /// Entries of a group's sockarray.
 pub const MAX_MEMBERS: usize = MAX_INSTANCES * LISTENERS_PER_INSTANCE;
 
-/// The row of the lot: the controller's own listener in each group.
-pub const LOT: u16 = 0;
+/// The row of the backstops. A group's backstop is the controller's own listener in it: it keeps the group and its program alive, and holds
+/// connections while nobody is published.
+pub const BACKSTOP: u16 = 0;
 
 /// So many published workers least-loaded looks at: up to this many at all of them, above at neighbours from a random one on.
 pub const FULL_SCAN: usize = 16;

@@ -159,7 +159,7 @@ pub struct LoadTable {
 crate::plain_data!(LoadTable);
 
 impl LoadTable {
-    /// Every row, the lot's first.
+    /// Every row, the backstop's first.
     pub fn rows(&self) -> &[InstanceLoad; MAX_INSTANCES] {
         &self.rows
     }

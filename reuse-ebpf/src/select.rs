@@ -17,7 +17,7 @@ use reuse_common::{
     cell, choose,
     client::{ClientKey, ClientMask, ClientRecord},
     group::{Group, Published},
-    limits::{LOT, member_index},
+    limits::{BACKSTOP, member_index},
     load::{Loads, Moment, epoch},
     seats::{Membership, Seat},
     settings::{DirectedKey, Settings},
@@ -32,7 +32,7 @@ const SYN_RECV: u32 = 3;
 const CLOSE_WAIT: u32 = 8;
 const NEW_SYN_RECV: u32 = 12;
 
-/// When the chosen listener has gone in this very moment, so many others are tried before the lot.
+/// When the chosen listener has gone in this very moment, so many others are tried before the backstop.
 const OTHER_SEATS: u32 = 4;
 
 const POLICY_HASH: u32 = Policy::Hash as u32;
@@ -156,9 +156,9 @@ impl Connection<'_> {
             // Nobody is published, or all that were tried have closed in this moment.
             // Only a new connection is refused: one that was established already waits for whoever comes.
             None if is_new && self.group.refuses_when_empty() => Verdict::Refused,
-            None if !pick(ctx, LOT, 1) => Verdict::Fallback,
+            None if !pick(ctx, BACKSTOP, 1) => Verdict::Fallback,
             None if is_new => Verdict::Parked,
-            None => self.migrated_to(ctx, LOT),
+            None => self.migrated_to(ctx, BACKSTOP),
         }
     }
 
@@ -176,7 +176,7 @@ impl Connection<'_> {
                 Some(place) => place,
                 None if policy == POLICY_ROUND_ROBIN => choose::by_turn(membership, self.group.next_turn()),
                 // POLICY_LEAST_LOADED; the controller writes no other number. The hash is the kernel's, of addresses and ports with a
-                // secret: as good a lot as a random number.
+                // secret: as good as a random number.
                 None => least_loaded(membership, self.app.loads(), self.now_ns, ctx.hash()),
             },
         })
@@ -252,7 +252,7 @@ impl Connection<'_> {
             )
         };
         // SAFETY: the value is copied at once.
-        let from = unsafe { LISTENERS.get(&from_cookie) }.map_or(LOT, |&instance| instance as u16);
+        let from = unsafe { LISTENERS.get(&from_cookie) }.map_or(BACKSTOP, |&instance| instance as u16);
         let loads = self.app.loads();
         if state != ESTABLISHED && state != CLOSE_WAIT {
             // Its client has reset it. It waits to be accepted like any other, and the totals say how many do; but its end was counted.
@@ -263,7 +263,7 @@ impl Connection<'_> {
         // The connection stays in the old instance's cgroup: `track` looks here first.
         let _ = MIGRATED.insert(&cookie, u32::from(to), u64::from(BPF_ANY));
         self.app.note_move();
-        if self.settings().policy == POLICY_STICKY && to != LOT {
+        if self.settings().policy == POLICY_STICKY && to != BACKSTOP {
             let client = client_of_socket(self.migrating, &self.settings().client_mask);
             let record = ClientRecord::new(loads.slot(to), self.now_ns);
             let _ = CLIENTS.insert(&client, record, u64::from(BPF_ANY));
@@ -275,8 +275,8 @@ impl Connection<'_> {
 
 /// `least-loaded`. A function of its own, so that the scan has the registers to itself.
 #[inline(never)]
-fn least_loaded(membership: &Membership, loads: Loads, now_ns: u64, lot: u32) -> u32 {
-    choose::by_load(membership, loads, Moment::at(now_ns), lot)
+fn least_loaded(membership: &Membership, loads: Loads, now_ns: u64, random: u32) -> u32 {
+    choose::by_load(membership, loads, Moment::at(now_ns), random)
 }
 
 /// Where [`place_for_new_client`] is told of a slot: there was none.

@@ -1,6 +1,6 @@
 //! Counts established connections per instance, records sticky clients, and tells when a listener appears or disappears.
 //!
-//! Attached to the cgroup of every instance and to that of the lots: a connection is in its listener's cgroup from its first packet on, in
+//! Attached to the cgroup of every instance and to that of the backstops: a connection is in its listener's cgroup from its first packet on, in
 //! the accept queue too, and the storage of the cgroup says whose it is. Nothing has to be stored per connection.
 
 use aya_ebpf::{
@@ -16,7 +16,7 @@ use reuse_common::{
     cell,
     client::{ClientKey, ClientRecord},
     cuts::{Cuts, WORKED_ON_US},
-    limits::LOT,
+    limits::BACKSTOP,
     load::epoch,
     notice::{Notice, NoticeKind},
     settings::{DirectedKey, Settings},
@@ -87,7 +87,7 @@ fn entered(ctx: &SockOpsContext, app: App) {
     if settings.weighs_loads() {
         let now_ns = now_ns();
         loads.settle(row, epoch(now_ns));
-        if row != LOT
+        if row != BACKSTOP
             && let Some(client) = client(ctx, settings)
         {
             // The client keeps this slot from now on. Recorded when its connection is established and not at the SYN, so that a flood of

@@ -17,7 +17,7 @@ pub(crate) struct Bed {
     pub(crate) app: AppPrograms,
     groups: Vec<Group>,
     cgroup: AppCgroup,
-    /// The lots' and those of instances 1, 2, …: a connection is in its listener's.
+    /// The backstops' and those of instances 1, 2, …: a connection is in its listener's.
     pub(crate) cgroups: Vec<File>,
 }
 
@@ -39,7 +39,7 @@ impl Bed {
         let pins = Path::new("/sys/fs/bpf/reuse-ctl").join(&name);
         let (mut app, _notices) = AppPrograms::load(&pins, &cgroup.open()?, &options)?;
         let most = sizes.iter().copied().max().context("no size")?;
-        let mut cgroups = vec![app.lots_cgroup().try_clone()?];
+        let mut cgroups = vec![app.backstops_cgroup().try_clone()?];
         for index in 1..=most {
             let instance = cgroup.instance(SlotId(index - 1), InstanceId(0))?;
             app.register(index, index - 1, &instance)?;

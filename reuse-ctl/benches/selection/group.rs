@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Context as _, ensure};
-use reuse_common::{limits::LOT, seats::Seat, verdict::Verdict};
+use reuse_common::{limits::BACKSTOP, seats::Seat, verdict::Verdict};
 use reuse_ctl::{
     bpf::{AppPrograms, GroupProgram},
     process::socket::tcp_socket_in,
@@ -92,7 +92,7 @@ impl Group {
             anyhow::bail!("loading one program opened descriptors {loaded:?}");
         };
         let (address, members) = members(app, Some(cgroups), size, traffic)?;
-        for (index, member) in (LOT..).zip(&members) {
+        for (index, member) in (BACKSTOP..).zip(&members) {
             program.set_member(index, 0, member.as_fd())?;
         }
         program.attach(members[0].as_fd())?;
@@ -197,7 +197,7 @@ impl Group {
     }
 }
 
-/// The lot's and those of `size` workers.
+/// The backstop's and those of `size` workers.
 fn members(
     app: &mut AppPrograms,
     cgroups: Option<&[File]>,
@@ -206,7 +206,7 @@ fn members(
 ) -> anyhow::Result<(SocketAddr, Vec<Socket>)> {
     let mut address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let mut members = Vec::new();
-    for index in LOT..=size {
+    for index in BACKSTOP..=size {
         let socket = match (traffic, cgroups) {
             (Traffic::Connections, Some(cgroups)) => tcp_socket_in(&cgroups[usize::from(index)], 0, Domain::IPV4),
             (Traffic::Connections, None) => Socket::new(Domain::IPV4, Type::STREAM, None),

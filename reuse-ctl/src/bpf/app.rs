@@ -63,8 +63,8 @@ pub struct AppOptions {
     pub verbose: bool,
 }
 
-/// Where lots are made, below the app's cgroup.
-const LOTS: &str = "lots";
+/// Where backstops are made, below the app's cgroup. The folder keeps the name that it had in earlier versions.
+const BACKSTOPS: &str = "lots";
 
 /// The maps that every loaded copy of the object shares, through their pins.
 const SHARED: [&str; 10] = [
@@ -93,8 +93,8 @@ pub struct AppPrograms {
     migrated: HashMap<MapData, u64, u32>,
     rows: CgroupStorage<MapData, u32>,
     unsteered: SkStorage<MapData, u32>,
-    /// Where lots are to be made.
-    lots: Arc<File>,
+    /// Where backstops are to be made.
+    backstops: Arc<File>,
     shared: Arc<SharedMaps>,
     /// Whether connections can be looked at, or why not.
     sight: Result<(), String>,
@@ -103,7 +103,7 @@ pub struct AppPrograms {
 }
 
 impl AppPrograms {
-    /// Loads the programs and attaches them to `cgroup` (an open folder of a cgroup v2 hierarchy), below which it makes a cgroup for the lots.
+    /// Loads the programs and attaches them to `cgroup` (an open folder of a cgroup v2 hierarchy), below which it makes a cgroup for the backstops.
     /// Maps are pinned below `pins_folder`.
     ///
     /// # Errors
@@ -130,7 +130,7 @@ impl AppPrograms {
             migrated: take(&mut ebpf, "MIGRATED")?,
             rows: take(&mut ebpf, "ROWS")?,
             unsteered: take(&mut ebpf, "UNSTEERED")?,
-            lots: Arc::new(lots_below(cgroup)?),
+            backstops: Arc::new(backstops_below(cgroup)?),
             shared,
             programs: ebpf,
         };
@@ -149,8 +149,10 @@ impl AppPrograms {
         let mode = CgroupAttachMode::Single;
         let loaded: &mut SockOps = program(&mut self.programs, "track")?;
         loaded.load().map_err(refused("load", "track"))?;
-        // A value that was never written is the lots' row.
-        loaded.attach(&*self.lots, mode).map_err(refused("attach", "track"))?;
+        // A value that was never written is the backstops' row.
+        loaded
+            .attach(&*self.backstops, mode)
+            .map_err(refused("attach", "track"))?;
         for name in ["bind4", "bind6"] {
             let loaded: &mut CgroupSockAddr = program(&mut self.programs, name)?;
             loaded.load().map_err(refused("load", name))?;
@@ -162,9 +164,9 @@ impl AppPrograms {
         Ok(())
     }
 
-    /// The cgroup in which lots are to be made, so that their connections are counted in row [`LOT`].
-    pub fn lots_cgroup(&self) -> Arc<File> {
-        Arc::clone(&self.lots)
+    /// The cgroup in which backstops are to be made, so that their connections are counted in row [`BACKSTOP`].
+    pub fn backstops_cgroup(&self) -> Arc<File> {
+        Arc::clone(&self.backstops)
     }
 
     /// What a group's copy of `select` needs to share this app's maps.
@@ -245,7 +247,7 @@ impl AppPrograms {
     }
 
     /// Asks for one [`Traffic`](reuse_common::notice::NoticeKind::Traffic) notice at the next connection that is established on any row, the
-    /// lot's included. Counters must be read once more after this call and before a sleep: what came before it is not told. Costs no
+    /// backstop's included. Counters must be read once more after this call and before a sleep: what came before it is not told. Costs no
     /// system call.
     pub fn ask_for_wake(&self) {
         self.table.view().ask_for_wake();
@@ -287,7 +289,7 @@ impl AppPrograms {
         self.table.view().loads().copy(index)
     }
 
-    /// A listener (through any descriptor of it) of this instance is steered: so are its connections from now on. A lot must be told of
+    /// A listener (through any descriptor of it) of this instance is steered: so are its connections from now on. A backstop must be told of
     /// before it listens.
     ///
     /// # Errors
@@ -384,18 +386,18 @@ impl SharedMaps {
     }
 }
 
-/// Makes and opens the cgroup of the lots; one that a dead controller has left will do.
-fn lots_below(cgroup: &File) -> Result<File, BpfError> {
+/// Makes and opens the cgroup of the backstops; one that a dead controller has left will do.
+fn backstops_below(cgroup: &File) -> Result<File, BpfError> {
     let failed = |errno: Errno| BpfError::Cgroup {
-        path: LOTS.into(),
+        path: BACKSTOPS.into(),
         source: errno.into(),
     };
-    match mkdirat(cgroup, LOTS, Mode::from_bits_truncate(0o755)) {
+    match mkdirat(cgroup, BACKSTOPS, Mode::from_bits_truncate(0o755)) {
         Ok(()) | Err(Errno::EEXIST) => {}
         Err(errno) => return Err(failed(errno)),
     }
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    openat(cgroup, LOTS, flags, Mode::empty())
+    openat(cgroup, BACKSTOPS, flags, Mode::empty())
         .map(File::from)
         .map_err(failed)
 }

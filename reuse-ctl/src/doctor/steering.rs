@@ -41,7 +41,7 @@ pub(super) async fn examine() -> Vec<Check> {
 /// What the probes share. Removed in the order of the fields: nobody may be left in the cgroup.
 struct Stage {
     resident: Resident,
-    lot: Socket,
+    backstop: Socket,
     addr: SocketAddrV4,
     cgroup: Option<ScratchCgroup>,
 }
@@ -54,12 +54,12 @@ struct Refusal {
 }
 
 impl Stage {
-    /// The lot first, since it holds the port and carries the program; then the child, whose sockets join it.
+    /// The backstop first, since it holds the port and carries the program; then the child, whose sockets join it.
     fn build() -> io::Result<(Self, Result<Programs, Refusal>)> {
-        let (lot, addr) = open_lot()?;
+        let (backstop, addr) = open_backstop()?;
         let cgroup = ScratchCgroup::create().ok();
         let programs = match &cgroup {
-            Some(cgroup) => Programs::load(cgroup, &lot, addr.port()).map_err(Refusal::from),
+            Some(cgroup) => Programs::load(cgroup, &backstop, addr.port()).map_err(Refusal::from),
             None => Err(Refusal {
                 culprit: None,
                 why: "there is no cgroup to attach to".into(),
@@ -73,7 +73,7 @@ impl Stage {
         let resident = Resident::start(procs.as_ref(), addr)?;
         let stage = Self {
             resident,
-            lot,
+            backstop,
             addr,
             cgroup,
         };
@@ -110,7 +110,7 @@ impl Stage {
     fn listeners_are_seen(&self) -> Seen {
         let mut diag = Diag::new().map_err(|error| error.to_string())?;
         let found = diag.listeners_on(self.addr.port()).map_err(|error| error.to_string())?;
-        let cookie = discover::cookie_of(self.lot.as_fd()).map_err(|error| error.to_string())?;
+        let cookie = discover::cookie_of(self.backstop.as_fd()).map_err(|error| error.to_string())?;
         if !found.iter().any(|listener| listener.cookie == cookie) {
             return Err("a listener of this process is not in the kernel's list".into());
         }
@@ -150,7 +150,7 @@ impl Stage {
 }
 
 /// A listening socket on a port of the kernel's choice, to which one can connect.
-fn open_lot() -> io::Result<(Socket, SocketAddrV4)> {
+fn open_backstop() -> io::Result<(Socket, SocketAddrV4)> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
     socket.set_reuse_port(true)?;
     socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())?;
@@ -202,8 +202,8 @@ mod tests {
     async fn a_program_that_does_not_steer_is_found_out() {
         let (stage, programs) = Stage::build().expect("loopback");
         assert!(programs.is_ok(), "root");
-        // Now the kernel chooses by its own hash, among the lot and both listeners, and moves nothing.
-        GroupProgram::detach(stage.lot.as_fd()).expect("attached before");
+        // Now the kernel chooses by its own hash, among the backstop and both listeners, and moves nothing.
+        GroupProgram::detach(stage.backstop.as_fd()).expect("attached before");
         let checks = stage.examine(programs).await;
         let outcome_of = |name| {
             checks

@@ -11,7 +11,7 @@ use std::{
 use reuse_common::{
     Policy,
     client::ClientMask,
-    limits::LOT,
+    limits::BACKSTOP,
     notice::NoticeKind,
     seats::Seat,
     verdict::{Verdict, VerdictCounts},
@@ -47,7 +47,7 @@ pub(super) struct Programs {
 }
 
 impl Programs {
-    pub(super) fn load(cgroup: &ScratchCgroup, lot: &Socket, port: u16) -> Result<Self, BpfError> {
+    pub(super) fn load(cgroup: &ScratchCgroup, backstop: &Socket, port: u16) -> Result<Self, BpfError> {
         let folder = cgroup.app().open().map_err(|source| BpfError::Pins {
             path: cgroup.app().path().to_owned(),
             source,
@@ -65,8 +65,8 @@ impl Programs {
         app.register(FIRST, 0, cgroup.worker())?;
         app.register(SECOND, 1, cgroup.other())?;
         let mut group = GroupProgram::load(&app, false)?;
-        group.attach(lot.as_fd())?;
-        group.set_member(LOT, 0, lot.as_fd())?;
+        group.attach(backstop.as_fd())?;
+        group.set_member(BACKSTOP, 0, backstop.as_fd())?;
         Ok(Self { app, group, notices })
     }
 }

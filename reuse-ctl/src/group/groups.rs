@@ -49,8 +49,8 @@ pub struct Groups {
     spare: Option<GroupProgram>,
     cgroup: AppCgroup,
     alone: bool,
-    /// Where lots are made.
-    lots: Arc<File>,
+    /// Where backstops are made.
+    backstops: Arc<File>,
     uid: u32,
     refuse_when_empty: bool,
     /// Nobody will serve for the time being: connections are refused, whatever `refuse_when_empty` says.
@@ -79,7 +79,7 @@ impl Groups {
         let mut groups = Self {
             cgroup: options.cgroup.clone(),
             alone: options.alone,
-            lots: app.lots_cgroup(),
+            backstops: app.backstops_cgroup(),
             app,
             groups: BTreeMap::new(),
             registry: Registry::default(),
@@ -117,7 +117,7 @@ impl Groups {
             Some(spare) => spare,
             None => GroupProgram::load(&self.app, self.refuses_when_empty())?,
         };
-        let mut group = Group::open(addr, only_v6, &self.lots, self.uid, &mut self.app, program, first)?;
+        let mut group = Group::open(addr, only_v6, &self.backstops, self.uid, &mut self.app, program, first)?;
         group.set_refuse_when_empty(self.refuses_when_empty());
         Ok(self.groups.entry(addr).or_insert(group))
     }

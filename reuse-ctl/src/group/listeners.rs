@@ -110,10 +110,10 @@ impl Groups {
         members.filter(|cookie| !seen.contains(cookie)).collect()
     }
 
-    /// Those of these that are neither members nor lots.
+    /// Those of these that are neither members nor backstops.
     pub fn others<'a>(&self, listeners: &'a [Queue]) -> Vec<&'a Queue> {
         let members: BTreeSet<u64> = self.members().map(|(_, member)| member.cookie).collect();
-        let is_ours = |cookie| members.contains(&cookie) || self.groups.values().any(|group| group.is_lot(cookie));
+        let is_ours = |cookie| members.contains(&cookie) || self.groups.values().any(|group| group.is_backstop(cookie));
         listeners.iter().filter(|listener| !is_ours(listener.cookie)).collect()
     }
 

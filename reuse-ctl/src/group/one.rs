@@ -8,19 +8,19 @@ use std::{
 };
 
 use reuse_common::{
-    limits::{LISTENERS_PER_INSTANCE, LOT},
+    limits::{BACKSTOP, LISTENERS_PER_INSTANCE},
     seats::Seat,
     verdict::VerdictCounts,
 };
 
-use super::{Choosable, GroupError, lot::Lot, member::Member, rescue};
+use super::{Choosable, GroupError, backstop::Backstop, member::Member, rescue};
 use crate::bpf::{AppPrograms, GroupProgram};
 
-/// The listeners of all instances on one address, the program that chooses among them, and the lot.
+/// The listeners of all instances on one address, the program that chooses among them, and the backstop.
 pub(super) struct Group {
     addr: SocketAddr,
     program: GroupProgram,
-    lot: Lot,
+    backstop: Backstop,
     members: Vec<Member>,
     seats: Vec<Seat>,
     /// Since when nobody has listened here while the app is served elsewhere.
@@ -63,21 +63,21 @@ impl Group {
         mut program: GroupProgram,
         first: Option<&OwnedFd>,
     ) -> Result<Self, GroupError> {
-        // The program first: what comes from now on is steered, to the lot if need be.
+        // The program first: what comes from now on is steered, to the backstop if need be.
         if let Some(first) = first {
             program.attach(first.as_fd())?;
         }
-        let lot = Lot::open(addr, only_v6, cgroup, uid, |socket, cookie| {
-            app.steered(socket, cookie, LOT)
+        let backstop = Backstop::open(addr, only_v6, cgroup, uid, |socket, cookie| {
+            app.steered(socket, cookie, BACKSTOP)
         })?;
         if first.is_none() {
-            program.attach(lot.as_fd())?;
+            program.attach(backstop.as_fd())?;
         }
-        program.set_member(LOT, 0, lot.as_fd())?;
+        program.set_member(BACKSTOP, 0, backstop.as_fd())?;
         Ok(Self {
             addr,
             program,
-            lot,
+            backstop,
             members: Vec::new(),
             seats: Vec::new(),
             abandoned_since: None,
@@ -229,29 +229,33 @@ impl Group {
     }
 
     /// Moves parked connections to workers, if any is published. Called again while time passes: a handshake that began while
-    /// nobody was published ends in the lot even after somebody is.
+    /// nobody was published ends in the backstop even after somebody is.
     pub(super) fn release_parked(&mut self) -> Result<(), GroupError> {
-        let is_lame = !self.lot.is_listening();
-        if !is_lame && (self.seats.is_empty() || self.lot.parked() == 0) {
+        let is_lame = !self.backstop.is_listening();
+        if !is_lame && (self.seats.is_empty() || self.backstop.parked() == 0) {
             return Ok(());
         }
-        self.lot.release().map_err(GroupError::socket("shutdown and listen"))?;
-        self.program.set_member(LOT, 0, self.lot.as_fd())?;
+        self.backstop
+            .release()
+            .map_err(GroupError::socket("shutdown and listen"))?;
+        self.program.set_member(BACKSTOP, 0, self.backstop.as_fd())?;
         Ok(())
     }
 
     /// Resets the connections that wait here, and gives their number; nothing where a worker listens. The kernel resets what is queued on
     /// the last listener of a group when that closes: there is nobody to move it to.
     pub(super) fn reset_parked(&mut self) -> Result<u32, GroupError> {
-        let parked = self.lot.parked();
+        let parked = self.backstop.parked();
         if !self.members.is_empty() {
             return Ok(0);
         }
         if parked > 0 {
-            self.lot.release().map_err(GroupError::socket("shutdown and listen"))?;
+            self.backstop
+                .release()
+                .map_err(GroupError::socket("shutdown and listen"))?;
             // The group went with its last listener, and so did its program.
-            self.program.attach(self.lot.as_fd())?;
-            self.program.set_member(LOT, 0, self.lot.as_fd())?;
+            self.program.attach(self.backstop.as_fd())?;
+            self.program.set_member(BACKSTOP, 0, self.backstop.as_fd())?;
         }
         Ok(parked)
     }
@@ -277,14 +281,14 @@ impl Group {
         self.seats.iter().any(|seat| seat.instance() != instance)
     }
 
-    pub(super) fn is_lot(&self, cookie: u64) -> bool {
-        self.lot.cookie() == cookie
+    pub(super) fn is_backstop(&self, cookie: u64) -> bool {
+        self.backstop.cookie() == cookie
     }
 
     pub(super) fn view(&self) -> Result<GroupView, GroupError> {
         Ok(GroupView {
             addr: self.addr,
-            parked: self.lot.parked(),
+            parked: self.backstop.parked(),
             verdicts: self.program.verdicts()?,
         })
     }

@@ -6,7 +6,7 @@ use reuse_common::{limits::MAX_INSTANCES, load::InstanceLoad};
 /// its numbers go on belonging to its last slot.
 #[derive(Debug)]
 pub struct Registry {
-    /// The last slot of each row; row 0 is the lot's.
+    /// The last slot of each row; row 0 is the backstop's.
     owners: Vec<Option<u16>>,
     in_use: Vec<bool>,
     next: usize,
@@ -120,7 +120,7 @@ mod tests {
             registry.release(row);
         }
         assert_eq!(registry.allocate(1, idle), Some(first), "after all others");
-        assert_eq!(registry.owners[0], None, "the lot's row is never given away");
+        assert_eq!(registry.owners[0], None, "the backstop's row is never given away");
     }
 
     #[test]

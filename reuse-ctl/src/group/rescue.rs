@@ -30,7 +30,7 @@ impl Groups {
         let moved_before = self.load_of(row).migrated_out_total();
         let mut result = Ok(());
         for group in self.groups.values_mut() {
-            // Else they would wait in the lot instead, and longer.
+            // Else they would wait in the backstop instead, and longer.
             if !group.is_served_without(row) {
                 continue;
             }

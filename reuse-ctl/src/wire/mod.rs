@@ -53,7 +53,7 @@ pub struct GroupStatus {
     pub protocol: String,
     /// Handshakes that are not complete yet.
     pub handshakes: u32,
-    /// Connections that wait in the lot because no worker is published.
+    /// Connections that wait in the backstop because no worker is published.
     pub parked: u32,
     /// What the program decided, by verdict; cumulative.
     #[serde(default)]
@@ -70,7 +70,7 @@ pub struct Verdicts {
     pub chosen: u64,
     /// The connection was directed to one worker by the controller.
     pub directed: u64,
-    /// Nobody was published: the connection waits in the lot.
+    /// Nobody was published: the connection waits in the backstop.
     pub parked: u64,
     /// Nobody was published and `--when-empty refuse` is set.
     pub refused: u64,

@@ -329,7 +329,7 @@ async fn an_empty_queue_is_left_alone() {
     assert_eq!(app.groups.was_reopened(app.cookie(0)), None);
 }
 
-/// They would wait in the lot instead, and longer.
+/// They would wait in the backstop instead, and longer.
 #[tokio::test]
 async fn nothing_is_moved_where_nobody_else_is_published() {
     let mut app = App::new(2);

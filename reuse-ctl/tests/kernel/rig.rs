@@ -19,7 +19,7 @@ use nix::sched::{CloneFlags, unshare};
 use reuse_common::{
     Policy, Share,
     client::ClientMask,
-    limits::LOT,
+    limits::BACKSTOP,
     load::InstanceLoad,
     seats::Seat,
     verdict::{Verdict, VerdictCounts},
@@ -48,7 +48,7 @@ pub(crate) struct Rig {
     /// The cgroup of each slot's instance.
     slots: BTreeMap<u16, InstanceCgroup>,
     instances: u32,
-    lots: Arc<File>,
+    backstops: Arc<File>,
     cgroup: Removed,
 }
 
@@ -79,7 +79,7 @@ impl Rig {
         let (app, notices) =
             AppPrograms::load(pins.as_ref(), &folder, &options).unwrap_or_else(|error| panic!("{error}"));
         Self {
-            lots: app.lots_cgroup(),
+            backstops: app.backstops_cgroup(),
             app,
             notices,
             slots: BTreeMap::new(),
@@ -88,7 +88,7 @@ impl Rig {
         }
     }
 
-    /// A new group with its lot, and a worker for each slot from 0 on; nobody is published.
+    /// A new group with its backstop, and a worker for each slot from 0 on; nobody is published.
     pub(crate) fn group(&mut self, addr: &str, workers: u16) -> Group {
         self.group_that(addr, workers, false)
     }
@@ -96,13 +96,13 @@ impl Rig {
     pub(crate) fn group_that(&mut self, addr: &str, workers: u16, refuse_when_empty: bool) -> Group {
         let addr: SocketAddr = addr.parse().expect("an address");
         let mut program = GroupProgram::load(&self.app, refuse_when_empty).unwrap_or_else(|error| panic!("{error}"));
-        let lot = self.listener(addr, &Arc::clone(&self.lots), LOT);
-        program.attach(lot.as_fd()).expect("attached");
-        program.set_member(LOT, 0, lot.as_fd()).expect("a member");
+        let backstop = self.listener(addr, &Arc::clone(&self.backstops), BACKSTOP);
+        program.attach(backstop.as_fd()).expect("attached");
+        program.set_member(BACKSTOP, 0, backstop.as_fd()).expect("a member");
         let mut group = Group {
             program,
             addr,
-            lot,
+            backstop,
             workers: BTreeMap::new(),
         };
         for slot in 0..workers {
@@ -182,7 +182,8 @@ impl Rig {
     /// Everything has been closed: nothing may be left in the sums.
     pub(crate) fn comes_to_rest(&self) {
         until("all counters of connections are 0", || {
-            self.app.load_of(LOT).established() == 0 && self.each(|load| load.established()).iter().all(|&n| n == 0)
+            self.app.load_of(BACKSTOP).established() == 0
+                && self.each(|load| load.established()).iter().all(|&n| n == 0)
         });
     }
 }
@@ -196,7 +197,7 @@ pub(crate) const fn row(slot: u16) -> u16 {
 pub(crate) struct Group {
     pub(crate) program: GroupProgram,
     pub(crate) addr: SocketAddr,
-    pub(crate) lot: TcpListener,
+    pub(crate) backstop: TcpListener,
     pub(crate) workers: BTreeMap<u16, TcpListener>,
 }
 
@@ -243,9 +244,13 @@ impl Group {
         connect_bound(SocketAddr::new(client, 0), SocketAddr::new(ip, self.addr.port()))
     }
 
-    /// Accepts what waits on every worker and the lot.
+    /// Accepts what waits on every worker and the backstop.
     pub(crate) fn accept_all(&self) -> Vec<TcpStream> {
-        self.workers.values().chain([&self.lot]).flat_map(accept_all).collect()
+        self.workers
+            .values()
+            .chain([&self.backstop])
+            .flat_map(accept_all)
+            .collect()
     }
 }
 

@@ -4,7 +4,7 @@ use std::{net::TcpStream, thread, time::Duration};
 
 use reuse_common::{
     Policy,
-    limits::LOT,
+    limits::BACKSTOP,
     notice::{Notice, NoticeKind},
 };
 
@@ -72,7 +72,7 @@ async fn it_wakes_who_waits() {
     let [notice] = notices[..] else { panic!("{notices:?}") };
     assert_eq!(
         (NoticeKind::from_number(notice.kind), notice.instance),
-        (Some(NoticeKind::Traffic), u32::from(LOT))
+        (Some(NoticeKind::Traffic), u32::from(BACKSTOP))
     );
     drop(group.accept_all());
     rig.comes_to_rest();
