@@ -6,7 +6,7 @@ use std::{
     os::fd::AsFd as _,
 };
 
-use reuse_common::{Policy, limits::BACKSTOP, verdict::Verdict};
+use reuse_common::{Policy, ids::Row, verdict::Verdict};
 use socket2::SockRef;
 
 use crate::rig::{PATIENCE, Rig, accept_all, until};
@@ -39,7 +39,9 @@ async fn they_are_parked_and_move_to_the_first_worker_that_is_published() {
         (group.verdict(Verdict::Parked), group.verdict(Verdict::Fallback)),
         (5, 0)
     );
-    until("the backstop has them", || rig.app.load_of(BACKSTOP).established() == 5);
+    until("the backstop has them", || {
+        rig.app.load_of(Row::BACKSTOP).established() == 5
+    });
     assert_eq!(rig.each(|load| load.established_total()), [0, 0]);
     assert_eq!(rig.app.client_count(), 0, "the backstop is no worker to stick to");
 
@@ -50,10 +52,10 @@ async fn they_are_parked_and_move_to_the_first_worker_that_is_published() {
     SockRef::from(&group.backstop).listen(16).expect("again");
     group
         .program
-        .set_member(BACKSTOP, 0, group.backstop.as_fd())
+        .set_member(Row::BACKSTOP, 0, group.backstop.as_fd())
         .expect("a member again");
     assert_eq!(group.verdict(Verdict::Migrated), 5);
-    let (backstop, worker) = (rig.app.load_of(BACKSTOP), rig.load_of(1));
+    let (backstop, worker) = (rig.app.load_of(Row::BACKSTOP), rig.load_of(1));
     assert_eq!((backstop.established(), backstop.migrated_out_total()), (0, 5));
     assert_eq!(
         (

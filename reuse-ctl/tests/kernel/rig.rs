@@ -19,7 +19,7 @@ use nix::sched::{CloneFlags, unshare};
 use reuse_common::{
     Policy, Share,
     client::ClientMask,
-    limits::BACKSTOP,
+    ids::{Row, Slot},
     load::InstanceLoad,
     seats::Seat,
     verdict::{Verdict, VerdictCounts},
@@ -96,9 +96,11 @@ impl Rig {
     pub(crate) fn group_that(&mut self, addr: &str, workers: u16, refuse_when_empty: bool) -> Group {
         let addr: SocketAddr = addr.parse().expect("an address");
         let mut program = GroupProgram::load(&self.app, refuse_when_empty).unwrap_or_else(|error| panic!("{error}"));
-        let backstop = self.listener(addr, &Arc::clone(&self.backstops), BACKSTOP);
+        let backstop = self.listener(addr, &Arc::clone(&self.backstops), Row::BACKSTOP);
         program.attach(backstop.as_fd()).expect("attached");
-        program.set_member(BACKSTOP, 0, backstop.as_fd()).expect("a member");
+        program
+            .set_member(Row::BACKSTOP, 0, backstop.as_fd())
+            .expect("a member");
         let mut group = Group {
             program,
             addr,
@@ -130,7 +132,7 @@ impl Rig {
         self.instances += 1;
         let cgroup = self.cgroup.0.instance(SlotId(of), InstanceId(self.instances));
         let cgroup = cgroup.expect("made");
-        self.app.register(row(slot), of, &cgroup).expect("registered");
+        self.app.register(row(slot), Slot(of), &cgroup).expect("registered");
         if let Some(before) = self.slots.insert(slot, cgroup) {
             self.app.unregister(before.id()).expect("unregistered");
             before.remove().expect("nobody is in it");
@@ -138,7 +140,7 @@ impl Rig {
     }
 
     /// A listener that was made in this cgroup, and is steered.
-    fn listener(&mut self, addr: SocketAddr, cgroup: &File, row: u16) -> TcpListener {
+    fn listener(&mut self, addr: SocketAddr, cgroup: &File, row: Row) -> TcpListener {
         let socket = tcp_socket_in(cgroup, 0, Domain::for_address(addr)).expect("socket");
         if addr.is_ipv6() {
             socket.set_only_v6(false).expect("set");
@@ -182,15 +184,15 @@ impl Rig {
     /// Everything has been closed: nothing may be left in the sums.
     pub(crate) fn comes_to_rest(&self) {
         until("all counters of connections are 0", || {
-            self.app.load_of(BACKSTOP).established() == 0
+            self.app.load_of(Row::BACKSTOP).established() == 0
                 && self.each(|load| load.established()).iter().all(|&n| n == 0)
         });
     }
 }
 
 /// The row of a slot's only instance.
-pub(crate) const fn row(slot: u16) -> u16 {
-    slot + 1
+pub(crate) const fn row(slot: u16) -> Row {
+    Row(slot + 1)
 }
 
 /// Listeners on one address, steered.
@@ -210,7 +212,7 @@ impl Group {
     pub(crate) fn publish_shares(&mut self, slots: impl IntoIterator<Item = (u16, Option<Share>)>) {
         let seats: Vec<Seat> = slots
             .into_iter()
-            .map(|(slot, share)| Seat::new(slot, row(slot), 1).with_share(share))
+            .map(|(slot, share)| Seat::new(Slot(slot), row(slot), 1).with_share(share))
             .collect();
         self.program.publish(&seats).expect("published");
     }
