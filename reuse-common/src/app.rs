@@ -132,6 +132,7 @@ impl App {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ids::Row;
 
     #[test]
     fn told_once_for_each_asking() {
@@ -150,7 +151,7 @@ mod tests {
         app.keep_off(81);
         assert!(app.has_moved() && app.is_service(80) && app.is_service(u16::MAX) && !app.is_service(81));
         assert!(app.is_foreign(81) && !app.is_foreign(80) && !app.is_foreign(82));
-        app.loads().set_queue(7, 3);
-        assert_eq!(app.loads().copy(7).queue(), 3);
+        app.loads().set_queue(Row(7), 3);
+        assert_eq!(app.loads().copy(Row(7)).queue(), 3);
     }
 }

@@ -3,6 +3,7 @@
 use crate::{
     cell,
     client::ClientKey,
+    ids::{Place, Slot},
     limits::FULL_SCAN,
     load::{Loads, Moment},
     places::Places,
@@ -18,7 +19,7 @@ const MEAN_SAMPLE: u32 = 32;
 
 /// `hash`: the owner of the connection's bucket. `hash` is the kernel's hash of the 4-tuple.
 #[inline(always)]
-pub const fn by_hash(places: &Places, hash: u32) -> u32 {
+pub const fn by_hash(places: &Places, hash: u32) -> Place {
     places.of(hash)
 }
 
@@ -29,23 +30,23 @@ const GOLDEN: u32 = 0x9e37_79b9;
 /// among the free seats. `draw` counts the connections of the group while it has such seats. Of any row of connections a seat gets its
 /// share but for one or two.
 #[inline(always)]
-pub fn by_share(membership: &Membership, draw: u32) -> Option<u32> {
+pub fn by_share(membership: &Membership, draw: u32) -> Option<Place> {
     // From 1 on, lest the very first one go to what may be a canary.
     membership.shared_place(draw.wrapping_add(1).wrapping_mul(GOLDEN))
 }
 
 /// `round-robin`: `turn` counts the connections of the group's free seats.
 #[inline(always)]
-pub fn by_turn(membership: &Membership, turn: u32) -> u32 {
+pub fn by_turn(membership: &Membership, turn: u32) -> Place {
     // A count of 0 can't come here, but the division must be visibly safe.
-    turn % membership.free().max(1)
+    Place(turn % membership.free().max(1))
 }
 
 /// `least-loaded`: the smallest load of all free seats, or above [`FULL_SCAN`] of so many neighbours from a random one on. So requests
 /// wait no longer than where there are [`FULL_SCAN`] workers; on the better of two random ones they wait twice as long
 /// (`docs/simulation`). Ties are broken evenly by `random`.
 #[inline(always)]
-pub fn by_load(membership: &Membership, loads: Loads, moment: Moment, random: u32) -> u32 {
+pub fn by_load(membership: &Membership, loads: Loads, moment: Moment, random: u32) -> Place {
     let count = membership.free();
     let mut draw = mix(random as u64);
     // One loop for both: the verifier would follow a second one, or another way into this one, all over again.
@@ -60,15 +61,15 @@ pub fn by_load(membership: &Membership, loads: Loads, moment: Moment, random: u3
         let place = start + nth;
         let place = place - (count & !cell::ones_if_less(place, count));
         // load (31 bits) · tie-break (24 bits) · place (8 bits)
-        let load = loads.load(membership.seat(place).instance(), moment) as u64 & 0x7fff_ffff;
+        let load = loads.load(membership.seat(Place(place)).row(), moment) as u64 & 0x7fff_ffff;
         best = cell::smaller(best, (load << 32 | (draw >> 40) << 8 | place as u64).cast_signed());
     }
-    best.cast_unsigned() as u32 & 0xff
+    Place(best.cast_unsigned() as u32 & 0xff)
 }
 
 /// `sticky`, for a client that is remembered: its slot's seat, if that slot is published.
 #[inline(always)]
-pub fn by_record(membership: &Membership, recorded: Option<u16>) -> Option<u32> {
+pub fn by_record(membership: &Membership, recorded: Option<Slot>) -> Option<Place> {
     membership.place_of(recorded?)
 }
 
@@ -81,13 +82,13 @@ pub fn for_new_client(
     loads: Loads,
     client: &ClientKey,
     moment: Moment,
-) -> u32 {
+) -> Place {
     let bound = bound(membership, loads);
     let mut attempt = 0;
     while attempt < STICKY_ATTEMPTS {
         let place = places.of(client.hash(attempt) as u32);
-        let is_shared = place >= membership.free();
-        let may_take = !is_shared && loads.established(membership.seat(place).instance()) <= bound;
+        let is_shared = place.0 >= membership.free();
+        let may_take = !is_shared && loads.established(membership.seat(place).row()) <= bound;
         if may_take || (is_shared && attempt == 0) {
             return place;
         }
@@ -102,7 +103,7 @@ fn bound(membership: &Membership, loads: Loads) -> u32 {
     let mut sum = 0_u64;
     let mut seats = 0;
     while seats < MEAN_SAMPLE && seats < membership.free() {
-        sum += u64::from(loads.established(membership.seat(seats).instance()));
+        sum += u64::from(loads.established(membership.seat(Place(seats)).row()));
         seats += 1;
     }
     let mean = (sum / u64::from(seats.max(1))) as u32;

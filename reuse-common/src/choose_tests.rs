@@ -3,7 +3,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     client::ClientMask,
-    limits::{LOT, MAX_INSTANCES},
+    ids::Row,
+    limits::MAX_ROWS,
     load::{InstanceLoad, LoadTable},
     rendezvous::Buckets,
     seats::Seat,
@@ -12,7 +13,7 @@ use crate::{
 
 const NOW: Moment = Moment::new(9, 100);
 
-/// A group whose slot `n` is held by instance `n + 1`.
+/// A group whose slot `n` has row `n + 1`.
 struct Group {
     membership: Membership,
     places: Box<Places>,
@@ -25,16 +26,16 @@ impl Group {
     }
 
     fn with_shares(slots: impl IntoIterator<Item = (u16, Option<Share>)>) -> Self {
-        let slots: Vec<(u16, Option<Share>)> = slots.into_iter().collect();
+        let slots: Vec<(Slot, Option<Share>)> = slots.into_iter().map(|(slot, share)| (Slot(slot), share)).collect();
         let mut buckets = Box::new(Buckets::EMPTY);
         buckets.assign(&slots);
         // SAFETY: a table of integers may be all zeroes.
         let table = unsafe { Box::<LoadTable>::new_zeroed().assume_init() };
-        assert_eq!(table.rows().len(), MAX_INSTANCES);
+        assert_eq!(table.rows().len(), MAX_ROWS);
         assert_eq!(table.rows()[1], InstanceLoad::default());
         let seats = slots
             .iter()
-            .map(|&(slot, share)| Seat::new(slot, slot + 1, 1).with_share(share));
+            .map(|&(slot, share)| Seat::new(slot, row_of(slot.0), 1).with_share(share));
         let membership = Membership::new(seats);
         Self {
             places: Box::new(Places::new(&membership, &buckets)),
@@ -48,21 +49,25 @@ impl Group {
         unsafe { Loads::new(&raw mut *self.table) }
     }
 
-    fn slot(&self, place: u32) -> u16 {
-        self.membership.seat(place).slot()
+    fn slot(&self, place: Place) -> u16 {
+        self.membership.seat(place).slot().0
     }
 
     fn open_by_load(&mut self, random: u32) -> u16 {
         let loads = self.loads();
         let slot = self.slot(by_load(&self.membership, loads, NOW, random));
-        loads.entered(slot + 1, true);
+        loads.entered(row_of(slot), true);
         slot
     }
 }
 
+const fn row_of(slot: u16) -> Row {
+    Row(slot + 1)
+}
+
 /// The whole of `sticky`.
-fn by_client(group: &Group, loads: Loads, client: &ClientKey, recorded: Option<u16>) -> u32 {
-    by_record(&group.membership, recorded)
+fn by_client(group: &Group, loads: Loads, client: &ClientKey, recorded: Option<u16>) -> Place {
+    by_record(&group.membership, recorded.map(Slot))
         .unwrap_or_else(|| for_new_client(&group.membership, &group.places, loads, client, NOW))
 }
 
@@ -114,7 +119,7 @@ fn ties_are_broken_evenly() {
         let loads = group.loads();
         let mut counts = vec![0u32; workers as usize];
         for n in 0..workers * 10_000 {
-            counts[by_load(&group.membership, loads, NOW, n.wrapping_mul(747_796_405) ^ 0x5bd1) as usize] += 1;
+            counts[by_load(&group.membership, loads, NOW, n.wrapping_mul(747_796_405) ^ 0x5bd1).index()] += 1;
         }
         assert!(
             counts.iter().all(|&count| (9_500..10_500).contains(&count)),
@@ -130,7 +135,7 @@ fn above_the_full_scan_neighbours_are_looked_at_around_the_end() {
         let mut group = Group::new(0..40);
         let loads = group.loads();
         for slot in (0..40).filter(|&slot| slot != idle) {
-            loads.entered(slot + 1, true);
+            loads.entered(row_of(slot), true);
         }
         let found = (0..40_000u32)
             .filter(|n| group.slot(by_load(&group.membership, loads, NOW, n.wrapping_mul(2_654_435_761))) == idle)
@@ -144,7 +149,7 @@ fn sticky_keeps_moves_and_bounds() {
     let mut group = Group::new(0..4);
     let loads = group.loads();
     let choose = |group: &Group, number, recorded| by_client(group, loads, &client(number), recorded);
-    assert_eq!(choose(&group, 1, Some(2)), 2);
+    assert_eq!(choose(&group, 1, Some(2)), Place(2));
     let home = choose(&group, 1, None);
     assert_eq!(
         choose(&group, 1, None),
@@ -154,17 +159,17 @@ fn sticky_keeps_moves_and_bounds() {
     assert_eq!(choose(&group, 1, Some(9)), home);
 
     // Mean 2: up to mean + 8 = 10 connections are fine, the eleventh makes the worker too full for a new client.
-    let instance = group.membership.seat(home).instance();
+    let row = group.membership.seat(home).row();
     for _ in 0..10 {
-        loads.entered(instance, true);
+        loads.entered(row, true);
     }
     assert_eq!(choose(&group, 1, None), home);
-    loads.entered(instance, true);
-    loads.entered(instance, true);
+    loads.entered(row, true);
+    loads.entered(row, true);
     let other = choose(&group, 1, None);
     assert_ne!(other, home);
     assert_eq!(
-        choose(&group, 1, Some(home as u16)),
+        choose(&group, 1, Some(home.0 as u16)),
         home,
         "a known client stays all the same"
     );
@@ -177,7 +182,7 @@ fn new_clients_spread_evenly() {
     let mut counts = [0u32; 4];
     for number in 0..4000u32 {
         let key = client((0x7f00_0000 + number).to_be());
-        counts[by_client(&group, loads, &key, None) as usize] += 1;
+        counts[by_client(&group, loads, &key, None).index()] += 1;
     }
     assert!(counts.iter().all(|&count| (880..1120).contains(&count)), "{counts:?}");
 }
@@ -204,7 +209,7 @@ fn shares_are_exact_and_the_rest_is_round_robin() {
     // Any hundred in a row have their five.
     for start in [0, 777, 12_345, u32::MAX - 50] {
         let draws = (0..100).map(|nth| start.wrapping_add(nth));
-        let hits = draws.filter(|&draw| by_share(&group.membership, draw) == Some(3));
+        let hits = draws.filter(|&draw| by_share(&group.membership, draw) == Some(Place(3)));
         assert!((3..=7).contains(&hits.count()), "from {start} on");
     }
 }
@@ -214,8 +219,8 @@ fn least_loaded_leaves_shares_alone() {
     let mut group = Group::with_shares([(0, percent(10)), (1, None), (2, None)]);
     let loads = group.loads();
     for _ in 0..9 {
-        loads.entered(2, true);
-        loads.entered(3, true);
+        loads.entered(row_of(1), true);
+        loads.entered(row_of(2), true);
     }
     let chosen: Vec<u16> = (0..100)
         .map(|random| group.slot(by_load(&group.membership, loads, NOW, random)))
@@ -234,7 +239,7 @@ fn sticky_honours_shares_under_load() {
         let loads = group.loads();
         if let Some(slot) = crowded {
             for _ in 0..100 {
-                loads.entered(slot + 1, true);
+                loads.entered(row_of(slot), true);
             }
         }
         let mut counts = [0u32; 4];
@@ -254,7 +259,7 @@ fn sticky_honours_shares_under_load() {
 fn shares_alone_fill_the_whole() {
     let mut group = Group::with_shares([(4, percent(1)), (9, percent(3))]);
     let loads = group.loads();
-    let counts = |place: &dyn Fn(u32) -> u32| {
+    let counts = |place: &dyn Fn(u32) -> Place| {
         let nines = (0..10_000).filter(|&n| group.slot(place(n)) == 9).count();
         (7_350..=7_650).contains(&nines)
     };
@@ -271,7 +276,7 @@ fn the_listener_does_not_depend_on_the_bucket() {
         let mut counts = vec![0u32; 256 * listeners as usize];
         for n in 0..2_000_000_u64 {
             let hash = mix(n) as u32;
-            let place = by_hash(&group.places, hash) as usize;
+            let place = by_hash(&group.places, hash).index();
             counts[place * listeners as usize + listener(hash, listeners) as usize] += 1;
         }
         for of_one in counts.chunks(listeners as usize) {
@@ -290,18 +295,18 @@ proptest! {
         let mut group = Group::new(slots.iter().copied());
         // Owners without a seat, among others.
         let mut buckets = Box::new(Buckets::EMPTY);
-        buckets.assign(&stale.iter().map(|&slot| (slot, None)).collect::<Vec<_>>());
+        buckets.assign(&stale.iter().map(|&slot| (Slot(slot), None)).collect::<Vec<_>>());
         *group.places = Places::new(&group.membership, &buckets);
         let loads = group.loads();
-        for instance in loaded {
-            loads.entered(instance, true);
+        for row in loaded {
+            loads.entered(Row(row), true);
         }
         let count = group.membership.count();
-        prop_assert!(by_hash(&group.places, hash) < count);
-        prop_assert!(by_turn(&group.membership, turn) < count);
-        prop_assert!(by_load(&group.membership, loads, NOW, hash) < count);
+        prop_assert!(by_hash(&group.places, hash).0 < count);
+        prop_assert!(by_turn(&group.membership, turn).0 < count);
+        prop_assert!(by_load(&group.membership, loads, NOW, hash).0 < count);
         let place = by_client(&group, loads, &client(hash), recorded);
-        prop_assert!(place < count);
+        prop_assert!(place.0 < count);
         if let Some(slot) = recorded.filter(|slot| slots.contains(slot)) {
             prop_assert_eq!(group.slot(place), slot);
         }
@@ -311,12 +316,12 @@ proptest! {
     fn least_loaded_is_least(loaded in prop::collection::vec(1u16..17, 0..200), random: u32) {
         let mut group = Group::new(0..16);
         let loads = group.loads();
-        for instance in loaded {
-            loads.entered(instance, true);
+        for row in loaded {
+            loads.entered(Row(row), true);
         }
-        let chosen = group.membership.seat(by_load(&group.membership, loads, NOW, random)).instance();
-        let least = (1..=16).map(|instance| group.table.rows()[instance].established()).min();
-        prop_assert_eq!(Some(group.table.rows()[chosen as usize].established()), least);
+        let chosen = group.membership.seat(by_load(&group.membership, loads, NOW, random)).row();
+        let least = (1..=16).map(|row| group.table.rows()[row].established()).min();
+        prop_assert_eq!(Some(group.table.rows()[chosen.index()].established()), least);
     }
 
     #[test]
@@ -337,8 +342,8 @@ proptest! {
             for_new_client(&group.membership, &other.places, loads, &client(hash), NOW),
         ] {
             let seat = group.membership.seat(place);
-            prop_assert_eq!(seat.listeners() > 0, place < group.membership.count());
-            prop_assert!(seat.listeners() > 0 || seat.instance() == LOT);
+            prop_assert_eq!(seat.listeners() > 0, place.0 < group.membership.count());
+            prop_assert!(seat.listeners() > 0 || seat.row() == Row::BACKSTOP);
         }
     }
 

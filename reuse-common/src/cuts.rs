@@ -1,7 +1,7 @@
 //! What the kernel does for an instance that is being ended: it counts connections that the processes end before their time, and holds back
 //! further requests of busy clients until the others are answered.
 
-use crate::{cell, limits::MAX_INSTANCES};
+use crate::{cell, ids::Row, limits::MAX_ROWS};
 
 /// A request on an idle connection that comes less than this before the server closes it was sent at the same time: every client has to expect
 /// that.
@@ -46,7 +46,7 @@ impl Cuts {
 #[repr(C)]
 #[derive(Debug)]
 pub struct CutTable {
-    rows: [Cuts; MAX_INSTANCES],
+    rows: [Cuts; MAX_ROWS],
 }
 
 /// The live table, in a map's memory.
@@ -65,65 +65,61 @@ impl CutCounts {
 
     /// What is counted of the instance now.
     #[inline(always)]
-    pub fn counting(&self, row: u16) -> u32 {
+    pub fn counting(&self, row: Row) -> u32 {
         // SAFETY: valid by the promise at `new`.
-        unsafe { cell::read(&raw const (*self.row(row)).counting) }
+        unsafe { cell::read(&raw const (*self.line(row)).counting) }
     }
 
     /// From now on this is counted; what was counted stays.
-    pub fn count(&self, row: u16, counting: u32) {
+    pub fn count(&self, row: Row, counting: u32) {
         // SAFETY: as above.
-        unsafe { cell::write(&raw mut (*self.row(row)).counting, counting) }
+        unsafe { cell::write(&raw mut (*self.line(row)).counting, counting) }
     }
 
     /// What happens to the instance's connections at the next look.
     #[inline(always)]
-    pub fn holding(&self, row: u16) -> u32 {
+    pub fn holding(&self, row: Row) -> u32 {
         // SAFETY: as above.
-        unsafe { cell::read(&raw const (*self.row(row)).holding) }
+        unsafe { cell::read(&raw const (*self.line(row)).holding) }
     }
 
     /// From now on this happens.
-    pub fn hold(&self, row: u16, holding: u32) {
+    pub fn hold(&self, row: Row, holding: u32) {
         // SAFETY: as above.
-        unsafe { cell::write(&raw mut (*self.row(row)).holding, holding) }
+        unsafe { cell::write(&raw mut (*self.line(row)).holding, holding) }
     }
 
     /// Counts a connection that has ended.
     #[inline(always)]
-    pub fn add(&self, row: u16, in_flight: bool) {
-        let row = self.row(row);
+    pub fn add(&self, row: Row, in_flight: bool) {
+        let line = self.line(row);
         // SAFETY: as above.
         unsafe {
             let counter = if in_flight {
-                &raw mut (*row).in_flight
+                &raw mut (*line).in_flight
             } else {
-                &raw mut (*row).open
+                &raw mut (*line).open
             };
             cell::add_u32(counter, 1);
         }
     }
 
     /// Another instance has the row: begins anew.
-    pub fn reset(&self, row: u16) {
+    pub fn reset(&self, row: Row) {
         // SAFETY: as above.
-        unsafe { self.row(row).write_volatile(Cuts::default()) }
+        unsafe { self.line(row).write_volatile(Cuts::default()) }
     }
 
     /// What was counted.
-    pub fn copy(&self, row: u16) -> Cuts {
+    pub fn copy(&self, row: Row) -> Cuts {
         // SAFETY: as above.
-        unsafe { self.row(row).read_volatile() }
+        unsafe { self.line(row).read_volatile() }
     }
 
     #[inline(always)]
-    fn row(&self, row: u16) -> *mut Cuts {
-        // SAFETY: there is a place for each number below the size, which is a power of two.
-        unsafe {
-            (&raw mut (*self.table).rows)
-                .cast::<Cuts>()
-                .add(usize::from(row) & (MAX_INSTANCES - 1))
-        }
+    fn line(&self, row: Row) -> *mut Cuts {
+        // SAFETY: an index is inside the table.
+        unsafe { (&raw mut (*self.table).rows).cast::<Cuts>().add(row.index()) }
     }
 }
 
@@ -136,22 +132,22 @@ mod tests {
     #[test]
     fn each_row_counts_for_itself() {
         let mut table = CutTable {
-            rows: [Cuts::default(); MAX_INSTANCES],
+            rows: [Cuts::default(); MAX_ROWS],
         };
         // SAFETY: the table outlives it.
         let counts = unsafe { CutCounts::new(&raw mut table) };
-        counts.count(7, Cuts::EVERYTHING);
-        counts.add(7, true);
-        counts.add(7, false);
-        counts.add(7, false);
-        counts.add(8, true);
+        counts.count(Row(7), Cuts::EVERYTHING);
+        counts.add(Row(7), true);
+        counts.add(Row(7), false);
+        counts.add(Row(7), false);
+        counts.add(Row(8), true);
         assert_eq!(
-            (counts.counting(7), counts.counting(8)),
+            (counts.counting(Row(7)), counts.counting(Row(8))),
             (Cuts::EVERYTHING, Cuts::NOTHING)
         );
-        assert_eq!((counts.copy(7).in_flight, counts.copy(7).open), (1, 2));
-        counts.reset(7);
-        assert_eq!(counts.copy(7), Cuts::default());
-        assert_eq!(counts.copy(8).in_flight, 1);
+        assert_eq!((counts.copy(Row(7)).in_flight, counts.copy(Row(7)).open), (1, 2));
+        counts.reset(Row(7));
+        assert_eq!(counts.copy(Row(7)), Cuts::default());
+        assert_eq!(counts.copy(Row(8)).in_flight, 1);
     }
 }

@@ -133,7 +133,10 @@ impl Group {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::seats::Seat;
+    use crate::{
+        ids::{Place, Row, Slot},
+        seats::Seat,
+    };
 
     #[test]
     fn a_switch_shows_all_of_it() {
@@ -144,19 +147,19 @@ mod tests {
         assert_eq!(group.published().membership.count(), 0);
         let mut buckets = Buckets::EMPTY;
         for slot in [5, 6, 7] {
-            buckets.assign(&[(slot, None)]);
+            buckets.assign(&[(Slot(slot), None)]);
             // The other seat comes first, so that the owner's place is not what an empty table says.
             group.publish(
-                Membership::new([slot + 100, slot].map(|slot| Seat::new(slot, slot + 1, 1))),
+                Membership::new([slot + 100, slot].map(|slot| Seat::new(Slot(slot), Row(slot + 1), 1))),
                 &buckets,
             );
             let Published { membership, places } = group.published();
-            assert_eq!(membership.seat(0).slot(), slot + 100);
-            assert_eq!(membership.seat(places.of(77)).slot(), slot);
+            assert_eq!(membership.seat(Place(0)).slot(), Slot(slot + 100));
+            assert_eq!(membership.seat(places.of(77)).slot(), Slot(slot));
         }
         group.publish(Membership::EMPTY, &buckets);
         assert_eq!(group.published().membership.count(), 0);
-        assert_eq!(group.published().places.of(77), 0, "of no seat");
+        assert_eq!(group.published().places.of(77), Place(0), "of no seat");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Types and decisions that the BPF programs and the controller share.
 //!
 //! Everything here is pure: it compiles for the BPF target (without `std`) and is unit- and property-tested on the host.
+//! [`ids`] says what slots, rows, seats, places, buckets and members are, and which table each of them indexes;
 //! [`choose`] holds the four policies; [`seats`] and [`places`] the tables that they read and that the controller writes; [`rendezvous`]
 //! whose a key is;
 //! [`load`] what the kernel counts per instance; [`app`] and [`group`] where all of that stands; [`client`] who counts as one client.
@@ -19,6 +20,7 @@ pub mod choose;
 pub mod client;
 pub mod cuts;
 pub mod group;
+pub mod ids;
 pub mod in_flight;
 pub mod limits;
 pub mod load;

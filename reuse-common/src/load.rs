@@ -1,16 +1,20 @@
 //! What the kernel counts per instance, and the load that `least-loaded` compares.
 
-use crate::{cell, limits::MAX_INSTANCES};
+use crate::{
+    cell,
+    ids::{Row, Slot},
+    limits::MAX_ROWS,
+};
 
 /// One cache line per instance. `select` and `track` add to it from every processor; the controller reads it and clears it
-/// before an index is used again.
+/// before a row is used again.
 #[repr(C, align(64))]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct InstanceLoad {
     /// Connections in ESTABLISHED or CLOSE_WAIT now. May be off by one for an instant while a connection migrates.
     established: u32,
     /// The slot that the instance stands for.
-    slot: u16,
+    slot: Slot,
     /// Connections that wait in its accept queues, as the controller saw them last; more than 65,535 are shown as that many.
     queue: u16,
     /// Selections that have not become connections yet, by the epoch in which they were made.
@@ -79,7 +83,7 @@ impl Moment {
 
 impl InstanceLoad {
     /// A fresh row for an instance of `slot`.
-    pub fn new(slot: u16) -> Self {
+    pub fn new(slot: Slot) -> Self {
         Self {
             slot,
             ..Self::default()
@@ -135,7 +139,7 @@ impl InstanceLoad {
         self.directed_total
     }
 
-    /// Whether nothing of the instance is left in the kernel, so that its index may be used again.
+    /// Whether nothing of the instance is left in the kernel, so that the row may be used again.
     pub fn is_at_rest(&self) -> bool {
         self.established() == 0
     }
@@ -153,14 +157,14 @@ crate::plain_data!(InstanceLoad);
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct LoadTable {
-    rows: [InstanceLoad; MAX_INSTANCES],
+    rows: [InstanceLoad; MAX_ROWS],
 }
 
 crate::plain_data!(LoadTable);
 
 impl LoadTable {
-    /// Every row, the lot's first.
-    pub fn rows(&self) -> &[InstanceLoad; MAX_INSTANCES] {
+    /// Every row, the backstop's first.
+    pub fn rows(&self) -> &[InstanceLoad; MAX_ROWS] {
         &self.rows
     }
 }
@@ -182,17 +186,17 @@ impl Loads {
     }
 
     #[inline(always)]
-    fn row(&self, instance: u16) -> *mut InstanceLoad {
-        // SAFETY: the mask keeps the offset inside the table (and lets the verifier see it).
-        unsafe { self.rows.add(instance as usize & (MAX_INSTANCES - 1)) }
+    fn line(&self, row: Row) -> *mut InstanceLoad {
+        // SAFETY: an index is inside the table.
+        unsafe { self.rows.add(row.index()) }
     }
 
     /// Connections now, as a comparable number (biased).
     #[inline(always)]
-    pub fn established(&self, instance: u16) -> u32 {
-        let row = self.row(instance);
-        // SAFETY: `row` points into the table.
-        unsafe { cell::read(&raw const (*row).established) }.wrapping_add(BIAS)
+    pub fn established(&self, row: Row) -> u32 {
+        let line = self.line(row);
+        // SAFETY: a line points into the table.
+        unsafe { cell::read(&raw const (*line).established) }.wrapping_add(BIAS)
     }
 
     /// The bias that [`established`](Self::established) and [`load`](Self::load) carry.
@@ -201,63 +205,63 @@ impl Loads {
     /// Connections, plus recent selections that are not connections yet (at most [`PENDING_AT_MOST`]), plus the queue by its weight
     /// (biased). Without a branch: the verifier follows a scan over sixteen of these, and every branch would double its work.
     #[inline(always)]
-    pub fn load(&self, instance: u16, moment: Moment) -> u32 {
-        let row = self.row(instance);
-        // SAFETY: `row` points into the table.
+    pub fn load(&self, row: Row, moment: Moment) -> u32 {
+        let line = self.line(row);
+        // SAFETY: a line points into the table.
         let (pending, queue): ([Pending; 2], u16) = unsafe {
             (
                 [
-                    cell::read(&raw const (*row).pending[0]),
-                    cell::read(&raw const (*row).pending[1]),
+                    cell::read(&raw const (*line).pending[0]),
+                    cell::read(&raw const (*line).pending[1]),
                 ],
-                cell::read(&raw const (*row).queue),
+                cell::read(&raw const (*line).queue),
             )
         };
         let pending = (pending[0].in_256ths(moment) + pending[1].in_256ths(moment)) >> 8;
-        self.established(instance)
+        self.established(row)
             .wrapping_add(cell::smaller(pending, PENDING_AT_MOST.into()).cast_unsigned() as u32)
             .wrapping_add(u32::from(queue) * QUEUE_WEIGHT)
     }
 
-    /// The slot of an instance.
+    /// The slot of the row's instance.
     #[inline(always)]
-    pub fn slot(&self, instance: u16) -> u16 {
-        // SAFETY: `row` points into the table.
-        unsafe { cell::read(&raw const (*self.row(instance)).slot) }
+    pub fn slot(&self, row: Row) -> Slot {
+        // SAFETY: a line points into the table.
+        unsafe { cell::read(&raw const (*self.line(row)).slot) }
     }
 
     /// A copy of a row.
-    pub fn copy(&self, instance: u16) -> InstanceLoad {
-        // SAFETY: `row` points into the table.
-        unsafe { cell::read(self.row(instance)) }
+    pub fn copy(&self, row: Row) -> InstanceLoad {
+        // SAFETY: a line points into the table.
+        unsafe { cell::read(self.line(row)) }
     }
 
     /// Begins a row anew. Nobody may be counting in it.
-    pub fn reset(&self, instance: u16, row: InstanceLoad) {
-        // SAFETY: `row` points into the table.
-        unsafe { cell::write(self.row(instance), row) };
+    pub fn reset(&self, row: Row, load: InstanceLoad) {
+        // SAFETY: a line points into the table.
+        unsafe { cell::write(self.line(row), load) };
     }
 
     /// So many connections wait to be accepted by this instance.
-    pub fn set_queue(&self, instance: u16, connections: u32) {
+    pub fn set_queue(&self, row: Row, connections: u32) {
         let queue = u16::try_from(connections).unwrap_or(u16::MAX);
-        // SAFETY: `row` points into the table; nobody but the controller writes this number.
-        unsafe { cell::write(&raw mut (*self.row(instance)).queue, queue) };
+        // SAFETY: a line points into the table; nobody but the controller writes this number.
+        unsafe { cell::write(&raw mut (*self.line(row)).queue, queue) };
     }
 
     /// The program chose this instance for a new connection.
     #[inline(always)]
-    pub fn selected(&self, instance: u16) {
-        // SAFETY: `row` points into the table.
-        unsafe { cell::add_u64(&raw mut (*self.row(instance)).selected_total, 1) };
+    pub fn selected(&self, row: Row) {
+        // SAFETY: a line points into the table.
+        unsafe { cell::add_u64(&raw mut (*self.line(row)).selected_total, 1) };
     }
 
     /// Counts a selection into the load until it is a connection, or forgotten.
     #[inline(always)]
-    pub fn reserve(&self, instance: u16, epoch: u32) {
-        // SAFETY: `row` points into the table; `epoch & 1` is below 2.
+    pub fn reserve(&self, row: Row, epoch: u32) {
+        // SAFETY: a line points into the table; `epoch & 1` is below 2.
         unsafe {
-            let pending = (&raw mut (*self.row(instance)).pending)
+            let pending = (&raw mut (*self.line(row)).pending)
                 .cast::<Pending>()
                 .add(epoch as usize & 1);
             if cell::read(&raw const (*pending).epoch) != epoch {
@@ -271,32 +275,32 @@ impl Loads {
 
     /// The controller directed a connection here.
     #[inline(always)]
-    pub fn directed(&self, instance: u16) {
-        // SAFETY: `row` points into the table.
-        unsafe { cell::add_u32(&raw mut (*self.row(instance)).directed_total, 1) };
+    pub fn directed(&self, row: Row) {
+        // SAFETY: a line points into the table.
+        unsafe { cell::add_u32(&raw mut (*self.line(row)).directed_total, 1) };
     }
 
     /// A connection was established on this instance; `steered` unless the program was not attached yet.
     #[inline(always)]
-    pub fn entered(&self, instance: u16, steered: bool) {
-        let row = self.row(instance);
-        // SAFETY: `row` points into the table.
+    pub fn entered(&self, row: Row, steered: bool) {
+        let line = self.line(row);
+        // SAFETY: a line points into the table.
         unsafe {
-            cell::add_u32(&raw mut (*row).established, 1);
-            cell::add_u64(&raw mut (*row).established_total, 1);
+            cell::add_u32(&raw mut (*line).established, 1);
+            cell::add_u64(&raw mut (*line).established_total, 1);
             if !steered {
-                cell::add_u32(&raw mut (*row).unsteered_total, 1);
+                cell::add_u32(&raw mut (*line).unsteered_total, 1);
             }
         }
     }
 
     /// A selection of this instance, if any was [reserved](Self::reserve), has become a connection.
     #[inline(always)]
-    pub fn settle(&self, instance: u16, epoch: u32) {
-        let row = self.row(instance);
-        // SAFETY: `row` points into the table; the pending index is below 2.
+    pub fn settle(&self, row: Row, epoch: u32) {
+        let line = self.line(row);
+        // SAFETY: a line points into the table; the pending index is below 2.
         unsafe {
-            let pending = (&raw mut (*row).pending).cast::<Pending>();
+            let pending = (&raw mut (*line).pending).cast::<Pending>();
             let before = pending.add(epoch.wrapping_sub(1) as usize & 1);
             let now = pending.add(epoch as usize & 1);
             if cell::read(before).has_any(epoch.wrapping_sub(1)) {
@@ -309,16 +313,16 @@ impl Loads {
 
     /// A connection of this instance ended.
     #[inline(always)]
-    pub fn left(&self, instance: u16) {
-        // SAFETY: `row` points into the table.
-        unsafe { cell::add_u32(&raw mut (*self.row(instance)).established, u32::MAX) };
+    pub fn left(&self, row: Row) {
+        // SAFETY: a line points into the table.
+        unsafe { cell::add_u32(&raw mut (*self.line(row)).established, u32::MAX) };
     }
 
     /// An established connection moved from one instance's queue to another's.
     #[inline(always)]
-    pub fn migrated(&self, from: u16, to: u16) {
-        let (from, to) = (self.row(from), self.row(to));
-        // SAFETY: both rows point into the table.
+    pub fn migrated(&self, from: Row, to: Row) {
+        let (from, to) = (self.line(from), self.line(to));
+        // SAFETY: both lines point into the table.
         unsafe {
             cell::add_u32(&raw mut (*from).established, u32::MAX);
             cell::add_u64(&raw mut (*from).migrated_out_total, 1);
@@ -329,9 +333,9 @@ impl Loads {
 
     /// A connection that has ended already moved from one instance's queue to another's.
     #[inline(always)]
-    pub fn migrated_closed(&self, from: u16, to: u16) {
-        let (from, to) = (self.row(from), self.row(to));
-        // SAFETY: both rows point into the table.
+    pub fn migrated_closed(&self, from: Row, to: Row) {
+        let (from, to) = (self.line(from), self.line(to));
+        // SAFETY: both lines point into the table.
         unsafe {
             cell::add_u64(&raw mut (*from).migrated_out_total, 1);
             cell::add_u64(&raw mut (*to).migrated_in_total, 1);

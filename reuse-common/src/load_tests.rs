@@ -4,7 +4,7 @@ use super::*;
 
 fn table() -> Box<LoadTable> {
     Box::new(LoadTable {
-        rows: [InstanceLoad::default(); MAX_INSTANCES],
+        rows: [InstanceLoad::default(); MAX_ROWS],
     })
 }
 
@@ -19,26 +19,26 @@ fn a_selection_counts_until_it_is_a_connection() {
     let mut table = table();
     // SAFETY: the table outlives the view.
     let loads = unsafe { Loads::new(&raw mut *table) };
-    let load = |epoch| loads.load(5, Moment::new(epoch, 0)) - Loads::BIAS;
-    loads.reserve(5, 100);
-    loads.reserve(5, 100);
+    let load = |epoch| loads.load(Row(5), Moment::new(epoch, 0)) - Loads::BIAS;
+    loads.reserve(Row(5), 100);
+    loads.reserve(Row(5), 100);
     assert_eq!(load(100), 2);
-    loads.entered(5, true);
-    loads.settle(5, 100);
+    loads.entered(Row(5), true);
+    loads.settle(Row(5), 100);
     assert_eq!(load(100), 2, "one established, one pending");
     assert_eq!(load(101), 2, "still recent");
     assert_eq!(load(102), 1, "the SYN that never completed is forgotten");
-    loads.reserve(5, 102);
+    loads.reserve(Row(5), 102);
     assert_eq!(load(102), 2);
-    loads.entered(5, true);
-    loads.settle(5, 103);
+    loads.entered(Row(5), true);
+    loads.settle(Row(5), 103);
     assert_eq!(load(103), 2);
-    loads.left(5);
-    loads.left(5);
+    loads.left(Row(5));
+    loads.left(Row(5));
     assert_eq!(load(103), 0);
-    loads.left(5);
+    loads.left(Row(5));
     assert!(
-        loads.load(5, Moment::new(103, 0)) < loads.load(6, Moment::new(103, 0)),
+        loads.load(Row(5), Moment::new(103, 0)) < loads.load(Row(6), Moment::new(103, 0)),
         "an undershoot compares as small"
     );
     assert_eq!(table.rows()[5].established(), 0);
@@ -49,19 +49,22 @@ fn what_waits_counts_more_until_the_row_begins_anew() {
     let mut table = table();
     // SAFETY: the table outlives the view.
     let loads = unsafe { Loads::new(&raw mut *table) };
-    loads.reset(5, InstanceLoad::new(300));
-    loads.entered(5, true);
-    loads.settle(5, 100);
-    loads.set_queue(5, 1);
+    loads.reset(Row(5), InstanceLoad::new(Slot(300)));
+    loads.entered(Row(5), true);
+    loads.settle(Row(5), 100);
+    loads.set_queue(Row(5), 1);
     let moment = Moment::new(100, 7);
-    assert_eq!(loads.load(5, moment) - Loads::BIAS, 1 + QUEUE_WEIGHT);
-    assert_eq!(loads.established(5) - Loads::BIAS, 1);
-    assert_eq!((loads.slot(5), loads.copy(5).queue()), (300, 1));
-    loads.set_queue(5, 1_000_000);
-    assert_eq!(loads.copy(5).queue(), u16::MAX);
-    assert!(loads.load(5, moment) & 0x8000_0000 == 0, "31 bits are compared");
-    loads.reset(5, InstanceLoad::new(2));
-    assert_eq!((loads.copy(5).queue(), loads.load(5, moment)), (0, Loads::BIAS));
+    assert_eq!(loads.load(Row(5), moment) - Loads::BIAS, 1 + QUEUE_WEIGHT);
+    assert_eq!(loads.established(Row(5)) - Loads::BIAS, 1);
+    assert_eq!((loads.slot(Row(5)), loads.copy(Row(5)).queue()), (Slot(300), 1));
+    loads.set_queue(Row(5), 1_000_000);
+    assert_eq!(loads.copy(Row(5)).queue(), u16::MAX);
+    assert!(loads.load(Row(5), moment) & 0x8000_0000 == 0, "31 bits are compared");
+    loads.reset(Row(5), InstanceLoad::new(Slot(2)));
+    assert_eq!(
+        (loads.copy(Row(5)).queue(), loads.load(Row(5), moment)),
+        (0, Loads::BIAS)
+    );
 }
 
 #[test]
@@ -70,10 +73,10 @@ fn selections_fade_in_the_epoch_after_theirs() {
     // SAFETY: the table outlives the view.
     let loads = unsafe { Loads::new(&raw mut *table) };
     for _ in 0..64 {
-        loads.reserve(5, 100);
+        loads.reserve(Row(5), 100);
     }
-    loads.reserve(5, 101);
-    let load = |epoch, fraction| loads.load(5, Moment::new(epoch, fraction)) - Loads::BIAS;
+    loads.reserve(Row(5), 101);
+    let load = |epoch, fraction| loads.load(Row(5), Moment::new(epoch, fraction)) - Loads::BIAS;
     assert_eq!(
         [0, 64, 128, 192, 255].map(|fraction| load(101, fraction)),
         [65, 49, 33, 17, 1]
@@ -81,9 +84,9 @@ fn selections_fade_in_the_epoch_after_theirs() {
     assert_eq!([0, 128, 255].map(|fraction| load(102, fraction)), [1, 0, 0]);
     assert_eq!(load(103, 0), 0);
     assert_eq!(load(100, 255), 65, "a processor's clock may be behind by an instant");
-    assert_eq!(loads.copy(5).pending(101), (1, 64));
-    assert_eq!(loads.copy(5).pending(102), (0, 1));
-    assert_eq!(loads.copy(5).pending(103), (0, 0));
+    assert_eq!(loads.copy(Row(5)).pending(101), (1, 64));
+    assert_eq!(loads.copy(Row(5)).pending(102), (0, 1));
+    assert_eq!(loads.copy(Row(5)).pending(103), (0, 0));
 }
 
 #[test]
@@ -91,16 +94,16 @@ fn a_flood_counts_little() {
     let mut table = table();
     // SAFETY: the table outlives the view.
     let loads = unsafe { Loads::new(&raw mut *table) };
-    let load = |epoch, fraction| loads.load(5, Moment::new(epoch, fraction)) - Loads::BIAS;
+    let load = |epoch, fraction| loads.load(Row(5), Moment::new(epoch, fraction)) - Loads::BIAS;
     let most = PENDING_AT_MOST;
     for _ in 0..most - 1 {
-        loads.reserve(5, 100);
+        loads.reserve(Row(5), 100);
     }
     assert_eq!(load(100, 0), most - 1);
     for _ in 0..most + 1 {
-        loads.reserve(5, 100);
+        loads.reserve(Row(5), 100);
     }
-    loads.entered(5, true);
+    loads.entered(Row(5), true);
     assert_eq!(load(100, 0), most + 1, "connections count all the same");
     assert_eq!([128, 192].map(|fraction| load(101, fraction)), [most + 1, most / 2 + 1]);
 }
@@ -116,9 +119,9 @@ fn a_count_below_zero_is_no_flood() {
     // SAFETY: the table outlives the view.
     let loads = unsafe { Loads::new(&raw mut *table) };
     for moment in [Moment::new(100, 0), Moment::new(101, 200)] {
-        assert_eq!(loads.load(5, moment), Loads::BIAS - 1);
+        assert_eq!(loads.load(Row(5), moment), Loads::BIAS - 1);
     }
-    assert_eq!(loads.copy(5).pending(100), (0, 0));
+    assert_eq!(loads.copy(Row(5)).pending(100), (0, 0));
 }
 
 #[test]
@@ -133,9 +136,9 @@ fn a_migration_keeps_the_sum() {
     let mut table = table();
     // SAFETY: the table outlives the view.
     let loads = unsafe { Loads::new(&raw mut *table) };
-    loads.entered(1, true);
-    loads.entered(1, false);
-    loads.migrated(1, 2);
+    loads.entered(Row(1), true);
+    loads.entered(Row(1), false);
+    loads.migrated(Row(1), Row(2));
     let [_, one, two, ..] = table.rows();
     assert_eq!((one.established(), two.established()), (1, 1));
     assert_eq!(

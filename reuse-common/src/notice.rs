@@ -6,8 +6,8 @@
 pub struct Notice {
     /// A [`NoticeKind`] as a number.
     pub kind: u32,
-    /// Row of the load table: for a bind, of the process that binds; else of the cgroup in which the socket was made (0 is the lots').
-    pub instance: u32,
+    /// Row of the load table: for a bind, of the process that binds; else of the cgroup in which the socket was made (0 is the backstops').
+    pub row: u32,
     /// The socket's cookie.
     pub cookie: u64,
     /// Local address: IPv6, or IPv4 in the last word with `family` 2; network byte order.

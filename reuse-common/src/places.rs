@@ -4,8 +4,9 @@
 //! where that slot sits at present. So a look-up names the seat, and the kernel needs neither the slot nor a rule for what is missing.
 
 use crate::{
+    ids::{Bucket, Place},
     limits::MAX_SLOTS,
-    rendezvous::{BUCKETS, bucket},
+    rendezvous::BUCKETS,
 };
 #[cfg(not(target_arch = "bpf"))]
 use crate::{rendezvous::Buckets, seats::Membership};
@@ -27,20 +28,20 @@ impl Places {
     pub fn new(membership: &Membership, buckets: &Buckets) -> Self {
         let mut places = Self::EMPTY;
         for (nth, (place, owner)) in places.places.iter_mut().zip(buckets.owners()).enumerate() {
-            let seat = membership
+            let of_owner = membership
                 .place_of(owner)
-                .unwrap_or(nth as u32 % membership.count().max(1));
-            *place = u8::try_from(seat).expect("as many places as slots");
+                .unwrap_or(Place(nth as u32 % membership.count().max(1)));
+            *place = u8::try_from(of_owner.0).expect("as many places as slots");
         }
         places
     }
 
-    /// The place for a key with this hash, of whose bits [`bucket`] says which must be good. It is one of the membership's, unless this is
+    /// The place for a key with this hash, of whose bits [`Bucket::of`] says which must be good. It is one of the membership's, unless this is
     /// read while it is written: then it may be one without a seat, at which [`Membership::seat`](crate::seats::Membership::seat)
     /// shows an empty one.
     #[inline(always)]
-    pub const fn of(&self, hash: u32) -> u32 {
-        self.places[bucket(hash)] as u32
+    pub const fn of(&self, hash: u32) -> Place {
+        Place(self.places[Bucket::of(hash).index()] as u32)
     }
 }
 
@@ -54,19 +55,24 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{seats::Seat, share::Share};
+    use crate::{
+        ids::{Row, Slot},
+        seats::Seat,
+        share::Share,
+    };
 
-    fn slots(size: core::ops::Range<usize>) -> impl Strategy<Value = Vec<(u16, Option<Share>)>> {
+    fn slots(size: core::ops::Range<usize>) -> impl Strategy<Value = Vec<(Slot, Option<Share>)>> {
         // 0 is no share.
         let share = prop_oneof![2 => Just(0), 1 => 1u16..2500].prop_map(Share::from_hundredths_of_a_percent);
-        prop::collection::btree_map(0u16..256, share, size).prop_map(|slots| slots.into_iter().collect())
+        prop::collection::btree_map((0u16..256).prop_map(Slot), share, size)
+            .prop_map(|slots| slots.into_iter().collect())
     }
 
-    fn membership(slots: &[(u16, Option<Share>)]) -> Membership {
+    fn membership(slots: &[(Slot, Option<Share>)]) -> Membership {
         Membership::new(
             slots
                 .iter()
-                .map(|&(slot, share)| Seat::new(slot, slot + 1, 1).with_share(share)),
+                .map(|&(slot, share)| Seat::new(slot, Row(slot.0 + 1), 1).with_share(share)),
         )
     }
 
@@ -81,7 +87,7 @@ mod tests {
         /// Of owners and seats any may be without the other: slots that came, went, or got a share in between.
         #[test]
         fn every_place_is_the_owners_or_anybodys(owners in slots(1..12), seated in slots(0..12), common in slots(0..12)) {
-            let with_common = |mut slots: Vec<(u16, Option<Share>)>| {
+            let with_common = |mut slots: Vec<(Slot, Option<Share>)>| {
                 slots.retain(|(slot, _)| common.iter().all(|(other, _)| other != slot));
                 slots.extend(&common);
                 slots
@@ -93,7 +99,7 @@ mod tests {
             for (hash, owner) in one_hash_each().zip(buckets.owners()) {
                 let place = places.of(hash);
                 prop_assert_eq!(owner, buckets.owner(hash));
-                prop_assert!(place < membership.count().max(1));
+                prop_assert!(place.0 < membership.count().max(1));
                 if let Some(own) = membership.place_of(owner) {
                     prop_assert_eq!(place, own);
                     prop_assert_eq!(membership.seat(place).slot(), owner);
@@ -105,11 +111,11 @@ mod tests {
     #[test]
     fn the_buckets_of_a_slot_without_a_seat_are_divided() {
         let mut buckets = Box::new(Buckets::EMPTY);
-        buckets.assign(&[(9, None)]);
-        let places = Places::new(&membership(&[(1, None), (2, None), (3, None)]), &buckets);
+        buckets.assign(&[(Slot(9), None)]);
+        let places = Places::new(&membership(&[1, 2, 3].map(|slot| (Slot(slot), None))), &buckets);
         let mut counts = [0; 3];
         for hash in one_hash_each() {
-            counts[places.of(hash) as usize] += 1;
+            counts[places.of(hash).index()] += 1;
         }
         assert_eq!(counts, [BUCKETS / 3 + 1, BUCKETS / 3, BUCKETS / 3]);
     }
@@ -117,8 +123,8 @@ mod tests {
     #[test]
     fn nobody_published_is_the_first_place_without_a_seat() {
         let mut buckets = Box::new(Buckets::EMPTY);
-        buckets.assign(&[(9, None), (200, None)]);
+        buckets.assign(&[(Slot(9), None), (Slot(200), None)]);
         assert!(Places::new(&Membership::EMPTY, &buckets) == Places::EMPTY);
-        assert_eq!(Membership::EMPTY.seat(0).listeners(), 0);
+        assert_eq!(Membership::EMPTY.seat(Place(0)).listeners(), 0);
     }
 }

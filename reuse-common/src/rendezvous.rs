@@ -10,6 +10,7 @@
 
 #[cfg(not(target_arch = "bpf"))]
 use crate::{
+    ids::{Bucket, Slot},
     limits::MAX_SLOTS,
     portion::{MAX_SHARES, Scale},
     share::Share,
@@ -17,17 +18,6 @@ use crate::{
 
 /// Number of buckets; with 256 slots each owns 64 of them, so shares differ by about an eighth from the granularity alone.
 pub const BUCKETS: usize = 1 << 14;
-
-/// The bucket of a key with this hash: its upper bits, which must be evenly spread.
-///
-/// They need no mixing: the kernel's hash of a 4-tuple is Jenkins' (`jhash`, with a secret), which is good in all its bits, and a client's
-/// has been mixed. But what else is decided by the same hash must not be by the same bits. [`choose::listener`](crate::choose::listener)
-/// goes by the lower half, so the bucket does not say which of an instance's listeners it will be; with the same bits for
-/// both, an instance with few buckets has uneven listeners. [`choose::by_load`](crate::choose::by_load) mixes whatever it is given.
-#[inline(always)]
-pub const fn bucket(hash: u32) -> usize {
-    (hash >> (u32::BITS - BUCKETS.ilog2())) as usize
-}
 
 /// The owner of each bucket.
 #[cfg(not(target_arch = "bpf"))]
@@ -42,13 +32,13 @@ impl Buckets {
     pub const EMPTY: Self = Self { slots: [0; BUCKETS] };
 
     /// The slot that owns the bucket of a key with this hash.
-    pub const fn owner(&self, hash: u32) -> u16 {
-        self.slots[bucket(hash)] as u16
+    pub const fn owner(&self, hash: u32) -> Slot {
+        Slot(self.slots[Bucket::of(hash).index()] as u16)
     }
 
     /// The owner of each bucket, in their order.
-    pub fn owners(&self) -> impl Iterator<Item = u16> {
-        self.slots.iter().map(|&slot| slot.into())
+    pub fn owners(&self) -> impl Iterator<Item = Slot> {
+        self.slots.iter().map(|&slot| Slot(slot.into()))
     }
 
     /// Divides the buckets among these slots. Without slots nothing changes.
@@ -57,12 +47,12 @@ impl Buckets {
     /// that are not taken yet, the ones that score highest for the slot. How shares are made to fit is told at [`Scale`]. The
     /// other buckets go each to the highest-scoring slot without a share (of all slots, where every one has a share and rounding has
     /// left a bucket over).
-    pub fn assign(&mut self, slots: &[(u16, Option<Share>)]) {
-        let mut shared: Vec<(u16, Share)> = slots.iter().filter_map(|&(slot, share)| Some((slot, share?))).collect();
+    pub fn assign(&mut self, slots: &[(Slot, Option<Share>)]) {
+        let mut shared: Vec<(Slot, Share)> = slots.iter().filter_map(|&(slot, share)| Some((slot, share?))).collect();
         shared.sort_unstable();
         shared.truncate(MAX_SHARES);
-        let is_free = |slot: u16| shared.iter().all(|&(other, _)| other != slot);
-        let mut rest: Vec<u16> = slots
+        let is_free = |slot: Slot| shared.iter().all(|&(other, _)| other != slot);
+        let mut rest: Vec<Slot> = slots
             .iter()
             .map(|&(slot, _)| slot)
             .filter(|&slot| is_free(slot))
@@ -77,33 +67,34 @@ impl Buckets {
             .map(|(_, share)| u64::from(share.hundredths_of_a_percent()))
             .sum();
         let scale = Scale::new(sum, any_free);
-        let mut untaken: Vec<u16> = (0..BUCKETS as u16).collect();
+        let mut untaken: Vec<Bucket> = Bucket::all().collect();
         for &(slot, share) in &shared {
             let wanted = scale.part(share.hundredths_of_a_percent().into(), BUCKETS as u64) as usize;
             // Rounding never takes the last bucket from those without a share.
             let wanted = wanted.min(untaken.len() - usize::from(any_free));
-            untaken.sort_unstable_by_key(|&bucket| core::cmp::Reverse(score(bucket.into(), slot)));
+            untaken.sort_unstable_by_key(|&bucket| core::cmp::Reverse(score(bucket, slot)));
             for bucket in untaken.drain(..wanted) {
-                self.slots[bucket as usize] = owner_byte(slot);
+                self.slots[bucket.index()] = owner_byte(slot);
             }
         }
         for bucket in untaken {
-            if let Some(&best) = rest.iter().max_by_key(|&&slot| score(bucket.into(), slot)) {
-                self.slots[bucket as usize] = owner_byte(best);
+            if let Some(&best) = rest.iter().max_by_key(|&&slot| score(bucket, slot)) {
+                self.slots[bucket.index()] = owner_byte(best);
             }
         }
     }
 }
 
 #[cfg(not(target_arch = "bpf"))]
-const fn owner_byte(slot: u16) -> u8 {
-    (slot as usize & (MAX_SLOTS - 1)) as u8
+const fn owner_byte(slot: Slot) -> u8 {
+    slot.index() as u8
 }
 
 /// How strongly a slot claims a bucket. The slot is part of the result, so that no two slots score alike.
 #[cfg(not(target_arch = "bpf"))]
-const fn score(bucket: u64, slot: u16) -> u64 {
-    (mix(bucket << 16 | slot as u64) & !0xff) | (slot as u64 & 0xff)
+const fn score(bucket: Bucket, slot: Slot) -> u64 {
+    let slot = slot.0 as u64;
+    (mix((bucket.index() as u64) << 16 | slot) & !0xff) | (slot & 0xff)
 }
 
 /// Spreads a key's bits evenly over the result (the finalizer of SplitMix64, Steele et al. 2014).
@@ -117,7 +108,6 @@ pub const fn mix(key: u64) -> u64 {
 
 #[cfg(not(target_arch = "bpf"))]
 const _: () = assert!(MAX_SLOTS <= 256, "a slot fits into a byte");
-const _: () = assert!(BUCKETS <= 1 << 16, "a bucket's number fits into two bytes");
 
 #[cfg(test)]
 mod tests {
@@ -127,31 +117,31 @@ mod tests {
 
     use super::*;
 
-    fn assigned(slots: &[(u16, Option<Share>)]) -> Box<Buckets> {
+    fn assigned(slots: &[(Slot, Option<Share>)]) -> Box<Buckets> {
         let mut buckets = Box::new(Buckets::EMPTY);
         buckets.assign(slots);
         buckets
     }
 
-    fn free(slots: impl IntoIterator<Item = u16>) -> Vec<(u16, Option<Share>)> {
-        slots.into_iter().map(|slot| (slot, None)).collect()
+    fn free(slots: impl IntoIterator<Item = u16>) -> Vec<(Slot, Option<Share>)> {
+        slots.into_iter().map(|slot| (Slot(slot), None)).collect()
     }
 
     fn share(hundredths: u16) -> Option<Share> {
         Share::from_hundredths_of_a_percent(hundredths)
     }
 
-    fn count(buckets: &Buckets, slot: u16) -> usize {
+    fn count(buckets: &Buckets, slot: Slot) -> usize {
         buckets.owners().filter(|&owner| owner == slot).count()
     }
 
     /// Slots, some with a share (0 is none).
-    fn some_slots(size: core::ops::Range<usize>) -> impl Strategy<Value = Vec<(u16, Option<Share>)>> {
+    fn some_slots(size: core::ops::Range<usize>) -> impl Strategy<Value = Vec<(Slot, Option<Share>)>> {
         let share_of = prop_oneof![2 => Just(0), 1 => 1u16..2500];
         prop::collection::btree_map(0u16..256, share_of, size).prop_map(|slots| {
             slots
                 .into_iter()
-                .map(|(slot, hundredths)| (slot, share(hundredths)))
+                .map(|(slot, hundredths)| (Slot(slot), share(hundredths)))
                 .collect()
         })
     }
@@ -161,7 +151,7 @@ mod tests {
 
         #[test]
         fn taking_a_slot_away_moves_only_its_own_buckets(slots in some_slots(3..24), nth in any::<prop::sample::Index>()) {
-            let free: Vec<u16> = slots.iter().filter(|(_, share)| share.is_none()).map(|&(slot, _)| slot).collect();
+            let free: Vec<Slot> = slots.iter().filter(|(_, share)| share.is_none()).map(|&(slot, _)| slot).collect();
             prop_assume!(free.len() >= 2);
             let gone = free[nth.index(free.len())];
             let rest: Vec<_> = slots.iter().copied().filter(|&(slot, _)| slot != gone).collect();
@@ -213,21 +203,21 @@ mod tests {
 
     #[test]
     fn shares_of_all_fill_the_table() {
-        let buckets = assigned(&[(0, share(100)), (1, share(100)), (2, share(100))]);
-        let counts = [0, 1, 2].map(|slot| count(&buckets, slot));
+        let buckets = assigned(&[0, 1, 2].map(|slot| (Slot(slot), share(100))));
+        let counts = [0, 1, 2].map(|slot| count(&buckets, Slot(slot)));
         assert_eq!(counts.iter().sum::<usize>(), BUCKETS);
         assert!(
             counts.iter().all(|count| count.abs_diff(BUCKETS / 3) <= 1),
             "{counts:?}"
         );
-        assert_eq!(count(&assigned(&[(7, share(1))]), 7), BUCKETS);
+        assert_eq!(count(&assigned(&[(Slot(7), share(1))]), Slot(7)), BUCKETS);
     }
 
     #[test]
     fn the_order_of_the_slots_does_not_matter() {
         assert!(assigned(&free([0, 1, 2, 7])) == assigned(&free([7, 2, 0, 1])));
-        let (two, seven) = ((2, share(700)), (7, share(3000)));
-        assert!(assigned(&[(0, None), two, seven]) == assigned(&[seven, (0, None), two]));
+        let (two, seven) = ((Slot(2), share(700)), (Slot(7), share(3000)));
+        assert!(assigned(&[(Slot(0), None), two, seven]) == assigned(&[seven, (Slot(0), None), two]));
     }
 
     #[test]
@@ -236,7 +226,7 @@ mod tests {
             let buckets = assigned(&free(0..slots as u16));
             let mut counts = vec![0u32; slots];
             for owner in buckets.owners() {
-                counts[owner as usize] += 1;
+                counts[owner.index()] += 1;
             }
             let mean = BUCKETS as f64 / slots as f64;
             let bound = 4.5 * mean.sqrt();

@@ -2,24 +2,31 @@
 
 #[cfg(not(target_arch = "bpf"))]
 use crate::portion::Scale;
-use crate::{cell, limits::MAX_SLOTS, portion::MAX_SHARES, share::Share};
+use crate::{
+    cell,
+    ids::{Place, Row, Slot},
+    limits::MAX_SLOTS,
+    portion::MAX_SHARES,
+    share::Share,
+};
 
-/// One published slot: which instance stands for it, with how many listeners in this group, and its fixed share if it has one.
+/// One published slot in a group's table: the row of the instance that stands for it, with how many listeners in this group, and its fixed
+/// share if it has one. Where it stands in the table is a [`Place`].
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Seat {
-    instance: u16,
-    slot: u16,
+    row: Row,
+    slot: Slot,
     listeners: u16,
     /// Hundredths of a percent; 0 is none.
     share: u16,
 }
 
 impl Seat {
-    /// A seat for `slot`, held by `instance` with `listeners` (1…8) members of the group; without a share of its own.
-    pub const fn new(slot: u16, instance: u16, listeners: u16) -> Self {
+    /// A seat for `slot`, held by the instance in `row` with `listeners` (1…8) members of the group; without a share of its own.
+    pub const fn new(slot: Slot, row: Row, listeners: u16) -> Self {
         Self {
-            instance,
+            row,
             slot,
             listeners,
             share: 0,
@@ -36,15 +43,15 @@ impl Seat {
         self
     }
 
-    /// Row of the load table.
+    /// Its instance's line in the load table.
     #[inline(always)]
-    pub const fn instance(&self) -> u16 {
-        self.instance
+    pub const fn row(&self) -> Row {
+        self.row
     }
 
-    /// The slot's number.
+    /// The slot.
     #[inline(always)]
-    pub const fn slot(&self) -> u16 {
+    pub const fn slot(&self) -> Slot {
         self.slot
     }
 
@@ -60,8 +67,8 @@ impl Seat {
     }
 }
 
-/// Says that a slot has no seat.
-pub const NO_SEAT: u16 = u16::MAX;
+/// In place of a place: the slot has no seat.
+const NO_SEAT: u16 = u16::MAX;
 
 /// The published slots of one group: first those that divide connections by the policy (*free* seats), then those with a fixed share.
 #[repr(C, align(64))]
@@ -70,7 +77,8 @@ pub struct Membership {
     count: u32,
     free: u32,
     seats: [Seat; MAX_SLOTS],
-    seat_of_slot: [u16; MAX_SLOTS],
+    /// The place of each slot's seat, or [`NO_SEAT`].
+    place_of_slot: [u16; MAX_SLOTS],
     /// The last draw that falls to each seat with a share, ascending; unused ones repeat the last used.
     last_draws: [u32; MAX_SHARES],
 }
@@ -80,8 +88,8 @@ impl Membership {
     pub const EMPTY: Self = Self {
         count: 0,
         free: 0,
-        seats: [Seat::new(0, 0, 0); MAX_SLOTS],
-        seat_of_slot: [NO_SEAT; MAX_SLOTS],
+        seats: [Seat::new(Slot(0), Row::BACKSTOP, 0); MAX_SLOTS],
+        place_of_slot: [NO_SEAT; MAX_SLOTS],
         last_draws: [0; MAX_SHARES],
     };
 
@@ -92,7 +100,7 @@ impl Membership {
         let mut membership = Self::EMPTY;
         let mut shared = Vec::new();
         for seat in seats {
-            let Some(entry) = membership.seat_of_slot.get_mut(seat.slot as usize) else {
+            let Some(entry) = membership.place_of_slot.get_mut(usize::from(seat.slot.0)) else {
                 continue;
             };
             if *entry != NO_SEAT {
@@ -124,7 +132,7 @@ impl Membership {
 
     #[cfg(not(target_arch = "bpf"))]
     fn take_place(&mut self, seat: Seat) {
-        self.seat_of_slot[seat.slot as usize] = self.count as u16;
+        self.place_of_slot[seat.slot.index()] = self.count as u16;
         self.seats[self.count as usize] = seat;
         self.count += 1;
     }
@@ -153,7 +161,7 @@ impl Membership {
     /// The place of the seat with a share that this draw falls to, of evenly spread draws; `None`: it falls to the free seats, of which
     /// there is one then. Only while some seat [has a share](Self::has_shares).
     #[inline(always)]
-    pub fn shared_place(&self, draw: u32) -> Option<u32> {
+    pub fn shared_place(&self, draw: u32) -> Option<Place> {
         // How many of the ascending numbers are below the draw: a search by halves, without a branch (see `cell::opaque`).
         let mut below = 0;
         let mut step = MAX_SHARES / 2;
@@ -162,7 +170,7 @@ impl Membership {
             step /= 2;
         }
         below += 1 & self.mask_if_below(below, draw);
-        (below < MAX_SHARES).then_some(self.free + below as u32)
+        (below < MAX_SHARES).then_some(Place(self.free + below as u32))
     }
 
     /// All ones if the seat's last draw is below this one, else 0.
@@ -176,15 +184,19 @@ impl Membership {
 
     /// The seat at this place; a place beyond [`count`](Self::count) holds a seat without listeners.
     #[inline(always)]
-    pub const fn seat(&self, place: u32) -> &Seat {
-        &self.seats[place as usize & (MAX_SLOTS - 1)]
+    pub const fn seat(&self, place: Place) -> &Seat {
+        &self.seats[place.index()]
     }
 
     /// The place of this slot's seat, if it is published.
     #[inline(always)]
-    pub const fn place_of(&self, slot: u16) -> Option<u32> {
-        let place = self.seat_of_slot[slot as usize & (MAX_SLOTS - 1)];
-        if place == NO_SEAT { None } else { Some(place as u32) }
+    pub const fn place_of(&self, slot: Slot) -> Option<Place> {
+        let place = self.place_of_slot[slot.index()];
+        if place == NO_SEAT {
+            None
+        } else {
+            Some(Place(place as u32))
+        }
     }
 
     /// The seats: free ones first, else in the order in which they were given.
@@ -210,36 +222,36 @@ mod tests {
     #[test]
     fn every_slot_has_at_most_one_seat() {
         let membership = Membership::new([
-            Seat::new(3, 10, 1),
-            Seat::new(3, 11, 1),
-            Seat::new(900, 12, 1),
-            Seat::new(0, 13, 2),
+            Seat::new(Slot(3), Row(10), 1),
+            Seat::new(Slot(3), Row(11), 1),
+            Seat::new(Slot(900), Row(12), 1),
+            Seat::new(Slot(0), Row(13), 2),
         ]);
         assert_eq!(membership.count(), 2);
-        assert_eq!(membership.place_of(3), Some(0));
-        assert_eq!(membership.seat(0).instance(), 10);
-        assert_eq!(membership.place_of(0), Some(1));
-        assert_eq!(membership.place_of(1), None);
+        assert_eq!(membership.place_of(Slot(3)), Some(Place(0)));
+        assert_eq!(membership.seat(Place(0)).row(), Row(10));
+        assert_eq!(membership.place_of(Slot(0)), Some(Place(1)));
+        assert_eq!(membership.place_of(Slot(1)), None);
         assert!(!membership.has_shares());
     }
 
     #[test]
     fn seats_with_a_share_come_last() {
         let membership = Membership::new([
-            Seat::new(0, 10, 1).with_share(percent(25)),
-            Seat::new(1, 11, 1),
-            Seat::new(2, 12, 1).with_share(percent(50)),
-            Seat::new(3, 13, 1),
+            Seat::new(Slot(0), Row(10), 1).with_share(percent(25)),
+            Seat::new(Slot(1), Row(11), 1),
+            Seat::new(Slot(2), Row(12), 1).with_share(percent(50)),
+            Seat::new(Slot(3), Row(13), 1),
         ]);
-        let slots: Vec<u16> = membership.seats().iter().map(Seat::slot).collect();
+        let slots: Vec<u16> = membership.seats().iter().map(|seat| seat.slot().0).collect();
         assert_eq!((slots, membership.free()), (vec![1, 3, 0, 2], 2));
-        assert_eq!(membership.place_of(0), Some(2));
+        assert_eq!(membership.place_of(Slot(0)), Some(Place(2)));
         let quarter = 1 << 30;
         for (draw, place) in [
-            (0, Some(2)),
-            (quarter - 1, Some(2)),
-            (quarter, Some(3)),
-            (3 * quarter - 1, Some(3)),
+            (0, Some(Place(2))),
+            (quarter - 1, Some(Place(2))),
+            (quarter, Some(Place(3))),
+            (3 * quarter - 1, Some(Place(3))),
             (3 * quarter, None),
             (u32::MAX, None),
         ] {
@@ -249,26 +261,26 @@ mod tests {
 
     #[test]
     fn a_share_too_many_is_none() {
-        let seats = (0..40).map(|slot| Seat::new(slot, slot + 1, 1).with_share(percent(1)));
+        let seats = (0..40).map(|slot| Seat::new(Slot(slot), Row(slot + 1), 1).with_share(percent(1)));
         let membership = Membership::new(seats);
         assert_eq!((membership.count(), membership.free()), (40, 8));
-        assert_eq!(membership.shared_place(0), Some(8));
+        assert_eq!(membership.shared_place(0), Some(Place(8)));
         assert_eq!(membership.shared_place(u32::MAX), None);
-        assert_eq!(membership.seat(0).slot(), 32);
-        assert_eq!(membership.seat(0).share(), None);
+        assert_eq!(membership.seat(Place(0)).slot(), Slot(32));
+        assert_eq!(membership.seat(Place(0)).share(), None);
     }
 
     proptest! {
         #[test]
         fn a_draw_falls_to_the_first_that_reaches_it(shares in prop::collection::vec(0u16..5000, 1..60), draw: u32) {
             let seats = shares.iter().enumerate().map(|(slot, &share)| {
-                Seat::new(slot as u16, slot as u16 + 1, 1).with_share(Share::from_hundredths_of_a_percent(share))
+                Seat::new(Slot(slot as u16), Row(slot as u16 + 1), 1).with_share(Share::from_hundredths_of_a_percent(share))
             });
             let membership = Membership::new(seats);
             prop_assume!(membership.has_shares());
             let shared = (membership.count() - membership.free()) as usize;
             let expected = membership.last_draws[..shared].iter().position(|&last| draw <= last);
-            prop_assert_eq!(membership.shared_place(draw), expected.map(|nth| membership.free() + nth as u32));
+            prop_assert_eq!(membership.shared_place(draw), expected.map(|nth| Place(membership.free() + nth as u32)));
             if membership.free() == 0 {
                 prop_assert_eq!(membership.last_draws[shared - 1], u32::MAX);
             }

@@ -8,7 +8,7 @@ pub enum Verdict {
     Chosen = 0,
     /// The controller had directed the connection.
     Directed = 1,
-    /// Nobody was published: it went to the lot.
+    /// Nobody was published: it went to the backstop.
     Parked = 2,
     /// Nobody was published, and that means refusal; or the worker that the controller had directed it to has closed.
     Refused = 3,

@@ -5,7 +5,7 @@ use aya_ebpf::{
     bindings::seq_file,
     helpers::{bpf_ktime_get_ns, bpf_seq_write, bpf_setsockopt},
 };
-use reuse_common::{cuts::Cuts, in_flight::Connection, limits::LOT, tcp_layout::HELD_WAKE_BYTES};
+use reuse_common::{cuts::Cuts, ids::Row, in_flight::Connection, tcp_layout::HELD_WAKE_BYTES};
 
 use crate::{
     maps::{self, INSTANCES, MIGRATED},
@@ -15,9 +15,9 @@ use crate::{
 const SOL_SOCKET: i32 = 1;
 const SO_RCVLOWAT: i32 = 18;
 
-/// The row of the instance that has the connection: where it moved to, else that of its cgroup. The lots' if it is nobody's.
+/// The row of the instance that has the connection: where it moved to, else that of its cgroup. The backstops' if it is nobody's.
 #[inline(always)]
-fn row_of(cookie: u64, cgroup: u64) -> u16 {
+fn row_of(cookie: u64, cgroup: u64) -> Row {
     // SAFETY: the values are copied at once.
     let row = unsafe {
         match MIGRATED.get(&cookie) {
@@ -25,7 +25,7 @@ fn row_of(cookie: u64, cgroup: u64) -> u16 {
             _ => INSTANCES.get(&cgroup),
         }
     };
-    row.map_or(LOT, |&row| row as u16)
+    row.map_or(Row::BACKSTOP, |&row| Row::from_map(row))
 }
 
 /// Has the process woken when so many bytes wait to be read.

@@ -75,12 +75,12 @@ fn joining(ctx: &SockAddrContext, family: u32, address: impl Fn(&SockAddrContext
     // SAFETY: no preconditions.
     let cgroup = unsafe { bpf_get_current_ancestor_cgroup_id(settings.cgroup_level.cast_signed()) };
     // SAFETY: the value is copied at once.
-    let Some(&instance) = (unsafe { INSTANCES.get(&cgroup) }) else {
+    let Some(&row) = (unsafe { INSTANCES.get(&cgroup) }) else {
         return ALLOW;
     };
     let notice = |cookie| Notice {
         kind: NoticeKind::Bind as u32,
-        instance,
+        row,
         cookie,
         address: address(ctx),
         family,

@@ -1,7 +1,7 @@
 //! The kernel side. Each program reads its context, asks `reuse-common` what to do, and does it.
 //!
 //! [`select`] picks a listener for every new connection and for every one that must move; [`track`] counts established
-//! connections per instance and records sticky clients; [`hooks`] makes any server's listener a member of its group; [`connections`] lists
+//! connections per row and records sticky clients; [`hooks`] makes any server's listener a member of its group; [`connections`] lists
 //! what is established.
 #![no_std]
 #![no_main]

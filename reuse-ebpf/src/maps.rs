@@ -19,6 +19,7 @@ use reuse_common::{
     client::{ClientKey, ClientRecord},
     cuts::{CutCounts, CutTable},
     group::{Group, GroupTable},
+    ids::Row,
     limits::MAX_MEMBERS,
     notice::Notice,
     settings::DirectedKey,
@@ -30,15 +31,16 @@ pub(crate) static APP: Array<AppTable> = Array::with_max_entries(1, BPF_F_MMAPAB
 /// The controller sets the capacity.
 #[map]
 pub(crate) static CLIENTS: LruHashMap<ClientKey, ClientRecord> = LruHashMap::with_max_entries(65536, 0);
+/// The local end of a connection of the controller's own → the row that it must reach.
 #[map]
 pub(crate) static DIRECTED: HashMap<DirectedKey, u32> = HashMap::with_max_entries(1024, 0);
-/// Cgroup id → row of the load table.
+/// Cgroup id of an instance → its row of the load table.
 #[map]
 pub(crate) static INSTANCES: HashMap<u64, u32> = HashMap::with_max_entries(2048, 0);
 /// What was cut of instances that are being ended. The controller maps it into its memory.
 #[map]
 static CUTS: Array<CutTable> = Array::with_max_entries(1, BPF_F_MMAPABLE);
-/// Cookie of a listener → its instance: whose connections move when it closes.
+/// Cookie of a listener → the row of its instance: whose connections move when it closes.
 #[map]
 pub(crate) static LISTENERS: LruHashMap<u64, u32> = LruHashMap::with_max_entries(16384, 0);
 /// Cookie of a connection that moved → the row it moved to; it stays in the cgroup of the old instance.
@@ -57,6 +59,7 @@ pub(crate) static UNSTEERED: MarkMap = MarkMap::new();
 /// The controller maps it into its memory.
 #[map]
 pub(crate) static GROUP: Array<GroupTable> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+/// [`MemberIndex`](reuse_common::ids::MemberIndex) → listener.
 #[map]
 pub(crate) static MEMBERS: ReusePortSockArray = ReusePortSockArray::with_max_entries(MAX_MEMBERS as u32, 0);
 
@@ -83,9 +86,9 @@ pub(crate) fn group() -> Option<Group> {
 
 /// The row of the instance whose cgroup this program runs for. Only in `track`.
 #[inline(always)]
-pub(crate) fn row() -> u16 {
+pub(crate) fn row() -> Row {
     // SAFETY: the kernel made the value when the program was attached; it lives as long as that.
-    unsafe { *ROWS.get_ptr_mut() as u16 }
+    Row::from_map(unsafe { *ROWS.get_ptr_mut() })
 }
 
 /// Socket storage that every connection inherits from its listener. Declared by hand: aya-ebpf's own type has no way to set

@@ -17,7 +17,7 @@ use reuse_common::{
     cell, choose,
     client::{ClientKey, ClientMask, ClientRecord},
     group::{Group, Published},
-    limits::{LOT, member_index},
+    ids::{MemberIndex, Place, Row},
     load::{Loads, Moment, epoch},
     seats::{Membership, Seat},
     settings::{DirectedKey, Settings},
@@ -32,7 +32,7 @@ const SYN_RECV: u32 = 3;
 const CLOSE_WAIT: u32 = 8;
 const NEW_SYN_RECV: u32 = 12;
 
-/// When the chosen listener has gone in this very moment, so many others are tried before the lot.
+/// When the chosen listener has gone in this very moment, so many others are tried before the backstop.
 const OTHER_SEATS: u32 = 4;
 
 const POLICY_HASH: u32 = Policy::Hash as u32;
@@ -65,7 +65,7 @@ fn choose_at_once(ctx: &SkReuseportContext) -> bool {
         return false;
     };
     let seat = connection.published.membership.seat(place);
-    let is_picked = pick(ctx, seat.instance(), seat.listeners());
+    let is_picked = pick(ctx, seat.row(), seat.listeners());
     if is_picked {
         connection.chosen(seat);
     }
@@ -134,14 +134,14 @@ impl Connection<'_> {
         let loads = self.app.loads();
         if is_new
             && self.settings().directed > 0
-            && let Some(instance) = directed_to(ctx)
+            && let Some(row) = directed_to(ctx)
         {
             // Its target, or nobody: who asks for one worker must not be answered by another.
-            if !pick(ctx, instance, 1) {
+            if !pick(ctx, row, 1) {
                 return Verdict::Refused;
             }
-            loads.selected(instance);
-            loads.directed(instance);
+            loads.selected(row);
+            loads.directed(row);
             return Verdict::Directed;
         }
         let seat = self
@@ -152,19 +152,19 @@ impl Connection<'_> {
                 self.selected(seat);
                 Verdict::Chosen
             }
-            Some(seat) => self.migrated_to(ctx, seat.instance()),
+            Some(seat) => self.migrated_to(ctx, seat.row()),
             // Nobody is published, or all that were tried have closed in this moment.
             // Only a new connection is refused: one that was established already waits for whoever comes.
             None if is_new && self.group.refuses_when_empty() => Verdict::Refused,
-            None if !pick(ctx, LOT, 1) => Verdict::Fallback,
+            None if !pick(ctx, Row::BACKSTOP, 1) => Verdict::Fallback,
             None if is_new => Verdict::Parked,
-            None => self.migrated_to(ctx, LOT),
+            None => self.migrated_to(ctx, Row::BACKSTOP),
         }
     }
 
     /// Asks the policy. `None` while nobody is published.
     #[inline(always)]
-    fn place(&self, ctx: &SkReuseportContext) -> Option<u32> {
+    fn place(&self, ctx: &SkReuseportContext) -> Option<Place> {
         let Published { membership, places } = self.published;
         if membership.count() == 0 {
             return None;
@@ -176,7 +176,7 @@ impl Connection<'_> {
                 Some(place) => place,
                 None if policy == POLICY_ROUND_ROBIN => choose::by_turn(membership, self.group.next_turn()),
                 // POLICY_LEAST_LOADED; the controller writes no other number. The hash is the kernel's, of addresses and ports with a
-                // secret: as good a lot as a random number.
+                // secret: as good as a random number.
                 None => least_loaded(membership, self.app.loads(), self.now_ns, ctx.hash()),
             },
         })
@@ -184,7 +184,7 @@ impl Connection<'_> {
 
     /// A seat with a fixed share, if there are any and it is its turn.
     #[inline(always)]
-    fn by_share(&self) -> Option<u32> {
+    fn by_share(&self) -> Option<Place> {
         let membership = self.published.membership;
         if membership.has_shares() {
             choose::by_share(membership, self.group.next_draw())
@@ -194,14 +194,19 @@ impl Connection<'_> {
     }
 
     #[inline(always)]
-    fn by_client(&self, ctx: &SkReuseportContext) -> Option<u32> {
+    fn by_client(&self, ctx: &SkReuseportContext) -> Option<Place> {
         let client = self.client(ctx)?;
         // SAFETY: the record is copied at once; an entry that is replaced meanwhile gives an older or newer slot, both valid.
         let recorded = unsafe { CLIENTS.get(&client) }
             .and_then(|record| record.slot(self.now_ns, self.settings().client_ttl_ticks));
         Some(match choose::by_record(self.published.membership, recorded) {
             Some(place) => place,
-            None => place_for_new_client(ctx.md, &client, recorded.map_or(NOT_RECORDED, u32::from), self.now_ns),
+            None => place_for_new_client(
+                ctx.md,
+                &client,
+                recorded.map_or(NOT_RECORDED, |slot| slot.0.into()),
+                self.now_ns,
+            ),
         })
     }
 
@@ -224,20 +229,20 @@ impl Connection<'_> {
         self.group.count(Verdict::Chosen);
     }
 
-    /// Accounts for it in the instance's row.
+    /// Accounts for it in the seat's row.
     #[inline(always)]
     fn selected(&self, seat: &Seat) {
         let loads = self.app.loads();
-        loads.selected(seat.instance());
+        loads.selected(seat.row());
         // After a change of policy the connections of that instant are missing here, until they are established.
         if self.settings().weighs_loads() {
-            loads.reserve(seat.instance(), epoch(self.now_ns));
+            loads.reserve(seat.row(), epoch(self.now_ns));
         }
     }
 
     /// Accounts for a connection that was moved off a closed listener.
     #[inline(always)]
-    fn migrated_to(&self, ctx: &SkReuseportContext, to: u16) -> Verdict {
+    fn migrated_to(&self, ctx: &SkReuseportContext, to: Row) -> Verdict {
         // SAFETY: `sk` is never null here (it is the closed listener), and neither is `migrating`.
         let (listener, state) = unsafe { ((*ctx.md).__bindgen_anon_3.sk, (*self.migrating).state) };
         if state == SYN_RECV || state == NEW_SYN_RECV {
@@ -252,7 +257,7 @@ impl Connection<'_> {
             )
         };
         // SAFETY: the value is copied at once.
-        let from = unsafe { LISTENERS.get(&from_cookie) }.map_or(LOT, |&instance| instance as u16);
+        let from = unsafe { LISTENERS.get(&from_cookie) }.map_or(Row::BACKSTOP, |&row| Row::from_map(row));
         let loads = self.app.loads();
         if state != ESTABLISHED && state != CLOSE_WAIT {
             // Its client has reset it. It waits to be accepted like any other, and the totals say how many do; but its end was counted.
@@ -261,22 +266,22 @@ impl Connection<'_> {
         }
         loads.migrated(from, to);
         // The connection stays in the old instance's cgroup: `track` looks here first.
-        let _ = MIGRATED.insert(&cookie, u32::from(to), u64::from(BPF_ANY));
+        let _ = MIGRATED.insert(&cookie, to.to_map(), u64::from(BPF_ANY));
         self.app.note_move();
-        if self.settings().policy == POLICY_STICKY && to != LOT {
+        if self.settings().policy == POLICY_STICKY && to != Row::BACKSTOP {
             let client = client_of_socket(self.migrating, &self.settings().client_mask);
             let record = ClientRecord::new(loads.slot(to), self.now_ns);
             let _ = CLIENTS.insert(&client, record, u64::from(BPF_ANY));
         }
-        info!(ctx, "a queued connection moved from instance {} to {}", from, to);
+        info!(ctx, "a queued connection moved from row {} to {}", from.0, to.0);
         Verdict::Migrated
     }
 }
 
 /// `least-loaded`. A function of its own, so that the scan has the registers to itself.
 #[inline(never)]
-fn least_loaded(membership: &Membership, loads: Loads, now_ns: u64, lot: u32) -> u32 {
-    choose::by_load(membership, loads, Moment::at(now_ns), lot)
+fn least_loaded(membership: &Membership, loads: Loads, now_ns: u64, random: u32) -> Place {
+    choose::by_load(membership, loads, Moment::at(now_ns), random)
 }
 
 /// Where [`place_for_new_client`] is told of a slot: there was none.
@@ -284,28 +289,28 @@ const NOT_RECORDED: u32 = u32::MAX;
 
 /// `sticky`: a client that is new, or whose slot is not published any more.
 #[inline(never)]
-fn place_for_new_client(md: *mut sk_reuseport_md, client: &ClientKey, recorded: u32, now_ns: u64) -> u32 {
+fn place_for_new_client(md: *mut sk_reuseport_md, client: &ClientKey, recorded: u32, now_ns: u64) -> Place {
     let ctx = SkReuseportContext::new(md);
     let (Some(app), Some(group)) = (maps::app(), maps::group()) else {
-        return 0;
+        return Place(0);
     };
     let Published { membership, places } = group.published();
     let place = choose::for_new_client(membership, places, app.loads(), client, Moment::at(now_ns));
     if recorded != NOT_RECORDED {
-        let to: u16 = membership.seat(place).slot();
-        debug!(&ctx, "a client moved from worker {} to {}", recorded, to);
+        let to = membership.seat(place).slot();
+        debug!(&ctx, "a client moved from worker {} to {}", recorded, to.0);
     }
     place
 }
 
 /// Selects the seat's listener, or a neighbour's if that one has just closed.
 #[inline(always)]
-fn pick_from<'a>(ctx: &SkReuseportContext, membership: &'a Membership, place: u32) -> Option<&'a Seat> {
+fn pick_from<'a>(ctx: &SkReuseportContext, membership: &'a Membership, place: Place) -> Option<&'a Seat> {
     let count = membership.count().max(1);
     for attempt in 0..=OTHER_SEATS {
         // A remainder and not a comparison: one branch more here doubles the verifier's work five times over.
-        let seat = membership.seat((place + attempt) % count);
-        if pick(ctx, seat.instance(), seat.listeners()) {
+        let seat = membership.seat(place.further(attempt, count));
+        if pick(ctx, seat.row(), seat.listeners()) {
             return Some(seat);
         }
     }
@@ -313,9 +318,9 @@ fn pick_from<'a>(ctx: &SkReuseportContext, membership: &'a Membership, place: u3
 }
 
 #[inline(always)]
-fn pick(ctx: &SkReuseportContext, instance: u16, listeners: u16) -> bool {
+fn pick(ctx: &SkReuseportContext, row: Row, listeners: u16) -> bool {
     let nth = choose::listener(ctx.hash(), listeners);
-    MEMBERS.select_reuseport(ctx, member_index(instance, nth)).is_ok()
+    MEMBERS.select_reuseport(ctx, MemberIndex::new(row, nth).key()).is_ok()
 }
 
 /// Reads from the network header.
@@ -351,7 +356,7 @@ fn client_of_socket(socket: *const bpf_sock, mask: &ClientMask) -> ClientKey {
 
 /// Where the controller wants this connection, if it is one of its own.
 #[inline(always)]
-fn directed_to(ctx: &SkReuseportContext) -> Option<u16> {
+fn directed_to(ctx: &SkReuseportContext) -> Option<Row> {
     let address = if ctx.eth_protocol() == IPV4 {
         [0, 0, 0xffff_u32.to_be(), network::<u32>(ctx, 12)?]
     } else {
@@ -368,5 +373,5 @@ fn directed_to(ctx: &SkReuseportContext) -> Option<u16> {
         port: u32::from(u16::from_be(port)),
     };
     // SAFETY: the value is copied at once.
-    unsafe { DIRECTED.get(&key) }.map(|&instance| instance as u16)
+    unsafe { DIRECTED.get(&key) }.map(|&row| Row::from_map(row))
 }

@@ -1,6 +1,6 @@
-//! Counts established connections per instance, records sticky clients, and tells when a listener appears or disappears.
+//! Counts established connections per row, records sticky clients, and tells when a listener appears or disappears.
 //!
-//! Attached to the cgroup of every instance and to that of the lots: a connection is in its listener's cgroup from its first packet on, in
+//! Attached to the cgroup of every instance and to that of the backstops: a connection is in its listener's cgroup from its first packet on, in
 //! the accept queue too, and the storage of the cgroup says whose it is. Nothing has to be stored per connection.
 
 use aya_ebpf::{
@@ -16,7 +16,7 @@ use reuse_common::{
     cell,
     client::{ClientKey, ClientRecord},
     cuts::{Cuts, WORKED_ON_US},
-    limits::LOT,
+    ids::{Row, Slot},
     load::epoch,
     notice::{Notice, NoticeKind},
     settings::{DirectedKey, Settings},
@@ -54,7 +54,7 @@ fn listens(ctx: &SockOpsContext) {
     let _ = ctx.set_cb_flags((ctx.cb_flags() | BPF_SOCK_OPS_STATE_CB_FLAG).cast_signed());
     // SAFETY: the helper accepts the context.
     let cookie = unsafe { bpf_get_socket_cookie(ctx.as_ptr()) };
-    let _ = LISTENERS.insert(&cookie, u32::from(maps::row()), u64::from(BPF_ANY));
+    let _ = LISTENERS.insert(&cookie, maps::row().to_map(), u64::from(BPF_ANY));
     tell(ctx, NoticeKind::Listen);
 }
 
@@ -87,7 +87,7 @@ fn entered(ctx: &SockOpsContext, app: App) {
     if settings.weighs_loads() {
         let now_ns = now_ns();
         loads.settle(row, epoch(now_ns));
-        if row != LOT
+        if row != Row::BACKSTOP
             && let Some(client) = client(ctx, settings)
         {
             // The client keeps this slot from now on. Recorded when its connection is established and not at the SYN, so that a flood of
@@ -113,7 +113,7 @@ fn left(ctx: &SockOpsContext, app: App, client_closed: bool) {
         let cookie = unsafe { bpf_get_socket_cookie(ctx.as_ptr()) };
         // SAFETY: the value is copied at once.
         if let Some(&moved_to) = unsafe { MIGRATED.get(&cookie) } {
-            row = moved_to as u16;
+            row = Row::from_map(moved_to);
             let _ = MIGRATED.remove(&cookie);
         }
     }
@@ -128,7 +128,7 @@ fn left(ctx: &SockOpsContext, app: App, client_closed: bool) {
 /// Of an instance that is being ended: counts a connection that its process has ended before it was answered. What the client ended, by a
 /// reset or by closing it first, was not cut.
 #[inline(always)]
-fn count_cut(ctx: &SockOpsContext, row: u16, client_closed: bool) {
+fn count_cut(ctx: &SockOpsContext, row: Row, client_closed: bool) {
     let Some(cuts) = maps::cuts() else { return };
     let counting = cuts.counting(row);
     if counting == Cuts::NOTHING || client_closed {
@@ -159,7 +159,7 @@ fn count_cut(ctx: &SockOpsContext, row: u16, client_closed: bool) {
 
 /// Whether there is a record of this client on this slot, which is fresh now.
 #[inline(always)]
-fn renew(client: &ClientKey, slot: u16, now_ns: u64) -> bool {
+fn renew(client: &ClientKey, slot: Slot, now_ns: u64) -> bool {
     // SAFETY: a live map value.
     CLIENTS
         .get_ptr_mut(client)
@@ -232,7 +232,7 @@ fn is_unsteered(ctx: &SockOpsContext) -> bool {
 fn tell(ctx: &SockOpsContext, kind: NoticeKind) {
     maps::notify(Notice {
         kind: kind as u32,
-        instance: maps::row().into(),
+        row: maps::row().to_map(),
         // SAFETY: the helper accepts the context.
         cookie: unsafe { bpf_get_socket_cookie(ctx.as_ptr()) },
         address: local_address(ctx),

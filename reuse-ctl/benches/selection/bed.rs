@@ -3,7 +3,7 @@
 use std::{fs::File, path::Path, process::Command};
 
 use anyhow::{Context as _, ensure};
-use reuse_common::{Policy, client::ClientMask};
+use reuse_common::{Policy, client::ClientMask, ids::Row};
 use reuse_ctl::{
     base::{InstanceId, SlotId},
     bpf::{AppOptions, AppPrograms},
@@ -17,7 +17,7 @@ pub(crate) struct Bed {
     pub(crate) app: AppPrograms,
     groups: Vec<Group>,
     cgroup: AppCgroup,
-    /// The lots' and those of instances 1, 2, …: a connection is in its listener's.
+    /// By row: the backstops', and those of the workers. A connection is in its listener's.
     pub(crate) cgroups: Vec<File>,
 }
 
@@ -39,10 +39,11 @@ impl Bed {
         let pins = Path::new("/sys/fs/bpf/reuse-ctl").join(&name);
         let (mut app, _notices) = AppPrograms::load(&pins, &cgroup.open()?, &options)?;
         let most = sizes.iter().copied().max().context("no size")?;
-        let mut cgroups = vec![app.lots_cgroup().try_clone()?];
-        for index in 1..=most {
-            let instance = cgroup.instance(SlotId(index - 1), InstanceId(0))?;
-            app.register(index, index - 1, &instance)?;
+        let mut cgroups = vec![app.backstops_cgroup().try_clone()?];
+        for row in 1..=most {
+            let slot = SlotId(row - 1);
+            let instance = cgroup.instance(slot, InstanceId(0))?;
+            app.register(Row(row), slot, &instance)?;
             cgroups.push(File::open(instance.path())?);
         }
         let mut bed = Self {

@@ -15,7 +15,8 @@ use reuse_common::{
     choose,
     client::{ClientKey, ClientMask, ClientRecord},
     group::{Group, GroupTable, Published},
-    limits::{MAX_PORTS, member_index},
+    ids::{MemberIndex, Place, Row, Slot},
+    limits::MAX_PORTS,
     load::{InstanceLoad, Moment},
     rendezvous::Buckets,
     seats::{Membership, Seat},
@@ -141,7 +142,7 @@ impl World {
                 Box::<GroupTable>::new_zeroed().assume_init(),
             )
         };
-        let seats: Vec<Seat> = (1..=workers).map(|index| Seat::new(index - 1, index, 1)).collect();
+        let seats: Vec<Seat> = (1..=workers).map(|row| Seat::new(Slot(row - 1), Row(row), 1)).collect();
         // SAFETY: the tables outlive the views.
         let (app_view, group_view) = unsafe { (App::new(&raw mut *app), Group::new(&raw mut *group)) };
         app_view.set_settings(Settings {
@@ -154,7 +155,7 @@ impl World {
             ports: [0; MAX_PORTS],
         });
         for seat in &seats {
-            app_view.loads().reset(seat.instance(), InstanceLoad::new(seat.slot()));
+            app_view.loads().reset(seat.row(), InstanceLoad::new(seat.slot()));
         }
         let slots: Vec<_> = seats.iter().map(|seat| (seat.slot(), seat.share())).collect();
         let mut buckets = Box::new(Buckets::EMPTY);
@@ -163,7 +164,7 @@ impl World {
         Self {
             app,
             group,
-            record: (case == Case::StickyHit).then(|| ClientRecord::new(0, NOW_NS)),
+            record: (case == Case::StickyHit).then(|| ClientRecord::new(Slot(0), NOW_NS)),
             context: Context {
                 eth_protocol: IPV4,
                 hash: HASH,
@@ -250,11 +251,11 @@ impl World {
             Case::Blind => return Some(u64::from(HASH & 3)),
             Case::Hash => choose::by_hash(places, HASH),
             // The first turn; and the slot that is recorded.
-            Case::RoundRobin | Case::StickyHit => 0,
+            Case::RoundRobin | Case::StickyHit => Place(0),
             Case::LeastLoaded => choose::by_load(membership, loads, moment, HASH),
             Case::StickyNew => choose::for_new_client(membership, places, loads, &client, moment),
         };
-        Some(member_index(membership.seat(place).instance(), 0).into())
+        Some(MemberIndex::new(membership.seat(place).row(), 0).key().into())
     }
 
     /// Our program must have taken the path of a new connection, which ends with a count.

@@ -8,7 +8,11 @@ use std::{
 };
 
 use anyhow::{Context as _, ensure};
-use reuse_common::{limits::LOT, seats::Seat, verdict::Verdict};
+use reuse_common::{
+    ids::{Row, Slot},
+    seats::Seat,
+    verdict::Verdict,
+};
 use reuse_ctl::{
     bpf::{AppPrograms, GroupProgram},
     process::socket::tcp_socket_in,
@@ -92,11 +96,11 @@ impl Group {
             anyhow::bail!("loading one program opened descriptors {loaded:?}");
         };
         let (address, members) = members(app, Some(cgroups), size, traffic)?;
-        for (index, member) in (LOT..).zip(&members) {
-            program.set_member(index, 0, member.as_fd())?;
+        for (row, member) in (0..).map(Row).zip(&members) {
+            program.set_member(row, 0, member.as_fd())?;
         }
         program.attach(members[0].as_fd())?;
-        let seats: Vec<Seat> = (1..=size).map(|index| Seat::new(index - 1, index, 1)).collect();
+        let seats: Vec<Seat> = (1..=size).map(|row| Seat::new(Slot(row - 1), Row(row), 1)).collect();
         program.publish(&seats)?;
         Ok(Self {
             size,
@@ -197,7 +201,7 @@ impl Group {
     }
 }
 
-/// The lot's and those of `size` workers.
+/// The backstop's and those of `size` workers, by row.
 fn members(
     app: &mut AppPrograms,
     cgroups: Option<&[File]>,
@@ -206,9 +210,9 @@ fn members(
 ) -> anyhow::Result<(SocketAddr, Vec<Socket>)> {
     let mut address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let mut members = Vec::new();
-    for index in LOT..=size {
+    for row in (0..=size).map(Row) {
         let socket = match (traffic, cgroups) {
-            (Traffic::Connections, Some(cgroups)) => tcp_socket_in(&cgroups[usize::from(index)], 0, Domain::IPV4),
+            (Traffic::Connections, Some(cgroups)) => tcp_socket_in(&cgroups[row.index()], 0, Domain::IPV4),
             (Traffic::Connections, None) => Socket::new(Domain::IPV4, Type::STREAM, None),
             (Traffic::Datagrams, _) => Socket::new(Domain::IPV4, Type::DGRAM, None),
         };
@@ -218,7 +222,7 @@ fn members(
         match traffic {
             Traffic::Connections => {
                 if cgroups.is_some() {
-                    app.steered(&socket, socket.cookie()?, index)?;
+                    app.steered(&socket, socket.cookie()?, row)?;
                 }
                 socket.listen(1024).context("listen")?;
             }

@@ -1,6 +1,7 @@
 //! Names of slots, instances, versions and requests, and moments.
 
-use std::fmt;
+/// A slot's number: the machine and the kernel have one type for it.
+pub use reuse_common::ids::Slot as SlotId;
 
 /// Milliseconds on the controller's monotonic clock, from an arbitrary start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -15,16 +16,6 @@ impl Millis {
     /// Milliseconds since `earlier`, 0 if that lies in the future.
     pub const fn since(self, earlier: Self) -> u64 {
         self.0.saturating_sub(earlier.0)
-    }
-}
-
-/// A slot's number, 0…255: what a person names.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct SlotId(pub u16);
-
-impl fmt::Display for SlotId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
     }
 }
 

@@ -27,6 +27,7 @@ use reuse_common::{
     app::AppTable,
     client::{ClientKey, ClientMask, ClientRecord},
     cuts::{CutTable, Cuts},
+    ids::{Row, Slot},
     in_flight::Connection,
     limits::MAX_PORTS,
     load::InstanceLoad,
@@ -63,8 +64,8 @@ pub struct AppOptions {
     pub verbose: bool,
 }
 
-/// Where lots are made, below the app's cgroup.
-const LOTS: &str = "lots";
+/// Where backstops are made, below the app's cgroup. The folder keeps the name that it had in earlier versions.
+const BACKSTOPS: &str = "lots";
 
 /// The maps that every loaded copy of the object shares, through their pins.
 const SHARED: [&str; 10] = [
@@ -93,8 +94,8 @@ pub struct AppPrograms {
     migrated: HashMap<MapData, u64, u32>,
     rows: CgroupStorage<MapData, u32>,
     unsteered: SkStorage<MapData, u32>,
-    /// Where lots are to be made.
-    lots: Arc<File>,
+    /// Where backstops are to be made.
+    backstops: Arc<File>,
     shared: Arc<SharedMaps>,
     /// Whether connections can be looked at, or why not.
     sight: Result<(), String>,
@@ -103,8 +104,8 @@ pub struct AppPrograms {
 }
 
 impl AppPrograms {
-    /// Loads the programs and attaches them to `cgroup` (an open folder of a cgroup v2 hierarchy), below which it makes a cgroup for the lots.
-    /// Maps are pinned below `pins_folder`.
+    /// Loads the programs and attaches them to `cgroup` (an open folder of a cgroup v2 hierarchy), below which it makes a cgroup for the
+    /// backstops. Maps are pinned below `pins_folder`.
     ///
     /// # Errors
     /// When the kernel refuses any of it.
@@ -130,7 +131,7 @@ impl AppPrograms {
             migrated: take(&mut ebpf, "MIGRATED")?,
             rows: take(&mut ebpf, "ROWS")?,
             unsteered: take(&mut ebpf, "UNSTEERED")?,
-            lots: Arc::new(lots_below(cgroup)?),
+            backstops: Arc::new(backstops_below(cgroup)?),
             shared,
             programs: ebpf,
         };
@@ -149,8 +150,10 @@ impl AppPrograms {
         let mode = CgroupAttachMode::Single;
         let loaded: &mut SockOps = program(&mut self.programs, "track")?;
         loaded.load().map_err(refused("load", "track"))?;
-        // A value that was never written is the lots' row.
-        loaded.attach(&*self.lots, mode).map_err(refused("attach", "track"))?;
+        // A value that was never written is the backstops' row.
+        loaded
+            .attach(&*self.backstops, mode)
+            .map_err(refused("attach", "track"))?;
         for name in ["bind4", "bind6"] {
             let loaded: &mut CgroupSockAddr = program(&mut self.programs, name)?;
             loaded.load().map_err(refused("load", name))?;
@@ -162,9 +165,9 @@ impl AppPrograms {
         Ok(())
     }
 
-    /// The cgroup in which lots are to be made, so that their connections are counted in row [`LOT`].
-    pub fn lots_cgroup(&self) -> Arc<File> {
-        Arc::clone(&self.lots)
+    /// The cgroup in which backstops are to be made, so that their connections are counted in row [`Row::BACKSTOP`].
+    pub fn backstops_cgroup(&self) -> Arc<File> {
+        Arc::clone(&self.backstops)
     }
 
     /// What a group's copy of `select` needs to share this app's maps.
@@ -217,47 +220,47 @@ impl AppPrograms {
     }
 
     /// To which row a connection of this cookie has moved, if it has; else it is that of its cgroup's instance.
-    pub fn moved_to(&self, cookie: u64) -> Option<u16> {
+    pub fn moved_to(&self, cookie: u64) -> Option<Row> {
         if cookie == 0 {
             return None;
         }
-        u16::try_from(self.migrated.get(&cookie, 0).ok()?).ok()
+        self.migrated.get(&cookie, 0).ok().map(Row::from_map)
     }
 
     /// From now on these of the row's connections are counted when they end: see [`Cuts`].
-    pub fn count_cuts(&self, row: u16, counting: u32) {
+    pub fn count_cuts(&self, row: Row, counting: u32) {
         self.cuts.view().count(row, counting);
     }
 
     /// What happens to the row's connections, each time they are listed: see [`Cuts`].
-    pub fn hold(&self, row: u16, holding: u32) {
+    pub fn hold(&self, row: Row, holding: u32) {
         self.cuts.view().hold(row, holding);
     }
 
     /// What was cut of the row's connections since it was registered. Costs no system call.
-    pub fn cuts_of(&self, row: u16) -> Cuts {
+    pub fn cuts_of(&self, row: Row) -> Cuts {
         self.cuts.view().copy(row)
     }
 
     /// So many connections wait to be accepted by the instance of this row: `least-loaded` counts them in. Costs no system call.
-    pub fn set_queue(&self, row: u16, connections: u32) {
+    pub fn set_queue(&self, row: Row, connections: u32) {
         self.table.view().loads().set_queue(row, connections);
     }
 
     /// Asks for one [`Traffic`](reuse_common::notice::NoticeKind::Traffic) notice at the next connection that is established on any row, the
-    /// lot's included. Counters must be read once more after this call and before a sleep: what came before it is not told. Costs no
+    /// backstop's included. Counters must be read once more after this call and before a sleep: what came before it is not told. Costs no
     /// system call.
     pub fn ask_for_wake(&self) {
         self.table.view().ask_for_wake();
     }
 
-    /// Starts a fresh row for an instance of `slot`, and says that whatever binds in its cgroup belongs to it.
+    /// Begins `row` anew for an instance of `slot`, and says that whatever binds in its cgroup belongs to it.
     ///
     /// # Errors
     /// When `track` can't be attached there, or a map can't be written.
-    pub fn register(&mut self, index: u16, slot: u16, cgroup: &InstanceCgroup) -> Result<(), BpfError> {
-        self.table.view().loads().reset(index, InstanceLoad::new(slot));
-        self.cuts.view().reset(index);
+    pub fn register(&mut self, row: Row, slot: Slot, cgroup: &InstanceCgroup) -> Result<(), BpfError> {
+        self.table.view().loads().reset(row, InstanceLoad::new(slot));
+        self.cuts.view().reset(row);
         let failed = |source| BpfError::Cgroup {
             path: cgroup.path().to_owned(),
             source,
@@ -268,13 +271,13 @@ impl AppPrograms {
         attach::to_sockets_of(&folder, track.as_fd()).map_err(failed)?;
         // The value is there since the program is attached; nothing runs in the cgroup yet.
         let value = CgroupStorageKey::new(cgroup.id(), attach::SOCK_OPS);
-        self.rows.insert(value, u32::from(index), 0).map_err(in_map("ROWS"))?;
+        self.rows.insert(value, row.to_map(), 0).map_err(in_map("ROWS"))?;
         self.instances
-            .insert(cgroup.id(), u32::from(index), 0)
+            .insert(cgroup.id(), row.to_map(), 0)
             .map_err(in_map("INSTANCES"))
     }
 
-    /// Forgets the cgroup; the row stays until its index is registered again, for connections that outlive it by an instant.
+    /// Forgets the cgroup; the row stays until it is registered again, for connections that outlive it by an instant.
     ///
     /// # Errors
     /// When the map can't be written; an id that is not there is fine.
@@ -282,17 +285,17 @@ impl AppPrograms {
         removed(self.instances.remove(&cgroup_id), "INSTANCES")
     }
 
-    /// A copy of an instance's row. Costs no system call.
-    pub fn load_of(&self, index: u16) -> InstanceLoad {
-        self.table.view().loads().copy(index)
+    /// A copy of a row. Costs no system call.
+    pub fn load_of(&self, row: Row) -> InstanceLoad {
+        self.table.view().loads().copy(row)
     }
 
-    /// A listener (through any descriptor of it) of this instance is steered: so are its connections from now on. A lot must be told of
-    /// before it listens.
+    /// A listener (through any descriptor of it) of the instance in `row` is steered: so are its connections from now on. A backstop must be
+    /// told of before it listens.
     ///
     /// # Errors
     /// When the socket is gone or has no port, or a map can't be written.
-    pub fn steered(&mut self, listener: &impl AsFd, cookie: u64, index: u16) -> Result<(), BpfError> {
+    pub fn steered(&mut self, listener: &impl AsFd, cookie: u64, row: Row) -> Result<(), BpfError> {
         let address = SockRef::from(listener)
             .local_addr()
             .ok()
@@ -301,19 +304,19 @@ impl AppPrograms {
         self.table.view().serve(address.port());
         removed(self.unsteered.remove(&listener.as_fd().as_raw_fd()), "UNSTEERED")?;
         self.listeners
-            .insert(cookie, u32::from(index), 0)
+            .insert(cookie, row.to_map(), 0)
             .map_err(in_map("LISTENERS"))
     }
 
-    /// From now until the same call with `None`, connections from this local end go to the instance.
+    /// From now until the same call with `None`, connections from this local end go to the instance in this row.
     ///
     /// # Errors
     /// When a map can't be written.
-    pub fn direct(&mut self, from: DirectedKey, index: Option<u16>) -> Result<(), BpfError> {
-        match index {
-            Some(index) => {
+    pub fn direct(&mut self, from: DirectedKey, row: Option<Row>) -> Result<(), BpfError> {
+        match row {
+            Some(row) => {
                 self.directed
-                    .insert(from, u32::from(index), 0)
+                    .insert(from, row.to_map(), 0)
                     .map_err(in_map("DIRECTED"))?;
                 self.settings.directed += 1;
             }
@@ -384,18 +387,18 @@ impl SharedMaps {
     }
 }
 
-/// Makes and opens the cgroup of the lots; one that a dead controller has left will do.
-fn lots_below(cgroup: &File) -> Result<File, BpfError> {
+/// Makes and opens the cgroup of the backstops; one that a dead controller has left will do.
+fn backstops_below(cgroup: &File) -> Result<File, BpfError> {
     let failed = |errno: Errno| BpfError::Cgroup {
-        path: LOTS.into(),
+        path: BACKSTOPS.into(),
         source: errno.into(),
     };
-    match mkdirat(cgroup, LOTS, Mode::from_bits_truncate(0o755)) {
+    match mkdirat(cgroup, BACKSTOPS, Mode::from_bits_truncate(0o755)) {
         Ok(()) | Err(Errno::EEXIST) => {}
         Err(errno) => return Err(failed(errno)),
     }
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    openat(cgroup, LOTS, flags, Mode::empty())
+    openat(cgroup, BACKSTOPS, flags, Mode::empty())
         .map(File::from)
         .map_err(failed)
 }

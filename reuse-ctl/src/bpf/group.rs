@@ -13,7 +13,7 @@ use aya::{
 use reuse_common::{
     Share,
     group::GroupTable,
-    limits::member_index,
+    ids::{MemberIndex, Row, Slot},
     rendezvous::Buckets,
     seats::{Membership, Seat},
     tcp_layout::TcpLayout,
@@ -32,7 +32,7 @@ pub struct GroupProgram {
     /// Whose each key is, among [`assigned`](Self::assigned).
     buckets: Box<Buckets>,
     /// The slots that `buckets` were made for.
-    assigned: Vec<(u16, Option<Share>)>,
+    assigned: Vec<(Slot, Option<Share>)>,
     ebpf: Ebpf,
 }
 
@@ -108,14 +108,14 @@ impl GroupProgram {
         SkReuseport::detach(listener).map_err(refused("detach", "select"))
     }
 
-    /// Makes the instance's listener number `nth` selectable. It must be listening and a member of the group; it leaves by itself when
-    /// it closes.
+    /// Makes the listener number `nth` of the instance in `row` selectable. It must be listening and a member of the group; it leaves by
+    /// itself when it closes.
     ///
     /// # Errors
     /// EINVAL: not listening; EBADFD: of the other address family; EBUSY: in the array already.
-    pub fn set_member(&mut self, instance: u16, nth: u16, listener: BorrowedFd<'_>) -> Result<(), BpfError> {
+    pub fn set_member(&mut self, row: Row, nth: u16, listener: BorrowedFd<'_>) -> Result<(), BpfError> {
         self.members
-            .set(member_index(instance, nth), &listener.as_fd().as_raw_fd(), 0)
+            .set(MemberIndex::new(row, nth).key(), &listener.as_fd().as_raw_fd(), 0)
             .map_err(in_map("MEMBERS"))
     }
 
@@ -123,8 +123,8 @@ impl GroupProgram {
     ///
     /// # Errors
     /// When the map can't be written.
-    pub fn clear_member(&mut self, instance: u16, nth: u16) -> Result<(), BpfError> {
-        removed(self.members.clear_index(&member_index(instance, nth)), "MEMBERS")
+    pub fn clear_member(&mut self, row: Row, nth: u16) -> Result<(), BpfError> {
+        removed(self.members.clear_index(&MemberIndex::new(row, nth).key()), "MEMBERS")
     }
 
     /// From now on exactly these (sorted by slot) can be chosen, those with a share for just that many new connections. New connections

@@ -1,4 +1,4 @@
-//! The only code that touches BPF objects: loads the embedded object, owns its maps, programs and links, and speaks of instances
+//! The only code that touches BPF objects: loads the embedded object, owns its maps, programs and links, and speaks of rows
 //! and seats instead of map names.
 //!
 //! [`AppPrograms`] is one per app: the hooks on the app's cgroup, `track` on those of its instances, and the maps that all programs share. It pins those maps,

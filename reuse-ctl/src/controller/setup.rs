@@ -287,7 +287,7 @@ fn control_access(options: &RunOptions) -> Result<(Mode, Uid, Gid), Failure> {
 
 fn cannot_steer(error: &GroupError, uid: u32, diag: &mut Diag) -> Failure {
     match error {
-        GroupError::Lot { addr, source } => address_taken(*addr, source, uid, diag),
+        GroupError::Backstop { addr, source } => address_taken(*addr, source, uid, diag),
         GroupError::Taken { app, .. } => Failure::failed(
             error.to_string(),
             format!("serve on another port, or end that one: `reuse-ctl stop --app {app}`"),

@@ -11,7 +11,7 @@ use std::{
 use reuse_common::{
     Policy,
     client::ClientMask,
-    limits::LOT,
+    ids::{Row, Slot},
     notice::NoticeKind,
     seats::Seat,
     verdict::{Verdict, VerdictCounts},
@@ -33,8 +33,8 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(1);
 const LOOK_EVERY: Duration = Duration::from_millis(1);
 
 /// Rows of the two listeners in the load table.
-const FIRST: u16 = 1;
-const SECOND: u16 = 2;
+const FIRST: Row = Row(1);
+const SECOND: Row = Row(2);
 
 /// What a probe saw, or why it failed.
 pub(super) type Seen = Result<String, String>;
@@ -62,11 +62,11 @@ impl Programs {
             verbose: false,
         };
         let (mut app, notices) = AppPrograms::load(&cgroup.pins(), &folder, &options)?;
-        app.register(FIRST, 0, cgroup.worker())?;
-        app.register(SECOND, 1, cgroup.other())?;
+        app.register(FIRST, Slot(0), cgroup.worker())?;
+        app.register(SECOND, Slot(1), cgroup.other())?;
         let mut group = GroupProgram::load(&app, false)?;
         group.attach(backstop.as_fd())?;
-        group.set_member(LOT, 0, backstop.as_fd())?;
+        group.set_member(Row::BACKSTOP, 0, backstop.as_fd())?;
         Ok(Self { app, group, notices })
     }
 }
@@ -111,13 +111,13 @@ impl Trial {
     }
 
     fn join(&mut self) -> Result<(), String> {
-        for (listener, instance) in self.listeners.iter().zip([FIRST, SECOND]) {
+        for (listener, row) in self.listeners.iter().zip([FIRST, SECOND]) {
             let cookie = discover::cookie_of(listener.as_fd()).map_err(|error| error.to_string())?;
             let programs = &mut self.programs;
             programs
                 .group
-                .set_member(instance, 0, listener.as_fd())
-                .and_then(|()| programs.app.steered(listener, cookie, instance))
+                .set_member(row, 0, listener.as_fd())
+                .and_then(|()| programs.app.steered(listener, cookie, row))
                 .map_err(|error| error.to_string())?;
             // A probe that goes wrong must not wait for ever.
             listener.set_nonblocking(true).map_err(|error| error.to_string())?;
@@ -242,8 +242,8 @@ impl Trial {
             .map_err(|error| format!("connecting to {}: {error}", self.addr))
     }
 
-    fn publish(&mut self, rows: &[u16]) -> Result<(), String> {
-        let seats: Vec<Seat> = rows.iter().map(|&row| Seat::new(row - 1, row, 1)).collect();
+    fn publish(&mut self, rows: &[Row]) -> Result<(), String> {
+        let seats: Vec<Seat> = rows.iter().map(|&row| Seat::new(Slot(row.0 - 1), row, 1)).collect();
         self.programs.group.publish(&seats).map_err(|error| error.to_string())
     }
 

@@ -12,7 +12,7 @@ use crate::bpf::BpfError;
 pub enum GroupError {
     /// The controller's own listener could not be made beside the workers'.
     #[error("{addr}: the controller can't listen beside the workers: {source}")]
-    Lot {
+    Backstop {
         /// The group's address.
         addr: SocketAddr,
         /// EADDRINUSE: another uid, or a socket without SO_REUSEPORT, has the address.

@@ -10,9 +10,14 @@ use std::{
     time::Duration,
 };
 
-use reuse_common::cuts::Cuts;
-use reuse_common::in_flight::Connection;
-use reuse_common::{Policy, Share, load::InstanceLoad, settings::DirectedKey};
+use reuse_common::{
+    Policy, Share,
+    cuts::Cuts,
+    ids::{Row, Slot},
+    in_flight::Connection,
+    load::InstanceLoad,
+    settings::DirectedKey,
+};
 
 use super::{Counters, GroupError, GroupView, Registry, neighbours, one::Group};
 use crate::{
@@ -49,8 +54,8 @@ pub struct Groups {
     spare: Option<GroupProgram>,
     cgroup: AppCgroup,
     alone: bool,
-    /// Where lots are made.
-    lots: Arc<File>,
+    /// Where backstops are made.
+    backstops: Arc<File>,
     uid: u32,
     refuse_when_empty: bool,
     /// Nobody will serve for the time being: connections are refused, whatever `refuse_when_empty` says.
@@ -61,9 +66,9 @@ pub struct Groups {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Choosable {
     /// The slot it stands for.
-    pub slot: u16,
+    pub slot: Slot,
     /// Its row of the load table.
-    pub row: u16,
+    pub row: Row,
     /// Its fixed share of new connections, if it has one.
     pub share: Option<Share>,
 }
@@ -79,7 +84,7 @@ impl Groups {
         let mut groups = Self {
             cgroup: options.cgroup.clone(),
             alone: options.alone,
-            lots: app.lots_cgroup(),
+            backstops: app.backstops_cgroup(),
             app,
             groups: BTreeMap::new(),
             registry: Registry::default(),
@@ -117,7 +122,7 @@ impl Groups {
             Some(spare) => spare,
             None => GroupProgram::load(&self.app, self.refuses_when_empty())?,
         };
-        let mut group = Group::open(addr, only_v6, &self.lots, self.uid, &mut self.app, program, first)?;
+        let mut group = Group::open(addr, only_v6, &self.backstops, self.uid, &mut self.app, program, first)?;
         group.set_refuse_when_empty(self.refuses_when_empty());
         Ok(self.groups.entry(addr).or_insert(group))
     }
@@ -141,10 +146,10 @@ impl Groups {
     ///
     /// # Errors
     /// A map can't be written, or there is no row.
-    pub fn register(&mut self, slot: u16, cgroup: &InstanceCgroup) -> Result<u16, GroupError> {
+    pub fn register(&mut self, slot: Slot, cgroup: &InstanceCgroup) -> Result<Row, GroupError> {
         let row = self
             .registry
-            .allocate(slot, |index| self.app.load_of(index))
+            .allocate(slot, |row| self.app.load_of(row))
             .ok_or(BpfError::Missing("free row"))?;
         match self.app.register(row, slot, cgroup) {
             Ok(()) => Ok(row),
@@ -156,7 +161,7 @@ impl Groups {
     }
 
     /// The instance has ended, nothing of it is left.
-    pub fn unregister(&mut self, row: u16, cgroup_id: u64) {
+    pub fn unregister(&mut self, row: Row, cgroup_id: u64) {
         // Its seats go with its members, before the machine says so: nobody may take the group for served.
         self.published.retain(|published| published.row != row);
         self.lingering.retain(|lingering| lingering.row != row);
@@ -219,12 +224,12 @@ impl Groups {
     }
 
     /// Whether the instance in `row` is chosen somewhere because it lingers.
-    pub fn lingers(&self, row: u16) -> bool {
+    pub fn lingers(&self, row: Row) -> bool {
         !self.left_to(row).is_empty()
     }
 
     /// The addresses that are left to the instance in `row`: the app leaves them, and nobody else serves there.
-    pub fn left_to(&self, row: u16) -> Vec<SocketAddr> {
+    pub fn left_to(&self, row: Row) -> Vec<SocketAddr> {
         let groups = self.groups.values().filter(|group| group.is_left_to(row));
         groups.map(Group::addr).collect()
     }
@@ -243,7 +248,7 @@ impl Groups {
     }
 
     /// What the kernel has counted for the instance in `row`.
-    pub fn load_of(&self, row: u16) -> InstanceLoad {
+    pub fn load_of(&self, row: Row) -> InstanceLoad {
         self.app.load_of(row)
     }
 
@@ -256,28 +261,28 @@ impl Groups {
     }
 
     /// To which row a connection has moved, if it has.
-    pub fn moved_to(&self, cookie: u64) -> Option<u16> {
+    pub fn moved_to(&self, cookie: u64) -> Option<Row> {
         self.app.moved_to(cookie)
     }
 
     /// From now on these of the row's connections are counted when they end: see [`Cuts`].
-    pub fn count_cuts(&self, row: u16, counting: u32) {
+    pub fn count_cuts(&self, row: Row, counting: u32) {
         self.app.count_cuts(row, counting);
     }
 
     /// What happens to the row's connections, each time they are listed: see [`Cuts`].
-    pub fn hold(&self, row: u16, holding: u32) {
+    pub fn hold(&self, row: Row, holding: u32) {
         self.app.hold(row, holding);
     }
 
     /// What was cut of the row's connections since it was registered.
-    pub fn cuts_of(&self, row: u16) -> Cuts {
+    pub fn cuts_of(&self, row: Row) -> Cuts {
         self.app.cuts_of(row)
     }
 
     /// What a slot has counted in its life.
-    pub fn counters(&self, slot: u16) -> Counters {
-        self.registry.counters(slot, |index| self.app.load_of(index))
+    pub fn counters(&self, slot: Slot) -> Counters {
+        self.registry.counters(slot, |row| self.app.load_of(row))
     }
 
     /// The groups, by address.
@@ -355,12 +360,12 @@ impl Groups {
     ///
     /// # Errors
     /// The map can't be written.
-    pub fn direct(&mut self, from: DirectedKey, row: Option<u16>) -> Result<(), BpfError> {
+    pub fn direct(&mut self, from: DirectedKey, row: Option<Row>) -> Result<(), BpfError> {
         self.app.direct(from, row)
     }
 
     /// See [`AppPrograms::set_queue`].
-    pub fn set_queue(&mut self, row: u16, queue: u32) {
+    pub fn set_queue(&mut self, row: Row, queue: u32) {
         self.app.set_queue(row, queue);
     }
 

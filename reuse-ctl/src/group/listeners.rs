@@ -6,6 +6,7 @@ use std::{
     os::fd::AsFd,
 };
 
+use reuse_common::ids::Row;
 use socket2::SockRef;
 
 use super::{
@@ -44,7 +45,7 @@ impl Groups {
     ///
     /// # Errors
     /// It can't be a member; the reason is the listener's own (another uid, too many, …).
-    pub fn appeared(&mut self, row: u16, pids: &[u32], cookie: u64) -> Result<Appeared, GroupError> {
+    pub fn appeared(&mut self, row: Row, pids: &[u32], cookie: u64) -> Result<Appeared, GroupError> {
         let duplicate = member::duplicate(pids, cookie).map_err(|error| GroupError::Socket {
             call: "pidfd_getfd",
             source: error.source,
@@ -70,7 +71,7 @@ impl Groups {
     ///
     /// # Errors
     /// A map can't be written.
-    pub fn disappeared(&mut self, cookie: u64, pids_of: impl Fn(u16) -> Vec<u32>) -> Result<(), GroupError> {
+    pub fn disappeared(&mut self, cookie: u64, pids_of: impl Fn(Row) -> Vec<u32>) -> Result<(), GroupError> {
         for group in self.groups.values_mut() {
             if !group.members().iter().any(|member| member.cookie == cookie) {
                 continue;
@@ -79,7 +80,7 @@ impl Groups {
             // Fewer first: the last number is selectable no more from here on.
             group.publish(&self.published, &self.lingering)?;
             if let Some(gap) = gap
-                && let Ok(Some(listener)) = member::duplicate(&pids_of(gap.last.instance), gap.last.cookie)
+                && let Ok(Some(listener)) = member::duplicate(&pids_of(gap.last.row), gap.last.cookie)
             {
                 group.renumber(&gap, &listener)?;
             }
@@ -110,10 +111,10 @@ impl Groups {
         members.filter(|cookie| !seen.contains(cookie)).collect()
     }
 
-    /// Those of these that are neither members nor lots.
+    /// Those of these that are neither members nor backstops.
     pub fn others<'a>(&self, listeners: &'a [Queue]) -> Vec<&'a Queue> {
         let members: BTreeSet<u64> = self.members().map(|(_, member)| member.cookie).collect();
-        let is_ours = |cookie| members.contains(&cookie) || self.groups.values().any(|group| group.is_lot(cookie));
+        let is_ours = |cookie| members.contains(&cookie) || self.groups.values().any(|group| group.is_backstop(cookie));
         listeners.iter().filter(|listener| !is_ours(listener.cookie)).collect()
     }
 
@@ -129,7 +130,7 @@ impl Groups {
     }
 
     /// The addresses on which the instance in `row` listens.
-    pub fn served_by(&self, row: u16) -> BTreeSet<SocketAddr> {
+    pub fn served_by(&self, row: Row) -> BTreeSet<SocketAddr> {
         self.groups
             .values()
             .filter(|group| group.listeners_of(row) > 0)
@@ -166,40 +167,40 @@ impl Groups {
     ///
     /// # Errors
     /// The kernel does not tell.
-    pub fn queues(&self, diag: &mut Diag) -> Result<BTreeMap<u16, u32>, DiagError> {
+    pub fn queues(&self, diag: &mut Diag) -> Result<BTreeMap<Row, u32>, DiagError> {
         Ok(self.queues_among(&self.dump(diag)?))
     }
 
     /// The same, by what the kernel has said already.
-    pub fn queues_among(&self, listeners: &[Queue]) -> BTreeMap<u16, u32> {
-        let members = self.members().map(|(_, member)| (member.instance, member.cookie));
+    pub fn queues_among(&self, listeners: &[Queue]) -> BTreeMap<Row, u32> {
+        let members = self.members().map(|(_, member)| (member.row, member.cookie));
         sums(members, listeners)
     }
 
     /// How many connections wait for accept() on the listeners of the instance in `row` that a rescue can move.
-    pub fn movable_among(&self, row: u16, listeners: &[Queue]) -> u32 {
+    pub fn movable_among(&self, row: Row, listeners: &[Queue]) -> u32 {
         let movable = self.groups.values().filter(|group| group.is_served_without(row));
         let members = movable
             .flat_map(|group| group.members())
-            .filter(|member| member.instance == row);
+            .filter(|member| member.row == row);
         let cookies: BTreeSet<u64> = members.map(|member| member.cookie).collect();
         let theirs = listeners.iter().filter(|listener| cookies.contains(&listener.cookie));
         theirs.map(|listener| listener.queue).fold(0, u32::saturating_add)
     }
 
     /// Whether somebody else can be chosen for what comes to `addr`.
-    pub fn is_served_without(&self, addr: SocketAddr, row: u16) -> bool {
+    pub fn is_served_without(&self, addr: SocketAddr, row: Row) -> bool {
         self.groups.get(&addr).is_some_and(|group| group.is_served_without(row))
     }
 
     /// Whether the instance in `row` has a listener.
-    pub fn is_listening(&self, row: u16) -> bool {
-        self.members().any(|(_, member)| member.instance == row)
+    pub fn is_listening(&self, row: Row) -> bool {
+        self.members().any(|(_, member)| member.row == row)
     }
 
     /// The listeners of the instance in `row` that are in groups.
-    pub fn listeners_of(&self, row: u16) -> Vec<Listening> {
-        let own = self.members().filter(|(_, member)| member.instance == row);
+    pub fn listeners_of(&self, row: Row) -> Vec<Listening> {
+        let own = self.members().filter(|(_, member)| member.row == row);
         own.map(|(addr, member)| Listening {
             addr,
             cookie: member.cookie,
@@ -208,16 +209,16 @@ impl Groups {
     }
 
     /// Whether the instance in `row` can be chosen.
-    pub fn is_published(&self, row: u16) -> bool {
+    pub fn is_published(&self, row: Row) -> bool {
         self.published.iter().any(|published| published.row == row)
     }
 
     /// The listener of the instance on this address that directed connections reach.
-    pub fn directed_listener(&self, row: u16, addr: SocketAddr) -> Option<u64> {
+    pub fn directed_listener(&self, row: Row, addr: SocketAddr) -> Option<u64> {
         let members = self.groups.get(&addr).map(Group::members).unwrap_or_default();
         members
             .iter()
-            .find(|member| member.instance == row && member.nth == 0)
+            .find(|member| member.row == row && member.nth == 0)
             .map(|member| member.cookie)
     }
 
@@ -230,12 +231,12 @@ impl Groups {
 
 /// What waits on each row's members, given by row and cookie. A row of which any is not among the listeners is left out: nothing is known
 /// of that one.
-fn sums(members: impl Iterator<Item = (u16, u64)>, listeners: &[Queue]) -> BTreeMap<u16, u32> {
+fn sums(members: impl Iterator<Item = (Row, u64)>, listeners: &[Queue]) -> BTreeMap<Row, u32> {
     let queues: HashMap<u64, u32> = listeners
         .iter()
         .map(|listener| (listener.cookie, listener.queue))
         .collect();
-    let mut sums: BTreeMap<u16, Option<u32>> = BTreeMap::new();
+    let mut sums: BTreeMap<Row, Option<u32>> = BTreeMap::new();
     for (row, cookie) in members {
         let sum = sums.entry(row).or_insert(Some(0));
         *sum = sum
@@ -257,7 +258,7 @@ mod tests {
             addr: ([127, 0, 0, 1], 80).into(),
         };
         let listeners = [seen(1, 3), seen(2, 4), seen(3, 5), seen(9, 100)];
-        let members = [(0, 1), (0, 2), (1, 3), (1, 4), (2, 5), (2, 3)];
-        assert_eq!(sums(members.into_iter(), &listeners), BTreeMap::from([(0, 7)]));
+        let members = [(0, 1), (0, 2), (1, 3), (1, 4), (2, 5), (2, 3)].map(|(row, cookie)| (Row(row), cookie));
+        assert_eq!(sums(members.into_iter(), &listeners), BTreeMap::from([(Row(0), 7)]));
     }
 }

@@ -2,13 +2,15 @@
 
 use std::os::fd::OwnedFd;
 
+use reuse_common::ids::Row;
+
 use super::discover::{self, DiscoverError};
 
 /// A listener that is in its group's array. No descriptor of it is kept: a worker that closes its listener must really close it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Member {
-    /// Row of the load table.
-    pub(super) instance: u16,
+    /// That of its instance.
+    pub(super) row: Row,
     /// Which of the instance's listeners in this group, 0…7; without a gap.
     pub(super) nth: u16,
     /// The socket's number for life.
@@ -18,9 +20,9 @@ pub(super) struct Member {
 }
 
 impl Member {
-    pub(super) const fn new(instance: u16, nth: u16, cookie: u64) -> Self {
+    pub(super) const fn new(row: Row, nth: u16, cookie: u64) -> Self {
         Self {
-            instance,
+            row,
             nth,
             cookie,
             reopenings: 0,

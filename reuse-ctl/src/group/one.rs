@@ -7,20 +7,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use reuse_common::{
-    limits::{LISTENERS_PER_INSTANCE, LOT},
-    seats::Seat,
-    verdict::VerdictCounts,
-};
+use reuse_common::{ids::Row, limits::LISTENERS_PER_INSTANCE, seats::Seat, verdict::VerdictCounts};
 
-use super::{Choosable, GroupError, lot::Lot, member::Member, rescue};
+use super::{Choosable, GroupError, backstop::Backstop, member::Member, rescue};
 use crate::bpf::{AppPrograms, GroupProgram};
 
-/// The listeners of all instances on one address, the program that chooses among them, and the lot.
+/// The listeners of all instances on one address, the program that chooses among them, and the backstop.
 pub(super) struct Group {
     addr: SocketAddr,
     program: GroupProgram,
-    lot: Lot,
+    backstop: Backstop,
     members: Vec<Member>,
     seats: Vec<Seat>,
     /// Since when nobody has listened here while the app is served elsewhere.
@@ -63,21 +59,21 @@ impl Group {
         mut program: GroupProgram,
         first: Option<&OwnedFd>,
     ) -> Result<Self, GroupError> {
-        // The program first: what comes from now on is steered, to the lot if need be.
+        // The program first: what comes from now on is steered, to the backstop if need be.
         if let Some(first) = first {
             program.attach(first.as_fd())?;
         }
-        let lot = Lot::open(addr, only_v6, cgroup, uid, |socket, cookie| {
-            app.steered(socket, cookie, LOT)
+        let backstop = Backstop::open(addr, only_v6, cgroup, uid, |socket, cookie| {
+            app.steered(socket, cookie, Row::BACKSTOP)
         })?;
         if first.is_none() {
-            program.attach(lot.as_fd())?;
+            program.attach(backstop.as_fd())?;
         }
-        program.set_member(LOT, 0, lot.as_fd())?;
+        program.set_member(Row::BACKSTOP, 0, backstop.as_fd())?;
         Ok(Self {
             addr,
             program,
-            lot,
+            backstop,
             members: Vec::new(),
             seats: Vec::new(),
             abandoned_since: None,
@@ -99,30 +95,30 @@ impl Group {
         self.set_refuse_when_empty(self.refuse_when_empty);
     }
 
-    /// Whether the app leaves this address, and this instance alone serves it still.
-    pub(super) fn is_left_to(&self, instance: u16) -> bool {
-        self.is_left && self.seats.iter().any(|seat| seat.instance() == instance)
+    /// Whether the app leaves this address, and the instance in `row` alone serves it still.
+    pub(super) fn is_left_to(&self, row: Row) -> bool {
+        self.is_left && self.seats.iter().any(|seat| seat.row() == row)
     }
 
     pub(super) fn addr(&self) -> SocketAddr {
         self.addr
     }
 
-    /// Makes a listener a member; it can't be chosen before its instance is published. One that is a member already may have closed and
-    /// opened again meanwhile: if so, it is put where it was.
-    pub(super) fn join(&mut self, instance: u16, cookie: u64, listener: &OwnedFd) -> Result<(), GroupError> {
+    /// Makes a listener of the instance in `row` a member; it can't be chosen before the instance is published. One that is a member already
+    /// may have closed and opened again meanwhile: if so, it is put where it was.
+    pub(super) fn join(&mut self, row: Row, cookie: u64, listener: &OwnedFd) -> Result<(), GroupError> {
         if let Some(member) = self.members.iter().find(|member| member.cookie == cookie) {
-            return match self.program.set_member(member.instance, member.nth, listener.as_fd()) {
+            return match self.program.set_member(member.row, member.nth, listener.as_fd()) {
                 Err(error) if !error.is_busy() => Err(error.into()),
                 Ok(()) | Err(_) => Ok(()),
             };
         }
-        let nth = self.listeners_of(instance);
+        let nth = self.listeners_of(row);
         if usize::from(nth) >= LISTENERS_PER_INSTANCE {
             return Err(GroupError::TooMany { addr: self.addr });
         }
-        self.program.set_member(instance, nth, listener.as_fd())?;
-        self.members.push(Member::new(instance, nth, cookie));
+        self.program.set_member(row, nth, listener.as_fd())?;
+        self.members.push(Member::new(row, nth, cookie));
         Ok(())
     }
 
@@ -135,7 +131,7 @@ impl Group {
         let last = self
             .members
             .iter()
-            .filter(|member| member.instance == gone.instance)
+            .filter(|member| member.row == gone.row)
             .max_by_key(|member| member.nth);
         last.filter(|last| last.nth > gone.nth).map(|last| Gap {
             nth: gone.nth,
@@ -149,15 +145,15 @@ impl Group {
             return Ok(());
         };
         // A socket can be in the array only once.
-        self.program.clear_member(member.instance, member.nth)?;
-        self.program.set_member(member.instance, gap.nth, listener.as_fd())?;
+        self.program.clear_member(member.row, member.nth)?;
+        self.program.set_member(member.row, gap.nth, listener.as_fd())?;
         member.nth = gap.nth;
         Ok(())
     }
 
-    /// Forgets everything of an instance that has ended.
-    pub(super) fn forget(&mut self, instance: u16) {
-        let (theirs, others): (Vec<_>, Vec<_>) = self.members.drain(..).partition(|member| member.instance == instance);
+    /// Forgets everything of the instance in `row`, which has ended.
+    pub(super) fn forget(&mut self, row: Row) {
+        let (theirs, others): (Vec<_>, Vec<_>) = self.members.drain(..).partition(|member| member.row == row);
         self.members = others;
         for member in &theirs {
             self.take_out(member);
@@ -165,7 +161,7 @@ impl Group {
     }
 
     fn take_out(&mut self, member: &Member) {
-        if let Err(error) = self.program.clear_member(member.instance, member.nth) {
+        if let Err(error) = self.program.clear_member(member.row, member.nth) {
             tracing::warn!("{}: {error}", self.addr);
         }
     }
@@ -188,7 +184,7 @@ impl Group {
             reopened.reopenings = reopened.reopenings.saturating_add(1);
         }
         // The kernel took it out of the array when it closed for that instant.
-        self.program.set_member(member.instance, member.nth, listener.as_fd())?;
+        self.program.set_member(member.row, member.nth, listener.as_fd())?;
         Ok(true)
     }
 
@@ -199,8 +195,8 @@ impl Group {
         }
     }
 
-    pub(super) fn listeners_of(&self, instance: u16) -> u16 {
-        u16::try_from(self.members.iter().filter(|member| member.instance == instance).count()).expect("at most 8")
+    pub(super) fn listeners_of(&self, row: Row) -> u16 {
+        u16::try_from(self.members.iter().filter(|member| member.row == row).count()).expect("at most 8")
     }
 
     /// Lets the program choose among those of `published` that have a listener here; if there is none and the app leaves this address,
@@ -229,29 +225,33 @@ impl Group {
     }
 
     /// Moves parked connections to workers, if any is published. Called again while time passes: a handshake that began while
-    /// nobody was published ends in the lot even after somebody is.
+    /// nobody was published ends in the backstop even after somebody is.
     pub(super) fn release_parked(&mut self) -> Result<(), GroupError> {
-        let is_lame = !self.lot.is_listening();
-        if !is_lame && (self.seats.is_empty() || self.lot.parked() == 0) {
+        let is_lame = !self.backstop.is_listening();
+        if !is_lame && (self.seats.is_empty() || self.backstop.parked() == 0) {
             return Ok(());
         }
-        self.lot.release().map_err(GroupError::socket("shutdown and listen"))?;
-        self.program.set_member(LOT, 0, self.lot.as_fd())?;
+        self.backstop
+            .release()
+            .map_err(GroupError::socket("shutdown and listen"))?;
+        self.program.set_member(Row::BACKSTOP, 0, self.backstop.as_fd())?;
         Ok(())
     }
 
     /// Resets the connections that wait here, and gives their number; nothing where a worker listens. The kernel resets what is queued on
     /// the last listener of a group when that closes: there is nobody to move it to.
     pub(super) fn reset_parked(&mut self) -> Result<u32, GroupError> {
-        let parked = self.lot.parked();
+        let parked = self.backstop.parked();
         if !self.members.is_empty() {
             return Ok(0);
         }
         if parked > 0 {
-            self.lot.release().map_err(GroupError::socket("shutdown and listen"))?;
+            self.backstop
+                .release()
+                .map_err(GroupError::socket("shutdown and listen"))?;
             // The group went with its last listener, and so did its program.
-            self.program.attach(self.lot.as_fd())?;
-            self.program.set_member(LOT, 0, self.lot.as_fd())?;
+            self.program.attach(self.backstop.as_fd())?;
+            self.program.set_member(Row::BACKSTOP, 0, self.backstop.as_fd())?;
         }
         Ok(parked)
     }
@@ -272,19 +272,19 @@ impl Group {
         !self.seats.is_empty()
     }
 
-    /// Whether anybody but this instance can be chosen here.
-    pub(super) fn is_served_without(&self, instance: u16) -> bool {
-        self.seats.iter().any(|seat| seat.instance() != instance)
+    /// Whether anybody but the instance in `row` can be chosen here.
+    pub(super) fn is_served_without(&self, row: Row) -> bool {
+        self.seats.iter().any(|seat| seat.row() != row)
     }
 
-    pub(super) fn is_lot(&self, cookie: u64) -> bool {
-        self.lot.cookie() == cookie
+    pub(super) fn is_backstop(&self, cookie: u64) -> bool {
+        self.backstop.cookie() == cookie
     }
 
     pub(super) fn view(&self) -> Result<GroupView, GroupError> {
         Ok(GroupView {
             addr: self.addr,
-            parked: self.lot.parked(),
+            parked: self.backstop.parked(),
             verdicts: self.program.verdicts()?,
         })
     }

@@ -1,16 +1,22 @@
 //! Which row of the load table belongs to whom, and what every slot has counted in its life.
 
-use reuse_common::{limits::MAX_INSTANCES, load::InstanceLoad};
+use reuse_common::{
+    ids::{Row, Slot},
+    limits::MAX_ROWS,
+    load::InstanceLoad,
+};
 
 /// Gives rows to instances. A row that is free again rests as long as possible, and is not reused while a connection still counts in it:
 /// its numbers go on belonging to its last slot.
 #[derive(Debug)]
 pub struct Registry {
-    /// The last slot of each row; row 0 is the lot's.
-    owners: Vec<Option<u16>>,
+    /// The last slot of each row; row 0 is the backstops'.
+    owners: Vec<Option<Slot>>,
+    /// By row.
     in_use: Vec<bool>,
+    /// Where the search for a row begins.
     next: usize,
-    /// What slots had counted in rows that were given to others since.
+    /// By slot: what they had counted in rows that were given to others since.
     earlier: Vec<Counters>,
 }
 
@@ -50,8 +56,8 @@ impl Counters {
 impl Default for Registry {
     fn default() -> Self {
         Self {
-            owners: vec![None; MAX_INSTANCES],
-            in_use: vec![false; MAX_INSTANCES],
+            owners: vec![None; MAX_ROWS],
+            in_use: vec![false; MAX_ROWS],
             next: 1,
             earlier: Vec::new(),
         }
@@ -61,46 +67,46 @@ impl Default for Registry {
 impl Registry {
     /// A row for an instance of `slot`; the caller clears it afterwards. `None` if every row is in use, which a bounded number of
     /// instances per slot rules out.
-    pub fn allocate(&mut self, slot: u16, row: impl Fn(u16) -> InstanceLoad) -> Option<u16> {
-        let candidates = (self.next..MAX_INSTANCES).chain(1..self.next);
+    pub fn allocate(&mut self, slot: Slot, load_of: impl Fn(Row) -> InstanceLoad) -> Option<Row> {
+        let candidates = (self.next..MAX_ROWS).chain(1..self.next);
         let index = candidates
             .into_iter()
-            .find(|&index| !self.in_use[index] && row(as_row(index)).is_at_rest())?;
+            .find(|&index| !self.in_use[index] && load_of(row_at(index)).is_at_rest())?;
         if let Some(owner) = self.owners[index].replace(slot) {
-            self.earlier_of(owner).add(&row(as_row(index)));
+            self.earlier_of(owner).add(&load_of(row_at(index)));
         }
         self.in_use[index] = true;
         self.next = index + 1;
-        Some(as_row(index))
+        Some(row_at(index))
     }
 
-    /// The instance is gone.
-    pub fn release(&mut self, index: u16) {
-        self.in_use[usize::from(index)] = false;
+    /// The instance in `row` is gone.
+    pub fn release(&mut self, row: Row) {
+        self.in_use[row.index()] = false;
     }
 
     /// What a slot has counted, in all its instances.
-    pub fn counters(&self, slot: u16, row: impl Fn(u16) -> InstanceLoad) -> Counters {
-        let mut sum = self.earlier.get(usize::from(slot)).copied().unwrap_or_default();
+    pub fn counters(&self, slot: Slot, load_of: impl Fn(Row) -> InstanceLoad) -> Counters {
+        let mut sum = self.earlier.get(usize::from(slot.0)).copied().unwrap_or_default();
         for (index, owner) in self.owners.iter().enumerate() {
             if *owner == Some(slot) {
-                sum.add(&row(as_row(index)));
+                sum.add(&load_of(row_at(index)));
             }
         }
         sum
     }
 
-    fn earlier_of(&mut self, slot: u16) -> &mut Counters {
-        let place = usize::from(slot);
-        if self.earlier.len() <= place {
-            self.earlier.resize(place + 1, Counters::default());
+    fn earlier_of(&mut self, slot: Slot) -> &mut Counters {
+        let index = usize::from(slot.0);
+        if self.earlier.len() <= index {
+            self.earlier.resize(index + 1, Counters::default());
         }
-        &mut self.earlier[place]
+        &mut self.earlier[index]
     }
 }
 
-fn as_row(index: usize) -> u16 {
-    u16::try_from(index).expect("a row's number is below 1,024")
+fn row_at(index: usize) -> Row {
+    Row(u16::try_from(index).expect("a row's number is below 1,024"))
 }
 
 #[cfg(test)]
@@ -111,24 +117,24 @@ mod tests {
     fn rows_rest_and_counters_stay() {
         let mut registry = Registry::default();
         let idle = |_| InstanceLoad::default();
-        let first = registry.allocate(0, idle).expect("a row");
+        let first = registry.allocate(Slot(0), idle).expect("a row");
         registry.release(first);
-        let second = registry.allocate(0, idle).expect("a row");
+        let second = registry.allocate(Slot(0), idle).expect("a row");
         assert_ne!(first, second, "a released row rests");
-        for _ in 2..MAX_INSTANCES - 1 {
-            let row = registry.allocate(3, idle).expect("a row");
+        for _ in 2..MAX_ROWS - 1 {
+            let row = registry.allocate(Slot(3), idle).expect("a row");
             registry.release(row);
         }
-        assert_eq!(registry.allocate(1, idle), Some(first), "after all others");
-        assert_eq!(registry.owners[0], None, "the lot's row is never given away");
+        assert_eq!(registry.allocate(Slot(1), idle), Some(first), "after all others");
+        assert_eq!(registry.owners[0], None, "the backstop's row is never given away");
     }
 
     #[test]
     fn all_rows_in_use_is_said() {
         let mut registry = Registry::default();
-        for _ in 1..MAX_INSTANCES {
-            assert!(registry.allocate(0, |_| InstanceLoad::default()).is_some());
+        for _ in 1..MAX_ROWS {
+            assert!(registry.allocate(Slot(0), |_| InstanceLoad::default()).is_some());
         }
-        assert_eq!(registry.allocate(0, |_| InstanceLoad::default()), None);
+        assert_eq!(registry.allocate(Slot(0), |_| InstanceLoad::default()), None);
     }
 }

@@ -10,6 +10,7 @@ use std::{
     os::fd::{AsFd, OwnedFd},
 };
 
+use reuse_common::ids::Row;
 use socket2::SockRef;
 
 use super::{
@@ -26,15 +27,15 @@ impl Groups {
     /// # Errors
     /// [`GroupError::Reopen`]: a listener was closed and could not be opened again: the instance must be ended. Others: what is queued on a
     /// listener stays there.
-    pub fn rescue(&mut self, row: u16, pids: &[u32]) -> Result<u64, GroupError> {
+    pub fn rescue(&mut self, row: Row, pids: &[u32]) -> Result<u64, GroupError> {
         let moved_before = self.load_of(row).migrated_out_total();
         let mut result = Ok(());
         for group in self.groups.values_mut() {
-            // Else they would wait in the lot instead, and longer.
+            // Else they would wait in the backstop instead, and longer.
             if !group.is_served_without(row) {
                 continue;
             }
-            let members = group.members().iter().filter(|member| member.instance == row);
+            let members = group.members().iter().filter(|member| member.row == row);
             for member in members.cloned().collect::<Vec<_>>() {
                 let duplicate = member::duplicate(pids, member.cookie).map_err(|error| GroupError::Socket {
                     call: "pidfd_getfd",

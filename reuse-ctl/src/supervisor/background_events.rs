@@ -2,7 +2,10 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use reuse_common::notice::{Notice, NoticeKind};
+use reuse_common::{
+    ids::Row,
+    notice::{Notice, NoticeKind},
+};
 
 use super::{
     diagnosis::{address_of, unsteerable},
@@ -90,7 +93,7 @@ impl Task {
         let owner = self
             .live
             .iter()
-            .find(|(_, live)| u32::from(live.row) == notice.instance)
+            .find(|(_, live)| live.row.to_map() == notice.row)
             .map(|(&id, _)| id);
         let Some(id) = owner else { return };
         match kind {
@@ -130,12 +133,12 @@ impl Task {
         if self.listens_again(cookie) {
             return;
         }
-        let cgroups: HashMap<u16, Arc<_>> = self
+        let cgroups: HashMap<Row, Arc<_>> = self
             .live
             .values()
             .map(|live| (live.row, Arc::clone(&live.cgroup)))
             .collect();
-        let pids_of = |row: u16| {
+        let pids_of = |row: Row| {
             cgroups
                 .get(&row)
                 .and_then(|cgroup| cgroup.pids().ok())

@@ -263,7 +263,7 @@ pub(crate) fn taken_by(wanted: SocketAddr, listeners: &[Listener], ours: &[Socke
 
 /// Why a listener that is there can't be a member.
 pub(crate) fn unsteerable(error: &GroupError, cookie: u64, diag: &mut Diag, uid: u32) -> String {
-    if let GroupError::Lot { addr, .. } = error
+    if let GroupError::Backstop { addr, .. } = error
         && let Ok(listeners) = diag.listeners_on(addr.port())
         && let Some(listener) = listeners.iter().find(|listener| listener.cookie == cookie)
         && listener.uid != uid

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use reuse_common::cuts::Cuts;
+use reuse_common::{cuts::Cuts, ids::Row};
 
 use super::{
     diagnosis::LastOutput,
@@ -88,7 +88,7 @@ impl Task {
             .iter()
             .filter_map(|seated| {
                 Some(Choosable {
-                    slot: seated.slot.0,
+                    slot: seated.slot,
                     row: self.live.get(&seated.instance)?.row,
                     share: seated.share,
                 })
@@ -172,7 +172,7 @@ impl Task {
         id: InstanceId,
         version: VersionId,
         cgroup: &Arc<InstanceCgroup>,
-    ) -> Result<(u16, LaunchSpec, Option<NotifySocket>), String> {
+    ) -> Result<(Row, LaunchSpec, Option<NotifySocket>), String> {
         cgroup
             .limit(&self.template.options(version).limits)
             .map_err(|error| error.to_string())?;
@@ -185,7 +185,7 @@ impl Task {
         if let Some(notify) = &notify {
             spec.variables.push(("NOTIFY_SOCKET".into(), notify.path().into()));
         }
-        let row = self.groups.register(slot.0, cgroup);
+        let row = self.groups.register(slot, cgroup);
         let row = row.map_err(|error: GroupError| error.to_string())?;
         Ok((row, spec, notify))
     }

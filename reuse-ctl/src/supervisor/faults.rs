@@ -8,6 +8,8 @@ use std::{
     time::Duration,
 };
 
+use reuse_common::ids::Row;
+
 use super::{
     connections::{DirectedOutcome, Purpose},
     live::Live,
@@ -150,7 +152,7 @@ impl Task {
     /// The queue of an instance as the machine has to know it, which has it rescued as long as there is any. What the controller has put
     /// into the queue of a hung one beside the wake-up probe (health checks, requests of a person, and what is left of such) needs no rescue; what
     /// waits on a withdrawn one where nobody else is published can't be moved.
-    pub(crate) fn queue_to_tell(&mut self, id: InstanceId, row: u16, queue: u32, listeners: &[Queue]) -> u32 {
+    pub(crate) fn queue_to_tell(&mut self, id: InstanceId, row: Row, queue: u32, listeners: &[Queue]) -> u32 {
         if queue == 0 {
             self.connections.forget_abandoned(id, |_| true);
             return 0;
@@ -219,7 +221,7 @@ impl Task {
     }
 
     /// Rather where others serve: the wake-up probe waits behind nothing that can't be moved there.
-    fn wake_probe_address(&self, row: u16) -> Option<SocketAddr> {
+    fn wake_probe_address(&self, row: Row) -> Option<SocketAddr> {
         let served = self.groups.served_by(row);
         let by_others = served.iter().find(|&&addr| self.groups.is_served_without(addr, row));
         by_others.or_else(|| served.first()).copied()

@@ -13,6 +13,7 @@ use std::{
 };
 
 use nix::sys::signal::Signal;
+use reuse_common::ids::Row;
 use tokio::sync::mpsc;
 
 use super::{
@@ -83,7 +84,7 @@ pub(crate) struct Live {
     /// What it was started from.
     pub(crate) version: VersionId,
     /// Row of the load table.
-    pub(crate) row: u16,
+    pub(crate) row: Row,
     pub(crate) cgroup: Arc<InstanceCgroup>,
     pub(crate) process: Process,
     /// Who of it has got the stop signal.

@@ -11,6 +11,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use reuse_common::ids::Row;
+
 use super::{
     new_address::{Named, Place, is_meant},
     task::Task,
@@ -188,7 +190,7 @@ impl Task {
         }
         let rows = self.moves.lingering.keys().filter_map(|id| self.live.get(id));
         // The newest of each slot.
-        let by_slot: BTreeMap<u16, u16> = rows.map(|live| (live.slot.0, live.row)).collect();
+        let by_slot: BTreeMap<SlotId, Row> = rows.map(|live| (live.slot, live.row)).collect();
         let choosable = by_slot
             .into_iter()
             .map(|(slot, row)| Choosable { slot, row, share: None });

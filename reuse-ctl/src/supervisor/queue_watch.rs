@@ -9,7 +9,7 @@ use std::{
 };
 
 use nix::errno::Errno;
-use reuse_common::{Policy, load::InstanceLoad};
+use reuse_common::{Policy, ids::Row, load::InstanceLoad};
 
 use super::{
     cadence::{Cadence, Next, Seen},
@@ -169,7 +169,7 @@ impl Task {
     }
 
     /// The rows of all instances that run.
-    fn rows(&self) -> BTreeMap<InstanceId, (u16, Totals)> {
+    fn rows(&self) -> BTreeMap<InstanceId, (Row, Totals)> {
         let running = self.live.iter().filter(|(_, live)| live.pid().is_some());
         running
             .map(|(&id, live)| (id, (live.row, Totals::of(&self.groups.load_of(live.row)))))

@@ -7,7 +7,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use reuse_common::verdict::{Verdict, VerdictCounts};
+use reuse_common::{
+    ids::Row,
+    verdict::{Verdict, VerdictCounts},
+};
 use tokio::sync::oneshot;
 
 use super::task::Task;
@@ -57,10 +60,7 @@ impl Task {
             .clone()
             .map(|slot| self.worker_status(slot, now, &queues))
             .collect();
-        let unsteered = slots
-            .clone()
-            .map(|slot| self.groups.counters(slot.id.0).unsteered)
-            .sum();
+        let unsteered = slots.clone().map(|slot| self.groups.counters(slot.id).unsteered).sum();
         let cgroups: Vec<_> = slots.map(|slot| self.cgroups_of(slot)).collect();
         let groups = self.group_statuses();
         let addresses = self.groups.addresses();
@@ -105,7 +105,7 @@ impl Task {
         instances.map(|live| Arc::clone(&live.cgroup)).collect()
     }
 
-    fn worker_status(&self, slot: &SlotView, now: Millis, queues: &BTreeMap<u16, u32>) -> WorkerStatus {
+    fn worker_status(&self, slot: &SlotView, now: Millis, queues: &BTreeMap<Row, u32>) -> WorkerStatus {
         let mut instances = Vec::new();
         for instance in &slot.instances {
             let (Some(live), Some(pid)) = (self.live.get(&instance.id), instance.pid) else {
@@ -119,7 +119,7 @@ impl Task {
             });
         }
         let queue: u32 = instances.iter().map(|instance| instance.queue).sum();
-        let counters = self.groups.counters(slot.id.0);
+        let counters = self.groups.counters(slot.id);
         let arrived = counters.established + counters.migrated_in;
         WorkerStatus {
             id: slot.id.0,

@@ -6,7 +6,7 @@ use std::{
     os::fd::AsFd as _,
 };
 
-use reuse_common::{Policy, limits::LOT, verdict::Verdict};
+use reuse_common::{Policy, ids::Row, verdict::Verdict};
 use socket2::SockRef;
 
 use crate::rig::{PATIENCE, Rig, accept_all, until};
@@ -39,20 +39,24 @@ async fn they_are_parked_and_move_to_the_first_worker_that_is_published() {
         (group.verdict(Verdict::Parked), group.verdict(Verdict::Fallback)),
         (5, 0)
     );
-    until("the lot has them", || rig.app.load_of(LOT).established() == 5);
+    until("the backstop has them", || {
+        rig.app.load_of(Row::BACKSTOP).established() == 5
+    });
     assert_eq!(rig.each(|load| load.established_total()), [0, 0]);
-    assert_eq!(rig.app.client_count(), 0, "the lot is no worker to stick to");
+    assert_eq!(rig.app.client_count(), 0, "the backstop is no worker to stick to");
 
     group.publish([1]);
-    SockRef::from(&group.lot).shutdown(Shutdown::Read).expect("listening");
-    SockRef::from(&group.lot).listen(16).expect("again");
+    SockRef::from(&group.backstop)
+        .shutdown(Shutdown::Read)
+        .expect("listening");
+    SockRef::from(&group.backstop).listen(16).expect("again");
     group
         .program
-        .set_member(LOT, 0, group.lot.as_fd())
+        .set_member(Row::BACKSTOP, 0, group.backstop.as_fd())
         .expect("a member again");
     assert_eq!(group.verdict(Verdict::Migrated), 5);
-    let (lot, worker) = (rig.app.load_of(LOT), rig.load_of(1));
-    assert_eq!((lot.established(), lot.migrated_out_total()), (0, 5));
+    let (backstop, worker) = (rig.app.load_of(Row::BACKSTOP), rig.load_of(1));
+    assert_eq!((backstop.established(), backstop.migrated_out_total()), (0, 5));
     assert_eq!(
         (
             worker.established(),
@@ -77,7 +81,7 @@ async fn they_are_parked_and_move_to_the_first_worker_that_is_published() {
     drop((clients, accepted));
     rig.comes_to_rest();
 
-    // The lot parks again.
+    // The backstop parks again.
     group.publish([]);
     let parked = group.connect();
     assert_eq!(group.verdict(Verdict::Parked), 6);

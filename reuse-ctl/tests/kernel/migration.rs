@@ -100,7 +100,7 @@ async fn a_connection_that_moved_outlives_its_instance() {
 }
 
 #[tokio::test]
-async fn with_nobody_published_they_move_to_the_lot() {
+async fn with_nobody_published_they_move_to_the_backstop() {
     let mut rig = Rig::new(Policy::Hash);
     let mut group = rig.group("127.0.0.1:8080", 1);
     let clients = queue_on_first(&rig, &mut group, 3);
@@ -110,7 +110,7 @@ async fn with_nobody_published_they_move_to_the_lot() {
         (group.verdict(Verdict::Migrated), group.verdict(Verdict::Parked)),
         (3, 0)
     );
-    assert_eq!(accept_all(&group.lot).len(), 3);
+    assert_eq!(accept_all(&group.backstop).len(), 3);
     drop(clients);
     rig.comes_to_rest();
 }

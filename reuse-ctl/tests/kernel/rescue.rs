@@ -12,6 +12,7 @@ use std::{
 use reuse_common::{
     Policy,
     client::ClientMask,
+    ids::Row,
     notice::{Notice, NoticeKind},
 };
 use reuse_ctl::{
@@ -39,7 +40,7 @@ struct App {
     notices: Notices,
     diag: Diag,
     /// By slot; the row of each is what `groups` gave.
-    workers: Vec<(u16, TcpListener)>,
+    workers: Vec<(Row, TcpListener)>,
     addr: SocketAddr,
     cgroup: Removed,
     /// For its network.
@@ -99,7 +100,7 @@ impl App {
             .0
             .instance(SlotId(slot), InstanceId(slot.into()))
             .expect("made");
-        let row = self.groups.register(slot, &cgroup).expect("a row");
+        let row = self.groups.register(SlotId(slot), &cgroup).expect("a row");
         let folder = File::open(cgroup.path()).expect("open");
         let socket = tcp_socket_in(&folder, 0, Domain::for_address(self.addr)).expect("socket");
         socket.set_reuse_port(true).expect("set");
@@ -116,14 +117,14 @@ impl App {
 
     fn publish(&mut self, slots: &[u16]) {
         let choosable = slots.iter().map(|&slot| Choosable {
-            slot,
+            slot: SlotId(slot),
             row: self.row(slot),
             share: None,
         });
         self.groups.publish(choosable.collect()).expect("published");
     }
 
-    fn row(&self, slot: u16) -> u16 {
+    fn row(&self, slot: u16) -> Row {
         self.workers[usize::from(slot)].0
     }
 
@@ -329,7 +330,7 @@ async fn an_empty_queue_is_left_alone() {
     assert_eq!(app.groups.was_reopened(app.cookie(0)), None);
 }
 
-/// They would wait in the lot instead, and longer.
+/// They would wait in the backstop instead, and longer.
 #[tokio::test]
 async fn nothing_is_moved_where_nobody_else_is_published() {
     let mut app = App::new(2);

@@ -19,7 +19,7 @@ use nix::sched::{CloneFlags, unshare};
 use reuse_common::{
     Policy, Share,
     client::ClientMask,
-    limits::LOT,
+    ids::{Row, Slot},
     load::InstanceLoad,
     seats::Seat,
     verdict::{Verdict, VerdictCounts},
@@ -48,7 +48,7 @@ pub(crate) struct Rig {
     /// The cgroup of each slot's instance.
     slots: BTreeMap<u16, InstanceCgroup>,
     instances: u32,
-    lots: Arc<File>,
+    backstops: Arc<File>,
     cgroup: Removed,
 }
 
@@ -79,7 +79,7 @@ impl Rig {
         let (app, notices) =
             AppPrograms::load(pins.as_ref(), &folder, &options).unwrap_or_else(|error| panic!("{error}"));
         Self {
-            lots: app.lots_cgroup(),
+            backstops: app.backstops_cgroup(),
             app,
             notices,
             slots: BTreeMap::new(),
@@ -88,7 +88,7 @@ impl Rig {
         }
     }
 
-    /// A new group with its lot, and a worker for each slot from 0 on; nobody is published.
+    /// A new group with its backstop, and a worker for each slot from 0 on; nobody is published.
     pub(crate) fn group(&mut self, addr: &str, workers: u16) -> Group {
         self.group_that(addr, workers, false)
     }
@@ -96,13 +96,15 @@ impl Rig {
     pub(crate) fn group_that(&mut self, addr: &str, workers: u16, refuse_when_empty: bool) -> Group {
         let addr: SocketAddr = addr.parse().expect("an address");
         let mut program = GroupProgram::load(&self.app, refuse_when_empty).unwrap_or_else(|error| panic!("{error}"));
-        let lot = self.listener(addr, &Arc::clone(&self.lots), LOT);
-        program.attach(lot.as_fd()).expect("attached");
-        program.set_member(LOT, 0, lot.as_fd()).expect("a member");
+        let backstop = self.listener(addr, &Arc::clone(&self.backstops), Row::BACKSTOP);
+        program.attach(backstop.as_fd()).expect("attached");
+        program
+            .set_member(Row::BACKSTOP, 0, backstop.as_fd())
+            .expect("a member");
         let mut group = Group {
             program,
             addr,
-            lot,
+            backstop,
             workers: BTreeMap::new(),
         };
         for slot in 0..workers {
@@ -130,7 +132,7 @@ impl Rig {
         self.instances += 1;
         let cgroup = self.cgroup.0.instance(SlotId(of), InstanceId(self.instances));
         let cgroup = cgroup.expect("made");
-        self.app.register(row(slot), of, &cgroup).expect("registered");
+        self.app.register(row(slot), Slot(of), &cgroup).expect("registered");
         if let Some(before) = self.slots.insert(slot, cgroup) {
             self.app.unregister(before.id()).expect("unregistered");
             before.remove().expect("nobody is in it");
@@ -138,7 +140,7 @@ impl Rig {
     }
 
     /// A listener that was made in this cgroup, and is steered.
-    fn listener(&mut self, addr: SocketAddr, cgroup: &File, row: u16) -> TcpListener {
+    fn listener(&mut self, addr: SocketAddr, cgroup: &File, row: Row) -> TcpListener {
         let socket = tcp_socket_in(cgroup, 0, Domain::for_address(addr)).expect("socket");
         if addr.is_ipv6() {
             socket.set_only_v6(false).expect("set");
@@ -182,21 +184,22 @@ impl Rig {
     /// Everything has been closed: nothing may be left in the sums.
     pub(crate) fn comes_to_rest(&self) {
         until("all counters of connections are 0", || {
-            self.app.load_of(LOT).established() == 0 && self.each(|load| load.established()).iter().all(|&n| n == 0)
+            self.app.load_of(Row::BACKSTOP).established() == 0
+                && self.each(|load| load.established()).iter().all(|&n| n == 0)
         });
     }
 }
 
 /// The row of a slot's only instance.
-pub(crate) const fn row(slot: u16) -> u16 {
-    slot + 1
+pub(crate) const fn row(slot: u16) -> Row {
+    Row(slot + 1)
 }
 
 /// Listeners on one address, steered.
 pub(crate) struct Group {
     pub(crate) program: GroupProgram,
     pub(crate) addr: SocketAddr,
-    pub(crate) lot: TcpListener,
+    pub(crate) backstop: TcpListener,
     pub(crate) workers: BTreeMap<u16, TcpListener>,
 }
 
@@ -209,7 +212,7 @@ impl Group {
     pub(crate) fn publish_shares(&mut self, slots: impl IntoIterator<Item = (u16, Option<Share>)>) {
         let seats: Vec<Seat> = slots
             .into_iter()
-            .map(|(slot, share)| Seat::new(slot, row(slot), 1).with_share(share))
+            .map(|(slot, share)| Seat::new(Slot(slot), row(slot), 1).with_share(share))
             .collect();
         self.program.publish(&seats).expect("published");
     }
@@ -243,9 +246,13 @@ impl Group {
         connect_bound(SocketAddr::new(client, 0), SocketAddr::new(ip, self.addr.port()))
     }
 
-    /// Accepts what waits on every worker and the lot.
+    /// Accepts what waits on every worker and the backstop.
     pub(crate) fn accept_all(&self) -> Vec<TcpStream> {
-        self.workers.values().chain([&self.lot]).flat_map(accept_all).collect()
+        self.workers
+            .values()
+            .chain([&self.backstop])
+            .flat_map(accept_all)
+            .collect()
     }
 }
 

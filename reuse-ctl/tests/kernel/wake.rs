@@ -4,7 +4,7 @@ use std::{net::TcpStream, thread, time::Duration};
 
 use reuse_common::{
     Policy,
-    limits::LOT,
+    ids::Row,
     notice::{Notice, NoticeKind},
 };
 
@@ -50,7 +50,7 @@ async fn it_is_told_once_for_each_asking() {
         open.extend(connect_to(&rig, 5));
         let told = told(&mut rig).await;
         assert_eq!(told.len(), 1, "{told:?}");
-        assert_eq!(told[0].instance, u32::from(rows[chosen]));
+        assert_eq!(told[0].row, rows[chosen].to_map());
     }
     drop(open);
 }
@@ -71,8 +71,8 @@ async fn it_wakes_who_waits() {
     client.join().expect("no panic");
     let [notice] = notices[..] else { panic!("{notices:?}") };
     assert_eq!(
-        (NoticeKind::from_number(notice.kind), notice.instance),
-        (Some(NoticeKind::Traffic), u32::from(LOT))
+        (NoticeKind::from_number(notice.kind), notice.row),
+        (Some(NoticeKind::Traffic), Row::BACKSTOP.to_map())
     );
     drop(group.accept_all());
     rig.comes_to_rest();

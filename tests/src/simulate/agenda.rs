@@ -4,6 +4,8 @@
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 
+use reuse_common::ids::Row;
+
 /// Nanoseconds in a millisecond.
 pub(crate) const MILLISECOND: u64 = 1_000_000;
 /// Nanoseconds in a second.
@@ -18,14 +20,14 @@ pub(crate) enum Event {
     Flood,
     /// The handshake of this connection completes.
     Established(u32),
-    /// This worker (a row) has finished what it was doing.
-    Finished(u16),
+    /// The worker in this row has finished what it was doing.
+    Finished(Row),
     /// A keep-alive connection sends its next request.
     Request(u32),
     /// This connection ends.
     End(u32),
-    /// This worker (a row) goes on after a hang.
-    Thaw(u16),
+    /// The worker in this row goes on after a hang.
+    Thaw(Row),
     /// The controller looks at the accept queues.
     Look,
     /// The balance is measured.

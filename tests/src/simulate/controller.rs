@@ -1,6 +1,9 @@
 //! The controller's side of the simulation: who is published, and what a look at the queues leads to.
 
-use reuse_common::seats::Seat;
+use reuse_common::{
+    ids::{Row, Slot},
+    seats::Seat,
+};
 
 use crate::agenda::{Event, MILLISECOND};
 use crate::kernel::Packet;
@@ -25,7 +28,7 @@ impl World<'_> {
 
     fn seat(&self, slot: u16) -> Seat {
         let canary = self.setup.canary.filter(|_| slot + 1 == self.setup.workers);
-        Seat::new(slot, self.row_of_slot[slot as usize], 1).with_share(canary)
+        Seat::new(Slot(slot), self.row_of_slot[slot as usize], 1).with_share(canary)
     }
 
     /// A look at the accept queues.
@@ -34,7 +37,7 @@ impl World<'_> {
         self.seen.clear();
         for slot in 0..self.setup.workers {
             let row = self.row_of_slot[slot as usize];
-            let worker = &self.workers[row as usize];
+            let worker = &self.workers[row.index()];
             let (queue, accepted) = (worker.queue.len, worker.accepted);
             self.kernel.note_queue(row, queue);
             self.seen.push(Seen { slot, queue, accepted });
@@ -55,7 +58,7 @@ impl World<'_> {
             Change::Call(slot) => {
                 let row = self.row_of_slot[slot as usize];
                 self.tally.calls += 1;
-                self.tally.false_calls += u64::from(!self.workers[row as usize].frozen);
+                self.tally.false_calls += u64::from(!self.workers[row.index()].frozen);
             }
             Change::WakeProbe(slot) => self.wake_probe(self.row_of_slot[slot as usize]),
             Change::Withdraw(slot) => {
@@ -72,7 +75,7 @@ impl World<'_> {
     }
 
     /// A connection of the controller's own, which shows when the worker accepts again.
-    fn wake_probe(&mut self, row: u16) {
+    fn wake_probe(&mut self, row: Row) {
         let number = self.connections.add(u32::MAX, 0, row, 0, 0);
         let probe = self.connections.get(number);
         (probe.is_wake_probe, probe.waits_since_ns) = (true, self.now_ns);
@@ -80,12 +83,12 @@ impl World<'_> {
     }
 
     /// Moves what is queued on this worker to others. (The controller closes and opens its own connection anew.)
-    fn rescue(&mut self, from: u16) {
-        let mut queue = std::mem::replace(&mut self.workers[from as usize].queue, FifoQueue::EMPTY);
+    fn rescue(&mut self, from: Row) {
+        let mut queue = std::mem::replace(&mut self.workers[from.index()].queue, FifoQueue::EMPTY);
         while let Some(number) = self.connections.pop(&mut queue) {
             let connection = *self.connections.get(number);
             if connection.is_wake_probe {
-                self.connections.push(&mut self.workers[from as usize].queue, number);
+                self.connections.push(&mut self.workers[from.index()].queue, number);
                 continue;
             }
             let packet = Packet {
@@ -95,8 +98,8 @@ impl World<'_> {
             let to = self.kernel.migrate(self.now_ns, from, packet);
             self.tally.rescued += 1;
             self.connections.get(number).row = to;
-            self.workers[from as usize].open -= 1;
-            self.workers[to as usize].open += 1;
+            self.workers[from.index()].open -= 1;
+            self.workers[to.index()].open += 1;
             self.enqueue(to, number);
         }
     }

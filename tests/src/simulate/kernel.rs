@@ -3,7 +3,8 @@
 use reuse_common::{
     Policy, choose,
     client::{ClientKey, ClientMask, ClientRecord},
-    limits::{MAX_INSTANCES, MAX_SLOTS},
+    ids::{Place, Row, Slot},
+    limits::{MAX_ROWS, MAX_SLOTS},
     load::{LoadTable, Loads},
     places::Places,
     rendezvous::Buckets,
@@ -42,7 +43,7 @@ pub(crate) struct Kernel {
     other_buckets: Option<OtherBuckets>,
     loads: Box<LoadTable>,
     clients: ClientTable,
-    slot_of_row: Vec<u16>,
+    slot_of_row: Vec<Slot>,
     turns: u32,
     draws: u32,
     sticky: StickyCounts,
@@ -65,7 +66,7 @@ impl Kernel {
             // SAFETY: a table of integers may be all zeroes.
             loads: unsafe { Box::<LoadTable>::new_zeroed().assume_init() },
             clients: ClientTable::new(clients),
-            slot_of_row: vec![0; MAX_INSTANCES],
+            slot_of_row: vec![Slot(0); MAX_ROWS],
             turns: 0,
             draws: 0,
             sticky: StickyCounts::default(),
@@ -75,7 +76,7 @@ impl Kernel {
     /// Lets these be chosen from now on.
     pub(crate) fn publish(&mut self, seats: &[Seat]) {
         for seat in seats {
-            self.slot_of_row[seat.instance() as usize] = seat.slot();
+            self.slot_of_row[seat.row().index()] = seat.slot();
         }
         self.membership = Membership::new(seats.iter().copied());
         if matches!(self.chooser, Chooser::By(Policy::Hash | Policy::Sticky)) {
@@ -83,7 +84,7 @@ impl Kernel {
             self.buckets.assign(&slots);
             *self.places = Places::new(&self.membership, &self.buckets);
             if self.tuning.bucket_bits != Tuning::REAL.bucket_bits {
-                let slots: Vec<u16> = seats.iter().map(Seat::slot).collect();
+                let slots: Vec<Slot> = seats.iter().map(Seat::slot).collect();
                 self.other_buckets = Some(OtherBuckets::new(self.tuning.bucket_bits, &slots));
             }
         }
@@ -96,13 +97,13 @@ impl Kernel {
 
     /// Whether this slot may be chosen.
     pub(crate) fn is_published(&self, slot: u16) -> bool {
-        (slot as usize) < MAX_SLOTS && self.membership.place_of(slot).is_some()
+        (slot as usize) < MAX_SLOTS && self.membership.place_of(Slot(slot)).is_some()
     }
 
     /// A SYN: the row of the listener that takes it.
-    pub(crate) fn select(&mut self, now_ns: u64, packet: Packet) -> u16 {
+    pub(crate) fn select(&mut self, now_ns: u64, packet: Packet) -> Row {
         let place = self.place(now_ns, packet);
-        let row = self.membership.seat(place).instance();
+        let row = self.membership.seat(place).row();
         self.loads().selected(row);
         if self.weighs_loads() && self.tuning.reserves {
             let epoch = self.tuning.epoch(now_ns);
@@ -115,38 +116,38 @@ impl Kernel {
     }
 
     /// The handshake is complete.
-    pub(crate) fn established(&mut self, now_ns: u64, row: u16, client: u32) {
+    pub(crate) fn established(&mut self, now_ns: u64, row: Row, client: u32) {
         self.loads().entered(row, true);
         if self.weighs_loads() {
             let epoch = self.tuning.epoch(now_ns);
             self.loads().settle(row, epoch);
         }
-        let slot = self.slot_of_row[row as usize];
+        let slot = self.slot_of_row[row.index()];
         if self.is_sticky() && !self.clients.renew(&key(client), slot, now_ns) {
             self.remember(now_ns, row, client);
         }
     }
 
     /// The connection has ended.
-    pub(crate) fn left(&mut self, now_ns: u64, row: u16, client: u32) {
+    pub(crate) fn left(&mut self, now_ns: u64, row: Row, client: u32) {
         self.loads().left(row);
         if self.is_sticky() {
-            let slot = self.slot_of_row[row as usize];
+            let slot = self.slot_of_row[row.index()];
             self.clients.renew(&key(client), slot, now_ns);
         }
     }
 
     /// A connection was queued on a listener that closes: the row of the one that gets it.
-    pub(crate) fn migrate(&mut self, now_ns: u64, from: u16, packet: Packet) -> u16 {
+    pub(crate) fn migrate(&mut self, now_ns: u64, from: Row, packet: Packet) -> Row {
         let place = self.place(now_ns, packet);
-        let row = self.membership.seat(place).instance();
+        let row = self.membership.seat(place).row();
         self.loads().migrated(from, row);
         self.remember(now_ns, row, packet.client);
         row
     }
 
     /// The controller has looked at this accept queue.
-    pub(crate) fn note_queue(&mut self, row: u16, queue: u32) {
+    pub(crate) fn note_queue(&mut self, row: Row, queue: u32) {
         self.loads().set_queue(row, queue);
     }
 
@@ -160,13 +161,13 @@ impl Kernel {
     }
 
     /// Selections so far.
-    pub(crate) fn selected_total(&self, row: u16) -> u64 {
-        self.loads.rows()[row as usize].selected_total()
+    pub(crate) fn selected_total(&self, row: Row) -> u64 {
+        self.loads.rows()[row.index()].selected_total()
     }
 
-    fn place(&mut self, now_ns: u64, packet: Packet) -> u32 {
+    fn place(&mut self, now_ns: u64, packet: Packet) -> Place {
         match self.chooser {
-            Chooser::Plain => ((u64::from(packet.hash) * u64::from(self.membership.count())) >> 32) as u32,
+            Chooser::Plain => Place(((u64::from(packet.hash) * u64::from(self.membership.count())) >> 32) as u32),
             Chooser::By(Policy::Hash) => match &self.other_buckets {
                 Some(buckets) => variant::by_hash(&self.membership, buckets, packet.hash),
                 None => choose::by_hash(&self.places, packet.hash),
@@ -185,7 +186,7 @@ impl Kernel {
         }
     }
 
-    fn by_share(&mut self) -> Option<u32> {
+    fn by_share(&mut self) -> Option<Place> {
         if !self.membership.has_shares() {
             return None;
         }
@@ -193,7 +194,7 @@ impl Kernel {
         choose::by_share(&self.membership, self.draws.wrapping_sub(1))
     }
 
-    fn by_load(&mut self, now_ns: u64, hash: u32) -> u32 {
+    fn by_load(&mut self, now_ns: u64, hash: u32) -> Place {
         let (loads, moment) = (self.loads(), self.tuning.moment(now_ns));
         if self.tuning.chooses_as_the_real_one() {
             choose::by_load(&self.membership, loads, moment, hash)
@@ -202,7 +203,7 @@ impl Kernel {
         }
     }
 
-    fn by_client(&mut self, now_ns: u64, client: u32) -> u32 {
+    fn by_client(&mut self, now_ns: u64, client: u32) -> Place {
         let key = key(client);
         let recorded = self.clients.get(&key).and_then(|record| record.slot(now_ns, 0));
         if let Some(place) = choose::by_record(&self.membership, recorded) {
@@ -220,9 +221,9 @@ impl Kernel {
         place
     }
 
-    fn remember(&mut self, now_ns: u64, row: u16, client: u32) {
+    fn remember(&mut self, now_ns: u64, row: Row, client: u32) {
         if self.is_sticky() {
-            let record = ClientRecord::new(self.slot_of_row[row as usize], now_ns);
+            let record = ClientRecord::new(self.slot_of_row[row.index()], now_ns);
             self.clients.insert(key(client), record);
         }
     }

@@ -3,6 +3,7 @@
 
 use reuse_common::{
     client::ClientKey,
+    ids::{Place, Row, Slot},
     limits::FULL_SCAN,
     load::{Loads, Moment, PENDING_AT_MOST, QUEUE_WEIGHT},
     places::Places,
@@ -92,9 +93,9 @@ pub(crate) struct Weighed<'a> {
 }
 
 impl Weighed<'_> {
-    fn load(&self, instance: u16) -> u32 {
-        let row = self.loads.copy(instance);
-        let (of_this_epoch, of_the_one_before) = row.pending(self.tuning.epoch(self.now_ns));
+    fn load(&self, row: Row) -> u32 {
+        let load = self.loads.copy(row);
+        let (of_this_epoch, of_the_one_before) = load.pending(self.tuning.epoch(self.now_ns));
         let kept = if self.tuning.fades {
             let gone = (self.now_ns >> (self.tuning.epoch_shift - 8)) as u32 & 0xff;
             of_the_one_before * (256 - gone) / 256
@@ -103,20 +104,20 @@ impl Weighed<'_> {
         };
         let pending = of_this_epoch + kept;
         let pending = self.tuning.pending_cap.map_or(pending, |cap| pending.min(cap));
-        self.loads.established(instance) + pending + self.tuning.queue_weight * u32::from(row.queue())
+        self.loads.established(row) + pending + self.tuning.queue_weight * u32::from(load.queue())
     }
 }
 
 /// [`reuse_common::choose::by_load`].
-pub(crate) fn by_load(membership: &Membership, weighed: Weighed<'_>, random: u32) -> u32 {
+pub(crate) fn by_load(membership: &Membership, weighed: Weighed<'_>, random: u32) -> Place {
     let count = membership.free();
-    let load_of = |place| weighed.load(membership.seat(place).instance());
+    let load_of = |place| weighed.load(membership.seat(place).row());
     let mut draw = mix(u64::from(random));
     let start = scale((draw >> 32) as u32, count);
     if count > weighed.tuning.full_scan && weighed.tuning.samples == 2 {
         let first = scale(draw as u32, count);
         let second = scale((draw >> 32) as u32, count - 1);
-        let second = second + u32::from(second >= first);
+        let (first, second) = (Place(first), Place(second + u32::from(second >= first)));
         return if load_of(second) < load_of(first) {
             second
         } else {
@@ -134,39 +135,40 @@ pub(crate) fn by_load(membership: &Membership, weighed: Weighed<'_>, random: u32
         (0, count)
     };
     (0..looked_at)
-        .map(|nth| ((start + nth) % count, nth))
+        .map(|nth| (Place(start).further(nth, count), nth))
         .min_by_key(|&(place, nth)| (load_of(place), tie_breaks[nth as usize], place))
-        .map_or(0, |(place, _)| place)
+        .map_or(Place(0), |(place, _)| place)
 }
 
 /// [`Buckets`](reuse_common::rendezvous::Buckets) of another number, for slots without shares.
 #[derive(Debug, Default)]
 pub(crate) struct OtherBuckets {
-    slots: Vec<u16>,
+    slots: Vec<Slot>,
 }
 
 impl OtherBuckets {
     /// So many buckets, all of them one of these slots'.
-    pub(crate) fn new(bits: u32, slots: &[u16]) -> Self {
+    pub(crate) fn new(bits: u32, slots: &[Slot]) -> Self {
         let owner = |bucket| slots.iter().copied().max_by_key(|&slot| score(bucket, slot));
         Self {
-            slots: (0..1 << bits).map(|bucket| owner(bucket).unwrap_or(0)).collect(),
+            slots: (0..1 << bits).map(|bucket| owner(bucket).unwrap_or(Slot(0))).collect(),
         }
     }
 
-    fn owner(&self, hash: u32) -> u16 {
+    fn owner(&self, hash: u32) -> Slot {
         self.slots[(hash >> (u32::BITS - self.slots.len().ilog2())) as usize]
     }
 }
 
-const fn score(bucket: u64, slot: u16) -> u64 {
-    (mix(bucket << 16 | slot as u64) & !0xff) | (slot as u64 & 0xff)
+const fn score(bucket: u64, slot: Slot) -> u64 {
+    let slot = slot.0 as u64;
+    (mix(bucket << 16 | slot) & !0xff) | (slot & 0xff)
 }
 
 /// [`reuse_common::choose::by_hash`].
-pub(crate) fn by_hash(membership: &Membership, buckets: &OtherBuckets, hash: u32) -> u32 {
+pub(crate) fn by_hash(membership: &Membership, buckets: &OtherBuckets, hash: u32) -> Place {
     // Nobody is an owner here who has no seat.
-    membership.place_of(buckets.owner(hash)).unwrap_or(0)
+    membership.place_of(buckets.owner(hash)).unwrap_or(Place(0))
 }
 
 /// How many other buckets a new client tries.
@@ -182,12 +184,12 @@ pub(crate) fn for_new_client(
     places: &Places,
     weighed: Weighed<'_>,
     client: &ClientKey,
-) -> u32 {
+) -> Place {
     let bound = bound(membership, weighed);
     for attempt in 0..STICKY_ATTEMPTS {
         let place = places.of(client.hash(attempt) as u32);
-        let is_shared = place >= membership.free();
-        let may_take = !is_shared && weighed.loads.established(membership.seat(place).instance()) <= bound;
+        let is_shared = place.0 >= membership.free();
+        let may_take = !is_shared && weighed.loads.established(membership.seat(place).row()) <= bound;
         if may_take || (is_shared && attempt == 0) {
             return place;
         }
@@ -203,7 +205,7 @@ fn bound(membership: &Membership, weighed: Weighed<'_>) -> u32 {
     let sample = &seats[..seats.len().min(MEAN_SAMPLE as usize)];
     let sum: u64 = sample
         .iter()
-        .map(|seat| u64::from(weighed.loads.established(seat.instance())))
+        .map(|seat| u64::from(weighed.loads.established(seat.row())))
         .sum();
     let mean = (sum / sample.len().max(1) as u64) as u32;
     let surplus = u64::from(mean.saturating_sub(Loads::BIAS)) * u64::from(percent - 100) / 100;
@@ -241,8 +243,12 @@ mod tests {
             } else {
                 random.u16(1..=256)
             };
-            let slots: Vec<u16> = (0..256).filter(|_| random.u16(0..256) < count).chain([3]).collect();
-            let shares: Vec<(u16, Option<Share>)> = slots
+            let slots: Vec<Slot> = (0..256)
+                .filter(|_| random.u16(0..256) < count)
+                .chain([3])
+                .map(Slot)
+                .collect();
+            let shares: Vec<(Slot, Option<Share>)> = slots
                 .iter()
                 .map(|&slot| {
                     (
@@ -253,7 +259,7 @@ mod tests {
                 .collect();
             let seats = shares
                 .iter()
-                .map(|&(slot, share)| Seat::new(slot, slot + 1, 1).with_share(share));
+                .map(|&(slot, share)| Seat::new(slot, Row(slot.0 + 1), 1).with_share(share));
             let membership = Membership::new(seats);
             if membership.free() == 0 {
                 // `least-loaded` is never asked then.
@@ -262,7 +268,7 @@ mod tests {
             let mut buckets = Box::new(Buckets::EMPTY);
             // Of an earlier membership, now and then.
             buckets.assign(if random.u8(0..4) == 0 {
-                &[(7, None), (200, None)]
+                &[(Slot(7), None), (Slot(200), None)]
             } else {
                 &shares
             });
@@ -270,7 +276,7 @@ mod tests {
             // Few have more selections than may count.
             let crowd = random.u32(0..if slots.len() <= 20 { 400 } else { 60 });
             for _ in 0..membership.count() * crowd {
-                let row = slots[random.usize(..slots.len())] + 1;
+                let row = Row(slots[random.usize(..slots.len())].0 + 1);
                 loads.reserve(row, 8 + random.u32(0..3));
                 if random.bool() {
                     loads.entered(row, true);
@@ -301,8 +307,8 @@ mod tests {
 
     #[test]
     fn the_real_number_of_buckets_gives_the_real_owners() {
-        let slots = [0, 3, 7, 8, 200];
-        let membership = Membership::new(slots.iter().map(|&slot| Seat::new(slot, slot + 1, 1)));
+        let slots = [0, 3, 7, 8, 200].map(Slot);
+        let membership = Membership::new(slots.iter().map(|&slot| Seat::new(slot, Row(slot.0 + 1), 1)));
         let mut buckets = Box::new(Buckets::EMPTY);
         buckets.assign(&slots.map(|slot| (slot, None)));
         let places = Places::new(&membership, &buckets);
@@ -319,9 +325,9 @@ mod tests {
         // SAFETY: the table outlives the view.
         let loads = unsafe { Loads::new(&raw mut *table) };
         for _ in 0..8 {
-            loads.reserve(5, 10);
+            loads.reserve(Row(5), 10);
         }
-        loads.reserve(5, 11);
+        loads.reserve(Row(5), 11);
         let load = |tuning: Tuning, quarters: u64| {
             let now_ns = (11 << tuning.epoch_shift) + (quarters << (tuning.epoch_shift - 2));
             let weighed = Weighed {
@@ -329,7 +335,7 @@ mod tests {
                 tuning: &tuning,
                 now_ns,
             };
-            weighed.load(5) - Loads::BIAS
+            weighed.load(Row(5)) - Loads::BIAS
         };
         assert_eq!([0, 1, 2, 3].map(|quarters| load(Tuning::REAL, quarters)), [9, 7, 5, 3]);
         assert_eq!(

@@ -1,6 +1,8 @@
 //! Workers and connections as the simulation keeps them: connections in one table, and lists of them through their own links, so that no
 //! event allocates.
 
+use reuse_common::ids::Row;
+
 /// No connection.
 pub(crate) const NONE: u32 = u32::MAX;
 
@@ -11,7 +13,7 @@ pub(crate) struct Connection {
     next: u32,
     pub(crate) client: u32,
     pub(crate) hash: u32,
-    pub(crate) row: u16,
+    pub(crate) row: Row,
     /// After the one that is being waited for.
     pub(crate) requests_left: u16,
     /// When it was established, or when the request came.
@@ -84,7 +86,7 @@ pub(crate) struct Connections {
 
 impl Connections {
     /// Keeps a connection and says its number.
-    pub(crate) fn add(&mut self, client: u32, hash: u32, row: u16, service_ns: u64, requests_left: u16) -> u32 {
+    pub(crate) fn add(&mut self, client: u32, hash: u32, row: Row, service_ns: u64, requests_left: u16) -> u32 {
         let connection = Connection {
             next: NONE,
             client,
@@ -162,7 +164,7 @@ mod tests {
     #[test]
     fn lines_keep_their_order() {
         let mut connections = Connections::default();
-        let numbers: Vec<u32> = (0..5).map(|client| connections.add(client, 0, 0, 0, 0)).collect();
+        let numbers: Vec<u32> = (0..5).map(|client| connections.add(client, 0, Row(0), 0, 0)).collect();
         let (mut one, mut two) = (FifoQueue::EMPTY, FifoQueue::EMPTY);
         connections.push(&mut one, numbers[3]);
         connections.push(&mut two, numbers[1]);
@@ -173,7 +175,7 @@ mod tests {
         let order: Vec<_> = std::iter::from_fn(|| connections.pop(&mut one)).collect();
         assert_eq!(order, [3, 1, 4, 0]);
         connections.remove(2);
-        assert_eq!(connections.add(9, 0, 0, 0, 0), 2);
+        assert_eq!(connections.add(9, 0, Row(0), 0, 0), 2);
         assert_eq!(connections.count(), 5);
     }
 }

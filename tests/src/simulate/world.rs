@@ -1,7 +1,7 @@
 //! The simulation itself: clients, handshakes, workers and the controller, event by event.
 
 use fastrand::Rng;
-use reuse_common::rendezvous::mix;
+use reuse_common::{ids::Row, rendezvous::mix};
 
 use crate::agenda::{Agenda, Event, SECOND};
 use crate::kernel::{Kernel, Packet};
@@ -40,7 +40,7 @@ pub(crate) struct World<'a> {
     pub(crate) kernel: Kernel,
     /// By row.
     pub(crate) workers: Vec<Worker>,
-    pub(crate) row_of_slot: Vec<u16>,
+    pub(crate) row_of_slot: Vec<Row>,
     pub(crate) is_wanted: Vec<bool>,
     /// By slot: withdrawn because it is hung.
     pub(crate) is_withheld: Vec<bool>,
@@ -64,7 +64,7 @@ pub(crate) struct World<'a> {
 impl<'a> World<'a> {
     fn new(setup: &'a Setup) -> Self {
         let length_ns = nanoseconds(setup.expected_length());
-        let row_of_slot: Vec<u16> = (0..setup.workers).map(|slot| slot + 1).collect();
+        let row_of_slot: Vec<Row> = (0..setup.workers).map(|slot| Row(slot + 1)).collect();
         let mut tally = Tally::default();
         tally.waits_ns.reserve(match setup.server {
             Server::Ample { .. } => 0,
@@ -115,7 +115,9 @@ impl<'a> World<'a> {
     fn finish(self) -> RunOutcome {
         debug_assert_eq!(self.tally.arrived, self.tally.ended + self.tally.refused);
         let totals: Vec<u64> = (0..self.setup.workers)
-            .map(|slot| self.kernel.selected_total(slot + 1) + self.kernel.selected_total(slot + 1 + OTHER_ROW))
+            .map(|slot| {
+                self.kernel.selected_total(Row(slot + 1)) + self.kernel.selected_total(Row(slot + 1 + OTHER_ROW))
+            })
             .collect();
         let sticky = self.kernel.sticky_counts();
         let away = sticky.away_from_home as f64 / sticky.placed.max(1) as f64;
@@ -214,7 +216,7 @@ impl<'a> World<'a> {
         }
         connection.waits_since_ns = self.now_ns;
         *self.connections.get(number) = connection;
-        let row = connection.row as usize;
+        let row = connection.row.index();
         if self.workers[row].queue.len >= self.setup.backlog {
             self.tally.refused += 1;
             self.connections.remove(number);
@@ -234,8 +236,8 @@ impl<'a> World<'a> {
     }
 
     /// Puts a connection into a worker's accept queue.
-    pub(crate) fn enqueue(&mut self, row: u16, number: u32) {
-        let worker = &mut self.workers[row as usize];
+    pub(crate) fn enqueue(&mut self, row: Row, number: u32) {
+        let worker = &mut self.workers[row.index()];
         self.connections.push(&mut worker.queue, number);
         if worker.is_idle() {
             self.serve_next(row);
@@ -243,8 +245,8 @@ impl<'a> World<'a> {
     }
 
     /// The worker takes what comes next, if anything does.
-    fn serve_next(&mut self, row: u16) {
-        let worker = &mut self.workers[row as usize];
+    fn serve_next(&mut self, row: Row) {
+        let worker = &mut self.workers[row.index()];
         let next = if let Server::Loop { .. } = self.setup.server {
             if worker.batch.len == 0 {
                 // A turn of the loop: all that has become ready, and all that waits to be accepted.
@@ -276,8 +278,8 @@ impl<'a> World<'a> {
         }
     }
 
-    fn finished(&mut self, row: u16) {
-        let worker = &mut self.workers[row as usize];
+    fn finished(&mut self, row: Row) {
+        let worker = &mut self.workers[row.index()];
         let owed_ns = std::mem::take(&mut worker.owed_ns);
         if owed_ns > 0 {
             self.agenda.note(self.now_ns + owed_ns, Event::Finished(row));
@@ -302,7 +304,7 @@ impl<'a> World<'a> {
         let connection = self.connections.get(number);
         connection.waits_since_ns = now_ns;
         let row = connection.row;
-        let worker = &mut self.workers[row as usize];
+        let worker = &mut self.workers[row.index()];
         self.connections.push(&mut worker.ready, number);
         if worker.is_idle() {
             self.serve_next(row);
@@ -316,12 +318,12 @@ impl<'a> World<'a> {
             return;
         }
         self.tally.ended += 1;
-        self.workers[connection.row as usize].open -= 1;
+        self.workers[connection.row.index()].open -= 1;
         self.kernel.left(self.now_ns, connection.row, connection.client);
     }
 
-    fn thaw(&mut self, row: u16) {
-        let worker = &mut self.workers[row as usize];
+    fn thaw(&mut self, row: Row) {
+        let worker = &mut self.workers[row.index()];
         worker.frozen = false;
         if worker.is_idle() {
             self.serve_next(row);
@@ -329,8 +331,8 @@ impl<'a> World<'a> {
     }
 
     fn sample(&mut self) {
-        let open = |row: u16| u64::from(self.workers[row as usize].open);
-        let balance = max_over_mean(self.kernel.seats().iter().map(|seat| open(seat.instance())));
+        let open = |row: Row| u64::from(self.workers[row.index()].open);
+        let balance = max_over_mean(self.kernel.seats().iter().map(|seat| open(seat.row())));
         self.tally.balance.extend(balance);
         let next_ns = self.now_ns + nanoseconds(self.setup.expected_length() / SAMPLES);
         if next_ns < self.measure_to_ns && !self.all_have_arrived() {
@@ -342,7 +344,7 @@ impl<'a> World<'a> {
         match act {
             Act::Freeze(slot, ns) => {
                 let row = self.row_of_slot[slot as usize];
-                let worker = &mut self.workers[row as usize];
+                let worker = &mut self.workers[row.index()];
                 worker.frozen = true;
                 if worker.running != NONE {
                     worker.owed_ns += ns;
@@ -368,10 +370,10 @@ impl<'a> World<'a> {
                     self.plain_order.push(slot);
                 }
                 let row = &mut self.row_of_slot[slot as usize];
-                *row = if *row > OTHER_ROW {
-                    *row - OTHER_ROW
+                row.0 = if row.0 > OTHER_ROW {
+                    row.0 - OTHER_ROW
                 } else {
-                    *row + OTHER_ROW
+                    row.0 + OTHER_ROW
                 };
                 self.publish();
             }
@@ -380,8 +382,8 @@ impl<'a> World<'a> {
 }
 
 /// The slot that a row stands for.
-const fn slot_of(row: u16) -> u16 {
-    (row - 1) % OTHER_ROW
+const fn slot_of(row: Row) -> u16 {
+    (row.0 - 1) % OTHER_ROW
 }
 
 /// How many requests a connection makes: at least 1, `mean` on average, memoryless.

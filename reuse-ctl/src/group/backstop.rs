@@ -15,16 +15,16 @@ use crate::{bpf::BpfError, process::socket::tcp_socket_in};
 /// How many connections may be parked; the kernel lowers it to `net.core.somaxconn`.
 const PARKING_PLACES: i32 = 65_535;
 
-/// A listener beside the workers': it keeps the group and its program alive, holds the port, and takes the connections that come
+/// The backstop, a listener beside the workers': it keeps the group and its program alive, holds the port, and takes the connections that come
 /// while nobody is published. Nobody accepts from it: they are moved to workers by closing it for an instant.
 #[derive(Debug)]
-pub(super) struct Lot {
+pub(super) struct Backstop {
     socket: Socket,
     cookie: u64,
 }
 
-impl Lot {
-    /// Listens on `addr` in the lots' cgroup, so that `track` counts what is parked, and as `uid`: all members of a group have one.
+impl Backstop {
+    /// Listens on `addr` in the backstops' cgroup, so that `track` counts what is parked, and as `uid`: all members of a group have one.
     ///
     /// `announce` is called with the bound socket and its cookie before it listens: it must be known as a service by then.
     pub(super) fn open(
@@ -34,7 +34,7 @@ impl Lot {
         uid: u32,
         announce: impl FnOnce(&Socket, u64) -> Result<(), BpfError>,
     ) -> Result<Self, GroupError> {
-        let failed = |source| GroupError::Lot { addr, source };
+        let failed = |source| GroupError::Backstop { addr, source };
         let socket = bound(addr, only_v6, cgroup, uid).map_err(failed)?;
         let cookie = discover::cookie_of(socket.as_fd()).map_err(failed)?;
         announce(&socket, cookie)?;
@@ -61,7 +61,7 @@ impl Lot {
     }
 
     /// Lets go of every parked connection: the kernel asks the program again for each. The two calls are adjacent, so that the port has a
-    /// lot again at once; afterwards it has to be put into the array again, which it left.
+    /// backstop again at once; afterwards it has to be put into the array again, which it left.
     pub(super) fn release(&self) -> io::Result<()> {
         if self.is_listening() {
             self.socket.shutdown(std::net::Shutdown::Read)?;

@@ -1,0 +1,182 @@
+//! The numbers that both sides name things by. Each is a type of its own, so that one can't be taken for another.
+//!
+//! A person names a [`Slot`]. An instance, which is one process that stands for a slot, has a [`Row`] of the load table as long as it lives.
+//! In each group where it listens, its listeners have a [`MemberIndex`] each. While it is published it has a
+//! [`Seat`](crate::seats::Seat) in the group's table, which says the slot, the row and the number of listeners, and the seat stands at a
+//! [`Place`]. A key belongs to a [`Bucket`], a bucket to a slot.
+//!
+//! | type | range | indexes |
+//! |---|---|---|
+//! | [`Slot`] | 0…255 | `place_of_slot` of [`Membership`](crate::seats::Membership) |
+//! | [`Row`] | 0…1023 | [`LoadTable`](crate::load::LoadTable), [`CutTable`](crate::cuts::CutTable) |
+//! | [`Place`] | 0…255 | the seats of [`Membership`](crate::seats::Membership) |
+//! | [`Bucket`] | 0…16383 | [`Buckets`](crate::rendezvous::Buckets), [`Places`](crate::places::Places) |
+//! | [`MemberIndex`] | 0…8191 | `MEMBERS`, the sockarray of a group |
+//!
+//! A field of a map's value may be wider or narrower than the type: a row that is a value by itself has 32 bits, a place in `Places` has 8.
+
+use core::fmt;
+
+use crate::{
+    limits::{LISTENERS_PER_INSTANCE, MAX_ROWS, MAX_SLOTS},
+    rendezvous::BUCKETS,
+};
+
+/// A slot's number, 0…255: what a person names. A request may name a greater number, which no slot has.
+#[repr(transparent)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Slot(pub u16);
+
+impl Slot {
+    /// Its index into a table of all slots. Masked, so that the verifier sees that it is in bounds.
+    #[inline(always)]
+    pub const fn index(self) -> usize {
+        self.0 as usize & (MAX_SLOTS - 1)
+    }
+}
+
+impl fmt::Display for Slot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A line of the kernel's load table, 0…1023, and the same line of the table of what was cut. Row 0 is the backstops'; each of the others is
+/// one instance's at a time, and rests before it is another's.
+#[repr(transparent)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Row(pub u16);
+
+impl Row {
+    /// The row of the backstops. A group's backstop is the controller's own listener in it: it keeps the group and its program alive, and
+    /// holds connections while nobody is published.
+    pub const BACKSTOP: Self = Self(0);
+
+    /// Its index into a table of all rows. Masked, so that the verifier sees that it is in bounds.
+    #[inline(always)]
+    pub const fn index(self) -> usize {
+        self.0 as usize & (MAX_ROWS - 1)
+    }
+
+    /// The row that the value of a map names: those of `INSTANCES`, `LISTENERS`, `MIGRATED`, `DIRECTED` and `ROWS` are 32 bits wide.
+    #[inline(always)]
+    pub const fn from_map(value: u32) -> Self {
+        Self(value as u16)
+    }
+
+    /// The value of a map that names this row.
+    #[inline(always)]
+    pub const fn to_map(self) -> u32 {
+        self.0 as u32
+    }
+}
+
+/// Where a seat stands among those of a group, 0…255: first the free seats, then those with a fixed share.
+#[repr(transparent)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Place(pub u32);
+
+impl Place {
+    /// Its index into the seats. Masked, so that the verifier sees that it is in bounds.
+    #[inline(always)]
+    pub const fn index(self) -> usize {
+        self.0 as usize & (MAX_SLOTS - 1)
+    }
+
+    /// The place that is so many seats further on. After the last of `count` seats, which must not be 0, comes the first.
+    #[inline(always)]
+    pub const fn further(self, by: u32, count: u32) -> Self {
+        Self((self.0 + by) % count)
+    }
+}
+
+/// One of 16,384 parts into which keys are divided, each of which has one owner.
+#[repr(transparent)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Bucket(u16);
+
+impl Bucket {
+    /// The bucket of a key with this hash: its upper bits, which must be evenly spread.
+    ///
+    /// They need no mixing: the kernel's hash of a 4-tuple is Jenkins' (`jhash`, with a secret), which is good in all its bits, and a client's
+    /// has been mixed. But what else is decided by the same hash must not be by the same bits.
+    /// [`choose::listener`](crate::choose::listener) goes by the lower half, so the bucket does not say which of an instance's listeners it
+    /// will be; with the same bits for both, an instance with few buckets has uneven listeners.
+    /// [`choose::by_load`](crate::choose::by_load) mixes whatever it is given.
+    #[inline(always)]
+    pub const fn of(hash: u32) -> Self {
+        Self((hash >> (u32::BITS - BUCKETS.ilog2())) as u16)
+    }
+
+    /// Every bucket, in the order of their numbers.
+    #[cfg(not(target_arch = "bpf"))]
+    pub fn all() -> impl Iterator<Item = Self> {
+        (0..BUCKETS as u16).map(Self)
+    }
+
+    /// Its index into a table of all buckets. Masked, so that the verifier sees that it is in bounds.
+    #[inline(always)]
+    pub const fn index(self) -> usize {
+        self.0 as usize & (BUCKETS - 1)
+    }
+}
+
+/// Where a listener stands in its group's sockarray, 0…8191: eight for each row, so that whoever is chosen needs no further look-up.
+#[repr(transparent)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MemberIndex(u32);
+
+impl MemberIndex {
+    /// That of the listener number `nth` (0…7) of the instance in `row`.
+    #[inline(always)]
+    pub const fn new(row: Row, nth: u16) -> Self {
+        Self(row.index() as u32 * LISTENERS_PER_INSTANCE as u32 + (nth as u32 & (LISTENERS_PER_INSTANCE as u32 - 1)))
+    }
+
+    /// The key in the sockarray.
+    #[inline(always)]
+    pub const fn key(self) -> u32 {
+        self.0
+    }
+}
+
+const _: () = assert!(size_of::<Slot>() == 2 && size_of::<Row>() == 2 && size_of::<Bucket>() == 2);
+const _: () = assert!(size_of::<Place>() == 4 && size_of::<MemberIndex>() == 4);
+const _: () = assert!(
+    BUCKETS.is_power_of_two() && BUCKETS <= 1 << 16,
+    "a bucket's number fits into two bytes"
+);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::MAX_MEMBERS;
+
+    #[test]
+    fn every_listener_has_an_index_of_its_own() {
+        let rows = (0..MAX_ROWS as u16).map(Row);
+        let listeners =
+            rows.flat_map(|row| (0..LISTENERS_PER_INSTANCE as u16).map(move |nth| MemberIndex::new(row, nth)));
+        assert!(listeners.map(MemberIndex::key).eq(0..MAX_MEMBERS as u32));
+    }
+
+    #[test]
+    fn numbers_out_of_range_stay_inside_the_tables() {
+        assert!(Slot(u16::MAX).index() < MAX_SLOTS && Row(u16::MAX).index() < MAX_ROWS);
+        assert!(Place(u32::MAX).index() < MAX_SLOTS && Bucket::of(u32::MAX).index() < BUCKETS);
+        assert!(MemberIndex::new(Row(u16::MAX), u16::MAX).key() < MAX_MEMBERS as u32);
+    }
+
+    #[test]
+    fn buckets_are_the_upper_bits_of_a_hash() {
+        assert_eq!(Bucket::all().count(), BUCKETS);
+        assert!(Bucket::all().map(Bucket::index).eq(0..BUCKETS));
+        assert_eq!(Bucket::of(u32::MAX).index(), BUCKETS - 1);
+        assert_eq!(Bucket::of((3 << 18) + 12_345), Bucket::of(3 << 18));
+    }
+
+    #[test]
+    fn after_the_last_place_comes_the_first() {
+        assert_eq!([0, 1, 2, 5].map(|by| Place(3).further(by, 5)), [3, 4, 0, 3].map(Place));
+    }
+}
