@@ -13,10 +13,15 @@ pub fn create(path: &Path) -> io::Result<()> {
     let mut attempts = 1;
     loop {
         match fs::create_dir_all(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound && attempts < ATTEMPTS => attempts += 1,
+            Err(error) if may_be_a_race(&error) && attempts < ATTEMPTS => attempts += 1,
             result => return result,
         }
     }
+}
+
+/// The shared one was removed before the second mkdir, or after the first mkdir had found it there.
+fn may_be_a_race(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::AlreadyExists)
 }
 
 #[cfg(test)]
