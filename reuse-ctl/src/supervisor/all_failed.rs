@@ -3,14 +3,11 @@
 //! New connections wait, or are refused, as `--when-empty` says. No worker is started without a request, though, so waiting for ever would serve no
 //! client: after [`PATIENCE`] the waiting connections are reset, and new ones are refused, until a worker is started again.
 
+use super::diagnosis::LastOutput;
 use std::time::{Duration, Instant};
 
-use super::{diagnosis::LastOutput, task::Task};
-use crate::base::hints::for_app;
-use reuse_machine::{View, count};
-
 /// So long clients wait for a person to start the app again.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Whether anybody serves, or may do so without a person's help.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -25,7 +22,7 @@ pub(crate) enum Outlook {
 
 impl Outlook {
     /// What it is now, by whether all workers have failed.
-    fn after(self, all_failed: bool, now: Instant) -> Self {
+    pub(crate) fn after(self, all_failed: bool, now: Instant) -> Self {
         match (self, all_failed) {
             (_, false) => Self::Fine,
             (Self::Fine, true) => Self::AllFailed { since: now },
@@ -34,62 +31,11 @@ impl Outlook {
     }
 
     /// Whether clients have waited for long enough.
-    fn is_hopeless(self, now: Instant) -> bool {
+    pub(crate) fn is_hopeless(self, now: Instant) -> bool {
         match self {
             Self::AllFailed { since } => now.saturating_duration_since(since) >= PATIENCE,
             Self::Fine | Self::GivenUp => false,
         }
-    }
-}
-
-impl Task {
-    /// Called when workers may have changed.
-    pub(crate) fn look_out(&mut self, view: &View) {
-        let before = self.outlook;
-        self.outlook = before.after(view.all_failed, Instant::now());
-        if before == Outlook::GivenUp && self.outlook != before {
-            self.groups.resume();
-        }
-    }
-
-    /// Called now and then: clients that have waited for too long are sent away.
-    pub(crate) fn give_up_clients(&mut self) {
-        // While something is left of an instance its connections may still move.
-        if !self.outlook.is_hopeless(Instant::now()) || !self.live.is_empty() {
-            return;
-        }
-        self.outlook = Outlook::GivenUp;
-        let reset = match self.groups.give_up() {
-            Ok(reset) => reset,
-            Err(error) => return self.console.warn(&error.to_string()),
-        };
-        let waited = match reset {
-            0 => String::new(),
-            _ => {
-                let number = usize::try_from(reset).unwrap_or(usize::MAX);
-                let were = if number == 1 { "was" } else { "were" };
-                format!("; {} that waited {were} reset", count(number, "connection"))
-            }
-        };
-        self.warn(
-            None,
-            format!(
-                "every worker has failed, and nobody has started them again for {} s: new connections are refused{waited}",
-                PATIENCE.as_secs()
-            ),
-        );
-    }
-
-    /// What `status` says at its top when nobody serves, or will by himself.
-    pub(crate) fn problem(&self, view: &View) -> Option<String> {
-        if !view.all_failed {
-            return None;
-        }
-        let reason = view.slots.iter().rev().find_map(|slot| slot.reason.as_deref());
-        Some(for_app(
-            &all_have_failed(reason, self.last_failure.as_ref()),
-            &self.template.app,
-        ))
     }
 }
 

@@ -1,5 +1,14 @@
 //! Health checks: every worker that is ready is asked now and then, by a connection directed to it alone.
 
+use super::{
+    connections::{DirectedOutcome, is_workers_doing},
+    request::{self, RequestError},
+};
+use crate::{
+    app::options::{HealthCheck, HealthOptions},
+    base::InstanceId,
+    group::Opened,
+};
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
@@ -7,24 +16,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::time::timeout_at;
-
-use super::{
-    connections::{DirectedOutcome, Purpose, is_workers_doing},
-    request::{self, RequestError},
-    task::Task,
-};
-use crate::{
-    app::options::{HealthCheck, HealthOptions},
-    base::{InstanceId, WorkerState},
-    group::Opened,
-};
-use reuse_machine::{View, interface::Input};
-
 /// When whom to check.
 #[derive(Debug)]
 pub(crate) struct Health {
-    options: HealthOptions,
+    pub(crate) options: HealthOptions,
     /// The next check of each worker that is to be checked.
     due: BTreeMap<InstanceId, Instant>,
 }
@@ -44,7 +39,7 @@ impl Health {
 
     /// From now on exactly these are checked. The first check of each comes at a random moment of its first interval, so that
     /// workers which became ready together are not checked together.
-    fn set_checked(&mut self, checked: &BTreeSet<InstanceId>, now: Instant) {
+    pub(crate) fn set_checked(&mut self, checked: &BTreeSet<InstanceId>, now: Instant) {
         self.due.retain(|id, _| checked.contains(id));
         for &id in checked {
             self.due
@@ -54,7 +49,7 @@ impl Health {
     }
 
     /// Those whose check is due; each is due again an interval, give or take a tenth, from now.
-    fn take_due(&mut self, now: Instant) -> Vec<InstanceId> {
+    pub(crate) fn take_due(&mut self, now: Instant) -> Vec<InstanceId> {
         let mut taken = Vec::new();
         for (&id, due) in &mut self.due {
             if *due <= now {
@@ -66,77 +61,12 @@ impl Health {
     }
 }
 
-impl Task {
-    /// Called when the machine may have changed who is to be checked: those that are ready and not on their way out.
-    pub(crate) fn refresh_health(&mut self, view: &View) {
-        let Some(health) = &mut self.health else { return };
-        let active = view
-            .slots
-            .iter()
-            .flat_map(|slot| &slot.instances)
-            .filter(|instance| instance.state == WorkerState::Active)
-            .map(|instance| instance.id)
-            .collect();
-        health.set_checked(&active, Instant::now());
-    }
-
-    /// Begins the checks that are due.
-    pub(crate) fn check_health(&mut self) {
-        let Some(health) = &mut self.health else { return };
-        let due = health.take_due(Instant::now());
-        let by_default = health.options.clone();
-        for id in due {
-            // One that listens nowhere was said to be unchecked when it became ready.
-            if !self.live.get(&id).is_some_and(|live| live.listens) {
-                continue;
-            }
-            // One at a time: the one under way ends within its timeout.
-            if self.connections.has(id, Purpose::is_check) {
-                continue;
-            }
-            // In a rollout by `apply` there are two versions, and what one is asked for the other may not know.
-            let own = self.live.get(&id).map(|live| self.template.options(live.version));
-            let options = own.and_then(|own| own.health.clone());
-            let options = options.unwrap_or_else(|| by_default.clone());
-            // It is due again; and what is wrong here is no fault of the worker's.
-            if let Err(problem) = self.begin_check(id, &options) {
-                tracing::warn!(instance = id.0, problem, "not checked");
-            }
-        }
-    }
-
-    fn begin_check(&mut self, id: InstanceId, options: &HealthOptions) -> Result<(), String> {
-        let live = self.live.get(&id).ok_or("it has ended")?;
-        let row = live.row;
-        let addr = *self.groups.served_by(row).first().ok_or("it does not listen")?;
-        let cookie = self
-            .groups
-            .directed_listener(row, addr)
-            .ok_or("it does not listen any more")?;
-        let (check, timeout) = (options.check.clone(), options.timeout);
-        let deadline = Instant::now() + timeout;
-        let prepared = self.prepare_connection(id, addr)?;
-        self.direct(prepared, Purpose::Check, Some(deadline), move |opened| async move {
-            match opened {
-                Ok(opened) => timeout_at(deadline.into(), outcome_of(check, opened, cookie, addr))
-                    .await
-                    .unwrap_or_else(|_| DirectedOutcome::Checked(Err(late(timeout)))),
-                Err(error) if error.kind() == io::ErrorKind::TimedOut => DirectedOutcome::Checked(Err(late(timeout))),
-                Err(error) => failed(&error, error.to_string()),
-            }
-        });
-        Ok(())
-    }
-
-    /// A check has come back.
-    pub(crate) fn on_checked(&mut self, id: InstanceId, outcome: Result<(), String>) {
-        if self.live.get(&id).is_some_and(|live| live.ready) {
-            self.feed(Input::Checked { instance: id, outcome });
-        }
-    }
-}
-
-async fn outcome_of(check: HealthCheck, mut opened: Opened, cookie: u64, addr: SocketAddr) -> DirectedOutcome {
+pub(crate) async fn outcome_of(
+    check: HealthCheck,
+    mut opened: Opened,
+    cookie: u64,
+    addr: SocketAddr,
+) -> DirectedOutcome {
     match check {
         HealthCheck::Tcp => match opened.accepted(cookie).await {
             Ok(()) => DirectedOutcome::Checked(Ok(())),
@@ -160,7 +90,7 @@ async fn outcome_of(check: HealthCheck, mut opened: Opened, cookie: u64, addr: S
 }
 
 /// What it means that a check's connection has failed like this.
-fn failed(error: &io::Error, problem: String) -> DirectedOutcome {
+pub(crate) fn failed(error: &io::Error, problem: String) -> DirectedOutcome {
     if is_workers_doing(error.kind()) {
         DirectedOutcome::Checked(Err(problem))
     } else {
@@ -168,7 +98,7 @@ fn failed(error: &io::Error, problem: String) -> DirectedOutcome {
     }
 }
 
-fn late(timeout: Duration) -> String {
+pub(crate) fn late(timeout: Duration) -> String {
     format!("no answer within {}", humantime::format_duration(timeout))
 }
 

@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 
 use super::{
     connections::{DirectedOutcome, Ticket},
-    lookups::{LookupError, Then},
+    lookups::{Found, LookupError},
     messages::Report,
     new_address::Named,
     ready_notify::{NotifySocket, Said},
@@ -72,7 +72,7 @@ pub(crate) enum BackgroundEvent {
     /// It, or the channel to it, has something for the task.
     Said(InstanceId, Report),
     /// Files were looked at for somebody.
-    LookedUp(Result<Then, LookupError>),
+    LookedUp(Result<Found, LookupError>),
     /// Who has the listener with this cookie, on the address of a group: `pid (command)`.
     StrangerNamed(u64, SocketAddr, Option<String>),
 }

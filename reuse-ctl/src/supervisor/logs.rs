@@ -4,6 +4,16 @@
 //! It does so in a thread of its own: files can be slow, and the runtime must not be. A log that grows is looked at every 200 ms; one
 //! that does not costs nothing: inotify tells of the first write, once (IN_ONESHOT), so that a busy worker pays nothing for it either.
 
+pub(crate) mod keeper;
+pub(crate) mod kept;
+
+use super::console::WorkerLines;
+use crate::{
+    app::options::LogOptions,
+    base::SlotId,
+    process::logs::{KeptLog, Limits, RotateError, Stream},
+};
+use keeper::Keeper;
 use std::{
     io::{self, Write as _},
     os::unix::net::UnixStream,
@@ -14,18 +24,6 @@ use std::{
         mpsc::{Receiver, RecvTimeoutError, Sender, channel},
     },
     time::Duration,
-};
-
-mod keeper;
-mod kept;
-
-use keeper::Keeper;
-
-use super::{console::WorkerLines, task::Task};
-use crate::{
-    app::options::LogOptions,
-    base::SlotId,
-    process::logs::{KeptLog, Limits, RotateError, Stream},
 };
 
 /// How long the last look may take when the controller ends.
@@ -42,7 +40,7 @@ pub(crate) struct Logs {
 }
 
 #[derive(Debug)]
-enum LogRequest {
+pub(crate) enum LogRequest {
     /// This log is there, or will be in a moment.
     Keep {
         log: PathBuf,
@@ -106,7 +104,7 @@ impl Logs {
         self.ask(LogRequest::Limit(limits(options)));
     }
 
-    fn ask(&self, ask: LogRequest) {
+    pub(crate) fn ask(&self, ask: LogRequest) {
         // It lives as long as this does.
         drop(self.requests.send(ask));
         wake(&self.waker);
@@ -115,7 +113,7 @@ impl Logs {
 
 /// How a worker's log is shown.
 #[derive(Debug, Clone, Copy)]
-struct Shown {
+pub(crate) struct Shown {
     slot: SlotId,
     stream: Stream,
     /// What it begins with is known.
@@ -124,16 +122,9 @@ struct Shown {
 
 /// What tells the thread something.
 #[derive(Debug)]
-struct Answers {
+pub(crate) struct Answers {
     requests: Sender<LogRequest>,
     waker: UnixStream,
-}
-
-impl Task {
-    /// Rotates all logs now, however small they are: what stays in each is less than a block of the file system.
-    pub(crate) fn rotate_logs(&mut self) {
-        self.logs.ask(LogRequest::RotateAll);
-    }
 }
 
 impl Drop for Logs {

@@ -5,30 +5,50 @@
 //! may have happened meanwhile, and carries it out. A request whose look-up takes longer than [`PATIENCE`] is refused. Its thread can't be ended:
 //! it is left behind, and its result is dropped.
 
+use super::{
+    asks::refusal,
+    template::{Renewed, Version},
+    wanted::Wanted,
+};
+use crate::{
+    base::{ErrorKind, RequestId, VersionId},
+    wire::Reply,
+};
+use reuse_common::Share;
+use reuse_machine::interface::Command;
 use std::{collections::VecDeque, io, sync::Arc, thread, time::Duration};
-
 use tokio::{
     sync::oneshot,
     time::{error::Elapsed, timeout},
 };
 
-use super::{asks::refusal, live::BackgroundEvent, task::Task};
-use crate::{
-    base::{ErrorKind, RequestId},
-    wire::Reply,
-};
-
 /// A look takes no longer, or nobody waits for it.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// So many threads may be left behind; with more of them, nothing is looked at.
-const MAX_LEFT_BEHIND: usize = 8;
+pub(crate) const MAX_LEFT_BEHIND: usize = 8;
 
 /// So many may wait for their turn.
-const MAX_WAITING: usize = 64;
+pub(crate) const MAX_WAITING: usize = 64;
 
-/// What is done with what was found.
-pub(crate) type Then = Box<dyn FnOnce(&mut Task) + Send>;
+/// What was found for a request.
+#[derive(Debug)]
+pub(crate) enum Finding {
+    /// What the app is to be, for an `apply`.
+    Wanted(Box<Wanted>),
+    /// What is in the env files now, for a command that starts new processes.
+    EnvFiles { command: Command, renewed: Renewed },
+    /// The command of a canary and what is in the env files now. `beside` is the version that the app runs.
+    Canary {
+        share: Share,
+        beside: VersionId,
+        canary: Box<Version>,
+        renewed: Renewed,
+    },
+}
+
+/// What was found, or the answer that refuses the request.
+pub(crate) type Found = Result<Finding, Box<Reply>>;
 
 type Work<T> = Box<dyn FnOnce() -> T + Send>;
 
@@ -55,10 +75,10 @@ pub(crate) enum LookupError {
 /// What is under way, and what waits.
 #[derive(Debug, Default)]
 pub(crate) struct Lookups {
-    under_way: Option<Asker>,
-    waiting: VecDeque<Lookup>,
+    pub(crate) under_way: Option<Asker>,
+    pub(crate) waiting: VecDeque<Lookup>,
     /// One more for each thread that has not come to its end.
-    threads: Arc<()>,
+    pub(crate) threads: Arc<()>,
 }
 
 /// Who waits for what is found.
@@ -70,9 +90,9 @@ pub(crate) struct Asker {
     pub(crate) applies: bool,
 }
 
-struct Lookup {
-    asker: Asker,
-    work: Work<Then>,
+pub(crate) struct Lookup {
+    pub(crate) asker: Asker,
+    pub(crate) work: Work<Found>,
 }
 
 impl std::fmt::Debug for Lookup {
@@ -88,74 +108,8 @@ impl Lookups {
         waiting.chain(&self.under_way).any(|asker| asker.applies)
     }
 
-    fn left_behind(&self) -> usize {
+    pub(crate) fn left_behind(&self) -> usize {
         Arc::strong_count(&self.threads) - 1
-    }
-}
-
-impl Task {
-    /// Does `work` beside the task, and then what it says. One that can't be done is a refusal of what was asked for.
-    pub(crate) fn look_up(&mut self, asker: Asker, work: impl FnOnce() -> Then + Send + 'static) {
-        if self.lookups.waiting.len() >= MAX_WAITING {
-            return self.refuse_lookup(asker, &LookupError::TooManyWaiting);
-        }
-        let work = Box::new(work);
-        self.lookups.waiting.push_back(Lookup { asker, work });
-        self.begin_lookup();
-    }
-
-    fn begin_lookup(&mut self) {
-        while self.lookups.under_way.is_none()
-            && let Some(Lookup { asker, work }) = self.lookups.waiting.pop_front()
-        {
-            if self.lookups.left_behind() >= MAX_LEFT_BEHIND {
-                self.refuse_lookup(asker, &LookupError::TooManyLeftBehind);
-                continue;
-            }
-            self.lookups.under_way = Some(asker);
-            let (thread, background_events) = (Arc::clone(&self.lookups.threads), self.background_events.clone());
-            tokio::spawn(async move {
-                let found = beside(work, thread, PATIENCE).await;
-                // The controller has ended meanwhile; so be it.
-                drop(background_events.send(BackgroundEvent::LookedUp(found)).await);
-            });
-        }
-    }
-
-    pub(crate) fn on_looked_up(&mut self, found: Result<Then, LookupError>) {
-        // Nobody: the app stops, and who waited was refused.
-        let Some(asker) = self.lookups.under_way.take() else {
-            return;
-        };
-        match found {
-            Ok(then) => then(self),
-            Err(error) => self.refuse_lookup(asker, &error),
-        }
-        self.begin_lookup();
-        self.take_pending();
-    }
-
-    /// The app stops: nobody waits for files any more.
-    pub(crate) fn give_up_lookups(&mut self) {
-        let waiting: Vec<Lookup> = self.lookups.waiting.drain(..).collect();
-        let under_way = self.lookups.under_way.take();
-        let waiting = waiting.into_iter().map(|lookup| lookup.asker);
-        for asker in under_way.into_iter().chain(waiting) {
-            self.reply(asker.id, stopped());
-        }
-    }
-
-    fn refuse_lookup(&mut self, asker: Asker, error: &LookupError) {
-        let kind = match error {
-            LookupError::Late(_) => ErrorKind::Timeout,
-            LookupError::Thread(_)
-            | LookupError::Broken(_)
-            | LookupError::TooManyLeftBehind
-            | LookupError::TooManyWaiting => ErrorKind::Failed,
-        };
-        let hint =
-            "nothing was changed; see whether the file systems with the folder, the command and the env files answer";
-        self.reply(asker.id, *refusal(kind, error.to_string(), hint));
     }
 }
 
@@ -166,7 +120,11 @@ pub(crate) fn stopped() -> Reply {
 }
 
 /// In a thread of its own and not of the runtime's: the end of the controller must not wait for it.
-async fn beside<T: Send + 'static>(work: Work<T>, counted: Arc<()>, patience: Duration) -> Result<T, LookupError> {
+pub(crate) async fn beside<T: Send + 'static>(
+    work: Work<T>,
+    counted: Arc<()>,
+    patience: Duration,
+) -> Result<T, LookupError> {
     let (found, finding) = oneshot::channel();
     thread::Builder::new().name("files".into()).spawn(move || {
         // Who asked may have given up.

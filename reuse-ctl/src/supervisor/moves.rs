@@ -4,37 +4,26 @@
 //! replaced. The last of them would take it away from one moment to the next: it goes on to serve the old address for [`LINGER`], and
 //! nobody waits for that. Then new connections are refused there, what it has is finished, and the group goes with it.
 
+use super::new_address::Place;
+use crate::base::{InstanceId, RequestId, SlotId};
+use reuse_machine::interface::{Command, Done};
 use std::{
     collections::{BTreeMap, BTreeSet},
-    ffi::OsStr,
     net::SocketAddr,
     time::{Duration, Instant},
 };
 
-use reuse_common::ids::Row;
-
-use super::{
-    new_address::{Named, Place, is_meant},
-    task::Task,
-};
-use crate::{
-    base::{InstanceId, RequestId, SlotId, VersionId},
-    group::Choosable,
-    process::launch::LaunchSpec,
-};
-use reuse_machine::interface::{Command, Done, Input, Note, NoteKind, Seated};
-
 /// So long the last old instance serves the address that the app leaves; at most half of `--drain-timeout`, within which it has to end.
-const LINGER: Duration = Duration::from_secs(5);
+pub(crate) const LINGER: Duration = Duration::from_secs(5);
 
 /// Who may listen elsewhere, and who still serves where the app was before.
 #[derive(Debug, Default)]
 pub(crate) struct Moves {
     /// Requests whose new instances may listen elsewhere, because somebody said so.
     asked: BTreeSet<RequestId>,
-    lingering: BTreeMap<InstanceId, Lingering>,
+    pub(crate) lingering: BTreeMap<InstanceId, Lingering>,
     /// Where the last published instance of each slot served: while the app moves, not all slots are at the same place.
-    places: BTreeMap<SlotId, Place>,
+    pub(crate) places: BTreeMap<SlotId, Place>,
     /// Requests under way that have workers replaced: they are told what has moved.
     replacing: BTreeSet<RequestId>,
     /// What has moved while they were, by slot, for a person.
@@ -43,10 +32,10 @@ pub(crate) struct Moves {
 
 /// An old instance that may serve on at an address which its successor does not serve.
 #[derive(Debug)]
-struct Lingering {
-    until: Instant,
+pub(crate) struct Lingering {
+    pub(crate) until: Instant,
     /// Whether it does: else others of its kind are still there.
-    serves: bool,
+    pub(crate) serves: bool,
 }
 
 impl Moves {
@@ -95,7 +84,7 @@ impl Moves {
         }
     }
 
-    fn note(&mut self, slot: SlotId, moved: String) {
+    pub(crate) fn note(&mut self, slot: SlotId, moved: String) {
         if !self.replacing.is_empty() {
             self.moved.insert(slot, moved);
         }
@@ -129,151 +118,7 @@ impl Moves {
     }
 }
 
-impl Task {
-    /// What an instance of this version is told that may say where to listen.
-    pub(crate) fn told(&self, spec: &LaunchSpec, version: VersionId) -> Named {
-        let options = self.template.options(version);
-        let ports: Vec<String> = options.ports.iter().map(u16::to_string).collect();
-        let values = spec.variables.iter().map(|(_, value)| value.as_os_str());
-        let words = spec.args.iter().map(|word| word.as_os_str()).chain(values);
-        Named::of(words.chain(ports.iter().map(OsStr::new)))
-    }
-
-    /// The instance is about to be published for the first time: does it take the place of one that listens elsewhere? Not before: while it
-    /// settles the old one is published, and whoever is published on an address takes back that the app leaves it.
-    fn notice_move(&mut self, id: InstanceId) {
-        let Some(live) = self.live.get(&id) else { return };
-        let own = self.groups.served_by(live.row);
-        if live.may_move && !own.is_empty() {
-            self.groups.leave_unserved();
-        }
-        let Some(before) = self.before(id).into_iter().next() else {
-            return;
-        };
-        let lost: Vec<SocketAddr> = before.addresses.difference(&own).copied().collect();
-        let gained: Vec<SocketAddr> = own.difference(&before.addresses).copied().collect();
-        let now = Place {
-            addresses: own,
-            told: live.told.clone(),
-        };
-        if lost.is_empty() || !is_meant(&before, &now, live.may_move) {
-            return;
-        }
-        self.groups.leave(&lost);
-        self.moves
-            .note(live.slot, format!("{} → {}", list(&lost), list(&gained)));
-        let drain_timeout = self.template.options(live.version).stop.drain_timeout;
-        let predecessor = self.predecessor(id);
-        let row = predecessor.and_then(|old| self.live.get(&old)).map(|old| old.row);
-        if let (Some(old), Some(row)) = (predecessor, row)
-            && self.groups.is_published(row)
-        {
-            let until = Instant::now() + LINGER.min(drain_timeout / 2);
-            self.moves.lingering.insert(old, Lingering { until, serves: false });
-        }
-    }
-
-    /// These are about to be published.
-    pub(crate) fn notice_moves(&mut self, published: &[Seated]) {
-        for seated in published {
-            let live = self.live.get_mut(&seated.instance);
-            if live.is_some_and(|live| !std::mem::replace(&mut live.was_published, true)) {
-                self.notice_move(seated.instance);
-            }
-        }
-    }
-
-    /// Those that may serve the addresses which the app leaves, where nobody else does.
-    pub(crate) fn may_linger(&mut self) -> Vec<Choosable> {
-        if self.machine.view().stopping {
-            self.moves.lingering.clear();
-        }
-        let rows = self.moves.lingering.keys().filter_map(|id| self.live.get(id));
-        // The newest of each slot.
-        let by_slot: BTreeMap<SlotId, Row> = rows.map(|live| (live.slot, live.row)).collect();
-        let choosable = by_slot
-            .into_iter()
-            .map(|(slot, row)| Choosable { slot, row, share: None });
-        choosable.collect()
-    }
-
-    /// It was published who may be chosen: those that are needed linger, the others end as ever.
-    pub(crate) fn begin_lingering(&mut self) {
-        let groups = &self.groups;
-        let live = &self.live;
-        self.moves
-            .lingering
-            .retain(|id, _| live.get(id).is_some_and(|live| groups.lingers(live.row)));
-        let begun = self
-            .moves
-            .lingering
-            .iter_mut()
-            .filter(|(_, lingering)| !lingering.serves);
-        let begun: Vec<(InstanceId, Instant)> = begun
-            .map(|(&id, lingering)| {
-                lingering.serves = true;
-                (id, lingering.until)
-            })
-            .collect();
-        for (id, until) in begun {
-            self.inputs.push_back(Input::Lingers { instance: id });
-            let Some(live) = self.live.get(&id) else { continue };
-            let left = list(&self.groups.left_to(live.row));
-            let slot = live.slot;
-            self.note(Note {
-                slot: Some(slot),
-                instance: Some(id),
-                kind: NoteKind::Moved,
-                message: format!(
-                    "the app has left {left}: the old instance of worker {slot} serves there for {:.1} s more",
-                    until.saturating_duration_since(Instant::now()).as_secs_f64()
-                ),
-            });
-        }
-    }
-
-    /// Called when the published ones have changed, and now and then: an instance may open a listener later, or close one. One that listens
-    /// nowhere may be on its way out, and has told where it was.
-    pub(crate) fn remember_places(&mut self) {
-        for live in self
-            .live
-            .values()
-            .filter(|live| live.ready && self.groups.is_published(live.row))
-        {
-            let addresses = self.groups.served_by(live.row);
-            if !addresses.is_empty() {
-                let told = live.told.clone();
-                self.moves.places.insert(live.slot, Place { addresses, told });
-            }
-        }
-    }
-
-    /// Called now and then: whose time is over does not get new connections any more.
-    pub(crate) fn end_lingering(&mut self) {
-        let now = Instant::now();
-        let over = self
-            .moves
-            .lingering
-            .iter()
-            .filter(|(_, lingering)| lingering.until <= now);
-        let over: Vec<InstanceId> = over.map(|(&id, _)| id).collect();
-        over.into_iter().for_each(|id| self.stop_lingering(id));
-    }
-
-    /// It gets no new connections any more: they are refused where nobody else is.
-    pub(crate) fn stop_lingering(&mut self, id: InstanceId) {
-        if self.moves.lingering.remove(&id).is_none() {
-            return;
-        }
-        let rest = self.may_linger();
-        if let Err(error) = self.groups.linger(rest) {
-            self.console.warn(&error.to_string());
-        }
-        self.look_now();
-    }
-}
-
-fn list(addresses: &[SocketAddr]) -> String {
+pub(crate) fn list(addresses: &[SocketAddr]) -> String {
     let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
     addresses.join(", ")
 }

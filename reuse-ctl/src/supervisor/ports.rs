@@ -1,16 +1,12 @@
 //! The ports of `--port`: which of the workers' sockets are the app's, and what holds a port while nobody listens there.
 
-use std::{collections::BTreeMap, fs::File};
-
-use reuse_common::limits::MAX_PORTS;
-
-use super::task::Task;
 use crate::{
-    app::options::RunOptions,
     base::Failure,
     group::{Guard, diag::Diag},
-    supervisor::preparing::{address_taken, service_ports},
+    supervisor::preparing::address_taken,
 };
+use reuse_common::limits::MAX_PORTS;
+use std::{collections::BTreeMap, fs::File};
 
 /// A guard for each port.
 #[derive(Debug, Default)]
@@ -28,7 +24,7 @@ impl Guards {
     }
 
     /// Holds these as well.
-    fn add(&mut self, ports: &[u16], cgroup: &File, uid: u32, diag: &mut Diag) -> Result<(), Failure> {
+    pub(crate) fn add(&mut self, ports: &[u16], cgroup: &File, uid: u32, diag: &mut Diag) -> Result<(), Failure> {
         for &port in ports {
             if self.0.contains_key(&port) {
                 continue;
@@ -41,44 +37,13 @@ impl Guards {
     }
 
     /// Lets go of all others.
-    fn keep(&mut self, ports: &[u16]) {
+    pub(crate) fn keep(&mut self, ports: &[u16]) {
         self.0.retain(|port, _| ports.contains(port));
     }
 }
 
-impl Task {
-    /// While a version is rolled out that has other ports, those of both are the app's.
-    ///
-    /// # Errors
-    /// Somebody else has one of the new ones.
-    pub(crate) fn open_ports(&mut self, old: &RunOptions, new: &RunOptions) -> Result<(), Failure> {
-        if old.ports == new.ports {
-            return Ok(());
-        }
-        let cgroup = self
-            .template
-            .cgroup
-            .open()
-            .map_err(|error| Failure::failed(format!("{}: {error}", self.template.cgroup.path().display()), ""))?;
-        let uid = self.template.identity.uid;
-        if let Err(failure) = self.guards.add(&new.ports, &cgroup, uid, &mut self.diag) {
-            self.guards.keep(&old.ports);
-            return Err(failure);
-        }
-        self.groups
-            .set_service_ports(&both(&service_ports(old), &service_ports(new)));
-        Ok(())
-    }
-
-    /// It was rolled out, or taken back: these are the app's ports from now on.
-    pub(crate) fn settle_ports(&mut self, options: &RunOptions) {
-        self.guards.keep(&options.ports);
-        self.groups.set_service_ports(&service_ports(options));
-    }
-}
-
 /// Those of either; none means all.
-fn both(old: &[u16], new: &[u16]) -> Vec<u16> {
+pub(crate) fn both(old: &[u16], new: &[u16]) -> Vec<u16> {
     if old.is_empty() || new.is_empty() {
         return Vec::new();
     }

@@ -3,41 +3,36 @@
 //! A look is one inet_diag question per service port, and the kernel's counters, which are mapped, before and after it: so what an
 //! instance has accepted when its queue was read is known within bounds.
 
+use super::cadence::Cadence;
+use crate::base::InstanceId;
+use nix::errno::Errno;
+use reuse_common::load::InstanceLoad;
+use reuse_machine::interface::Backlog;
 use std::{
     collections::BTreeMap,
     time::{Duration, Instant},
 };
 
-use nix::errno::Errno;
-use reuse_common::{Policy, ids::Row, load::InstanceLoad};
-
-use super::{
-    cadence::{Cadence, Next, Seen},
-    task::Task,
-};
-use crate::base::InstanceId;
-use reuse_machine::interface::{Backlog, Input};
-
 /// When to look again after the kernel has not told.
-const AFTER_AN_ERROR: Duration = Duration::from_secs(1);
+pub(crate) const AFTER_AN_ERROR: Duration = Duration::from_secs(1);
 
 /// Looks, and when.
 #[derive(Debug)]
 pub(crate) struct QueueWatch {
-    cadence: Cadence,
+    pub(crate) cadence: Cadence,
     /// Whether hung workers are looked for.
-    finds_hung: bool,
-    state: State,
+    pub(crate) finds_hung: bool,
+    pub(crate) state: State,
     /// Whether some worker has a fault.
-    fault: bool,
+    pub(crate) fault: bool,
     /// What the last look has seen.
-    seen: BTreeMap<InstanceId, Backlog>,
+    pub(crate) seen: BTreeMap<InstanceId, Backlog>,
     /// Connections that had been established when it last looked: what differs from it is traffic.
-    arrived: u64,
+    pub(crate) arrived: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
+pub(crate) enum State {
     /// Nobody needs it.
     Off,
     /// Until the kernel tells of a connection.
@@ -86,118 +81,14 @@ impl QueueWatch {
     }
 }
 
-impl Task {
-    /// Switches the watch of the queues on or off as it is needed now.
-    pub(crate) fn set_queue_watch(&mut self, policy: Policy) {
-        let is_needed = self.queue_watch.finds_hung || policy.reads_queues() || self.wake_probes.any();
-        match (self.queue_watch.state, is_needed) {
-            (State::Off, true) => self.queue_watch.state = State::At(Instant::now()),
-            (State::Off, false) | (_, true) => {}
-            (_, false) => {
-                self.queue_watch.state = State::Off;
-                // Nobody keeps these up to date any more.
-                for row in self.live.values().map(|live| live.row).collect::<Vec<_>>() {
-                    self.groups.set_queue(row, 0);
-                }
-            }
-        }
-    }
-
-    /// Makes up for a notice of traffic that was lost.
-    pub(crate) fn wake_queue_watch_if_missed(&mut self) {
-        if self.queue_watch.state == State::Asleep && self.arrived() != self.queue_watch.arrived {
-            self.queue_watch.wake();
-        }
-    }
-
-    /// Looks at the queues, tells the machine and the kernel, and decides when to look next.
-    pub(crate) fn look_at_queues(&mut self) {
-        let began = processor_time();
-        let before = self.rows();
-        let listeners = match self.groups.dump(&mut self.diag) {
-            Ok(listeners) => listeners,
-            Err(error) => {
-                self.console.warn(&format!("the queues can't be seen: {error}"));
-                // Nobody was asked to wake us: as rarely as the other sockets.
-                self.queue_watch.state = State::At(Instant::now() + AFTER_AN_ERROR);
-                return;
-            }
-        };
-        let queues = self.groups.queues_among(&listeners);
-        let mut backlogs = Vec::with_capacity(before.len());
-        let mut looks = BTreeMap::new();
-        let mut stands = false;
-        // In the order of the instances, whose rows were read before.
-        for (&id, (row, before)) in &before {
-            let Some(&queue) = queues.get(row) else { continue };
-            let seen = backlog(*before, Totals::of(&self.groups.load_of(*row)), queue);
-            let standing = standing(self.queue_watch.seen.get(&id), &seen);
-            self.groups.set_queue(*row, standing);
-            stands |= standing > 0;
-            looks.insert(id, seen);
-            let queue = self.queue_to_tell(id, *row, queue, &listeners);
-            backlogs.push((id, Backlog { queue, ..seen }));
-        }
-        let arrived = self.arrived();
-        self.queue_watch.seen = looks;
-        let seen = Seen {
-            stands,
-            queued: queues.values().any(|&queue| queue > 0),
-            traffic: std::mem::replace(&mut self.queue_watch.arrived, arrived) != arrived,
-            fault: false,
-        };
-        self.feed(Input::Watched(backlogs));
-        self.renew_wake_probes();
-        let fault = self.wake_probes.any() || self.queue_watch.fault;
-        self.plan_look(Seen { fault, ..seen });
-        self.queue_watch.cadence.paid(processor_time().saturating_sub(began));
-    }
-
-    fn plan_look(&mut self, seen: Seen) {
-        if self.queue_watch.state == State::Off {
-            return;
-        }
-        let now = Instant::now();
-        self.queue_watch.state = match self.queue_watch.cadence.next(seen) {
-            Next::After(pause) => State::At(now + pause),
-            Next::AskAndAfter(pause) => {
-                self.groups.ask_for_wake();
-                State::At(now + pause)
-            }
-            Next::Asleep => State::Asleep,
-        };
-    }
-
-    /// The rows of all instances that run.
-    fn rows(&self) -> BTreeMap<InstanceId, (Row, Totals)> {
-        let running = self.live.iter().filter(|(_, live)| live.pid().is_some());
-        running
-            .map(|(&id, live)| (id, (live.row, Totals::of(&self.groups.load_of(live.row)))))
-            .collect()
-    }
-
-    /// All connections that were established on instances that run; those of the controller's own are no traffic.
-    fn arrived(&self) -> u64 {
-        let rows = self.live.values().map(|live| self.groups.load_of(live.row));
-        rows.map(|row| {
-            arrived(
-                row.established_total(),
-                row.migrated_in_total(),
-                row.directed_total().into(),
-            )
-        })
-        .fold(0, u64::wrapping_add)
-    }
-}
-
 /// Only whether it has changed is of use: a connection may be counted as directed before it is as established, or be so alone.
-fn arrived(established: u64, migrated_in: u64, directed: u64) -> u64 {
+pub(crate) fn arrived(established: u64, migrated_in: u64, directed: u64) -> u64 {
     established.wrapping_add(migrated_in).wrapping_sub(directed)
 }
 
 /// An instance's totals at one instant.
 #[derive(Debug, Clone, Copy, Default)]
-struct Totals {
+pub(crate) struct Totals {
     /// Connections that were established here or moved here.
     came: u64,
     /// Connections that were moved away.
@@ -205,7 +96,7 @@ struct Totals {
 }
 
 impl Totals {
-    fn of(row: &InstanceLoad) -> Self {
+    pub(crate) fn of(row: &InstanceLoad) -> Self {
         Self {
             came: row.established_total() + row.migrated_in_total(),
             went: row.migrated_out_total(),
@@ -214,7 +105,7 @@ impl Totals {
 }
 
 /// What is known of an instance whose queue was read at some instant between these two. No total ever falls.
-fn backlog(before: Totals, after: Totals, queue: u32) -> Backlog {
+pub(crate) fn backlog(before: Totals, after: Totals, queue: u32) -> Backlog {
     let waiting = u64::from(queue);
     let accepted_at_least = before.came.saturating_sub(after.went + waiting);
     Backlog {
@@ -229,7 +120,7 @@ fn backlog(before: Totals, after: Totals, queue: u32) -> Backlog {
 /// the connections, of which the queue is a part anyway. A queue that moves says no more than they do, and its length is wrong a moment
 /// later: with all of it counted until the next look, one of four equal workers got up to 31 % of 20,000 short connections; like this 27 %,
 /// and 28 % with nothing counted (on a busy machine).
-fn standing(before: Option<&Backlog>, now: &Backlog) -> u32 {
+pub(crate) fn standing(before: Option<&Backlog>, now: &Backlog) -> u32 {
     match before {
         Some(before) if now.accepted_at_least <= before.accepted_at_most => before.queue.min(now.queue),
         _ => 0,
@@ -237,7 +128,7 @@ fn standing(before: Option<&Backlog>, now: &Backlog) -> u32 {
 }
 
 /// What this thread has used of the processor.
-fn processor_time() -> Duration {
+pub(crate) fn processor_time() -> Duration {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: the kernel writes the one timespec that is given.
     let code = unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };

@@ -3,6 +3,9 @@
 //! Of what they may say, READY=1 and STATUS= are heard. MAINPID, STOPPING, RELOADING and descriptors are not: whose a process is and when it
 //! ends is seen without being told. A descriptor that comes with BARRIER=1 is closed, which is what its sender waits for.
 
+use super::live::BackgroundEvent;
+use crate::{base::InstanceId, process::cgroup::InstanceCgroup};
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, UnixCredentials, recvmsg, setsockopt, sockopt};
 use std::{
     fs, io,
     io::IoSliceMut,
@@ -17,8 +20,6 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-
-use nix::sys::socket::{ControlMessageOwned, MsgFlags, UnixCredentials, recvmsg, setsockopt, sockopt};
 use tokio::{
     io::Interest,
     net::UnixDatagram,
@@ -26,9 +27,6 @@ use tokio::{
     task::JoinHandle,
     time::{Instant, sleep_until},
 };
-
-use super::{live::BackgroundEvent, task::Task};
-use crate::{base::InstanceId, process::cgroup::InstanceCgroup};
 
 /// systemd takes no longer message either.
 const MAX_MESSAGE_BYTES: usize = 4096;
@@ -100,20 +98,6 @@ impl Drop for NotifySocket {
         self.listening.abort();
         if let Err(error) = fs::remove_file(&self.path) {
             tracing::warn!("{}: {error}", self.path.display());
-        }
-    }
-}
-
-impl Task {
-    /// An instance has said something.
-    pub(crate) fn on_notified(&mut self, id: InstanceId, said: Said) {
-        match said {
-            Said::Ready => self.announce_ready(id),
-            Said::Status(text) => {
-                if let Some(live) = self.live.get_mut(&id) {
-                    live.status_text = Some(text).filter(|text| !text.is_empty());
-                }
-            }
         }
     }
 }

@@ -196,7 +196,7 @@ impl Files {
     }
 
     /// What has changed by this, if it counts.
-    fn take(&mut self, event: &InotifyEvent) -> Result<Option<PathBuf>, WatchError> {
+    pub(crate) fn take(&mut self, event: &InotifyEvent) -> Result<Option<PathBuf>, WatchError> {
         use AddWatchFlags as F;
         if event.mask.contains(F::IN_Q_OVERFLOW) {
             // Nobody knows what was lost.

@@ -89,7 +89,7 @@ impl Signalled {
         self.note(signal, mode, std::iter::once(pid));
     }
 
-    fn note(&self, signal: Signal, mode: Option<KillMode>, pids: impl Iterator<Item = u32>) {
+    pub(crate) fn note(&self, signal: Signal, mode: Option<KillMode>, pids: impl Iterator<Item = u32>) {
         let named = pids.filter_map(|pid| Some((pid, usage::start_time(pid)?)));
         let mut sent = self.lock();
         let sent = sent.get_or_insert(Sent {

@@ -151,7 +151,7 @@ impl Renewal {
 }
 
 impl Renewed {
-    fn of(&self, id: VersionId) -> Option<&Variables> {
+    pub(crate) fn of(&self, id: VersionId) -> Option<&Variables> {
         self.0
             .iter()
             .find(|(other, _)| *other == id)

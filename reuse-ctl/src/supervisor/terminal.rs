@@ -110,7 +110,7 @@ struct Queue {
 }
 
 #[derive(Debug, PartialEq, Eq)]
-enum Entry {
+pub(crate) enum Entry {
     Line(TerminalLine),
     /// So many lines are missing here.
     Lost(u64),
@@ -140,7 +140,7 @@ impl TerminalLines {
     }
 
     /// What is to be written next, when there is something. The one before has been written.
-    fn next(&self) -> Option<Entry> {
+    pub(crate) fn next(&self) -> Option<Entry> {
         let mut queue = self.queue();
         queue.is_writing = false;
         self.0.changed.notify_all();
@@ -188,7 +188,7 @@ impl Queue {
         }
     }
 
-    fn take(&mut self) -> Option<Entry> {
+    pub(crate) fn take(&mut self) -> Option<Entry> {
         let entry = self.waiting.pop_front()?;
         if let Entry::Line(line) = &entry {
             self.bytes -= line.cost();

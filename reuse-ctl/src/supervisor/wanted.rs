@@ -27,6 +27,7 @@ pub(crate) struct Search {
 }
 
 /// What was found.
+#[derive(Debug)]
 pub(crate) struct Wanted {
     pub(crate) dry_run: bool,
     pub(crate) version: Version,

@@ -25,7 +25,7 @@ use crate::{
     supervisor::console::WorkerLines,
 };
 
-pub(super) struct Keeper {
+pub(crate) struct Keeper {
     limits: Limits,
     console: Option<WorkerLines>,
     /// Absent where there are no more of them: then every log is always looked at.
@@ -44,7 +44,7 @@ pub(super) struct Keeper {
 }
 
 impl Keeper {
-    pub(super) fn new(
+    pub(crate) fn new(
         limits: Limits,
         console: Option<WorkerLines>,
         (asked, woken): (Receiver<LogRequest>, UnixStream),
@@ -68,7 +68,7 @@ impl Keeper {
     }
 
     /// Until it is told to stop.
-    pub(super) fn run(&mut self) {
+    pub(crate) fn run(&mut self) {
         loop {
             self.wait();
             let mut last = false;
@@ -127,7 +127,7 @@ impl Keeper {
         }
     }
 
-    fn keep(&mut self, log: PathBuf, shown: Option<Shown>) {
+    pub(crate) fn keep(&mut self, log: PathBuf, shown: Option<Shown>) {
         let now = Some(Instant::now());
         if let Some(known) = self.logs.iter_mut().find(|known| known.path == log) {
             // It may be a new file.
@@ -150,7 +150,7 @@ impl Keeper {
     }
 
     /// Looks at a log, and again soon if it has changed. If not, it is watched from now on.
-    fn look(&mut self, which: usize, now: Instant) {
+    pub(crate) fn look(&mut self, which: usize, now: Instant) {
         let soon = Some(self.next_tick(now));
         if self.logs[which].changed(self.console.as_ref(), now) {
             self.logs[which].due = soon;

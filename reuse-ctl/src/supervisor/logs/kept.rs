@@ -15,19 +15,19 @@ use crate::{
 const READS_IN_A_ROW: usize = 16;
 
 /// A log that is looked after.
-pub(super) struct Kept {
-    pub(super) path: PathBuf,
+pub(crate) struct Kept {
+    pub(crate) path: PathBuf,
     /// Absent while it is being rotated.
-    pub(super) log: Option<Box<KeptLog>>,
+    pub(crate) log: Option<Box<KeptLog>>,
     shown: Option<(Shown, Follower)>,
     /// When it is looked at next; absent: when something is written.
-    pub(super) due: Option<Instant>,
-    pub(super) rotation: Rotation,
+    pub(crate) due: Option<Instant>,
+    pub(crate) rotation: Rotation,
 }
 
 /// Whether it should be rotated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Rotation {
+pub(crate) enum Rotation {
     NotNeeded,
     /// It has failed before: not before that time.
     Needed {
@@ -41,7 +41,7 @@ const RETRY: Duration = Duration::from_secs(10);
 
 impl Kept {
     /// A rotation has failed.
-    pub(super) fn retry(&mut self, everything: bool, now: Instant) {
+    pub(crate) fn retry(&mut self, everything: bool, now: Instant) {
         self.rotation = Rotation::Needed {
             everything,
             after: Some(now + RETRY),
@@ -49,7 +49,7 @@ impl Kept {
     }
 
     /// It is looked at at once.
-    pub(super) fn new(path: PathBuf, shown: Option<Shown>, limits: Limits) -> Self {
+    pub(crate) fn new(path: PathBuf, shown: Option<Shown>, limits: Limits) -> Self {
         let mut log = KeptLog::new(path.clone(), limits);
         if let Err(error) = log.prepare() {
             tracing::debug!("{}: {error}", path.display());
@@ -64,7 +64,7 @@ impl Kept {
     }
 
     /// Marks and shows what is new. Returns whether anything is, or it should be looked at again for other reasons.
-    pub(super) fn changed(&mut self, console: Option<&WorkerLines>, now: Instant) -> bool {
+    pub(crate) fn changed(&mut self, console: Option<&WorkerLines>, now: Instant) -> bool {
         let mut changed = false;
         if let Some(log) = &mut self.log {
             match log.look() {

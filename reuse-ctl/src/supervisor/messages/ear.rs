@@ -46,18 +46,18 @@ pub(crate) enum Report {
 
 /// The listener of one instance.
 #[derive(Debug)]
-pub(super) struct Ear {
-    pub(super) slot: SlotId,
-    pub(super) instance: InstanceId,
-    pub(super) app: Arc<str>,
-    pub(super) mailboxes: Arc<Mutex<route::Mailboxes<Mailbox>>>,
-    pub(super) bus: Bus,
-    pub(super) background_events: mpsc::Sender<BackgroundEvent>,
-    pub(super) memory: Mutex<Memory>,
+pub(crate) struct Ear {
+    pub(crate) slot: SlotId,
+    pub(crate) instance: InstanceId,
+    pub(crate) app: Arc<str>,
+    pub(crate) mailboxes: Arc<Mutex<route::Mailboxes<Mailbox>>>,
+    pub(crate) bus: Bus,
+    pub(crate) background_events: mpsc::Sender<BackgroundEvent>,
+    pub(crate) memory: Mutex<Memory>,
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Memory {
+pub(crate) struct Memory {
     reports: Vec<Report>,
     has_said_ready: bool,
     has_said_nonsense: bool,

@@ -18,10 +18,10 @@ const READS_IN_A_ROW: usize = 16;
 
 /// The logs of all slots.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Outputs(Arc<Mutex<State>>);
+pub(crate) struct Outputs(Arc<Mutex<State>>);
 
 #[derive(Debug, Default)]
-struct State {
+pub(crate) struct State {
     paths: BTreeMap<OutputKey, PathBuf>,
     /// Not followed yet.
     fresh: Vec<(OutputKey, Follower)>,
@@ -33,7 +33,7 @@ type OutputKey = (SlotId, &'static str);
 
 impl Outputs {
     /// A worker is about to write there.
-    pub(super) fn add(&self, key: OutputKey, log: &Path) {
+    pub(crate) fn add(&self, key: OutputKey, log: &Path) {
         let mut state = self.state();
         if state.paths.insert(key, log.to_owned()).is_none() && state.is_following {
             state.fresh.push((key, from_here(log)));
@@ -41,7 +41,7 @@ impl Outputs {
     }
 
     /// Publishes what is written from now on, until nobody listens any more.
-    pub(super) fn follow(&self, bus: &Bus, app: &Arc<str>) {
+    pub(crate) fn follow(&self, bus: &Bus, app: &Arc<str>) {
         let mut state = self.state();
         if state.is_following {
             return;

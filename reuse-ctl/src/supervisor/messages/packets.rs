@@ -16,32 +16,32 @@ const NAMESPACE: &str = "default";
 
 /// Who a packet is about.
 #[derive(Debug, Clone, Serialize)]
-pub(super) struct Process<'a> {
-    pub(super) pm_id: u16,
-    pub(super) name: &'a str,
+pub(crate) struct Process<'a> {
+    pub(crate) pm_id: u16,
+    pub(crate) name: &'a str,
     namespace: &'static str,
 }
 
 /// Who an event is about: what PM2 tells more of him.
 #[derive(Debug, Clone, Serialize)]
-pub(super) struct Details<'a> {
+pub(crate) struct Details<'a> {
     #[serde(flatten)]
-    pub(super) process: Process<'a>,
-    pub(super) status: &'static str,
-    pub(super) pid: Option<u32>,
-    pub(super) restart_time: u64,
+    pub(crate) process: Process<'a>,
+    pub(crate) status: &'static str,
+    pub(crate) pid: Option<u32>,
+    pub(crate) restart_time: u64,
 }
 
 /// Something that PM2 tells of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Happened {
-    pub(super) event: &'static str,
-    pub(super) manually: bool,
+pub(crate) struct Happened {
+    pub(crate) event: &'static str,
+    pub(crate) manually: bool,
 }
 
 /// What is remembered to tell it.
 #[derive(Debug, Default)]
-pub(super) struct Lives {
+pub(crate) struct Lives {
     /// Something ran there before.
     slots: HashSet<SlotId>,
     /// Nobody has asked for what comes next there.
@@ -51,7 +51,7 @@ pub(super) struct Lives {
 }
 
 impl<'a> Process<'a> {
-    pub(super) fn new(slot: SlotId, app: &'a str) -> Self {
+    pub(crate) fn new(slot: SlotId, app: &'a str) -> Self {
         Self {
             pm_id: slot.0,
             name: app,
@@ -60,17 +60,17 @@ impl<'a> Process<'a> {
     }
 
     /// `{type, data}` of a worker.
-    pub(super) fn said(&self, name: &str, data: &str) -> Packet {
+    pub(crate) fn said(&self, name: &str, data: &str) -> Packet {
         self.packet(name, "data", &on_one_line(data))
     }
 
     /// Anything else that a worker says.
-    pub(super) fn said_raw(&self, raw: &str) -> Packet {
+    pub(crate) fn said_raw(&self, raw: &str) -> Packet {
         self.packet("process:msg", "raw", &on_one_line(raw))
     }
 
     /// A line that a worker wrote. PM2 gives it with its end.
-    pub(super) fn wrote(&self, name: &str, line: &str) -> Packet {
+    pub(crate) fn wrote(&self, name: &str, line: &str) -> Packet {
         let line = serde_json::to_string(&format!("{line}\n")).expect("text");
         self.packet(name, "data", &line)
     }
@@ -85,7 +85,7 @@ impl<'a> Process<'a> {
 }
 
 impl Happened {
-    pub(super) fn packet(self, details: &Details<'_>) -> Packet {
+    pub(crate) fn packet(self, details: &Details<'_>) -> Packet {
         let Self { event, manually } = self;
         let process = serde_json::to_string(details).expect("plain data");
         Packet {
@@ -98,7 +98,7 @@ impl Happened {
     }
 
     /// PM2's word for how the process is then.
-    pub(super) fn status(self) -> &'static str {
+    pub(crate) fn status(self) -> &'static str {
         match self.event {
             "start" | "restart" => "launching",
             "online" => "online",
@@ -110,7 +110,7 @@ impl Happened {
 
 impl Lives {
     /// What PM2 would tell of this. `is_leaving`: no other instance is there to take its place.
-    pub(super) fn happened(&mut self, note: &Note, is_leaving: bool) -> Option<Happened> {
+    pub(crate) fn happened(&mut self, note: &Note, is_leaving: bool) -> Option<Happened> {
         let slot = note.slot?;
         let is_wanted = !self.troubled.contains(&slot);
         let (event, manually) = match note.kind {
@@ -151,7 +151,7 @@ impl Lives {
     }
 
     /// The slot is gone.
-    pub(super) fn removed(&mut self, slot: SlotId) -> Happened {
+    pub(crate) fn removed(&mut self, slot: SlotId) -> Happened {
         self.slots.remove(&slot);
         self.troubled.remove(&slot);
         Happened {

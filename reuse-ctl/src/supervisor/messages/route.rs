@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use crate::{base::SlotId, process::channel::message::Addressee};
 
 /// What can be spoken to in each slot that there is: its current instance. One that is to take its place hears nothing before it has.
-pub(super) type Mailboxes<T> = BTreeMap<SlotId, Option<T>>;
+pub(crate) type Mailboxes<T> = BTreeMap<SlotId, Option<T>>;
 
 /// Why a message reaches nobody.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Unreachable {
+pub(crate) enum Unreachable {
     #[error("{0} is not a worker")]
     NoNumber(String),
     #[error("there is no worker {0}")]
@@ -21,7 +21,7 @@ pub(super) enum Unreachable {
 }
 
 /// The slots that a message from slot `from` is for. To "all" means to all others: nobody hears himself.
-pub(super) fn recipients<T>(
+pub(crate) fn recipients<T>(
     to: &Addressee,
     from: SlotId,
     mailboxes: &Mailboxes<T>,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use reuse_common::{cuts::Cuts, ids::Row};
 
-use super::{
+use crate::supervisor::{
     diagnosis::LastOutput,
     live::{self, Live, Process},
     ready_notify::NotifySocket,

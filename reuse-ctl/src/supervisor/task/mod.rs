@@ -1,6 +1,29 @@
 //! The task that owns all mutable state. Its methods are spread over the files of this folder by subject; this file has the loop that calls
 //! them.
 
+mod all_failed;
+mod apply;
+mod asks;
+mod background_events;
+mod connections;
+mod diagnosis;
+mod effects;
+mod faults;
+mod health;
+mod logs;
+mod lookups;
+mod messages;
+mod moves;
+mod ports;
+mod queue_watch;
+mod quiesce;
+mod readiness;
+mod ready_notify;
+mod recycle;
+mod signals;
+mod sockets;
+mod status;
+
 use std::{
     collections::{HashMap, VecDeque},
     sync::{Arc, Mutex},
@@ -13,7 +36,7 @@ use tokio::{
     time::sleep_until,
 };
 
-use super::{
+use crate::supervisor::{
     all_failed::Outlook,
     apply::Applying,
     connections::Connections,

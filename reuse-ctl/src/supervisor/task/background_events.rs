@@ -7,7 +7,7 @@ use reuse_common::{
     notice::{Notice, NoticeKind},
 };
 
-use super::{
+use crate::supervisor::{
     diagnosis::{address_of, unsteerable},
     live::{self, BackgroundEvent, Process},
     task::Task,

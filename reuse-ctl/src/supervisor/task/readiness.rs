@@ -8,7 +8,7 @@ use std::{
 
 use tokio::time::{sleep_until, timeout_at};
 
-use super::{
+use crate::supervisor::{
     connections::{DirectedOutcome, Purpose},
     live::{BackgroundEvent, Live},
     new_address::{Place, missing},
@@ -330,7 +330,7 @@ impl Task {
 }
 
 /// Else what came instead.
-async fn answer_of(opened: io::Result<Opened>, path: &str) -> Result<(), String> {
+pub(crate) async fn answer_of(opened: io::Result<Opened>, path: &str) -> Result<(), String> {
     let opened = opened.map_err(|error| error.to_string())?;
     let host = opened.target();
     match request::status(opened.into_stream(), host, path).await {
