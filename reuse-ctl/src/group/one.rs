@@ -203,6 +203,8 @@ impl Group {
     /// among those of `lingering`.
     pub(super) fn publish(&mut self, published: &[Choosable], lingering: &[Choosable]) -> Result<(), GroupError> {
         let mut seats = self.seats_of(published);
+        // Everybody is here (again): nobody has left.
+        self.some_have_left &= seats.is_empty() || seats.len() < published.len();
         if !seats.is_empty() && self.is_left {
             self.is_left = false;
             self.set_refuse_when_empty(self.refuse_when_empty);

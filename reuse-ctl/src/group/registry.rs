@@ -82,7 +82,7 @@ impl Registry {
 
     /// The instance in `row` is gone.
     pub fn release(&mut self, row: Row) {
-        self.in_use[row.index()] = false;
+        self.in_use[usize::from(row.0)] = false;
     }
 
     /// What a slot has counted, in all its instances.

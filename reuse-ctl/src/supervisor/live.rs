@@ -20,7 +20,7 @@ use super::{
     connections::{DirectedOutcome, Ticket},
     lookups::{Found, LookupError},
     messages::Report,
-    new_address::Named,
+    new_address::{Named, Place},
     ready_notify::{NotifySocket, Said},
     recycle_files::Told,
     stop_signal::{self, Begun, Signalled, StopRequest},
@@ -125,6 +125,8 @@ pub(crate) struct Live {
     pub(crate) was_ready: bool,
     /// Whether it could ever be chosen.
     pub(crate) was_published: bool,
+    /// Where the instances before it served, if it was published without some of that and may still open it.
+    pub(crate) unsettled_move: Option<Place>,
 }
 
 /// How far the process is.

@@ -57,18 +57,24 @@ impl Signalled {
         there.any(|process| to.contains(&process))
     }
 
+    /// Whether processes that only have connections get the signal as well, when their time is over: not, where `--kill-mode` said so when the
+    /// signal was sent.
+    pub(crate) fn tells_rest(&self) -> bool {
+        let mode = self.lock().as_ref().and_then(|sent| sent.mode);
+        match mode {
+            Some(KillMode::Process | KillMode::Mixed) => false,
+            Some(KillMode::ControlGroup) | None => true,
+        }
+    }
+
     /// Sends the signal to each process of the instance that has not got it: those that only have connections, workers whose master has
-    /// ended, helpers. For when the main process has ended and their connections as well, or time is over. Returns to how many; none, where
-    /// `--kill-mode` said so when the signal was sent, or if nobody has been asked to end yet.
+    /// ended, helpers. For when the main process has ended and their connections as well, or time is over. Returns to how many; none if
+    /// nobody has been asked to end yet.
     pub(crate) fn send_to_rest(&self, cgroup: &InstanceCgroup) -> usize {
         let mut sent = self.lock();
-        let Some(Sent { signal, mode, to }) = &mut *sent else {
+        let Some(Sent { signal, to, .. }) = &mut *sent else {
             return 0;
         };
-        match mode {
-            Some(KillMode::Process | KillMode::Mixed) => return 0,
-            Some(KillMode::ControlGroup) | None => {}
-        }
         let mut count = 0;
         for process in members_of(cgroup).into_values() {
             let Some(started) = usage::start_time(process.pid()) else {

@@ -133,6 +133,27 @@ fn apply_moves(workers: usize, text: impl Fn(&str, u16) -> String) {
     assert_port_free(NEW_PORT);
 }
 
+/// A port that the new version has no more is refused, and does not hold its clients.
+#[test]
+fn apply_with_one_service_port_less() {
+    let _turn = Heavy::turn();
+    let _namespace = Namespace::enter();
+    let name = fresh_name();
+    let both = commands::rust(&["--listen", "127.0.0.1:8081"]);
+    let site = Site::of(&file(&name, 2, &both, &format!("port = [{PORT}, {NEW_PORT}]")));
+    site.apply(&[]).expect_code(0);
+    let app = App::detached(&name);
+    get(NEW, None).expect("an answer on the second port");
+    site.file(&file(&name, 2, &commands::rust(&[]), &format!("port = {PORT}")));
+    without_loss(|| site.apply(&[]).expect_code(0));
+    app.wait_status("only the first address is left", SOON, |status| {
+        is_at(status, &[SERVER]) && status.all_active(2)
+    });
+    let refused = TcpStream::connect(NEW).expect_err("nobody listens there");
+    assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
+    app.stop();
+}
+
 #[test]
 fn reload_with_another_port_in_the_env_file() {
     let _turn = Heavy::turn();

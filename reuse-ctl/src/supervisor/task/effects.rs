@@ -159,6 +159,7 @@ impl Task {
             ready: false,
             was_ready: false,
             was_published: false,
+            unsettled_move: None,
         };
         self.live.insert(id, live);
         live::launch(id, spec, theirs, self.background_events.clone());

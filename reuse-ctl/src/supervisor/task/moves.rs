@@ -28,21 +28,45 @@ impl Task {
     /// settles the old one is published, and whoever is published on an address takes back that the app leaves it.
     fn notice_move(&mut self, id: InstanceId) {
         let Some(live) = self.live.get(&id) else { return };
-        let own = self.groups.served_by(live.row);
-        if live.may_move && !own.is_empty() {
-            self.groups.leave_unserved();
-        }
         let Some(before) = self.before(id).into_iter().next() else {
+            if live.may_move && !self.groups.served_by(live.row).is_empty() {
+                self.groups.leave_unserved();
+            }
             return;
         };
+        // Beside a predecessor that serves it got ready only because it need not serve the rest.
+        let is_settled = self.predecessor(id).is_some();
+        self.judge_move(id, before, is_settled);
+    }
+
+    /// It listens at one more address than when it was published. It may have been published because nobody else served, with more to come.
+    pub(crate) fn judge_move_again(&mut self, id: InstanceId) {
+        let before = self.live.get_mut(&id).and_then(|live| live.unsettled_move.take());
+        if let Some(before) = before {
+            self.judge_move(id, before, false);
+        }
+    }
+
+    /// Whether the app leaves addresses of `before`; `is_settled`: it does if this instance does not listen there.
+    fn judge_move(&mut self, id: InstanceId, before: Place, is_settled: bool) {
+        let Some(live) = self.live.get_mut(&id) else { return };
+        let own = self.groups.served_by(live.row);
         let lost: Vec<SocketAddr> = before.addresses.difference(&own).copied().collect();
         let gained: Vec<SocketAddr> = own.difference(&before.addresses).copied().collect();
+        if lost.is_empty() {
+            return;
+        }
         let now = Place {
             addresses: own,
             told: live.told.clone(),
         };
-        if lost.is_empty() || !is_meant(&before, &now, live.may_move) {
+        if !is_settled && !is_meant(&before, &now, live.may_move) {
+            live.unsettled_move = Some(before);
             return;
+        }
+        let live = &*live;
+        if live.may_move {
+            self.groups.leave_unserved();
         }
         self.groups.leave(&lost);
         self.moves

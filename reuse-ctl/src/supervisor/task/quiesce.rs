@@ -84,6 +84,10 @@ impl Task {
             Audience::Everyone => {
                 let Some(live) = self.live.get(&id) else { return };
                 self.groups.count_cuts(live.row, Cuts::EVERYTHING);
+                if !live.signalled.tells_rest() {
+                    // It was told under another --kill-mode than the app has now: there is nothing to wait for.
+                    return live.kill();
+                }
                 let told = live.signalled.send_to_rest(&live.cgroup);
                 tracing::debug!(
                     "{told} processes of worker {} are told to end with their connections",

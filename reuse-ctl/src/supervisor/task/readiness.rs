@@ -51,6 +51,8 @@ impl Task {
             live.listens = true;
             if !live.ready && self.missing(id).is_empty() {
                 self.become_ready(id);
+            } else {
+                self.judge_move_again(id);
             }
         }
     }
