@@ -11,10 +11,10 @@ use reuse_tests::reconcile::{assert_all_ended, reconcile};
 use reuse_tests::{App, Launch, Namespace, SERVER, commands, leftovers, wait};
 
 /// Everything is some ten times slower here.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The bound of a load that lasts as long as a reload.
-const LOADED: Duration = Duration::from_secs(60);
+const LOADED: Duration = Duration::from_secs(180);
 
 /// How long a worker is kept busy.
 const BUSY: Duration = Duration::from_secs(3);
