@@ -1,7 +1,5 @@
 //! The keys of the file: the options of `run`, taken from what clap knows of them, so that a new option is a key without further work.
 
-use crate::app::arguments::RunLine;
-use crate::app::resolve::resolve;
 use std::any::TypeId;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
@@ -9,6 +7,8 @@ use std::path::{Path, PathBuf};
 use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, ArgMatches, Command, CommandFactory as _, FromArgMatches as _, parser::ValueSource};
 
+use crate::app::arguments::RunLine;
+use crate::app::resolve::resolve;
 use crate::{app::arguments::Run, base::toml_text::quoted};
 
 /// Options of `run` that say how it is called, not what an app is. Those of every verb (`--app`, `--json`) are none either.

@@ -2,8 +2,6 @@
 //!
 //! Command line and configuration file both end here ([`cli::run::resolve`](crate::app::resolve::resolve)); the supervisor knows nothing else.
 
-use crate::process::cgroup_limits::LimitOptions;
-use crate::process::variables::EnvironmentOptions;
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -12,6 +10,8 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use reuse_common::Policy;
 
+use crate::process::cgroup_limits::LimitOptions;
+use crate::process::variables::EnvironmentOptions;
 use crate::{
     app::AppSpec,
     process::{known_servers, stop_plan::KillMode},

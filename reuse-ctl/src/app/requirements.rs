@@ -1,12 +1,12 @@
 //! Missing requirements: what an app needs and this machine does not have. They are found by the functions that start the app, but all at
 //! once and without starting anything.
 
-use crate::app::command_line::working_folder;
 use std::{
     fs, io,
     path::{Path, PathBuf},
 };
 
+use crate::app::command_line::working_folder;
 use crate::{
     app::{
         command_line::{CommandLine, tried_variables},

@@ -1,8 +1,5 @@
 //! What an app is to be, in the form in which it is compared and travels to its controller.
 
-use crate::app::arguments::RunLine;
-use crate::app::arguments::RunVerb;
-use crate::app::resolve::resolve;
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
@@ -10,6 +7,9 @@ use clap::{CommandFactory as _, Parser as _};
 use serde::{Deserialize, Serialize};
 
 use super::keys::{CWD, Folders, Keys, Values};
+use crate::app::arguments::RunLine;
+use crate::app::arguments::RunVerb;
+use crate::app::resolve::resolve;
 use crate::{app::options::RunOptions, base::Failure, process::os_text};
 
 /// An app, as one would type it.

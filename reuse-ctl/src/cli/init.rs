@@ -1,18 +1,19 @@
 //! `init`: a `reuse.toml` for the server in this folder, to begin with.
 
 use super::{args, output};
-use crate::{
-    app::names::paths_of,
-    base::{Failure, toml_text::quoted},
-    cli::context::Context,
-    config,
-};
 use std::fmt::Write as _;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
 use std::path::Path;
 
 use serde::Serialize;
+
+use crate::{
+    app::names::paths_of,
+    base::{Failure, toml_text::quoted},
+    cli::context::Context,
+    config,
+};
 
 const FILE: &str = "reuse.toml";
 

@@ -5,6 +5,10 @@ use super::{
     table::{Align, Cell, short_duration, table},
     terminal::{Paint, Tone},
 };
+use std::time::Duration;
+
+use serde::Serialize;
+
 use crate::{
     app::names::paths_of,
     base::{Failure, WorkerState},
@@ -13,9 +17,6 @@ use crate::{
     process::paths::KnownApp,
     wire::Status,
 };
-use std::time::Duration;
-
-use serde::Serialize;
 
 /// A controller that does not answer so long is listed without its details.
 const PATIENCE: Duration = Duration::from_secs(2);

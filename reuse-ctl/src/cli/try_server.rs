@@ -1,6 +1,8 @@
 //! `try`: runs a server once under reuse-ctl, and reports what it did.
 
 use super::{args, output};
+use std::ffi::OsString;
+
 use crate::{
     app::{AppSpec, words::check_path},
     base::Failure,
@@ -13,7 +15,6 @@ use crate::{
         },
     },
 };
-use std::ffi::OsString;
 
 pub(super) async fn run(context: &Context, arguments: &args::Try) -> Result<(), Failure> {
     for path in [Some(&arguments.path), arguments.slow_path.as_ref()]

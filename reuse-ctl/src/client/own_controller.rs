@@ -1,6 +1,5 @@
 //! A controller that a verb needs for a while (`demo`, `try`): a child process, which ends with the verb in every case.
 
-use crate::app::names::paths_of;
 use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::io;
@@ -15,6 +14,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncRead, BufReader};
 use tokio::process::{Child, Command};
 use tokio::time::Instant;
 
+use crate::app::names::paths_of;
 use crate::{
     base::Failure,
     client::Client,

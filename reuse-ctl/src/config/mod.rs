@@ -15,9 +15,9 @@ mod tests;
 pub(crate) mod value;
 mod variables;
 
-use crate::app::AppSpec;
 use std::path::Path;
 
+use crate::app::AppSpec;
 use crate::{
     app::{options::RunOptions, requirements::Extent},
     base::Failure,

@@ -33,6 +33,14 @@ impl KillMode {
     }
 }
 
+/// Whether processes that only have connections get the signal as well, when their time is over; else they are killed then.
+pub const fn tells_rest(mode: Option<KillMode>) -> bool {
+    match mode {
+        Some(KillMode::Process | KillMode::Mixed) => false,
+        Some(KillMode::ControlGroup) | None => true,
+    }
+}
+
 /// A process of an instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Member {

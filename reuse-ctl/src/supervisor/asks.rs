@@ -1,14 +1,15 @@
 //! The requests of the API's clients. Nothing here takes long: what does take long runs beside the task.
 
 use super::request::{self, RequestError};
+use std::{net::SocketAddr, time::Duration};
+use tokio::sync::oneshot;
+
 use crate::{
     base::{ErrorKind, SlotId},
     group::Opened,
     process::variables::VariablesError,
     wire::{Got, Reply},
 };
-use std::{net::SocketAddr, time::Duration};
-use tokio::sync::oneshot;
 
 /// How long a request to one worker may take, if its client does not say.
 const GET_PATIENCE_MS: u64 = 10_000;

@@ -1,11 +1,12 @@
 //! What is done for a worker that does not accept: its queue is moved to others, and a connection shows when it accepts again.
 
 use super::live::Live;
-use crate::base::{InstanceId, Millis};
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::Duration,
 };
+
+use crate::base::{InstanceId, Millis};
 
 /// How long an instance may take to stand still. On a busy machine with two cores it took 29 ms at most; what does not within this time sleeps
 /// in the kernel, where it can't look at its listener.

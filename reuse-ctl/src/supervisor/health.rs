@@ -4,16 +4,17 @@ use super::{
     connections::{DirectedOutcome, is_workers_doing},
     request::{self, RequestError},
 };
-use crate::{
-    app::options::{HealthCheck, HealthOptions},
-    base::InstanceId,
-    group::Opened,
-};
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
     net::SocketAddr,
     time::{Duration, Instant},
+};
+
+use crate::{
+    app::options::{HealthCheck, HealthOptions},
+    base::InstanceId,
+    group::Opened,
 };
 
 /// When whom to check.

@@ -4,7 +4,7 @@ use crate::{
     app::options::{ReadyKind, RunOptions},
     base::{Failure, whole_ms::whole_ms},
     group::diag::Diag,
-    process::{paths::AppPaths, stop_plan::KillMode},
+    process::{paths::AppPaths, stop_plan::tells_rest},
     supervisor::{
         diagnosis, recycle,
         recycle_files::{Files, WatchError},
@@ -76,10 +76,7 @@ pub(crate) fn rules(options: &RunOptions) -> Rules {
         ready_timeout_ms: whole_ms(options.ready.timeout),
         drain_timeout_ms: whole_ms(options.stop.drain_timeout),
         stop_timeout_ms: whole_ms(options.stop.timeout),
-        rest_gets_signal: match options.stop.kill_mode {
-            Some(KillMode::Process | KillMode::Mixed) => false,
-            Some(KillMode::ControlGroup) | None => true,
-        },
+        rest_gets_signal: tells_rest(options.stop.kill_mode),
         settle_ms: whole_ms(options.rollout.settle),
         surge: options.rollout.surge,
         hung: options.hung,

@@ -3,7 +3,6 @@
 //! inotify itself, and not a crate on top of it: those watch whole trees, also what is ignored (`node_modules` alone may have more folders than
 //! the kernel has watches), and ask for every file that is merely opened, which a server does with each request.
 
-use crate::process::file_identity::identity_of;
 use std::{
     collections::HashMap,
     fs, io,
@@ -24,6 +23,7 @@ use tokio::{
 
 use super::live::BackgroundEvent;
 use crate::app::recycle_changes::{Burst, Ignored, shown};
+use crate::process::file_identity::identity_of;
 
 /// So often it is seen whether a watched path still names the same folder or file: one that is gone is not told of when it comes back, nor
 /// a symbolic link that leads elsewhere.

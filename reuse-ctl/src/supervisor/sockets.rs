@@ -1,14 +1,15 @@
 //! The look at all sockets. It tells the machine the loads that it waits for, makes up for lost notices, and deals with parked connections
 //! and listeners of strangers. It happens often while something waits for it, and otherwise once a second.
 
-use crate::{
-    base::WorkerState,
-    group::diag::{Diag, DiagError, Family, Queue},
-};
 use std::{
     collections::{BTreeMap, HashMap},
     net::SocketAddr,
     time::{Duration, Instant},
+};
+
+use crate::{
+    base::WorkerState,
+    group::diag::{Diag, DiagError, Family, Queue},
 };
 
 /// How often loads are looked at while something waits for them.

@@ -57,14 +57,9 @@ impl Signalled {
         there.any(|process| to.contains(&process))
     }
 
-    /// Whether processes that only have connections get the signal as well, when their time is over: not, where `--kill-mode` said so when the
-    /// signal was sent.
+    /// See [`stop_plan::tells_rest`]: by the mode under which this instance was told, which may not be the app's present one.
     pub(crate) fn tells_rest(&self) -> bool {
-        let mode = self.lock().as_ref().and_then(|sent| sent.mode);
-        match mode {
-            Some(KillMode::Process | KillMode::Mixed) => false,
-            Some(KillMode::ControlGroup) | None => true,
-        }
+        stop_plan::tells_rest(self.lock().as_ref().and_then(|sent| sent.mode))
     }
 
     /// Sends the signal to each process of the instance that has not got it: those that only have connections, workers whose master has
@@ -95,7 +90,7 @@ impl Signalled {
         self.note(signal, mode, std::iter::once(pid));
     }
 
-    pub(crate) fn note(&self, signal: Signal, mode: Option<KillMode>, pids: impl Iterator<Item = u32>) {
+    fn note(&self, signal: Signal, mode: Option<KillMode>, pids: impl Iterator<Item = u32>) {
         let named = pids.filter_map(|pid| Some((pid, usage::start_time(pid)?)));
         let mut sent = self.lock();
         let sent = sent.get_or_insert(Sent {

@@ -1,11 +1,11 @@
 //! What workers are started from: what all of them share, and the versions of the command.
 
-use crate::app::command_line::CommandLine;
-use crate::app::command_line::inherited;
-use crate::app::command_line::tried_variables;
 use std::{ffi::OsString, net::SocketAddr, sync::Arc};
 
 use super::asks::refusal;
+use crate::app::command_line::CommandLine;
+use crate::app::command_line::inherited;
+use crate::app::command_line::tried_variables;
 use crate::{
     app::{
         command_line::working_folder,

@@ -1,13 +1,13 @@
 //! From a request's path and body to the supervisor's [`Command`]: pure, and the only place that judges bodies.
 
-use crate::app::words::check_path;
-use crate::app::words::policy_named;
 use std::path::Path;
 
 use reuse_common::Share;
 use serde::de::DeserializeOwned;
 
 use super::weight::{canary_share, weight_of};
+use crate::app::words::check_path;
+use crate::app::words::policy_named;
 use crate::{
     base::{Failure, SlotId},
     process::channel::message::{Outgoing, Unsendable},

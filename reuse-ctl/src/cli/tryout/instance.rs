@@ -5,6 +5,16 @@ use super::{
     processes::{self, Process},
     report::{Ending, Http, Left, Listener, ListenerKind, Report},
 };
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::Path;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::Instant;
+
 use crate::{
     app::{
         names::paths_of,
@@ -18,15 +28,6 @@ use crate::{
     process::{cgroup::AppCgroup, usage},
     wire::{Status, StopRequest},
 };
-use std::collections::BTreeSet;
-use std::ffi::OsString;
-use std::fs;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::path::Path;
-use std::time::Duration;
-
-use tokio::sync::watch;
-use tokio::time::Instant;
 
 /// How long the controller may take beside its worker: to begin, and to clear up.
 const SLACK: Duration = Duration::from_secs(10);

@@ -1,6 +1,5 @@
 //! A key is its option, whatever is said.
 
-use crate::base::toml_text;
 use std::ffi::OsString;
 
 use clap::ArgAction;
@@ -11,6 +10,7 @@ use crate::app::{
     AppSpec,
     keys::{self, Keys, Kind},
 };
+use crate::base::toml_text;
 
 /// Values that each kind of option takes.
 fn value_of(name: &str) -> BoxedStrategy<String> {

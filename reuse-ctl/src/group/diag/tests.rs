@@ -1,12 +1,13 @@
 //! Against the real kernel: sockets of this process, seen from outside.
 
 use super::*;
-use crate::group::discover::{AcceptQueue, accept_queue, cookie_of};
-use crate::process::cgroup::AppCgroup;
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::time::{Duration, Instant};
+
+use crate::group::discover::{AcceptQueue, accept_queue, cookie_of};
+use crate::process::cgroup::AppCgroup;
 
 fn of(diag: &mut Diag, cookie: u64) -> Option<Listener> {
     diag.listeners()

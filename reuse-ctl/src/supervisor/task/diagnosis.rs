@@ -1,12 +1,13 @@
 //! What the task does about [`diagnosis`](crate::supervisor::diagnosis).
 
+use std::{net::SocketAddr, path::PathBuf};
+
 use crate::supervisor::diagnosis::*;
 use crate::supervisor::task::Task;
 use crate::{
     base::{InstanceId, OutputOf, WorkerState},
     process::logs::{self, Range},
 };
-use std::{net::SocketAddr, path::PathBuf};
 
 impl Task {
     /// Finds out, while it can still be seen, why an instance that is being ended, or has just ended, was not ready.

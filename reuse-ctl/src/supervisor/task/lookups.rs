@@ -1,9 +1,10 @@
 //! What the task does about [`lookups`](crate::supervisor::lookups).
 
+use std::sync::Arc;
+
 use crate::base::{ErrorKind, RequestId};
 use crate::supervisor::lookups::*;
 use crate::supervisor::{asks::refusal, live::BackgroundEvent, task::Task};
-use std::sync::Arc;
 
 impl Task {
     /// Does `work` beside the task, and goes on with what it finds. One that can't be done is a refusal of what was asked for.

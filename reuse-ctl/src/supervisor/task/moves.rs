@@ -34,21 +34,20 @@ impl Task {
             }
             return;
         };
-        // Beside a predecessor that serves it got ready only because it need not serve the rest.
-        let is_settled = self.predecessor(id).is_some();
-        self.judge_move(id, before, is_settled);
+        self.judge_move(id, before, self.predecessor(id));
     }
 
     /// It listens at one more address than when it was published. It may have been published because nobody else served, with more to come.
     pub(crate) fn judge_move_again(&mut self, id: InstanceId) {
         let before = self.live.get_mut(&id).and_then(|live| live.unsettled_move.take());
         if let Some(before) = before {
-            self.judge_move(id, before, false);
+            self.judge_move(id, before, None);
         }
     }
 
-    /// Whether the app leaves addresses of `before`; `is_settled`: it does if this instance does not listen there.
-    fn judge_move(&mut self, id: InstanceId, before: Place, is_settled: bool) {
+    /// Whether the app leaves addresses of `before`. Beside a `predecessor` that serves it does: there the instance got ready only because it
+    /// need not serve the rest.
+    fn judge_move(&mut self, id: InstanceId, before: Place, predecessor: Option<InstanceId>) {
         let Some(live) = self.live.get_mut(&id) else { return };
         let own = self.groups.served_by(live.row);
         let lost: Vec<SocketAddr> = before.addresses.difference(&own).copied().collect();
@@ -60,7 +59,7 @@ impl Task {
             addresses: own,
             told: live.told.clone(),
         };
-        if !is_settled && !is_meant(&before, &now, live.may_move) {
+        if predecessor.is_none() && !is_meant(&before, &now, live.may_move) {
             live.unsettled_move = Some(before);
             return;
         }
@@ -72,7 +71,6 @@ impl Task {
         self.moves
             .note(live.slot, format!("{} → {}", list(&lost), list(&gained)));
         let drain_timeout = self.template.options(live.version).stop.drain_timeout;
-        let predecessor = self.predecessor(id);
         let row = predecessor.and_then(|old| self.live.get(&old)).map(|old| old.row);
         if let (Some(old), Some(row)) = (predecessor, row)
             && self.groups.is_published(row)
