@@ -334,6 +334,8 @@ fn is_answered(connection: &mut TcpStream) -> bool {
     let (mut text, mut buffer) = (Vec::new(), [0; 4096]);
     loop {
         match connection.read(&mut buffer) {
+            // A call with a time limit is interrupted by any signal, handled or not.
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
             Ok(0) | Err(_) => return false,
             Ok(length) => text.extend_from_slice(&buffer[..length]),
         }

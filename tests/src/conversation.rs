@@ -6,6 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::http::{self, Failure};
+use crate::interrupted;
 
 /// How long nothing may come: longer than the longest drain timeout and stop timeout that a server may be given by default.
 const SILENCE: Duration = Duration::from_secs(45);
@@ -225,7 +226,7 @@ impl Read for Paced {
         let now = Instant::now();
         #[expect(clippy::disallowed_methods, reason = "a slow reader is what was asked for")]
         thread::sleep(self.busy_until.saturating_duration_since(now));
-        let count = self.stream.read(buffer)?;
+        let count = interrupted::retry(|| self.stream.read(buffer))?;
         let bytes = u32::try_from(count).expect("at most a piece");
         self.busy_until = Instant::now() + Duration::from_secs(1) * bytes / self.bytes_per_second;
         Ok(count)

@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
+use crate::interrupted;
+
 /// How long a client waits for anything. Longer than any wait that the product promises to bridge.
 pub const PATIENCE: Duration = Duration::from_secs(15);
 
@@ -133,7 +135,7 @@ impl Connection {
             .set_read_timeout(Some(limit))
             .expect("a timeout that is not 0");
         !matches!(
-            self.stream.read(&mut [0; 1024]).map_err(|error| error.kind()),
+            interrupted::retry(|| self.stream.read(&mut [0; 1024])).map_err(|error| error.kind()),
             Err(io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
         )
     }
@@ -152,7 +154,7 @@ impl Connection {
         let mut received = Vec::with_capacity(512);
         let mut chunk = [0; 4096];
         loop {
-            let count = match self.stream.read(&mut chunk) {
+            let count = match interrupted::retry(|| self.stream.read(&mut chunk)) {
                 Ok(count) => count,
                 Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
                     return Err(Failure::TimedOut);

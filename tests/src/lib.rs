@@ -18,6 +18,7 @@ pub mod frozen;
 pub mod heavy;
 pub mod http;
 pub mod in_flight;
+pub mod interrupted;
 pub mod kernel;
 pub mod launcher;
 pub mod leftovers;

@@ -17,7 +17,7 @@ use reuse_tests::launcher::Launcher;
 use reuse_tests::leftovers::{assert_nothing_left, assert_port_free};
 use reuse_tests::scratch::Scratch;
 use reuse_tests::site::Site;
-use reuse_tests::{App, Launch, Namespace, PORT, SERVER, binaries, commands, control, kernel, run, wait};
+use reuse_tests::{App, Launch, Namespace, PORT, SERVER, binaries, commands, control, interrupted, kernel, run, wait};
 
 /// Five failed starts with their pauses, on a busy machine.
 const LONG: Duration = Duration::from_secs(60);
@@ -167,7 +167,7 @@ fn clients_do_not_wait_for_ever() {
     let refused = TcpStream::connect(SERVER).expect_err("nobody will serve");
     assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
     waiting.set_read_timeout(Some(SOON)).expect("a timeout");
-    let reset = std::io::Read::read(&mut waiting, &mut [0; 1]).expect_err("it was reset");
+    let reset = interrupted::retry(|| std::io::Read::read(&mut waiting, &mut [0; 1])).expect_err("it was reset");
     assert_eq!(reset.kind(), std::io::ErrorKind::ConnectionReset);
     detached.repair();
     detached.app.ctl(&["reload"]).expect_code(0);
@@ -303,7 +303,7 @@ fn in_the_background_of_a_service_manager_it_ends() {
     manager.set_nonblocking(true).expect("a mode");
     let mut heard = String::new();
     let mut buffer = [0; 4096];
-    while let Ok(length) = manager.recv(&mut buffer) {
+    while let Ok(length) = interrupted::retry(|| manager.recv(&mut buffer)) {
         let text = std::str::from_utf8(&buffer[..length]).expect("text");
         writeln!(heard, "{text}").expect("a string takes everything");
     }

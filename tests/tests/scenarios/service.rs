@@ -12,7 +12,7 @@ use reuse_tests::events::Events;
 use reuse_tests::launcher::Launcher;
 use reuse_tests::load::{Load, Mode};
 use reuse_tests::scratch::Scratch;
-use reuse_tests::{App, Launch, Namespace, SERVER, binaries, commands, kernel, run, wait};
+use reuse_tests::{App, Launch, Namespace, SERVER, binaries, commands, interrupted, kernel, run, wait};
 
 const SOON: Duration = Duration::from_secs(10);
 
@@ -48,7 +48,7 @@ impl Manager {
     /// The next message's lines, if one comes soon.
     fn next(&self) -> Option<Vec<String>> {
         let mut buffer = [0; 4096];
-        let length = self.socket.recv(&mut buffer).ok()?;
+        let length = interrupted::retry(|| self.socket.recv(&mut buffer)).ok()?;
         let text = String::from_utf8(buffer[..length].to_vec()).expect("text");
         Some(text.lines().map(str::to_owned).collect())
     }
