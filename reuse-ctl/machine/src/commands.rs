@@ -1,5 +1,7 @@
 //! Requests. Each is checked first, which changes nothing, and then carried out.
 
+use reuse_common::Policy;
+
 use super::context::Ticket;
 use super::drain::Waiter;
 use super::instance::OnReady;
@@ -54,7 +56,16 @@ impl Machine {
         match command {
             Command::Reload { .. } => self.jobs.conflict_with_reload(),
             Command::Scale(_) => self.jobs.conflict_with_scale(),
-            _ => None,
+            Command::Drain { .. }
+            | Command::Undrain { .. }
+            | Command::Restart { .. }
+            | Command::Apply(_)
+            | Command::SetPolicy(_)
+            | Command::Weigh { .. }
+            | Command::Canary { .. }
+            | Command::Promote
+            | Command::Abort
+            | Command::Stop { .. } => None,
         }
     }
 
@@ -70,7 +81,7 @@ impl Machine {
             Command::Undrain { slot } => self.judge_undrain(slot),
             Command::Restart { slot, .. } => self.judge_restart(slot),
             Command::Reload { .. } => self.judge_reload(),
-            Command::Adopt { .. } => self.judge_adopt(),
+            Command::Apply(ref plan) => self.judge_apply(plan),
             Command::Scale(target) => self.judge_scale(target),
             Command::SetPolicy(policy) if policy == self.policy => {
                 Ok(AlreadyDone(format!("the policy is {} already", policy.name())))
@@ -136,7 +147,7 @@ impl Machine {
             .map_or(Ok(Accepted), |job| Err(words::under_way(job)))
     }
 
-    fn judge_scale(&self, target: ScaleTarget) -> Result<Judgement, Refusal> {
+    pub(super) fn judge_scale(&self, target: ScaleTarget) -> Result<Judgement, Refusal> {
         self.judge_no_wide_job()?;
         if let Some(canary) = self.canary() {
             return Err(words::canary_first(canary.id()));
@@ -184,19 +195,11 @@ impl Machine {
             }
             Command::Restart { slot, stop_first } => self.begin_restart(ticket, slot, Order::from_flag(stop_first)),
             Command::Reload { stop_first } => self.begin_reload(ticket, Order::from_flag(stop_first)),
-            Command::Adopt { version } => self.begin_adoption(ticket, version),
+            Command::Apply(plan) => self.begin_apply(ticket.into_id(), &plan),
             Command::Scale(target) => self.scale(ticket, target),
             Command::SetPolicy(policy) => {
-                self.policy = policy;
-                self.cx.say(Effect::SetPolicy(policy));
-                let message = format!("the policy is {} now", policy.name());
-                self.cx.answer(
-                    ticket,
-                    Ok(Done {
-                        slots: Vec::new(),
-                        message,
-                    }),
-                );
+                let done = self.set_policy(policy);
+                self.cx.answer(ticket, Ok(done));
             }
             Command::Stop { timeout_ms } => self.join_stop(ticket, timeout_ms),
             Command::Weigh { slot, share } => self.weigh(ticket, slot, share),
@@ -230,7 +233,16 @@ impl Machine {
         }
     }
 
-    fn scale(&mut self, ticket: Ticket, target: ScaleTarget) {
+    pub(super) fn set_policy(&mut self, policy: Policy) -> Done {
+        self.policy = policy;
+        self.cx.say(Effect::SetPolicy(policy));
+        Done {
+            slots: Vec::new(),
+            message: format!("the policy is {} now", policy.name()),
+        }
+    }
+
+    pub(super) fn scale(&mut self, ticket: Ticket, target: ScaleTarget) {
         let wanted = self.workers_after(target).expect("judge_scale accepted it");
         if wanted < self.workers() {
             self.begin_scale_down(ticket, wanted);

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::backoff::Jitter;
+use super::jobs::Apply;
 use super::words;
 use crate::ids::{InstanceId, Millis, RequestId, SlotId, VersionId};
 use crate::interface::{Config, Cut, Done, Effect, Note, NoteKind, Refusal, Rules, Seated};
@@ -14,6 +15,17 @@ pub(super) struct Ticket {
     id: RequestId,
     /// What each slot had cost by then: the answer tells of the rest.
     cuts_before: Cuts,
+    /// The `apply` that is answered to, if what is asked is a step of one.
+    apply: Option<Box<Apply>>,
+}
+
+/// A step of an `apply` that was carried out, or was not.
+#[derive(Debug)]
+pub(super) struct EndedStep {
+    /// The request that the whole `apply` is.
+    pub(super) id: RequestId,
+    pub(super) apply: Box<Apply>,
+    pub(super) outcome: Result<Done, Refusal>,
 }
 
 /// Connections that were cut, by slot; cumulative.
@@ -51,6 +63,13 @@ pub(super) enum Happened {
     Removed { slot: SlotId },
 }
 
+impl Ticket {
+    /// For what answers in another way.
+    pub(super) fn into_id(self) -> RequestId {
+        self.id
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Context {
     config: Config,
@@ -60,6 +79,8 @@ pub(super) struct Context {
     happened: VecDeque<Happened>,
     effects: Vec<Effect>,
     cuts: Cuts,
+    /// One `apply` is under way at a time.
+    ended_step: Option<EndedStep>,
 }
 
 impl Context {
@@ -72,6 +93,7 @@ impl Context {
             happened: VecDeque::new(),
             effects: Vec::new(),
             cuts: Cuts::new(),
+            ended_step: None,
         }
     }
 
@@ -139,7 +161,20 @@ impl Context {
         Ticket {
             id,
             cuts_before: self.cuts.clone(),
+            apply: None,
         }
+    }
+
+    /// For a step that takes a while.
+    pub(super) fn step_ticket(&self, id: RequestId, apply: Apply) -> Ticket {
+        Ticket {
+            apply: Some(Box::new(apply)),
+            ..self.ticket(id)
+        }
+    }
+
+    pub(super) fn take_ended_step(&mut self) -> Option<EndedStep> {
+        self.ended_step.take()
     }
 
     /// The answer also tells what was cut on the slots that it names, since the request came.
@@ -171,7 +206,15 @@ impl Context {
                 text.push_str(&cost);
             }
         }
-        self.say(Effect::Reply { id: ticket.id, outcome });
+        let Ticket { id, apply, .. } = ticket;
+        match apply {
+            Some(apply) => self.ended_step = Some(EndedStep { id, apply, outcome }),
+            None => self.reply(id, outcome),
+        }
+    }
+
+    pub(super) fn reply(&mut self, id: RequestId, outcome: Result<Done, Refusal>) {
+        self.say(Effect::Reply { id, outcome });
     }
 
     /// The end of an instance of this slot has cost this.
@@ -238,7 +281,7 @@ impl Context {
 fn rank(effect: &Effect) -> u8 {
     match effect {
         Effect::Publish(_) | Effect::SetPolicy(_) => 0,
-        Effect::Note(_) | Effect::Reply { .. } => 1,
+        Effect::Note(_) | Effect::Applied { .. } | Effect::Reply { .. } => 1,
         Effect::Spawn { .. }
         | Effect::Terminate { .. }
         | Effect::TerminateIfIdle { .. }

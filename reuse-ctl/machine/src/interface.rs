@@ -48,6 +48,22 @@ pub struct Config {
     pub when_all_failed: WhenAllFailed,
 }
 
+impl Config {
+    /// The part that may change.
+    pub(crate) fn rules(&self) -> Rules {
+        Rules {
+            ready_timeout_ms: self.ready_timeout_ms,
+            drain_timeout_ms: self.drain_timeout_ms,
+            stop_timeout_ms: self.stop_timeout_ms,
+            rest_gets_signal: self.rest_gets_signal,
+            settle_ms: self.settle_ms,
+            surge: self.surge,
+            hung: self.hung,
+            health: self.health,
+        }
+    }
+}
+
 /// What becomes of an app whose workers have all failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WhenAllFailed {
@@ -202,8 +218,6 @@ pub enum Input {
         /// Which.
         instance: InstanceId,
     },
-    /// From now on these rules hold.
-    Ruled(Rules),
     /// Time passed: [`next_deadline`](super::Machine::next_deadline) is reached.
     Tick,
     /// Ctrl-C or SIGTERM to the controller. The first is `stop`, the second kills.
@@ -327,12 +341,8 @@ pub enum Command {
         /// Old out before new in, one slot after the other.
         stop_first: bool,
     },
-    /// Roll this version out to all slots, [`Config::surge`] at a time, start-first; then it is the app's. When a new instance fails before
-    /// that, those that have it go back.
-    Adopt {
-        /// Which.
-        version: VersionId,
-    },
+    /// Make the app what the plan says, step by step: see [`ApplyPlan`].
+    Apply(ApplyPlan),
     /// Change the number of slots.
     Scale(ScaleTarget),
     /// Change the policy.
@@ -360,6 +370,56 @@ pub enum Command {
         /// The grace; absent: the configured drain timeout.
         timeout_ms: Option<u64>,
     },
+}
+
+/// What `apply` changes, in the order of the fields; what is absent stays as it is. It stops at the first step that fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ApplyPlan {
+    /// Replace the instances of all slots.
+    pub rollout: Option<PlannedRollout>,
+    /// The rules from then on.
+    pub rules: Rules,
+    /// Choose by another policy.
+    pub policy: Option<Policy>,
+    /// Have so many slots.
+    pub workers: Option<u16>,
+}
+
+impl ApplyPlan {
+    /// The steps that it has.
+    pub fn steps(&self) -> impl Iterator<Item = ApplyStep> {
+        [
+            self.rollout.map(|_| ApplyStep::Rollout),
+            Some(ApplyStep::Rules),
+            self.policy.map(|_| ApplyStep::Policy),
+            self.workers.map(|_| ApplyStep::Scale),
+        ]
+        .into_iter()
+        .flatten()
+    }
+}
+
+/// All slots are replaced, [`Config::surge`] at a time, start-first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PlannedRollout {
+    /// By this version, which is the app's then; when a new instance fails before, those that have it go back. Absent: each slot by its
+    /// own version, as in a reload.
+    pub version: Option<VersionId>,
+    /// The rules meanwhile, as instances of both versions may be started. When the rollout fails, those of before hold again.
+    pub rules: Rules,
+}
+
+/// The steps of an [`ApplyPlan`], in their order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ApplyStep {
+    /// [`ApplyPlan::rollout`].
+    Rollout,
+    /// [`ApplyPlan::rules`].
+    Rules,
+    /// [`ApplyPlan::policy`].
+    Policy,
+    /// [`ApplyPlan::workers`].
+    Scale,
 }
 
 /// A published slot.
@@ -435,6 +495,15 @@ pub enum Effect {
     },
     /// Steer by this policy from now on.
     SetPolicy(Policy),
+    /// A step of an `apply` was carried out. The next one has begun, or the reply follows.
+    Applied {
+        /// The request that the `apply` is.
+        id: RequestId,
+        /// Which step.
+        step: ApplyStep,
+        /// What it did.
+        done: Done,
+    },
     /// Answer a request. Exactly one per request.
     Reply {
         /// Which.

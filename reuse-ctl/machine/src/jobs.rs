@@ -1,6 +1,7 @@
 //! Requests that take a while. Each follows what happens to instances and slots until it can be answered.
 
 mod adopt;
+mod apply;
 mod canary;
 mod delivery;
 mod replace;
@@ -13,6 +14,7 @@ use super::context::{Happened, Ticket};
 use super::words;
 use crate::ids::{Millis, SlotId, VersionId};
 use adopt::Adoption;
+pub(super) use apply::Apply;
 use canary::{Abortion, Promotion};
 use replace::{Reload, Restart};
 use rollout::Rollout;

@@ -82,6 +82,8 @@
 //!   only. Each slot knows the version of its next instance.
 //! - A version that `apply` or `promote` brings is all or nothing: when its rollout fails, or the canary itself does meanwhile, all slots where anything of it is go back. What
 //!   can't be brought back is tried for each slot, told, and left to `abort`.
+//! - `apply` is one job of several steps: rollout, rules, policy, number of slots (`jobs/apply.rs`). A rollout that fails leaves the app as it
+//!   was; a later step that fails leaves what was done before it.
 //! - A `scale` up and the start of a canary wait until every added instance has settled: in the seat, published, since nobody else serves
 //!   there. One that fails or ends before that is a failed start, and all is undone: there are as many workers as before.
 //! - An app whose workers have all failed ends, or stays if the configuration says so and somebody has served before (`stopping.rs`). It
@@ -296,7 +298,6 @@ impl Machine {
             Input::Lingers { instance } => self.cx.tell(Happened::Gone { instance }),
             Input::Watched(backlogs) => self.watched(backlogs),
             Input::Checked { instance, outcome } => self.checked(instance, &outcome),
-            Input::Ruled(rules) => self.rule(rules),
             Input::Tick => {}
             Input::Interrupt => self.interrupt(),
         }
@@ -340,7 +341,7 @@ impl Machine {
             while let Some(happened) = self.cx.next_happened() {
                 self.jobs_hear(&happened);
             }
-            if !self.remove_vacated_slots() {
+            if !self.continue_apply() && !self.remove_vacated_slots() {
                 return;
             }
         }

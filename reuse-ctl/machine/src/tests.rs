@@ -1,6 +1,6 @@
 //! Scripts, one file a rule, and properties under arbitrary inputs.
 
-mod adopt;
+mod apply;
 mod canary;
 mod crash;
 mod drain;

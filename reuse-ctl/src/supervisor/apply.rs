@@ -1,9 +1,10 @@
-//! `apply`: makes the running app what a specification says, step by step, each an ordinary request to the machine.
+//! `apply` makes the running app what a specification says. The order of the steps, and what becomes of the others when one fails, are a job
+//! of the machine (`jobs/apply.rs` there).
 //!
-//! What it asks for is looked up beside the task (`wanted.rs`). What can't be done then is refused before anything is changed. Else, in this
-//! order: the new version by a rollout, what needs no worker touched, the policy, the number of workers. So a rollout that fails leaves the
-//! old specification in force as a whole, for the workers that go on with it; nothing later undoes one that succeeded. Only what is about
-//! starts is needed before: while both versions are started, the longer ready timeout and the longer settle time count, and the new surge.
+//! The task looks up what the request asks for (`wanted.rs`), refuses what can't be done before anything is changed, and gives the rest to the
+//! machine as one plan. After each step it does what the machine knows nothing of: ports, watched files, log limits, the words of the answer.
+//!
+//! While both versions are started, the longer ready timeout and the longer settle time count, and the new surge.
 
 use super::wanted::WatchedFiles;
 use crate::{
@@ -14,7 +15,7 @@ use crate::{
     base::RequestId,
     supervisor::preparing,
 };
-use reuse_machine::interface::{Command, Rules};
+use reuse_machine::interface::{ApplyStep, Rules};
 use std::{collections::VecDeque, sync::Arc};
 
 /// What is under way.
@@ -27,35 +28,18 @@ pub(crate) struct Applying {
     pub(crate) new: Arc<RunOptions>,
     /// For what comes into force without touching a worker, until it does.
     pub(crate) watch: Option<WatchedFiles>,
-    /// The step that is waited for, and the request that it is.
-    pub(crate) step: (Step, RequestId),
-    pub(crate) todo: VecDeque<(Step, Command)>,
+    /// The steps that the machine has still to carry out.
+    pub(crate) todo: VecDeque<ApplyStep>,
     /// What was done, for a person.
     pub(crate) done: Vec<String>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Step {
-    Reload,
-    /// Every worker has failed, and no new version is to be rolled out.
-    StartAnew,
-    Policy,
-    Scale,
-}
-
-impl Step {
-    pub(crate) fn takes_effect(self) -> TakesEffect {
-        match self {
-            Self::Reload | Self::StartAnew => TakesEffect::Reload,
-            Self::Policy => TakesEffect::Policy,
-            Self::Scale => TakesEffect::Scale,
-        }
-    }
-}
-
-impl Applying {
-    pub(crate) fn waits_for(&self, id: RequestId) -> bool {
-        self.step.1 == id
+pub(crate) fn takes_effect(step: ApplyStep) -> TakesEffect {
+    match step {
+        ApplyStep::Rollout => TakesEffect::Reload,
+        ApplyStep::Rules => TakesEffect::Live,
+        ApplyStep::Policy => TakesEffect::Policy,
+        ApplyStep::Scale => TakesEffect::Scale,
     }
 }
 

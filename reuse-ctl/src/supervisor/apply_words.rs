@@ -47,6 +47,21 @@ pub(crate) fn applied(difference: &Difference, done: &[String]) -> Reply {
     }
 }
 
+/// What the changes that take effect as `step` need was not done, for the reason that `refused` gives; those before were.
+pub(crate) fn applied_in_part(difference: &Difference, done: &[String], step: TakesEffect, refused: Reply) -> Reply {
+    let what = list(difference.by(step));
+    let why = refused.error.as_deref().unwrap_or_default();
+    let so_far = match done {
+        [] => String::new(),
+        done => format!("; done: {}", done.join("; ")),
+    };
+    Reply {
+        error: Some(format!("{what} was not done: {why}{so_far}")),
+        changes: changes(difference, |takes_effect| takes_effect < step),
+        ..refused
+    }
+}
+
 fn said(parts: &[String]) -> Reply {
     Reply {
         ok: true,

@@ -70,8 +70,13 @@ impl Moves {
     /// A request goes to the machine.
     pub(crate) fn begins(&mut self, id: RequestId, command: &Command) {
         match command {
-            Command::Restart { .. } | Command::Reload { .. } | Command::Adopt { .. } | Command::Promote => {
+            Command::Restart { .. } | Command::Reload { .. } | Command::Promote => {
                 self.replacing.insert(id);
+            }
+            Command::Apply(plan) => {
+                if plan.rollout.is_some() {
+                    self.replacing.insert(id);
+                }
             }
             Command::Drain { .. }
             | Command::Undrain { .. }

@@ -1,4 +1,4 @@
-//! `apply` with another command: a version goes to all slots, as in a reload, and becomes the app's; or none keeps it.
+//! The rollout of `apply`: a version goes to all slots, as in a reload, and becomes the app's; or none keeps it.
 
 use super::Wide;
 use super::delivery::{Delivery, Progress};

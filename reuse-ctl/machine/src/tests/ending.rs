@@ -1,6 +1,6 @@
 //! How an instance is ended: when it hears the stop signal, and when its time is over.
 
-use super::world::{IDLE, TERMINATED, World, config, rules};
+use super::world::{IDLE, TERMINATED, World};
 use crate::ids::InstanceId;
 use crate::interface::{Audience, Cut, Effect, Exit, Input, Load, NoteKind, Rules};
 
@@ -110,10 +110,10 @@ fn other_processes_are_told_when_their_time_is_over_and_then_killed() {
 #[test]
 fn where_nobody_else_gets_the_signal_they_are_killed_when_their_time_is_over() {
     let (mut world, old) = replaced();
-    world.send(Input::Ruled(Rules {
+    world.rule(Rules {
         rest_gets_signal: false,
-        ..rules(&config())
-    }));
+        ..world.rules()
+    });
     world.observe(old, busy(0));
     servers_ended(&mut world, old, 2);
     world.forget();

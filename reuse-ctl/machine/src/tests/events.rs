@@ -8,7 +8,8 @@ use reuse_common::{Policy, Share};
 use super::world::{KILLED, config};
 use crate::ids::{SlotId, VersionId};
 use crate::interface::{
-    Backlog, Command, Config, Exit, HealthRules, HungRules, Load, Rules, ScaleTarget, Surge, WhenAllFailed,
+    ApplyPlan, Backlog, Command, Config, Exit, HealthRules, HungRules, Load, PlannedRollout, Rules, ScaleTarget, Surge,
+    WhenAllFailed,
 };
 
 /// One thing that happens. Instances are picked among those that were ever spawned, the dead ones included.
@@ -37,7 +38,6 @@ pub(super) enum Event {
     Checked(usize, bool),
     Interrupt,
     Start,
-    Ruled(Rules),
 }
 
 pub(super) fn slot() -> impl Strategy<Value = SlotId> {
@@ -78,7 +78,7 @@ pub(super) fn command() -> impl Strategy<Value = Command> {
         1 => policy.prop_map(Command::SetPolicy),
         1 => (slot(), proptest::option::of(share())).prop_map(|(slot, share)| Command::Weigh { slot, share }),
         2 => (share(), 1..9_u32).prop_map(|(share, version)| Command::Canary { share, version: VersionId(version) }),
-        2 => (1..9_u32).prop_map(|version| Command::Adopt { version: VersionId(version) }),
+        2 => plan().prop_map(Command::Apply),
         2 => Just(Command::Promote),
         2 => Just(Command::Abort),
     ]
@@ -91,7 +91,7 @@ fn kind(command: &Command) -> usize {
         Command::Undrain { .. } => 1,
         Command::Restart { .. } => 2,
         Command::Reload { .. } => 3,
-        Command::Adopt { .. } => 4,
+        Command::Apply(_) => 4,
         Command::Scale(ScaleTarget::To(_)) => 5,
         Command::Scale(ScaleTarget::Up(_)) => 6,
         Command::Scale(ScaleTarget::Down(_)) => 7,
@@ -178,7 +178,6 @@ pub(super) fn event() -> impl Strategy<Value = Event> {
         20 => fate(),
         8 => command().prop_map(Event::Ask),
         6 => trouble(),
-        1 => rules().prop_map(Event::Ruled),
         1 => Just(Event::Start),
     ]
 }
@@ -206,7 +205,25 @@ pub(super) fn hung_rules() -> impl Strategy<Value = HungRules> {
 }
 
 fn rules() -> impl Strategy<Value = Rules> {
-    any_config().prop_map(|config| super::world::rules(&config))
+    any_config().prop_map(|config| config.rules())
+}
+
+pub(super) fn plan() -> impl Strategy<Value = ApplyPlan> {
+    let version = proptest::option::weighted(0.8, (1..9_u32).prop_map(VersionId));
+    let rollout = (version, rules()).prop_map(|(version, rules)| PlannedRollout { version, rules });
+    let policy = prop_oneof![Just(Policy::Hash), Just(Policy::Sticky)];
+    (
+        proptest::option::of(rollout),
+        rules(),
+        proptest::option::of(policy),
+        proptest::option::of(1..7_u16),
+    )
+        .prop_map(|(rollout, rules, policy, workers)| ApplyPlan {
+            rollout,
+            rules,
+            policy,
+            workers,
+        })
 }
 
 pub(super) fn surge() -> impl Strategy<Value = Surge> {

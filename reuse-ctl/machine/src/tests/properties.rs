@@ -98,7 +98,6 @@ impl World {
                 instance: self.picked(*which),
                 outcome: if *passed { Ok(()) } else { Err("no".into()) },
             }),
-            Event::Ruled(rules) => self.send(Input::Ruled(*rules)),
             Event::Interrupt => self.send(Input::Interrupt),
             Event::Start => self.send(Input::Start),
         }
@@ -285,7 +284,7 @@ proptest! {
             world.pass(settle_ms);
             world.ask(Command::Promote)
         } else {
-            world.ask(Command::Adopt { version })
+            world.adopt(version.0)
         };
         let at_once = surge.of(usize::from(workers));
         for event in &events {

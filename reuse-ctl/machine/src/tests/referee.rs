@@ -1,11 +1,11 @@
 //! Watches everything that goes into a machine and comes out of it, and panics at the first thing that must never be.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use reuse_common::Share;
 
 use crate::ids::{InstanceId, Millis, RequestId, SlotId};
-use crate::interface::{Audience, Config, Effect, Input, NoteKind, Seated};
+use crate::interface::{ApplyPlan, ApplyStep, Audience, Command, Config, Effect, Input, NoteKind, Rules, Seated};
 use crate::states::{FaultKind, WorkerState};
 use crate::{Machine, View};
 
@@ -36,22 +36,69 @@ pub(super) struct Referee {
     probed: BTreeSet<InstanceId>,
     /// Who hangs of those in a seat.
     hung: BTreeSet<InstanceId>,
+    rules: Watched,
+    /// Those under way.
+    applies: BTreeMap<RequestId, Applying>,
+}
+
+/// The rules that it knows of.
+#[derive(Debug, Clone, Copy, Default)]
+struct Watched {
     at_most_percent: u8,
     settle_ms: u64,
+}
+
+impl From<Rules> for Watched {
+    fn from(rules: Rules) -> Self {
+        Self {
+            at_most_percent: rules.hung.at_most_percent,
+            settle_ms: rules.settle_ms,
+        }
+    }
+}
+
+/// What is still to come of an `apply`.
+#[derive(Debug)]
+struct Applying {
+    todo: VecDeque<ApplyStep>,
+    rules: Watched,
+    rules_before: Watched,
+}
+
+impl Applying {
+    fn new(plan: &ApplyPlan, rules_before: Watched) -> Self {
+        let todo = [
+            plan.rollout.map(|_| ApplyStep::Rollout),
+            Some(ApplyStep::Rules),
+            plan.policy.map(|_| ApplyStep::Policy),
+            plan.workers.map(|_| ApplyStep::Scale),
+        ];
+        Self {
+            todo: todo.into_iter().flatten().collect(),
+            rules: plan.rules.into(),
+            rules_before,
+        }
+    }
 }
 
 impl Referee {
     pub(super) fn of(config: &Config) -> Self {
         Self {
-            at_most_percent: config.hung.at_most_percent,
-            settle_ms: config.settle_ms,
+            rules: config.rules().into(),
             ..Self::default()
         }
     }
 
     pub(super) fn hear(&mut self, input: &Input, now: Millis) {
         match input {
-            Input::Request { id, .. } if self.finished.is_none() => assert!(self.unanswered.insert(*id)),
+            Input::Request { id, command } if self.finished.is_none() => {
+                assert!(self.unanswered.insert(*id));
+                if let Command::Apply(plan) = command {
+                    self.applies.insert(*id, Applying::new(plan, self.rules));
+                    // Should it be refused at once, they are as before again before anybody looks.
+                    self.rules = plan.rollout.map_or(self.rules, |rollout| rollout.rules.into());
+                }
+            }
             Input::Spawned { instance, pid } => {
                 if let Some(process) = self.alive.get_mut(instance) {
                     process.pid.get_or_insert(*pid);
@@ -68,10 +115,6 @@ impl Referee {
                 if let Some(process) = self.alive.get_mut(instance) {
                     process.terminated |= process.idle;
                 }
-            }
-            Input::Ruled(rules) => {
-                self.at_most_percent = rules.hung.at_most_percent;
-                self.settle_ms = rules.settle_ms;
             }
             Input::Ready { instance } => self.set_ready(*instance, true, now),
             Input::Unready { instance, .. } => self.set_ready(*instance, false, now),
@@ -129,7 +172,16 @@ impl Referee {
                     assert!(!process.killed, "{instance:?} is killed twice");
                     process.killed = true;
                 }
-                Effect::Reply { id, .. } => assert!(self.unanswered.remove(id), "{id:?} is answered twice, or unasked"),
+                Effect::Applied { id, step, .. } => self.see_step(*id, *step),
+                Effect::Reply { id, outcome } => {
+                    assert!(self.unanswered.remove(id), "{id:?} is answered twice, or unasked");
+                    if let Some(apply) = self.applies.remove(id) {
+                        assert_eq!(apply.todo.is_empty(), outcome.is_ok(), "{:?} is left", apply.todo);
+                        if apply.todo.contains(&ApplyStep::Rules) {
+                            self.rules = apply.rules_before;
+                        }
+                    }
+                }
                 Effect::Finish { failed } => {
                     assert!(self.alive.is_empty(), "finished, and left {:?}", self.alive);
                     assert!(
@@ -196,7 +248,7 @@ impl Referee {
             "somebody could serve: {active:?}"
         );
         assert!(
-            withdrawn <= active.len() * usize::from(self.at_most_percent) / 100,
+            withdrawn <= active.len() * usize::from(self.rules.at_most_percent) / 100,
             "too many are withdrawn: {active:?}"
         );
         let published: Vec<_> = view.slots.iter().filter(|slot| slot.published).collect();
@@ -252,6 +304,15 @@ impl Referee {
                 .all(|canary| view.slots.last().is_some_and(|last| last.id == *canary)),
             "the canary is the last: {canaries:?}"
         );
+    }
+
+    /// In the order of the plan, each once.
+    fn see_step(&mut self, id: RequestId, step: ApplyStep) {
+        let apply = self.applies.get_mut(&id).expect("it is under way");
+        assert_eq!(apply.todo.pop_front(), Some(step));
+        if step == ApplyStep::Rules {
+            self.rules = apply.rules;
+        }
     }
 
     fn see_publish(&mut self, set: &[Seated], now: Millis) {
@@ -323,7 +384,7 @@ impl Referee {
         if let Some(process) = self.alive.get_mut(&instance) {
             let ready = ready && process.pid.is_some();
             if ready && !process.ready {
-                process.settles = Some((now, self.settle_ms));
+                process.settles = Some((now, self.rules.settle_ms));
             }
             process.ready = ready;
         }
@@ -333,7 +394,7 @@ impl Referee {
 fn group(effect: &Effect) -> u8 {
     match effect {
         Effect::Publish(_) | Effect::SetPolicy(_) => 1,
-        Effect::Note(_) | Effect::Reply { .. } => 2,
+        Effect::Note(_) | Effect::Applied { .. } | Effect::Reply { .. } => 2,
         Effect::Spawn { .. }
         | Effect::Terminate { .. }
         | Effect::TerminateIfIdle { .. }

@@ -3,7 +3,7 @@
 use reuse_common::Policy;
 
 use super::world::{World, config};
-use crate::ids::{InstanceId, SlotId, VersionId};
+use crate::ids::{InstanceId, SlotId};
 use crate::interface::{Command, Config, Effect, Exit, Input, WhenAllFailed};
 use crate::states::{ErrorKind, WorkerState};
 
@@ -118,7 +118,7 @@ fn a_reload_of_an_app_whose_workers_have_all_failed_does_not_speak_of_old_ones()
         "the new instance of worker 0 exited with code 1 before it was ready; nothing serves in its place, \
          and nobody else serves; reloaded 0 of 3; workers 0, 1, 2 do not serve now"
     );
-    let apply = world.ask(Command::Adopt { version: VersionId(7) });
+    let apply = world.adopt(7);
     world.exit_newest(0, 1);
     let refusal = world.refused(apply, ErrorKind::Failed);
     assert!(

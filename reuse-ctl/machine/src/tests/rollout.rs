@@ -3,7 +3,7 @@
 use super::shares::percent;
 use super::world::{World, config};
 use crate::ids::{InstanceId, RequestId, SlotId, VersionId};
-use crate::interface::{Command, Config, Cut, Exit, Input, Surge};
+use crate::interface::{Command, Config, Cut, Exit, Input, Rules, Surge};
 use crate::states::{ErrorKind, WorkerState};
 
 fn active(workers: u16, surge: Surge) -> World {
@@ -33,7 +33,7 @@ impl World {
     }
 
     fn adopt_one(&mut self) -> RequestId {
-        self.ask(Command::Adopt { version: VersionId(1) })
+        self.adopt(1)
     }
 
     fn slot_versions(&self) -> Vec<u32> {
@@ -97,11 +97,10 @@ fn so_many_are_replaced_at_the_same_time() {
 fn a_changed_surge_holds_for_the_next_rollout() {
     let mut world = active(4, Surge::Workers(1));
     world.reload();
-    world.send(Input::Ruled(super::world::rules(&Config {
+    world.rule(Rules {
         surge: Surge::Workers(3),
-        settle_ms: 1_000,
-        ..config()
-    })));
+        ..world.rules()
+    });
     assert_eq!(world.incoming_slots(), [0]);
     world.exit_newest(0, 1);
     world.reload();

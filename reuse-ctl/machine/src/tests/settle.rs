@@ -2,7 +2,7 @@
 
 use super::world::{World, config};
 use crate::ids::{InstanceId, VersionId};
-use crate::interface::{Command, Config, Cut, Exit, HealthRules, Input, NoteKind};
+use crate::interface::{Command, Config, Cut, Exit, HealthRules, Input, NoteKind, Rules};
 use crate::states::{ErrorKind, WorkerState};
 
 const SETTLE_MS: u64 = 1_000;
@@ -331,10 +331,10 @@ fn a_shorter_one_holds_for_whoever_gets_ready_afterwards() {
     world.restart(0);
     world.restart(1);
     world.ready(0);
-    world.send(Input::Ruled(super::world::rules(&Config {
+    world.rule(Rules {
         settle_ms: 0,
-        ..settling()
-    })));
+        ..world.rules()
+    });
     world.ready(1);
     assert!(world.is_published(old) && world.is_published(world.newest(1)));
     world.pass(SETTLE_MS);

@@ -6,9 +6,9 @@ use proptest::prelude::*;
 
 use super::events::{Event, any_config, event};
 use super::shares::percent;
-use super::world::World;
+use super::world::{World, only};
 use crate::ids::{InstanceId, VersionId};
-use crate::interface::{Command, Exit};
+use crate::interface::{ApplyPlan, Command, Exit, PlannedRollout};
 use crate::versions::Versions;
 
 /// A world, and the versions as the task keeps them.
@@ -46,9 +46,26 @@ impl Kept {
         self.check();
     }
 
+    fn adopt(&mut self) {
+        let rules = self.world.rules();
+        self.ask(|version| {
+            let version = Some(version);
+            Command::Apply(ApplyPlan {
+                rollout: Some(PlannedRollout { version, rules }),
+                ..only(rules)
+            })
+        });
+    }
+
     fn happen(&mut self, event: &Event) {
         match event {
-            Event::Ask(Command::Adopt { .. }) => self.ask(|version| Command::Adopt { version }),
+            Event::Ask(Command::Apply(plan)) => self.ask(|version| {
+                let rollout = plan.rollout.map(|rollout| PlannedRollout {
+                    version: rollout.version.map(|_| version),
+                    ..rollout
+                });
+                Command::Apply(ApplyPlan { rollout, ..*plan })
+            }),
             Event::Ask(Command::Canary { share, .. }) => self.ask(|version| Command::Canary { share: *share, version }),
             other => self.world.happen(other),
         }
@@ -77,12 +94,12 @@ fn a_thousand_deploys_leave_no_more_than_is_in_use() {
             version,
         });
         // While the canary starts, and while it is there.
-        kept.ask(|version| Command::Adopt { version });
+        kept.adopt();
         kept.world.ready(2);
-        kept.ask(|version| Command::Adopt { version });
+        kept.adopt();
         kept.world.ask(Command::Abort);
         kept.world.exit_newest(2, 0);
-        kept.ask(|version| Command::Adopt { version });
+        kept.adopt();
         kept.world.exit_newest(0, 1);
         kept.world.behave(true);
         kept.check();
@@ -93,7 +110,7 @@ fn a_thousand_deploys_leave_no_more_than_is_in_use() {
         );
     }
     assert!(kept.versions.ids().len() <= 2, "{:?}", kept.versions.ids());
-    kept.ask(|version| Command::Adopt { version });
+    kept.adopt();
     kept.world.behave(true);
     for slot in kept.world.machine.view().slots {
         for instance in slot

@@ -9,8 +9,8 @@ use super::traffic::Traffic;
 use crate::Machine;
 use crate::ids::{InstanceId, Millis, RequestId, SlotId, VersionId};
 use crate::interface::{
-    Command, Config, Cut, Done, Effect, Exit, HungRules, Input, Load, Refusal, Rules, ScaleTarget, Signal, Surge,
-    WhenAllFailed,
+    ApplyPlan, Command, Config, Cut, Done, Effect, Exit, HungRules, Input, Load, PlannedRollout, Refusal, Rules,
+    ScaleTarget, Signal, Surge, WhenAllFailed,
 };
 
 /// What a server with nothing to do looks like.
@@ -53,20 +53,6 @@ pub(crate) fn config() -> Config {
         },
         health: None,
         when_all_failed: WhenAllFailed::Finish,
-    }
-}
-
-/// The part that may change.
-pub(super) fn rules(config: &Config) -> Rules {
-    Rules {
-        ready_timeout_ms: config.ready_timeout_ms,
-        drain_timeout_ms: config.drain_timeout_ms,
-        stop_timeout_ms: config.stop_timeout_ms,
-        rest_gets_signal: config.rest_gets_signal,
-        settle_ms: config.settle_ms,
-        surge: config.surge,
-        hung: config.hung,
-        health: config.health,
     }
 }
 
@@ -261,12 +247,47 @@ impl World {
         self.ask(Command::Scale(ScaleTarget::To(workers)))
     }
 
+    pub(super) fn rules(&self) -> Rules {
+        self.machine.cx.config().rules()
+    }
+
+    /// A new version, and nothing else.
+    pub(super) fn adopt(&mut self, version: u32) -> RequestId {
+        let command = self.adoption(VersionId(version));
+        self.ask(command)
+    }
+
+    pub(super) fn adoption(&self, version: VersionId) -> Command {
+        let rules = self.rules();
+        let version = Some(version);
+        Command::Apply(ApplyPlan {
+            rollout: Some(PlannedRollout { version, rules }),
+            ..only(rules)
+        })
+    }
+
+    /// From now on these rules hold.
+    pub(super) fn rule(&mut self, rules: Rules) {
+        let apply = self.ask(Command::Apply(only(rules)));
+        self.done(apply);
+    }
+
     pub(super) fn stop(&mut self) -> RequestId {
         self.ask(Command::Stop { timeout_ms: None })
     }
 
     pub(super) fn forget(&mut self) {
         self.said.clear();
+    }
+}
+
+/// No step but that these rules hold.
+pub(super) fn only(rules: Rules) -> ApplyPlan {
+    ApplyPlan {
+        rollout: None,
+        rules,
+        policy: None,
+        workers: None,
     }
 }
 

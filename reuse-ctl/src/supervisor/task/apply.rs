@@ -3,7 +3,7 @@
 use crate::supervisor::apply::*;
 use crate::supervisor::lookups::Finding;
 use crate::supervisor::{
-    apply_words::{applied, changes, few, list, names, planned, scaled, started_anew},
+    apply_words::{applied, applied_in_part, changes, few, list, names, planned, scaled, started_anew},
     asks::{another_version, refusal},
     lookups::{Asker, stopped},
     queue_watch::QueueWatch,
@@ -21,8 +21,8 @@ use crate::{
     supervisor::preparing,
     wire::{Reply, SpecRequest},
 };
-use reuse_machine::interface::{Command, Input, ScaleTarget};
-use std::{collections::VecDeque, ffi::OsStr, sync::Arc};
+use reuse_machine::interface::{ApplyPlan, ApplyStep, Command, Done, Input, PlannedRollout, Refusal};
+use std::{ffi::OsStr, sync::Arc};
 use tokio::sync::oneshot;
 
 impl Task {
@@ -133,74 +133,49 @@ impl Task {
             version, watch, old, ..
         } = wanted;
         let new = Arc::clone(&version.options);
-        let adopt = Command::Adopt {
-            version: self.machine.version(),
+        let (own, starts_anew) = (self.machine.version(), self.machine.view().all_failed);
+        let brings_version = difference.has(TakesEffect::Reload);
+        let plan = |version| {
+            let rollout = PlannedRollout {
+                version: brings_version.then_some(version),
+                // What they failed of may be the time that they had.
+                rules: while_both_start(&old, &new),
+            };
+            ApplyPlan {
+                rollout: (brings_version || starts_anew).then_some(rollout),
+                rules: preparing::rules(&new),
+                policy: difference.has(TakesEffect::Policy).then_some(new.policy),
+                workers: difference.has(TakesEffect::Scale).then_some(new.workers),
+            }
         };
-        let starts_anew = self.machine.view().all_failed;
-        let mut todo = VecDeque::new();
-        if difference.has(TakesEffect::Reload) {
-            todo.push_back((Step::Reload, adopt));
-        } else if starts_anew {
-            todo.push_back((Step::StartAnew, Command::Reload { stop_first: false }));
-        }
-        if difference.has(TakesEffect::Policy) {
-            todo.push_back((Step::Policy, Command::SetPolicy(new.policy)));
-        }
-        if difference.has(TakesEffect::Scale) {
-            todo.push_back((Step::Scale, Command::Scale(ScaleTarget::To(new.workers))));
-        }
-        // Where every worker has failed, workers can be added to those that the step before starts.
-        let judged = todo.iter().filter(|(step, _)| !(starts_anew && *step == Step::Scale));
-        let judged = judged
-            .map(|(_, command)| command)
-            .try_for_each(|command| self.machine.check(command));
-        if let Err(refusal) = judged {
+        if let Err(refusal) = self.machine.check(&Command::Apply(plan(own))) {
             let mut refused = self.refused(refusal);
             refused.changes = changes(&difference, |_| false);
             return self.reply(client, refused);
         }
-        if let Err(failure) = self.prepare(&old, &new) {
+        let mut prepared = self.prepare(&old, &new);
+        if brings_version {
+            prepared = prepared.and_then(|()| self.open_ports(&old, &new));
+        }
+        if let Err(failure) = prepared {
             return self.reply(client, *refusal(failure.kind, failure.error, &failure.hint));
         }
-        let mut applying = Applying {
+        let todo = plan(own).steps().collect();
+        let command = if brings_version {
+            self.new_version(version, |version| Command::Apply(plan(version)))
+        } else {
+            Command::Apply(plan(own))
+        };
+        self.applying = Some(Applying {
             client,
             difference,
             old,
             new,
             watch: Some(watch),
-            step: (Step::Reload, client),
             todo,
             done: Vec::new(),
-        };
-        match applying.todo.front_mut() {
-            Some((Step::Reload, command)) => {
-                if let Err(failure) = self.open_ports(&applying.old, &applying.new) {
-                    return self.reply(client, *refusal(failure.kind, failure.error, &failure.hint));
-                }
-                *command = self.new_version(version, |version| Command::Adopt { version });
-                self.inputs
-                    .push_back(Input::Ruled(while_both_start(&applying.old, &applying.new)));
-            }
-            // What they failed of may be the time that they had.
-            Some((Step::StartAnew, _)) => self
-                .inputs
-                .push_back(Input::Ruled(while_both_start(&applying.old, &applying.new))),
-            Some((Step::Policy | Step::Scale, _)) | None => self.take_over(&mut applying),
-        }
-        self.go_on(applying);
-        self.work_off();
-    }
-
-    /// Queues the next step, or says that all is done.
-    fn go_on(&mut self, mut applying: Applying) {
-        let Some((step, command)) = applying.todo.pop_front() else {
-            self.keep(&applying.new);
-            return self.reply(applying.client, applied(&applying.difference, &applying.done));
-        };
-        let id = self.next_request_id();
-        applying.step = (step, id);
-        self.applying = Some(applying);
-        self.inputs.push_back(Input::Request { id, command });
+        });
+        self.feed(Input::Request { id: client, command });
     }
 
     /// How many a person would say there are: a canary is one more.
@@ -210,46 +185,59 @@ impl Task {
         u16::try_from(count).expect("there are at most 256 slots")
     }
 
-    /// A step was carried out, or refused. Called while the machine's effects are carried out, so the next request is only queued.
-    pub(crate) fn on_step(&mut self, mut reply: Reply) {
+    pub(crate) fn is_applying(&self, id: RequestId) -> bool {
+        self.applying.as_ref().is_some_and(|applying| applying.client == id)
+    }
+
+    /// The machine has carried out a step of an `apply`.
+    pub(crate) fn on_applied(&mut self, id: RequestId, step: ApplyStep, done: &Done) {
         let Some(mut applying) = self.applying.take() else {
             return;
         };
-        let (step, _) = applying.step;
-        if !reply.ok {
-            if step.takes_effect() == TakesEffect::Reload {
-                self.settle_ports(&applying.old);
-                self.inputs.push_back(Input::Ruled(preparing::rules(&applying.old)));
-            } else {
-                self.keep(&applying.new);
-                let what = list(applying.difference.by(step.takes_effect()));
-                let why = reply.error.take().unwrap_or_default();
-                let so_far = match applying.done.len() {
-                    0 => String::new(),
-                    _ => format!("; done: {}", applying.done.join("; ")),
-                };
-                reply.error = Some(format!("{what} was not done: {why}{so_far}"));
+        let by = |takes_effect| applying.difference.by(takes_effect);
+        match step {
+            ApplyStep::Rollout => {
+                let message = self.moves.add_to(id, done);
+                applying.done.push(if applying.difference.has(TakesEffect::Reload) {
+                    self.settle_ports(&applying.new);
+                    format!("{} changed: {message}", names(by(TakesEffect::Reload)))
+                } else {
+                    started_anew(done.slots.len())
+                });
             }
-            reply.changes = changes(&applying.difference, |takes_effect| {
-                step.takes_effect() != TakesEffect::Reload && takes_effect < step.takes_effect()
-            });
-            return self.reply(applying.client, reply);
+            ApplyStep::Rules => self.take_over(&mut applying),
+            ApplyStep::Policy => applying.done.push(list(by(TakesEffect::Policy))),
+            ApplyStep::Scale => applying.done.push(scaled("scaled", &applying.difference)),
         }
-        if step == Step::Reload {
-            self.settle_ports(&applying.new);
-        }
-        applying.done.push(match step {
-            Step::Reload => format!(
-                "{} changed: {}",
-                names(applying.difference.by(TakesEffect::Reload)),
-                reply.message.unwrap_or_default()
-            ),
-            Step::StartAnew => started_anew(reply.workers.len()),
-            Step::Policy => list(applying.difference.by(TakesEffect::Policy)),
-            Step::Scale => scaled("scaled", &applying.difference),
-        });
-        self.take_over(&mut applying);
-        self.go_on(applying);
+        applying.todo.pop_front();
+        self.applying = Some(applying);
+    }
+
+    /// The machine is done with an `apply`, or has stopped at the step that follows the last one that was carried out.
+    pub(crate) fn on_apply_answered(&mut self, outcome: Result<Done, Refusal>) {
+        let Some(applying) = self.applying.take() else {
+            return;
+        };
+        self.moves.forget(applying.client);
+        let reply = match (outcome, applying.todo.front()) {
+            (Ok(_), _) => {
+                self.keep(&applying.new);
+                applied(&applying.difference, &applying.done)
+            }
+            (Err(refusal), None | Some(ApplyStep::Rollout | ApplyStep::Rules)) => {
+                self.settle_ports(&applying.old);
+                Reply {
+                    changes: changes(&applying.difference, |_| false),
+                    ..self.refused(refusal)
+                }
+            }
+            (Err(refusal), Some(step @ (ApplyStep::Policy | ApplyStep::Scale))) => {
+                self.keep(&applying.new);
+                let step = takes_effect(*step);
+                applied_in_part(&applying.difference, &applying.done, step, self.refused(refusal))
+            }
+        };
+        self.reply(applying.client, reply);
     }
 
     /// What must be there before anything begins: cgroup controllers, and a way to the notify sockets. These are the kernel's own file
@@ -262,7 +250,7 @@ impl Task {
         preparing::open_run_folder(&new.ready.kind, &self.template.paths)
     }
 
-    /// What comes into force without touching a worker, unless it has. The machine is told with the next input that is worked off.
+    /// What comes into force without touching a worker, and is not the machine's.
     fn take_over(&mut self, applying: &mut Applying) {
         let Some(watch) = applying.watch.take() else { return };
         let (old, new) = (&applying.old, &applying.new);
@@ -270,7 +258,6 @@ impl Task {
         if let WatchedFiles::Other(files) = watch {
             self.recycle.watch(files.map(|files| *files), &self.background_events);
         }
-        self.inputs.push_back(Input::Ruled(preparing::rules(new)));
         let view = self.machine.view();
         if old.hung.hung_after_ms != new.hung.hung_after_ms {
             self.queue_watch = QueueWatch::new(new.hung.hung_after_ms);

@@ -63,7 +63,7 @@ impl Task {
     pub(crate) fn request(&mut self, id: RequestId, command: Command) {
         let renewal = match command {
             Command::Restart { .. } | Command::Reload { .. } => self.template.renewal(self.machine.versions()),
-            Command::Adopt { .. }
+            Command::Apply(_)
             | Command::Drain { .. }
             | Command::Undrain { .. }
             | Command::Scale(_)
@@ -142,9 +142,7 @@ impl Task {
 
     pub(crate) fn reply(&mut self, id: RequestId, reply: Reply) {
         self.moves.answered(id);
-        if self.applying.as_ref().is_some_and(|applying| applying.waits_for(id)) {
-            self.on_step(reply);
-        } else if self.is_recycling(id) {
+        if self.is_recycling(id) {
             self.on_not_begun(reply);
         } else if let Some(signal) = self.signalled.remove(&id) {
             self.on_signal_answered(signal, &reply);

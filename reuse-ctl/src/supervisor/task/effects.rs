@@ -56,6 +56,8 @@ impl Task {
                 }
                 self.set_queue_watch(policy);
             }
+            Effect::Applied { id, step, done } => self.on_applied(id, step, &done),
+            Effect::Reply { id, outcome } if self.is_applying(id) => self.on_apply_answered(outcome),
             Effect::Reply { id, outcome } if self.is_recycling(id) => {
                 self.moves.forget(id);
                 self.on_recycled(outcome);
