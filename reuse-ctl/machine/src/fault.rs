@@ -193,8 +193,8 @@ impl Fault {
             .probed_at
             .is_some_and(|at| cx.now().since(at) >= WAKE_PROBE_PATIENCE_MS);
         if queue == 0 && lost {
+            // Another is sent if it is still withdrawn: a published one gets connections enough.
             self.stop_wake_probe(id, cx);
-            self.send_wake_probe(id, cx);
         }
     }
 

@@ -59,8 +59,8 @@ impl Machine {
         }
     }
 
-    /// Whoever waits, ready, beside one that has turned out to hang takes its place: to wait longer would prolong the outage. Whether there
-    /// was one.
+    /// An instance that is ready takes the seat of one that hangs and gets connections: to wait until it has settled would prolong the outage.
+    /// Beside one that is withdrawn it goes on settling: the others serve. Whether there was one.
     pub(super) fn replace_hung(&mut self) -> bool {
         let mut any = false;
         for slot in self.slots.iter_mut().filter(|slot| slot.settles_beside_a_hung_one()) {

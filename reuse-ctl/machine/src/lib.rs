@@ -72,7 +72,7 @@
 //!   nothing: a rescue empties it.
 //! - An instance that is to take the place of one that serves settles first: it is ready and lives for a while, unpublished (to people it
 //!   is still `starting`). If it ends before, or loses its listeners for good, its start has failed and the old one was never touched. If the
-//!   old one ends, stops listening or hangs meanwhile, it takes the seat at once: nobody else serves there. So does an instance that starts where
+//!   old one ends or stops listening meanwhile, or hangs and can't be withdrawn, it takes the seat at once: nobody else serves there. So does an instance that starts where
 //!   nobody serves, or after the old one (stop-first): it settles in the seat, published, and the one who asked for it waits until it has.
 //! - A rollout replaces a few slots at the same time, and watches all of them until it is over: when the last new instance has settled and
 //!   the last old one is gone. Whichever new instance fails before that ends it. Where the old one still has the seat, it keeps it;

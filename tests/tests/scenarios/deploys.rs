@@ -81,16 +81,14 @@ impl Deployed {
     }
 }
 
-/// Four workers that nobody calls hung: on a machine with too much to do an old one might be, and its successor takes the seat of one that hangs before it has
-/// settled.
-const STEADY: [&str; 4] = ["--workers", "4", "--hung-after", "0s"];
+const FOUR: [&str; 2] = ["--workers", "4"];
 
 #[test]
 fn it_is_not_reloaded() {
     let _turn = Heavy::turn();
     let _namespace = Namespace::enter();
     let launcher = Launcher::new(&server(""));
-    let deployed = Deployed::of(App::run(&STEADY, &[launcher.command()]));
+    let deployed = Deployed::of(App::run(&FOUR, &[launcher.command()]));
     for ms in DEATHS_MS {
         launcher.deploy(&dies_after(ms));
         let output = deployed.app.ctl(&["reload"]);
@@ -106,7 +104,7 @@ fn it_is_not_reloaded_if_it_dies_late() {
     let _turn = Heavy::turn();
     let _namespace = Namespace::enter();
     let launcher = Launcher::new(&server(""));
-    let app = App::run(&[&STEADY[..], &["--settle", "2s"]].concat(), &[launcher.command()]);
+    let app = App::run(&[&FOUR[..], &["--settle", "2s"]].concat(), &[launcher.command()]);
     let deployed = Deployed::of(app);
     launcher.deploy(&dies_after(900));
     let output = deployed.app.ctl(&["reload"]);
@@ -142,7 +140,7 @@ fn it_is_not_applied() {
 fn it_is_not_promoted() {
     let _turn = Heavy::turn();
     let _namespace = Namespace::enter();
-    let deployed = Deployed::of(App::run(&STEADY, &["/bin/sh", "-c", &format!("exec {}", server(""))]));
+    let deployed = Deployed::of(App::run(&FOUR, &["/bin/sh", "-c", &format!("exec {}", server(""))]));
     for ms in DEATHS_MS {
         let script = format!(
             "[ $REUSE_WORKER_ID = 4 ] && exec {}; exec {}",
@@ -243,7 +241,7 @@ fn workers_are_not_recycled_into_it() {
     let _turn = Heavy::turn();
     let _namespace = Namespace::enter();
     let launcher = Launcher::new(&server(""));
-    let app = App::run(&[&STEADY[..], &["--max-age", "4s"]].concat(), &[launcher.command()]);
+    let app = App::run(&[&FOUR[..], &["--max-age", "4s"]].concat(), &[launcher.command()]);
     launcher.deploy(&dies_after(300));
     let events = Events::of(&app);
     let deployed = Deployed::of(app);

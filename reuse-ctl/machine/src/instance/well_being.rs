@@ -126,8 +126,13 @@ impl Instance {
         self.vigil()?.fault()
     }
 
+    /// Whether it hangs and gets connections all the same, because the app can't do without one more.
+    pub(crate) fn hangs_in_service(&self) -> bool {
+        self.is_hung() && !self.vigil().is_some_and(Vigil::is_withdrawn)
+    }
+
     /// It serves, in name: it accepts nothing.
-    pub(crate) fn is_hung(&self) -> bool {
+    fn is_hung(&self) -> bool {
         self.vigil().is_some_and(|vigil| vigil.has(FaultKind::Hung))
     }
 

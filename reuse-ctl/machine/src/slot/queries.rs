@@ -104,10 +104,12 @@ impl Slot {
         }
     }
 
-    /// An instance that is ready waits beside one that hangs.
+    /// An instance that is ready waits beside one that hangs and gets connections.
     pub(crate) fn settles_beside_a_hung_one(&self) -> bool {
         match &self.seat {
-            Seat::Replacing { current, incoming, .. } => current.is_hung() && incoming.settles_until().is_some(),
+            Seat::Replacing { current, incoming, .. } => {
+                current.hangs_in_service() && incoming.settles_until().is_some()
+            }
             Seat::Held(_)
             | Seat::Vacating { .. }
             | Seat::Failing { .. }

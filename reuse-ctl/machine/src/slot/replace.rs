@@ -83,13 +83,14 @@ impl Slot {
         Seat::Held(incoming)
     }
 
-    /// Seats an incoming instance that is ready, if it has settled or if nobody serves beside it: one that hangs serves nobody.
+    /// Seats an incoming instance that is ready, if it has settled, or if clients would wait for the one beside it: that doesn't serve, or
+    /// hangs and gets connections.
     pub(crate) fn replace_when_settled(&mut self, cx: &mut Context) {
         self.reseat(|slot, seat| match seat {
             Seat::Replacing { current, incoming, .. }
                 if incoming
                     .settles_until()
-                    .is_some_and(|until| until <= cx.now() || !current.is_serving() || current.is_hung()) =>
+                    .is_some_and(|until| until <= cx.now() || !current.is_serving() || current.hangs_in_service()) =>
             {
                 slot.end(current, cx.config().drain_timeout_ms, Why::Replaced, cx);
                 slot.seat_incoming(incoming, cx)

@@ -2,7 +2,7 @@
 
 use super::world::{IDLE, KILLED, World, config};
 use crate::ids::{InstanceId, SlotId};
-use crate::interface::{Command, Config, Effect, HungRules, Load, NoteKind};
+use crate::interface::{Backlog, Command, Config, Effect, HungRules, Input, Load, NoteKind};
 use crate::states::{ErrorKind, FaultKind, WorkerState};
 
 fn warm(workers: u16, hung: HungRules) -> World {
@@ -409,4 +409,23 @@ fn what_a_hung_one_has_queued_is_moved_when_it_is_ended() {
         world.rescues().contains(&Effect::Rescue { instance: hung }),
         "after a second again"
     );
+}
+
+/// It is published again because all hang by then. Its wake-up probe was lost in the rescue.
+#[test]
+fn a_lost_wake_up_probe_is_not_sent_again_to_one_that_is_published() {
+    let mut world = usual(5);
+    world.serve(100, &[0]);
+    assert_eq!(world.published_slots(), [1, 2, 3, 4]);
+    let hung = world.current(0);
+    world.serve(2_000, &[0, 1, 2, 3, 4]);
+    assert_eq!(world.published_slots(), [0, 1, 2, 3, 4], "all hang");
+    world.forget();
+    world.pass(1_000);
+    let lost = Backlog {
+        queue: 0,
+        ..Backlog::default()
+    };
+    world.send(Input::Watched(vec![(hung, lost)]));
+    assert_eq!(world.rescues(), [Effect::StopWakeProbe { instance: hung }]);
 }

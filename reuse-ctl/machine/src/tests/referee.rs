@@ -34,8 +34,8 @@ pub(super) struct Referee {
     pub(super) finished: Option<bool>,
     spawned: BTreeSet<InstanceId>,
     probed: BTreeSet<InstanceId>,
-    /// Who hangs of those in a seat.
-    hung: BTreeSet<InstanceId>,
+    /// Of those in a seat: the faulty ones that were called hung since they are. They may be unhealthy, too, and hang no more.
+    called_hung: BTreeSet<InstanceId>,
     rules: Watched,
     /// Those under way.
     applies: BTreeMap<RequestId, Applying>,
@@ -132,7 +132,7 @@ impl Referee {
             Effect::Note(note) if note.kind == NoteKind::Hung => note.instance,
             _ => None,
         });
-        self.hung.extend(called);
+        self.called_hung.extend(called);
         let mut looked_at = BTreeSet::new();
         for effect in effects {
             match effect {
@@ -269,19 +269,25 @@ impl Referee {
                 "{slot:?}"
             );
         }
-        self.hung = active
+        let faulty = active.iter().filter(|slot| slot.fault.is_some());
+        let faulty: BTreeSet<InstanceId> = faulty.filter_map(|slot| slot.current).collect();
+        self.called_hung.retain(|instance| faulty.contains(instance));
+        let hung: BTreeSet<InstanceId> = active
             .iter()
             .filter(|slot| slot.fault.as_ref().is_some_and(|fault| fault.kind == FaultKind::Hung))
             .filter_map(|slot| slot.current)
             .collect();
         for slot in active
             .iter()
-            .filter(|slot| slot.current.is_some_and(|current| self.hung.contains(&current)))
+            .filter(|slot| slot.current.is_some_and(|current| hung.contains(&current)))
         {
             let waits = slot.instances.iter().any(|one| {
                 one.state == WorkerState::Starting && Some(one.id) != slot.current && self.alive[&one.id].ready
             });
-            assert!(!waits, "one that is ready waits beside one that hangs: {slot:?}");
+            assert!(
+                !waits || !slot.published,
+                "one that is ready waits beside one that hangs and is published: {slot:?}"
+            );
         }
         for instance in &self.probed {
             let fault = active.iter().find(|slot| slot.current == Some(*instance));
@@ -355,7 +361,7 @@ impl Referee {
         };
         // One that is taken back has proved itself before.
         let is_new = !self.alive[&instance].was_published;
-        let is_hung = self.hung.contains(&before.instance);
+        let is_hung = self.called_hung.contains(&before.instance);
         if is_new && !is_hung && self.alive.get(&before.instance).is_some_and(|process| process.ready) {
             let (since, settle_ms) = self.alive[&instance].settles.expect("who is published is ready");
             assert!(

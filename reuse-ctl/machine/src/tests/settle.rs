@@ -1,8 +1,8 @@
 //! The settle time: who waits for it, who does not, and what ends it.
 
 use super::world::{World, config};
-use crate::ids::{InstanceId, VersionId};
-use crate::interface::{Command, Config, Cut, Exit, HealthRules, Input, NoteKind, Rules};
+use crate::ids::{InstanceId, RequestId, VersionId};
+use crate::interface::{Command, Config, Cut, Exit, HealthRules, HungRules, Input, NoteKind, Rules};
 use crate::states::{ErrorKind, WorkerState};
 
 const SETTLE_MS: u64 = 1_000;
@@ -302,26 +302,50 @@ fn one_beside_a_hung_one_takes_the_seat_when_it_is_ready() {
     }
 }
 
-#[test]
-fn one_that_settles_takes_the_seat_when_the_old_one_hangs() {
+/// Three workers, of which this many percent may be withdrawn; the new instance of worker 0 settles, and the old one hangs.
+fn hangs_beside_a_new_one(at_most_percent: u8) -> (World, RequestId, InstanceId) {
+    let hung = HungRules {
+        at_most_percent,
+        ..config().hung
+    };
     let mut world = World::warm(
         3,
         World::asleep(Config {
             workers: 3,
+            hung,
             ..settling()
         }),
     );
     let restart = world.restart(0);
-    let (old, new) = (world.current(0), world.newest(0));
+    let old = world.current(0);
     world.ready(0);
     world.serve(40, &[0]);
     assert!(world.is_published(old));
     world.serve(20, &[0]);
-    assert!(world.is_published(new) && !world.is_published(old));
-    assert_eq!(world.notes_of(NoteKind::Hung).len(), 1, "that is told first");
+    assert_eq!(world.notes_of(NoteKind::Hung).len(), 1);
+    (world, restart, old)
+}
+
+#[test]
+fn one_that_settles_takes_the_seat_when_the_old_one_hangs_and_cant_be_withdrawn() {
+    let (mut world, restart, old) = hangs_beside_a_new_one(0);
+    assert_eq!(world.published_slots(), [0, 1, 2]);
+    let new = world.newest(0);
+    assert!(world.is_published(new));
     world.gone(old, Exit::Code(0));
     world.pass(SETTLE_MS);
     world.done(restart);
+}
+
+#[test]
+fn beside_one_that_hangs_and_is_withdrawn_it_settles() {
+    let (mut world, restart, _) = hangs_beside_a_new_one(50);
+    assert_eq!(world.published_slots(), [1, 2], "the others serve");
+    world.exit_newest(0, 1);
+    let refusal = world.refused(restart, ErrorKind::Failed);
+    assert!(refusal.error.contains("exited with code 1"), "{}", refusal.error);
+    world.accept(0);
+    assert_eq!(world.published_slots(), [0, 1, 2], "the old one goes on");
 }
 
 #[test]
