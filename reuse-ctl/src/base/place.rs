@@ -66,7 +66,11 @@ fn floor(text: &str, at: usize) -> usize {
 /// The line, and carets under `marked` characters of it after the first `before`; a long line only around them.
 fn excerpt(line: usize, content: &str, before: usize, marked: usize) -> Vec<String> {
     let letters: Vec<char> = content.chars().map(printable).collect();
-    let from = if letters.len() > WIDTH { before.saturating_sub(BEFORE) } else { 0 };
+    let from = if letters.len() > WIDTH {
+        before.saturating_sub(BEFORE)
+    } else {
+        0
+    };
     let until = letters.len().min(from + WIDTH);
     let start = before.min(until);
     let end = until.min(start + marked);
