@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use serde::Serialize;
+use unicode_width::UnicodeWidthStr as _;
 
 /// So much of a long line is shown.
 const WIDTH: usize = 100;
@@ -64,27 +65,27 @@ fn floor(text: &str, at: usize) -> usize {
 
 /// The line, and carets under `marked` characters of it after the first `before`; a long line only around them.
 fn excerpt(line: usize, content: &str, before: usize, marked: usize) -> Vec<String> {
-    let skipped = if content.chars().count() > WIDTH {
+    let letters: Vec<char> = content.chars().map(printable).collect();
+    let from = if letters.len() > WIDTH {
         before.saturating_sub(BEFORE)
     } else {
         0
     };
-    let shown: Vec<char> = content.chars().skip(skipped).take(WIDTH).collect();
-    let is_cut = content.chars().nth(skipped + WIDTH).is_some();
-    let before = before - skipped;
-    let marked = marked.min(WIDTH.saturating_sub(before)).max(1);
+    let until = letters.len().min(from + WIDTH);
+    let start = before.min(until);
+    let end = until.min(start + marked);
 
-    let mut text: String = if skipped > 0 { "…".into() } else { String::new() };
-    text.extend(shown.iter().map(|letter| printable(*letter)));
-    text.push_str(if is_cut { "…" } else { "" });
-    let width = |letters: &[char]| letters.iter().map(|letter| columns(*letter)).sum::<usize>();
-    let under = &shown[before.min(shown.len())..(before + marked).min(shown.len())];
-    let indent = usize::from(skipped > 0) + width(&shown[..before.min(shown.len())]);
+    let mut left = String::from(if from > 0 { "…" } else { "" });
+    left.extend(&letters[from..start]);
+    let under = String::from_iter(&letters[start..end]);
+    let right = String::from_iter(&letters[end..until]);
+    let cut = if until < letters.len() { "…" } else { "" };
+    let carets = " ".repeat(left.width()) + &"^".repeat(under.width().max(1));
     let number = line.to_string();
     let margin = " ".repeat(number.len());
     vec![
-        format!("{number} | {text}").trim_end().to_owned(),
-        format!("{margin} | {}{}", " ".repeat(indent), "^".repeat(width(under).max(1))),
+        format!("{number} | {left}{under}{right}{cut}").trim_end().to_owned(),
+        format!("{margin} | {carets}"),
     ]
 }
 
@@ -94,25 +95,6 @@ fn printable(letter: char) -> char {
         '\t' => ' ',
         letter if letter.is_control() => '\u{fffd}',
         letter => letter,
-    }
-}
-
-/// How many columns of a terminal it takes: two for what is Chinese, Japanese, Korean or a picture, none for an accent of its own.
-fn columns(letter: char) -> usize {
-    match u32::from(letter) {
-        0x0300..=0x036f | 0x200b..=0x200f | 0xfe00..=0xfe0f => 0,
-        0x1100..=0x115f
-        | 0x2e80..=0xa4cf
-        | 0xac00..=0xd7a3
-        | 0xf900..=0xfaff
-        | 0xfe30..=0xfe6f
-        | 0xff01..=0xff60
-        | 0xffe0..=0xffe6
-        | 0x1f300..=0x1f64f
-        | 0x1f680..=0x1f6ff
-        | 0x1f900..=0x1f9ff
-        | 0x20000..=0x3fffd => 2,
-        _ => 1,
     }
 }
 

@@ -2,6 +2,8 @@
 //!
 //! So `on`, `yes` and `1_000` are texts, and `007` is seven.
 
+use chrono::{Datelike as _, Months, NaiveDate, NaiveDateTime, TimeDelta};
+
 use super::value::Value;
 
 /// A scalar without quotes and tag.
@@ -92,8 +94,7 @@ pub(super) fn time(text: &str) -> Option<Value> {
     let day = rest.after('-')?.digits(1, 2)?;
     if rest.0.is_empty() {
         // Alone, a date has all its digits.
-        let milliseconds = days(year, month, day) * 86_400_000;
-        return (text.len() == 10).then(|| Value::Text(iso(milliseconds)));
+        return (text.len() == 10).then(|| Value::Text(iso(midnight(year, month, day))));
     }
     if rest.after('T').is_none() && rest.after('t').is_none() && rest.blanks() == 0 {
         return None;
@@ -103,7 +104,7 @@ pub(super) fn time(text: &str) -> Option<Value> {
     let second = rest.after(':')?.digits(2, 2)?;
     let thousandths = rest.after('.').map_or(0, Rest::thousandths);
     rest.blanks();
-    let mut offset_minutes = 0;
+    let mut offset = TimeDelta::zero();
     if rest.after('Z').is_none() {
         let sign = if rest.after('+').is_some() {
             1
@@ -118,14 +119,17 @@ pub(super) fn time(text: &str) -> Option<Value> {
                 Some(rest) => rest.digits(2, 2)?,
                 None => 0,
             };
-            offset_minutes = sign * (hours * 60 + minutes);
+            offset = (TimeDelta::hours(hours.into()) + TimeDelta::minutes(minutes.into())) * sign;
         }
     }
     if !rest.0.is_empty() || text.ends_with([' ', '\t']) {
         return None;
     }
-    let minutes = (days(year, month, day) * 24 + hour) * 60 + minute - offset_minutes;
-    Some(Value::Text(iso((minutes * 60 + second) * 1000 + thousandths)))
+    let since_midnight = TimeDelta::hours(hour.into())
+        + TimeDelta::minutes(minute.into())
+        + TimeDelta::seconds(second.into())
+        + TimeDelta::milliseconds(thousandths);
+    Some(Value::Text(iso(midnight(year, month, day) + since_midnight - offset)))
 }
 
 /// What of a text is still to be read.
@@ -138,7 +142,7 @@ impl Rest<'_> {
     }
 
     /// As many digits as there are, but at most `most`.
-    fn digits(&mut self, least: usize, most: usize) -> Option<i64> {
+    fn digits(&mut self, least: usize, most: usize) -> Option<u16> {
         let count = self.0.bytes().take(most).take_while(u8::is_ascii_digit).count();
         let (digits, rest) = self.0.split_at(count);
         self.0 = rest;
@@ -161,38 +165,21 @@ impl Rest<'_> {
     }
 }
 
-/// Days since 1970 in JavaScript's calendar, where years of two digits are those of the last century.
-fn days(year: i64, month: i64, day: i64) -> i64 {
+/// The beginning of a day in JavaScript's calendar: years of two digits are those of the last century, and what is too much for a month or a
+/// year counts on in the next.
+fn midnight(year: u16, month: u16, day: u16) -> NaiveDateTime {
     let year = if year < 100 { 1900 + year } else { year };
-    days_before(year * 12 + month - 1) + day - 1
+    let december_before = NaiveDate::from_ymd_opt(i32::from(year) - 1, 12, 1).expect("every year has a December");
+    let first = december_before + Months::new(month.into());
+    (first + TimeDelta::days(i64::from(day) - 1)).into()
 }
 
-/// Days from 1970 to the first of a month, which is counted from January of the year 0.
-fn days_before(months: i64) -> i64 {
-    // Years begin in March, so that the leap day is the last.
-    let (year, month) = ((months - 2).div_euclid(12), (months - 2).rem_euclid(12));
-    year * 365 + year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400) + (153 * month + 2) / 5 - 719_468
-}
-
-fn iso(milliseconds: i64) -> String {
-    const DAY_MS: i64 = 86_400_000;
-    let (days, rest) = (milliseconds.div_euclid(DAY_MS), milliseconds.rem_euclid(DAY_MS));
-    // No month has more than 31 days, so this is early enough.
-    let mut months = 1970 * 12 + days.div_euclid(31).min(days.div_euclid(28));
-    while days_before(months + 1) <= days {
-        months += 1;
-    }
-    let (year, month, day) = (
-        months.div_euclid(12),
-        months.rem_euclid(12) + 1,
-        days - days_before(months) + 1,
-    );
-    let year = match year {
-        0..=9999 => format!("{year:04}"),
-        _ => format!("{year:+07}"),
+fn iso(time: NaiveDateTime) -> String {
+    let year = match time.year() {
+        year @ 0..=9999 => format!("{year:04}"),
+        year => format!("{year:+07}"),
     };
-    let (hour, minute, second, thousandth) = (rest / 3_600_000, rest / 60_000 % 60, rest / 1000 % 60, rest % 1000);
-    format!("{year}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{thousandth:03}Z")
+    format!("{year}{}", time.format("-%m-%dT%H:%M:%S%.3fZ"))
 }
 
 #[cfg(test)]
