@@ -1,6 +1,6 @@
-//! What the controller and an app's programs have in common: one map value, mapped into the controller's memory.
+//! The map value that the controller and an app's BPF programs share. The controller maps it into its own memory.
 //!
-//! One look-up serves a program for all of it, and the controller reads and writes without a system call.
+//! A program finds everything with one map look-up, and the controller reads and writes without a system call.
 
 use crate::{
     cell,
@@ -8,28 +8,28 @@ use crate::{
     settings::Settings,
 };
 
-/// The whole value. What every connection reads stands in its first cache line.
+/// The whole map value. The fields that every connection reads are in the first cache line.
 #[repr(C, align(64))]
 pub struct AppTable {
-    /// Not 0: the controller wants to be told of the next connection.
+    /// Not 0 while the controller wants to be told of the next connection.
     wake: u32,
-    /// Not 0: some connection has moved to another instance than the one whose cgroup it is in.
+    /// Not 0 once a connection has moved to an instance other than the one whose cgroup the connection is in.
     moved: u32,
     settings: Settings,
     loads: LoadTable,
-    /// What each port is to the app: 0 (nothing), [`SERVICE`] or [`FOREIGN`].
+    /// The state of each port: 0 (unknown to the app), [`SERVICE`] or [`FOREIGN`].
     ports: [u8; 1 << 16],
 }
 
-/// A listener of the app's was bound to the port as a service.
+/// A listener of the app was bound to this port.
 const SERVICE: u8 = 1;
-/// The port is somebody else's, and the app must not bind it.
+/// Another program listens on this port, so the app must not bind it.
 const FOREIGN: u8 = 2;
 
 const _: () = assert!(core::mem::offset_of!(AppTable, loads) == 128);
 const _: () = assert!(core::mem::offset_of!(AppTable, settings) == 8 && core::mem::offset_of!(Settings, ports) <= 56);
 
-/// A live view of the table, in memory that every processor and the controller write.
+/// A live view of the table, which every CPU and the controller write to.
 #[derive(Clone, Copy)]
 pub struct App {
     table: *mut AppTable,
@@ -45,47 +45,47 @@ impl App {
         Self { table }
     }
 
-    /// What the controller has told the programs.
+    /// The settings that the controller last wrote.
     #[inline(always)]
     pub fn settings<'a>(&self) -> &'a Settings {
-        // SAFETY: valid by the promise at `new`. Words may change meanwhile; the programs act on any.
+        // SAFETY: valid by the promise at `new`. The words may change meanwhile; any value is valid for the programs.
         unsafe { &(*self.table).settings }
     }
 
-    /// Tells the programs. A program that runs at this moment may see a part of it.
+    /// Replaces the settings. A program that runs at the same time may see a mix of old and new fields.
     pub fn set_settings(&self, settings: Settings) {
         // SAFETY: valid by the promise at `new`.
         unsafe { cell::write(&raw mut (*self.table).settings, settings) };
     }
 
-    /// What the kernel counts.
+    /// The live load table.
     #[inline(always)]
     pub fn loads(&self) -> Loads {
         // SAFETY: valid by the promise at `new`.
         unsafe { Loads::new(&raw mut (*self.table).loads) }
     }
 
-    /// Listeners on this port (host byte order), and their connections, concern us from now on.
+    /// Marks the port (host byte order) as a service: its listeners and their connections are tracked from now on.
     #[inline(always)]
     pub fn serve(&self, port: u16) {
         // SAFETY: valid by the promise at `new`; there is a place for each port.
         unsafe { cell::write(self.port(port), SERVICE) };
     }
 
-    /// Whether they do.
+    /// Whether the port (host byte order) is a service of the app.
     #[inline(always)]
     pub fn is_service(&self, port: u16) -> bool {
         // SAFETY: as for `serve`.
         unsafe { cell::read(self.port(port)) == SERVICE }
     }
 
-    /// The app must not bind this port (host byte order): somebody else listens there.
+    /// Forbids the app to bind this port (host byte order), because another program listens on it.
     pub fn keep_off(&self, port: u16) {
         // SAFETY: as for `serve`.
         unsafe { cell::write(self.port(port), FOREIGN) };
     }
 
-    /// Whether the app must not bind it.
+    /// Whether the app must not bind this port.
     #[inline(always)]
     pub fn is_foreign(&self, port: u16) -> bool {
         // SAFETY: as for `serve`.
@@ -98,27 +98,27 @@ impl App {
         unsafe { (&raw mut (*self.table).ports).cast::<u8>().add(port as usize) }
     }
 
-    /// A connection has moved: who counts connections must look where it is.
+    /// Records that a connection has moved, so that code that counts connections must look for moved ones.
     #[inline(always)]
     pub fn note_move(&self) {
-        // SAFETY: valid by the promise at `new`. Nobody ever writes anything else there.
+        // SAFETY: valid by the promise at `new`. Every writer writes the same value.
         unsafe { cell::write(&raw mut (*self.table).moved, 1) };
     }
 
-    /// Whether any has.
+    /// Whether any connection has ever moved.
     #[inline(always)]
     pub fn has_moved(&self) -> bool {
         // SAFETY: valid by the promise at `new`.
         unsafe { cell::read(&raw const (*self.table).moved) != 0 }
     }
 
-    /// Wants to be told of the next connection. What was established before must be looked for after this call.
+    /// Asks for a notice at the next connection. The caller must look for connections that were established earlier after this call.
     pub fn ask_for_wake(&self) {
         // SAFETY: valid by the promise at `new`. An exchange, because it is a barrier too: no later read comes before it.
         unsafe { cell::exchange_u32(&raw mut (*self.table).wake, 1) };
     }
 
-    /// Whether somebody has asked to be told of the next connection, and this is the one: true once for each asking.
+    /// Takes the controller's request for a notice, if there is one: true for one connection per request.
     #[inline(always)]
     pub fn take_wake(&self) -> bool {
         // SAFETY: valid by the promise at `new`.

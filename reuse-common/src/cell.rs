@@ -1,7 +1,7 @@
-//! Access to memory that several processors write: map values are shared, so every read and write of a counter goes through here.
-//! Also comparing without branches, which the verifier would follow twice each.
+//! Access to memory that several CPUs write. Map values are shared, so every read and write of a counter goes through these functions.
+//! Also comparisons without branches: the verifier follows each branch twice.
 
-/// Reads a word that others may be writing.
+/// Reads a word that another CPU may be writing.
 ///
 /// # Safety
 /// `cell` must be valid for reads and aligned.
@@ -11,7 +11,7 @@ pub unsafe fn read<T: Copy>(cell: *const T) -> T {
     unsafe { core::ptr::read_volatile(cell) }
 }
 
-/// Writes a word that others may be reading.
+/// Writes a word that another CPU may be reading.
 ///
 /// # Safety
 /// `cell` must be valid for writes and aligned.
@@ -21,14 +21,15 @@ pub unsafe fn write<T: Copy>(cell: *mut T, value: T) {
     unsafe { core::ptr::write_volatile(cell, value) }
 }
 
-/// The same number, of which the compiler knows nothing: keeps it from turning mask arithmetic back into branches, each of which
-/// would double what the verifier has to follow in a loop.
+/// Returns the number unchanged, but hides its value from the compiler. Otherwise the compiler turns mask arithmetic back into branches,
+/// and each branch doubles the verifier's work in a loop.
 #[inline(always)]
 pub fn opaque(number: u64) -> u64 {
     #[cfg(target_arch = "bpf")]
     let number = {
         let mut same = number;
-        // SAFETY: copies a register onto itself. (Without an instruction, two line records would name one place, which the kernel refuses.)
+        // SAFETY: copies a register onto itself. (With no instruction here, two line records would share one offset, which the kernel
+        // refuses.)
         unsafe { core::arch::asm!("{0} = {0}", inout(reg) same, options(pure, nomem, nostack)) };
         same
     };
@@ -45,12 +46,12 @@ pub(crate) fn smaller(a: i64, b: i64) -> i64 {
 /// All ones if `a` is less than `b`, else 0; without a branch.
 #[inline(always)]
 pub(crate) fn ones_if_less(a: u32, b: u32) -> u32 {
-    // Opaque before as well: of a plain difference of two words the compiler sees what it means, and compares.
+    // The operand is opaque too: the compiler recognises a plain difference of two words and turns it into a comparison.
     let difference = opaque((i64::from(a) - i64::from(b)).cast_unsigned());
     ones_if_negative(difference.cast_signed()).cast_unsigned() as u32
 }
 
-/// All ones (which is -1) or 0, without a branch.
+/// All ones (-1) if the number is negative, else 0; without a branch.
 #[inline(always)]
 pub(crate) fn ones_if_negative(number: i64) -> i64 {
     opaque((number >> 63).cast_unsigned()).cast_signed()
@@ -58,13 +59,13 @@ pub(crate) fn ones_if_negative(number: i64) -> i64 {
 
 macro_rules! fetch_add {
     ($name:ident, $int:ty, $atomic:ident) => {
-        /// Adds atomically (wrapping) and returns the value before.
+        /// Adds atomically (wrapping) and returns the previous value.
         ///
         /// # Safety
         /// `cell` must be valid for reads and writes, and aligned.
         #[inline(always)]
         pub unsafe fn $name(cell: *mut $int, amount: $int) -> $int {
-            // AcqRel: with Relaxed the BPF back end drops the fetch and returns rubbish.
+            // AcqRel: with Relaxed the BPF back end drops the fetch and returns a wrong value.
             #[cfg(target_arch = "bpf")]
             // SAFETY: the caller's promise.
             return unsafe {
@@ -81,7 +82,7 @@ macro_rules! fetch_add {
 fetch_add!(add_u32, u32, AtomicU32);
 fetch_add!(add_u64, u64, AtomicU64);
 
-/// Writes atomically and returns the value before. No other access of this thread moves across it.
+/// Writes atomically and returns the previous value. No other access of this thread is reordered across it.
 ///
 /// # Safety
 /// `cell` must be valid for reads and writes, and aligned.

@@ -1,4 +1,4 @@
-//! The four policies: pure functions from what is known of a connection to the place of a seat.
+//! The four policies as pure functions: from what is known about a connection to the place of a seat.
 
 use crate::{
     cell,
@@ -11,10 +11,10 @@ use crate::{
     seats::Membership,
 };
 
-/// How many other buckets a new client tries when the worker of its own bucket has too many connections.
+/// How many buckets a new client tries before it goes to the least loaded worker.
 const STICKY_ATTEMPTS: u64 = 4;
 
-/// The mean of `sticky`'s bound is taken over at most this many seats, to bound the work for a new client.
+/// The mean in [`bound`] is taken over at most this many seats, which limits the work for a new client.
 const MEAN_SAMPLE: u32 = 32;
 
 /// `hash`: the owner of the connection's bucket. `hash` is the kernel's hash of the 4-tuple.
@@ -23,33 +23,33 @@ pub const fn by_hash(places: &Places, hash: u32) -> Place {
     places.of(hash)
 }
 
-/// 2^32 over the golden ratio: its multiples, modulo 2^32, spread evenly however many are taken.
+/// 2^32 divided by the golden ratio. Its multiples modulo 2^32 are evenly spread, however many are taken.
 const GOLDEN: u32 = 0x9e37_79b9;
 
-/// `round-robin` and `least-loaded`, before the policy: the seat with a fixed share whose turn it is, or `None` for the policy's choice
-/// among the free seats. `draw` counts the connections of the group while it has such seats. Of any row of connections a seat gets its
-/// share but for one or two.
+/// `round-robin` and `least-loaded`, before the policy: the seat with a fixed share that this connection falls to, or `None` if the policy
+/// is to choose among the free seats. `draw` counts the group's connections while such seats are published. In any sequence of connections
+/// a seat gets its share, give or take one or two.
 #[inline(always)]
 pub fn by_share(membership: &Membership, draw: u32) -> Option<Place> {
-    // From 1 on, lest the very first one go to what may be a canary.
+    // Counted from 1, so that the very first connection doesn't go to a canary.
     membership.shared_place(draw.wrapping_add(1).wrapping_mul(GOLDEN))
 }
 
 /// `round-robin`: `turn` counts the connections of the group's free seats.
 #[inline(always)]
 pub fn by_turn(membership: &Membership, turn: u32) -> Place {
-    // A count of 0 can't come here, but the division must be visibly safe.
+    // The count is never 0 here, but the verifier must see that the division is safe.
     Place(turn % membership.free().max(1))
 }
 
-/// `least-loaded`: the smallest load of all free seats, or above [`FULL_SCAN`] of so many neighbours from a random one on. So requests
-/// wait no longer than where there are [`FULL_SCAN`] workers; on the better of two random ones they wait twice as long
-/// (`docs/simulation`). Ties are broken evenly by `random`.
+/// `least-loaded`: the free seat with the smallest load. Of more than [`FULL_SCAN`] free seats, only [`FULL_SCAN`] neighbours are compared,
+/// from a random one on. Requests then wait no longer than with [`FULL_SCAN`] workers; with the better of two random workers they wait
+/// twice as long (`docs/simulation`). Ties are broken evenly by `random`.
 #[inline(always)]
 pub fn by_load(membership: &Membership, loads: Loads, moment: Moment, random: u32) -> Place {
     let count = membership.free();
     let mut draw = mix(random as u64);
-    // One loop for both: the verifier would follow a second one, or another way into this one, all over again.
+    // One loop for both cases: the verifier would follow a second loop, or a second entry into this one, all over again.
     let start = scale((draw >> 32) as u32, count) & cell::ones_if_less(FULL_SCAN as u32, count);
     let mut best = i64::MAX;
     for nth in 0..FULL_SCAN as u32 {
@@ -57,7 +57,7 @@ pub fn by_load(membership: &Membership, loads: Loads, moment: Moment, random: u3
             break;
         }
         draw = draw.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        // After the last place comes the first. No remainder: a division for each seat is what the processor would notice.
+        // Wraps around after the last place. No remainder: a division per seat is too slow.
         let place = start + nth;
         let place = place - (count & !cell::ones_if_less(place, count));
         // load (31 bits) · tie-break (24 bits) · place (8 bits)
@@ -67,14 +67,14 @@ pub fn by_load(membership: &Membership, loads: Loads, moment: Moment, random: u3
     Place(best.cast_unsigned() as u32 & 0xff)
 }
 
-/// `sticky`, for a client that is remembered: its slot's seat, if that slot is published.
+/// `sticky`, for a known client: the seat of its recorded slot, if that slot is published.
 #[inline(always)]
 pub fn by_record(membership: &Membership, recorded: Option<Slot>) -> Option<Place> {
     membership.place_of(recorded?)
 }
 
-/// `sticky`, for any other client: the owner of the client's bucket unless it has too many connections, else another bucket's, else the
-/// least loaded. What a slot with a fixed share gets is decided by the first bucket alone.
+/// `sticky`, for any other client: the owner of the client's bucket, unless that worker has too many connections; then the owner of another
+/// bucket, and in the end the least loaded worker. A slot with a fixed share is chosen through the first bucket only.
 #[inline(always)]
 pub fn for_new_client(
     membership: &Membership,
@@ -97,7 +97,8 @@ pub fn for_new_client(
     by_load(membership, loads, moment, client.hash(attempt) as u32)
 }
 
-/// More connections than this (biased) make a worker too full for a new client: the larger of 1.25 × mean and mean + 8 of the free seats.
+/// The number of connections (biased) above which a worker is too full for a new client: the larger of 1.25 × mean and mean + 8 of the free
+/// seats.
 #[inline(always)]
 fn bound(membership: &Membership, loads: Loads) -> u32 {
     let mut sum = 0_u64;
@@ -107,17 +108,18 @@ fn bound(membership: &Membership, loads: Loads) -> u32 {
         seats += 1;
     }
     let mean = (sum / u64::from(seats.max(1))) as u32;
-    // The bias is added to every number alike; only the quarter must be taken of the true mean.
+    // Every number carries the bias, but the quarter must be taken from the true mean.
     mean.saturating_add((mean.saturating_sub(Loads::BIAS) / 4).max(8))
 }
 
-/// Maps a random number to 0…count-1.
+/// Maps a random number to the range 0…count-1.
 #[inline(always)]
 const fn scale(random: u32, count: u32) -> u32 {
     ((random as u64 * count as u64) >> 32) as u32
 }
 
-/// Which of an instance's listeners: by the lower half of the connection's hash first, so that it does not depend on the bucket.
+/// The number of the listener among an instance's listeners. It depends on the lower half of the connection's hash first, so that it is
+/// independent of the bucket.
 #[inline(always)]
 pub const fn listener(hash: u32, listeners: u16) -> u16 {
     if listeners <= 1 {

@@ -1,9 +1,9 @@
-//! Who counts as one client under `sticky`.
+//! What counts as one client under `sticky`.
 
 use crate::{cell, ids::Slot, rendezvous::mix};
 
-/// A client: an address with everything beyond the prefix cleared. IPv4 addresses are written as `::ffff:a.b.c.d`, so that a
-/// client is the same one on an IPv4 listener and on a dual-stack one. Words are in network byte order, as the kernel has them.
+/// A client: an address with every bit beyond the prefix cleared. IPv4 addresses are written as `::ffff:a.b.c.d`, so that a client has the
+/// same key on an IPv4 listener and on a dual-stack one. The words are in network byte order.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ClientKey {
@@ -13,7 +13,7 @@ pub struct ClientKey {
 /// The word before the address in `::ffff:a.b.c.d`.
 const MAPPED: u32 = 0xffff_u32.to_be();
 
-/// How much of an address makes a client.
+/// The address prefixes that tell clients apart.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClientMask {
@@ -22,7 +22,7 @@ pub struct ClientMask {
 }
 
 impl ClientMask {
-    /// Prefix lengths: `v4` up to 32 bits, `v6` up to 128; longer ones mean the whole address.
+    /// Takes prefix lengths in bits: `v4` 0…32, `v6` 0…128. Longer ones mean the whole address.
     pub const fn new(v4: u32, v6: u32) -> Self {
         Self {
             v4: word_mask(v4),
@@ -56,7 +56,7 @@ impl ClientKey {
         }
     }
 
-    /// The client of an IPv6 address; a v4-mapped one is its IPv4 client.
+    /// The client of an IPv6 address. A v4-mapped address gives the client of the IPv4 address.
     #[inline(always)]
     pub const fn from_v6(address: [u32; 4], mask: &ClientMask) -> Self {
         if address[0] == 0 && address[1] == 0 && address[2] == MAPPED {
@@ -72,7 +72,7 @@ impl ClientKey {
         }
     }
 
-    /// A number that differs between clients, evenly spread. `attempt` gives further independent ones.
+    /// An evenly spread hash of the client. Each `attempt` gives an independent one.
     #[inline(always)]
     pub const fn hash(&self, attempt: u64) -> u64 {
         let high = (self.words[0] as u64) << 32 | self.words[1] as u64;
@@ -81,7 +81,7 @@ impl ClientKey {
     }
 }
 
-/// What is remembered of a client.
+/// What the kernel remembers of a client: its slot, and when the client was last seen.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClientRecord {
@@ -89,11 +89,11 @@ pub struct ClientRecord {
     seen: u32,
 }
 
-/// Clients are aged in units of 2^30 ns (1.07 s).
+/// The age of a client is measured in ticks of 2^30 ns (1.07 s).
 const SEEN_SHIFT: u32 = 30;
 
 impl ClientRecord {
-    /// This slot, seen now.
+    /// A record for this slot, last seen now.
     #[inline(always)]
     pub const fn new(slot: Slot, now_ns: u64) -> Self {
         Self {
@@ -102,11 +102,11 @@ impl ClientRecord {
         }
     }
 
-    /// The slot, unless the record is older than `ttl_ticks` (units of 2^30 ns; 0 keeps it for ever).
+    /// The slot, unless the record is older than `ttl_ticks` (units of 2^30 ns; 0 never expires).
     #[inline(always)]
     pub const fn slot(&self, now_ns: u64, ttl_ticks: u32) -> Option<Slot> {
         let age = ((now_ns >> SEEN_SHIFT) as u32).wrapping_sub(self.seen);
-        // A record from another processor's slightly later clock has an age just below 2^32.
+        // If another CPU's clock was slightly ahead, the age wraps to just below 2^32.
         if ttl_ticks != 0 && age > ttl_ticks && age < u32::MAX / 2 {
             None
         } else {
@@ -114,8 +114,8 @@ impl ClientRecord {
         }
     }
 
-    /// Marks a record as seen now, if it is of this slot. Only the time is written: should the record be another client's by now (the kernel
-    /// reuses what it evicts at once), that client is none the worse.
+    /// Marks a record as seen now if it belongs to this slot, and returns whether it does. Only the time is written: if the kernel has
+    /// reused the record for another client meanwhile, that client's slot stays right.
     ///
     /// # Safety
     /// `record` must be valid for reads and writes, and aligned.
@@ -127,7 +127,7 @@ impl ClientRecord {
             if cell::read(&raw const (*record).slot) != now.slot {
                 return false;
             }
-            // Mostly it is the same second: then no other processor need fetch the line again.
+            // Usually the tick is the same, and without a write no other CPU has to fetch the cache line again.
             if cell::read(&raw const (*record).seen) != now.seen {
                 cell::write(&raw mut (*record).seen, now.seen);
             }
@@ -135,7 +135,7 @@ impl ClientRecord {
         }
     }
 
-    /// Seconds as the unit that [`slot`](Self::slot) compares, rounded up.
+    /// Converts seconds to the ticks that [`slot`](Self::slot) compares, rounded up.
     pub const fn ticks(seconds: u64) -> u32 {
         let ticks = (seconds as u128 * 1_000_000_000).div_ceil(1 << SEEN_SHIFT);
         if ticks > u32::MAX as u128 / 4 {

@@ -1,55 +1,57 @@
-//! What the kernel does for an instance that is being ended: it counts connections that the processes end before their time, and holds back
-//! further requests of busy clients until the others are answered.
+//! What the kernel does for an instance that is being stopped: it counts connections that the instance's processes close too early, and
+//! holds back further requests of busy clients until the pending requests are answered.
 
 use crate::{cell, ids::Row, limits::MAX_ROWS};
 
-/// A request on an idle connection that comes less than this before the server closes it was sent at the same time: every client has to expect
-/// that.
+/// In microseconds. A request that arrives on an idle connection less than this before the server closes it crossed the close on the wire.
+/// Every client must expect that, so the request isn't counted as cut.
 pub const WORKED_ON_US: u64 = 100_000;
 
-/// One row of the table.
+/// The counters and orders of one instance.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Cuts {
-    /// What is counted: [`Cuts::NOTHING`], [`Cuts::IN_FLIGHT`], [`Cuts::WORKED_ON`] or [`Cuts::EVERYTHING`]. The controller says so.
+    /// Which connections are counted: [`Cuts::NOTHING`], [`Cuts::IN_FLIGHT`], [`Cuts::WORKED_ON`] or [`Cuts::EVERYTHING`]. Written by the
+    /// controller.
     pub counting: u32,
-    /// Connections that ended with a request in flight.
+    /// Number of connections that ended with a request in flight.
     pub in_flight: u32,
-    /// Others that ended while everything is counted.
+    /// Number of other connections that ended while everything was counted.
     pub open: u32,
-    /// What happens to connections on which nothing is in flight, each time the list of connections is read: [`Cuts::LEAVE`], [`Cuts::HOLD`] or
-    /// [`Cuts::RELEASE`]. The controller says so.
+    /// What is done to connections without a request in flight each time the list of connections is read: [`Cuts::LEAVE`], [`Cuts::HOLD`]
+    /// or [`Cuts::RELEASE`]. Written by the controller.
     pub holding: u32,
 }
 
 const _: () = assert!(size_of::<Cuts>() == 16);
 
 impl Cuts {
-    /// The instance is not being ended: a server may close what it likes.
+    /// The instance is not being stopped, and the server may close any connection.
     pub const NOTHING: u32 = 0;
-    /// It was told to end.
+    /// The instance was told to stop.
     pub const IN_FLIGHT: u32 = 1;
-    /// It was told to end when nothing was in flight: only requests count that it had read, and worked on for [`WORKED_ON_US`] before the end.
+    /// The instance was told to stop while nothing was in flight. Counts only requests that it had read, and worked on for [`WORKED_ON_US`]
+    /// before the connection ended.
     pub const WORKED_ON: u32 = 3;
-    /// It is killed: whatever is open is cut.
+    /// The instance is being killed: every open connection is cut.
     pub const EVERYTHING: u32 = 2;
 
-    /// Nothing happens to them.
+    /// Connections are left alone.
     pub const LEAVE: u32 = 0;
-    /// The process is not woken for a further request: that waits unread.
+    /// The process is not woken for a further request, which stays unread.
     pub const HOLD: u32 = 1;
-    /// It is woken again for what waits.
+    /// The process is woken again for waiting requests.
     pub const RELEASE: u32 = 2;
 }
 
-/// The rows of all instances.
+/// One entry for each row.
 #[repr(C)]
 #[derive(Debug)]
 pub struct CutTable {
     rows: [Cuts; MAX_ROWS],
 }
 
-/// The live table, in a map's memory.
+/// A live view of the table in a map's memory.
 #[derive(Debug, Clone, Copy)]
 pub struct CutCounts {
     table: *mut CutTable,
@@ -57,39 +59,40 @@ pub struct CutCounts {
 
 impl CutCounts {
     /// # Safety
-    /// The table must be valid as long as this and what is made of it is used. Others may read and write it, by means of this type.
+    /// `table` must stay valid for reads and writes as long as the view is used. Others may access it at the same time, through this type
+    /// only.
     #[inline(always)]
     pub const unsafe fn new(table: *mut CutTable) -> Self {
         Self { table }
     }
 
-    /// What is counted of the instance now.
+    /// Which connections of the instance are counted now.
     #[inline(always)]
     pub fn counting(&self, row: Row) -> u32 {
         // SAFETY: valid by the promise at `new`.
         unsafe { cell::read(&raw const (*self.line(row)).counting) }
     }
 
-    /// From now on this is counted; what was counted stays.
+    /// Sets which connections are counted from now on. The counters keep their values.
     pub fn count(&self, row: Row, counting: u32) {
         // SAFETY: as above.
         unsafe { cell::write(&raw mut (*self.line(row)).counting, counting) }
     }
 
-    /// What happens to the instance's connections at the next look.
+    /// What is done to the instance's connections at the next look.
     #[inline(always)]
     pub fn holding(&self, row: Row) -> u32 {
         // SAFETY: as above.
         unsafe { cell::read(&raw const (*self.line(row)).holding) }
     }
 
-    /// From now on this happens.
+    /// Sets what is done to the instance's connections from the next look on.
     pub fn hold(&self, row: Row, holding: u32) {
         // SAFETY: as above.
         unsafe { cell::write(&raw mut (*self.line(row)).holding, holding) }
     }
 
-    /// Counts a connection that has ended.
+    /// Counts a connection that was cut, with a request in flight or without.
     #[inline(always)]
     pub fn add(&self, row: Row, in_flight: bool) {
         let line = self.line(row);
@@ -104,13 +107,13 @@ impl CutCounts {
         }
     }
 
-    /// Another instance has the row: begins anew.
+    /// Clears the entry, because the row now belongs to another instance.
     pub fn reset(&self, row: Row) {
         // SAFETY: as above.
         unsafe { self.line(row).write_volatile(Cuts::default()) }
     }
 
-    /// What was counted.
+    /// A copy of the entry.
     pub fn copy(&self, row: Row) -> Cuts {
         // SAFETY: as above.
         unsafe { self.line(row).read_volatile() }

@@ -1,7 +1,7 @@
-//! What the controller and a group's copy of `select` have in common: one map value, mapped into the controller's memory.
+//! The map value that the controller and a group's copy of `select` share. The controller maps it into its own memory.
 //!
-//! One look-up serves the program for all of it. The first cache line is all that every connection reads besides its seat, and all that
-//! it writes here.
+//! The program finds everything with one map look-up. Besides its seat, a connection reads and writes only the first cache line of this
+//! value.
 
 #[cfg(not(target_arch = "bpf"))]
 use crate::rendezvous::Buckets;
@@ -12,14 +12,14 @@ use crate::{
     verdict::{Verdict, VerdictCounts},
 };
 
-/// The whole value.
+/// The whole map value.
 #[repr(C, align(64))]
 pub struct GroupTable {
-    /// Which of the two buffers of membership and places is in use.
+    /// Which of the two buffers of membership and places is in use: 0 or 1.
     active: u32,
-    /// Not 0: refuse connections while nobody is published, instead of parking them.
+    /// Not 0 if connections are refused, instead of parked, while nobody is published.
     refuse_when_empty: u32,
-    /// Counts connections that `round-robin` gave to free seats. Once in 2^32 turns it starts again from whatever seat is first.
+    /// Counts connections that `round-robin` gave to free seats. It wraps around after 2^32 and then starts at the first seat again.
     turns: u32,
     /// Counts connections while seats with a fixed share are published.
     draws: u32,
@@ -28,21 +28,21 @@ pub struct GroupTable {
     places: [Places; 2],
 }
 
-// What every selection writes is one line of the processor's cache, and full: a seventh verdict costs a second one.
+// Every selection writes to this one cache line, and it is full: a seventh verdict would cost a second line.
 const _: () = assert!(core::mem::offset_of!(GroupTable, memberships) == 64);
 
-/// A live view of the table, in memory that every processor and the controller write.
+/// A live view of the table, which every CPU and the controller write to.
 #[derive(Clone, Copy)]
 pub struct Group {
     table: *mut GroupTable,
 }
 
-/// Who may be chosen at this moment.
+/// The tables that say which instances may be chosen now.
 #[derive(Clone, Copy)]
 pub struct Published<'a> {
-    /// The seats.
+    /// The published seats.
     pub membership: &'a Membership,
-    /// Where among them the owner of a key is.
+    /// The place of the owner of each bucket.
     pub places: &'a Places,
 }
 
@@ -56,7 +56,7 @@ impl Group {
         Self { table }
     }
 
-    /// The tables in use. They stay as they are while the controller writes the next ones, and until it writes those after.
+    /// The tables in use. They don't change while the controller writes the next ones, only when it writes those after next.
     #[inline(always)]
     pub fn published<'a>(&self) -> Published<'a> {
         // SAFETY: valid by the promise at `new`; an index of one bit is in bounds.
@@ -76,21 +76,22 @@ impl Group {
         unsafe { cell::read(&raw const (*self.table).refuse_when_empty) != 0 }
     }
 
-    /// Takes a turn.
+    /// Returns the current turn of `round-robin` and moves on to the next.
     #[inline(always)]
     pub fn next_turn(&self) -> u32 {
         // SAFETY: valid by the promise at `new`.
         unsafe { cell::add_u32(&raw mut (*self.table).turns, 1) }
     }
 
-    /// Takes a number for the seats with a fixed share.
+    /// Returns the next number for the choice of a seat with a fixed share.
     #[inline(always)]
     pub fn next_draw(&self) -> u32 {
         // SAFETY: valid by the promise at `new`.
         unsafe { cell::add_u32(&raw mut (*self.table).draws, 1) }
     }
 
-    /// Counts one run of the program. Not per processor: that line is one more to wait for, and this one is here already.
+    /// Counts one run of the program. The counter is not per CPU: that would be one more cache line to fetch, and this one is loaded
+    /// already.
     #[inline(always)]
     pub fn count(&self, verdict: Verdict) {
         // SAFETY: valid by the promise at `new`; there is a counter for each verdict.
@@ -100,23 +101,24 @@ impl Group {
         }
     }
 
-    /// What the program has decided so far.
+    /// How often the program has reached each verdict.
     pub fn verdicts(&self) -> VerdictCounts {
         // SAFETY: valid by the promise at `new`.
         unsafe { cell::read(&raw const (*self.table).verdicts) }
     }
 
-    /// What is to become of connections while nobody is published.
+    /// Sets whether connections are refused while nobody is published.
     pub fn refuse_when_empty(&self, refuse: bool) {
         // SAFETY: valid by the promise at `new`.
         unsafe { cell::write(&raw mut (*self.table).refuse_when_empty, refuse.into()) };
     }
 
-    /// From now on exactly these can be chosen, by key as these buckets say: written where no program reads, then switched to.
+    /// Publishes exactly these seats, and the owners of keys given by `buckets`. Both are written to the buffer that no program reads,
+    /// which is then made the active one.
     #[cfg(not(target_arch = "bpf"))]
     pub fn publish(&self, membership: Membership, buckets: &Buckets) {
         let places = Places::new(&membership, buckets);
-        // SAFETY: valid by the promise at `new`; only the controller writes the buffers, and programs read the other one.
+        // SAFETY: valid by the promise at `new`. Only the controller writes the buffers, and programs read the other one.
         unsafe {
             let next = cell::read(&raw const (*self.table).active) as usize & 1 ^ 1;
             cell::write(
@@ -124,7 +126,7 @@ impl Group {
                 membership,
             );
             cell::write((&raw mut (*self.table).places).cast::<Places>().add(next), places);
-            // An exchange, because it is a barrier too: whoever reads the number reads the tables.
+            // An exchange is also a barrier: a program that reads the new number also reads the new tables.
             cell::exchange_u32(&raw mut (*self.table).active, next as u32);
         }
     }

@@ -1,9 +1,9 @@
-//! The numbers that both sides name things by. Each is a type of its own, so that one can't be taken for another.
+//! The numbers by which the BPF programs and the controller name things. Each is a type of its own, so that the compiler catches a mix-up.
 //!
-//! A person names a [`Slot`]. An instance, which is one process that stands for a slot, has a [`Row`] of the load table as long as it lives.
-//! In each group where it listens, its listeners have a [`MemberIndex`] each. While it is published it has a
-//! [`Seat`](crate::seats::Seat) in the group's table, which says the slot, the row and the number of listeners, and the seat stands at a
-//! [`Place`]. A key belongs to a [`Bucket`], a bucket to a slot.
+//! Users name a [`Slot`]. An instance is one process incarnation of a slot and has a [`Row`] of the load table for its whole life. In each
+//! group where the instance listens, each of its listeners has a [`MemberIndex`]. While the instance is published, it has a
+//! [`Seat`](crate::seats::Seat) in the group's table, with its slot, its row and its number of listeners. The position of a seat is its
+//! [`Place`]. A key belongs to a [`Bucket`], and a bucket to a slot.
 //!
 //! | type | range | indexes |
 //! |---|---|---|
@@ -13,7 +13,7 @@
 //! | [`Bucket`] | 0…16383 | [`Buckets`](crate::rendezvous::Buckets), [`Places`](crate::places::Places) |
 //! | [`MemberIndex`] | 0…8191 | `MEMBERS`, the sockarray of a group |
 //!
-//! A field of a map's value may be wider or narrower than the type: a row that is a value by itself has 32 bits, a place in `Places` has 8.
+//! A field of a map value may be wider or narrower than the type: a row stored by itself has 32 bits, a place in `Places` has 8.
 
 use core::fmt;
 
@@ -22,13 +22,13 @@ use crate::{
     rendezvous::BUCKETS,
 };
 
-/// A slot's number, 0…255: what a person names. A request may name a greater number, which no slot has.
+/// A slot's number, 0…255, as users write it. A request may contain a larger number, which no slot has.
 #[repr(transparent)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Slot(pub u16);
 
 impl Slot {
-    /// Its index into a table of all slots. Masked, so that the verifier sees that it is in bounds.
+    /// The index into a table of all slots. Masked, so that the verifier sees that it is in bounds.
     #[inline(always)]
     pub const fn index(self) -> usize {
         self.0 as usize & (MAX_SLOTS - 1)
@@ -41,93 +41,92 @@ impl fmt::Display for Slot {
     }
 }
 
-/// A line of the kernel's load table, 0…1023, and the same line of the table of what was cut. Row 0 is the backstops'; each of the others is
-/// one instance's at a time, and rests before it is another's.
+/// A row of the kernel's load table and of the table of cut connections, 0…1023. Row 0 is for the backstop listeners. Every other row
+/// belongs to one instance at a time, and rests before it is reused.
 #[repr(transparent)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Row(pub u16);
 
 impl Row {
-    /// The row of the backstops. A group's backstop is the controller's own listener in it: it keeps the group and its program alive, and
-    /// holds connections while nobody is published.
+    /// The row of the backstop listeners. A backstop is the controller's own listener in a group: it keeps the group and its program alive,
+    /// and holds connections while nobody is published.
     pub const BACKSTOP: Self = Self(0);
 
-    /// Its index into a table of all rows. Masked, so that the verifier sees that it is in bounds.
+    /// The index into a table of all rows. Masked, so that the verifier sees that it is in bounds.
     #[inline(always)]
     pub const fn index(self) -> usize {
         self.0 as usize & (MAX_ROWS - 1)
     }
 
-    /// The row that the value of a map names: those of `INSTANCES`, `LISTENERS`, `MIGRATED`, `DIRECTED` and `ROWS` are 32 bits wide.
+    /// The row that a map value names. The values of `INSTANCES`, `LISTENERS`, `MIGRATED`, `DIRECTED` and `ROWS` have 32 bits.
     #[inline(always)]
     pub const fn from_map(value: u32) -> Self {
         Self(value as u16)
     }
 
-    /// The value of a map that names this row.
+    /// The map value that names this row.
     #[inline(always)]
     pub const fn to_map(self) -> u32 {
         self.0 as u32
     }
 }
 
-/// Where a seat stands among those of a group, 0…255: first the free seats, then those with a fixed share.
+/// The position of a seat in its group, 0…255. The free seats come first, then those with a fixed share.
 #[repr(transparent)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Place(pub u32);
 
 impl Place {
-    /// Its index into the seats. Masked, so that the verifier sees that it is in bounds.
+    /// The index into the seats. Masked, so that the verifier sees that it is in bounds.
     #[inline(always)]
     pub const fn index(self) -> usize {
         self.0 as usize & (MAX_SLOTS - 1)
     }
 
-    /// The place that is so many seats further on. After the last of `count` seats, which must not be 0, comes the first.
+    /// The place `by` seats further on, wrapping around after the last of `count` seats. `count` must not be 0.
     #[inline(always)]
     pub const fn further(self, by: u32, count: u32) -> Self {
         Self((self.0 + by) % count)
     }
 }
 
-/// One of 16,384 parts into which keys are divided, each of which has one owner.
+/// One of the 16,384 parts that keys are divided into. Each has one owner.
 #[repr(transparent)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Bucket(u16);
 
 impl Bucket {
-    /// The bucket of a key with this hash: its upper bits, which must be evenly spread.
+    /// The bucket of a key with this hash. It is given by the upper bits, which must be evenly spread.
     ///
-    /// They need no mixing: the kernel's hash of a 4-tuple is Jenkins' (`jhash`, with a secret), which is good in all its bits, and a client's
-    /// has been mixed. But what else is decided by the same hash must not be by the same bits.
-    /// [`choose::listener`](crate::choose::listener) goes by the lower half, so the bucket does not say which of an instance's listeners it
-    /// will be; with the same bits for both, an instance with few buckets has uneven listeners.
-    /// [`choose::by_load`](crate::choose::by_load) mixes whatever it is given.
+    /// Those bits need no mixing: the kernel's hash of a 4-tuple is Jenkins' (`jhash`, with a secret), which is good in all bits, and a
+    /// client's hash is mixed already. Other decisions from the same hash must use other bits.
+    /// [`choose::listener`](crate::choose::listener) uses the lower half; if it used the same bits, the listeners of an instance with few
+    /// buckets would be loaded unevenly. [`choose::by_load`](crate::choose::by_load) mixes its number itself.
     #[inline(always)]
     pub const fn of(hash: u32) -> Self {
         Self((hash >> (u32::BITS - BUCKETS.ilog2())) as u16)
     }
 
-    /// Every bucket, in the order of their numbers.
+    /// Every bucket, in ascending order.
     #[cfg(not(target_arch = "bpf"))]
     pub fn all() -> impl Iterator<Item = Self> {
         (0..BUCKETS as u16).map(Self)
     }
 
-    /// Its index into a table of all buckets. Masked, so that the verifier sees that it is in bounds.
+    /// The index into a table of all buckets. Masked, so that the verifier sees that it is in bounds.
     #[inline(always)]
     pub const fn index(self) -> usize {
         self.0 as usize & (BUCKETS - 1)
     }
 }
 
-/// Where a listener stands in its group's sockarray, 0…8191: eight for each row, so that whoever is chosen needs no further look-up.
+/// The index of a listener in its group's sockarray, 0…8191. Each row has eight entries, so a chosen instance needs no further look-up.
 #[repr(transparent)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MemberIndex(u32);
 
 impl MemberIndex {
-    /// That of the listener number `nth` (0…7) of the instance in `row`.
+    /// The index of listener number `nth` (0…7) of the instance in `row`.
     #[inline(always)]
     pub const fn new(row: Row, nth: u16) -> Self {
         Self(row.index() as u32 * LISTENERS_PER_INSTANCE as u32 + (nth as u32 & (LISTENERS_PER_INSTANCE as u32 - 1)))

@@ -1,13 +1,13 @@
-//! Whether a connection has a request in flight, told from outside the server: from what the kernel knows of its TCP socket.
+//! Whether a connection has a request in flight, judged from outside the server by the kernel's state of the TCP socket.
 //!
-//! A server owes an answer as long as the client spoke last. Bytes that were not read yet, or not sent yet, are in flight in any case. Who
-//! spoke last is told by the ticks of the last data each way; they are coarse (4 ms on many kernels), so a fast answer has the tick of its
+//! A server owes an answer if the client sent data last. Bytes that are still unread or unsent are always in flight. The ticks of the last
+//! data in each direction say which side sent last. Ticks are coarse (4 ms on many kernels), so a fast answer has the same tick as its
 //! request. Then the sequence numbers decide: a client that has acknowledged everything, and sent data since, has sent another request.
 //!
-//! What can't be seen: an answer in several parts with pauses in between, before the next part ([`History`] waits for those), and which of
-//! several streams of one HTTP/2 connection is busy.
+//! Two things can't be seen: a pause between the parts of one answer ([`History`] waits for the next part), and which of several streams of
+//! an HTTP/2 connection is busy.
 
-/// What the kernel has in its TCP socket. All sequence numbers and ticks wrap around.
+/// The fields of the kernel's TCP socket that tell. All sequence numbers and ticks wrap around.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Flow {
@@ -21,41 +21,41 @@ pub struct Flow {
     pub sent: u32,
     /// The first byte that the client has not acknowledged (`snd_una`).
     pub acknowledged: u32,
-    /// Where the client's segment began that acknowledged something last (`snd_wl1`).
+    /// The first byte of the client's segment that last acknowledged anything (`snd_wl1`).
     pub acknowledged_at: u32,
-    /// When data came last, in ticks of the kernel (`lrcvtime`).
+    /// The tick at which data last arrived (`lrcvtime`).
     pub received_tick: u32,
-    /// When data was sent last (`lsndtime`).
+    /// The tick at which data was last sent (`lsndtime`).
     pub sent_tick: u32,
-    /// 1: the client has closed its direction; its FIN counts in `received`, and in `read` once the process knows.
+    /// 1 if the client has closed its direction. Its FIN counts in `received`, and in `read` once the process has seen it.
     pub client_closed: u32,
-    /// 1: the process wants to write more than the socket's buffer takes (`SOCK_NOSPACE`).
+    /// 1 if the process wants to write more than the socket's buffer holds (`SOCK_NOSPACE`).
     pub is_full: u32,
 }
 
 const _: () = assert!(size_of::<Flow>() == 40);
 
 impl Flow {
-    /// Whether ending the process now would cut a request short.
+    /// Whether killing the process now would cut a request short.
     #[inline(always)]
     pub const fn is_in_flight(&self) -> bool {
         self.written != self.sent || self.would_be_cut()
     }
 
-    /// The same for a process that closes its socket now: what it has handed to the kernel is still sent.
+    /// Whether closing the socket now would cut a request short. What the process has handed to the kernel is still sent then.
     #[inline(always)]
     pub const fn would_be_cut(&self) -> bool {
         self.has_unread() || self.is_full != 0 || self.owes_answer()
     }
 
-    /// Bytes of the client wait to be read by the process.
+    /// Whether bytes of the client wait to be read by the process.
     #[inline(always)]
     pub const fn has_unread(&self) -> bool {
-        // A FIN that was not read yet counts as a byte, and is always the last one.
+        // An unread FIN counts as a byte, and is always the last one.
         self.received.wrapping_sub(self.read) > (self.client_closed != 0) as u32
     }
 
-    /// The client spoke last.
+    /// Whether the client sent data last.
     #[inline(always)]
     const fn owes_answer(&self) -> bool {
         match self.sent_tick.wrapping_sub(self.received_tick).cast_signed() {
@@ -64,8 +64,8 @@ impl Flow {
         }
     }
 
-    /// Bytes that came in or after the segment that acknowledged something last. Of a client that has not acknowledged the answer yet they
-    /// say nothing.
+    /// Number of bytes that arrived in or after the segment that last acknowledged anything. It means nothing while the client has not
+    /// acknowledged the whole answer.
     #[inline(always)]
     const fn received_since_acknowledged(&self) -> i32 {
         let fin = (self.client_closed != 0) as u32;
@@ -76,23 +76,23 @@ impl Flow {
     }
 }
 
-/// One established connection, as the program `connections` tells it.
+/// One established connection, as the BPF program `connections` reports it.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Connection {
-    /// The socket's number for its whole life; 0 where nobody has asked for it yet.
+    /// The socket's cookie; 0 if nobody has asked for it yet.
     pub cookie: u64,
-    /// The cgroup in which its listener was made.
+    /// The id of the cgroup in which its listener was created.
     pub cgroup: u64,
-    /// When a packet came or went last, in microseconds of the kernel's monotonic clock.
+    /// When the last packet came or went, in microseconds of the kernel's monotonic clock.
     pub last_packet_us: u64,
-    /// When this was written, on the same clock.
+    /// When this record was written, on the same clock.
     pub now_us: u64,
-    /// Where the kernel has the socket: tells connections apart as long as they live.
+    /// The kernel's address of the socket. It tells connections apart that exist at the same time.
     pub socket: u64,
-    /// 1: the process is not woken for further requests.
+    /// 1 if the process is not woken for further requests.
     pub is_held: u64,
-    /// What was exchanged.
+    /// The state of the exchange.
     pub flow: Flow,
 }
 
@@ -100,38 +100,39 @@ const _: () = assert!(size_of::<Connection>() == 88);
 
 crate::plain_data!(Flow, Connection);
 
-/// So long nothing may have been sent on a connection until its answer counts as whole: some servers send it in parts.
+/// An answer counts as complete after this many microseconds in which nothing was sent. Some servers send an answer in parts.
 #[cfg(not(target_arch = "bpf"))]
 pub const PAUSE_IN_ANSWER_US: u64 = 250_000;
 
-/// So many requests of a client must have been seen, each answered in one piece, until it is trusted to have its whole answer at once.
+/// A client is trusted to have its complete answer at once after this many requests, each of which was answered in one piece.
 #[cfg(not(target_arch = "bpf"))]
 const TRUSTED_AFTER: u32 = 2;
 
-/// Fewer bytes are no request: HTTP's shortest with a host has more, HTTP/2's WINDOW_UPDATE and a WebSocket's pong have fewer.
+/// Fewer bytes than this are not a request: the shortest HTTP request with a host is longer, while HTTP/2's WINDOW_UPDATE and a WebSocket's
+/// pong are shorter.
 #[cfg(not(target_arch = "bpf"))]
 const LEAST_REQUEST_BYTES: u32 = 24;
 
-/// A client whose answers are larger is not trusted to have had the whole of one.
+/// After an answer larger than this, a client is not trusted to have received the whole of it.
 #[cfg(not(target_arch = "bpf"))]
 const MOST_ANSWER_BYTES: u32 = 32 * 1024;
 
-/// What was seen of one connection in successive looks.
+/// What successive looks have shown of one connection.
 #[cfg(not(target_arch = "bpf"))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct History {
     last: Flow,
-    /// Requests that came after an answer was seen.
+    /// Number of requests that came after an answer was seen.
     exchanges: u32,
-    /// Whether all that was seen is requests that were answered in one piece.
+    /// Whether every request seen so far was answered in one piece.
     is_plain: bool,
-    /// The next byte that the process was to read when the connection was found held and answered.
+    /// The value of [`Flow::read`] when the connection was found held and answered.
     held_at: Option<u32>,
 }
 
 #[cfg(not(target_arch = "bpf"))]
 impl History {
-    /// At the first look.
+    /// Begins with the first look.
     pub const fn begin(connection: &Connection) -> Self {
         Self {
             last: connection.flow,
@@ -141,7 +142,7 @@ impl History {
         }
     }
 
-    /// At each further look.
+    /// Takes in a further look.
     pub const fn look(&mut self, connection: &Connection) {
         let (before, now) = (self.last, connection.flow);
         let (received, written) = (
@@ -150,13 +151,13 @@ impl History {
         );
         match (received, written) {
             (0, 0) => {}
-            // Too little for a request: it makes room for more of an answer (HTTP/2), or says that somebody is there (WebSockets).
+            // Too short for a request: an HTTP/2 client makes room for more of an answer, or a WebSocket client answers a ping.
             (1..LEAST_REQUEST_BYTES, _) => self.is_plain = false,
-            // A large answer may be one that goes on.
+            // A large answer may not be complete yet.
             (_, MOST_ANSWER_BYTES..) => self.is_plain = false,
             (0, _) if !before.is_in_flight() => self.is_plain = false,
             (0, _) => {}
-            // An answer, and the next request: seen between the two, or not.
+            // An answer and the next request, whether or not a look fell between them.
             (_, 0) if before.is_in_flight() => {}
             (_, _) => self.exchanges += 1,
         }
@@ -168,8 +169,8 @@ impl History {
         }
     }
 
-    /// Whether all that is in flight is a request that the process has not been told of. If it ends now, its client sees a connection that was
-    /// idle close, and sends the request again on another one.
+    /// Whether the only thing in flight is a request that the process was not woken for. If the connection ends now, its client sees an
+    /// idle connection close, and sends the request again on another one.
     pub const fn is_held_back(&self, connection: &Connection) -> bool {
         match self.held_at {
             Some(read) => {
@@ -181,15 +182,15 @@ impl History {
         }
     }
 
-    /// Whether the process may be told to end as far as this connection goes: nothing is in flight, and its last answer is whole. That is
-    /// certain after a pause. A client that sends its next request shortly after each answer leaves no pause: when it has done so twice, and
-    /// no answer of its was ever seen to pause, the end of what was written is taken for the end of the answer.
+    /// Whether the process may be told to stop as far as this connection is concerned: nothing is in flight, and the last answer is
+    /// complete. A pause makes that certain. A client that sends its next request right after each answer leaves no pause. Once it has done
+    /// so twice, and none of its answers ever paused, the end of the data written counts as the end of the answer.
     pub const fn is_quiet(&self, connection: &Connection) -> bool {
         let pause_us = connection.now_us.saturating_sub(connection.last_packet_us);
         !connection.flow.is_in_flight() && (pause_us >= PAUSE_IN_ANSWER_US || self.is_trusted())
     }
 
-    /// Whether its client has shown that it takes the end of what was written for the end of an answer, and goes on.
+    /// Whether its client has shown that it takes the end of the data written as the end of an answer.
     pub const fn is_trusted(&self) -> bool {
         self.exchanges >= TRUSTED_AFTER && self.is_plain
     }

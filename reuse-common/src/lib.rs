@@ -1,12 +1,14 @@
 //! Types and decisions that the BPF programs and the controller share.
 //!
-//! Everything here is pure: it compiles for the BPF target (without `std`) and is unit- and property-tested on the host.
-//! [`ids`] says what slots, rows, seats, places, buckets and members are, and which table each of them indexes;
-//! [`choose`] holds the four policies; [`seats`] and [`places`] the tables that they read and that the controller writes; [`rendezvous`]
-//! whose a key is;
-//! [`load`] what the kernel counts per instance; [`app`] and [`group`] where all of that stands; [`client`] who counts as one client.
-//! [`in_flight`] says whether a connection has a request in flight, [`tcp_layout`] where the kernel keeps what tells it.
-//! [`stall`] says who is hung, [`withhold`] who is withdrawn for a fault: only the controller and the simulator ask them.
+//! Everything here is pure: it compiles for the BPF target (without `std`), and has unit and property tests that run on the host.
+//!
+//! - [`ids`]: the numbers of slots, rows, places, buckets and members, and the tables that they index
+//! - [`choose`]: the four policies; [`seats`] and [`places`]: the tables that they read and the controller writes; [`rendezvous`]: which
+//!   slot owns a key
+//! - [`load`]: what the kernel counts per instance; [`app`] and [`group`]: the map values; [`client`]: what counts as one client
+//! - [`in_flight`]: whether a connection has a request in flight; [`tcp_layout`]: where the kernel keeps the fields that tell
+//! - [`stall`]: which workers are hung; [`withhold`]: which faulty workers are withdrawn. Only the controller and the simulator use these
+//!   two
 #![cfg_attr(target_arch = "bpf", no_std)]
 #![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch, core_intrinsics))]
 #![cfg_attr(

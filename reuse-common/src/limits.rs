@@ -1,9 +1,9 @@
-//! The sizes that both sides agree on.
+//! Sizes that the BPF programs and the controller agree on.
 
 /// Slots per app.
 pub const MAX_SLOTS: usize = 256;
 
-/// Rows of the load table. A slot has up to three instances during a restart; the others let a row rest before it is reused.
+/// Rows of the load table. A slot has up to three instances during a restart; the spare rows allow a row to rest before it is reused.
 pub const MAX_ROWS: usize = 1024;
 
 /// Listeners that one instance may have in one group (a server may open one per thread).
@@ -12,7 +12,7 @@ pub const LISTENERS_PER_INSTANCE: usize = 8;
 /// Entries of a group's sockarray.
 pub const MAX_MEMBERS: usize = MAX_ROWS * LISTENERS_PER_INSTANCE;
 
-/// So many published workers least-loaded looks at: up to this many at all of them, above at neighbours from a random one on.
+/// Number of published workers that `least-loaded` compares: all of them up to this number, else this many neighbours from a random one on.
 pub const FULL_SCAN: usize = 16;
 
 /// Service ports that an app can name with `--port`.

@@ -6,16 +6,16 @@ use crate::{
     limits::MAX_ROWS,
 };
 
-/// One cache line per instance. `select` and `track` add to it from every processor; the controller reads it and clears it
-/// before a row is used again.
+/// The counters of one instance: one cache line. `select` and `track` add to them from every CPU. The controller reads them, and clears
+/// them before a row is reused.
 #[repr(C, align(64))]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct InstanceLoad {
-    /// Connections in ESTABLISHED or CLOSE_WAIT now. May be off by one for an instant while a connection migrates.
+    /// Connections in ESTABLISHED or CLOSE_WAIT now. May briefly be off by one while a connection migrates.
     established: u32,
     /// The slot that the instance stands for.
     slot: Slot,
-    /// Connections that wait in its accept queues, as the controller saw them last; more than 65,535 are shown as that many.
+    /// Connections waiting in the instance's accept queues when the controller last looked; at most 65,535.
     queue: u16,
     /// Selections that have not become connections yet, by the epoch in which they were made.
     pending: [Pending; 2],
@@ -23,7 +23,8 @@ pub struct InstanceLoad {
     established_total: u64,
     migrated_in_total: u64,
     migrated_out_total: u64,
-    /// Of `established_total`, those that came before the program steered, and those that the controller directed (32 bits each).
+    /// Two numbers of 32 bits: of `established_total`, the connections that came before the program steered, and those that the controller
+    /// directed.
     unsteered_total: u32,
     directed_total: u32,
 }
@@ -35,40 +36,41 @@ struct Pending {
     count: u32,
 }
 
-/// Selections count wholly in their epoch of 2^28 ns (0.27 s) and less and less in the next, so that SYNs which never complete do not
-/// count for ever. Forgotten all at once, those of a flood drew everybody to the worker that forgot most.
+/// Selections count fully in their epoch of 2^28 ns (0.27 s) and fade out during the next, so that SYNs which never complete don't count
+/// for ever. They fade because selections of a flood that were dropped all at once drew every connection to the worker that dropped most.
 const EPOCH_SHIFT: u32 = 28;
 
-/// At most so many selections of an instance count that are not connections yet: beyond it is a flood, which says nothing of the worker.
+/// At most this many selections of an instance count before they become connections. More than that is a flood, which says nothing about
+/// the worker.
 pub const PENDING_AT_MOST: u32 = 128;
 
-/// How many established connections one that waits to be accepted counts for, beside itself: it is one of `established` already. So it
-/// counts twice: as a connection that the worker has, and as one that it has fallen behind with. Most open connections are idle, and how
-/// many they are says little of who is behind; the queue does: a worker that is slower than the others gets less of what it can't do, and
-/// event loops that keep up have empty queues. More of it would help with slower workers still (`docs/simulation`), but where workers take
-/// one request at a time all have queues, and what the controller saw of them is old: with 4, requests of 1 and 100 ms had a 99th percentile of
-/// 277 ms, with 1 of 245, with 0 of 240, and 248 behind nginx's least_conn (medians of four to six interleaved rounds, real servers).
+/// How many extra connections each queued connection counts as in the load. It is part of `established` already, so with 1 it counts twice.
+/// Most open connections are idle and say little about which worker is behind; the queue does. A slower worker thus gets fewer connections,
+/// and event loops that keep up have empty queues. A larger weight would help more with slower workers (`docs/simulation`), but where
+/// workers take one request at a time all of them have queues, and the controller's last look is out of date: with requests of 1 and 100 ms
+/// the 99th percentile was 277 ms with weight 4, 245 with 1, 240 with 0, and 248 behind nginx's least_conn (medians of four to six
+/// interleaved rounds, real servers).
 pub const QUEUE_WEIGHT: u32 = 1;
 
-/// Added to a load so that a counter which is off by a few below zero still compares as small.
+/// Added to a load, so that a counter which is slightly below zero still compares as small.
 const BIAS: u32 = 1 << 20;
 
-/// The epoch of this moment.
+/// The epoch of a clock in nanoseconds.
 #[inline(always)]
 pub const fn epoch(now_ns: u64) -> u32 {
     (now_ns >> EPOCH_SHIFT) as u32
 }
 
-/// What the age of a selection is told by.
+/// The current time, as far as the age of a selection needs it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Moment {
     epoch: u32,
-    /// 256ths of the epoch that are over.
+    /// The elapsed part of the epoch, in 256ths.
     fraction: u8,
 }
 
 impl Moment {
-    /// This many 256ths after the beginning of an epoch.
+    /// `fraction` 256ths after the beginning of `epoch`.
     #[inline(always)]
     pub const fn new(epoch: u32, fraction: u8) -> Self {
         Self { epoch, fraction }
@@ -90,17 +92,17 @@ impl InstanceLoad {
         }
     }
 
-    /// Connections now; an instant's undershoot is shown as 0.
+    /// Connections now. A counter that is briefly below zero is shown as 0.
     pub fn established(&self) -> u32 {
         u32::try_from(self.established.cast_signed()).unwrap_or(0)
     }
 
-    /// Connections that the server has not accepted yet, at most 65,535: what the controller wrote last.
+    /// Connections that the server had not accepted yet when the controller last looked, at most 65,535.
     pub fn queue(&self) -> u16 {
         self.queue
     }
 
-    /// Selections that are not connections yet: how many were made in this epoch, and how many in the one before.
+    /// Selections that are not connections yet: those of this epoch, and those of the previous one.
     pub fn pending(&self, epoch: u32) -> (u32, u32) {
         let of = |epoch: u32| {
             let pending = self.pending[epoch as usize & 1];
@@ -109,12 +111,12 @@ impl InstanceLoad {
         (of(epoch), of(epoch.wrapping_sub(1)))
     }
 
-    /// Times that the program chose this instance.
+    /// How often the program has chosen this instance.
     pub fn selected_total(&self) -> u64 {
         self.selected_total
     }
 
-    /// Handshakes completed here.
+    /// Handshakes completed on this instance.
     pub fn established_total(&self) -> u64 {
         self.established_total
     }
@@ -124,7 +126,7 @@ impl InstanceLoad {
         self.migrated_in_total
     }
 
-    /// Connections moved away from here.
+    /// Connections moved away from this instance.
     pub fn migrated_out_total(&self) -> u64 {
         self.migrated_out_total
     }
@@ -139,13 +141,13 @@ impl InstanceLoad {
         self.directed_total
     }
 
-    /// Whether nothing of the instance is left in the kernel, so that the row may be used again.
+    /// Whether no connection of the instance is left in the kernel, so that the row may be reused.
     pub fn is_at_rest(&self) -> bool {
         self.established() == 0
     }
 }
 
-// One line of the processor's cache, and full: one more counter costs a second one in every selection (`benches/selection` says how much).
+// One full cache line: one more counter would cost a second line in every selection (`benches/selection` measures it).
 const _: () = assert!(size_of::<InstanceLoad>() == 64 && align_of::<InstanceLoad>() == 64);
 const _: () = assert!(core::mem::offset_of!(InstanceLoad, queue) == 6);
 const _: () = assert!(core::mem::offset_of!(InstanceLoad, selected_total) == 24);
@@ -153,7 +155,7 @@ const _: () = assert!(core::mem::offset_of!(InstanceLoad, directed_total) == 60)
 
 crate::plain_data!(InstanceLoad);
 
-/// All rows, as one map value: one look-up serves a scan over many workers.
+/// All rows in one map value, so that a scan over many workers needs one look-up.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct LoadTable {
@@ -169,7 +171,7 @@ impl LoadTable {
     }
 }
 
-/// A live view of the table in memory that every processor writes.
+/// A live view of the table, which every CPU writes to.
 #[derive(Clone, Copy)]
 pub struct Loads {
     rows: *mut InstanceLoad,
@@ -187,11 +189,11 @@ impl Loads {
 
     #[inline(always)]
     fn line(&self, row: Row) -> *mut InstanceLoad {
-        // SAFETY: an index is inside the table.
+        // SAFETY: an index is always inside the table.
         unsafe { self.rows.add(row.index()) }
     }
 
-    /// Connections now, as a comparable number (biased).
+    /// Connections now, biased by [`BIAS`](Self::BIAS) so that the numbers compare.
     #[inline(always)]
     pub fn established(&self, row: Row) -> u32 {
         let line = self.line(row);
@@ -202,8 +204,8 @@ impl Loads {
     /// The bias that [`established`](Self::established) and [`load`](Self::load) carry.
     pub const BIAS: u32 = BIAS;
 
-    /// Connections, plus recent selections that are not connections yet (at most [`PENDING_AT_MOST`]), plus the queue by its weight
-    /// (biased). Without a branch: the verifier follows a scan over sixteen of these, and every branch would double its work.
+    /// The load: connections, plus recent selections that are not connections yet (at most [`PENDING_AT_MOST`]), plus the queue times its
+    /// weight, plus the bias. Without a branch: the verifier follows a scan over sixteen of these, and each branch would double its work.
     #[inline(always)]
     pub fn load(&self, row: Row, moment: Moment) -> u32 {
         let line = self.line(row);
@@ -236,27 +238,27 @@ impl Loads {
         unsafe { cell::read(self.line(row)) }
     }
 
-    /// Begins a row anew. Nobody may be counting in it.
+    /// Starts a row anew. No program may be counting in it.
     pub fn reset(&self, row: Row, load: InstanceLoad) {
         // SAFETY: a line points into the table.
         unsafe { cell::write(self.line(row), load) };
     }
 
-    /// So many connections wait to be accepted by this instance.
+    /// Sets the number of connections that wait to be accepted by this instance.
     pub fn set_queue(&self, row: Row, connections: u32) {
         let queue = u16::try_from(connections).unwrap_or(u16::MAX);
         // SAFETY: a line points into the table; nobody but the controller writes this number.
         unsafe { cell::write(&raw mut (*self.line(row)).queue, queue) };
     }
 
-    /// The program chose this instance for a new connection.
+    /// Counts a new connection for which the program chose this instance.
     #[inline(always)]
     pub fn selected(&self, row: Row) {
         // SAFETY: a line points into the table.
         unsafe { cell::add_u64(&raw mut (*self.line(row)).selected_total, 1) };
     }
 
-    /// Counts a selection into the load until it is a connection, or forgotten.
+    /// Adds a selection to the load until it becomes a connection or expires.
     #[inline(always)]
     pub fn reserve(&self, row: Row, epoch: u32) {
         // SAFETY: a line points into the table; `epoch & 1` is below 2.
@@ -265,7 +267,7 @@ impl Loads {
                 .cast::<Pending>()
                 .add(epoch as usize & 1);
             if cell::read(&raw const (*pending).epoch) != epoch {
-                // Two processors may both start the epoch; one selection is forgotten then, for a quarter of a second.
+                // If two CPUs start the epoch at the same time, one selection is lost, for a quarter of a second.
                 cell::write(&raw mut (*pending).count, 0);
                 cell::write(&raw mut (*pending).epoch, epoch);
             }
@@ -273,14 +275,14 @@ impl Loads {
         }
     }
 
-    /// The controller directed a connection here.
+    /// Counts a connection that the controller directed here.
     #[inline(always)]
     pub fn directed(&self, row: Row) {
         // SAFETY: a line points into the table.
         unsafe { cell::add_u32(&raw mut (*self.line(row)).directed_total, 1) };
     }
 
-    /// A connection was established on this instance; `steered` unless the program was not attached yet.
+    /// Counts a connection that was established on this instance. `steered` is false if the program was not attached yet.
     #[inline(always)]
     pub fn entered(&self, row: Row, steered: bool) {
         let line = self.line(row);
@@ -294,7 +296,7 @@ impl Loads {
         }
     }
 
-    /// A selection of this instance, if any was [reserved](Self::reserve), has become a connection.
+    /// A selection of this instance, if one was [reserved](Self::reserve), has become a connection.
     #[inline(always)]
     pub fn settle(&self, row: Row, epoch: u32) {
         let line = self.line(row);
@@ -311,14 +313,14 @@ impl Loads {
         }
     }
 
-    /// A connection of this instance ended.
+    /// Counts the end of a connection of this instance.
     #[inline(always)]
     pub fn left(&self, row: Row) {
         // SAFETY: a line points into the table.
         unsafe { cell::add_u32(&raw mut (*self.line(row)).established, u32::MAX) };
     }
 
-    /// An established connection moved from one instance's queue to another's.
+    /// Moves an established connection from one instance's count to another's.
     #[inline(always)]
     pub fn migrated(&self, from: Row, to: Row) {
         let (from, to) = (self.line(from), self.line(to));
@@ -331,7 +333,7 @@ impl Loads {
         }
     }
 
-    /// A connection that has ended already moved from one instance's queue to another's.
+    /// Counts the move of a connection that has ended already, and so is in no count of open connections.
     #[inline(always)]
     pub fn migrated_closed(&self, from: Row, to: Row) {
         let (from, to) = (self.line(from), self.line(to));
@@ -344,15 +346,15 @@ impl Loads {
 }
 
 impl Pending {
-    /// 256 times what is left of the count: all of it in its own epoch, less and less in the next, then nothing. Branch-free.
+    /// 256 times the count that is left: all of it in its own epoch, less and less in the next, then nothing. Branch-free.
     #[inline(always)]
     fn in_256ths(self, moment: Moment) -> i64 {
-        // Another processor's clock may be ahead by an instant: an age of -1 is as good as 0.
+        // Another CPU's clock may be slightly ahead: an age of -1 counts as 0.
         let age = i64::from(moment.epoch.wrapping_sub(self.epoch).cast_signed());
         let is_of_this_epoch = cell::ones_if_negative(age - 1);
         let is_recent = cell::ones_if_negative(age - 2);
         let part = (256 - (i64::from(moment.fraction) & !is_of_this_epoch)) & is_recent;
-        // Signed: the count may be below zero by one or two (see `settle`).
+        // Signed: the count may be one or two below zero (see `settle`).
         i64::from(self.count.cast_signed()) * part
     }
 

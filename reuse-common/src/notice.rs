@@ -1,12 +1,13 @@
-//! What the programs tell the controller, through the ring buffer.
+//! Notices from the BPF programs to the controller, through the ring buffer.
 
-/// Something happened to a listener of a worker, or to one of its connections.
+/// An event on a worker's listener, or on one of its connections.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Notice {
     /// A [`NoticeKind`] as a number.
     pub kind: u32,
-    /// Row of the load table: for a bind, of the process that binds; else of the cgroup in which the socket was made (0 is the backstops').
+    /// Row of the load table. For a bind: of the process that binds; else of the cgroup in which the socket was created (0 for the
+    /// backstops).
     pub row: u32,
     /// The socket's cookie.
     pub cookie: u64,
@@ -18,16 +19,16 @@ pub struct Notice {
     pub port: u32,
 }
 
-/// What happened.
+/// The kind of event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NoticeKind {
     /// A process is about to bind.
     Bind = 1,
-    /// The socket listens now.
+    /// The socket has started to listen.
     Listen = 2,
-    /// It listens no more.
+    /// The socket has stopped listening.
     Close = 3,
-    /// A connection came while the controller slept: told once each time it asks to be woken.
+    /// A connection came while the controller slept. Sent once each time the controller asks to be woken.
     Traffic = 4,
 }
 

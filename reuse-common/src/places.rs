@@ -1,7 +1,8 @@
-//! Where the kernel looks a key up: which place each bucket of the published membership stands for.
+//! The kernel's look-up table for keys: which place each bucket stands for in the published membership.
 //!
-//! The controller keeps whose a bucket is ([`Buckets`], by slot, so that a change moves no more than it must) and writes down here
-//! where that slot sits at present. So a look-up names the seat, and the kernel needs neither the slot nor a rule for what is missing.
+//! The controller keeps the owner of each bucket by slot ([`Buckets`]), so that a change moves as few buckets as possible, and writes the
+//! owner's current place here. So the look-up yields the seat at once, and the kernel needs neither the slot nor a rule for slots that are
+//! not published.
 
 use crate::{
     ids::{Bucket, Place},
@@ -22,8 +23,8 @@ impl Places {
     /// Every bucket stands for the first place.
     pub const EMPTY: Self = Self { places: [0; BUCKETS] };
 
-    /// Where the owners of the buckets sit. A bucket whose owner has no seat stands for any: they take turns, bucket by bucket. While
-    /// there is no seat at all, every bucket stands for the first place, which is empty then.
+    /// The places of the buckets' owners. Buckets whose owner has no seat are dealt out to all seats in turn. Without any seat, every
+    /// bucket stands for the first place, which is empty then.
     #[cfg(not(target_arch = "bpf"))]
     pub fn new(membership: &Membership, buckets: &Buckets) -> Self {
         let mut places = Self::EMPTY;
@@ -36,9 +37,8 @@ impl Places {
         places
     }
 
-    /// The place for a key with this hash, of whose bits [`Bucket::of`] says which must be good. It is one of the membership's, unless this is
-    /// read while it is written: then it may be one without a seat, at which [`Membership::seat`](crate::seats::Membership::seat)
-    /// shows an empty one.
+    /// The place for a key with this hash ([`Bucket::of`] says which bits must be evenly spread). A read during a write may yield a place
+    /// without a seat; [`Membership::seat`](crate::seats::Membership::seat) returns an empty one there.
     #[inline(always)]
     pub const fn of(&self, hash: u32) -> Place {
         Place(self.places[Bucket::of(hash).index()] as u32)

@@ -1,16 +1,16 @@
 //! The four policies by name.
 
-/// How a worker is chosen for a new connection. The numbers are what the kernel program reads.
+/// How a worker is chosen for a new connection. The numbers are the ones that the kernel program reads.
 #[repr(u32)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Policy {
-    /// By the connection's addresses and ports.
+    /// By a hash of the connection's addresses and ports.
     Hash = 0,
-    /// One after the other.
+    /// Each worker in turn.
     RoundRobin = 1,
-    /// The one with the fewest connections.
+    /// The worker with the smallest load: connections, recent selections and its queue.
     LeastLoaded = 2,
-    /// The one that had this client last.
+    /// The worker that the client had last.
     Sticky = 3,
 }
 
@@ -28,7 +28,7 @@ impl Policy {
         }
     }
 
-    /// Whether it compares loads, so that selections must count before they are connections.
+    /// Whether the policy compares loads, so that selections must count before they become connections.
     pub const fn weighs_loads(self) -> bool {
         match self {
             Self::Hash | Self::RoundRobin => false,
@@ -36,7 +36,7 @@ impl Policy {
         }
     }
 
-    /// Whether it wants to know what waits in the workers' queues.
+    /// Whether the policy reads the length of the workers' queues.
     pub const fn reads_queues(self) -> bool {
         match self {
             Self::Hash | Self::RoundRobin | Self::Sticky => false,

@@ -1,18 +1,18 @@
-//! How the fixed shares of the published slots are made to fit, so that everybody who is published gets something.
+//! Scales the fixed shares of the published slots, so that every published slot gets some connections.
 
 use crate::share::Share;
 
-/// So many slots of a group can have a fixed share; further ones are treated as if they had none.
+/// At most this many slots of a group can have a fixed share; others are treated as if they had none.
 pub const MAX_SHARES: usize = 32;
 
-/// What slots without a share keep when the shares of the others come to the whole or more: 1 % together.
+/// What the slots without a share keep together when the shares add up to 100 % or more: 1 %.
 const KEPT_PERCENT: u64 = 1;
 
-/// The factor between a share as it was given and the portion of new connections that it comes to.
+/// The factor from a configured share to its portion of new connections.
 ///
-/// - While some slots have no share and the shares are below the whole, a share is what it says.
-/// - While some have none and the shares come to the whole or more, the shares are scaled down to 99 %.
-/// - When every slot has one, they are scaled to the whole.
+/// - If some slots have no share and the shares add up to less than 100 %, each share is taken as it is.
+/// - If some slots have no share and the shares add up to 100 % or more, the shares are scaled down to 99 % together.
+/// - If every slot has a share, the shares are scaled to 100 %.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Scale {
     numerator: u64,
@@ -20,7 +20,7 @@ pub struct Scale {
 }
 
 impl Scale {
-    /// For shares of this sum (hundredths of a percent), beside slots without a share or not.
+    /// The scale for shares that add up to `sum` (hundredths of a percent). `any_free`: some slots have no share.
     pub const fn new(sum: u64, any_free: bool) -> Self {
         let whole = Share::WHOLE as u64;
         let (numerator, denominator) = match (any_free, sum) {
@@ -32,7 +32,7 @@ impl Scale {
         Self { numerator, denominator }
     }
 
-    /// What these hundredths of a percent come to of `whole` (at most 2^32), rounded to the nearest.
+    /// The portion of `whole` (at most 2^32) for this share in hundredths of a percent, rounded to the nearest.
     pub const fn part(self, hundredths: u64, whole: u64) -> u64 {
         let part = hundredths as u128 * self.numerator as u128 * whole as u128;
         ((part + self.denominator as u128 / 2) / self.denominator as u128) as u64

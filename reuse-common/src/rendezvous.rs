@@ -1,12 +1,12 @@
 //! Rendezvous hashing by table: which slot owns which of 16,384 buckets.
 //!
-//! A key belongs to a bucket, and a bucket to the published slot that scores highest for it. Taking a slot away leaves every other
-//! slot's score as it is, so no bucket of another slot moves: the exact property of rendezvous hashing, at the price of one
-//! table look-up in the kernel, however many workers there are. The controller fills its table when membership changes
-//! (256 slots: a few milliseconds), and writes down for the kernel where each owner sits: see [`places`](crate::places).
+//! A key belongs to a bucket, and a bucket to the published slot with the highest score for it. Removing a slot changes no other slot's
+//! score, so no bucket of another slot moves. This is the exact property of rendezvous hashing, for one table look-up in the kernel,
+//! however many workers there are. The controller fills its table when the membership changes (256 slots: a few milliseconds), and writes
+//! each owner's place for the kernel: see [`places`](crate::places).
 //!
-//! A slot with a fixed share gets exactly that many buckets, those that score highest for it; the others divide the rest as if there
-//! were no more. A share that grows only takes buckets, and one that shrinks only gives some back.
+//! A slot with a fixed share gets exactly that many buckets, the ones with its highest scores. The other slots divide the rest. A share
+//! that grows only takes buckets, and a share that shrinks only gives buckets back.
 
 #[cfg(not(target_arch = "bpf"))]
 use crate::{
@@ -16,7 +16,7 @@ use crate::{
     share::Share,
 };
 
-/// Number of buckets; with 256 slots each owns 64 of them, so shares differ by about an eighth from the granularity alone.
+/// Number of buckets. With 256 slots each owns 64 buckets on average, and this coarseness alone makes shares differ by about an eighth.
 pub const BUCKETS: usize = 1 << 14;
 
 /// The owner of each bucket.
@@ -36,17 +36,16 @@ impl Buckets {
         Slot(self.slots[Bucket::of(hash).index()] as u16)
     }
 
-    /// The owner of each bucket, in their order.
+    /// The owner of each bucket, in ascending order of buckets.
     pub fn owners(&self) -> impl Iterator<Item = Slot> {
         self.slots.iter().map(|&slot| Slot(slot.into()))
     }
 
     /// Divides the buckets among these slots. Without slots nothing changes.
     ///
-    /// Of the slots with a share, the first [`MAX_SHARES`] in the order of their numbers get so many buckets, in that order: of those
-    /// that are not taken yet, the ones that score highest for the slot. How shares are made to fit is told at [`Scale`]. The
-    /// other buckets go each to the highest-scoring slot without a share (of all slots, where every one has a share and rounding has
-    /// left a bucket over).
+    /// The slots with a share come first: the first [`MAX_SHARES`] of them, in ascending order, each take their number of buckets
+    /// ([`Scale`] says how many), the ones with the slot's highest scores that are not taken yet. Each other bucket goes to the slot
+    /// without a share that scores highest for it. If every slot has a share and rounding leaves a bucket over, all slots compete for it.
     pub fn assign(&mut self, slots: &[(Slot, Option<Share>)]) {
         let mut shared: Vec<(Slot, Share)> = slots.iter().filter_map(|&(slot, share)| Some((slot, share?))).collect();
         shared.sort_unstable();
@@ -70,7 +69,7 @@ impl Buckets {
         let mut untaken: Vec<Bucket> = Bucket::all().collect();
         for &(slot, share) in &shared {
             let wanted = scale.part(share.hundredths_of_a_percent().into(), BUCKETS as u64) as usize;
-            // Rounding never takes the last bucket from those without a share.
+            // Rounding never takes the last bucket from the slots without a share.
             let wanted = wanted.min(untaken.len() - usize::from(any_free));
             untaken.sort_unstable_by_key(|&bucket| core::cmp::Reverse(score(bucket, slot)));
             for bucket in untaken.drain(..wanted) {
@@ -90,7 +89,7 @@ const fn owner_byte(slot: Slot) -> u8 {
     slot.index() as u8
 }
 
-/// How strongly a slot claims a bucket. The slot is part of the result, so that no two slots score alike.
+/// A slot's score for a bucket. The slot is part of the result, so that no two slots have the same score.
 #[cfg(not(target_arch = "bpf"))]
 const fn score(bucket: Bucket, slot: Slot) -> u64 {
     let slot = slot.0 as u64;

@@ -1,4 +1,4 @@
-//! Who may be chosen in one group: written by the controller into the buffer that is not in use, then switched to.
+//! The published slots of one group. The controller writes them to the inactive buffer, then makes it the active one.
 
 #[cfg(not(target_arch = "bpf"))]
 use crate::portion::Scale;
@@ -10,20 +10,20 @@ use crate::{
     share::Share,
 };
 
-/// One published slot in a group's table: the row of the instance that stands for it, with how many listeners in this group, and its fixed
-/// share if it has one. Where it stands in the table is a [`Place`].
+/// One published slot in a group's table: the row of its instance, the instance's number of listeners in this group, and the slot's fixed
+/// share if it has one. Its position in the table is a [`Place`].
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Seat {
     row: Row,
     slot: Slot,
     listeners: u16,
-    /// Hundredths of a percent; 0 is none.
+    /// Hundredths of a percent; 0 means no share.
     share: u16,
 }
 
 impl Seat {
-    /// A seat for `slot`, held by the instance in `row` with `listeners` (1…8) members of the group; without a share of its own.
+    /// A seat for `slot`, held by the instance in `row` with `listeners` (1…8) members of the group, and without a share.
     pub const fn new(slot: Slot, row: Row, listeners: u16) -> Self {
         Self {
             row,
@@ -43,7 +43,7 @@ impl Seat {
         self
     }
 
-    /// Its instance's line in the load table.
+    /// The row of the seat's instance in the load table.
     #[inline(always)]
     pub const fn row(&self) -> Row {
         self.row
@@ -55,22 +55,22 @@ impl Seat {
         self.slot
     }
 
-    /// Members of the group that belong to the instance.
+    /// Number of the group's members that belong to the instance.
     #[inline(always)]
     pub const fn listeners(&self) -> u16 {
         self.listeners
     }
 
-    /// Its fixed share of new connections.
+    /// The slot's fixed share of new connections.
     pub const fn share(&self) -> Option<Share> {
         Share::from_hundredths_of_a_percent(self.share)
     }
 }
 
-/// In place of a place: the slot has no seat.
+/// Marks a slot without a seat.
 const NO_SEAT: u16 = u16::MAX;
 
-/// The published slots of one group: first those that divide connections by the policy (*free* seats), then those with a fixed share.
+/// The published slots of one group: first the *free* seats, which divide connections by the policy, then those with a fixed share.
 #[repr(C, align(64))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Membership {
@@ -79,12 +79,12 @@ pub struct Membership {
     seats: [Seat; MAX_SLOTS],
     /// The place of each slot's seat, or [`NO_SEAT`].
     place_of_slot: [u16; MAX_SLOTS],
-    /// The last draw that falls to each seat with a share, ascending; unused ones repeat the last used.
+    /// The last draw that falls to each seat with a share, ascending. Unused entries repeat the last used one.
     last_draws: [u32; MAX_SHARES],
 }
 
 impl Membership {
-    /// Nobody.
+    /// No seats.
     pub const EMPTY: Self = Self {
         count: 0,
         free: 0,
@@ -93,8 +93,8 @@ impl Membership {
         last_draws: [0; MAX_SHARES],
     };
 
-    /// These seats, at most one per slot and at most [`MAX_SLOTS`]; further ones are left out. Of those with a share, the first
-    /// [`MAX_SHARES`] keep it; how shares are made to fit is told at [`Scale`].
+    /// The membership with these seats: at most one per slot and at most [`MAX_SLOTS`]; further ones are dropped. The first [`MAX_SHARES`]
+    /// seats with a share keep it, scaled as [`Scale`] says.
     #[cfg(not(target_arch = "bpf"))]
     pub fn new(seats: impl IntoIterator<Item = Seat>) -> Self {
         let mut membership = Self::EMPTY;
@@ -106,7 +106,7 @@ impl Membership {
             if *entry != NO_SEAT {
                 continue;
             }
-            // Its place is known when all are.
+            // Filled in below, once the order of the seats is known.
             *entry = 0;
             if seat.share == 0 || shared.len() == MAX_SHARES {
                 membership.take_place(seat.with_share(None));
@@ -137,32 +137,32 @@ impl Membership {
         self.count += 1;
     }
 
-    /// How many seats there are. Read anew each time: the verifier, which knows the number behind each way out of a loop over seats, would
-    /// follow all that comes after the loop once for each.
+    /// Number of seats. Volatile: if the verifier knew the number on each way out of a loop over the seats, it would follow everything
+    /// after the loop once for each.
     #[inline(always)]
     pub fn count(&self) -> u32 {
         // SAFETY: a field of a live structure.
         unsafe { cell::read(&raw const self.count) }
     }
 
-    /// How many of them, the first ones, have no share of their own.
+    /// Number of free seats, which come first.
     #[inline(always)]
     pub fn free(&self) -> u32 {
         // SAFETY: as for `count`, and for the same reason.
         unsafe { cell::read(&raw const self.free) }
     }
 
-    /// Whether any seat has a share.
+    /// Whether any seat has a fixed share.
     #[inline(always)]
     pub fn has_shares(&self) -> bool {
         self.free() != self.count()
     }
 
-    /// The place of the seat with a share that this draw falls to, of evenly spread draws; `None`: it falls to the free seats, of which
-    /// there is one then. Only while some seat [has a share](Self::has_shares).
+    /// The place of the seat with a share that this draw falls to, given evenly spread draws. `None` means that the draw falls to the free
+    /// seats, of which there is at least one then. Call it only while some seat [has a share](Self::has_shares).
     #[inline(always)]
     pub fn shared_place(&self, draw: u32) -> Option<Place> {
-        // How many of the ascending numbers are below the draw: a search by halves, without a branch (see `cell::opaque`).
+        // Counts the ascending numbers below the draw by binary search, without a branch (see `cell::opaque`).
         let mut below = 0;
         let mut step = MAX_SHARES / 2;
         while step > 0 {
@@ -176,13 +176,13 @@ impl Membership {
     /// All ones if the seat's last draw is below this one, else 0.
     #[inline(always)]
     fn mask_if_below(&self, nth: usize, draw: u32) -> usize {
-        // The compiler joins the halves with OR, after which the verifier of Linux 6.1 knows no bounds any more: shown again.
+        // The compiler joins the halves with OR, after which the verifier of Linux 6.1 has lost the bounds; the mask shows them again.
         let nth = cell::opaque(nth as u64) as usize & (MAX_SHARES - 1);
         let difference = u64::from(self.last_draws[nth]).wrapping_sub(u64::from(draw));
         (cell::opaque(difference).cast_signed() >> 63).cast_unsigned() as usize
     }
 
-    /// The seat at this place; a place beyond [`count`](Self::count) holds a seat without listeners.
+    /// The seat at this place. Beyond [`count`](Self::count) it is an empty seat, without listeners.
     #[inline(always)]
     pub const fn seat(&self, place: Place) -> &Seat {
         &self.seats[place.index()]
@@ -199,7 +199,7 @@ impl Membership {
         }
     }
 
-    /// The seats: free ones first, else in the order in which they were given.
+    /// The seats: free ones first, otherwise in the order given.
     pub fn seats(&self) -> &[Seat] {
         &self.seats[..self.count as usize]
     }

@@ -1,20 +1,20 @@
-//! What the controller tells the programs.
+//! Settings that the controller hands to the BPF programs.
 
 use crate::{Policy, client::ClientMask, limits::MAX_PORTS};
 
-/// One per app, read by every program.
+/// The settings of one app, which every program reads.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Settings {
-    /// A [`Policy`](crate::Policy) as a number.
+    /// A [`Policy`] as a number.
     pub policy: u32,
-    /// How many directed connections are under way; their table is looked at only while there are some.
+    /// Number of directed connections under way. The programs look at the table of directed connections only while it is not 0.
     pub directed: u32,
-    /// What makes a client.
+    /// The address prefixes that tell clients apart.
     pub client_mask: ClientMask,
-    /// When a client is forgotten, in units of [`ClientRecord::ticks`](crate::client::ClientRecord::ticks); 0 is never.
+    /// Time until a client is forgotten, in units of [`ClientRecord::ticks`](crate::client::ClientRecord::ticks); 0 means never.
     pub client_ttl_ticks: u32,
-    /// The depth of an instance's cgroup below the root.
+    /// The depth of an instance's cgroup below the root cgroup.
     pub cgroup_level: u32,
     /// How many of `ports` are set; 0 means that every port is a service port.
     pub port_count: u32,
@@ -23,14 +23,14 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Whether the policy compares loads, so that selections must count before they are connections. (Two comparisons without a jump
-    /// between them; as neighbours they become one.)
+    /// Whether the policy compares loads, so that selections must count before they become connections. (No branch between the two
+    /// comparisons: with neighbouring numbers they become one.)
     #[inline(always)]
     pub const fn weighs_loads(&self) -> bool {
         (self.policy == Policy::LeastLoaded as u32) | (self.policy == Policy::Sticky as u32)
     }
 
-    /// Whether a bind to this port (host byte order) concerns us.
+    /// Whether this port (host byte order) is a service port of the app.
     #[inline(always)]
     pub fn serves(&self, port: u16) -> bool {
         let mut found = self.port_count == 0;
@@ -41,7 +41,7 @@ impl Settings {
     }
 }
 
-/// The local end of a connection that the controller is about to open, as the server's side sees it: the client.
+/// The local end of a connection that the controller is about to open: the client address and port as the server sees them.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct DirectedKey {

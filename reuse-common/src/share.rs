@@ -1,9 +1,8 @@
-//! A fixed share of new connections: what a weight or a canary gets, whatever the policy.
+//! A fixed share of new connections, whatever the policy: what `weight` or a canary gets.
 
 use core::fmt;
 
-/// Hundredths of a percent, 1…9,999 (0.01 % to 99.99 %). Slots without a share of their own divide the rest among themselves by the
-/// policy.
+/// A share in hundredths of a percent, 1…9,999 (0.01 % to 99.99 %). Slots without a share divide the rest by the policy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Share(u16);
 
@@ -11,7 +10,7 @@ impl Share {
     /// All connections, in hundredths of a percent.
     pub const WHOLE: u16 = 10_000;
 
-    /// `None` unless it is 1…9,999.
+    /// `None` unless the number is 1…9,999.
     pub const fn from_hundredths_of_a_percent(hundredths: u16) -> Option<Self> {
         if hundredths == 0 || hundredths >= Self::WHOLE {
             None
@@ -26,7 +25,7 @@ impl Share {
     }
 }
 
-/// `5%`, `0.5%`, `12.25%`.
+/// Writes `5%`, `0.5%`, `12.25%`.
 impl fmt::Display for Share {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (whole, rest) = (self.0 / 100, self.0 % 100);

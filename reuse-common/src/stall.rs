@@ -1,162 +1,162 @@
-//! When a worker is called hung, judged from outside: by its accept queue alone.
+//! Decides which workers are hung, from outside: by their accept queues alone.
 //!
-//! A [`Watch`] looks at one instance every few milliseconds. Its *stall* is the time since it was last proven to have accepted
-//! something, or seen with an empty queue. [`Norm`] is what the whole app knows, and [`Norm::judge`] calls instances hung: **a
-//! published instance whose stall reaches its threshold, while more than half of the other published ones are fine.**
+//! A [`Watch`] looks at one instance every few milliseconds. Its *stall* is the time since the instance was last proven to have accepted a
+//! connection, or seen with an empty queue. A [`Norm`] holds what is known about the whole app, and [`Norm::judge`] declares instances
+//! hung: **a published instance whose stall reaches its threshold, while more than half of the other published instances are fine.**
 //!
 //! The threshold is the longest of
 //! - `hung_after`;
-//! - *best4*: the shortest time in which this instance was ever seen to take four steps, in four different looks. Nothing else
-//!   proves that a server *can* accept that fast: one that serves a connection for 300 ms before it accepts the next may take
-//!   the first at once, and still needs 900 ms for four. Before it is known an instance is never called: a worker that starts
-//!   cold owes us nothing yet. Looks closer together than a fifth of `hung_after` make one step, so that a burst which
-//!   straddles two looks is no second step; four such steps still fit in `hung_after`.
-//! - *busy*: what it has just taken, at the best pace it was seen to work. A server that accepts eight connections in one go and
-//!   then works on them accepts nothing for eight times as long as after a single one.
-//!   These two count a quarter more, for the scatter of work and of looks.
-//! - 1.5 × what was *learned*: the second-longest stall of the last minute (of half of it at least) that ended by itself while
-//!   most of the others stalled as well. An overload of all is no hang, so its stalls are normal; half as much again is for
-//!   their scatter. The second-longest, because one freak stall is not normal. A stall that was called is not learned, nor
-//!   one of an instance whose peers were fine: else one worker with a growing disease would teach the app to bear it.
+//! - *best4*: the shortest time in which this instance was ever seen to make four steps of progress, in four different looks. Only that
+//!   proves how fast a server *can* accept: one that serves a connection for 300 ms before it accepts the next may take the first at once,
+//!   but needs 900 ms for four. Until best4 is known, an instance is never declared hung, so a slow cold start is no hang. Looks less than
+//!   a fifth of `hung_after` apart make one step, so that a burst across two looks is not two steps; four such steps still fit into
+//!   `hung_after`.
+//! - *busy*: the connections that the instance has just accepted, times its best pace so far. A server that accepts eight connections at
+//!   once and then works on them accepts nothing for eight times as long as after one.
+//!   A quarter is added to best4 and busy, because work and looks vary.
+//! - 1.5 × the *learned* stall: the second-longest stall of the last minute (at least of the last half minute) that ended by itself while
+//!   most other instances stalled as well. Stalls in an overload of the whole app are normal; the factor is for their variation. The
+//!   second-longest, because a single freak stall is not normal. Stalls of an instance that was declared hung, or whose peers were fine,
+//!   are not learned: otherwise one worker that gets worse and worse would raise the threshold for the whole app.
 //!
-//! An instance is *fine* if it has not stalled for half its threshold within the last threshold's time. (A look at the present
-//! moment is not enough: in an overload half of the instances have accepted something just now, and it is always another half.)
-//! With no others nobody is called: there is nothing to compare with.
+//! An instance is *fine* if its stall has not reached half of its threshold within the last threshold's time. (Its present stall is not
+//! enough: in an overload half of the instances have just accepted something, and each time it is a different half.) An app with one
+//! published instance has nothing to compare with, so that instance is never declared hung.
 //!
-//! *Nobody moves*: if most are hung, too few are left to compare with. So an instance whose stall is *long* (20 × `hung_after`,
-//! and 4 × its threshold) is called as well, as long as each of the others is either fine or has stalled as long; one that
-//! struggles, and accepts now and then, shows an overload. So the stop of all is seen after a second, in one look.
+//! *Nobody moves*: if most instances are hung, too few are left to compare with. So an instance whose stall is *long* (20 × `hung_after`,
+//! and 4 × its threshold) is also declared hung, if each of the others is either fine or has stalled as long. An instance in between, which
+//! still accepts now and then, means an overload. So a standstill of all instances is noticed after about a second, in a single look.
 //!
-//! Both readings that make up the count of the accepted are uncertain, so progress must be *proven*: the least possible count
-//! must exceed the greatest possible one of the last progress. That one is the smallest upper bound of all looks since, as the
-//! true count only grows; each taken as the larger of two adjacent looks, since a connection that is being queued at that very
-//! moment makes one look's bound too low. A spike in a bound is forgotten after two looks, so that a withdrawn instance can
-//! show its life by a single connection.
+//! The number of accepted connections is computed from two uncertain readings, so progress must be *proven*: the lower bound of the count
+//! must exceed the upper bound at the last progress. As the true count only grows, the smallest upper bound of all looks since then is
+//! used. Each look's upper bound is the larger one of that look and the look before, since a connection that is being queued at that moment
+//! makes one look's bound too low. A spike in a bound is forgotten after two looks, so that a withdrawn instance can show that it is alive
+//! with a single connection.
 //!
-//! A gap between looks that is longer than half of `hung_after` means that the *controller* slept. It says nothing about the
-//! worker, so it counts as one usual look.
+//! A gap between looks that is longer than half of `hung_after` means that the *controller* slept. It says nothing about the worker and
+//! counts as one usual look.
 //!
-//! What can't be told apart from outside: a thread pool whose threads are all busy, and an event loop that computes. Both are
-//! called while most of the others are fine: their queue is better off there, and both are back at their next accept.
+//! A thread pool whose threads are all busy and an event loop that computes look the same from outside. Both are declared hung while most
+//! of the others are fine: the other workers serve the queue sooner, and the worker is back at its next accept.
 
-/// Steps of progress that show how fast an instance can accept, less the one that completes them.
+/// The number of earlier steps that are kept. Together with the current one they show how fast an instance can accept.
 const EARLIER_STEPS: usize = 3;
 
-/// Looks within this part of `hung_after` make one step.
+/// Looks less than this part of `hung_after` apart make one step.
 const STEP_PART: u64 = 5;
 
-/// A gap above this part of `hung_after` is the controller's own sleep…
+/// A gap longer than this part of `hung_after` means that the controller slept.
 const BLIND_PART: u64 = 2;
 
-/// …and counts as this part of it: the usual distance of looks, 5 ms for 50.
+/// Such a gap counts as this part of `hung_after`: the usual interval of looks, 5 ms for 50 ms.
 const LOOK_PART: u64 = 10;
 
-/// So many times `hung_after`, and so many thresholds, are long: one second, or more, for 50 ms. A person who looks at `status` because
-/// the app hangs sees it there, and a pause of the whole machine is usually shorter.
+/// A stall is long after this many times `hung_after` and [`LONG_THRESHOLDS`] thresholds: with 50 ms, one second or more. That is soon
+/// enough for a user who looks at `status` because the app hangs, and longer than most pauses of the whole machine.
 const LONG_HUNG_AFTERS: u64 = 20;
 /// See [`LONG_HUNG_AFTERS`].
 const LONG_THRESHOLDS: u64 = 4;
 
-/// What was learned is kept for one to two of these.
+/// Learned stalls are kept for one to two times this long.
 const HALF_MEMORY_MS: u64 = 30_000;
 
 /// One look at an instance's accept queues.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Look {
-    /// When, in milliseconds on a clock that never goes back.
+    /// Time of the look, in milliseconds on a monotonic clock.
     pub at_ms: u64,
     /// Connections that wait to be accepted.
     pub queue: u32,
-    /// Connections accepted so far, at least…
+    /// Lower bound of the number of connections accepted so far.
     pub accepted_at_least: u64,
-    /// …and at most.
+    /// Upper bound of the number of connections accepted so far.
     pub accepted_at_most: u64,
 }
 
-/// What was seen of one instance.
+/// What successive looks have shown of one instance.
 #[derive(Debug, Clone, Default)]
 pub struct Watch {
     last: Option<Look>,
-    /// The larger of the last two looks' greatest possible counts.
+    /// The larger of the last two looks' upper bounds.
     bound: u64,
-    /// The count of the accepted at the last progress: at most.
+    /// Upper bound of the accepted connections at the last progress.
     ceiling: u64,
     stall_ms: u64,
     /// The part of the present stall during which most of the others stalled as well.
     common_ms: u64,
     hung: bool,
-    /// When its stall was last half as long as its threshold, or longer.
+    /// When the stall last was at least half of the threshold.
     troubled_at_ms: Option<u64>,
-    /// The latest first; a place is empty until the instance has got so far.
+    /// The latest step first; `None` until the instance has made that many.
     steps: [Option<Step>; EARLIER_STEPS],
     best_ms: Option<u64>,
-    /// The least time per connection, in microseconds, over any four steps.
+    /// The shortest time per connection over any four steps, in microseconds.
     pace_us: Option<u64>,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct Step {
-    /// The look before it: the earliest moment at which it may have been made.
+    /// The time of the look before the step: the earliest moment at which it may have happened.
     after_ms: u64,
     at_ms: u64,
-    /// What was accepted before it: at least, and at most.
+    /// Lower and upper bound of the connections accepted before the step.
     least: u64,
     most: u64,
 }
 
-/// What is normal in an app, and for how long a worker may stall anyway.
+/// What is normal for an app, and how long each worker may stall.
 #[derive(Debug, Clone)]
 pub struct Norm {
     hung_after_ms: u64,
     half_began_ms: u64,
-    /// The present half of the memory, and the one before.
+    /// The current half of the memory, and the previous one.
     halves: [Longest; 2],
 }
 
-/// The two longest stalls of some time.
+/// The two longest stalls of a period.
 #[derive(Debug, Clone, Copy, Default)]
 struct Longest {
     first_ms: u64,
     second_ms: u64,
 }
 
-/// How an instance does, among the others.
+/// The state of an instance, compared with the others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Condition {
     Fine,
-    /// It stalls, and not for long enough to be silent.
+    /// The instance stalls, but not for long enough to be silent.
     Struggling,
     Silent,
 }
 
 impl Watch {
-    /// Of an instance that was never looked at.
+    /// A watch that has not looked yet.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Whether [`Norm::judge`] has called it hung, and it has not been proven to accept since.
+    /// Whether [`Norm::judge`] has declared the instance hung, with no accept proven since.
     pub fn is_hung(&self) -> bool {
         self.hung
     }
 
-    /// How long it has accepted nothing while something waited, in milliseconds.
+    /// How long the instance has accepted nothing while connections waited, in milliseconds.
     pub fn stall_ms(&self) -> u64 {
         self.stall_ms
     }
 
-    /// Connections that waited at the last look; absent before the first one.
+    /// Number of waiting connections at the last look; `None` before the first one.
     pub fn queue(&self) -> Option<u32> {
         self.last.map(|look| look.queue)
     }
 
-    /// Forgets the present stall: from now on the instance gets connections (again). What it can do is remembered.
+    /// Ends the current stall, because the instance gets connections from now on. What is known about its speed is kept.
     pub fn restart(&mut self) {
         self.end_stall();
         self.troubled_at_ms = None;
     }
 
-    /// Takes in what was seen. Whether that proves that something was accepted since the last progress: then it is not hung any more.
+    /// Takes in one look. Returns true if it proves that a connection was accepted since the last progress, which also ends the state hung.
     pub fn look(&mut self, look: Look, norm: &mut Norm) -> bool {
         let most = look.accepted_at_most.max(look.accepted_at_least);
         let Some(last) = self.last.replace(look) else {
@@ -188,7 +188,7 @@ impl Watch {
         (self.stall_ms, self.common_ms, self.hung) = (0, 0, false);
     }
 
-    /// `last` is the look before; the ceiling is still that of the last progress.
+    /// `last` is the previous look; the ceiling is still the one of the last progress.
     fn step(&mut self, last: Look, at_ms: u64, norm: &Norm) {
         let [latest, .., oldest] = self.steps;
         if latest.is_some_and(|latest| at_ms.saturating_sub(latest.at_ms) < norm.hung_after_ms / STEP_PART) {
@@ -210,7 +210,7 @@ impl Watch {
         });
     }
 
-    /// How long it may be busy with what it took in its last step.
+    /// How long the instance may be busy with the connections of its last step, in milliseconds.
     fn busy_ms(&self) -> u64 {
         match (self.steps[0], self.pace_us) {
             (Some(step), Some(pace_us)) => self.ceiling.saturating_sub(step.least).saturating_mul(pace_us) / 1000,
@@ -221,13 +221,13 @@ impl Watch {
     fn call(&mut self) {
         self.hung = true;
         self.common_ms = 0;
-        // From here on a single connection is enough to show that it lives, and nothing from before is.
+        // From here on a single connection proves that the instance is alive, and connections from before don't.
         self.ceiling = self.bound;
     }
 }
 
 impl Norm {
-    /// Nothing is known yet. With a `hung_after_ms` of 0 nobody is ever called hung.
+    /// A norm without any knowledge. With a `hung_after_ms` of 0, no instance is ever declared hung.
     pub fn new(hung_after_ms: u64) -> Self {
         Self {
             hung_after_ms,
@@ -236,8 +236,8 @@ impl Norm {
         }
     }
 
-    /// Calls those of `watches` hung that are. `watches` are those of the published instances, all of them, each of which has just
-    /// had its look.
+    /// Decides which instances are hung and marks their watches. `watches` must be those of all published instances, and each must just
+    /// have had its look.
     pub fn judge(&mut self, now_ms: u64, watches: &mut [&mut Watch]) {
         if self.hung_after_ms == 0 {
             return;
@@ -272,7 +272,7 @@ impl Norm {
         }
     }
 
-    /// How long this instance may stall, in milliseconds; absent while it has not shown yet how fast it can be.
+    /// How long this instance may stall, in milliseconds; `None` until it has shown how fast it can accept.
     pub fn patience_ms(&self, watch: &Watch) -> Option<u64> {
         watch.best_ms.map(|_| self.threshold_ms(watch))
     }
@@ -294,13 +294,13 @@ impl Norm {
         self.base_ms(watch).max(learned_ms.saturating_mul(3) / 2)
     }
 
-    /// The threshold, without what was learned: what must be passed in order to be learned.
+    /// The threshold without the learned part. Only a longer stall can be learned.
     fn base_ms(&self, watch: &Watch) -> u64 {
         let seen_ms = watch.best_ms.unwrap_or(0).max(watch.busy_ms());
         self.hung_after_ms.max(seen_ms.saturating_mul(5) / 4)
     }
 
-    /// What of the time between two looks was really watched.
+    /// The part of the time between two looks that counts as watched, in milliseconds.
     fn seen_ms(&self, last_ms: u64, now_ms: u64) -> u64 {
         let gap_ms = now_ms.saturating_sub(last_ms);
         if gap_ms > (self.hung_after_ms / BLIND_PART).max(1) {

@@ -1,12 +1,13 @@
-//! Where the kernel keeps what is told of a TCP socket. It differs between kernels: the controller finds it in their type information.
+//! Where the kernel keeps the fields of a TCP socket that the programs read. The offsets differ between kernels; the controller finds them
+//! in the kernel's type information.
 
-/// Bit of `struct socket`'s flags: the process wants to write more than fits (`linux/net.h`).
+/// Bit of `struct socket`'s flags: the process wants to write more than the buffer holds (`linux/net.h`).
 pub const SOCK_NOSPACE: u32 = 2;
 
-/// What [`TcpLayout::wake_bytes`] says of a connection that is held back: more than a request has, unless it has a large body.
+/// The value of [`TcpLayout::wake_bytes`]'s field for a connection that is held back: longer than any request without a large body.
 pub const HELD_WAKE_BYTES: u32 = 64 * 1024 - 7;
 
-/// Offsets in bytes. Those without a remark are in `struct tcp_sock`, which begins with a `struct sock`.
+/// Offsets in bytes: into `struct tcp_sock`, which begins with a `struct sock`, unless the field says otherwise.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[expect(
@@ -14,22 +15,22 @@ pub const HELD_WAKE_BYTES: u32 = 64 * 1024 - 7;
     reason = "each is the place of what `Flow` or `Connection` describes, or says so"
 )]
 pub struct TcpLayout {
-    /// 1, if the others are.
+    /// 1 if the other fields are valid.
     pub is_known: u32,
     pub state: u32,
     pub local_port: u32,
     pub cookie: u32,
     pub error: u32,
-    /// How many bytes must wait until the process is woken.
+    /// Number of bytes that must arrive before the process is woken.
     pub wake_bytes: u32,
     pub last_packet_us: u32,
-    /// Of the pointer to its cgroup.
+    /// The pointer to the socket's cgroup.
     pub cgroup: u32,
-    /// In `struct cgroup`: of the pointer to its `struct kernfs_node`.
+    /// In `struct cgroup`: the pointer to its `struct kernfs_node`.
     pub cgroup_node: u32,
     /// In `struct kernfs_node`.
     pub node_id: u32,
-    /// Of the pointer to its `struct socket`.
+    /// The pointer to the `struct socket`.
     pub socket: u32,
     /// In `struct socket`.
     pub socket_flags: u32,
@@ -44,7 +45,7 @@ pub struct TcpLayout {
 }
 
 impl TcpLayout {
-    /// Nothing is known.
+    /// No offset is known.
     pub const UNKNOWN: Self = Self {
         is_known: 0,
         state: 0,

@@ -1,4 +1,4 @@
-//! What one run of the select program decided; each has its own counter per group.
+//! The outcomes of the select program. Each has its own counter per group.
 
 /// The outcome of one run.
 #[repr(u32)]
@@ -6,15 +6,15 @@
 pub enum Verdict {
     /// The policy chose a worker for a new connection.
     Chosen = 0,
-    /// The controller had directed the connection.
+    /// The controller directed the connection.
     Directed = 1,
-    /// Nobody was published: it went to the backstop.
+    /// No instance was published: the connection went to the backstop.
     Parked = 2,
-    /// Nobody was published, and that means refusal; or the worker that the controller had directed it to has closed.
+    /// Nobody was published and the app refuses connections then; or the connection was directed to a worker that has closed its listener.
     Refused = 3,
     /// A queued connection or a handshake was moved off a closing listener.
     Migrated = 4,
-    /// No listener could be selected: the kernel's own hash decides.
+    /// No listener could be selected, so the kernel's own hash decides.
     Fallback = 5,
 }
 
@@ -38,7 +38,7 @@ pub struct VerdictCounts {
 }
 
 impl VerdictCounts {
-    /// How often this was the verdict.
+    /// How often this verdict was reached.
     pub const fn get(&self, verdict: Verdict) -> u64 {
         self.counts[verdict as usize]
     }

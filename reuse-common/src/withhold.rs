@@ -1,25 +1,25 @@
-//! Which of the faulty active instances are withdrawn.
+//! Decides which of the faulty active instances are withdrawn.
 //!
-//! At most a part of the active ones at once, and never all of them: what is left must bear the load of all. Those that have been
-//! faulty for longest go first, so that a withdrawn one stays withdrawn when another becomes faulty after it. If all active ones are
-//! faulty, nobody is withdrawn: then it is not they that are bad in comparison, and somebody has to serve.
+//! At most a part of the active instances is withdrawn at once, and never all: the others must bear the whole load. The instances that have
+//! been faulty for longest go first, so that a withdrawn one stays withdrawn when another becomes faulty later. If all active instances are
+//! faulty, none is withdrawn: none is worse than the others, and somebody has to serve.
 
 /// An active instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Candidate {
-    /// Since when it has been faulty without a break, in milliseconds; absent if it is not.
+    /// Time since which it has been faulty without a break, in milliseconds; `None` if it is not faulty.
     pub faulty_since_ms: Option<u64>,
-    /// Whether it is withdrawn: what [`decide`] says.
+    /// Whether it is withdrawn, as [`decide`] decided.
     pub withdrawn: bool,
 }
 
-/// At most so many of `active` instances are withdrawn at once for faults: `at_most_percent`, rounded down, and never all.
+/// Number of `active` instances that may be withdrawn at once for faults: `at_most_percent` of them, rounded down, and never all.
 pub const fn limit(active: usize, at_most_percent: u8) -> usize {
     let part = active * at_most_percent as usize / 100;
     if part >= active { active.saturating_sub(1) } else { part }
 }
 
-/// Decides for all active instances at once. Among those that are faulty for equally long, the first goes first.
+/// Decides for all active instances at once. Of instances that became faulty at the same time, the first in the list is withdrawn first.
 pub fn decide(active: &mut [Candidate], at_most_percent: u8) {
     let mut faulty = 0;
     for candidate in active.iter_mut() {

@@ -1,5 +1,5 @@
-//! Lists the established connections of the app's services, whenever the controller reads it: what is in flight decides when a worker may be
-//! told to end. On the way it holds back further requests where the controller wants that.
+//! Lists the established connections of the app's services whenever the controller reads the iterator. A worker may be told to stop
+//! depending on what is in flight. The program also holds back further requests where the controller asks for it.
 
 use aya_ebpf::{
     bindings::seq_file,
@@ -15,7 +15,7 @@ use crate::{
 const SOL_SOCKET: i32 = 1;
 const SO_RCVLOWAT: i32 = 18;
 
-/// The row of the instance that has the connection: where it moved to, else that of its cgroup. The backstops' if it is nobody's.
+/// The row of the connection's instance: the one it moved to, else that of its cgroup. If there is neither, the row of the backstops.
 #[inline(always)]
 fn row_of(cookie: u64, cgroup: u64) -> Row {
     // SAFETY: the values are copied at once.
@@ -28,10 +28,10 @@ fn row_of(cookie: u64, cgroup: u64) -> Row {
     row.map_or(Row::BACKSTOP, |&row| Row::from_map(row))
 }
 
-/// Has the process woken when so many bytes wait to be read.
+/// Makes the kernel wake the process only when this many bytes wait to be read.
 #[inline(always)]
 fn wake_at(socket: *mut u8, bytes: u32) {
-    // SAFETY: a locked socket, and an int with its size. Where it fails, the connection stays as it is.
+    // SAFETY: the socket is locked, and the option is an int of this size. If the call fails, the connection stays as it is.
     unsafe {
         bpf_setsockopt(
             socket.cast(),
@@ -56,7 +56,7 @@ struct Meta {
     output: *mut seq_file,
 }
 
-/// An iterator over all TCP sockets; it writes a [`Connection`] for each that counts.
+/// The iterator over all TCP sockets. It writes a [`Connection`] for each connection of the app's services.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "iter/tcp")]
 pub(crate) extern "C" fn connections(ctx: *mut TcpIteration) -> i32 {
@@ -74,7 +74,7 @@ pub(crate) extern "C" fn connections(ctx: *mut TcpIteration) -> i32 {
     }
     let (cookie, cgroup) = (tcp.cookie(), tcp.cgroup_id());
     let flow = tcp.flow(state == CLOSE_WAIT);
-    // The socket is locked: nothing comes in between.
+    // The socket is locked, so its state can't change in between.
     if let Some(cuts) = maps::cuts() {
         match cuts.holding(row_of(cookie, cgroup)) {
             Cuts::HOLD if !flow.is_in_flight() => wake_at(socket, HELD_WAKE_BYTES),
@@ -92,7 +92,8 @@ pub(crate) extern "C" fn connections(ctx: *mut TcpIteration) -> i32 {
         is_held: u64::from(tcp.is_held()),
         flow,
     };
-    // SAFETY: the sequence file is the kernel's, the record lives on the stack. A full file has the kernel call again for this socket.
+    // SAFETY: the sequence file is the kernel's, and the record is on the stack. If the file is full, the kernel calls again for this
+    // socket.
     unsafe {
         bpf_seq_write(
             (*meta).output,

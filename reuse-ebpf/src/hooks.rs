@@ -1,5 +1,5 @@
-//! Makes any server's listener a member: SO_REUSEPORT before its bind, its port known as a service's, and no MPTCP. A worker may not bind
-//! a port that the controller has left to somebody else.
+//! Makes any server's listener a member: sets SO_REUSEPORT before the bind, marks the port as a service's, and prevents MPTCP. A worker
+//! must not bind a port that the controller has left to another program.
 
 use aya_ebpf::{
     EbpfContext as _,
@@ -20,12 +20,12 @@ const MPTCP: u32 = 262;
 const SOL_SOCKET: i32 = 1;
 const SO_REUSEPORT: i32 = 15;
 
-/// Lets the call go on.
+/// Allows the call.
 const ALLOW: i32 = 1;
 /// Fails the call with EPERM.
 const DENY: i32 = 0;
 
-/// An MPTCP listener can't be a member of a group. Servers that ask for one (Go ≥ 1.24) fall back to TCP when they are refused.
+/// Refuses MPTCP sockets: an MPTCP listener can't be a member of a group. Servers that ask for one (Go ≥ 1.24) then fall back to TCP.
 #[cgroup_sock(sock_create)]
 pub(crate) fn no_mptcp(ctx: SockContext) -> i32 {
     // SAFETY: reads a field of the context.
@@ -36,14 +36,14 @@ pub(crate) fn no_mptcp(ctx: SockContext) -> i32 {
     }
 }
 
-/// A worker binds an IPv4 socket.
+/// Runs when a worker binds an IPv4 socket.
 #[cgroup_sock_addr(bind4)]
 pub(crate) fn bind4(ctx: SockAddrContext) -> i32 {
     // SAFETY: reads a field of the context.
     joining(&ctx, 2, |ctx| [0, 0, 0, unsafe { (*ctx.sock_addr).user_ip4 }])
 }
 
-/// A worker binds an IPv6 socket.
+/// Runs when a worker binds an IPv6 socket.
 #[cgroup_sock_addr(bind6)]
 pub(crate) fn bind6(ctx: SockAddrContext) -> i32 {
     joining(&ctx, 10, |ctx| {
@@ -64,7 +64,7 @@ fn joining(ctx: &SockAddrContext, family: u32, address: impl Fn(&SockAddrContext
             u16::from_be((*address).user_port as u16),
         )
     };
-    // The verifier of Linux 6.1 knows nothing of a number whose bytes were swapped, and the table of services has a place for each port only.
+    // The verifier of Linux 6.1 loses the bounds of a number whose bytes are swapped, and the port table is indexed by it.
     let port = (cell::opaque(port.into()) & 0xffff) as u16;
     let Some(app) = maps::app() else { return ALLOW };
     let settings = app.settings();
@@ -91,7 +91,7 @@ fn joining(ctx: &SockAddrContext, family: u32, address: impl Fn(&SockAddrContext
         return DENY;
     }
     let mut on = 1_i32;
-    // SAFETY: the option's value is a live int. A failure shows as the server's own EADDRINUSE.
+    // SAFETY: the option's value is a live int. If the call fails, the server gets its own EADDRINUSE.
     let _ = unsafe { bpf_setsockopt(ctx.as_ptr(), SOL_SOCKET, SO_REUSEPORT, (&raw mut on).cast(), 4) };
     // SAFETY: reads a field of the context.
     let socket = unsafe { (*ctx.sock_addr).__bindgen_anon_1.sk };

@@ -1,5 +1,5 @@
-//! Every map. The first block is shared by all programs of an app (the controller pins them), the second is per group: each group
-//! has its own copy of `select` with its own tables.
+//! Every map. All programs of an app share the first block, which the controller pins. The second block is per group: each group has its
+//! own copy of `select` with its own tables.
 #![expect(
     deprecated,
     reason = "what follows it came with Linux 6.2, and asks for a cgroup that these programs are not given"
@@ -25,38 +25,38 @@ use reuse_common::{
     settings::DirectedKey,
 };
 
-/// The controller maps it into its memory.
+/// The app's settings and load table. The controller maps it into its memory.
 #[map]
 pub(crate) static APP: Array<AppTable> = Array::with_max_entries(1, BPF_F_MMAPABLE);
-/// The controller sets the capacity.
+/// Client → its slot under `sticky`. The controller sets the capacity.
 #[map]
 pub(crate) static CLIENTS: LruHashMap<ClientKey, ClientRecord> = LruHashMap::with_max_entries(65536, 0);
-/// The local end of a connection of the controller's own → the row that it must reach.
+/// Local end of a connection that the controller opens → the row that the connection must reach.
 #[map]
 pub(crate) static DIRECTED: HashMap<DirectedKey, u32> = HashMap::with_max_entries(1024, 0);
 /// Cgroup id of an instance → its row of the load table.
 #[map]
 pub(crate) static INSTANCES: HashMap<u64, u32> = HashMap::with_max_entries(2048, 0);
-/// What was cut of instances that are being ended. The controller maps it into its memory.
+/// Counters of cut connections, for instances that are being stopped. The controller maps it into its memory.
 #[map]
 static CUTS: Array<CutTable> = Array::with_max_entries(1, BPF_F_MMAPABLE);
-/// Cookie of a listener → the row of its instance: whose connections move when it closes.
+/// Cookie of a listener → the row of its instance. It says whose connections move when the listener closes.
 #[map]
 pub(crate) static LISTENERS: LruHashMap<u64, u32> = LruHashMap::with_max_entries(16384, 0);
-/// Cookie of a connection that moved → the row it moved to; it stays in the cgroup of the old instance.
+/// Cookie of a moved connection → the row it moved to. The connection stays in the cgroup of the old instance.
 #[map]
 pub(crate) static MIGRATED: LruHashMap<u64, u32> = LruHashMap::with_max_entries(65536, 0);
 #[map]
 pub(crate) static NOTICES: RingBuf = RingBuf::with_byte_size(256 * 1024, 0);
-/// The row of the instance whose cgroup a program runs for: a value for each cgroup that `track` is attached to.
+/// The row of the instance whose cgroup a program runs for: one value for each cgroup that `track` is attached to.
 #[map]
 static ROWS: CgroupStorage<u32> = CgroupStorage::new();
-/// Listeners whose group is not steered yet, and the connections that were made meanwhile. The controller takes a listener out when it is;
-/// connections after that have no storage, whose making and freeing costs a microsecond.
+/// Marks listeners whose group is not steered yet, and the connections made meanwhile. The controller removes a listener's mark when the
+/// group is steered. Later connections have no storage, which saves a microsecond for each.
 #[btf_map]
 pub(crate) static UNSTEERED: MarkMap = MarkMap::new();
 
-/// The controller maps it into its memory.
+/// The group's tables. The controller maps them into its memory.
 #[map]
 pub(crate) static GROUP: Array<GroupTable> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 /// [`MemberIndex`](reuse_common::ids::MemberIndex) → listener.
@@ -70,29 +70,28 @@ pub(crate) fn app() -> Option<App> {
     APP.get_ptr_mut(0).map(|table| unsafe { App::new(table) })
 }
 
-/// What was cut.
+/// The counters of cut connections.
 #[inline(always)]
 pub(crate) fn cuts() -> Option<CutCounts> {
     // SAFETY: a map value lives as long as the program.
     CUTS.get_ptr_mut(0).map(|table| unsafe { CutCounts::new(table) })
 }
 
-/// Who may be chosen in this group.
+/// The tables of this group.
 #[inline(always)]
 pub(crate) fn group() -> Option<Group> {
     // SAFETY: a map value lives as long as the program.
     GROUP.get_ptr_mut(0).map(|table| unsafe { Group::new(table) })
 }
 
-/// The row of the instance whose cgroup this program runs for. Only in `track`.
+/// The row of the instance whose cgroup this program runs for. Works in `track` only.
 #[inline(always)]
 pub(crate) fn row() -> Row {
     // SAFETY: the kernel made the value when the program was attached; it lives as long as that.
     Row::from_map(unsafe { *ROWS.get_ptr_mut() })
 }
 
-/// Socket storage that every connection inherits from its listener. Declared by hand: aya-ebpf's own type has no way to set
-/// `BPF_F_CLONE`.
+/// Socket storage that every connection inherits from its listener. Declared by hand, because aya-ebpf's own type can't set `BPF_F_CLONE`.
 #[repr(C)]
 pub(crate) struct MarkMap {
     r#type: *const [i32; BPF_MAP_TYPE_SK_STORAGE as usize],
@@ -102,7 +101,7 @@ pub(crate) struct MarkMap {
     map_flags: *const [i32; (BPF_F_NO_PREALLOC | BPF_F_CLONE) as usize],
 }
 
-// SAFETY: the pointers are never followed; they only describe the map to the loader.
+// SAFETY: nothing follows the pointers; they only describe the map to the loader.
 unsafe impl Sync for MarkMap {}
 
 impl MarkMap {
@@ -116,14 +115,14 @@ impl MarkMap {
         }
     }
 
-    /// Whether a socket (a `bpf_sock` pointer that has been tested for null) is marked.
+    /// Whether a socket is marked. The `bpf_sock` pointer must have been tested for null.
     #[inline(always)]
     pub(crate) fn has<T>(&self, socket: *mut T) -> bool {
         // SAFETY: the helper accepts any live socket.
         !unsafe { bpf_sk_storage_get(self.as_ptr(), socket.cast(), core::ptr::null_mut(), 0) }.is_null()
     }
 
-    /// Marks a socket. Without memory it stays as it is: then its connections look as if they were steered.
+    /// Marks a socket. If there is no memory, the socket stays unmarked and its connections count as steered.
     #[inline(always)]
     pub(crate) fn mark<T>(&self, socket: *mut T) {
         let flags = u64::from(BPF_SK_STORAGE_GET_F_CREATE);
@@ -137,7 +136,8 @@ impl MarkMap {
     }
 }
 
-/// Tells the controller. A full ring loses the notice; the controller's own look at the sockets finds the listener later.
+/// Sends a notice to the controller. If the ring is full, the notice is lost; the controller finds the listener later when it looks at the
+/// sockets.
 #[inline(always)]
 pub(crate) fn notify(notice: Notice) {
     if let Some(mut entry) = NOTICES.reserve::<Notice>(0) {

@@ -1,7 +1,7 @@
-//! Picks a listener: for a new connection, and for one whose listener closed.
+//! Picks a listener for a new connection, and for a connection whose listener closed.
 //!
-//! [`select`] itself is what almost every connection takes: the policy names a seat, and the seat's listener is there. Everything else is
-//! [`thoroughly`]'s, a function of its own, so that neither the processor nor the verifier meets it on that path.
+//! [`select`] handles the common case: the policy names a seat, and the seat's listener is open. Everything else goes to [`thoroughly`], a
+//! separate function, so that neither the CPU nor the verifier meets that code on the common path.
 
 use aya_ebpf::{
     EbpfContext as _,
@@ -32,7 +32,7 @@ const SYN_RECV: u32 = 3;
 const CLOSE_WAIT: u32 = 8;
 const NEW_SYN_RECV: u32 = 12;
 
-/// When the chosen listener has gone in this very moment, so many others are tried before the backstop.
+/// If the chosen listener has just closed, this many other seats are tried before the backstop.
 const OTHER_SEATS: u32 = 4;
 
 const POLICY_HASH: u32 = Policy::Hash as u32;
@@ -52,7 +52,7 @@ pub(crate) fn select(ctx: SkReuseportContext) -> u32 {
     thoroughly(ctx.md)
 }
 
-/// Whether it was a new connection for whoever the policy names, and has its listener now.
+/// Handles a new connection for which the policy's choice is open. Returns whether a listener was selected.
 #[inline(always)]
 fn choose_at_once(ctx: &SkReuseportContext) -> bool {
     let Some(connection) = Connection::new(ctx) else {
@@ -72,7 +72,7 @@ fn choose_at_once(ctx: &SkReuseportContext) -> bool {
     is_picked
 }
 
-/// Decides whatever comes: who moves, who is directed, who finds nobody.
+/// Handles every other connection: moved ones, directed ones, and those that find no published instance.
 #[inline(never)]
 fn thoroughly(md: *mut sk_reuseport_md) -> u32 {
     let ctx = SkReuseportContext::new(md);
@@ -91,20 +91,20 @@ fn thoroughly(md: *mut sk_reuseport_md) -> u32 {
     }
 }
 
-/// A connection that needs a listener, and what is known at this moment.
+/// A connection that needs a listener, and the tables that are needed to choose it.
 struct Connection<'a> {
     app: App,
     group: Group,
     published: Published<'a>,
-    /// Null for a new connection. Else its socket (or its handshake's), whose listener has closed: there is no packet then, or an
-    /// empty one, and addresses come from here.
+    /// Null for a new connection. Otherwise the socket (or handshake) whose listener has closed. There is no packet then, or an empty one,
+    /// so addresses are read from the socket.
     migrating: *mut bpf_sock,
-    /// The time, if the policy weighs loads; else 0.
+    /// The time, if the policy compares loads; else 0.
     now_ns: u64,
 }
 
 impl Connection<'_> {
-    /// `None` never comes: the maps have these values.
+    /// `None` never happens, because these array maps always have their value.
     #[inline(always)]
     fn new(ctx: &SkReuseportContext) -> Option<Self> {
         let (app, group) = (maps::app()?, maps::group()?);
@@ -136,7 +136,7 @@ impl Connection<'_> {
             && self.settings().directed > 0
             && let Some(row) = directed_to(ctx)
         {
-            // Its target, or nobody: who asks for one worker must not be answered by another.
+            // Only the target, or refusal: a connection meant for one worker must not be answered by another.
             if !pick(ctx, row, 1) {
                 return Verdict::Refused;
             }
@@ -153,8 +153,8 @@ impl Connection<'_> {
                 Verdict::Chosen
             }
             Some(seat) => self.migrated_to(ctx, seat.row()),
-            // Nobody is published, or all that were tried have closed in this moment.
-            // Only a new connection is refused: one that was established already waits for whoever comes.
+            // Nobody is published, or every listener tried has just closed.
+            // Only a new connection is refused; an established one waits in the backstop.
             None if is_new && self.group.refuses_when_empty() => Verdict::Refused,
             None if !pick(ctx, Row::BACKSTOP, 1) => Verdict::Fallback,
             None if is_new => Verdict::Parked,
@@ -162,7 +162,7 @@ impl Connection<'_> {
         }
     }
 
-    /// Asks the policy. `None` while nobody is published.
+    /// The place that the policy chooses. `None` while nobody is published.
     #[inline(always)]
     fn place(&self, ctx: &SkReuseportContext) -> Option<Place> {
         let Published { membership, places } = self.published;
@@ -175,14 +175,14 @@ impl Connection<'_> {
             policy => match self.by_share() {
                 Some(place) => place,
                 None if policy == POLICY_ROUND_ROBIN => choose::by_turn(membership, self.group.next_turn()),
-                // POLICY_LEAST_LOADED; the controller writes no other number. The hash is the kernel's, of addresses and ports with a
-                // secret: as good as a random number.
+                // POLICY_LEAST_LOADED; the controller writes no other number. The kernel's hash of addresses and ports includes a secret,
+                // so it serves as a random number.
                 None => least_loaded(membership, self.app.loads(), self.now_ns, ctx.hash()),
             },
         })
     }
 
-    /// A seat with a fixed share, if there are any and it is its turn.
+    /// The seat with a fixed share that this connection falls to, if any.
     #[inline(always)]
     fn by_share(&self) -> Option<Place> {
         let membership = self.published.membership;
@@ -196,7 +196,7 @@ impl Connection<'_> {
     #[inline(always)]
     fn by_client(&self, ctx: &SkReuseportContext) -> Option<Place> {
         let client = self.client(ctx)?;
-        // SAFETY: the record is copied at once; an entry that is replaced meanwhile gives an older or newer slot, both valid.
+        // SAFETY: the record is copied at once. If the entry is replaced meanwhile, the slot is an older or newer one; both are valid.
         let recorded = unsafe { CLIENTS.get(&client) }
             .and_then(|record| record.slot(self.now_ns, self.settings().client_ttl_ticks));
         Some(match choose::by_record(self.published.membership, recorded) {
@@ -222,31 +222,31 @@ impl Connection<'_> {
         }
     }
 
-    /// Accounts for a new connection whose listener was selected, in the group too.
+    /// Counts a new connection whose listener was selected, in the group and in the seat's row.
     #[inline(always)]
     fn chosen(&self, seat: &Seat) {
         self.selected(seat);
         self.group.count(Verdict::Chosen);
     }
 
-    /// Accounts for it in the seat's row.
+    /// Counts the connection in the seat's row.
     #[inline(always)]
     fn selected(&self, seat: &Seat) {
         let loads = self.app.loads();
         loads.selected(seat.row());
-        // After a change of policy the connections of that instant are missing here, until they are established.
+        // After a change of policy, connections that are just being established are missing from the load until they are established.
         if self.settings().weighs_loads() {
             loads.reserve(seat.row(), epoch(self.now_ns));
         }
     }
 
-    /// Accounts for a connection that was moved off a closed listener.
+    /// Counts a connection that was moved off a closed listener.
     #[inline(always)]
     fn migrated_to(&self, ctx: &SkReuseportContext, to: Row) -> Verdict {
         // SAFETY: `sk` is never null here (it is the closed listener), and neither is `migrating`.
         let (listener, state) = unsafe { ((*ctx.md).__bindgen_anon_3.sk, (*self.migrating).state) };
         if state == SYN_RECV || state == NEW_SYN_RECV {
-            // A handshake has not been counted anywhere yet, and its connection will be in the new listener's cgroup.
+            // A handshake has not been counted yet, and its connection will be in the new listener's cgroup.
             return Verdict::Migrated;
         }
         // SAFETY: the helper accepts both sockets.
@@ -260,7 +260,7 @@ impl Connection<'_> {
         let from = unsafe { LISTENERS.get(&from_cookie) }.map_or(Row::BACKSTOP, |&row| Row::from_map(row));
         let loads = self.app.loads();
         if state != ESTABLISHED && state != CLOSE_WAIT {
-            // Its client has reset it. It waits to be accepted like any other, and the totals say how many do; but its end was counted.
+            // The client has reset the connection. It still waits to be accepted and counts in the totals, but its end was counted already.
             loads.migrated_closed(from, to);
             return Verdict::Migrated;
         }
@@ -278,16 +278,16 @@ impl Connection<'_> {
     }
 }
 
-/// `least-loaded`. A function of its own, so that the scan has the registers to itself.
+/// `least-loaded` in a function of its own, so that the scan has all registers.
 #[inline(never)]
 fn least_loaded(membership: &Membership, loads: Loads, now_ns: u64, random: u32) -> Place {
     choose::by_load(membership, loads, Moment::at(now_ns), random)
 }
 
-/// Where [`place_for_new_client`] is told of a slot: there was none.
+/// Passed to [`place_for_new_client`] if the client has no recorded slot.
 const NOT_RECORDED: u32 = u32::MAX;
 
-/// `sticky`: a client that is new, or whose slot is not published any more.
+/// `sticky`: for a client that is new, or whose slot is not published any more.
 #[inline(never)]
 fn place_for_new_client(md: *mut sk_reuseport_md, client: &ClientKey, recorded: u32, now_ns: u64) -> Place {
     let ctx = SkReuseportContext::new(md);
@@ -303,12 +303,12 @@ fn place_for_new_client(md: *mut sk_reuseport_md, client: &ClientKey, recorded: 
     place
 }
 
-/// Selects the seat's listener, or a neighbour's if that one has just closed.
+/// Selects the seat's listener, or that of a neighbouring seat if the listener has just closed.
 #[inline(always)]
 fn pick_from<'a>(ctx: &SkReuseportContext, membership: &'a Membership, place: Place) -> Option<&'a Seat> {
     let count = membership.count().max(1);
     for attempt in 0..=OTHER_SEATS {
-        // A remainder and not a comparison: one branch more here doubles the verifier's work five times over.
+        // A remainder instead of a comparison: one more branch here makes the verifier's work five times as large.
         let seat = membership.seat(place.further(attempt, count));
         if pick(ctx, seat.row(), seat.listeners()) {
             return Some(seat);
@@ -354,7 +354,7 @@ fn client_of_socket(socket: *const bpf_sock, mask: &ClientMask) -> ClientKey {
     }
 }
 
-/// Where the controller wants this connection, if it is one of its own.
+/// The row that the controller directs this connection to, if it is one of the controller's own.
 #[inline(always)]
 fn directed_to(ctx: &SkReuseportContext) -> Option<Row> {
     let address = if ctx.eth_protocol() == IPV4 {

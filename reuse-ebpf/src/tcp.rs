@@ -1,7 +1,8 @@
 //! Reads the kernel's own structures of a TCP socket.
 //!
-//! Where their fields are differs from kernel to kernel. The controller looks that up in the kernel's type information and writes it into
-//! [`LAYOUT`] before the programs are loaded; the verifier then takes the offsets for constants, and checks every read against the same types.
+//! The offsets of the fields differ between kernels. The controller finds them in the kernel's type information and writes them into
+//! [`LAYOUT`] before it loads the programs. The verifier then treats the offsets as constants, and checks every read against the same
+//! types.
 
 use aya_ebpf::helpers::bpf_skc_to_tcp_sock;
 use reuse_common::{
@@ -9,18 +10,18 @@ use reuse_common::{
     tcp_layout::{HELD_WAKE_BYTES, SOCK_NOSPACE, TcpLayout},
 };
 
-/// All zeroes: not known.
+/// All zeroes while unknown.
 #[unsafe(no_mangle)]
 static LAYOUT: TcpLayout = TcpLayout::UNKNOWN;
 
 pub(crate) const ESTABLISHED: u8 = 1;
 pub(crate) const CLOSE_WAIT: u8 = 8;
 
-/// A TCP socket of the kernel's that is neither a handshake nor in TIME_WAIT.
+/// A TCP socket of the kernel that is neither a handshake nor in TIME_WAIT.
 #[derive(Clone, Copy)]
 pub(crate) struct TcpSocket(*const u8);
 
-/// One of [`LAYOUT`]'s numbers. Volatile, since it is not the one that was compiled.
+/// Reads one number of [`LAYOUT`]. Volatile, since the controller replaces the value that was compiled in.
 #[inline(always)]
 fn known(number: *const u32) -> usize {
     // SAFETY: part of a live static.
@@ -28,13 +29,13 @@ fn known(number: *const u32) -> usize {
 }
 
 impl TcpSocket {
-    /// Absent also where the layout is not known.
+    /// `None` also if the layout is unknown.
     #[inline(always)]
     pub(crate) fn of<T>(socket: *mut T) -> Option<Self> {
         if known(&raw const LAYOUT.is_known) == 0 {
             return None;
         }
-        // SAFETY: the helper accepts every socket, null among them.
+        // SAFETY: the helper accepts every socket, including null.
         let found = unsafe { bpf_skc_to_tcp_sock(socket.cast()) };
         (!found.is_null()).then_some(Self(found.cast_const().cast()))
     }
@@ -69,7 +70,7 @@ impl TcpSocket {
         }
     }
 
-    /// Where the kernel has it: tells sockets apart that live at the same time.
+    /// The kernel's address of the socket. It tells sockets apart that exist at the same time.
     #[inline(always)]
     pub(crate) fn address(self) -> u64 {
         self.0 as u64
@@ -80,13 +81,13 @@ impl TcpSocket {
         self.u64_at(known(&raw const LAYOUT.cookie))
     }
 
-    /// Set by a reset that came, and by a time-out: then it was not the process that ended the connection.
+    /// The socket's error. It is set by a received reset and by a timeout; then the process did not end the connection.
     #[inline(always)]
     pub(crate) fn error(self) -> u32 {
         self.u32_at(known(&raw const LAYOUT.error))
     }
 
-    /// Whether its process is not woken for further requests.
+    /// Whether the process is not woken for further requests.
     #[inline(always)]
     pub(crate) fn is_held(self) -> bool {
         self.u32_at(known(&raw const LAYOUT.wake_bytes)) == HELD_WAKE_BYTES
@@ -99,7 +100,7 @@ impl TcpSocket {
 
     #[inline(always)]
     pub(crate) fn cgroup_id(self) -> u64 {
-        // SAFETY: pointers of the kernel's own, which the verifier follows by their types; a read through a null one gives 0.
+        // SAFETY: the kernel's own pointers, which the verifier follows by their types; a read through a null pointer yields 0.
         unsafe {
             let cgroup = self
                 .0
@@ -140,7 +141,7 @@ impl TcpSocket {
         }
     }
 
-    /// `client_closed` is said by the caller: inside a change of state the socket has the old state or the new one.
+    /// The caller passes `client_closed`, because during a state change the socket may have the old state or the new one.
     #[inline(always)]
     pub(crate) fn flow(self, client_closed: bool) -> Flow {
         Flow {

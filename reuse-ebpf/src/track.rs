@@ -1,7 +1,7 @@
-//! Counts established connections per row, records sticky clients, and tells when a listener appears or disappears.
+//! Counts established connections per row, records sticky clients, and notifies the controller when a listener appears or disappears.
 //!
-//! Attached to the cgroup of every instance and to that of the backstops: a connection is in its listener's cgroup from its first packet on, in
-//! the accept queue too, and the storage of the cgroup says whose it is. Nothing has to be stored per connection.
+//! Attached to the cgroup of every instance and to that of the backstops. A connection is in its listener's cgroup from its first packet
+//! on, also in the accept queue, and the cgroup's storage names the row. So nothing has to be stored per connection.
 
 use aya_ebpf::{
     EbpfContext as _,
@@ -43,9 +43,9 @@ pub(crate) fn track(ctx: SockOpsContext) -> u32 {
     1
 }
 
-/// Has the kernel tell us of the listener's changes of state, and of those of its connections, which inherit the wish. Remembers whose the
-/// listener is: `select` needs it when the listener has closed. Not at the bind, since sockets that only bind would push listeners out
-/// of the table.
+/// Asks the kernel for callbacks on state changes of the listener and of its connections, which inherit the setting. Records the listener's
+/// row, which `select` needs once the listener has closed. Not at the bind, since sockets that only bind would push listeners out of the
+/// table.
 #[inline(always)]
 fn listens(ctx: &SockOpsContext) {
     if app_of(ctx).is_none() {
@@ -74,7 +74,8 @@ fn changed(ctx: &SockOpsContext, old: u32, new: u32) {
     }
 }
 
-/// The app, if the socket is of a service: an instance has other sockets too, and another program may have asked for their changes.
+/// The app, if the socket belongs to a service. An instance also has other sockets, and another program may have asked for their state
+/// changes.
 #[inline(always)]
 fn app_of(ctx: &SockOpsContext) -> Option<App> {
     maps::app().filter(|app| app.is_service(ctx.local_port() as u16))
@@ -90,15 +91,15 @@ fn entered(ctx: &SockOpsContext, app: App) {
         if row != Row::BACKSTOP
             && let Some(client) = client(ctx, settings)
         {
-            // The client keeps this slot from now on. Recorded when its connection is established and not at the SYN, so that a flood of
-            // made-up addresses evicts nobody.
+            // The client keeps this slot from now on. It is recorded when the connection is established and not at the SYN, so that a flood
+            // of made-up addresses evicts nobody.
             let slot = loads.slot(row);
             if !renew(&client, slot, now_ns) {
                 let _ = CLIENTS.insert(&client, ClientRecord::new(slot, now_ns), u64::from(BPF_ANY));
             }
         }
     }
-    // After the count: a controller that asks in this moment either sees the connection or is told of it.
+    // After the count: a controller that asks at this moment either sees the connection or is told of it.
     if app.take_wake() {
         tell(ctx, NoticeKind::Traffic);
     }
@@ -120,13 +121,13 @@ fn left(ctx: &SockOpsContext, app: App, client_closed: bool) {
     loads.left(row);
     count_cut(ctx, row, client_closed);
     if let Some(client) = client(ctx, settings) {
-        // A long connection keeps its client's record fresh, but never takes a client back that has moved on meanwhile.
+        // A long connection keeps its client's record fresh, but doesn't take back a client that has since moved to another slot.
         renew(&client, loads.slot(row), now_ns());
     }
 }
 
-/// Of an instance that is being ended: counts a connection that its process has ended before it was answered. What the client ended, by a
-/// reset or by closing it first, was not cut.
+/// For an instance that is being stopped: counts a connection that its process ended before answering. A connection that the client ended,
+/// by a reset or by closing first, was not cut.
 #[inline(always)]
 fn count_cut(ctx: &SockOpsContext, row: Row, client_closed: bool) {
     let Some(cuts) = maps::cuts() else { return };
@@ -146,7 +147,7 @@ fn count_cut(ctx: &SockOpsContext, row: Row, client_closed: bool) {
     let flow = tcp.flow(client_closed);
     let mut in_flight = flow.would_be_cut();
     if counting == Cuts::WORKED_ON {
-        // What the process has not read it has not worked on.
+        // A request that the process has not read was not worked on.
         in_flight &= !flow.has_unread();
         // SAFETY: no preconditions.
         let now_us = unsafe { bpf_ktime_get_ns() } / 1000;
@@ -157,7 +158,7 @@ fn count_cut(ctx: &SockOpsContext, row: Row, client_closed: bool) {
     }
 }
 
-/// Whether there is a record of this client on this slot, which is fresh now.
+/// Refreshes the record of this client on this slot. Returns whether there is one.
 #[inline(always)]
 fn renew(client: &ClientKey, slot: Slot, now_ns: u64) -> bool {
     // SAFETY: a live map value.
@@ -166,7 +167,7 @@ fn renew(client: &ClientKey, slot: Slot, now_ns: u64) -> bool {
         .is_some_and(|record| unsafe { ClientRecord::renew(record, slot, now_ns) })
 }
 
-/// The client to record: under `sticky`, and unless the connection is one of the controller's own.
+/// The client to record: only under `sticky`, and not for the controller's own connections.
 #[inline(always)]
 fn client(ctx: &SockOpsContext, settings: &Settings) -> Option<ClientKey> {
     if settings.policy != Policy::Sticky as u32 {
@@ -186,7 +187,7 @@ fn client(ctx: &SockOpsContext, settings: &Settings) -> Option<ClientKey> {
     Some(ClientKey::from_v6(address, &settings.client_mask))
 }
 
-/// The other end, IPv4 as `::ffff:a.b.c.d`. Every field is read, and volatile, before the family decides: else the compiler computes
+/// The remote address, IPv4 as `::ffff:a.b.c.d`. Every field is read, volatile, before the family decides: otherwise the compiler computes
 /// the field's address, and the verifier allows only fixed offsets into the context.
 #[inline(always)]
 fn remote_address(ctx: &SockOpsContext) -> [u32; 4] {
@@ -205,7 +206,7 @@ fn remote_address(ctx: &SockOpsContext) -> [u32; 4] {
     }
 }
 
-/// This end; see [`remote_address`].
+/// The local address; see [`remote_address`].
 #[inline(always)]
 fn local_address(ctx: &SockOpsContext) -> [u32; 4] {
     // SAFETY: reads fields of the context.
@@ -219,7 +220,7 @@ fn local_address(ctx: &SockOpsContext) -> [u32; 4] {
     if ctx.family() == IPV4 { [0, 0, 0, v4] } else { v6 }
 }
 
-/// Whether the connection's listener was not steered when it was made.
+/// Whether the connection's listener was not steered when the connection was made.
 #[inline(always)]
 fn is_unsteered(ctx: &SockOpsContext) -> bool {
     // SAFETY: reads a field of the context.
@@ -227,7 +228,7 @@ fn is_unsteered(ctx: &SockOpsContext) -> bool {
     !socket.is_null() && UNSTEERED.has(socket)
 }
 
-/// Says what happened to a socket.
+/// Sends the controller a notice about this socket.
 #[inline(always)]
 fn tell(ctx: &SockOpsContext, kind: NoticeKind) {
     maps::notify(Notice {

@@ -45,18 +45,18 @@ use super::{
     quiet::Undisturbed, refused, removed, take,
 };
 
-/// What the programs are told at the start.
+/// Settings for the programs when they are loaded.
 #[derive(Debug, Clone)]
 pub struct AppOptions {
     /// How workers are chosen.
     pub policy: Policy,
-    /// Which prefix of an address makes a client under `sticky`.
+    /// The address prefix that counts as one client under `sticky`.
     pub client_mask: ClientMask,
-    /// Seconds until an idle client is forgotten; 0 is never.
+    /// Seconds until an idle client is forgotten; 0 means never.
     pub client_ttl_s: u64,
-    /// How many clients are remembered, at least 1.
+    /// Number of clients that are remembered, at least 1.
     pub client_capacity: u32,
-    /// Service ports, at most [`MAX_PORTS`]; empty: every port that a worker binds, but 0.
+    /// Service ports, at most [`MAX_PORTS`]. If empty, every port that a worker binds, except 0.
     pub ports: Vec<u16>,
     /// Depth of an instance's cgroup below the root.
     pub cgroup_level: u32,
@@ -64,7 +64,7 @@ pub struct AppOptions {
     pub verbose: bool,
 }
 
-/// Where backstops are made, below the app's cgroup. The folder keeps the name that it had in earlier versions.
+/// The cgroup of the backstops, below the app's cgroup. It keeps its name from earlier versions.
 const BACKSTOPS: &str = "lots";
 
 /// The maps that every loaded copy of the object shares, through their pins.
@@ -81,8 +81,8 @@ const SHARED: [&str; 10] = [
     "UNSTEERED",
 ];
 
-/// The hooks, attached to the app's cgroup as long as this lives; `track`, attached to the cgroup of each instance as long as that lives;
-/// and the shared maps.
+/// The programs of one app and the maps that they share. The hooks are attached to the app's cgroup until this is dropped. `track` is
+/// attached to the cgroup of each instance until that cgroup is gone.
 pub struct AppPrograms {
     settings: Settings,
     table: MappedTable<AppTable>,
@@ -94,21 +94,21 @@ pub struct AppPrograms {
     migrated: HashMap<MapData, u64, u32>,
     rows: CgroupStorage<MapData, u32>,
     unsteered: SkStorage<MapData, u32>,
-    /// Where backstops are to be made.
+    /// The cgroup in which backstops are created.
     backstops: Arc<File>,
     shared: Arc<SharedMaps>,
-    /// Whether connections can be looked at, or why not.
+    /// Whether connections can be listed; if not, the reason.
     sight: Result<(), String>,
     /// Keeps the programs and their links; detached when dropped.
     programs: Ebpf,
 }
 
 impl AppPrograms {
-    /// Loads the programs and attaches them to `cgroup` (an open folder of a cgroup v2 hierarchy), below which it makes a cgroup for the
+    /// Loads the programs and attaches them to `cgroup` (an open folder of a cgroup v2 hierarchy), below which it creates a cgroup for the
     /// backstops. Maps are pinned below `pins_folder`.
     ///
     /// # Errors
-    /// When the kernel refuses any of it.
+    /// Fails if the kernel refuses any step.
     pub fn load(pins_folder: &Path, cgroup: &File, options: &AppOptions) -> Result<(Self, Notices), BpfError> {
         let _undisturbed = Undisturbed::begin();
         let shared = Arc::new(SharedMaps {
@@ -137,7 +137,7 @@ impl AppPrograms {
         };
         programs.write_settings();
         programs.attach(cgroup)?;
-        // Without it all else works: what is in flight is not seen then, and every connection is waited for.
+        // Everything else works without this program: requests in flight are not seen then, and every connection is waited for.
         programs.sight = match layout {
             Ok(_) => connections::load(&mut programs.programs).map_err(|error| error.to_string()),
             Err(error) => Err(error.to_string()),
@@ -146,11 +146,11 @@ impl AppPrograms {
     }
 
     fn attach(&mut self, cgroup: &File) -> Result<(), BpfError> {
-        // With links, which all kernels that we run on have, `Single` stands for "no flags", and several programs may be attached.
+        // All supported kernels attach by links, where `Single` means "no flags" and several programs may be attached.
         let mode = CgroupAttachMode::Single;
         let loaded: &mut SockOps = program(&mut self.programs, "track")?;
         loaded.load().map_err(refused("load", "track"))?;
-        // A value that was never written is the backstops' row.
+        // A value that was never written is row 0, the row of the backstops.
         loaded
             .attach(&*self.backstops, mode)
             .map_err(refused("attach", "track"))?;
@@ -165,12 +165,12 @@ impl AppPrograms {
         Ok(())
     }
 
-    /// The cgroup in which backstops are to be made, so that their connections are counted in row [`Row::BACKSTOP`].
+    /// The cgroup in which backstops must be created, so that their connections are counted in row [`Row::BACKSTOP`].
     pub fn backstops_cgroup(&self) -> Arc<File> {
         Arc::clone(&self.backstops)
     }
 
-    /// What a group's copy of `select` needs to share this app's maps.
+    /// The parts that a group's copy of `select` needs to share this app's maps.
     pub(super) fn shared(&self) -> &Arc<SharedMaps> {
         &self.shared
     }
@@ -178,26 +178,26 @@ impl AppPrograms {
     /// Changes the policy for all groups at once.
     ///
     /// # Errors
-    /// None at present: the programs read it from memory that is mapped here.
+    /// Never fails at present: the settings are in mapped memory.
     pub fn set_policy(&mut self, policy: Policy) -> Result<(), BpfError> {
         self.settings.policy = policy as u32;
         self.write_settings();
         Ok(())
     }
 
-    /// Changes which ports are service ports: at most [`MAX_PORTS`], the others are dropped; empty: every port that a worker binds, but 0.
-    /// It counts for sockets that are bound from now on.
+    /// Sets the service ports: at most [`MAX_PORTS`], further ones are dropped. If empty, every port that a worker binds, except 0. Applies
+    /// to sockets that are bound from now on.
     pub fn set_ports(&mut self, ports: &[u16]) {
         (self.settings.ports, self.settings.port_count) = port_table(ports);
         self.write_settings();
     }
 
-    /// From now on no worker can bind this port: somebody else listens there.
+    /// Forbids workers to bind this port, because another program listens on it.
     pub fn keep_off(&self, port: u16) {
         self.table.view().keep_off(port);
     }
 
-    /// Changes how long `sticky` remembers a client that is not seen.
+    /// Changes how long `sticky` remembers an idle client.
     pub fn set_client_ttl(&mut self, seconds: u64) {
         self.settings.client_ttl_ticks = ClientRecord::ticks(seconds);
         self.write_settings();
@@ -207,11 +207,11 @@ impl AppPrograms {
         self.table.view().set_settings(self.settings);
     }
 
-    /// Every established connection of the app's services, in the network namespace of this thread; one that the client has closed counts,
-    /// one that the server has closed does not. The kernel walks all TCP sockets of the namespace for it.
+    /// Lists every established connection of the app's services in the network namespace of this thread. Connections that the client has
+    /// closed are included, those that the server has closed are not. The kernel walks all TCP sockets of the namespace.
     ///
     /// # Errors
-    /// When the kernel has no type information, has refused the program, or refuses to tell now.
+    /// Fails if the kernel has no type information, has refused the program, or can't list connections now.
     pub fn connections(&mut self) -> Result<Vec<Connection>, BpfError> {
         match &self.sight {
             Ok(()) => connections::list(&mut self.programs),
@@ -219,7 +219,8 @@ impl AppPrograms {
         }
     }
 
-    /// To which row a connection of this cookie has moved, if it has; else it is that of its cgroup's instance.
+    /// The row that the connection with this cookie has moved to. `None` if it has not moved: it then belongs to the instance of its
+    /// cgroup.
     pub fn moved_to(&self, cookie: u64) -> Option<Row> {
         if cookie == 0 {
             return None;
@@ -227,37 +228,37 @@ impl AppPrograms {
         self.migrated.get(&cookie, 0).ok().map(Row::from_map)
     }
 
-    /// From now on these of the row's connections are counted when they end: see [`Cuts`].
+    /// Sets which of the row's connections are counted when they end: see [`Cuts`].
     pub fn count_cuts(&self, row: Row, counting: u32) {
         self.cuts.view().count(row, counting);
     }
 
-    /// What happens to the row's connections, each time they are listed: see [`Cuts`].
+    /// Sets what happens to the row's connections each time they are listed: see [`Cuts`].
     pub fn hold(&self, row: Row, holding: u32) {
         self.cuts.view().hold(row, holding);
     }
 
-    /// What was cut of the row's connections since it was registered. Costs no system call.
+    /// The counters of connections of this row that were cut since it was registered. Costs no system call.
     pub fn cuts_of(&self, row: Row) -> Cuts {
         self.cuts.view().copy(row)
     }
 
-    /// So many connections wait to be accepted by the instance of this row: `least-loaded` counts them in. Costs no system call.
+    /// Sets the number of connections that wait to be accepted by the row's instance, for `least-loaded`. Costs no system call.
     pub fn set_queue(&self, row: Row, connections: u32) {
         self.table.view().loads().set_queue(row, connections);
     }
 
-    /// Asks for one [`Traffic`](reuse_common::notice::NoticeKind::Traffic) notice at the next connection that is established on any row, the
-    /// backstop's included. Counters must be read once more after this call and before a sleep: what came before it is not told. Costs no
-    /// system call.
+    /// Asks for one [`Traffic`](reuse_common::notice::NoticeKind::Traffic) notice at the next connection that is established on any row,
+    /// including that of the backstops. Read the counters once more after this call and before sleeping: earlier connections cause no
+    /// notice. Costs no system call.
     pub fn ask_for_wake(&self) {
         self.table.view().ask_for_wake();
     }
 
-    /// Begins `row` anew for an instance of `slot`, and says that whatever binds in its cgroup belongs to it.
+    /// Clears `row` for an instance of `slot`, and assigns every listener bound in its cgroup to that row.
     ///
     /// # Errors
-    /// When `track` can't be attached there, or a map can't be written.
+    /// Fails if `track` can't be attached there, or a map can't be written.
     pub fn register(&mut self, row: Row, slot: Slot, cgroup: &InstanceCgroup) -> Result<(), BpfError> {
         self.table.view().loads().reset(row, InstanceLoad::new(slot));
         self.cuts.view().reset(row);
@@ -269,7 +270,7 @@ impl AppPrograms {
         let track: &mut SockOps = program(&mut self.programs, "track")?;
         let track = track.fd().map_err(refused("attach", "track"))?;
         attach::to_sockets_of(&folder, track.as_fd()).map_err(failed)?;
-        // The value is there since the program is attached; nothing runs in the cgroup yet.
+        // The value exists because the program is attached, and nothing runs in the cgroup yet.
         let value = CgroupStorageKey::new(cgroup.id(), attach::SOCK_OPS);
         self.rows.insert(value, row.to_map(), 0).map_err(in_map("ROWS"))?;
         self.instances
@@ -277,10 +278,10 @@ impl AppPrograms {
             .map_err(in_map("INSTANCES"))
     }
 
-    /// Forgets the cgroup; the row stays until it is registered again, for connections that outlive it by an instant.
+    /// Forgets the cgroup. The row's counters stay until it is registered again, for connections that end slightly later.
     ///
     /// # Errors
-    /// When the map can't be written; an id that is not there is fine.
+    /// Fails if the map can't be written. An unknown id is no error.
     pub fn unregister(&mut self, cgroup_id: u64) -> Result<(), BpfError> {
         removed(self.instances.remove(&cgroup_id), "INSTANCES")
     }
@@ -290,11 +291,11 @@ impl AppPrograms {
         self.table.view().loads().copy(row)
     }
 
-    /// A listener (through any descriptor of it) of the instance in `row` is steered: so are its connections from now on. A backstop must be
-    /// told of before it listens.
+    /// Marks a listener (through any descriptor of it) of the instance in `row` as steered, and with it its connections from now on. A
+    /// backstop must be marked before it listens.
     ///
     /// # Errors
-    /// When the socket is gone or has no port, or a map can't be written.
+    /// Fails if the socket is closed or has no port, or a map can't be written.
     pub fn steered(&mut self, listener: &impl AsFd, cookie: u64, row: Row) -> Result<(), BpfError> {
         let address = SockRef::from(listener)
             .local_addr()
@@ -308,10 +309,10 @@ impl AppPrograms {
             .map_err(in_map("LISTENERS"))
     }
 
-    /// From now until the same call with `None`, connections from this local end go to the instance in this row.
+    /// Directs connections from this local end to the instance in `row`, until the same call with `None`.
     ///
     /// # Errors
-    /// When a map can't be written.
+    /// Fails if a map can't be written.
     pub fn direct(&mut self, from: DirectedKey, row: Option<Row>) -> Result<(), BpfError> {
         match row {
             Some(row) => {
@@ -329,18 +330,18 @@ impl AppPrograms {
         Ok(())
     }
 
-    /// Whether the listener of this cookie is one of the app's, on a service port.
+    /// Whether the listener with this cookie belongs to the app and is on a service port.
     pub fn knows_listener(&self, cookie: u64) -> bool {
         self.listeners.get(&cookie, 0).is_ok()
     }
 
-    /// How many clients `sticky` remembers now. Walks the map: not for a hot path.
+    /// Number of clients that `sticky` remembers now. Walks the whole map, so not for a hot path.
     pub fn client_count(&self) -> usize {
         self.clients.keys().filter_map(Result::ok).count()
     }
 }
 
-/// What loading another copy of the object takes.
+/// The data needed to load another copy of the object.
 pub(super) struct SharedMaps {
     pins: Pins,
     client_capacity: u32,
@@ -348,11 +349,11 @@ pub(super) struct SharedMaps {
 }
 
 impl SharedMaps {
-    /// Loads the object's maps: shared ones are those that are pinned already, or get pinned now.
-    /// `layout` is for those that look at connections.
+    /// Loads the object. Shared maps are taken from their pins, or pinned now if there are none. `layout` is for the programs that read TCP
+    /// sockets.
     pub(super) fn load_object(&self, layout: &TcpLayout) -> Result<Ebpf, BpfError> {
         let mut loader = EbpfLoader::new();
-        // There is nothing to relocate against the kernel's types; reading them would take longer than all the rest.
+        // The object needs no relocations against the kernel's types, and reading them would take longer than everything else.
         loader.btf(None);
         loader.map_max_entries("CLIENTS", self.client_capacity.max(1));
         let log_level = if self.verbose { aya_log::Level::Debug as u8 } else { 0 };
@@ -366,7 +367,7 @@ impl SharedMaps {
         })
     }
 
-    /// Starts to pass on what the programs of this copy log, where they may log.
+    /// Forwards the log messages of this copy's programs, if logging is enabled.
     pub(super) fn follow_logs(&self, ebpf: &mut Ebpf) {
         if !self.verbose {
             return;
@@ -387,7 +388,7 @@ impl SharedMaps {
     }
 }
 
-/// Makes and opens the cgroup of the backstops; one that a dead controller has left will do.
+/// Creates and opens the cgroup of the backstops. One left by a dead controller is used again.
 fn backstops_below(cgroup: &File) -> Result<File, BpfError> {
     let failed = |errno: Errno| BpfError::Cgroup {
         path: BACKSTOPS.into(),
@@ -403,7 +404,7 @@ fn backstops_below(cgroup: &File) -> Result<File, BpfError> {
         .map_err(failed)
 }
 
-/// As the programs read them, and how many there are.
+/// The ports as the programs read them, and their number.
 fn port_table(ports: &[u16]) -> ([u16; MAX_PORTS], u32) {
     let mut table = [0; MAX_PORTS];
     let count = ports.len().min(MAX_PORTS);
@@ -424,7 +425,7 @@ fn settings_of(options: &AppOptions) -> Settings {
     }
 }
 
-/// What the programs tell about listeners.
+/// The notices of the programs about listeners.
 pub struct Notices {
     ring: AsyncFd<RingBuf<MapData>>,
 }
@@ -437,10 +438,10 @@ impl Notices {
         Ok(Self { ring })
     }
 
-    /// Waits for notices and returns all that are there. Cancel-safe: nothing is taken before the wait is over.
+    /// Waits for notices and returns all that have arrived. Cancel-safe: nothing is taken before the wait is over.
     ///
     /// # Errors
-    /// When the ring can't be waited on any more.
+    /// Fails if the ring can't be waited on any more.
     pub async fn next(&mut self) -> io::Result<Vec<Notice>> {
         loop {
             let mut ready = self.ring.readable_mut().await?;

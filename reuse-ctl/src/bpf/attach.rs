@@ -1,7 +1,8 @@
-//! Attaches a program to a cgroup as long as the cgroup is there, to its last socket; and a call that only shows whether calls are let through.
+//! Attaches a program to a cgroup for as long as the cgroup exists, that is, until its last socket is gone. Also a test call that shows
+//! whether bpf(2) is allowed.
 //!
-//! The loader's crate attaches by links, which end when they are closed; but a connection that has moved to another instance stays in the
-//! cgroup of the old one, and its end must be counted when nothing else is left of that.
+//! aya attaches by links, which end when they are closed. But a connection that has moved to another instance stays in the cgroup of the
+//! old one, and its end must be counted even after that instance is gone.
 
 use std::{
     fs::File,
@@ -9,12 +10,12 @@ use std::{
     os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd},
 };
 
-/// Commands of bpf(2), a flag of one, a kind of map: `include/uapi/linux/bpf.h`.
+/// Commands of bpf(2), a flag, and a map type: `include/uapi/linux/bpf.h`.
 const MAP_CREATE: libc::c_long = 0;
 const PROG_ATTACH: libc::c_long = 8;
 const ARRAY: u32 = 2;
 const ALLOW_MULTI: u32 = 1 << 1;
-/// `BPF_CGROUP_SOCK_OPS`: `track`'s, and a part of the key of its values.
+/// `BPF_CGROUP_SOCK_OPS`: the attach type of `track`, and part of the key of its values.
 pub(super) const SOCK_OPS: u32 = 3;
 
 /// The first fields of `union bpf_attr` for `BPF_PROG_ATTACH`.
@@ -26,10 +27,10 @@ struct AttachAttributes {
     flags: u32,
 }
 
-/// Runs a sock_ops program for the sockets that are made in this cgroup (its open folder), beside other programs.
+/// Runs a sock_ops program for the sockets created in this cgroup (given by its open folder), beside other programs.
 ///
 /// # Errors
-/// As bpf(2). EINVAL: it is attached there already.
+/// As bpf(2). EINVAL: the program is attached there already.
 pub(super) fn to_sockets_of(cgroup: &File, program: BorrowedFd<'_>) -> io::Result<()> {
     let attributes = AttachAttributes {
         target: cgroup.as_raw_fd().cast_unsigned(),
@@ -50,10 +51,10 @@ struct MapAttributes {
     entries: u32,
 }
 
-/// Makes the smallest map that there is, and lets go of it: any other call would be refused for the same reason.
+/// Creates the smallest possible map and closes it. If this is refused, any other call would be refused for the same reason.
 ///
 /// # Errors
-/// As bpf(2). EPERM or ENOSYS: something forbids it, or the kernel does not have it.
+/// As bpf(2). EPERM or ENOSYS: bpf(2) is forbidden, or the kernel does not have it.
 pub fn create_any_map() -> io::Result<()> {
     let attributes = MapAttributes {
         kind: ARRAY,
@@ -68,9 +69,9 @@ pub fn create_any_map() -> io::Result<()> {
 }
 
 /// # Safety
-/// What the attributes point to must be as the command wants it.
+/// Whatever the attributes point to must be valid for the command.
 unsafe fn call<T>(command: libc::c_long, attributes: &T) -> io::Result<RawFd> {
-    // SAFETY: the attributes are as long as said; else the caller's promise.
+    // SAFETY: the length of the attributes is right; the rest is the caller's promise.
     let result = unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_ref(attributes), size_of::<T>()) };
     if result < 0 {
         Err(io::Error::last_os_error())

@@ -1,4 +1,4 @@
-//! The list of an app's established connections, as the kernel has them.
+//! Lists an app's established connections as the kernel has them.
 
 use std::{fs::File, io::Read as _};
 
@@ -13,18 +13,18 @@ use super::{BpfError, program, refused};
 /// The program's name in the object.
 const NAME: &str = "connections";
 
-/// There is room for so many records before the first is read, so that most lists take few reads.
+/// Records for which a buffer is reserved, so that most lists take few reads.
 const BUFFERED: usize = 1024;
 
-/// Loads it.
+/// Loads the program.
 pub(super) fn load(ebpf: &mut Ebpf) -> Result<(), BpfError> {
     let types = Btf::from_sys_fs().map_err(|error| refused("load", NAME)(ProgramError::Btf(error)))?;
     let loaded: &mut Iter = program(ebpf, NAME)?;
     loaded.load("tcp", &types).map_err(refused("load", NAME))
 }
 
-/// Every established connection of a service of the app, in the network namespace of this thread; one that the client has closed counts,
-/// one that the server has closed does not. Takes about a microsecond per TCP socket of the namespace.
+/// Lists every established connection of a service of the app, in the network namespace of this thread. Connections that the client has
+/// closed are included, those that the server has closed are not. Takes about a microsecond per TCP socket of the namespace.
 pub(super) fn list(ebpf: &mut Ebpf) -> Result<Vec<Connection>, BpfError> {
     let loaded: &mut Iter = program(ebpf, NAME)?;
     let link = loaded.attach().and_then(|id| loaded.take_link(id));

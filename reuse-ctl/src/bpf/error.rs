@@ -1,38 +1,38 @@
-//! What can go wrong with BPF.
+//! Errors of the BPF side.
 
 use std::{io, path::PathBuf};
 
 use aya::{EbpfError, maps::MapError, programs::ProgramError};
 use thiserror::Error;
 
-/// An error from loading, attaching or talking to the programs.
+/// An error from loading, attaching or using the programs.
 #[derive(Debug, Error)]
 pub enum BpfError {
     /// The object's maps could not be created.
     #[error("the kernel refused the BPF maps: {}", chain(source))]
     Load {
-        /// The kernel's or the loader's words.
+        /// The error of the kernel or of aya.
         source: Box<EbpfError>,
     },
-    /// A program was not accepted, or could not be attached.
+    /// A program was refused, or could not be attached.
     #[error("the kernel refused to {action} the BPF program {program}: {}", chain(source))]
     Program {
         /// `load` or `attach`.
         action: &'static str,
         /// The program's name.
         program: &'static str,
-        /// The kernel's words.
+        /// The kernel's error.
         source: Box<ProgramError>,
     },
-    /// What a program tells could not be read.
+    /// The output of a program could not be read.
     #[error("what the BPF program {program} tells could not be read: {source}")]
     Unreadable {
         /// The program's name.
         program: &'static str,
-        /// Why.
+        /// The kernel's error.
         source: io::Error,
     },
-    /// Connections can't be seen on this kernel.
+    /// Connections can't be listed on this kernel, for this reason.
     #[error("{0}")]
     Blind(String),
     /// A map could not be read or written.
@@ -40,26 +40,26 @@ pub enum BpfError {
     Map {
         /// The map's name.
         map: &'static str,
-        /// The kernel's words.
+        /// The kernel's error.
         source: Box<MapError>,
     },
-    /// The object lacks a map or program: it does not belong to this binary.
+    /// The object lacks this map or program: it does not belong to this binary.
     #[error("the embedded BPF object has no {0}")]
     Missing(&'static str),
-    /// A cgroup below the app's could not be made or opened.
+    /// A cgroup below the app's could not be created or opened.
     #[error("cgroup {}: {source}", path.display())]
     Cgroup {
-        /// Which, from the app's, or its path.
+        /// The path, absolute or relative to the app's cgroup.
         path: PathBuf,
-        /// Why.
+        /// The kernel's error.
         source: io::Error,
     },
-    /// The folder for pins could not be made.
+    /// The folder for pins could not be created.
     #[error("{}: {source}", path.display())]
     Pins {
-        /// Which folder.
+        /// The path of the folder.
         path: PathBuf,
-        /// Why.
+        /// The kernel's error.
         source: io::Error,
     },
 }
@@ -72,7 +72,7 @@ impl BpfError {
     }
 }
 
-/// An error with its causes, on one line.
+/// The error and its causes on one line.
 fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
@@ -86,7 +86,7 @@ fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     on_one_line(&text)
 }
 
-/// A verifier's log is hundreds of lines, with what was refused in its last one, but for statistics.
+/// A verifier log has hundreds of lines. The last line before the statistics says what was refused.
 fn on_one_line(text: &str) -> String {
     let (what, log) = text.split_once("Verifier output:").unwrap_or((text, ""));
     let what = what.lines().next().unwrap_or_default().trim();

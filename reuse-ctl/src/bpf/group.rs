@@ -1,4 +1,4 @@
-//! One group's copy of `select`, with its tables.
+//! A group's own copy of `select`, with its tables.
 
 use std::{
     os::fd::{AsFd, AsRawFd, BorrowedFd},
@@ -25,25 +25,26 @@ use super::{
     take,
 };
 
-/// Steers one group. Dropping it does not detach the program: that ends with the group's last listener, or by [`detach`](Self::detach).
+/// Steers one group. Dropping it does not detach the program, which stays attached until the group's last listener closes or
+/// [`detach`](Self::detach) is called.
 pub struct GroupProgram {
     table: MappedTable<GroupTable>,
     members: ReusePortSockArray<MapData>,
-    /// Whose each key is, among [`assigned`](Self::assigned).
+    /// The owner of each bucket, among [`assigned`](Self::assigned).
     buckets: Box<Buckets>,
-    /// The slots that `buckets` were made for.
+    /// The slots that `buckets` were computed for.
     assigned: Vec<(Slot, Option<Share>)>,
     ebpf: Ebpf,
 }
 
-/// A copy of `select` with its maps, which uses nothing by name any more: whoever has it may outlive the app.
+/// A copy of `select` with its maps, not yet verified. It uses nothing by name any more, so it may outlive the app.
 pub struct UnverifiedProgram(GroupProgram);
 
 impl UnverifiedProgram {
-    /// Has the kernel verify it: a fifth of a second of a processor, which can be many seconds where processors are short.
+    /// Has the kernel verify the program. This takes a fifth of a second of CPU time, which can be many seconds on a busy machine.
     ///
     /// # Errors
-    /// When the kernel refuses it.
+    /// Fails if the kernel refuses the program.
     pub fn verify(self) -> Result<GroupProgram, BpfError> {
         let _undisturbed = Undisturbed::begin();
         let Self(mut group) = self;
@@ -54,15 +55,15 @@ impl UnverifiedProgram {
 }
 
 impl GroupProgram {
-    /// Loads a copy of `select` onto the app's maps. Nobody is published yet.
+    /// Loads a copy of `select` that uses the app's maps. No instance is published yet.
     ///
     /// # Errors
-    /// When the kernel refuses it.
+    /// Fails if the kernel refuses the program.
     pub fn load(app: &AppPrograms, refuse_when_empty: bool) -> Result<Self, BpfError> {
         Self::open(app.shared(), refuse_when_empty)?.verify()
     }
 
-    /// The first half of [`load`](Self::load), to be called on another thread.
+    /// The first half of [`load`](Self::load), which may run on another thread.
     pub fn loader(
         app: &AppPrograms,
         refuse_when_empty: bool,
@@ -86,58 +87,58 @@ impl GroupProgram {
         Ok(UnverifiedProgram(group))
     }
 
-    /// Whether it refuses connections, rather than to let them wait, while nobody is published.
+    /// Sets whether connections are refused, instead of parked, while nobody is published.
     pub fn set_refuse_when_empty(&mut self, refuse: bool) {
         self.table.view().refuse_when_empty(refuse);
     }
 
-    /// Puts the program in charge of the group that this listener belongs to.
+    /// Attaches the program to the group of this listener.
     ///
     /// # Errors
-    /// When the socket is not in a group, or is an MPTCP one.
+    /// Fails if the socket is not in a group, or is an MPTCP socket.
     pub fn attach(&mut self, listener: BorrowedFd<'_>) -> Result<(), BpfError> {
         let select: &mut SkReuseport = program(&mut self.ebpf, "select")?;
         select.attach(listener).map_err(refused("attach", "select"))
     }
 
-    /// Leaves the group to the kernel's own hash again.
+    /// Detaches the program, so that the kernel's own hash decides again.
     ///
     /// # Errors
-    /// When no program is attached.
+    /// Fails if no program is attached.
     pub fn detach(listener: BorrowedFd<'_>) -> Result<(), BpfError> {
         SkReuseport::detach(listener).map_err(refused("detach", "select"))
     }
 
-    /// Makes the listener number `nth` of the instance in `row` selectable. It must be listening and a member of the group; it leaves by
-    /// itself when it closes.
+    /// Makes listener number `nth` of the instance in `row` selectable. It must be listening and a member of the group. The kernel removes
+    /// it when it closes.
     ///
     /// # Errors
-    /// EINVAL: not listening; EBADFD: of the other address family; EBUSY: in the array already.
+    /// EINVAL: not listening; EBADFD: of the other address family; EBUSY: in an array already.
     pub fn set_member(&mut self, row: Row, nth: u16, listener: BorrowedFd<'_>) -> Result<(), BpfError> {
         self.members
             .set(MemberIndex::new(row, nth).key(), &listener.as_fd().as_raw_fd(), 0)
             .map_err(in_map("MEMBERS"))
     }
 
-    /// Takes the listener out of the array, if it is there.
+    /// Removes the listener from the array, if it is there.
     ///
     /// # Errors
-    /// When the map can't be written.
+    /// Fails if the map can't be written.
     pub fn clear_member(&mut self, row: Row, nth: u16) -> Result<(), BpfError> {
         removed(self.members.clear_index(&MemberIndex::new(row, nth).key()), "MEMBERS")
     }
 
-    /// From now on exactly these (sorted by slot) can be chosen, those with a share for just that many new connections. New connections
-    /// see the old set or the new one: the tables are written where no program reads, and then switched to. Nobody waits for programs
-    /// that still read, though. One that stalls while this is called twice (its virtual processor was descheduled; it runs for less than a
-    /// microsecond else) may see a mixture of two valid sets: its one connection goes to an instance of either, or is parked (or
-    /// refused) as if nobody were published.
+    /// Publishes exactly these seats (sorted by slot). Those with a share get exactly that share of new connections. A new connection sees
+    /// either the old tables or the new ones: the tables are written where no program reads, and then switched to. But this does not wait
+    /// for programs that are still reading. A program normally runs for less than a microsecond; if it stalls while this is called twice
+    /// (its virtual CPU was descheduled), it may see a mixture of two valid sets. Its one connection then goes to an instance of either
+    /// set, or is parked (or refused) as if nobody were published.
     ///
     /// # Errors
-    /// None at present: the tables are memory that is mapped here.
+    /// Never fails at present: the tables are in mapped memory.
     pub fn publish(&mut self, seats: &[Seat]) -> Result<(), BpfError> {
         let slots: Vec<_> = seats.iter().map(|seat| (seat.slot(), seat.share())).collect();
-        // A reload changes who sits there, but not whose the keys are.
+        // A reload changes the instances, but not which slot owns a key.
         if !slots.is_empty() && slots != self.assigned {
             self.buckets.assign(&slots);
             self.assigned = slots;
@@ -147,10 +148,10 @@ impl GroupProgram {
         Ok(())
     }
 
-    /// What the program has decided so far.
+    /// How often the program has reached each verdict.
     ///
     /// # Errors
-    /// None at present, as for [`publish`](Self::publish).
+    /// Never fails at present, as [`publish`](Self::publish).
     pub fn verdicts(&self) -> Result<VerdictCounts, BpfError> {
         Ok(self.table.view().verdicts())
     }

@@ -1,6 +1,6 @@
-//! Where the kernel that runs keeps what the programs read of TCP sockets, from its own type information (BTF).
+//! Finds where the running kernel keeps the fields of TCP sockets that the programs read, from the kernel's type information (BTF).
 //!
-//! aya reads the same, but for relocations only: it shows no members of structures.
+//! aya parses BTF as well, but only for relocations: it gives no access to the members of structures.
 
 use std::{collections::HashMap, fs, io, path::Path};
 
@@ -9,26 +9,26 @@ use reuse_common::tcp_layout::TcpLayout;
 /// The kernel's type information.
 const KERNEL: &str = "/sys/kernel/btf/vmlinux";
 
-/// Why the layout is not known.
+/// Why the layout could not be determined.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum LayoutError {
     /// The kernel was built without type information, or it can't be read.
     #[error("{KERNEL}: {0}")]
     Unreadable(#[from] io::Error),
-    /// It is not what `linux/btf.h` describes.
+    /// The data is not in the format of `linux/btf.h`.
     #[error("{KERNEL}: malformed at byte {0}")]
     Malformed(usize),
     /// A structure has no such member.
     #[error("the kernel's `struct {structure}` has no `{member}`")]
     Missing {
-        /// Which.
+        /// The structure.
         structure: &'static str,
-        /// Which; a path of names.
+        /// The member, or a path of members.
         member: &'static str,
     },
 }
 
-/// Looks everything up.
+/// Looks up every offset.
 ///
 /// # Errors
 /// See [`LayoutError`].
@@ -64,11 +64,11 @@ fn layout_from(bytes: &[u8]) -> Result<TcpLayout, LayoutError> {
 }
 
 const MAGIC: u16 = 0xeb9f;
-/// Kinds of types in `linux/btf.h`: structures and unions have members.
+/// Kinds of types in `linux/btf.h` that have members: structures and unions.
 const STRUCT: u32 = 4;
 const UNION: u32 = 5;
 
-/// The types, in the order of their numbers (the first is 1), and the names of the structures.
+/// The types, in the order of their numbers (from 1), and the names of the structures.
 struct Types<'a> {
     bytes: &'a [u8],
     strings: usize,
@@ -103,7 +103,7 @@ impl<'a> Types<'a> {
         Ok(types)
     }
 
-    /// In bytes; `path` may lead through members that are structures themselves.
+    /// The offset of a member in bytes. `path` may lead through members that are structures themselves.
     fn offset(&self, structure: &'static str, path: &'static str) -> Result<u32, LayoutError> {
         let missing = || LayoutError::Missing {
             structure,
@@ -119,7 +119,7 @@ impl<'a> Types<'a> {
         Ok(bits / 8)
     }
 
-    /// The type and the place, in bits, of a member, looked for in unnamed members as well.
+    /// The type of a member and its position in bits. Unnamed members are searched as well.
     fn member(&self, number: u32, wanted: &[u8]) -> Result<Option<(u32, u32)>, LayoutError> {
         let Some(&at) = index(number).checked_sub(1).and_then(|place| self.places.get(place)) else {
             return Ok(None);
@@ -128,7 +128,7 @@ impl<'a> Types<'a> {
         if !matches!(kind_of(info), STRUCT | UNION) {
             return Ok(None);
         }
-        // With the flag, the upper byte is the width of a bit field.
+        // If the flag is set, the upper byte is the width of a bit field.
         let mask = if info >> 31 == 1 { 0x00ff_ffff } else { u32::MAX };
         for nth in 0..index(info & 0xffff) {
             let entry = at + 12 + 12 * nth;
@@ -172,19 +172,19 @@ fn kind_of(info: u32) -> u32 {
     info >> 24 & 0x1f
 }
 
-/// How many bytes follow the first twelve of a type, if its kind is known.
+/// Number of bytes that follow the first twelve bytes of a type; `None` if the kind is unknown.
 fn rest_of(info: u32) -> Option<usize> {
     let count = index(info & 0xffff);
     Some(match kind_of(info) {
-        // Pointers, forward declarations, names and qualifiers of types, functions, floats, type tags.
+        // Pointers, forward declarations, typedefs and qualifiers, functions, floats, type tags.
         2 | 7..=12 | 16 | 18 => 0,
-        // Integers, variables, tags of declarations.
+        // Integers, variables, declaration tags.
         1 | 14 | 17 => 4,
         // Arrays.
         3 => 12,
         // Enumerations, parameters.
         6 | 13 => 8 * count,
-        // Members, sections, enumerations of 64 bits.
+        // Members, sections, 64-bit enumerations.
         STRUCT | UNION | 15 | 19 => 12 * count,
         _ => return None,
     })

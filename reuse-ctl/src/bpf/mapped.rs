@@ -1,5 +1,5 @@
-//! A table that is the only value of a map, mapped into the controller's memory: reading it costs no system call, and a part of it can be
-//! written while the kernel goes on counting in the others.
+//! A table that is the only value of a map, mapped into the controller's memory. Reading it costs no system call, and one field can be
+//! written while the kernel goes on counting in others.
 
 use std::{marker::PhantomData, num::NonZeroUsize, os::fd::AsFd, ptr::NonNull};
 
@@ -16,15 +16,15 @@ use reuse_common::{
 
 use super::{BpfError, in_map};
 
-/// The only value, of type `T`, of an array.
+/// The only value, of type `T`, of an array map.
 pub(super) struct MappedTable<T> {
     table: NonNull<T>,
-    /// Programs are loaded with the numbers of their maps' descriptors: these must stay open till then.
+    /// Programs are loaded with the numbers of their maps' descriptors, so the descriptor must stay open until then.
     _map: MapData,
     _owns: PhantomData<T>,
 }
 
-// SAFETY: the table is plain memory that is only read and written by volatile and atomic accesses.
+// SAFETY: the table is plain memory, accessed only by volatile and atomic reads and writes.
 unsafe impl<T> Send for MappedTable<T> {}
 // SAFETY: as above; a torn read of a counter can't happen, since each is one aligned word.
 unsafe impl<T> Sync for MappedTable<T> {}
@@ -59,16 +59,16 @@ impl<T> MappedTable<T> {
 }
 
 impl MappedTable<AppTable> {
-    /// The live table.
+    /// A live view of the table.
     pub(super) fn view(&self) -> App {
-        // SAFETY: the mapping is as large as the table, page-aligned, and lives as long as `self`, which no view outlives: views stay
-        // inside the methods of `AppPrograms`, which owns this.
+        // SAFETY: the mapping is as large as the table, page-aligned, and lives as long as `self`. No view outlives it: views stay inside
+        // the methods of `AppPrograms`, which owns this.
         unsafe { App::new(self.table.as_ptr()) }
     }
 }
 
 impl MappedTable<CutTable> {
-    /// The live table.
+    /// A live view of the table.
     pub(super) fn view(&self) -> CutCounts {
         // SAFETY: as for an app's.
         unsafe { CutCounts::new(self.table.as_ptr()) }
@@ -76,7 +76,7 @@ impl MappedTable<CutTable> {
 }
 
 impl MappedTable<GroupTable> {
-    /// The live table.
+    /// A live view of the table.
     pub(super) fn view(&self) -> Group {
         // SAFETY: as for an app's; views stay inside the methods of `GroupProgram`.
         unsafe { Group::new(self.table.as_ptr()) }
@@ -85,7 +85,7 @@ impl MappedTable<GroupTable> {
 
 impl<T> Drop for MappedTable<T> {
     fn drop(&mut self) {
-        // SAFETY: nothing points into the mapping any more. It can't fail for a mapping that exists.
+        // SAFETY: nothing points into the mapping any more. Unmapping an existing mapping can't fail.
         let unmapped = unsafe { munmap(self.table.cast(), Self::SIZE.get()) };
         debug_assert!(unmapped.is_ok(), "the mapping exists");
     }

@@ -1,8 +1,8 @@
-//! The only code that touches BPF objects: loads the embedded object, owns its maps, programs and links, and speaks of rows
+//! The only code that touches BPF objects. It loads the embedded object, owns its maps, programs and links, and offers an interface of rows
 //! and seats instead of map names.
 //!
-//! [`AppPrograms`] is one per app: the hooks on the app's cgroup, `track` on those of its instances, and the maps that all programs share. It pins those maps,
-//! so that each [`GroupProgram`] (one `select` per group, with tables of its own) is loaded onto the same ones.
+//! An app has one [`AppPrograms`]: the hooks on the app's cgroup, `track` on the cgroups of its instances, and the maps that all programs
+//! share. It pins those maps, so that each [`GroupProgram`] (one `select` per group, with tables of its own) is loaded onto the same ones.
 
 mod app;
 mod attach;
@@ -26,10 +26,10 @@ pub use error::BpfError;
 pub use group::{GroupProgram, UnverifiedProgram};
 pub use pins::{Pins, mount_bpffs};
 
-/// `cargo xtask build-ebpf` puts it there, from `reuse-ebpf`.
+/// Built from `reuse-ebpf` by `cargo xtask build-ebpf`.
 pub(crate) static OBJECT: &[u8] = aya::include_bytes_aligned!("reuse.bpf.o");
 
-/// Takes a map out of the loaded object, as its type.
+/// Takes a map out of the loaded object, with its type.
 fn take<M: TryFrom<Map, Error = MapError>>(ebpf: &mut Ebpf, name: &'static str) -> Result<M, BpfError> {
     ebpf.take_map(name)
         .ok_or(BpfError::Missing(name))?
@@ -37,7 +37,7 @@ fn take<M: TryFrom<Map, Error = MapError>>(ebpf: &mut Ebpf, name: &'static str) 
         .map_err(in_map(name))
 }
 
-/// The program of this name, as its type.
+/// The program with this name, with its type.
 fn program<'a, P>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut P, BpfError>
 where
     &'a mut P: TryFrom<&'a mut Program>,
@@ -62,7 +62,7 @@ fn refused(action: &'static str, program: &'static str) -> impl Fn(ProgramError)
     }
 }
 
-/// Nothing to remove is fine.
+/// Treats "nothing to remove" as success.
 fn removed(result: Result<(), MapError>, map: &'static str) -> Result<(), BpfError> {
     match result {
         Err(MapError::KeyNotFound) => Ok(()),

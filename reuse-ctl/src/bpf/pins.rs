@@ -1,4 +1,4 @@
-//! The folder below `/sys/fs/bpf` where an app's shared maps are pinned.
+//! The folder below `/sys/fs/bpf` in which an app's shared maps are pinned.
 
 use std::{
     fs, io,
@@ -15,10 +15,10 @@ use crate::process::shared_folder;
 
 const BPFFS: &str = "/sys/fs/bpf";
 
-/// Makes sure that `/sys/fs/bpf` is a BPF file system. systemd mounts it at boot; containers and fresh mount namespaces lack it.
+/// Makes sure that `/sys/fs/bpf` is a BPF file system. systemd mounts it at boot; containers and new mount namespaces lack it.
 ///
 /// # Errors
-/// When it is not there and can't be mounted.
+/// Fails if it is missing and can't be mounted.
 pub fn mount_bpffs() -> Result<(), BpfError> {
     let fail = |source: io::Error| BpfError::Pins {
         path: BPFFS.into(),
@@ -32,17 +32,17 @@ pub fn mount_bpffs() -> Result<(), BpfError> {
     }
 }
 
-/// The folder, which is removed with everything in it when this is dropped.
+/// The folder of pins. Dropping this removes it with everything in it.
 #[derive(Debug)]
 pub struct Pins {
     folder: PathBuf,
 }
 
 impl Pins {
-    /// Makes an empty folder; what an earlier controller of the same name left there is removed (the caller holds the app's lock).
+    /// Creates an empty folder. Pins left by an earlier controller of the same app are removed; the caller holds the app's lock.
     ///
     /// # Errors
-    /// When the folder can't be made.
+    /// Fails if the folder can't be created.
     pub fn create(folder: &Path) -> Result<Self, BpfError> {
         mount_bpffs()?;
         Self::remove(folder);
@@ -53,15 +53,15 @@ impl Pins {
         Ok(Self { folder: folder.into() })
     }
 
-    /// Where the map of this name is pinned.
+    /// The path where the map with this name is pinned.
     pub fn path(&self, map: &str) -> PathBuf {
         self.folder.join(map)
     }
 
-    /// Removes an app's folder, and the folder of all apps when it was the last. Nothing to remove is fine.
+    /// Removes an app's folder, and the folder of all apps if that is empty then. A missing folder is no error.
     pub fn remove(folder: &Path) {
         for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-            // What can't be removed shows when the folder itself can't.
+            // A file that can't be removed makes the removal of the folder fail below.
             drop(fs::remove_file(entry.path()));
         }
         match fs::remove_dir(folder) {
@@ -70,7 +70,7 @@ impl Pins {
             Err(error) => tracing::warn!("{}: {error}", folder.display()),
         }
         if let Some(all_apps) = folder.parent() {
-            // Fails while another app has pins, as it should.
+            // Fails, as it should, while another app has pins.
             drop(fs::remove_dir(all_apps));
         }
     }

@@ -1,9 +1,10 @@
-//! Loading programs undisturbed by signals.
+//! Loads programs undisturbed by signals.
 
 use nix::sys::signal::{SigSet, SigmaskHow};
 
-/// While this lives, the calling thread takes no signals. The verifier gives up with EAGAIN when one is pending, and signals do come just
-/// then: SIGCHLD of the short-lived children that make sockets in other cgroups. They are delivered afterwards, or to other threads.
+/// Blocks signals in the calling thread until it is dropped. The verifier gives up with EAGAIN if a signal is pending, and signals do
+/// arrive at that time: SIGCHLD of the short-lived children that create sockets in other cgroups. The signals are delivered afterwards, or
+/// to other threads.
 #[must_use = "signals come again when it is dropped"]
 pub(super) struct Undisturbed {
     before: Option<SigSet>,
@@ -19,7 +20,7 @@ impl Undisturbed {
 impl Drop for Undisturbed {
     fn drop(&mut self) {
         if let Some(before) = self.before {
-            // It was the mask before, so it is one that the kernel takes.
+            // It was the mask before, so the kernel accepts it.
             let restored = before.thread_set_mask();
             debug_assert!(restored.is_ok());
         }

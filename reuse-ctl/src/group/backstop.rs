@@ -12,11 +12,12 @@ use socket2::{Domain, Socket};
 use super::{GroupError, discover};
 use crate::{bpf::BpfError, process::socket::tcp_socket_in};
 
-/// How many connections may be parked; the kernel lowers it to `net.core.somaxconn`.
+/// The backlog of a backstop: how many connections may be parked. The kernel limits it to `net.core.somaxconn`.
 const PARKING_PLACES: i32 = 65_535;
 
-/// The backstop, a listener beside the workers': it keeps the group and its program alive, holds the port, and takes the connections that come
-/// while nobody is published. Nobody accepts from it: they are moved to workers by closing it for an instant.
+/// The backstop, a listener beside those of the workers. It keeps the group and its program alive, holds the port, and takes the
+/// connections that arrive while nobody is published. Nobody accepts from it: its connections are moved to workers by closing it for a
+/// moment.
 #[derive(Debug)]
 pub(super) struct Backstop {
     socket: Socket,
@@ -24,9 +25,11 @@ pub(super) struct Backstop {
 }
 
 impl Backstop {
-    /// Listens on `addr` in the backstops' cgroup, so that `track` counts what is parked, and as `uid`: all members of a group have one.
+    /// Listens on `addr`, in the backstops' cgroup so that `track` counts parked connections, and as `uid`, because all members of a group
+    /// must have the same uid.
     ///
-    /// `announce` is called with the bound socket and its cookie before it listens: it must be known as a service by then.
+    /// `announce` is called with the bound socket and its cookie before it listens, because its port must be registered as a service by
+    /// then.
     pub(super) fn open(
         addr: SocketAddr,
         only_v6: bool,
@@ -50,7 +53,7 @@ impl Backstop {
         self.cookie
     }
 
-    /// Whether it listens: if it could not listen again after a release, it has to be tried again.
+    /// Whether it listens. False if it could not listen again after a release; then the release must be retried.
     pub(super) fn is_listening(&self) -> bool {
         self.socket.is_listener().unwrap_or(false)
     }
@@ -60,8 +63,8 @@ impl Backstop {
         discover::listener_queue(self.as_fd()).unwrap_or(0)
     }
 
-    /// Lets go of every parked connection: the kernel asks the program again for each. The two calls are adjacent, so that the port has a
-    /// backstop again at once; afterwards it has to be put into the array again, which it left.
+    /// Releases every parked connection: the kernel runs the program again for each. The two calls are adjacent, so that the port has a
+    /// backstop again at once. Closing also removes the backstop from the array, so the caller must add it again.
     pub(super) fn release(&self) -> io::Result<()> {
         if self.is_listening() {
             self.socket.shutdown(std::net::Shutdown::Read)?;
@@ -70,18 +73,18 @@ impl Backstop {
     }
 }
 
-/// Holds a port whose address is not known yet (`--port` says no address) with a bound socket that never listens. Without it an outgoing
-/// connection could take the port as its local one, and every bind would fail for a minute.
+/// Holds a port whose address is not known yet (`--port` gives no address) with a bound socket that never listens. Otherwise an outgoing
+/// connection could take the port as its local port, and every bind would fail for a minute.
 #[derive(Debug)]
 pub struct Guard {
     _socket: Socket,
 }
 
 impl Guard {
-    /// Binds the port on all addresses, IPv4 included, as `uid`.
+    /// Binds the port on all addresses, including IPv4, as `uid`. Without IPv6, it binds all IPv4 addresses.
     ///
     /// # Errors
-    /// EADDRINUSE: somebody else has the port. Without IPv6 it is tried on all IPv4 addresses.
+    /// EADDRINUSE: another program has the port.
     pub fn hold(port: u16, cgroup: &File, uid: u32) -> io::Result<Self> {
         let any = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
         let socket = match bound(any, false, cgroup, uid) {
@@ -94,13 +97,13 @@ impl Guard {
     }
 }
 
-/// A bound SO_REUSEPORT socket in `cgroup` that belongs to `uid`, as the workers' do.
+/// A bound SO_REUSEPORT socket in `cgroup` that belongs to `uid`, like those of the workers.
 fn bound(addr: SocketAddr, only_v6: bool, cgroup: &File, uid: u32) -> io::Result<Socket> {
     let socket = tcp_socket_in(cgroup, uid, Domain::for_address(addr))?;
     if addr.is_ipv6() {
         socket.set_only_v6(only_v6)?;
     }
-    // Workers that set SO_REUSEADDR and workers that do not may both bind beside it.
+    // Lets workers bind beside it, with or without SO_REUSEADDR.
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(true)?;
     socket.set_nonblocking(true)?;

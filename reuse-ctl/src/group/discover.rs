@@ -1,4 +1,4 @@
-//! From a listener that the kernel names to a descriptor of it, and to the process that has it.
+//! Gets a descriptor of a listener that the kernel lists, and finds the process that has it.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -8,28 +8,27 @@ use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd, RawFd};
 
 use crate::process::handle::ProcessHandle;
 
-/// Why a listener could not be got hold of.
+/// Why a listener's descriptor could not be obtained.
 #[derive(Debug, thiserror::Error)]
 #[error("{operation} (process {pid}, descriptor {fd}): {source}")]
 pub struct DiscoverError {
     /// `pidfd_open`, `pidfd_getfd` or `SO_COOKIE`.
     pub operation: &'static str,
-    /// Of which process.
+    /// The process.
     pub pid: u32,
-    /// On which of its descriptors; -1 where none is meant.
+    /// The descriptor in that process; -1 if none is involved.
     pub fd: RawFd,
-    /// How the kernel answered. ENOSYS: Linux before 5.6. EPERM: a security module forbids tracing.
+    /// The kernel's error. ENOSYS: Linux before 5.6. EPERM: a security module forbids tracing.
     pub source: io::Error,
 }
 
-/// Looks among the descriptors of these processes for the socket with this cookie and duplicates it. With the inode (which
-/// inet_diag gives as well) only that one is touched; without it every socket has to be tried.
+/// Searches the descriptors of these processes for the socket with this cookie and duplicates it. With the inode (which inet_diag returns
+/// as well) only that descriptor is touched; without it every socket has to be tried.
 ///
-/// The duplicate is CLOEXEC. Drop it as soon as possible: as long as it is open, a worker that closes its listener does not
-/// really close it.
+/// The duplicate is CLOEXEC. Drop it as soon as possible: while it is open, a worker that closes its listener doesn't really close it.
 ///
 /// # Errors
-/// Something was there but could not be duplicated, for another reason than that it is gone.
+/// Fails if a matching descriptor could not be duplicated for a reason other than that it is closed.
 pub fn duplicate_listener(pids: &[u32], cookie: u64, inode: Option<u32>) -> Result<Option<OwnedFd>, DiscoverError> {
     let mut first_error = None;
     for &pid in pids {
@@ -40,14 +39,14 @@ pub fn duplicate_listener(pids: &[u32], cookie: u64, inode: Option<u32>) -> Resu
         match duplicate_among(pid, candidates, cookie) {
             Ok(Some(duplicate)) => return Ok(Some(duplicate)),
             Ok(None) => {}
-            // Another process may hold the same socket and let us have it.
+            // Another process may have the same socket, and allow the duplication.
             Err(error) => first_error = first_error.or(Some(error)),
         }
     }
     first_error.map_or(Ok(None), Err)
 }
 
-/// The inodes of the sockets that these processes have open: whose a listener is where the kernel does not tell its cgroup.
+/// The inodes of the sockets that these processes have open. They tell whose a listener is if the kernel does not report its cgroup.
 pub fn socket_inodes(pids: &[u32]) -> std::collections::HashSet<u32> {
     pids.iter()
         .flat_map(|pid| sockets_of(*pid))
@@ -55,20 +54,20 @@ pub fn socket_inodes(pids: &[u32]) -> std::collections::HashSet<u32> {
         .collect()
 }
 
-/// Whether a process has one of these sockets open.
+/// Whether the process has one of these sockets open.
 pub fn has_socket(pid: u32, inodes: &BTreeSet<u32>) -> bool {
     !inodes.is_empty() && sockets_of(pid).any(|(_, inode)| inodes.contains(&inode))
 }
 
-/// Which process has the socket with this inode, and its command line: to name the stranger who has the port. Looks through all
-/// of /proc, so for error messages only.
+/// The process that has the socket with this inode, and its command line, to name the process that occupies a port. Searches all of /proc,
+/// so for error messages only.
 pub fn owner_of_inode(inode: u32) -> Option<(u32, String)> {
     let mut pids: Vec<u32> = fs::read_dir("/proc")
         .ok()?
         .flatten()
         .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
         .collect();
-    // The parent, which most often made it, before children that inherited it.
+    // The parent, which usually created the socket, before children that inherited it.
     pids.sort_unstable();
     let pid = pids
         .into_iter()
@@ -76,7 +75,7 @@ pub fn owner_of_inode(inode: u32) -> Option<(u32, String)> {
     Some((pid, command_of(pid)))
 }
 
-/// The command line of a process as a person would type it; its short name where it has none. Empty if it has ended.
+/// The command line of a process as typed in a shell, or its short name if it has none. Empty if the process has ended.
 pub fn command_of(pid: u32) -> String {
     let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     let words: Vec<_> = line
@@ -93,7 +92,7 @@ pub fn command_of(pid: u32) -> String {
     words.join(" ")
 }
 
-/// The socket's number for its whole life (SO_COOKIE).
+/// The socket's cookie (SO_COOKIE).
 ///
 /// # Errors
 /// ENOTSOCK.
@@ -101,10 +100,10 @@ pub fn cookie_of(socket: BorrowedFd<'_>) -> io::Result<u64> {
     socket2::SockRef::from(&socket).cookie()
 }
 
-/// Where a TCP socket is bound.
+/// The address that a TCP socket is bound to.
 ///
 /// # Errors
-/// ENOTSOCK, or EAFNOSUPPORT if it is no IP socket.
+/// ENOTSOCK, or EAFNOSUPPORT if it is not an IP socket.
 pub fn local_addr(socket: BorrowedFd<'_>) -> io::Result<SocketAddr> {
     let address = socket2::SockRef::from(&socket).local_addr()?;
     address
@@ -115,13 +114,13 @@ pub fn local_addr(socket: BorrowedFd<'_>) -> io::Result<SocketAddr> {
 /// The accept queue of a listener.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AcceptQueue {
-    /// How many connections wait. On a listening socket the kernel gives it in `tcpi_unacked` of TCP_INFO.
+    /// Number of waiting connections: `tcpi_unacked` of TCP_INFO on a listening socket.
     pub length: u32,
-    /// How many may wait: `tcpi_sacked`.
+    /// Maximum number of waiting connections: `tcpi_sacked`.
     pub backlog: u32,
 }
 
-/// How many connections wait on a listener.
+/// Number of connections that wait on a listener.
 ///
 /// # Errors
 /// As [`accept_queue`].
@@ -129,7 +128,7 @@ pub fn listener_queue(socket: BorrowedFd<'_>) -> io::Result<u32> {
     Ok(accept_queue(socket)?.length)
 }
 
-/// Looks at a listener's accept queue through any descriptor of it.
+/// Reads a listener's accept queue through any descriptor of it.
 ///
 /// # Errors
 /// ENOTSOCK, ENOPROTOOPT; EINVAL if it does not listen.
@@ -184,7 +183,7 @@ fn duplicate_among(
         };
         match cookie_of(duplicate.as_fd()) {
             Ok(found) if found == cookie => return Ok(Some(duplicate)),
-            // The number may have been reused for something else meanwhile.
+            // The descriptor's number may have been reused for something else meanwhile.
             Ok(_) => {}
             Err(error) if error.raw_os_error() == Some(libc::ENOTSOCK) => {}
             Err(error) => return Err(failed("SO_COOKIE", fd)(error)),
@@ -197,7 +196,7 @@ fn is_gone(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::ESRCH | libc::EBADF))
 }
 
-/// Descriptor and inode of every socket of a process; none if it has ended or is hidden from us.
+/// Descriptor and inode of every socket of a process; empty if the process has ended or can't be read.
 fn sockets_of(pid: u32) -> impl Iterator<Item = (RawFd, u32)> {
     fs::read_dir(format!("/proc/{pid}/fd"))
         .into_iter()

@@ -1,4 +1,4 @@
-//! What can go wrong with groups.
+//! Errors of groups and their members.
 
 use std::{io, net::SocketAddr};
 
@@ -7,10 +7,10 @@ use thiserror::Error;
 use super::diag::{DiagError, Listener};
 use crate::bpf::BpfError;
 
-/// Why a listener is not, or not wholly, a member.
+/// Why a listener is not a member, or not completely.
 #[derive(Debug, Error)]
 pub enum GroupError {
-    /// The controller's own listener could not be made beside the workers'.
+    /// The controller's own listener could not be created beside the workers'.
     #[error("{addr}: the controller can't listen beside the workers: {source}")]
     Backstop {
         /// The group's address.
@@ -18,7 +18,7 @@ pub enum GroupError {
         /// EADDRINUSE: another uid, or a socket without SO_REUSEPORT, has the address.
         source: io::Error,
     },
-    /// Another app listens there.
+    /// Another app listens on the address.
     #[error("{addr} is served by the app {app}, and an address can have only one")]
     Taken {
         /// The address.
@@ -26,10 +26,10 @@ pub enum GroupError {
         /// The other app's name.
         app: String,
     },
-    /// Somebody who is none of ours listens there, and this app is to disturb nobody.
+    /// Another program listens on the address, and this app must not disturb anyone.
     #[error("{} is in use by somebody else", .0.addr)]
     Foreign(Box<Listener>),
-    /// Whether anybody is disturbed can't be seen.
+    /// The list of listeners could not be read, so it is unknown whether anyone would be disturbed.
     #[error("the machine's listeners can't be listed: {0}")]
     Unlisted(#[from] DiagError),
     /// An instance has more listeners on one address than can be steered.
@@ -41,26 +41,26 @@ pub enum GroupError {
     /// A rescue has closed a listener and could not open it again.
     #[error("{addr}: the worker's listener could not be opened again after its queue was moved: {source}")]
     Reopen {
-        /// Where it was.
+        /// The listener's address.
         addr: SocketAddr,
-        /// Why: EADDRINUSE means that somebody else took the address in this instant.
+        /// The kernel's error. EADDRINUSE: another program took the address in this moment.
         source: io::Error,
     },
-    /// The programs or their maps.
+    /// An error of the programs or their maps.
     #[error(transparent)]
     Bpf(#[from] BpfError),
-    /// A socket call on a listener failed: most often because it has just been closed.
+    /// A socket call on a listener failed, usually because it has just been closed.
     #[error("{call} on a listener: {source}")]
     Socket {
-        /// Which.
+        /// The call.
         call: &'static str,
-        /// Why.
+        /// The kernel's error.
         source: io::Error,
     },
 }
 
 impl GroupError {
-    /// Whether, after a rescue, the listener is lost to its clients: the instance would look alive and never get a connection again.
+    /// Whether a rescue has lost the listener. The instance would look alive and never get a connection again.
     pub fn is_loss(&self) -> bool {
         matches!(self, Self::Reopen { .. } | Self::Bpf(_))
     }

@@ -1,4 +1,4 @@
-//! All groups of an app, and the BPF side.
+//! All groups of an app, and its BPF programs.
 
 use std::{
     collections::BTreeMap,
@@ -25,20 +25,20 @@ use crate::{
     process::cgroup::{AppCgroup, InstanceCgroup},
 };
 
-/// What is said once.
+/// The options that are fixed when the groups are opened.
 #[derive(Debug, Clone)]
 pub struct GroupsOptions {
-    /// For the programs.
+    /// Options for the programs.
     pub programs: AppOptions,
-    /// The app's own cgroup, to tell other apps' listeners.
+    /// The app's own cgroup, to recognise listeners of others.
     pub cgroup: AppCgroup,
     /// The uid of every member.
     pub uid: u32,
-    /// Whether the app keeps off every port on which anybody else listens.
+    /// Whether the app stays away from every port on which another program listens.
     pub alone: bool,
     /// `--when-empty refuse`.
     pub refuse_when_empty: bool,
-    /// `--listen`: groups that are there before any worker.
+    /// `--listen`: groups that exist before any worker.
     pub listen: Vec<SocketAddr>,
 }
 
@@ -48,17 +48,17 @@ pub struct Groups {
     pub(super) groups: BTreeMap<SocketAddr, Group>,
     registry: Registry,
     pub(super) published: Vec<Choosable>,
-    /// They are on their way out, and chosen where nobody else is on an address that the app leaves.
+    /// Instances that are being stopped. They are still chosen on an address that the app leaves, if no other instance serves it.
     pub(super) lingering: Vec<Choosable>,
-    /// Loaded beforehand, so that the first listener of a cold start is steered as soon as it is seen.
+    /// A program loaded in advance, so that the first listener of a cold start is steered as soon as it is seen.
     spare: Option<GroupProgram>,
     cgroup: AppCgroup,
     alone: bool,
-    /// Where backstops are made.
+    /// The cgroup in which backstops are created.
     backstops: Arc<File>,
     uid: u32,
     refuse_when_empty: bool,
-    /// Nobody will serve for the time being: connections are refused, whatever `refuse_when_empty` says.
+    /// No instance will serve for now: connections are refused, whatever `refuse_when_empty` says.
     given_up: bool,
 }
 
@@ -77,7 +77,7 @@ impl Groups {
     /// Loads the programs, attaches them to the app's cgroup, and opens the groups of `--listen`.
     ///
     /// # Errors
-    /// The kernel refuses a program, or an address is taken.
+    /// Fails if the kernel refuses a program, or an address is taken.
     pub fn open(pins: &Path, cgroup: File, options: &GroupsOptions) -> Result<(Self, Notices), GroupError> {
         let (app, notices) = AppPrograms::load(pins, &cgroup, &options.programs)?;
         let spare = Some(GroupProgram::load(&app, options.refuse_when_empty)?);
@@ -96,13 +96,13 @@ impl Groups {
             given_up: false,
         };
         if options.alone {
-            // Before there is a worker: a listener beside others gets connections from its first moment on.
+            // Before any worker starts: a listener beside others gets connections from its first moment on.
             let taken = neighbours::taken_ports()?;
             taken.into_iter().for_each(|port| groups.app.keep_off(port));
         }
         for &addr in &options.listen {
             groups.open_group(addr, false, None)?;
-            // Now it listens: of two apps that begin at the same time at least one sees the other.
+            // Checked while listening: of two apps that start at the same time, at least one sees the other.
             neighbours::refuse_taken(&groups.cgroup, addr, false)?;
         }
         Ok((groups, notices))
@@ -127,7 +127,7 @@ impl Groups {
         Ok(self.groups.entry(addr).or_insert(group))
     }
 
-    /// What opens a spare program for the next group, to be called on another thread, if there is none.
+    /// A function that loads a spare program for the next group, which may run on another thread. `None` if there is a spare already.
     pub fn spare_loader(&self) -> Option<impl FnOnce() -> Result<UnverifiedProgram, BpfError> + Send + use<>> {
         match self.spare {
             Some(_) => None,
@@ -135,17 +135,17 @@ impl Groups {
         }
     }
 
-    /// Keeps it for the next group.
+    /// Keeps the spare program for the next group.
     pub fn set_spare(&mut self, mut spare: GroupProgram) {
-        // It may have changed since the spare began to be loaded.
+        // The setting may have changed since the spare began to load.
         spare.set_refuse_when_empty(self.refuses_when_empty());
         self.spare = Some(spare);
     }
 
-    /// A row for a new instance of `slot` whose processes are going to be in this cgroup.
+    /// Allocates a row for a new instance of `slot` whose processes will be in this cgroup.
     ///
     /// # Errors
-    /// A map can't be written, or there is no row.
+    /// Fails if a map can't be written, or there is no free row.
     pub fn register(&mut self, slot: Slot, cgroup: &InstanceCgroup) -> Result<Row, GroupError> {
         let row = self
             .registry
@@ -160,9 +160,9 @@ impl Groups {
         }
     }
 
-    /// The instance has ended, nothing of it is left.
+    /// Forgets an instance that has ended completely.
     pub fn unregister(&mut self, row: Row, cgroup_id: u64) {
-        // Its seats go with its members, before the machine says so: nobody may take the group for served.
+        // Its seats go together with its members, before the machine unpublishes it, so that no group seems served by it.
         self.published.retain(|published| published.row != row);
         self.lingering.retain(|lingering| lingering.row != row);
         for group in self.groups.values_mut() {
@@ -177,11 +177,11 @@ impl Groups {
         self.registry.release(row);
     }
 
-    /// From now on exactly these may be chosen, in every group in which they have a listener; and those that
-    /// [linger](Self::set_lingering) in each that the app [leaves](Self::leave) and nobody else serves.
+    /// Publishes exactly these instances, in every group in which they have a listener. In a group that the app [leaves](Self::leave) and
+    /// nobody else serves, the [lingering](Self::set_lingering) instances are published.
     ///
     /// # Errors
-    /// The first map that can't be written; the other groups are published all the same.
+    /// The first map that can't be written. The other groups are published anyway.
     pub fn publish(&mut self, published: Vec<Choosable>) -> Result<(), GroupError> {
         self.published = published;
         let (published, lingering) = (&self.published, &self.lingering);
@@ -192,12 +192,12 @@ impl Groups {
         )
     }
 
-    /// Others linger, from the next [`publish`](Self::publish) on. Sorted by slot, each slot once.
+    /// Sets the lingering instances, from the next [`publish`](Self::publish) on. Sorted by slot, each slot once.
     pub fn set_lingering(&mut self, lingering: Vec<Choosable>) {
         self.lingering = lingering;
     }
 
-    /// Others linger, at once.
+    /// Sets the lingering instances and publishes them at once.
     ///
     /// # Errors
     /// As [`publish`](Self::publish).
@@ -207,8 +207,8 @@ impl Groups {
         self.publish(published)
     }
 
-    /// The app's instances do not listen on these addresses any more; the old ones that do are on their way out. What this means ends as
-    /// soon as somebody who listens there is published.
+    /// Marks these addresses as left: the app's instances don't listen there any more, except old ones that are being stopped. The mark is
+    /// removed when an instance that listens there is published.
     pub fn leave(&mut self, addresses: &[SocketAddr]) {
         for addr in addresses {
             if let Some(group) = self.groups.get_mut(addr) {
@@ -217,29 +217,29 @@ impl Groups {
         }
     }
 
-    /// The same of all addresses on which nobody listens any more.
+    /// Marks all addresses as left on which no instance listens any more.
     pub fn leave_unserved(&mut self) {
         let unserved = self.groups.values_mut().filter(|group| group.members().is_empty());
         unserved.for_each(Group::leave_address);
     }
 
-    /// Whether the instance in `row` is chosen somewhere because it lingers.
+    /// Whether the instance in `row` is published in some group only because it lingers.
     pub fn lingers(&self, row: Row) -> bool {
         !self.left_to(row).is_empty()
     }
 
-    /// The addresses that are left to the instance in `row`: the app leaves them, and nobody else serves there.
+    /// The addresses that only the instance in `row` still serves, because the app leaves them.
     pub fn left_to(&self, row: Row) -> Vec<SocketAddr> {
         let groups = self.groups.values().filter(|group| group.is_left_to(row));
         groups.map(Group::addr).collect()
     }
 
-    /// What takes time to be seen: connections that are parked although somebody is published (see `release_parked` of a group), and
-    /// addresses on which nobody has listened for `hold` while the app is served elsewhere. Those are given up, so that clients are
-    /// refused there as they expect. While nobody at all is published, addresses are held: a restart is under way.
+    /// Does what depends on time. Releases connections that are parked although an instance is published (see `release_parked` of a group).
+    /// Gives up addresses on which no worker has listened for `hold` while the app is served elsewhere, so that clients are refused there.
+    /// While nobody at all is published, addresses are kept: a restart is under way.
     ///
     /// # Errors
-    /// A socket call or a map failed.
+    /// Fails if a socket call or a map access failed.
     pub fn tend(&mut self, hold: Duration) -> Result<(), GroupError> {
         let served_elsewhere = self.groups.values().any(Group::is_served);
         self.groups
@@ -247,7 +247,7 @@ impl Groups {
         first_error(self.groups.values_mut().map(Group::release_parked))
     }
 
-    /// What the kernel has counted for the instance in `row`.
+    /// The kernel's counters of the instance in `row`.
     pub fn load_of(&self, row: Row) -> InstanceLoad {
         self.app.load_of(row)
     }
@@ -255,32 +255,32 @@ impl Groups {
     /// Every established connection of the app's services; see [`AppPrograms::connections`].
     ///
     /// # Errors
-    /// When the kernel can't tell, now or ever.
+    /// Fails if the kernel can't list connections, now or at all.
     pub fn connections(&mut self) -> Result<Vec<Connection>, BpfError> {
         self.app.connections()
     }
 
-    /// To which row a connection has moved, if it has.
+    /// The row that a connection has moved to, if it has moved.
     pub fn moved_to(&self, cookie: u64) -> Option<Row> {
         self.app.moved_to(cookie)
     }
 
-    /// From now on these of the row's connections are counted when they end: see [`Cuts`].
+    /// Sets which of the row's connections are counted when they end: see [`Cuts`].
     pub fn count_cuts(&self, row: Row, counting: u32) {
         self.app.count_cuts(row, counting);
     }
 
-    /// What happens to the row's connections, each time they are listed: see [`Cuts`].
+    /// Sets what happens to the row's connections each time they are listed: see [`Cuts`].
     pub fn hold(&self, row: Row, holding: u32) {
         self.app.hold(row, holding);
     }
 
-    /// What was cut of the row's connections since it was registered.
+    /// The counters of connections of this row that were cut since it was registered.
     pub fn cuts_of(&self, row: Row) -> Cuts {
         self.app.cuts_of(row)
     }
 
-    /// What a slot has counted in its life.
+    /// The counters of a slot over all its instances.
     pub fn counters(&self, slot: Slot) -> Counters {
         self.registry.counters(slot, |row| self.app.load_of(row))
     }
@@ -306,17 +306,17 @@ impl Groups {
         self.app.set_policy(policy)
     }
 
-    /// What happens to new connections while nobody is published; those that wait already go on waiting.
+    /// Sets whether new connections are refused while nobody is published. Connections that wait already go on waiting.
     pub fn set_refuse_when_empty(&mut self, refuse: bool) {
         self.refuse_when_empty = refuse;
         self.tell_whether_to_refuse();
     }
 
-    /// Nobody will serve until a person does something: what waits is reset, and new connections are refused, so that clients can go
-    /// elsewhere. Gives how many waited.
+    /// Gives up until a user intervenes: resets waiting connections and refuses new ones, so that clients can go elsewhere. Returns how
+    /// many connections waited.
     ///
     /// # Errors
-    /// A socket call or a map failed.
+    /// Fails if a socket call or a map access failed.
     pub fn give_up(&mut self) -> Result<u32, GroupError> {
         self.given_up = true;
         self.tell_whether_to_refuse();
@@ -326,7 +326,7 @@ impl Groups {
         Ok(reset)
     }
 
-    /// Somebody may serve again: as was configured.
+    /// Ends [`give_up`](Self::give_up): back to what was configured.
     pub fn resume(&mut self) {
         self.given_up = false;
         self.tell_whether_to_refuse();
@@ -375,13 +375,13 @@ impl Groups {
     }
 }
 
-/// Does everything, and returns the first error.
+/// Runs everything, and returns the first error.
 fn first_error(results: impl Iterator<Item = Result<(), GroupError>>) -> Result<(), GroupError> {
     results.fold(Ok(()), Result::and)
 }
 
-/// Where a connection to a listener on `addr` can be made from this machine, and where else if that is no address of it: a machine without
-/// IPv6 may have listeners on `::` all the same.
+/// An address through which a listener on `addr` can be reached from this machine, and a second one to try if the first is not an address
+/// of it: a machine without IPv6 may still have listeners on `::`.
 pub(super) fn reachable(addr: SocketAddr) -> (SocketAddr, Option<SocketAddr>) {
     let v4 = (Ipv4Addr::LOCALHOST, addr.port()).into();
     match addr.ip() {
@@ -391,7 +391,7 @@ pub(super) fn reachable(addr: SocketAddr) -> (SocketAddr, Option<SocketAddr>) {
     }
 }
 
-/// inet_diag tells the interface of some sockets as a scope; it is no part of a group's name.
+/// Removes the scope: inet_diag reports the interface of some sockets as a scope, which is no part of a group's address.
 pub(super) fn without_scope(addr: SocketAddr) -> SocketAddr {
     SocketAddr::new(addr.ip(), addr.port())
 }

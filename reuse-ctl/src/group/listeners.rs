@@ -1,4 +1,4 @@
-//! The members of all groups: how they come and go, and what the kernel says of them.
+//! The members of all groups: how they come and go, and what the kernel reports about them.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -18,14 +18,14 @@ use super::{
     one::Group,
 };
 
-/// Up to so many service ports are asked for one by one, which spares the answers about everybody else's; for more, one question about
-/// all of the machine's listeners is cheaper.
+/// Up to this many service ports are requested one by one, which avoids answers about other programs' listeners. For more ports, one
+/// request for all listeners is cheaper.
 const PORTS_ASKED_FOR: usize = 3;
 
-/// What became of a listener that appeared.
+/// The outcome for a listener that appeared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Appeared {
-    /// It is a member of the group on this address.
+    /// It is now a member of the group on this address.
     Member(SocketAddr),
     /// It has closed again, or its process has ended.
     Gone,
@@ -36,15 +36,15 @@ pub enum Appeared {
 pub struct Listening {
     /// Where it listens.
     pub addr: SocketAddr,
-    /// The socket's number for its whole life.
+    /// The socket's cookie.
     pub cookie: u64,
 }
 
 impl Groups {
-    /// A listener of the instance in `row`, one of `pids`, listens now.
+    /// Makes a listener of the instance in `row`, opened by one of `pids`, a member.
     ///
     /// # Errors
-    /// It can't be a member; the reason is the listener's own (another uid, too many, …).
+    /// Fails if it can't be a member. The reason is specific to the listener (another uid, too many listeners, …).
     pub fn appeared(&mut self, row: Row, pids: &[u32], cookie: u64) -> Result<Appeared, GroupError> {
         let duplicate = member::duplicate(pids, cookie).map_err(|error| GroupError::Socket {
             call: "pidfd_getfd",
@@ -67,17 +67,17 @@ impl Groups {
         Ok(Appeared::Member(addr))
     }
 
-    /// A listener has closed; `pids_of` tells the processes of an instance's row.
+    /// Removes a listener that has closed. `pids_of` returns the processes of a row's instance.
     ///
     /// # Errors
-    /// A map can't be written.
+    /// Fails if a map can't be written.
     pub fn disappeared(&mut self, cookie: u64, pids_of: impl Fn(Row) -> Vec<u32>) -> Result<(), GroupError> {
         for group in self.groups.values_mut() {
             if !group.members().iter().any(|member| member.cookie == cookie) {
                 continue;
             }
             let gap = group.leave(cookie);
-            // Fewer first: the last number is selectable no more from here on.
+            // First publish one listener less: from here on the last number is not selected any more.
             group.publish(&self.published, &self.lingering)?;
             if let Some(gap) = gap
                 && let Ok(Some(listener)) = member::duplicate(&pids_of(gap.last.row), gap.last.cookie)
@@ -88,7 +88,7 @@ impl Groups {
         Ok(())
     }
 
-    /// Whether a rescue has closed this member's listener for an instant, and where it is. A notice that it has closed must be checked.
+    /// The address of this member's listener if a rescue has closed it for a moment. A notice that it has closed must be checked then.
     pub fn was_reopened(&self, cookie: u64) -> Option<SocketAddr> {
         let group = self
             .groups
@@ -97,28 +97,28 @@ impl Groups {
         Some(group.addr())
     }
 
-    /// One notice that this member's listener has closed was that of a rescue.
+    /// Records that one notice about this member's listener came from a rescue.
     pub fn explain_reopening(&mut self, cookie: u64) {
         for group in self.groups.values_mut() {
             group.explain_reopening(cookie);
         }
     }
 
-    /// Members whose listener is not among these: it has closed, or these were listed in the instant before it listened.
+    /// Members whose listener is not in this list. Either it has closed, or the list was made just before it listened.
     pub fn unseen(&self, listeners: &[Queue]) -> Vec<u64> {
         let seen: BTreeSet<u64> = listeners.iter().map(|listener| listener.cookie).collect();
         let members = self.members().map(|(_, member)| member.cookie);
         members.filter(|cookie| !seen.contains(cookie)).collect()
     }
 
-    /// Those of these that are neither members nor backstops.
+    /// The listeners in this list that are neither members nor backstops.
     pub fn others<'a>(&self, listeners: &'a [Queue]) -> Vec<&'a Queue> {
         let members: BTreeSet<u64> = self.members().map(|(_, member)| member.cookie).collect();
         let is_ours = |cookie| members.contains(&cookie) || self.groups.values().any(|group| group.is_backstop(cookie));
         listeners.iter().filter(|listener| !is_ours(listener.cookie)).collect()
     }
 
-    /// Whether this listener, which is no member, was made by a worker on an address that it serves, or may come to serve.
+    /// Whether this listener, which is no member, was created by a worker on a port that the app serves or may come to serve.
     pub fn is_missed(&self, cookie: u64) -> bool {
         self.app.knows_listener(cookie)
     }
@@ -138,7 +138,7 @@ impl Groups {
             .collect()
     }
 
-    /// Which questions show the queues of all members.
+    /// The requests that return the queues of all members.
     fn questions(&self) -> BTreeSet<(Family, u16)> {
         let questions: BTreeSet<_> = self
             .groups
@@ -151,10 +151,10 @@ impl Groups {
         questions.iter().map(|&(family, _)| (family, 0)).collect()
     }
 
-    /// The listeners of all members, and of strangers.
+    /// The listeners of all members, and those of other programs that the same requests return.
     ///
     /// # Errors
-    /// The kernel does not tell.
+    /// Fails if the kernel does not answer.
     pub fn dump(&self, diag: &mut Diag) -> Result<Vec<Queue>, DiagError> {
         let mut listeners = Vec::new();
         for (family, port) in self.questions() {
@@ -163,21 +163,22 @@ impl Groups {
         Ok(listeners)
     }
 
-    /// How many connections wait for accept() on each instance all of whose listeners the kernel tells of, by row.
+    /// Number of connections that wait for accept() on each instance, by row. An instance is left out unless the kernel lists all of its
+    /// listeners.
     ///
     /// # Errors
-    /// The kernel does not tell.
+    /// Fails if the kernel does not answer.
     pub fn queues(&self, diag: &mut Diag) -> Result<BTreeMap<Row, u32>, DiagError> {
         Ok(self.queues_among(&self.dump(diag)?))
     }
 
-    /// The same, by what the kernel has said already.
+    /// As [`queues`](Self::queues), from a list that the kernel has returned already.
     pub fn queues_among(&self, listeners: &[Queue]) -> BTreeMap<Row, u32> {
         let members = self.members().map(|(_, member)| (member.row, member.cookie));
         sums(members, listeners)
     }
 
-    /// How many connections wait for accept() on the listeners of the instance in `row` that a rescue can move.
+    /// Number of waiting connections on the listeners of the instance in `row` that a rescue can move.
     pub fn movable_among(&self, row: Row, listeners: &[Queue]) -> u32 {
         let movable = self.groups.values().filter(|group| group.is_served_without(row));
         let members = movable
@@ -188,7 +189,7 @@ impl Groups {
         theirs.map(|listener| listener.queue).fold(0, u32::saturating_add)
     }
 
-    /// Whether somebody else can be chosen for what comes to `addr`.
+    /// Whether another instance can be chosen for connections to `addr`.
     pub fn is_served_without(&self, addr: SocketAddr, row: Row) -> bool {
         self.groups.get(&addr).is_some_and(|group| group.is_served_without(row))
     }
@@ -208,12 +209,12 @@ impl Groups {
         .collect()
     }
 
-    /// Whether the instance in `row` can be chosen.
+    /// Whether the instance in `row` is published.
     pub fn is_published(&self, row: Row) -> bool {
         self.published.iter().any(|published| published.row == row)
     }
 
-    /// The listener of the instance on this address that directed connections reach.
+    /// The cookie of the instance's listener on this address that directed connections reach.
     pub fn directed_listener(&self, row: Row, addr: SocketAddr) -> Option<u64> {
         let members = self.groups.get(&addr).map(Group::members).unwrap_or_default();
         members
@@ -229,8 +230,8 @@ impl Groups {
     }
 }
 
-/// What waits on each row's members, given by row and cookie. A row of which any is not among the listeners is left out: nothing is known
-/// of that one.
+/// The queue of each row, summed over its members, which are given by row and cookie. A row is left out if any of its members is not in the
+/// list.
 fn sums(members: impl Iterator<Item = (Row, u64)>, listeners: &[Queue]) -> BTreeMap<Row, u32> {
     let queues: HashMap<u64, u32> = listeners
         .iter()

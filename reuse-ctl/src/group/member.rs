@@ -6,16 +6,17 @@ use reuse_common::ids::Row;
 
 use super::discover::{self, DiscoverError};
 
-/// A listener that is in its group's array. No descriptor of it is kept: a worker that closes its listener must really close it.
+/// A listener that is in its group's array. The controller keeps no descriptor of it: a worker that closes its listener must really close
+/// it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Member {
-    /// That of its instance.
+    /// The row of its instance.
     pub(super) row: Row,
-    /// Which of the instance's listeners in this group, 0…7; without a gap.
+    /// Its number among the instance's listeners in this group, 0…7, without gaps.
     pub(super) nth: u16,
-    /// The socket's number for life.
+    /// The socket's cookie.
     pub(super) cookie: u64,
-    /// How often a rescue has closed it for an instant of which the notice may still be on its way.
+    /// How often a rescue has closed it for a moment and the notice may still be on its way.
     pub(super) reopenings: u32,
 }
 

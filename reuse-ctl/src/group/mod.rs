@@ -1,8 +1,8 @@
-//! The listeners of an app: which there are, whose they are, and which of them may be chosen.
+//! The listeners of an app: which exist, which instance each belongs to, and which may be chosen.
 //!
-//! [`Groups`] owns the BPF side and everything about members; the supervisor's task tells it what appeared, what is gone and what is
-//! published, and asks it what each instance serves. A *group* is made when the first listener on an address appears, or before
-//! any worker for `--listen`; its *backstop* keeps it and its program alive and takes connections while nobody is published.
+//! [`Groups`] owns the BPF side and all members. The supervisor's task reports listeners that appear and close, says which instances are
+//! published, and asks which addresses each instance serves. A *group* is created when the first listener on an address appears, or before
+//! any worker for `--listen`. Its *backstop* keeps the group and its program alive, and takes connections while nobody is published.
 
 mod backstop;
 mod error;

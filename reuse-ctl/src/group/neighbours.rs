@@ -1,5 +1,5 @@
-//! Other apps on the same address. The kernel lets the listeners of all apps of one user share it, with one program for all of them:
-//! the app that came last would take every connection from the others.
+//! Detects other apps on the same address. The kernel lets the listeners of all apps of one user share an address, with one program for all
+//! of them, so the app that came last would take every connection from the others.
 
 use std::{
     collections::{BTreeSet, HashSet},
@@ -12,7 +12,7 @@ use super::{
 };
 use crate::process::cgroup::AppCgroup;
 
-/// Where anybody listens in this network: no worker of an app that is to be alone may come there.
+/// The ports in this network namespace on which any program listens. Workers of an app that must disturb nobody may not bind them.
 ///
 /// # Errors
 /// [`GroupError::Unlisted`].
@@ -21,13 +21,13 @@ pub(super) fn taken_ports() -> Result<BTreeSet<u16>, GroupError> {
     Ok(listeners.iter().map(|listener| listener.addr.port()).collect())
 }
 
-/// Whether this app may put its program in charge of the listeners on `addr` though it is to be alone.
+/// Checks that no other program listens on `addr`, so that an app that must disturb nobody may attach its program there.
 ///
 /// # Errors
-/// [`GroupError::Foreign`]: anybody else listens there. [`GroupError::Unlisted`].
+/// [`GroupError::Foreign`]: another program listens there. [`GroupError::Unlisted`].
 pub(super) fn refuse_foreign(own: &AppCgroup, addr: SocketAddr, only_v6: bool) -> Result<(), GroupError> {
     let listeners = Diag::new()?.listeners_on(addr.port())?;
-    // Of a kernel that tells no cgroup nothing can be known.
+    // If the kernel reports no cgroup, the owner of a listener is unknown.
     let is_foreign = |listener: &Listener| listener.cgroup.is_some_and(|cgroup| !own.has(cgroup));
     let mut overlapping = listeners
         .into_iter()
@@ -38,11 +38,11 @@ pub(super) fn refuse_foreign(own: &AppCgroup, addr: SocketAddr, only_v6: bool) -
     }
 }
 
-/// Whether this app may put its program in charge of the listeners on `addr`. When two apps begin to listen at the same time, at least
-/// one is refused, if each asks when it listens already.
+/// Checks that no other app listens on `addr`, so that this app may attach its program there. If two apps begin to listen at the same time
+/// and each calls this while it listens already, at least one is refused.
 ///
 /// # Errors
-/// [`GroupError::Taken`]: another app listens there. That the listeners can't be listed is no reason to refuse.
+/// [`GroupError::Taken`]: another app listens there. If the listeners can't be listed, this succeeds.
 pub(super) fn refuse_taken(own: &AppCgroup, addr: SocketAddr, only_v6: bool) -> Result<(), GroupError> {
     let listeners = Diag::new().and_then(|mut diag| diag.listeners_on(addr.port()));
     let listeners = listeners.unwrap_or_else(|error| {
@@ -57,7 +57,7 @@ pub(super) fn refuse_taken(own: &AppCgroup, addr: SocketAddr, only_v6: bool) -> 
     }
 }
 
-/// Whether connections to one could be taken by the other.
+/// Whether connections to one of the two could reach the other.
 fn overlaps(listener: &Listener, addr: SocketAddr, only_v6: bool) -> bool {
     let (theirs, ours) = (listener.addr.ip(), addr.ip());
     let one_is_only_v6 = only_v6 || listener.v6only.unwrap_or(false);

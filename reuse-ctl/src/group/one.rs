@@ -19,19 +19,19 @@ pub(super) struct Group {
     backstop: Backstop,
     members: Vec<Member>,
     seats: Vec<Seat>,
-    /// Since when nobody has listened here while the app is served elsewhere.
+    /// When the last worker stopped listening here while the app is served elsewhere.
     abandoned_since: Option<Instant>,
-    /// Connections to this address are expected even while no worker listens (`--listen`, or it was served once).
+    /// Connections to this address are expected even while no worker listens (`--listen`, or a worker has served it before).
     lasting: bool,
-    /// The app's instances listen elsewhere by now: whoever still listens here is on his way out, and nobody comes back.
+    /// The app's instances listen elsewhere now: whoever still listens here is being stopped, and nobody will come back.
     is_left: bool,
-    /// Some of the app's instances have listened here before and listen elsewhere by now.
+    /// Some of the app's instances have listened here before and listen elsewhere now.
     some_have_left: bool,
-    /// What was asked for; new connections are refused here anyway when nobody comes back.
+    /// The configured value. New connections are refused anyway on an address that is left for good.
     refuse_when_empty: bool,
 }
 
-/// A number without a listener, and the member that has to take it.
+/// A number without a listener, and the member that must take it.
 pub(super) struct Gap {
     nth: u16,
     pub(super) last: Member,
@@ -44,12 +44,12 @@ pub struct GroupView {
     pub addr: SocketAddr,
     /// Connections that wait because nobody is published.
     pub parked: u32,
-    /// What the program decided.
+    /// How often the program has reached each verdict.
     pub verdicts: VerdictCounts,
 }
 
 impl Group {
-    /// Puts a program in charge of the group of `first`, a worker's listener, or of a new one if there is none yet.
+    /// Attaches a program to the group of `first`, a worker's listener, or creates a new group if it is `None`.
     pub(super) fn open(
         addr: SocketAddr,
         only_v6: bool,
@@ -59,7 +59,7 @@ impl Group {
         mut program: GroupProgram,
         first: Option<&OwnedFd>,
     ) -> Result<Self, GroupError> {
-        // The program first: what comes from now on is steered, to the backstop if need be.
+        // The program first: from now on connections are steered, to the backstop if necessary.
         if let Some(first) = first {
             program.attach(first.as_fd())?;
         }
@@ -95,7 +95,7 @@ impl Group {
         self.set_refuse_when_empty(self.refuse_when_empty);
     }
 
-    /// Whether the app leaves this address, and the instance in `row` alone serves it still.
+    /// Whether the app leaves this address, and only the instance in `row` still serves it.
     pub(super) fn is_left_to(&self, row: Row) -> bool {
         self.is_left && self.seats.iter().any(|seat| seat.row() == row)
     }
@@ -104,8 +104,8 @@ impl Group {
         self.addr
     }
 
-    /// Makes a listener of the instance in `row` a member; it can't be chosen before the instance is published. One that is a member already
-    /// may have closed and opened again meanwhile: if so, it is put where it was.
+    /// Makes a listener of the instance in `row` a member. It is not chosen before the instance is published. A listener that is a member
+    /// already may have been closed and opened again; then it is put back into the array.
     pub(super) fn join(&mut self, row: Row, cookie: u64, listener: &OwnedFd) -> Result<(), GroupError> {
         if let Some(member) = self.members.iter().find(|member| member.cookie == cookie) {
             return match self.program.set_member(member.row, member.nth, listener.as_fd()) {
@@ -122,8 +122,8 @@ impl Group {
         Ok(())
     }
 
-    /// A listener has closed. Its instance's listeners must be numbered without a gap: if another one has to take its number, that one is
-    /// returned, still selectable under its old number until it is [`renumbered`](Self::renumber).
+    /// Removes a listener that has closed. An instance's listeners must be numbered without gaps: if another one must take the free number,
+    /// it is returned. It stays selectable under its old number until it is [`renumbered`](Self::renumber).
     pub(super) fn leave(&mut self, cookie: u64) -> Option<Gap> {
         let place = self.members.iter().position(|member| member.cookie == cookie)?;
         let gone = self.members.swap_remove(place);
@@ -139,7 +139,7 @@ impl Group {
         })
     }
 
-    /// Moves a member to the number that has become free; `listener` is a duplicate of it.
+    /// Moves a member to the free number. `listener` is a duplicate of it.
     pub(super) fn renumber(&mut self, gap: &Gap, listener: &OwnedFd) -> Result<(), GroupError> {
         let Some(member) = self.members.iter_mut().find(|member| member.cookie == gap.last.cookie) else {
             return Ok(());
@@ -151,7 +151,7 @@ impl Group {
         Ok(())
     }
 
-    /// Forgets everything of the instance in `row`, which has ended.
+    /// Removes everything about the instance in `row`, which has ended.
     pub(super) fn forget(&mut self, row: Row) {
         let (theirs, others): (Vec<_>, Vec<_>) = self.members.drain(..).partition(|member| member.row == row);
         self.members = others;
@@ -170,12 +170,12 @@ impl Group {
         &self.members
     }
 
-    /// The member with this cookie, if it is one.
+    /// The member with this cookie.
     pub(super) fn member(&self, cookie: u64) -> Option<&Member> {
         self.members.iter().find(|member| member.cookie == cookie)
     }
 
-    /// Takes what is queued on a member away from it, through a duplicate of its listener. Returns false if there was nothing to take.
+    /// Takes the queued connections away from a member, through a duplicate of its listener. Returns false if there was nothing to take.
     pub(super) fn reopen(&mut self, member: &Member, listener: &OwnedFd) -> Result<bool, GroupError> {
         if !rescue::reopen(self.addr, listener)? {
             return Ok(false);
@@ -183,12 +183,12 @@ impl Group {
         if let Some(reopened) = self.members.iter_mut().find(|known| known.cookie == member.cookie) {
             reopened.reopenings = reopened.reopenings.saturating_add(1);
         }
-        // The kernel took it out of the array when it closed for that instant.
+        // The kernel removed it from the array when it was closed.
         self.program.set_member(member.row, member.nth, listener.as_fd())?;
         Ok(true)
     }
 
-    /// The notice of one of the times that a rescue has closed this member for an instant has come.
+    /// Records that the notice about one of this member's reopenings has arrived.
     pub(super) fn explain_reopening(&mut self, cookie: u64) {
         if let Some(member) = self.members.iter_mut().find(|member| member.cookie == cookie) {
             member.reopenings = member.reopenings.saturating_sub(1);
@@ -199,11 +199,11 @@ impl Group {
         u16::try_from(self.members.iter().filter(|member| member.row == row).count()).expect("at most 8")
     }
 
-    /// Lets the program choose among those of `published` that have a listener here; if there is none and the app leaves this address,
-    /// among those of `lingering`.
+    /// Publishes those of `published` that have a listener here. If there is none and the app leaves this address, publishes those of
+    /// `lingering`.
     pub(super) fn publish(&mut self, published: &[Choosable], lingering: &[Choosable]) -> Result<(), GroupError> {
         let mut seats = self.seats_of(published);
-        // Everybody is here (again): nobody has left.
+        // Every published instance listens here (again), so none has left.
         self.some_have_left &= seats.is_empty() || seats.len() < published.len();
         if !seats.is_empty() && self.is_left {
             self.is_left = false;
@@ -226,8 +226,8 @@ impl Group {
         seats.filter(|seat| seat.listeners() > 0).collect()
     }
 
-    /// Moves parked connections to workers, if any is published. Called again while time passes: a handshake that began while
-    /// nobody was published ends in the backstop even after somebody is.
+    /// Moves parked connections to workers, if any is published. Must be repeated: a handshake that began while nobody was published ends
+    /// in the backstop even if an instance is published by then.
     pub(super) fn release_parked(&mut self) -> Result<(), GroupError> {
         let is_lame = !self.backstop.is_listening();
         if !is_lame && (self.seats.is_empty() || self.backstop.parked() == 0) {
@@ -240,8 +240,8 @@ impl Group {
         Ok(())
     }
 
-    /// Resets the connections that wait here, and gives their number; nothing where a worker listens. The kernel resets what is queued on
-    /// the last listener of a group when that closes: there is nobody to move it to.
+    /// Resets the connections parked here, and returns their number. Does nothing if a worker listens. When the last listener of a group
+    /// closes, the kernel resets its queue, since there is no listener to move the connections to.
     pub(super) fn reset_parked(&mut self) -> Result<u32, GroupError> {
         let parked = self.backstop.parked();
         if !self.members.is_empty() {
@@ -251,15 +251,15 @@ impl Group {
             self.backstop
                 .release()
                 .map_err(GroupError::socket("shutdown and listen"))?;
-            // The group went with its last listener, and so did its program.
+            // The group and its program ended with the last listener.
             self.program.attach(self.backstop.as_fd())?;
             self.program.set_member(Row::BACKSTOP, 0, self.backstop.as_fd())?;
         }
         Ok(parked)
     }
 
-    /// Whether nobody has listened here for `hold`, while the app is served elsewhere. A group that no worker was ever published in is
-    /// abandoned at once.
+    /// Whether no worker has listened here for `hold` while the app is served elsewhere. A group in which no worker was ever published
+    /// counts as abandoned at once.
     pub(super) fn is_abandoned(&mut self, served_elsewhere: bool, hold: Duration) -> bool {
         if !self.members.is_empty() || (self.lasting && !self.is_left && !served_elsewhere) {
             self.abandoned_since = None;
@@ -269,12 +269,12 @@ impl Group {
         !self.lasting || self.is_left || self.some_have_left || since.elapsed() >= hold
     }
 
-    /// Whether anybody can be chosen here.
+    /// Whether any instance can be chosen here.
     pub(super) fn is_served(&self) -> bool {
         !self.seats.is_empty()
     }
 
-    /// Whether anybody but the instance in `row` can be chosen here.
+    /// Whether any instance other than the one in `row` can be chosen here.
     pub(super) fn is_served_without(&self, row: Row) -> bool {
         self.seats.iter().any(|seat| seat.row() != row)
     }

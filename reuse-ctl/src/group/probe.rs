@@ -1,5 +1,5 @@
-//! One connection to one worker behind a shared port: how an inherited listener is known to be served, how the health of one worker is
-//! checked, and how one worker is asked something.
+//! Opens one connection to one worker behind a shared port. It shows whether an inherited listener is served, checks the health of one
+//! worker, and sends a request to one worker.
 
 use std::{io, mem::MaybeUninit, net::SocketAddr, os::fd::OwnedFd, time::Duration};
 
@@ -12,10 +12,10 @@ use super::{
     groups::reachable,
 };
 
-/// How often the server's end is looked at: at first, and at most as rarely.
+/// Interval of looks at the server's end: the first, and the longest.
 const LOOK_EVERY: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(20));
 
-/// A connection that is about to be made. Its local end is bound, so that the program can be told beforehand whose it is.
+/// A connection that is about to be opened. Its local end is bound, so that the program can be told in advance where it must go.
 #[derive(Debug)]
 pub struct Probe {
     socket: Socket,
@@ -27,11 +27,11 @@ impl Probe {
     /// Binds the local end of a connection to the listener on `addr`.
     ///
     /// # Errors
-    /// The address is not one of this machine.
+    /// Fails if the address is not one of this machine.
     pub fn new(addr: SocketAddr) -> io::Result<Self> {
         let (first, other) = reachable(addr);
         let (target, socket) = match (bound_towards(first), other) {
-            // The first: there is no such address. The other: there is no IPv6 at all.
+            // The first: there is no such address. The second: there is no IPv6 at all.
             (Err(error), Some(other))
                 if matches!(error.raw_os_error(), Some(libc::EADDRNOTAVAIL | libc::EAFNOSUPPORT)) =>
             {
@@ -47,18 +47,18 @@ impl Probe {
         Ok(Self { socket, target, local })
     }
 
-    /// What the program has to be told before the connection is opened. It may forget it once it is open, and must before the last
-    /// descriptor of it is closed: whoever gets the port next is a stranger.
+    /// The key that the program must be given before the connection is opened. The program may forget it once the connection is open, and
+    /// must before the connection's last descriptor is closed: another program may get the port then.
     pub fn key(&self) -> DirectedKey {
         key_of(self.local)
     }
 
-    /// Where it leads, and where it comes from.
+    /// The remote address and the local address.
     pub fn ends(&self) -> (SocketAddr, SocketAddr) {
         (self.target, self.local)
     }
 
-    /// Another descriptor of the connection: as long as it is open, nobody else gets the port.
+    /// Another descriptor of the connection: while it is open, no other program gets the port.
     ///
     /// # Errors
     /// As dup(2).
@@ -66,10 +66,10 @@ impl Probe {
         Ok(self.socket.try_clone()?.into())
     }
 
-    /// Connects, and waits until the server's end is established, too: from then on the program needs not know the connection.
+    /// Connects, and waits until the server's end is established too. From then on the program need not know the connection.
     ///
     /// # Errors
-    /// It is refused, or the kernel gives up after some two minutes.
+    /// Fails if the connection is refused, or if the kernel gives up after about two minutes.
     pub async fn open(self) -> io::Result<Opened> {
         let stream = TcpSocket::from_std_stream(self.socket.into())
             .connect(self.target)
@@ -81,17 +81,17 @@ impl Probe {
             diag: Diag::new().map_err(io::Error::other)?,
         };
         let mut pauses = Pauses::default();
-        // The client's side of the handshake is complete an instant before the server's, of which nothing may be seen under SYN cookies.
+        // The client's handshake completes slightly before the server's, which under SYN cookies leaves no trace until then.
         while !opened.is_established()? {
             pauses.next().await;
         }
         Ok(opened)
     }
 
-    /// Connects, and waits until the server has taken the connection from the queue of the listener `cookie`.
+    /// Connects, and waits until the server has accepted the connection from the queue of the listener `cookie`.
     ///
     /// # Errors
-    /// It is refused, or `patience` is over.
+    /// Fails if the connection is refused, or after `patience`.
     pub async fn accepted(self, cookie: u64, patience: Duration) -> io::Result<()> {
         let accepted = async { self.open().await?.accepted(cookie).await };
         let late = |_| io::Error::new(io::ErrorKind::TimedOut, "nobody accepted the connection");
@@ -99,7 +99,7 @@ impl Probe {
     }
 }
 
-/// A connection that is established on both sides; whether the server knows of it is another question.
+/// A connection that is established on both sides. The server may not have accepted it yet.
 #[derive(Debug)]
 pub struct Opened {
     stream: TcpStream,
@@ -109,11 +109,11 @@ pub struct Opened {
 }
 
 impl Opened {
-    /// Waits until the server has taken the connection from the queue of the listener `cookie`. A server that has closed it at once
-    /// has taken it.
+    /// Waits until the server has accepted the connection from the queue of the listener `cookie`. A connection that the server has closed
+    /// was accepted.
     ///
     /// # Errors
-    /// It was reset, or the listener has closed: the connection may have moved to another worker.
+    /// Fails if the connection was reset, or the listener has closed: the connection may have moved to another worker.
     pub async fn accepted(&mut self, cookie: u64) -> io::Result<()> {
         let mut pauses = Pauses::default();
         loop {
@@ -134,7 +134,7 @@ impl Opened {
         }
     }
 
-    /// Waits until the other end closes it. What it sends is thrown away.
+    /// Waits until the other end closes the connection. Its data is discarded.
     pub async fn closed(&self) {
         let mut rest = [0; 512];
         loop {
@@ -150,7 +150,7 @@ impl Opened {
         }
     }
 
-    /// Where it leads.
+    /// The remote address.
     pub fn target(&self) -> SocketAddr {
         self.target
     }
@@ -177,7 +177,7 @@ impl Opened {
             })
     }
 
-    /// Whether the other end has closed it.
+    /// Whether the other end has closed the connection.
     fn has_ended(&self) -> io::Result<bool> {
         match SockRef::from(&self.stream).peek(&mut [MaybeUninit::uninit()]) {
             Ok(length) => Ok(length == 0),
@@ -187,7 +187,7 @@ impl Opened {
     }
 }
 
-/// Ever longer pauses.
+/// Pauses of growing length.
 struct Pauses(Duration);
 
 impl Default for Pauses {
@@ -203,7 +203,7 @@ impl Pauses {
     }
 }
 
-/// A socket with a port of its own on the address that it is going to connect to.
+/// A socket bound to a free port of the address that it is going to connect to.
 fn bound_towards(target: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(target), Type::STREAM, Some(Protocol::TCP))?;
     socket.bind(&SocketAddr::new(target.ip(), 0).into())?;

@@ -1,4 +1,4 @@
-//! Which row of the load table belongs to whom, and what every slot has counted in its life.
+//! Assigns rows of the load table to instances, and keeps the counters of every slot.
 
 use reuse_common::{
     ids::{Row, Slot},
@@ -6,30 +6,30 @@ use reuse_common::{
     load::InstanceLoad,
 };
 
-/// Gives rows to instances. A row that is free again rests as long as possible, and is not reused while a connection still counts in it:
-/// its numbers go on belonging to its last slot.
+/// Assigns rows to instances. A free row rests as long as possible, and is not reused while a connection still counts in it, because its
+/// counters still belong to its last slot.
 #[derive(Debug)]
 pub struct Registry {
-    /// The last slot of each row; row 0 is the backstops'.
+    /// The last slot of each row. Row 0 is for the backstops.
     owners: Vec<Option<Slot>>,
-    /// By row.
+    /// Indexed by row.
     in_use: Vec<bool>,
-    /// Where the search for a row begins.
+    /// Where the search for a free row begins.
     next: usize,
-    /// By slot: what they had counted in rows that were given to others since.
+    /// Indexed by slot: the counters of rows that have since been given to other slots.
     earlier: Vec<Counters>,
 }
 
-/// Cumulative numbers of one slot.
+/// Cumulative counters of one slot.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counters {
-    /// Times chosen.
+    /// How often the program has chosen the slot.
     pub selected: u64,
     /// Handshakes completed.
     pub established: u64,
-    /// Connections moved here.
+    /// Connections moved to this slot.
     pub migrated_in: u64,
-    /// Connections moved away.
+    /// Connections moved away from this slot.
     pub migrated_out: u64,
     /// Connections that came before the program steered.
     pub unsteered: u64,
@@ -37,7 +37,7 @@ pub struct Counters {
 
 impl Counters {
     fn add(&mut self, row: &InstanceLoad) {
-        // Taken apart, so that a counter that is new can't be forgotten.
+        // Destructured, so that a new counter can't be forgotten.
         let Self {
             selected,
             established,
@@ -65,8 +65,8 @@ impl Default for Registry {
 }
 
 impl Registry {
-    /// A row for an instance of `slot`; the caller clears it afterwards. `None` if every row is in use, which a bounded number of
-    /// instances per slot rules out.
+    /// Allocates a row for an instance of `slot`; the caller must clear it. `None` if every row is in use, which can't happen as the number
+    /// of instances per slot is bounded.
     pub fn allocate(&mut self, slot: Slot, load_of: impl Fn(Row) -> InstanceLoad) -> Option<Row> {
         let candidates = (self.next..MAX_ROWS).chain(1..self.next);
         let index = candidates
@@ -80,12 +80,12 @@ impl Registry {
         Some(row_at(index))
     }
 
-    /// The instance in `row` is gone.
+    /// Frees the row of an instance that has ended.
     pub fn release(&mut self, row: Row) {
         self.in_use[usize::from(row.0)] = false;
     }
 
-    /// What a slot has counted, in all its instances.
+    /// The counters of a slot over all its instances.
     pub fn counters(&self, slot: Slot, load_of: impl Fn(Row) -> InstanceLoad) -> Counters {
         let mut sum = self.earlier.get(usize::from(slot.0)).copied().unwrap_or_default();
         for (index, owner) in self.owners.iter().enumerate() {

@@ -1,8 +1,9 @@
-//! Moving what is queued on an instance to others: its listeners are closed and opened again, in adjacent system calls on duplicates. When a
-//! listener closes, the kernel asks the program for each connection in its queue who shall have it, and only published ones are chosen.
+//! Moves the connections queued on one instance to others. The instance's listeners are closed and opened again, in adjacent system calls
+//! on duplicates. When a listener closes, the kernel runs the program for each connection in its queue, and only published instances are
+//! chosen.
 //!
-//! The server must stand still meanwhile (`process/freeze.rs`): if it looks at the listener within these microseconds it sees a hang-up, and
-//! some servers do not survive that.
+//! The server must be frozen meanwhile (`process/freeze.rs`): if it looks at the listener within these microseconds it sees a hang-up,
+//! which some servers do not survive.
 
 use std::{
     io,
@@ -21,17 +22,17 @@ use super::{
 };
 
 impl Groups {
-    /// Moves what is queued on the instance in `row`, whose processes are `pids`, in every group in which somebody else is published.
-    /// Returns how many connections were moved.
+    /// Moves the connections queued on the instance in `row`, whose processes are `pids`, in every group in which another instance is
+    /// published. Returns the number of moved connections.
     ///
     /// # Errors
-    /// [`GroupError::Reopen`]: a listener was closed and could not be opened again: the instance must be ended. Others: what is queued on a
-    /// listener stays there.
+    /// [`GroupError::Reopen`]: a listener was closed and could not be opened again, so the instance must be stopped. Any other error: the
+    /// connections queued on a listener stay there.
     pub fn rescue(&mut self, row: Row, pids: &[u32]) -> Result<u64, GroupError> {
         let moved_before = self.load_of(row).migrated_out_total();
         let mut result = Ok(());
         for group in self.groups.values_mut() {
-            // Else they would wait in the backstop instead, and longer.
+            // Otherwise the connections would wait in the backstop, and longer.
             if !group.is_served_without(row) {
                 continue;
             }
@@ -43,7 +44,7 @@ impl Groups {
                 });
                 let reopened = match duplicate {
                     Ok(Some(listener)) => group.reopen(&member, &listener).map(drop),
-                    // It has closed by itself: what was queued on it has moved.
+                    // The listener has closed by itself, and its queue has moved.
                     Ok(None) => Ok(()),
                     Err(error) => Err(error),
                 };
@@ -55,7 +56,7 @@ impl Groups {
     }
 }
 
-/// The one to tell: a listener that is lost weighs more than one that stayed as it was.
+/// The more serious of two errors: a lost listener counts more than one that was left as it was.
 fn worse(first: Result<(), GroupError>, second: Result<(), GroupError>) -> Result<(), GroupError> {
     match (first, second) {
         (Err(first), Err(second)) if second.is_loss() && !first.is_loss() => Err(second),
@@ -64,11 +65,11 @@ fn worse(first: Result<(), GroupError>, second: Result<(), GroupError>) -> Resul
     }
 }
 
-/// Closes the listener and opens it again with the backlog it had. Returns false if nothing was done: its queue is empty, or it does not
-/// listen any more.
+/// Closes the listener and opens it again with the same backlog. Returns false if nothing was done, because its queue is empty or it does
+/// not listen any more.
 ///
 /// # Errors
-/// [`GroupError::Reopen`]: it is closed now.
+/// [`GroupError::Reopen`]: the listener is closed now.
 pub(super) fn reopen(addr: SocketAddr, listener: &OwnedFd) -> Result<bool, GroupError> {
     let (length, backlog) = match discover::accept_queue(listener.as_fd()) {
         Ok(AcceptQueue { length, backlog }) => (length, i32::try_from(backlog).unwrap_or(i32::MAX)),
@@ -79,7 +80,7 @@ pub(super) fn reopen(addr: SocketAddr, listener: &OwnedFd) -> Result<bool, Group
         return Ok(false);
     }
     let socket = SockRef::from(listener);
-    // Nothing may come between these two.
+    // No other call may come between these two.
     let closed = socket.shutdown(Shutdown::Read);
     let opened = match &closed {
         Ok(()) => socket.listen(backlog),
@@ -88,7 +89,7 @@ pub(super) fn reopen(addr: SocketAddr, listener: &OwnedFd) -> Result<bool, Group
     match (closed, opened) {
         (Ok(()), Ok(())) => Ok(true),
         (Ok(()), Err(source)) => Err(GroupError::Reopen { addr, source }),
-        // Its owner has closed it in this moment, and what was queued has moved.
+        // The owner has closed the listener at this moment, and its queue has moved.
         (Err(error), _) if error.kind() == io::ErrorKind::NotConnected => Ok(false),
         (Err(error), _) => Err(GroupError::socket("shutdown")(error)),
     }

@@ -1,4 +1,4 @@
-//! What the kernel says about listeners from outside: inet_diag over netlink, one question for all sockets of the machine.
+//! Asks the kernel about listeners through inet_diag over netlink: one request for all sockets of the network namespace.
 
 use std::collections::HashMap;
 use std::io;
@@ -18,34 +18,34 @@ pub use socket::{Family, Listener, Queue, ServerSide};
 use socket::{is_mptcp, listener, queue, server_side};
 use wire::{Completeness, Scope, Wire};
 
-/// A dump that the kernel says to be inconsistent is asked for again, so often.
+/// How often a dump is requested if the kernel says that it is inconsistent.
 const ATTEMPTS: u32 = 3;
-/// A question that names no cookie.
+/// The cookie field of a request for any socket.
 const ANY_COOKIE: [u8; 8] = [0xff; 8];
 
-/// Why the kernel's list of sockets could not be had.
+/// Why the kernel's list of sockets could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum DiagError {
     /// A system call on the netlink socket failed.
     #[error("inet_diag: {operation}: {source}")]
     Io {
-        /// Which.
+        /// The system call.
         operation: &'static str,
-        /// How the kernel answered.
+        /// The kernel's error.
         source: io::Error,
     },
-    /// The kernel refused the question. ENOENT: the module `tcp_diag` is missing.
+    /// The kernel refused the request. ENOENT: the module `tcp_diag` is missing.
     #[error("inet_diag refused: {0}")]
     Refused(#[source] io::Error),
     /// An answer does not fit the buffer.
     #[error("inet_diag: an answer of {0} bytes was cut off")]
     Truncated(usize),
-    /// An answer can't be understood.
+    /// An answer could not be parsed.
     #[error("inet_diag: malformed answer: {0}")]
     Malformed(#[from] DecodeError),
 }
 
-/// A netlink socket for questions, and its buffer. Questions block, but not for long. It sees the network namespace of the thread that made it.
+/// A netlink socket and its buffer. Requests block, but only briefly. It sees the network namespace of the thread that created it.
 pub struct Diag {
     wire: Wire,
 }
@@ -57,10 +57,10 @@ impl std::fmt::Debug for Diag {
 }
 
 impl Diag {
-    /// Opens it. Needs no rights, but only root sees everything about the sockets of others.
+    /// Opens the socket. This needs no privileges, but only root sees everything about other users' sockets.
     ///
     /// # Errors
-    /// The kernel has no inet_diag.
+    /// Fails if the kernel has no inet_diag.
     pub fn new() -> Result<Self, DiagError> {
         Ok(Self { wire: Wire::open()? })
     }
@@ -73,14 +73,15 @@ impl Diag {
         self.listeners_on(0)
     }
 
-    /// The same for one port; 0 means all.
+    /// Every listening TCP socket on one port; 0 means all ports.
     ///
     /// # Errors
     /// See [`DiagError`].
     pub fn listeners_on(&mut self, port: u16) -> Result<Vec<Listener>, DiagError> {
         let mut listeners = Vec::new();
         for family in Family::ALL {
-            // For what comes along with them: the cgroup's id with the traffic class, the name of the upper layer with the info.
+            // Requested for what the kernel sends along with them: the cgroup id comes with the traffic class, the name of the upper layer
+            // with the info.
             let extensions = ExtensionFlags::TCLASS | ExtensionFlags::INFO;
             let found = self.dump(family, StateFlags::LISTEN, port, extensions, InetResponse::parse)?;
             listeners.extend(found.iter().filter(|response| !is_mptcp(response)).map(listener));
@@ -88,7 +89,7 @@ impl Diag {
         Ok(listeners)
     }
 
-    /// The queues of all listeners of one family on one port (0 means all). Costs a third of `listeners_on`.
+    /// The queues of all listeners of one family on one port (0 means all ports). Costs a third of `listeners_on`.
     ///
     /// # Errors
     /// See [`DiagError`].
@@ -104,8 +105,8 @@ impl Diag {
         Ok(found.iter().map(queue).collect())
     }
 
-    /// How many handshakes are under way (SYN_RECV) to one port, by local address; an IPv4 address is given as such, also where an
-    /// IPv6 socket listens. Which listener they are for can't be seen.
+    /// Number of pending handshakes (SYN_RECV) to one port, by local address. An IPv4 address is given as IPv4 even if an IPv6 socket
+    /// listens. The kernel does not tell which listener a handshake belongs to.
     ///
     /// # Errors
     /// See [`DiagError`].
@@ -129,7 +130,7 @@ impl Diag {
         Ok(counts)
     }
 
-    /// Looks at the server's end of the connection from `client` to `server`.
+    /// The state of the server's end of the connection from `client` to `server`.
     ///
     /// # Errors
     /// See [`DiagError`].
@@ -191,7 +192,7 @@ impl Diag {
                 })
             });
             match answered {
-                // The last attempt must do.
+                // The result of the last attempt is used even if it is inconsistent.
                 Ok(Completeness::Interrupted) if attempt < ATTEMPTS => attempt += 1,
                 Ok(_) => return Ok(found),
                 Err(error) => return self.reopened_after(error),
@@ -199,7 +200,7 @@ impl Diag {
         }
     }
 
-    /// The rest of an answer that failed would be mistaken for the next one's.
+    /// Opens a new socket after an error: the rest of a failed answer would be mistaken for the next answer.
     fn reopened_after<T>(&mut self, error: DiagError) -> Result<T, DiagError> {
         self.wire = Wire::open()?;
         Err(error)

@@ -1,4 +1,4 @@
-//! What the kernel tells of one socket, and how that is read from its answer.
+//! The data that inet_diag returns about one socket, and how it is parsed.
 
 use std::net::SocketAddr;
 
@@ -7,7 +7,7 @@ use netlink_packet_sock_diag::constants::{AF_INET, AF_INET6};
 use netlink_packet_sock_diag::inet::nlas::Nla;
 use netlink_packet_sock_diag::inet::{InetResponse, InetResponseHeader, SocketId};
 
-/// Attribute of upper-layer protocols, `INET_DIAG_ULP_INFO` in `linux/inet_diag.h`, and the name within it.
+/// Attribute of upper-layer protocols (`linux/inet_diag.h`), and the name within it.
 const INET_DIAG_ULP_INFO: u16 = 19;
 const INET_ULP_INFO_NAME: u16 = 1;
 /// Attribute `INET_DIAG_CGROUP_ID`.
@@ -16,25 +16,25 @@ const INET_DIAG_CGROUP_ID: u16 = 21;
 /// A listening TCP socket.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listener {
-    /// Where it listens. Its family is the socket's: `[::]` may well take IPv4 (see `v6only`).
+    /// The address it listens on. The family is the socket's: `[::]` may also accept IPv4 (see `v6only`).
     pub addr: SocketAddr,
-    /// The socket's number for its whole life, as `bpf_get_socket_cookie` gives it.
+    /// The socket's cookie, as returned by `bpf_get_socket_cookie`.
     pub cookie: u64,
-    /// What `/proc/<pid>/fd` shows.
+    /// The inode, as shown in `/proc/<pid>/fd`.
     pub inode: u32,
-    /// Its effective owner: all members of a group have one.
+    /// The uid of its owner: all members of a group have the same one.
     pub uid: u32,
     /// Established connections that wait for accept().
     pub queue: u32,
-    /// How many may wait.
+    /// The maximum length of the queue.
     pub backlog: u32,
-    /// IPv6 only; absent for IPv4.
+    /// For IPv6 only; `None` for IPv4.
     pub v6only: Option<bool>,
-    /// The id of the cgroup in which it was made: whose it is. Absent before Linux 5.8.
+    /// The id of the cgroup in which the socket was created. `None` before Linux 5.8.
     pub cgroup: Option<u64>,
 }
 
-/// A listener's queue, and nothing else of it.
+/// A listener's queue, without the rest of [`Listener`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Queue {
     /// As in [`Listener`].
@@ -45,7 +45,7 @@ pub struct Queue {
     pub queue: u32,
 }
 
-/// The families of sockets. Each is asked for by itself; an IPv6 socket that takes IPv4 as well is an IPv6 one.
+/// The address families. Each needs a request of its own; an IPv6 socket that also accepts IPv4 counts as IPv6.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Family {
     /// AF_INET
@@ -55,10 +55,10 @@ pub enum Family {
 }
 
 impl Family {
-    /// Both.
+    /// Both families.
     pub const ALL: [Self; 2] = [Self::V4, Self::V6];
 
-    /// That of a socket on this address.
+    /// The family of a socket on this address.
     pub const fn of(addr: SocketAddr) -> Self {
         if addr.is_ipv4() { Self::V4 } else { Self::V6 }
     }
@@ -78,16 +78,16 @@ impl Family {
     }
 }
 
-/// How far the server's end of a connection is.
+/// The state of the server's end of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ServerSide {
-    /// Its handshake is not complete.
+    /// The handshake is not complete.
     Handshake,
-    /// It is established, and in the accept queue of a listener.
+    /// Established, and in a listener's accept queue.
     Queued,
-    /// The server has taken it.
+    /// Accepted by the server.
     Accepted,
-    /// There is none (any more): the server has closed it, or its listener has.
+    /// There is none: the server has closed the connection, or its listener.
     Gone,
 }
 

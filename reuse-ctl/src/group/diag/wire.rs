@@ -1,4 +1,4 @@
-//! Questions to the kernel's inet_diag over a netlink socket, and its answers as bytes.
+//! Sends requests to the kernel's inet_diag over a netlink socket, and receives the raw answers.
 
 use std::{io, time::Duration};
 
@@ -8,37 +8,37 @@ use netlink_sys::{Socket, SocketAddr as NetlinkAddr, protocols::NETLINK_SOCK_DIA
 
 use super::DiagError;
 
-/// The kernel fills answers up to 32 KiB each.
+/// The kernel sends answers of up to 32 KiB each.
 const BUFFER_BYTES: usize = 64 * 1024;
-/// The kernel answers while it is asked; only a bug could make us wait.
+/// Receive timeout. The kernel answers within the request, so only a bug could make us wait.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// `linux/netlink.h`: the dump was inconsistent; a message that refuses, and one that ends a dump.
+/// `linux/netlink.h`: the dump was inconsistent; the type of an error message; the type of the message that ends a dump.
 const NLM_F_DUMP_INTR: u16 = 0x10;
 const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
 /// `struct nlmsghdr`.
 const HEADER_BYTES: usize = 16;
 
-/// The socket and its buffer. It sees the network namespace of the thread that made it.
+/// The socket and its buffer. It sees the network namespace of the thread that created it.
 pub(super) struct Wire {
     socket: Socket,
     buffer: Vec<u8>,
     sequence: u32,
 }
 
-/// Whether the kernel was interrupted by changes while it answered: sockets may be missing.
+/// Whether the kernel's tables changed while it answered, so that sockets may be missing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Completeness {
     Complete,
     Interrupted,
 }
 
-/// How much is asked for.
+/// The scope of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Scope {
     /// Every socket that matches.
     All,
-    /// The one socket that is named.
+    /// Only the socket that the request names.
     One,
 }
 
@@ -84,8 +84,8 @@ impl Wire {
         }
     }
 
-    /// Gives every answer (a `struct inet_diag_msg` and its attributes) to `each`, until the kernel says that there are no more; with
-    /// [`Scope::One`] there is at most one. After an error the rest of the answer would be mistaken for the next one's: open it anew.
+    /// Passes every answer (a `struct inet_diag_msg` and its attributes) to `each`, until the kernel says that there are no more; with
+    /// [`Scope::One`] there is at most one. After an error, open a new socket: the rest of the answer would be mistaken for the next one.
     pub(super) fn answers(
         &mut self,
         scope: Scope,
@@ -133,13 +133,13 @@ impl Wire {
     }
 }
 
-/// One netlink message; only its header is looked at.
+/// One netlink message. Only its header is parsed.
 struct Message<'a> {
     kind: u16,
     flags: u16,
     sequence: u32,
     payload: &'a [u8],
-    /// Where the next one begins.
+    /// Offset of the next message.
     step: usize,
 }
 
@@ -159,12 +159,12 @@ impl<'a> Message<'a> {
             flags,
             sequence,
             payload: bytes.get(HEADER_BYTES..length).ok_or_else(cut_short)?,
-            // Messages begin at multiples of four.
+            // Messages are aligned to four bytes.
             step: length.next_multiple_of(4),
         }))
     }
 
-    /// Of a message that refuses: its code is negative.
+    /// The error of an error message, which carries a negative errno.
     fn error(&self) -> Result<io::Error, DiagError> {
         let code = self.payload.first_chunk().map(|code| i32::from_ne_bytes(*code));
         let code = code.ok_or_else(|| DiagError::Malformed("a refusal without a reason".into()))?;
