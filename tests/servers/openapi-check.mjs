@@ -1,10 +1,10 @@
-// Reads {"document": …, "answers": [{"method", "path", "status", "body"}]}, and exits with 1 if the document breaks the rules of OpenAPI 3.1 or an answer
-// does not fit the schema that the document has for it.
+// Reads a file with {"document": …, "answers": [{"method", "path", "status", "body"}]}. Exits with 1 if the document breaks the rules of OpenAPI 3.1, or an
+// answer does not fit the schema that the document has for it.
 import { readFileSync } from "node:fs";
 import { Validator } from "@seriousme/openapi-schema-validator";
 import Ajv from "ajv/dist/2020.js";
 
-const { document, answers } = JSON.parse(readFileSync(0, "utf8"));
+const { document, answers } = JSON.parse(readFileSync(process.argv[2], "utf8"));
 const problems = [];
 
 const validator = new Validator();
