@@ -7,6 +7,7 @@
     derive(serde::Serialize, serde::Deserialize),
     serde(rename_all = "snake_case")
 )]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum FaultKind {
     /// Its queue is not empty and it accepts nothing.
     Hung,
@@ -21,6 +22,7 @@ pub enum FaultKind {
     derive(serde::Serialize, serde::Deserialize),
     serde(rename_all = "snake_case")
 )]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum WorkerState {
     /// Spawned, not ready.
     Starting,
@@ -47,6 +49,7 @@ pub enum WorkerState {
     derive(serde::Serialize, serde::Deserialize),
     serde(rename_all = "snake_case")
 )]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum ErrorKind {
     /// It was tried and did not work. Exit 1, HTTP 500 (409 would promise that a retry helps).
     Failed,

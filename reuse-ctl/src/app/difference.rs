@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use humantime::format_duration;
 use reuse_common::Policy;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -23,7 +24,7 @@ use crate::{
 use reuse_machine::interface::{HealthRules, HungRules};
 
 /// How a changed option takes effect.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum TakesEffect {
     /// At once; no worker is touched.

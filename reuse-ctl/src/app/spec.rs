@@ -4,6 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
 use clap::{CommandFactory as _, Parser as _};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::keys::{CWD, Folders, Keys, Values};
@@ -13,14 +14,16 @@ use crate::app::resolve::resolve;
 use crate::{app::options::RunOptions, base::Failure, process::os_text};
 
 /// An app, as one would type it.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AppSpec {
     /// What could stand behind `reuse-ctl run`; the command behind `--`. Paths are absolute.
     #[serde(with = "os_text::list")]
+    #[schemars(with = "Vec<os_text::Text>")]
     pub arguments: Vec<OsString>,
     /// Names and values, in turn: for the workers' environment, on top of those of `--env-file`.
     #[serde(with = "os_text::list")]
+    #[schemars(with = "Vec<os_text::Text>")]
     pub variables: Vec<OsString>,
 }
 

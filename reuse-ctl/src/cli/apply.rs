@@ -402,6 +402,7 @@ mod tests {
             from: to.map(|_| "none".into()),
             to: to.map(Into::into),
             takes_effect,
+            way: takes_effect,
             done: true,
         };
         let mut many = outcome("web", Became::Changed);

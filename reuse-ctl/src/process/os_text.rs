@@ -3,12 +3,16 @@
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-#[derive(Serialize, Deserialize)]
+/// A text, or its bytes if it is not UTF-8.
+#[derive(Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
-enum Text {
+pub(crate) enum Text {
+    /// As it is.
     Utf8(String),
+    /// Each a number.
     Bytes(Vec<u8>),
 }
 

@@ -2,16 +2,13 @@
 
 use std::convert::Infallible;
 
-use axum::body::Bytes;
-use axum::extract::rejection::BytesRejection;
-use axum::extract::{DefaultBodyLimit, Path as UrlPath, State};
+use axum::extract::{Path as UrlPath, State};
 use axum::response::sse::{self, Sse};
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::{MethodRouter, get, post};
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 
-use super::{Shared, answer};
+use super::{Body, Shared, answer};
 use crate::{
     base::Failure,
     process::channel::MAX_LINE_BYTES,
@@ -20,32 +17,24 @@ use crate::{
 };
 
 /// The longest body: the longest message, and what is around it.
-const SEND_BODY_BYTES: usize = MAX_LINE_BYTES + 64 * 1024;
+pub(super) const SEND_BODY_BYTES: usize = MAX_LINE_BYTES + 64 * 1024;
 
 /// Packets under way to one reader. Each may be the longest message: all others wait on the bus, where they are bounded.
 const BUS_BUFFER: usize = 1;
 
-type Body = Result<Bytes, BytesRejection>;
-
 /// `POST /v1/workers/{id}/send`.
-pub(super) fn send_to_one() -> MethodRouter<Shared> {
-    post(
-        async |State(shared): State<Shared>, UrlPath(id): UrlPath<String>, body: Body| {
-            send(&shared, Some(&id), body).await
-        },
-    )
-    .layer(DefaultBodyLimit::max(SEND_BODY_BYTES))
+pub(super) async fn send_to_one(State(shared): State<Shared>, UrlPath(id): UrlPath<String>, body: Body) -> Response {
+    send(&shared, Some(&id), body).await
 }
 
 /// `POST /v1/send`.
-pub(super) fn send_to_all() -> MethodRouter<Shared> {
-    post(async |State(shared): State<Shared>, body: Body| send(&shared, None, body).await)
-        .layer(DefaultBodyLimit::max(SEND_BODY_BYTES))
+pub(super) async fn send_to_all(State(shared): State<Shared>, body: Body) -> Response {
+    send(&shared, None, body).await
 }
 
 /// `GET /v1/bus`.
-pub(super) fn bus() -> MethodRouter<Shared> {
-    get(async |State(shared): State<Shared>| match shared.handle.bus().await {
+pub(super) async fn bus(State(shared): State<Shared>) -> Response {
+    match shared.handle.bus().await {
         Ok(reader) => {
             let (sender, receiver) = mpsc::channel(BUS_BUFFER);
             tokio::spawn(forward(reader, shared.closing, sender));
@@ -54,7 +43,7 @@ pub(super) fn bus() -> MethodRouter<Shared> {
                 .into_response()
         }
         Err(stopping) => answer(stopping.into()),
-    })
+    }
 }
 
 async fn send(shared: &Shared, id: Option<&str>, body: Body) -> Response {

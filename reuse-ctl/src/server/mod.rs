@@ -13,7 +13,6 @@ use axum::extract::{DefaultBodyLimit, Path as UrlPath, State};
 use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::sse::{self, Sse};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{MethodFilter, get, on, post, put};
 use axum::serve::IncomingStream;
 use nix::unistd::Uid;
 use tokio::net::UnixListener;
@@ -23,8 +22,10 @@ use tokio_stream::wrappers::ReceiverStream;
 #[cfg(test)]
 pub(crate) mod fake;
 mod messages;
+mod openapi;
 #[cfg(test)]
 mod round_trips;
+mod routes;
 mod socket;
 
 use crate::{
@@ -32,10 +33,9 @@ use crate::{
     supervisor::handle::{Handle, Stopping},
     wire::{
         Event, Got, Reply, SpecReply, WORKER_HEADER,
-        commands::{self, CommandRequest, WorkerVerb},
+        commands::{self, CommandRequest},
     },
 };
-use reuse_machine::interface::Command;
 pub use socket::{BindError, bind};
 
 /// How long answers under way may take once the app ends.
@@ -120,45 +120,11 @@ fn may_start_commands(peer: Option<Uid>, owner: Option<Uid>, workers: Uid) -> bo
 type Body = Result<Bytes, BytesRejection>;
 
 fn router(shared: Shared) -> axum::Router {
-    let worker = |method: MethodFilter, verb: WorkerVerb| {
-        on(
-            method,
-            async move |State(shared): State<Shared>, UrlPath(id): UrlPath<String>, body: Body| {
-                shared.carry_out(body, |body| commands::worker(verb, &id, body)).await
-            },
-        )
-    };
-    let whole = |parse: fn(&[u8]) -> Result<Command, Failure>| {
-        async move |State(shared): State<Shared>, body: Body| shared.carry_out(body, parse).await
-    };
-    axum::Router::new()
-        .route("/v1/status", get(status))
-        .route("/v1/events", get(events))
-        .route("/v1/workers/{id}/drain", worker(MethodFilter::POST, WorkerVerb::Drain))
-        .route(
-            "/v1/workers/{id}/undrain",
-            worker(MethodFilter::POST, WorkerVerb::Undrain),
-        )
-        .route(
-            "/v1/workers/{id}/restart",
-            worker(MethodFilter::POST, WorkerVerb::Restart),
-        )
-        .route("/v1/workers/{id}/weight", worker(MethodFilter::PUT, WorkerVerb::Weigh))
-        .route("/v1/workers/{id}/get", post(ask_worker))
-        .route("/v1/workers/{id}/send", messages::send_to_one())
-        .route("/v1/send", messages::send_to_all())
-        .route("/v1/bus", messages::bus())
-        .route(
-            "/v1/spec",
-            get(spec).put(apply).layer(DefaultBodyLimit::max(SPEC_BYTES)),
-        )
-        .route("/v1/canary", post(canary))
-        .route("/v1/canary/promote", post(whole(commands::promote)))
-        .route("/v1/canary/abort", post(whole(commands::abort)))
-        .route("/v1/reload", post(reload))
-        .route("/v1/workers", put(whole(commands::scale)))
-        .route("/v1/policy", put(whole(commands::policy)))
-        .route("/v1/stop", post(whole(commands::stop)))
+    routes::all()
+        .into_iter()
+        .fold(axum::Router::new(), |router, route| {
+            router.route(route.path, route.handler())
+        })
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
         .layer(DefaultBodyLimit::max(BODY_BYTES))
@@ -183,7 +149,7 @@ fn parsed<T>(body: Body, parse: impl FnOnce(&[u8]) -> Result<T, Failure>) -> Res
         Ok(body) => parse(&body),
         Err(rejection) => Err(Failure::usage(
             rejection.body_text(),
-            format!("a body has at most {BODY_BYTES} bytes"),
+            format!("a body has at most {BODY_BYTES} bytes, a specification {SPEC_BYTES}"),
         )),
     }
 }
@@ -310,9 +276,7 @@ async fn status(State(shared): State<Shared>) -> Response {
 async fn unknown_path(uri: Uri) -> Response {
     answer(Reply {
         error: Some(format!("there is no {}", uri.path())),
-        hint: Some(
-            "the paths start with /v1/: status, spec, workers, canary, reload, policy, stop, send, events, bus".into(),
-        ),
+        hint: Some("GET /v1/openapi.json describes all paths".into()),
         kind: Some(ErrorKind::NotFound),
         ..Reply::default()
     })

@@ -175,6 +175,8 @@ async fn what_curl_sees() {
         );
         assert!(reply["error"].is_string(), "{request}: {reply}");
     }
+    let (status, description) = raw(&app, "GET /v1/openapi.json", "").await;
+    assert_eq!((status, description["openapi"].as_str()), (200, Some("3.1.1")));
     let (status, body) = raw(&app, "GET /v1/status", "").await;
     assert_eq!((status, body["workers"][1]["state"].as_str()), (200, Some("draining")));
     assert_eq!(app.asked().len(), 1, "only the well-formed request was passed on");

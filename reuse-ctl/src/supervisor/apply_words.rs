@@ -105,15 +105,6 @@ pub(crate) fn names<'a>(changes: impl Iterator<Item = &'a Change>) -> String {
 pub(crate) fn changes(difference: &Difference, is_done: impl Fn(TakesEffect) -> bool) -> Vec<OptionChange> {
     let changes = difference.changes.iter();
     changes
-        .map(|change| {
-            let (from, to) = change.values.clone().unzip();
-            OptionChange {
-                option: change.option.into(),
-                from,
-                to,
-                takes_effect: change.takes_effect,
-                done: is_done(change.takes_effect),
-            }
-        })
+        .map(|change| OptionChange::new(change, is_done(change.takes_effect)))
         .collect()
 }

@@ -1,14 +1,19 @@
 //! What travels over `control.sock`: requests and replies, as data. Fields are added, never renamed: scripts read them.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    app::{AppSpec, difference::TakesEffect},
+    app::{
+        AppSpec,
+        difference::{Change, TakesEffect},
+    },
     base::{ErrorKind, Failure, FaultKind, OutputOf, WorkerState},
 };
 
 pub mod commands;
 mod requests;
+mod schema;
 pub mod weight;
 
 pub use requests::{
@@ -17,7 +22,7 @@ pub use requests::{
 };
 
 /// `GET /v1/status`, and `reuse-ctl status --json`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Status {
     /// The app's name.
     pub app: String,
@@ -45,7 +50,7 @@ pub struct Status {
 }
 
 /// The listeners of all workers on one address.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct GroupStatus {
     /// `127.0.0.1:8080`, `[::]:8080`.
     pub addr: String,
@@ -64,7 +69,7 @@ pub struct GroupStatus {
 }
 
 /// How often the select program decided what, for one group; cumulative.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Verdicts {
     /// A worker was chosen by the policy.
     pub chosen: u64,
@@ -81,7 +86,7 @@ pub struct Verdicts {
 }
 
 /// A slot and what runs in it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct WorkerStatus {
     /// The slot's number, 0…N-1.
     pub id: u16,
@@ -140,7 +145,7 @@ pub struct WorkerStatus {
 }
 
 /// An active worker that does not serve as it should.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FaultStatus {
     /// Which fault.
     pub kind: FaultKind,
@@ -153,7 +158,7 @@ pub struct FaultStatus {
 }
 
 /// One process incarnation of a slot.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct InstanceStatus {
     /// Its main process.
     pub pid: u32,
@@ -180,7 +185,7 @@ pub struct Got {
 }
 
 /// The answer to every request but `status` and `events`.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Reply {
     /// Whether what was asked for is done.
     pub ok: bool,
@@ -217,7 +222,7 @@ pub struct Reply {
 }
 
 /// `GET /v1/spec`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SpecReply {
     /// Always.
     pub ok: bool,
@@ -227,7 +232,7 @@ pub struct SpecReply {
 }
 
 /// An option that differs.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct OptionChange {
     /// As on the command line, without the hyphens; or `command`, `environment`.
     pub option: String,
@@ -238,14 +243,33 @@ pub struct OptionChange {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub to: Option<String>,
     /// How it takes effect.
-    #[serde(rename = "way")]
     pub takes_effect: TakesEffect,
+    /// The same as `takes_effect`, by its older name.
+    pub way: TakesEffect,
     /// Whether it has.
     pub done: bool,
 }
 
+impl OptionChange {
+    /// What came of this difference.
+    pub fn new(change: &Change, done: bool) -> Self {
+        let (from, to) = change.values.clone().unzip();
+        let Change {
+            option, takes_effect, ..
+        } = *change;
+        Self {
+            option: option.into(),
+            from,
+            to,
+            takes_effect,
+            way: takes_effect,
+            done,
+        }
+    }
+}
+
 /// One line of `GET /v1/events` (server-sent, as JSON in `data:`).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Event {
     /// Milliseconds since the Unix epoch.
     pub at_ms: u64,

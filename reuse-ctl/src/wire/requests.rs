@@ -1,12 +1,13 @@
 //! The bodies of requests.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::app::AppSpec;
 
 /// `POST /v1/workers/{id}/drain`.
-#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct DrainRequest {
     /// How long to wait for connections to end; absent: the app's `--drain-timeout`.
@@ -18,7 +19,7 @@ pub struct DrainRequest {
 }
 
 /// `POST /v1/workers/{id}/restart`.
-#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct RestartRequest {
     /// End the old instance before the new one starts.
@@ -29,7 +30,7 @@ pub struct RestartRequest {
 }
 
 /// `POST /v1/reload`.
-#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ReloadRequest {
     /// End each old instance before the new one starts.
@@ -40,7 +41,7 @@ pub struct ReloadRequest {
 }
 
 /// `PUT /v1/workers`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ScaleRequest {
     /// `4`, `+2` or `-1`.
@@ -48,7 +49,7 @@ pub struct ScaleRequest {
 }
 
 /// `PUT /v1/policy`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PolicyRequest {
     /// `hash`, `round-robin`, `least-loaded` or `sticky`.
@@ -56,7 +57,7 @@ pub struct PolicyRequest {
 }
 
 /// `PUT /v1/workers/{id}/weight`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WeightRequest {
     /// `10%`, or `auto`: what the others leave, shared with them.
@@ -64,7 +65,7 @@ pub struct WeightRequest {
 }
 
 /// `POST /v1/canary`. `POST /v1/canary/promote` and `POST /v1/canary/abort` take no body.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CanaryRequest {
     /// `5%`.
@@ -76,9 +77,9 @@ pub struct CanaryRequest {
     pub cwd: Option<std::path::PathBuf>,
 }
 
-/// `POST /v1/workers/{id}/get`: one HTTP/1.1 GET to that worker alone. An answer that has the header [`WORKER_HEADER`] is the worker's
-/// own, passed on as it is; one that has not is the controller's [`Reply`], which says why there is none.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// `POST /v1/workers/{id}/get`: one HTTP/1.1 GET to that worker alone. An answer that has the header `reuse-worker` is the worker's
+/// own, passed on as it is; one that has not is the controller's `Reply`, which says why there is none.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct GetRequest {
     /// `/debug?x=1`.
@@ -92,7 +93,7 @@ pub struct GetRequest {
 }
 
 /// `POST /v1/workers/{id}/send` and `POST /v1/send` (to all workers that run): a message over the Node IPC channel, at most 16 MiB.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SendRequest {
     /// Any JSON.
@@ -103,7 +104,7 @@ pub struct SendRequest {
 }
 
 /// `POST /v1/stop`.
-#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct StopRequest {
     /// How long workers may take before they are killed; absent: `--drain-timeout`.
@@ -111,7 +112,7 @@ pub struct StopRequest {
 }
 
 /// `PUT /v1/spec`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SpecRequest {
     /// What the app is to be.

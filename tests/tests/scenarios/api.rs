@@ -3,12 +3,13 @@
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::os::unix::process::CommandExt as _;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use reuse_tests::bus::Bus;
 use reuse_tests::http::get;
-use reuse_tests::{App, Launch, Namespace, SERVER, commands, run};
+use reuse_tests::{App, Launch, Namespace, SERVER, binaries, commands, run};
 use serde_json::{Value, json};
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -125,6 +126,72 @@ fn every_request_works_with_curl() {
     let mut app = app;
     app.wait_exit(Duration::from_secs(20));
     reuse_tests::leftovers::assert_nothing_left(app.name());
+}
+
+/// Has a validator of OpenAPI judge the document, and whether the answers (method, path as described, status, body) fit it.
+fn judged(scratch: &Path, document: &Value, answers: &[(&str, &str, (u16, Value))]) -> run::Output {
+    let answers: Vec<Value> = answers
+        .iter()
+        .map(|(method, path, (status, body))| json!({"method": method, "path": path, "status": status, "body": body}))
+        .collect();
+    let file = scratch.join("answers.json");
+    fs::write(&file, json!({"document": document, "answers": answers}).to_string()).expect("write what is judged");
+    let mut node = Command::new(binaries::node());
+    node.arg(binaries::script("openapi-check.mjs")).arg(&file);
+    run::to_end(&mut node, LIMIT)
+}
+
+#[test]
+fn the_controller_describes_what_it_answers() {
+    let _namespace = Namespace::enter();
+    let app = App::run(&["--workers", "2", "--control-group", "nogroup"], &commands::rust(&[]));
+    let mut member = Command::new("curl");
+    member.uid(65534).gid(65534);
+    let (code, document) = curl_with(member, &app, "GET", "/v1/openapi.json", None);
+    assert_eq!(code, 200, "whoever may ask for the status gets it");
+    let drain = "/v1/workers/{id}/drain";
+    let one_more = |spec: &Value| {
+        let mut spec = spec["spec"].clone();
+        let arguments = spec["arguments"].as_array_mut().expect("a list");
+        arguments.retain(|argument| argument != "--workers=2");
+        arguments.insert(0, json!("--workers=3"));
+        json!({ "spec": spec, "dry_run": true })
+    };
+    let spec = curl(&app, "GET", "/v1/spec", None);
+    let changed = curl(&app, "PUT", "/v1/spec", Some(&one_more(&spec.1)));
+    let change = &changed.1["changes"][0];
+    assert_eq!(
+        (&change["takes_effect"], &change["way"]),
+        (&json!("scale"), &json!("scale"))
+    );
+    let answers = [
+        ("GET", "/v1/openapi.json", (code, document.clone())),
+        ("GET", "/v1/status", curl(&app, "GET", "/v1/status", None)),
+        ("GET", "/v1/spec", spec),
+        ("PUT", "/v1/spec", changed),
+        ("POST", drain, curl(&app, "POST", "/v1/workers/1/drain", None)),
+        ("POST", drain, curl(&app, "POST", "/v1/workers/9/drain", None)),
+        (
+            "POST",
+            drain,
+            curl(&app, "POST", "/v1/workers/0/drain", Some(&json!({"in": 3}))),
+        ),
+        ("POST", drain, curl(&app, "POST", "/v1/workers/0/drain", None)),
+        ("GET", "/v1/status", curl(&app, "GET", "/v1/status", None)),
+    ];
+    let codes: Vec<u16> = answers.iter().map(|(_, _, (code, _))| *code).collect();
+    assert_eq!(codes, [200, 200, 200, 200, 200, 404, 400, 500, 200]);
+    let scratch = reuse_tests::scratch::Scratch::new();
+    judged(scratch.path(), &document, &answers).expect_code(0);
+
+    let mut strange = answers[4].clone();
+    strange.2.1["workers"] = json!("1");
+    let told = judged(scratch.path(), &document, &[strange]).expect_code(1);
+    assert!(told.stderr.contains("must be array"), "{}", told.stderr);
+    let mut wrong = document;
+    wrong["paths"]["/v1/status"]["get"]["responses"] = json!([]);
+    judged(scratch.path(), &wrong, &[]).expect_code(1);
+    app.stop();
 }
 
 #[test]
