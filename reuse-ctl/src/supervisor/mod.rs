@@ -9,6 +9,7 @@ pub mod bus;
 pub mod handle;
 
 pub(crate) mod all_failed;
+pub(crate) mod announcer;
 pub(crate) mod apply;
 pub(crate) mod apply_words;
 pub(crate) mod asks;

@@ -2,9 +2,11 @@
 
 use crate::supervisor::asks::*;
 use crate::supervisor::{
+    all_failed,
     connections::{DirectedOutcome, Purpose},
     lookups::Asker,
     request::RequestError,
+    status,
     task::Task,
     template::Version,
 };
@@ -12,7 +14,7 @@ use crate::supervisor::{lookups::Finding, template::Renewed};
 use crate::{
     base::{ErrorKind, InstanceId, RequestId, SlotId, VersionId},
     supervisor::handle::Ask,
-    wire::{CanaryRequest, GetRequest, Got, Reply},
+    wire::{CanaryRequest, GetRequest, Got, Reply, Status},
 };
 use reuse_common::Share;
 use reuse_machine::interface::{Command, Input};
@@ -152,6 +154,21 @@ impl Task {
             // The client has gone away; so be it, here and elsewhere.
             drop(waiting.send(reply));
         }
+    }
+
+    fn status(&mut self, reply: oneshot::Sender<Status>) {
+        let queues = self.groups.queues(&mut self.diag).unwrap_or_default();
+        let view = self.machine.view();
+        let sources = status::Sources {
+            view: &view,
+            now: self.now(),
+            live: &self.live,
+            groups: &self.groups,
+            queues,
+            sockets: &self.sockets,
+        };
+        let problem = all_failed::problem(&view, self.last_failure.as_ref(), &self.template.app);
+        sources.answer(&self.template.app, problem, self.options(), &self.meter, reply);
     }
 
     fn get(&mut self, slot: SlotId, request: &GetRequest, reply: oneshot::Sender<Result<Got, Reply>>) {

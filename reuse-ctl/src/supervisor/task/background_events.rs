@@ -10,6 +10,7 @@ use reuse_common::{
 use crate::supervisor::{
     diagnosis::{address_of, unsteerable},
     live::{self, BackgroundEvent, Process},
+    ready_notify::Said,
     task::Task,
 };
 use crate::{base::InstanceId, group::Appeared};
@@ -74,7 +75,12 @@ impl Task {
             }
             BackgroundEvent::Established(ticket) => self.on_established(ticket),
             BackgroundEvent::Over(ticket, outcome) => self.on_over(ticket, outcome),
-            BackgroundEvent::Notified(id, said) => self.on_notified(id, said),
+            BackgroundEvent::Notified(id, Said::Ready) => self.announce_ready(id),
+            BackgroundEvent::Notified(id, Said::Status(text)) => {
+                if let Some(live) = self.live.get_mut(&id) {
+                    live.set_status(text);
+                }
+            }
             BackgroundEvent::Measured(memory) => self.on_measured(&memory),
             BackgroundEvent::Files(told) => self.on_files(told),
             BackgroundEvent::SpareLoaded(loaded) => self.on_spare(loaded),
@@ -145,7 +151,7 @@ impl Task {
                 .unwrap_or_default()
         };
         if let Err(error) = self.groups.disappeared(cookie, pids_of) {
-            self.console.warn(&error.to_string());
+            self.announcer.console.warn(&error.to_string());
         }
     }
 

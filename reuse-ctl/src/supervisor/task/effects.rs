@@ -12,8 +12,8 @@ use crate::supervisor::{
     task::{Finished, Task},
 };
 use crate::{
-    app::options::ReadyKind,
-    base::{InstanceId, SlotId, VersionId, hints::for_app},
+    app::options::{ReadyKind, RunOptions},
+    base::{Failure, InstanceId, SlotId, VersionId, hints::for_app},
     group::{Choosable, GroupError},
     process::{
         cgroup::InstanceCgroup,
@@ -52,7 +52,9 @@ impl Task {
             }
             Effect::SetPolicy(policy) => {
                 if let Err(error) = self.groups.set_policy(policy) {
-                    self.console.warn(&format!("the policy can't be changed: {error}"));
+                    self.announcer
+                        .console
+                        .warn(&format!("the policy can't be changed: {error}"));
                 }
                 self.set_queue_watch(policy);
             }
@@ -98,7 +100,8 @@ impl Task {
         let lingering = self.may_linger();
         self.groups.set_lingering(lingering);
         if let Err(error) = self.groups.publish(choosable) {
-            self.console
+            self.announcer
+                .console
                 .warn(&format!("what may be chosen can't be changed: {error}"));
         }
         self.begin_lingering();
@@ -249,17 +252,6 @@ impl Task {
         }
         // Whether other apps run is not known here.
         message = for_app(&message, &self.template.app);
-        match kind {
-            NoteKind::Failed
-            | NoteKind::Cut
-            | NoteKind::AllFailed
-            | NoteKind::Warning
-            | NoteKind::BackingOff
-            | NoteKind::Hung
-            | NoteKind::Unhealthy => self.console.warn(&message),
-            NoteKind::Spawned if self.template.quiet() => {}
-            _ => self.console.say(&message),
-        }
         let pid = instance.and_then(|id| self.live.get(&id)).and_then(Live::pid);
         let event = Event {
             at_ms: 0,
@@ -268,7 +260,27 @@ impl Task {
             event: kind.as_str().into(),
             message,
         };
-        self.tell(event);
+        match kind {
+            NoteKind::Failed
+            | NoteKind::Cut
+            | NoteKind::AllFailed
+            | NoteKind::Warning
+            | NoteKind::BackingOff
+            | NoteKind::Hung
+            | NoteKind::Unhealthy => self.announcer.warn(event),
+            NoteKind::Spawned if self.template.quiet() => self.announcer.tell(event),
+            _ => self.announcer.say(event),
+        }
+    }
+
+    /// For [`Guards::open`](crate::supervisor::ports::Guards::open).
+    pub(super) fn open_ports(&mut self, old: &RunOptions, new: &RunOptions) -> Result<(), Failure> {
+        self.guards
+            .open(old, new, &self.template, &mut self.groups, &mut self.diag)
+    }
+
+    pub(super) fn settle_ports(&mut self, options: &RunOptions) {
+        self.guards.settle(options, &mut self.groups);
     }
 }
 

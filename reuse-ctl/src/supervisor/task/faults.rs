@@ -59,8 +59,7 @@ impl Task {
         }
         let connections = if moved == 1 { "connection" } else { "connections" };
         let message = format!("{moved} {connections} queued on {who} moved to others");
-        self.console.say(&message);
-        self.tell(Event {
+        self.announcer.say(Event {
             at_ms: 0,
             worker: Some(slot.0),
             pid: self.live.get(&id).and_then(Live::pid),
@@ -75,7 +74,7 @@ impl Task {
             // It would look alive and never get a connection again.
             live.problem = Some(error.to_string());
             live.kill();
-            self.console.warn(&format!("{who} is ended: {error}"));
+            self.announcer.console.warn(&format!("{who} is ended: {error}"));
         } else {
             let why = format!("what is queued on {who} could not be moved: {error}");
             self.warn_once(id, Trouble::Rescue, &why);
@@ -94,7 +93,7 @@ impl Task {
         let slot = view.slots.iter().find(|slot| slot.current == Some(id));
         let fault = slot.and_then(|slot| slot.fault.as_ref()).map(|fault| fault.since);
         if self.wake_probes.is_news(id, trouble, fault) {
-            self.console.warn(message);
+            self.announcer.console.warn(message);
         } else {
             tracing::debug!("{message}");
         }

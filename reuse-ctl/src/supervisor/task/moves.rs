@@ -174,7 +174,7 @@ impl Task {
         }
         let rest = self.may_linger();
         if let Err(error) = self.groups.linger(rest) {
-            self.console.warn(&error.to_string());
+            self.announcer.console.warn(&error.to_string());
         }
         self.look_now();
     }

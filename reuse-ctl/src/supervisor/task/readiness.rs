@@ -72,7 +72,8 @@ impl Task {
         {
             if self.health.is_some() {
                 let slot = live.slot;
-                self.console
+                self.announcer
+                    .console
                     .warn(&format!("worker {slot} listens nowhere: its health can't be checked"));
             }
             self.become_ready(id);

@@ -35,14 +35,25 @@ impl Task {
         self.sockets.next_look = began + pause;
         self.wake_queue_watch_if_missed();
         if let Err(error) = self.groups.tend(self.options().ready.timeout) {
-            self.console.warn(&error.to_string());
+            self.announcer.console.warn(&error.to_string());
         }
-        self.give_up_clients();
+        // While something is left of an instance its connections may still move.
+        if self.live.is_empty() {
+            match self.outlook.give_up(began, &mut self.groups) {
+                Ok(given_up) => given_up.into_iter().for_each(|message| self.warn(None, message)),
+                Err(error) => self.announcer.console.warn(&error.to_string()),
+            }
+        }
         self.end_lingering();
         self.load_spare();
         let listeners = match all_queues(&mut self.diag) {
             Ok(listeners) => listeners,
-            Err(error) => return self.console.warn(&format!("the sockets can't be listed: {error}")),
+            Err(error) => {
+                return self
+                    .announcer
+                    .console
+                    .warn(&format!("the sockets can't be listed: {error}"));
+            }
         };
         if waiting {
             // Before anything that may withdraw an instance: for it, this list of queues would be too old.
@@ -131,7 +142,7 @@ impl Task {
 
     pub(crate) fn on_stranger(&mut self, cookie: u64, addr: SocketAddr, who: Option<String>) {
         let process = who.as_ref().map(|who| format!("process {who}"));
-        self.console.warn(&format!(
+        self.announcer.console.warn(&format!(
             "{} listens on {addr} as well; it gets no connection while workers are published",
             process.as_deref().unwrap_or("a process that is gone")
         ));
@@ -169,7 +180,7 @@ impl Task {
         self.sockets.loading_spare = false;
         match loaded {
             Ok(spare) => self.groups.set_spare(*spare),
-            Err(error) => self.console.warn(&error.to_string()),
+            Err(error) => self.announcer.console.warn(&error.to_string()),
         }
     }
 
