@@ -19,6 +19,7 @@ pub(crate) mod console;
 pub(crate) mod diagnosis;
 pub(crate) mod faults;
 pub(crate) mod health;
+pub(crate) mod listener_owners;
 pub(crate) mod live;
 pub(crate) mod logs;
 pub(crate) mod lookups;

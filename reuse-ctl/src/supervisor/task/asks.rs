@@ -3,7 +3,7 @@
 use crate::supervisor::asks::*;
 use crate::supervisor::{
     all_failed,
-    connections::{DirectedOutcome, Purpose},
+    connections::{Connections, DirectedOutcome, Purpose},
     lookups::Asker,
     request::RequestError,
     status,
@@ -16,7 +16,7 @@ use crate::{
     supervisor::handle::Ask,
     wire::{CanaryRequest, GetRequest, Got, Reply, Status},
 };
-use reuse_common::Share;
+use reuse_common::{Share, ids::Row};
 use reuse_machine::interface::{Command, Input};
 use std::{net::SocketAddr, time::Instant};
 use tokio::{sync::oneshot, time::timeout_at};
@@ -172,7 +172,7 @@ impl Task {
     }
 
     fn get(&mut self, slot: SlotId, request: &GetRequest, reply: oneshot::Sender<Result<Got, Reply>>) {
-        let (id, addr) = match self.target_of(slot, request) {
+        let (id, row, addr) = match self.target_of(slot, request) {
             Ok(target) => target,
             Err(refusal) => return drop(reply.send(Err(*refusal))),
         };
@@ -194,14 +194,16 @@ impl Task {
             let answer = timeout_at(deadline.into(), answer_of(opened, &path)).await;
             DirectedOutcome::Got(answer.unwrap_or(Err(RequestError::Late)))
         };
-        match self.prepare_connection(id, addr) {
-            Ok(prepared) => self.direct(prepared, Purpose::Get(questioner), Some(deadline), ask),
+        match Connections::prepare(&mut self.groups, id, row, addr) {
+            Ok(prepared) => self
+                .connections
+                .direct(prepared, Purpose::Get(questioner), Some(deadline), ask),
             Err(problem) => questioner.refuse(&problem),
         }
     }
 
     /// Whom a request is for, and where it listens.
-    fn target_of(&self, slot: SlotId, request: &GetRequest) -> Result<(InstanceId, SocketAddr), Box<Reply>> {
+    fn target_of(&self, slot: SlotId, request: &GetRequest) -> Result<(InstanceId, Row, SocketAddr), Box<Reply>> {
         let view = self.machine.view();
         let no_worker = |error| {
             refusal(
@@ -236,6 +238,6 @@ impl Task {
                 )
             })?,
         };
-        Ok((id, addr))
+        Ok((id, live.row, addr))
     }
 }

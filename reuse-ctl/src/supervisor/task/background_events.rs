@@ -8,7 +8,9 @@ use reuse_common::{
 };
 
 use crate::supervisor::{
-    diagnosis::{address_of, unsteerable},
+    connections::{DirectedOutcome, Purpose, Ticket, is_workers_doing},
+    diagnosis::address_of,
+    listener_owners::unsteerable,
     live::{self, BackgroundEvent, Process},
     ready_notify::Said,
     task::Task,
@@ -73,7 +75,7 @@ impl Task {
                     },
                 });
             }
-            BackgroundEvent::Established(ticket) => self.on_established(ticket),
+            BackgroundEvent::Established(ticket) => self.connections.established(ticket, &mut self.groups),
             BackgroundEvent::Over(ticket, outcome) => self.on_over(ticket, outcome),
             BackgroundEvent::Notified(id, Said::Ready) => self.announce_ready(id),
             BackgroundEvent::Notified(id, Said::Status(text)) => {
@@ -87,6 +89,35 @@ impl Task {
             BackgroundEvent::Said(id, report) => self.on_report(id, report),
             BackgroundEvent::LookedUp(found) => self.on_looked_up(found),
             BackgroundEvent::StrangerNamed(cookie, addr, who) => self.on_stranger(cookie, addr, who),
+        }
+    }
+
+    /// Something has come of a connection that was not recalled meanwhile.
+    fn on_over(&mut self, ticket: Ticket, outcome: DirectedOutcome) {
+        let Some((to, purpose)) = self.connections.take(ticket, &mut self.groups, &mut self.diag) else {
+            return;
+        };
+        match (purpose, outcome) {
+            (Purpose::Prove(addr), DirectedOutcome::Proved(result)) => self.on_proved(to, addr, result),
+            (Purpose::AskReady, DirectedOutcome::AnsweredReady(result)) => self.on_ready_answer(to, result),
+            (Purpose::Check, DirectedOutcome::Checked(result)) => self.on_checked(to, result),
+            (Purpose::Check, DirectedOutcome::Unchecked(problem)) => {
+                tracing::warn!(instance = to.0, problem, "not checked")
+            }
+            (Purpose::Get(questioner), DirectedOutcome::Got(result)) => questioner.answer(result),
+            // A wake-up probe that is still wanted is renewed at the next look.
+            (Purpose::WakeProbe, DirectedOutcome::WakeProbeEnded(Err(error))) if !is_workers_doing(error.kind()) => {
+                self.on_no_wake_probe(to, &error.to_string());
+            }
+            (Purpose::WakeProbe, _) => {}
+            (purpose, outcome) => debug_assert!(false, "{outcome:?} came of {purpose:?}"),
+        }
+    }
+
+    /// A check has come back.
+    fn on_checked(&mut self, id: InstanceId, outcome: Result<(), String>) {
+        if self.live.get(&id).is_some_and(|live| live.ready) {
+            self.feed(Input::Checked { instance: id, outcome });
         }
     }
 
@@ -176,7 +207,8 @@ impl Task {
         self.tell_of_unread(id, "ended");
         self.wake_probes.bury(id);
         self.quiesce.forget(id);
-        self.recall(id, |_| true, "it has ended");
+        self.connections
+            .recall(id, |_| true, "it has ended", &mut self.groups, &mut self.diag);
         self.connections.forget_abandoned(id, |_| true);
         let Some(live) = self.live.remove(&id) else { return };
         self.groups.unregister(live.row, live.cgroup.id());

@@ -3,7 +3,10 @@
 use std::{net::SocketAddr, path::PathBuf};
 
 use crate::supervisor::diagnosis::*;
-use crate::supervisor::task::Task;
+use crate::supervisor::{
+    listener_owners::{taken_by, unix_listener},
+    task::Task,
+};
 use crate::{
     base::{InstanceId, OutputOf, WorkerState},
     process::logs::{self, Range},

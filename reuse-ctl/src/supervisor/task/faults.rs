@@ -2,7 +2,7 @@
 
 use crate::supervisor::faults::*;
 use crate::supervisor::{
-    connections::{DirectedOutcome, Purpose},
+    connections::{Connections, DirectedOutcome, Purpose},
     live::Live,
     task::Task,
 };
@@ -20,12 +20,14 @@ impl Task {
     pub(crate) fn rescue(&mut self, id: InstanceId) {
         let Some(live) = self.live.get(&id) else { return };
         let (slot, row, who, cgroup) = (live.slot, live.row, name_of(live), Arc::clone(&live.cgroup));
-        let own = self.own_in_queue(id, |_| true, |_| true);
+        let own = self.connections.own_in_queue(&mut self.diag, id, |_| true, |_| true);
         // They would be moved as well, and what others do with them says nothing of this one.
-        self.recall(
+        self.connections.recall(
             id,
             |purpose| !purpose.is_proof(),
             "it does not accept; what was queued on it was moved to others",
+            &mut self.groups,
+            &mut self.diag,
         );
         let frozen = match self.freezer.freeze(&cgroup, FREEZE_PATIENCE) {
             Ok(frozen) => frozen,
@@ -121,7 +123,12 @@ impl Task {
         }
         let beside = match queue {
             0 | 1 => 0,
-            _ => self.own_in_queue(id, |purpose| !purpose.is_wake_probe(), |addr| movable.contains(&addr)),
+            _ => self.connections.own_in_queue(
+                &mut self.diag,
+                id,
+                |purpose| !purpose.is_wake_probe(),
+                |addr| movable.contains(&addr),
+            ),
         };
         // The machine has to see the wake-up probe wherever it waits.
         let probes = self
@@ -141,7 +148,8 @@ impl Task {
 
     pub(crate) fn stop_wake_probe(&mut self, id: InstanceId) {
         self.wake_probes.forget(id);
-        self.recall(id, Purpose::is_wake_probe, "");
+        self.connections
+            .recall(id, Purpose::is_wake_probe, "", &mut self.groups, &mut self.diag);
         self.set_queue_watch(self.machine.view().policy);
     }
 
@@ -151,7 +159,10 @@ impl Task {
             if self.connections.has(id, Purpose::is_wake_probe) {
                 continue;
             }
-            let Some(addr) = self.live.get(&id).and_then(|live| self.wake_probe_address(live.row)) else {
+            let Some(row) = self.live.get(&id).map(|live| live.row) else {
+                continue;
+            };
+            let Some(addr) = self.wake_probe_address(row) else {
                 continue;
             };
             let keep_open = |opened: io::Result<Opened>| async move {
@@ -163,8 +174,8 @@ impl Task {
                     Err(error) => Err(error),
                 })
             };
-            match self.prepare_connection(id, addr) {
-                Ok(prepared) => self.direct(prepared, Purpose::WakeProbe, None, keep_open),
+            match Connections::prepare(&mut self.groups, id, row, addr) {
+                Ok(prepared) => self.connections.direct(prepared, Purpose::WakeProbe, None, keep_open),
                 Err(problem) => self.on_no_wake_probe(id, &problem),
             }
         }

@@ -4,11 +4,9 @@
 mod apply;
 mod asks;
 mod background_events;
-mod connections;
 mod diagnosis;
 mod effects;
 mod faults;
-mod health;
 mod lookups;
 mod messages;
 mod moves;
@@ -158,7 +156,7 @@ impl Task {
             guards: upkeep.guards,
             diag,
             live: HashMap::new(),
-            connections: Connections::default(),
+            connections: Connections::new(background_events.clone()),
             wake_probes: WakeProbes::default(),
             queue_watch: QueueWatch::new(upkeep.hung_after_ms),
             health: upkeep.health.map(Health::new),
@@ -273,7 +271,9 @@ impl Task {
         }
         self.service.watch(Instant::now());
         if is_due(self.health.as_ref().and_then(Health::due)) {
-            self.check_health();
+            if let Some(health) = &mut self.health {
+                health.check(&self.live, &self.template, &mut self.groups, &mut self.connections);
+            }
         }
         if is_due(self.recycle.due()) {
             self.recycle();
@@ -322,6 +322,12 @@ impl Task {
                 self.give_up_lookups();
             }
             self.take_pending();
+        }
+    }
+
+    pub(super) fn refresh_health(&mut self, view: &View) {
+        if let Some(health) = &mut self.health {
+            health.refresh(view);
         }
     }
 

@@ -9,7 +9,7 @@ use std::{
 use tokio::time::{sleep_until, timeout_at};
 
 use crate::supervisor::{
-    connections::{DirectedOutcome, Purpose},
+    connections::{Connections, DirectedOutcome, Purpose},
     live::{BackgroundEvent, Live},
     new_address::{Place, missing},
     request,
@@ -254,22 +254,23 @@ impl Task {
     }
 
     fn begin_question(&mut self, id: InstanceId, path: &str) -> Result<(), String> {
-        let live = self.live.get(&id).ok_or("it has ended")?;
-        let addr = *self.groups.served_by(live.row).first().ok_or("it does not listen")?;
-        let prepared = self.prepare_connection(id, addr)?;
+        let row = self.live.get(&id).ok_or("it has ended")?.row;
+        let addr = *self.groups.served_by(row).first().ok_or("it does not listen")?;
+        let prepared = Connections::prepare(&mut self.groups, id, row, addr)?;
         let began = Instant::now();
         let deadline = began + ASK_PATIENCE;
         let path = path.to_owned();
-        self.direct(prepared, Purpose::AskReady, Some(deadline), move |opened| async move {
-            let asked = timeout_at(deadline.into(), answer_of(opened, &path)).await;
-            let answered = asked.unwrap_or_else(|_| Err(format!("no answer within {} s", ASK_PATIENCE.as_secs())));
-            if answered.is_err() {
-                sleep_until((began + ASK_EVERY).into()).await;
-            }
-            DirectedOutcome::AnsweredReady(
-                answered.map_err(|problem| format!("it listens, but GET {path} on {addr}: {problem}")),
-            )
-        });
+        self.connections
+            .direct(prepared, Purpose::AskReady, Some(deadline), move |opened| async move {
+                let asked = timeout_at(deadline.into(), answer_of(opened, &path)).await;
+                let answered = asked.unwrap_or_else(|_| Err(format!("no answer within {} s", ASK_PATIENCE.as_secs())));
+                if answered.is_err() {
+                    sleep_until((began + ASK_EVERY).into()).await;
+                }
+                DirectedOutcome::AnsweredReady(
+                    answered.map_err(|problem| format!("it listens, but GET {path} on {addr}: {problem}")),
+                )
+            });
         Ok(())
     }
 
@@ -297,14 +298,14 @@ impl Task {
     }
 
     fn begin_proof(&mut self, id: InstanceId, addr: SocketAddr) -> Result<(), String> {
-        let live = self.live.get(&id).ok_or("it has ended")?;
+        let row = self.live.get(&id).ok_or("it has ended")?.row;
         let cookie = self
             .groups
-            .directed_listener(live.row, addr)
+            .directed_listener(row, addr)
             .ok_or("its inherited listener is gone")?;
-        let prepared = self.prepare_connection(id, addr)?;
+        let prepared = Connections::prepare(&mut self.groups, id, row, addr)?;
         let deadline = Instant::now() + PROOF_PATIENCE;
-        self.direct(
+        self.connections.direct(
             prepared,
             Purpose::Prove(addr),
             Some(deadline),

@@ -228,7 +228,10 @@ impl Task {
             // To end it, nothing of the controller's own is waited for.
             let queued = self.live.get(&id).and_then(|live| queues.get(&live.row));
             if queued.is_some_and(|&queued| queued > 0) {
-                own.insert(id, self.own_in_queue(id, |_| true, |_| true));
+                own.insert(
+                    id,
+                    self.connections.own_in_queue(&mut self.diag, id, |_| true, |_| true),
+                );
             }
         }
         for (&id, live) in &self.live {
