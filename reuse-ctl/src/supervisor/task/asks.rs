@@ -167,7 +167,7 @@ impl Task {
             queues,
             sockets: &self.sockets,
         };
-        let problem = all_failed::problem(&view, self.last_failure.as_ref(), &self.template.app);
+        let problem = all_failed::problem(&view, self.failures.last(), &self.template.app);
         sources.answer(&self.template.app, problem, self.options(), &self.meter, reply);
     }
 

@@ -7,6 +7,7 @@ use reuse_common::{cuts::Cuts, ids::Row};
 use crate::supervisor::{
     diagnosis::LastOutput,
     live::{self, Live, Process},
+    placement::Placement,
     ready_notify::NotifySocket,
     stop_signal::Signalled,
     task::{Finished, Task},
@@ -96,7 +97,8 @@ impl Task {
                 })
             })
             .collect();
-        self.notice_moves(published);
+        self.moves
+            .notice(published, &mut self.live, &mut self.groups, &self.template);
         let lingering = self.may_linger();
         self.groups.set_lingering(lingering);
         if let Err(error) = self.groups.publish(choosable) {
@@ -104,9 +106,28 @@ impl Task {
                 .console
                 .warn(&format!("what may be chosen can't be changed: {error}"));
         }
-        self.begin_lingering();
-        self.remember_places();
+        for (id, note) in self.moves.begin_lingering(&self.live, &self.groups) {
+            self.inputs.push_back(Input::Lingers { instance: id });
+            self.note(note);
+        }
+        self.moves.remember_places(&self.live, &self.groups);
         // Who was withdrawn may be waited for.
+        self.look_now();
+    }
+
+    fn may_linger(&mut self) -> Vec<Choosable> {
+        self.moves.may_linger(self.machine.view().stopping, &self.live)
+    }
+
+    /// It gets no new connections any more: they are refused where nobody else is.
+    pub(super) fn stop_lingering(&mut self, id: InstanceId) {
+        if !self.moves.end_lingering(id) {
+            return;
+        }
+        let rest = self.may_linger();
+        if let Err(error) = self.groups.linger(rest) {
+            self.announcer.console.warn(&error.to_string());
+        }
         self.look_now();
     }
 
@@ -151,7 +172,7 @@ impl Task {
             err_log,
             binds: Vec::new(),
             accepted: Vec::new(),
-            told: self.told(&spec, version),
+            told: self.template.told(&spec, version),
             may_move: self.moves.are_asked_for(),
             problem: None,
             told_to_end: Arc::default(),
@@ -207,13 +228,13 @@ impl Task {
             // The answer comes before the culprit is killed: what it listens on can still be seen.
             self.diagnose(culprit);
         }
-        if let Some((problem, last)) = refusal.culprit.and_then(|culprit| self.failure_of(culprit)) {
+        if let Some((problem, last)) = refusal.culprit.and_then(|culprit| self.failures.of(culprit)) {
             if let Some(problem) = problem {
                 error = format!("{error}: {problem}");
             }
             output = last;
         }
-        let advice = refusal.culprit.and_then(|culprit| self.advice_on(culprit));
+        let advice = refusal.culprit.and_then(|culprit| self.failures.advice_on(culprit));
         let hint = advice.map_or_else(|| refusal.hint.clone(), |advice| format!("{advice}; {}", refusal.hint));
         Reply {
             ok: false,
@@ -225,6 +246,17 @@ impl Task {
             output_of: output.of,
             ..Reply::default()
         }
+    }
+
+    /// For [`Failures::diagnose`](crate::supervisor::diagnosis::Failures::diagnose).
+    pub(super) fn diagnose(&mut self, id: InstanceId) {
+        let placement = Placement {
+            live: &self.live,
+            groups: &self.groups,
+            template: &self.template,
+            moves: &self.moves,
+        };
+        self.failures.diagnose(id, &placement, &mut self.diag);
     }
 
     pub(crate) fn note(&mut self, note: Note) {
@@ -247,7 +279,7 @@ impl Task {
         if let Some(id) = instance.filter(|_| is_bad_news) {
             self.diagnose(id);
         }
-        if is_bad_news && let Some((Some(problem), _)) = instance.and_then(|id| self.failure_of(id)) {
+        if is_bad_news && let Some((Some(problem), _)) = instance.and_then(|id| self.failures.of(id)) {
             message = format!("{message} ({problem})");
         }
         // Whether other apps run is not known here.

@@ -4,15 +4,12 @@
 mod apply;
 mod asks;
 mod background_events;
-mod diagnosis;
 mod effects;
 mod faults;
 mod lookups;
 mod messages;
-mod moves;
 mod queue_watch;
 mod quiesce;
-mod readiness;
 mod recycle;
 mod signals;
 mod sockets;
@@ -35,7 +32,7 @@ use crate::supervisor::{
     apply::Applying,
     connections::Connections,
     console::Console,
-    diagnosis::{Failures, LastOutput},
+    diagnosis::Failures,
     faults::WakeProbes,
     health::Health,
     live::{BackgroundEvent, Live},
@@ -89,8 +86,6 @@ pub(crate) struct Task {
     pub(crate) meter: Arc<Mutex<UsageMeter>>,
     pub(crate) background_events: mpsc::Sender<BackgroundEvent>,
     pub(crate) finished: Option<Finished>,
-    /// The last reason why a worker failed, and what it had written: what `run` ends with when all have.
-    pub(crate) last_failure: Option<(String, LastOutput)>,
     pub(crate) failures: Failures,
     pub(crate) replies: HashMap<RequestId, oneshot::Sender<Reply>>,
     pub(crate) next_request: u64,
@@ -170,7 +165,6 @@ impl Task {
             meter: Arc::default(),
             background_events,
             finished: None,
-            last_failure: None,
             failures: Failures::default(),
             replies: HashMap::new(),
             next_request: 0,

@@ -44,7 +44,9 @@ impl Task {
                 Err(error) => self.announcer.console.warn(&error.to_string()),
             }
         }
-        self.end_lingering();
+        for id in self.moves.over(Instant::now()) {
+            self.stop_lingering(id);
+        }
         self.load_spare();
         let listeners = match all_queues(&mut self.diag) {
             Ok(listeners) => listeners,
@@ -72,7 +74,7 @@ impl Task {
             self.release_all_but(&[]);
         }
         self.reconcile(&listeners);
-        self.remember_places();
+        self.moves.remember_places(&self.live, &self.groups);
         for id in self.live.keys().copied().collect::<Vec<_>>() {
             self.judge_after_look(id);
         }
