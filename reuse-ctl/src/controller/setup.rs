@@ -135,7 +135,7 @@ async fn run_app(options: RunOptions, lines: TerminalLines) -> Result<(), Failur
     let finished = task.run(ends.asks, notices, happened, signals).await;
     task.come_to_rest().await;
 
-    let last_failure = task.last_failure.take();
+    let last_failure = task.failures.last().cloned();
     let how = task.machine.view().slots.into_iter().find_map(|slot| slot.reason);
     // Last answers first; then the program and its maps, the port guards, and what is left on disk.
     drop(close);

@@ -4,10 +4,15 @@
 //! client: after [`PATIENCE`] the waiting connections are reset, and new ones are refused, until a worker is started again.
 
 use super::diagnosis::LastOutput;
+use crate::{
+    base::hints::for_app,
+    group::{GroupError, Groups},
+};
+use reuse_machine::{View, count};
 use std::time::{Duration, Instant};
 
 /// So long clients wait for a person to start the app again.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Whether anybody serves, or may do so without a person's help.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -21,8 +26,41 @@ pub(crate) enum Outlook {
 }
 
 impl Outlook {
+    /// Called when workers may have changed.
+    pub(crate) fn follow(&mut self, all_failed: bool, now: Instant, groups: &mut Groups) {
+        let before = *self;
+        *self = before.after(all_failed, now);
+        if before == Self::GivenUp && *self != before {
+            groups.resume();
+        }
+    }
+
+    /// Called now and then while nothing is left of any instance: until then its connections may still move. Clients that have waited for too
+    /// long are sent away; returns what people are told of that.
+    ///
+    /// # Errors
+    /// They can't be.
+    pub(crate) fn give_up(&mut self, now: Instant, groups: &mut Groups) -> Result<Option<String>, GroupError> {
+        if !self.is_hopeless(now) {
+            return Ok(None);
+        }
+        *self = Self::GivenUp;
+        let waited = match groups.give_up()? {
+            0 => String::new(),
+            reset => {
+                let number = usize::try_from(reset).unwrap_or(usize::MAX);
+                let were = if number == 1 { "was" } else { "were" };
+                format!("; {} that waited {were} reset", count(number, "connection"))
+            }
+        };
+        Ok(Some(format!(
+            "every worker has failed, and nobody has started them again for {} s: new connections are refused{waited}",
+            PATIENCE.as_secs()
+        )))
+    }
+
     /// What it is now, by whether all workers have failed.
-    pub(crate) fn after(self, all_failed: bool, now: Instant) -> Self {
+    fn after(self, all_failed: bool, now: Instant) -> Self {
         match (self, all_failed) {
             (_, false) => Self::Fine,
             (Self::Fine, true) => Self::AllFailed { since: now },
@@ -31,12 +69,21 @@ impl Outlook {
     }
 
     /// Whether clients have waited for long enough.
-    pub(crate) fn is_hopeless(self, now: Instant) -> bool {
+    fn is_hopeless(self, now: Instant) -> bool {
         match self {
             Self::AllFailed { since } => now.saturating_duration_since(since) >= PATIENCE,
             Self::Fine | Self::GivenUp => false,
         }
     }
+}
+
+/// What `status` says at its top when nobody serves, or will by himself.
+pub(crate) fn problem(view: &View, last_failure: Option<&(String, LastOutput)>, app: &str) -> Option<String> {
+    if !view.all_failed {
+        return None;
+    }
+    let reason = view.slots.iter().rev().find_map(|slot| slot.reason.as_deref());
+    Some(for_app(&all_have_failed(reason, last_failure), app))
 }
 
 /// "every worker has failed: exited with code 1 before it was ready: 0.0.0.0:80 is in use by process 7 (nginx)".

@@ -4,28 +4,31 @@
 //! The program is told of each before it is opened, and forgets it as soon as both ends are established. A second descriptor of it is
 //! kept here meanwhile: nobody else can get its port as long as the program knows it.
 
-use super::{asks::Questioner, request::RequestError};
+use super::{asks::Questioner, live::BackgroundEvent, request::RequestError};
 use crate::{
     base::InstanceId,
     group::{
-        Opened, Probe,
+        Groups, Opened, Probe,
         diag::{Diag, ServerSide},
     },
     wire::Got,
 };
-use reuse_common::settings::DirectedKey;
+use reuse_common::{ids::Row, settings::DirectedKey};
 use std::{collections::HashMap, io, net::SocketAddr, os::fd::OwnedFd, time::Instant};
-use tokio::{sync::oneshot, time::timeout_at};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::timeout_at,
+};
 
 /// So many connections that ended here are remembered for each instance. Further ones are taken for clients' own.
-pub(crate) const REMEMBERED_ABANDONED: usize = 64;
+const REMEMBERED_ABANDONED: usize = 64;
 
 /// The listener's address, and the connection's own.
 type Ends = (SocketAddr, SocketAddr);
 
 /// Names a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct Ticket(pub(crate) u64);
+pub(crate) struct Ticket(u64);
 
 /// What a connection is for.
 #[derive(Debug)]
@@ -82,39 +85,175 @@ pub(crate) enum DirectedOutcome {
 }
 
 /// Those under way.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Connections {
-    pub(crate) last: u64,
-    pub(crate) under_way: HashMap<Ticket, Connection>,
+    last: u64,
+    under_way: HashMap<Ticket, Connection>,
     /// Connections to each instance that ended here while they waited in its queue, where they go on waiting: the
     /// group's address, and both ends.
-    pub(crate) abandoned: HashMap<InstanceId, Vec<(SocketAddr, Ends)>>,
+    abandoned: HashMap<InstanceId, Vec<(SocketAddr, Ends)>>,
+    background_events: mpsc::Sender<BackgroundEvent>,
 }
 
 #[derive(Debug)]
-pub(crate) struct Connection {
-    pub(crate) to: InstanceId,
-    pub(crate) purpose: Purpose,
+struct Connection {
+    to: InstanceId,
+    purpose: Purpose,
     /// Where the worker listens, by the name of its group.
-    pub(crate) addr: SocketAddr,
-    pub(crate) ends: Ends,
+    addr: SocketAddr,
+    ends: Ends,
     /// Until both ends are established.
-    pub(crate) key: Option<DirectedKey>,
-    pub(crate) _hold: OwnedFd,
+    key: Option<DirectedKey>,
+    _hold: OwnedFd,
     /// The task that does the work ends when this is dropped.
-    pub(crate) _recall: oneshot::Sender<()>,
+    _recall: oneshot::Sender<()>,
 }
 
 /// A connection of which the program knows, not opened yet.
 #[derive(Debug)]
 pub(crate) struct Prepared {
-    pub(crate) to: InstanceId,
-    pub(crate) addr: SocketAddr,
-    pub(crate) probe: Probe,
-    pub(crate) hold: OwnedFd,
+    to: InstanceId,
+    addr: SocketAddr,
+    probe: Probe,
+    hold: OwnedFd,
 }
 
 impl Connections {
+    pub(crate) fn new(background_events: mpsc::Sender<BackgroundEvent>) -> Self {
+        Self {
+            last: 0,
+            under_way: HashMap::new(),
+            abandoned: HashMap::new(),
+            background_events,
+        }
+    }
+
+    /// Tells the program of a connection that is about to be made to the listener on `addr` of the instance with this row. Follow with
+    /// [`direct`](Self::direct), which sees to it that the program forgets it.
+    ///
+    /// # Errors
+    /// In words: there is no port or descriptor for it, or no room in the program's map.
+    pub(crate) fn prepare(groups: &mut Groups, to: InstanceId, row: Row, addr: SocketAddr) -> Result<Prepared, String> {
+        let told = |error: io::Error| format!("a connection to {addr}: {error}");
+        let probe = Probe::new(addr).map_err(told)?;
+        let hold = probe.hold().map_err(told)?;
+        groups
+            .direct(probe.key(), Some(row))
+            .map_err(|error| format!("a connection to {addr}: {error}"))?;
+        Ok(Prepared { to, addr, probe, hold })
+    }
+
+    /// Opens a connection in the background, before `deadline` if there is one, and then does `work`, whose outcome comes back as
+    /// [`BackgroundEvent::Over`].
+    pub(crate) fn direct<F>(
+        &mut self,
+        Prepared { to, addr, probe, hold }: Prepared,
+        purpose: Purpose,
+        deadline: Option<Instant>,
+        work: impl FnOnce(io::Result<Opened>) -> F + Send + 'static,
+    ) where
+        F: Future<Output = DirectedOutcome> + Send,
+    {
+        self.last += 1;
+        let ticket = Ticket(self.last);
+        let (recall, recalled) = oneshot::channel();
+        let connection = Connection {
+            to,
+            purpose,
+            addr,
+            ends: probe.ends(),
+            key: Some(probe.key()),
+            _hold: hold,
+            _recall: recall,
+        };
+        self.under_way.insert(ticket, connection);
+        let background_events = self.background_events.clone();
+        let opening = background_events.clone();
+        let working = async move {
+            let opened = open(probe, deadline).await;
+            if opened.is_ok() {
+                // The task is there as long as this has not been recalled.
+                drop(opening.send(BackgroundEvent::Established(ticket)).await);
+            }
+            work(opened).await
+        };
+        tokio::spawn(async move {
+            tokio::select! {
+                biased;
+                _ = recalled => {}
+                outcome = working => drop(background_events.send(BackgroundEvent::Over(ticket, outcome)).await),
+            }
+        });
+    }
+
+    /// Both ends are established: the program needs not know it any more.
+    pub(crate) fn established(&mut self, ticket: Ticket, groups: &mut Groups) {
+        let connection = self.under_way.get_mut(&ticket);
+        if let Some(key) = connection.and_then(|connection| connection.key.take()) {
+            forget_key(groups, key);
+        }
+    }
+
+    /// Its end, and that of the task behind it: whom it was to, and what for. Absent: it was recalled meanwhile.
+    pub(crate) fn take(
+        &mut self,
+        ticket: Ticket,
+        groups: &mut Groups,
+        diag: &mut Diag,
+    ) -> Option<(InstanceId, Purpose)> {
+        let connection = self.under_way.remove(&ticket)?;
+        if waits(diag, connection.ends) {
+            let abandoned = self.abandoned.entry(connection.to).or_default();
+            if abandoned.len() < REMEMBERED_ABANDONED {
+                abandoned.push((connection.addr, connection.ends));
+            }
+        }
+        if let Some(key) = connection.key {
+            // Before its socket is closed: whoever gets the port next is a stranger.
+            forget_key(groups, key);
+        }
+        Some((connection.to, connection.purpose))
+    }
+
+    /// Takes all connections to this instance back whose purpose is such: what they would find out would be wrong.
+    pub(crate) fn recall(
+        &mut self,
+        to: InstanceId,
+        is_such: impl Fn(&Purpose) -> bool,
+        why: &str,
+        groups: &mut Groups,
+        diag: &mut Diag,
+    ) {
+        for ticket in self.tickets(to, is_such) {
+            let Some((_, purpose)) = self.take(ticket, groups, diag) else {
+                continue;
+            };
+            match purpose {
+                Purpose::Get(questioner) => questioner.refuse(why),
+                // That it was taken back says nothing of the worker.
+                Purpose::Prove(_) | Purpose::AskReady | Purpose::WakeProbe | Purpose::Check => {}
+            }
+        }
+    }
+
+    /// How many of the controller's own connections wait in the queues of this instance: those that have ended here, and those whose purpose is
+    /// such; on the addresses that are meant.
+    pub(crate) fn own_in_queue(
+        &mut self,
+        diag: &mut Diag,
+        to: InstanceId,
+        is_such: impl Fn(&Purpose) -> bool,
+        is_meant: impl Fn(SocketAddr) -> bool,
+    ) -> u32 {
+        let mut queued = self.waiting(diag, to, is_such, &is_meant);
+        if let Some(abandoned) = self.abandoned.get_mut(&to) {
+            abandoned.retain(|&(_, ends)| waits(diag, ends));
+            let meant = abandoned.iter().filter(|&&(addr, _)| is_meant(addr)).count();
+            queued += u32::try_from(meant).unwrap_or(u32::MAX);
+        }
+        queued
+    }
+
     /// Whether one to this instance is under way whose purpose is such.
     pub(crate) fn has(&self, to: InstanceId, is_such: impl Fn(&Purpose) -> bool) -> bool {
         self.under_way
@@ -154,7 +293,7 @@ impl Connections {
         u32::try_from(waiting).unwrap_or(u32::MAX)
     }
 
-    pub(crate) fn tickets(&self, to: InstanceId, is_such: impl Fn(&Purpose) -> bool) -> Vec<Ticket> {
+    fn tickets(&self, to: InstanceId, is_such: impl Fn(&Purpose) -> bool) -> Vec<Ticket> {
         let mut tickets: Vec<Ticket> = self
             .under_way
             .iter()
@@ -166,8 +305,14 @@ impl Connections {
     }
 }
 
+fn forget_key(groups: &mut Groups, key: DirectedKey) {
+    if let Err(error) = groups.direct(key, None) {
+        tracing::warn!("{error}");
+    }
+}
+
 /// Whether the server has not accepted it yet.
-pub(crate) fn waits(diag: &mut Diag, (server, client): Ends) -> bool {
+fn waits(diag: &mut Diag, (server, client): Ends) -> bool {
     matches!(diag.server_side(server, client), Ok(ServerSide::Queued))
 }
 
@@ -183,7 +328,7 @@ pub(crate) const fn is_workers_doing(error: io::ErrorKind) -> bool {
     )
 }
 
-pub(crate) async fn open(probe: Probe, deadline: Option<Instant>) -> io::Result<Opened> {
+async fn open(probe: Probe, deadline: Option<Instant>) -> io::Result<Opened> {
     let Some(deadline) = deadline else {
         return probe.open().await;
     };

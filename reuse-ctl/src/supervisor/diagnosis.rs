@@ -1,25 +1,30 @@
 //! Explains why a worker does not serve.
 
+use super::{
+    listener_owners::{taken_by, unix_listener},
+    live::Live,
+    placement::Placement,
+    template::Template,
+};
 use crate::{
-    base::{InstanceId, OutputOf},
-    group::{
-        GroupError,
-        diag::{Diag, Listener},
-        discover,
-    },
+    base::{InstanceId, OutputOf, WorkerState},
+    group::diag::Diag,
+    process::logs::{self, Range},
 };
 use reuse_common::notice::Notice;
+use reuse_machine::View;
 use std::{
     collections::{HashMap, VecDeque},
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::PathBuf,
 };
 
 /// Lines of a failed worker's output that are shown. Node takes ten to twenty for an error that nobody has caught, and the one that says
 /// what it was stands above the stack.
-pub(crate) const OUTPUT_LINES: usize = 20;
+const OUTPUT_LINES: usize = 20;
 
 /// Of these, so many are of its standard error where it shares its files with another instance.
-pub(crate) const COMPLAINT_LINES: usize = 15;
+const COMPLAINT_LINES: usize = 15;
 
 /// So many failures are remembered after their instance is gone, for answers that are still to be given.
 const REMEMBERED: usize = 64;
@@ -27,20 +32,21 @@ const REMEMBERED: usize = 64;
 /// What was wrong with instances that failed, by instance.
 #[derive(Debug, Default)]
 pub(crate) struct Failures {
-    pub(crate) known: HashMap<InstanceId, Failure>,
+    known: HashMap<InstanceId, Failure>,
     order: VecDeque<InstanceId>,
+    last: Option<(String, LastOutput)>,
 }
 
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Failure {
-    pub(crate) problem: Option<String>,
-    pub(crate) output: LastOutput,
+struct Failure {
+    problem: Option<String>,
+    output: LastOutput,
     /// What else might be meant, for a person.
-    pub(crate) advice: Option<&'static str>,
+    advice: Option<&'static str>,
 }
 
 /// It listens, but elsewhere, where nothing fixes the address.
-pub(crate) const ELSEWHERE: &str = "if that is intended, use `reuse-ctl reload --new-address` or `apply --new-address`; the old address is served until the end";
+const ELSEWHERE: &str = "if that is intended, use `reuse-ctl reload --new-address` or `apply --new-address`; the old address is served until the end";
 
 /// The last lines that were written while a worker lived which failed.
 #[derive(Debug, Clone, Default)]
@@ -51,7 +57,85 @@ pub(crate) struct LastOutput {
 }
 
 impl Failures {
-    pub(crate) fn remember(&mut self, id: InstanceId, failure: Failure) {
+    /// Finds out, while it can still be seen, why an instance that is being ended, or has just ended, was not ready.
+    pub(crate) fn diagnose(&mut self, id: InstanceId, placement: &Placement<'_>, diag: &mut Diag) {
+        let Some(live) = placement.live.get(&id) else { return };
+        if live.cgroup.went_beyond_memory() {
+            // Of a worker that served, too: it shows as a signal that nobody here has sent.
+            return self.note(id, "it went beyond --memory-limit".to_owned());
+        }
+        if live.was_ready || self.known.get(&id).is_some_and(|failure| failure.problem.is_some()) {
+            return;
+        }
+        let problem = match live.problem.clone() {
+            Some(known) => Some(known + &instead_of_inherited(live, placement.template, diag)),
+            None => visible_problem(id, live, placement, diag),
+        };
+        let output = last_output(id, placement.live);
+        self.last = Some((problem.clone().unwrap_or_default(), output.clone()));
+        let advice = listens_elsewhere(id, live, placement).then_some(ELSEWHERE);
+        let failure = Failure {
+            problem,
+            output,
+            advice,
+        };
+        self.remember(id, failure);
+    }
+
+    /// Of one that was ready and has ended without having been told to: nothing that can be seen of it says more than what it wrote.
+    pub(crate) fn keep_last_output(&mut self, id: InstanceId, live: &HashMap<InstanceId, Live>, view: &View) {
+        let was_ready = live.get(&id).is_some_and(|live| live.was_ready);
+        if !was_ready || self.known.contains_key(&id) {
+            return;
+        }
+        let mut instances = view.slots.iter().flat_map(|slot| &slot.instances);
+        if instances.any(|instance| instance.id == id && instance.state != WorkerState::Stopping) {
+            let output = last_output(id, live);
+            let failure = Failure {
+                problem: None,
+                advice: None,
+                output,
+            };
+            self.remember(id, failure);
+        }
+    }
+
+    /// The same for what is known already.
+    pub(crate) fn note(&mut self, id: InstanceId, problem: String) {
+        self.last = Some((problem.clone(), LastOutput::default()));
+        self.remember(
+            id,
+            Failure {
+                problem: Some(problem),
+                output: LastOutput::default(),
+                advice: None,
+            },
+        );
+    }
+
+    /// The problem and the last output of an instance that failed.
+    pub(crate) fn of(&self, id: InstanceId) -> Option<(Option<String>, LastOutput)> {
+        self.known
+            .get(&id)
+            .map(|failure| (failure.problem.clone(), failure.output.clone()))
+    }
+
+    /// What else might have been meant by whoever started an instance that failed.
+    pub(crate) fn advice_on(&self, id: InstanceId) -> Option<&'static str> {
+        self.known.get(&id)?.advice
+    }
+
+    /// The last reason why a worker failed, and what it had written: what `run` ends with when all have.
+    pub(crate) fn last(&self) -> Option<&(String, LastOutput)> {
+        self.last.as_ref()
+    }
+
+    /// A worker is ready: whatever was wrong with an earlier one explains nothing from now on.
+    pub(crate) fn forget_last(&mut self) {
+        self.last = None;
+    }
+
+    fn remember(&mut self, id: InstanceId, failure: Failure) {
         if self.known.insert(id, failure).is_none() {
             self.order.push_back(id);
         }
@@ -63,73 +147,102 @@ impl Failures {
     }
 }
 
-/// Who has the address that a worker wanted to bind.
-pub(crate) fn taken_by(wanted: SocketAddr, listeners: &[Listener], ours: &[SocketAddr], uid: u32) -> Option<String> {
-    let overlaps = |listener: &&Listener| {
-        let (a, b) = (listener.addr, wanted);
-        a.port() == b.port() && (a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified())
+/// What was written to the instance's logs since it was started. Another instance of its slot that runs writes to the same files: whose
+/// a line is can't be told then, but one that chats on its standard output must not hide what the other complained of.
+fn last_output(id: InstanceId, all: &HashMap<InstanceId, Live>) -> LastOutput {
+    let Some(live) = all.get(&id) else {
+        return LastOutput::default();
     };
-    let listener = listeners
+    let is_shared = all.iter().any(|(other, at)| *other != id && at.slot == live.slot);
+    let last = |parts: &[(&PathBuf, u64)], count| {
+        let parts = parts.iter().map(|(log, start)| Range::behind(log, *start));
+        let parts: Vec<Range> = parts.flatten().collect();
+        logs::last_lines(&parts, count).unwrap_or_default()
+    };
+    let (out, err) = ((&live.log, live.log_start), (&live.err_log, live.err_log_start));
+    if !is_shared {
+        return LastOutput {
+            lines: last(&[out, err], OUTPUT_LINES),
+            of: None,
+        };
+    }
+    let complaints = last(&[err], COMPLAINT_LINES);
+    let mut lines = last(&[out], OUTPUT_LINES - complaints.len());
+    lines.extend(complaints);
+    LastOutput {
+        of: (!lines.is_empty()).then_some(OutputOf::BothInstances),
+        lines,
+    }
+}
+
+/// Whether all that it lacks are addresses that may change, and it has others instead.
+fn listens_elsewhere(id: InstanceId, live: &Live, placement: &Placement<'_>) -> bool {
+    let lost = placement.lost(id);
+    let served = placement.groups.served_by(live.row);
+    !lost.is_empty() && lost.len() == placement.missing(id).len() && served.len() >= lost.len()
+}
+
+/// What a server that ignores its inherited listeners does instead, as far as it can be seen.
+fn instead_of_inherited(live: &Live, template: &Template, diag: &mut Diag) -> String {
+    let Ok(listeners) = diag.listeners() else {
+        return String::new();
+    };
+    let own = listeners
         .iter()
-        .filter(overlaps)
-        .find(|listener| !ours.contains(&listener.addr) || listener.uid != uid);
-    if let Some(listener) = listener {
-        return Some(format!("{} is in use by {}", listener.addr, owner(listener)));
+        .filter(|listener| live.has_made(listener))
+        .filter(|listener| !template.listen.contains(&listener.addr))
+        .map(|listener| listener.addr.to_string())
+        .collect::<Vec<_>>()
+        .join(", ");
+    if own.is_empty() || template.listen.is_empty() {
+        return String::new();
     }
-    let same_port = listeners.iter().any(|listener| overlaps(&listener));
-    same_port.then(|| {
-        format!("{wanted} is held for workers of uid {uid}; a worker that binds it as another user is refused")
+    format!("; it opened {own} instead (Bun's HTTP servers do that: start those without --listen)")
+}
+
+fn visible_problem(id: InstanceId, live: &Live, placement: &Placement<'_>, diag: &mut Diag) -> Option<String> {
+    let listeners = diag.listeners().ok()?;
+    let pids = live.pids();
+    if pids.is_empty() {
+        // It has ended: did somebody else have its port?
+        return live.binds.iter().find_map(|bind| {
+            taken_by(
+                *bind,
+                &listeners,
+                &placement.groups.addresses(),
+                placement.template.identity.uid,
+            )
+        });
+    }
+    let its_own: Vec<SocketAddr> = listeners
+        .iter()
+        .filter(|listener| live.has_made(listener))
+        .map(|listener| listener.addr)
+        .collect();
+    let wanted = placement.missing(id);
+    let wanted = if wanted.is_empty() {
+        String::new()
+    } else {
+        format!(", but not on {}", wanted.join(", "))
+    };
+    if let Some(unannounced) = placement.unannounced(id) {
+        return Some(unannounced);
+    }
+    if !its_own.is_empty() {
+        let its_own: Vec<String> = its_own.iter().map(ToString::to_string).collect();
+        return Some(format!("it listens on {}{wanted}", its_own.join(", ")));
+    }
+    Some(match unix_listener(&pids) {
+        Some(path) => format!("it listens on the unix socket {path}, and on no TCP port"),
+        None if wanted.is_empty() => {
+            "it listens on no TCP port; if it serves no port, give --ready started (or ipc, notify)".into()
+        }
+        None => format!(
+            "it listens on no TCP port{}",
+            wanted.replacen(", but not", "; it should", 1)
+        ),
     })
 }
-
-/// Why a listener that is there can't be a member.
-pub(crate) fn unsteerable(error: &GroupError, cookie: u64, diag: &mut Diag, uid: u32) -> String {
-    if let GroupError::Backstop { addr, .. } = error
-        && let Ok(listeners) = diag.listeners_on(addr.port())
-        && let Some(listener) = listeners.iter().find(|listener| listener.cookie == cookie)
-        && listener.uid != uid
-    {
-        return format!(
-            "it listens on {addr} as uid {}, but workers run as uid {uid}, and all listeners of a port must have one: \
-             say --user {0}, or keep the server from changing its user",
-            listener.uid
-        );
-    }
-    if let GroupError::Taken { app, .. } = error {
-        return format!(
-            "{error}: serve on another port, name the ports of this app with --port, or end that one with `reuse-ctl stop --app {app}`"
-        );
-    }
-    if let GroupError::Foreign(foreign) = error {
-        return format!("{} is in use by {}", foreign.addr, owner(foreign));
-    }
-    error.to_string()
-}
-
-/// `process 123 (nginx: master)`.
-pub(crate) fn owner(listener: &Listener) -> String {
-    match discover::owner_of_inode(listener.inode) {
-        Some((pid, command)) => format!("process {pid} ({command})"),
-        None => format!("a process of uid {}", listener.uid),
-    }
-}
-
-/// A unix socket on which one of these processes listens.
-pub(crate) fn unix_listener(pids: &[u32]) -> Option<String> {
-    let inodes = discover::socket_inodes(pids);
-    let table = std::fs::read_to_string(format!("/proc/{}/net/unix", pids.first()?)).ok()?;
-    // Num RefCount Protocol Flags Type St Inode Path; flag 0x10000 is a listening socket.
-    table.lines().skip(1).find_map(|line| {
-        let words: Vec<&str> = line.split_whitespace().collect();
-        let listens = words
-            .get(3)
-            .and_then(|flags| u32::from_str_radix(flags, 16).ok())
-            .is_some_and(|flags| flags & 0x1_0000 != 0);
-        let inode: u32 = words.get(6)?.parse().ok()?;
-        (listens && inodes.contains(&inode)).then(|| words.get(7).copied().unwrap_or("(without a name)").to_owned())
-    })
-}
-
 /// The address of a notice.
 pub(crate) fn address_of(notice: &Notice) -> SocketAddr {
     let port = u16::try_from(notice.port).unwrap_or(0);

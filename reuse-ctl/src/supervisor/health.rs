@@ -1,11 +1,15 @@
 //! Health checks: every worker that is ready is asked now and then, by a connection directed to it alone.
 
 use super::{
-    connections::{DirectedOutcome, is_workers_doing},
+    connections::{Connections, DirectedOutcome, Purpose, is_workers_doing},
+    live::Live,
     request::{self, RequestError},
+    template::Template,
 };
+use reuse_common::ids::Row;
+use reuse_machine::View;
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     io,
     net::SocketAddr,
     time::{Duration, Instant},
@@ -13,14 +17,15 @@ use std::{
 
 use crate::{
     app::options::{HealthCheck, HealthOptions},
-    base::InstanceId,
-    group::Opened,
+    base::{InstanceId, WorkerState},
+    group::{Groups, Opened},
 };
+use tokio::time::timeout_at;
 
 /// When whom to check.
 #[derive(Debug)]
 pub(crate) struct Health {
-    pub(crate) options: HealthOptions,
+    options: HealthOptions,
     /// The next check of each worker that is to be checked.
     due: BTreeMap<InstanceId, Instant>,
 }
@@ -38,9 +43,47 @@ impl Health {
         self.due.values().min().copied()
     }
 
+    /// Called when the machine may have changed who is to be checked: those that are ready and not on their way out.
+    pub(crate) fn refresh(&mut self, view: &View) {
+        let active = view
+            .slots
+            .iter()
+            .flat_map(|slot| &slot.instances)
+            .filter(|instance| instance.state == WorkerState::Active)
+            .map(|instance| instance.id)
+            .collect();
+        self.set_checked(&active, Instant::now());
+    }
+
+    /// Begins the checks that are due.
+    pub(crate) fn check(
+        &mut self,
+        live: &HashMap<InstanceId, Live>,
+        template: &Template,
+        groups: &mut Groups,
+        connections: &mut Connections,
+    ) {
+        for id in self.take_due(Instant::now()) {
+            // One that listens nowhere was said to be unchecked when it became ready.
+            let Some(live) = live.get(&id).filter(|live| live.listens) else {
+                continue;
+            };
+            // One at a time: the one under way ends within its timeout.
+            if connections.has(id, Purpose::is_check) {
+                continue;
+            }
+            // In a rollout by `apply` there are two versions, and what one is asked for the other may not know.
+            let own = template.options(live.version).health.as_ref();
+            // It is due again; and what is wrong here is no fault of the worker's.
+            if let Err(problem) = begin_check(id, live.row, own.unwrap_or(&self.options), groups, connections) {
+                tracing::warn!(instance = id.0, problem, "not checked");
+            }
+        }
+    }
+
     /// From now on exactly these are checked. The first check of each comes at a random moment of its first interval, so that
     /// workers which became ready together are not checked together.
-    pub(crate) fn set_checked(&mut self, checked: &BTreeSet<InstanceId>, now: Instant) {
+    fn set_checked(&mut self, checked: &BTreeSet<InstanceId>, now: Instant) {
         self.due.retain(|id, _| checked.contains(id));
         for &id in checked {
             self.due
@@ -50,7 +93,7 @@ impl Health {
     }
 
     /// Those whose check is due; each is due again an interval, give or take a tenth, from now.
-    pub(crate) fn take_due(&mut self, now: Instant) -> Vec<InstanceId> {
+    fn take_due(&mut self, now: Instant) -> Vec<InstanceId> {
         let mut taken = Vec::new();
         for (&id, due) in &mut self.due {
             if *due <= now {
@@ -62,12 +105,33 @@ impl Health {
     }
 }
 
-pub(crate) async fn outcome_of(
-    check: HealthCheck,
-    mut opened: Opened,
-    cookie: u64,
-    addr: SocketAddr,
-) -> DirectedOutcome {
+fn begin_check(
+    id: InstanceId,
+    row: Row,
+    options: &HealthOptions,
+    groups: &mut Groups,
+    connections: &mut Connections,
+) -> Result<(), String> {
+    let addr = *groups.served_by(row).first().ok_or("it does not listen")?;
+    let cookie = groups
+        .directed_listener(row, addr)
+        .ok_or("it does not listen any more")?;
+    let (check, timeout) = (options.check.clone(), options.timeout);
+    let deadline = Instant::now() + timeout;
+    let prepared = Connections::prepare(groups, id, row, addr)?;
+    connections.direct(prepared, Purpose::Check, Some(deadline), move |opened| async move {
+        match opened {
+            Ok(opened) => timeout_at(deadline.into(), outcome_of(check, opened, cookie, addr))
+                .await
+                .unwrap_or_else(|_| DirectedOutcome::Checked(Err(late(timeout)))),
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => DirectedOutcome::Checked(Err(late(timeout))),
+            Err(error) => failed(&error, error.to_string()),
+        }
+    });
+    Ok(())
+}
+
+async fn outcome_of(check: HealthCheck, mut opened: Opened, cookie: u64, addr: SocketAddr) -> DirectedOutcome {
     match check {
         HealthCheck::Tcp => match opened.accepted(cookie).await {
             Ok(()) => DirectedOutcome::Checked(Ok(())),
@@ -91,7 +155,7 @@ pub(crate) async fn outcome_of(
 }
 
 /// What it means that a check's connection has failed like this.
-pub(crate) fn failed(error: &io::Error, problem: String) -> DirectedOutcome {
+fn failed(error: &io::Error, problem: String) -> DirectedOutcome {
     if is_workers_doing(error.kind()) {
         DirectedOutcome::Checked(Err(problem))
     } else {
@@ -99,7 +163,7 @@ pub(crate) fn failed(error: &io::Error, problem: String) -> DirectedOutcome {
     }
 }
 
-pub(crate) fn late(timeout: Duration) -> String {
+fn late(timeout: Duration) -> String {
     format!("no answer within {}", humantime::format_duration(timeout))
 }
 

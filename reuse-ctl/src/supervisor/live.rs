@@ -146,6 +146,11 @@ impl Live {
         }
     }
 
+    /// It has said how it is; an empty text takes that back.
+    pub(crate) fn set_status(&mut self, text: String) {
+        self.status_text = Some(text).filter(|text| !text.is_empty());
+    }
+
     pub(crate) fn was_told_to_end(&self) -> bool {
         self.told_to_end.load(Ordering::Acquire)
     }

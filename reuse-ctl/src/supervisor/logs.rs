@@ -104,7 +104,12 @@ impl Logs {
         self.ask(LogRequest::Limit(limits(options)));
     }
 
-    pub(crate) fn ask(&self, ask: LogRequest) {
+    /// Rotates all logs now, however small they are: what stays in each is less than a block of the file system.
+    pub(crate) fn rotate_all(&self) {
+        self.ask(LogRequest::RotateAll);
+    }
+
+    fn ask(&self, ask: LogRequest) {
         // It lives as long as this does.
         drop(self.requests.send(ask));
         wake(&self.waker);

@@ -19,9 +19,8 @@ use self::{ear::Ear, output::Outputs, packets::Lives};
 use super::live::BackgroundEvent;
 use crate::{
     base::{InstanceId, SlotId},
-    process::channel::{Channel, Outbox, Turn, message::OWN_EVENTS},
+    process::channel::{Channel, Outbox, Turn},
     supervisor::bus::{Bus, BusReader},
-    wire::{Event, Packet},
 };
 use hyper::body::Bytes;
 use std::{
@@ -88,16 +87,6 @@ impl Messages {
     /// A worker is about to write into this log; on the bus its lines are packets of this name.
     pub(crate) fn add_output(&self, slot: SlotId, name: &'static str, log: &Path) {
         self.outputs.add((slot, name), log);
-    }
-
-    /// An event of the controller's own, beside the packets that PM2 has: `reuse:warning`.
-    pub(crate) fn publish_own(&self, event: &Event) {
-        if self.bus.is_heard() {
-            self.bus.publish(Packet {
-                name: format!("{OWN_EVENTS}{}", event.event),
-                data: serde_json::to_string(event).expect("an event is plain data"),
-            });
-        }
     }
 
     /// What happens from now on.

@@ -4,26 +4,35 @@
 //! replaced. The last of them would take it away from one moment to the next: it goes on to serve the old address for [`LINGER`], and
 //! nobody waits for that. Then new connections are refused there, what it has is finished, and the group goes with it.
 
-use super::new_address::Place;
-use crate::base::{InstanceId, RequestId, SlotId};
-use reuse_machine::interface::{Command, Done};
+use super::{
+    live::Live,
+    new_address::{Place, is_meant},
+    placement::Placement,
+    template::Template,
+};
+use crate::{
+    base::{InstanceId, RequestId, SlotId},
+    group::{Choosable, Groups},
+};
+use reuse_common::ids::Row;
+use reuse_machine::interface::{Command, Done, Note, NoteKind, Seated};
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     net::SocketAddr,
     time::{Duration, Instant},
 };
 
 /// So long the last old instance serves the address that the app leaves; at most half of `--drain-timeout`, within which it has to end.
-pub(crate) const LINGER: Duration = Duration::from_secs(5);
+const LINGER: Duration = Duration::from_secs(5);
 
 /// Who may listen elsewhere, and who still serves where the app was before.
 #[derive(Debug, Default)]
 pub(crate) struct Moves {
     /// Requests whose new instances may listen elsewhere, because somebody said so.
     asked: BTreeSet<RequestId>,
-    pub(crate) lingering: BTreeMap<InstanceId, Lingering>,
+    lingering: BTreeMap<InstanceId, Lingering>,
     /// Where the last published instance of each slot served: while the app moves, not all slots are at the same place.
-    pub(crate) places: BTreeMap<SlotId, Place>,
+    places: BTreeMap<SlotId, Place>,
     /// Requests under way that have workers replaced: they are told what has moved.
     replacing: BTreeSet<RequestId>,
     /// What has moved while they were, by slot, for a person.
@@ -32,10 +41,10 @@ pub(crate) struct Moves {
 
 /// An old instance that may serve on at an address which its successor does not serve.
 #[derive(Debug)]
-pub(crate) struct Lingering {
-    pub(crate) until: Instant,
+struct Lingering {
+    until: Instant,
     /// Whether it does: else others of its kind are still there.
-    pub(crate) serves: bool,
+    serves: bool,
 }
 
 impl Moves {
@@ -55,6 +64,171 @@ impl Moves {
     /// Whether this instance still serves where the app was before, so that its end is not to be waited for.
     pub(crate) fn lingers(&self, id: InstanceId) -> bool {
         self.lingering.get(&id).is_some_and(|lingering| lingering.serves)
+    }
+
+    /// These are about to be published.
+    pub(crate) fn notice(
+        &mut self,
+        published: &[Seated],
+        all: &mut HashMap<InstanceId, Live>,
+        groups: &mut Groups,
+        template: &Template,
+    ) {
+        for seated in published {
+            let live = all.get_mut(&seated.instance);
+            if live.is_some_and(|live| !std::mem::replace(&mut live.was_published, true)) {
+                self.notice_one(seated.instance, all, groups, template);
+            }
+        }
+    }
+
+    /// The instance is about to be published for the first time: does it take the place of one that listens elsewhere? Not before: while it
+    /// settles the old one is published, and whoever is published on an address takes back that the app leaves it.
+    fn notice_one(
+        &mut self,
+        id: InstanceId,
+        all: &mut HashMap<InstanceId, Live>,
+        groups: &mut Groups,
+        template: &Template,
+    ) {
+        let Some(live) = all.get(&id) else { return };
+        let placement = Placement {
+            live: all,
+            groups,
+            template,
+            moves: self,
+        };
+        let (before, predecessor) = (placement.before(id), placement.predecessor(id));
+        let Some(before) = before.into_iter().next() else {
+            if live.may_move && !groups.served_by(live.row).is_empty() {
+                groups.leave_unserved();
+            }
+            return;
+        };
+        self.judge(id, before, predecessor, all, groups, template);
+    }
+
+    /// It listens at one more address than when it was published. It may have been published because nobody else served, with more to come.
+    pub(crate) fn judge_again(
+        &mut self,
+        id: InstanceId,
+        all: &mut HashMap<InstanceId, Live>,
+        groups: &mut Groups,
+        template: &Template,
+    ) {
+        let before = all.get_mut(&id).and_then(|live| live.unsettled_move.take());
+        if let Some(before) = before {
+            self.judge(id, before, None, all, groups, template);
+        }
+    }
+
+    /// Whether the app leaves addresses of `before`. Beside a `predecessor` that serves it does: there the instance got ready only because it
+    /// need not serve the rest.
+    fn judge(
+        &mut self,
+        id: InstanceId,
+        before: Place,
+        predecessor: Option<InstanceId>,
+        all: &mut HashMap<InstanceId, Live>,
+        groups: &mut Groups,
+        template: &Template,
+    ) {
+        let Some(live) = all.get_mut(&id) else { return };
+        let own = groups.served_by(live.row);
+        let lost: Vec<SocketAddr> = before.addresses.difference(&own).copied().collect();
+        let gained: Vec<SocketAddr> = own.difference(&before.addresses).copied().collect();
+        if lost.is_empty() {
+            return;
+        }
+        let now = Place {
+            addresses: own,
+            told: live.told.clone(),
+        };
+        if predecessor.is_none() && !is_meant(&before, &now, live.may_move) {
+            live.unsettled_move = Some(before);
+            return;
+        }
+        let live = &*live;
+        if live.may_move {
+            groups.leave_unserved();
+        }
+        groups.leave(&lost);
+        self.note(live.slot, format!("{} → {}", list(&lost), list(&gained)));
+        let drain_timeout = template.options(live.version).stop.drain_timeout;
+        let row = predecessor.and_then(|old| all.get(&old)).map(|old| old.row);
+        if let (Some(old), Some(row)) = (predecessor, row)
+            && groups.is_published(row)
+        {
+            let until = Instant::now() + LINGER.min(drain_timeout / 2);
+            self.lingering.insert(old, Lingering { until, serves: false });
+        }
+    }
+
+    /// Those that may serve the addresses which the app leaves, where nobody else does.
+    pub(crate) fn may_linger(&mut self, stopping: bool, live: &HashMap<InstanceId, Live>) -> Vec<Choosable> {
+        if stopping {
+            self.lingering.clear();
+        }
+        let rows = self.lingering.keys().filter_map(|id| live.get(id));
+        // The newest of each slot.
+        let by_slot: BTreeMap<SlotId, Row> = rows.map(|live| (live.slot, live.row)).collect();
+        let choosable = by_slot
+            .into_iter()
+            .map(|(slot, row)| Choosable { slot, row, share: None });
+        choosable.collect()
+    }
+
+    /// It was published who may be chosen: those that are needed linger, the others end as ever. Returns who begins to, and what people are
+    /// told of each.
+    pub(crate) fn begin_lingering(
+        &mut self,
+        live: &HashMap<InstanceId, Live>,
+        groups: &Groups,
+    ) -> Vec<(InstanceId, Note)> {
+        self.lingering
+            .retain(|id, _| live.get(id).is_some_and(|live| groups.lingers(live.row)));
+        let begun = self.lingering.iter_mut().filter(|(_, lingering)| !lingering.serves);
+        begun
+            .map(|(&id, lingering)| {
+                lingering.serves = true;
+                let live = &live[&id];
+                let note = Note {
+                    slot: Some(live.slot),
+                    instance: Some(id),
+                    kind: NoteKind::Moved,
+                    message: format!(
+                        "the app has left {}: the old instance of worker {} serves there for {:.1} s more",
+                        list(&groups.left_to(live.row)),
+                        live.slot,
+                        lingering.until.saturating_duration_since(Instant::now()).as_secs_f64()
+                    ),
+                };
+                (id, note)
+            })
+            .collect()
+    }
+
+    /// Whose time to linger is over: they do not get new connections any more.
+    pub(crate) fn over(&self, now: Instant) -> Vec<InstanceId> {
+        let over = self.lingering.iter().filter(|(_, lingering)| lingering.until <= now);
+        over.map(|(&id, _)| id).collect()
+    }
+
+    /// It does not linger any more. Returns whether it did, or was about to.
+    pub(crate) fn end_lingering(&mut self, id: InstanceId) -> bool {
+        self.lingering.remove(&id).is_some()
+    }
+
+    /// Called when the published ones have changed, and now and then: an instance may open a listener later, or close one. One that listens
+    /// nowhere may be on its way out, and has told where it was.
+    pub(crate) fn remember_places(&mut self, live: &HashMap<InstanceId, Live>, groups: &Groups) {
+        for live in live.values().filter(|live| live.ready && groups.is_published(live.row)) {
+            let addresses = groups.served_by(live.row);
+            if !addresses.is_empty() {
+                let told = live.told.clone();
+                self.places.insert(live.slot, Place { addresses, told });
+            }
+        }
     }
 
     /// Where the last published instance of this slot served.
@@ -89,7 +263,7 @@ impl Moves {
         }
     }
 
-    pub(crate) fn note(&mut self, slot: SlotId, moved: String) {
+    fn note(&mut self, slot: SlotId, moved: String) {
         if !self.replacing.is_empty() {
             self.moved.insert(slot, moved);
         }
@@ -123,7 +297,7 @@ impl Moves {
     }
 }
 
-pub(crate) fn list(addresses: &[SocketAddr]) -> String {
+fn list(addresses: &[SocketAddr]) -> String {
     let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
     addresses.join(", ")
 }

@@ -1,9 +1,13 @@
 //! The ports of `--port`: which of the workers' sockets are the app's, and what holds a port while nobody listens there.
 
+use super::{
+    preparing::{address_taken, service_ports},
+    template::Template,
+};
 use crate::{
+    app::options::RunOptions,
     base::Failure,
-    group::{Guard, diag::Diag},
-    supervisor::preparing::address_taken,
+    group::{Groups, Guard, diag::Diag},
 };
 use reuse_common::limits::MAX_PORTS;
 use std::{collections::BTreeMap, fs::File};
@@ -23,8 +27,41 @@ impl Guards {
         Ok(guards)
     }
 
+    /// While a version is rolled out that has other ports, those of both are the app's.
+    ///
+    /// # Errors
+    /// Somebody else has one of the new ones.
+    pub(crate) fn open(
+        &mut self,
+        old: &RunOptions,
+        new: &RunOptions,
+        template: &Template,
+        groups: &mut Groups,
+        diag: &mut Diag,
+    ) -> Result<(), Failure> {
+        if old.ports == new.ports {
+            return Ok(());
+        }
+        let cgroup = template
+            .cgroup
+            .open()
+            .map_err(|error| Failure::failed(format!("{}: {error}", template.cgroup.path().display()), ""))?;
+        if let Err(failure) = self.add(&new.ports, &cgroup, template.identity.uid, diag) {
+            self.keep(&old.ports);
+            return Err(failure);
+        }
+        groups.set_service_ports(&both(&service_ports(old), &service_ports(new)));
+        Ok(())
+    }
+
+    /// It was rolled out, or taken back: these are the app's ports from now on.
+    pub(crate) fn settle(&mut self, options: &RunOptions, groups: &mut Groups) {
+        self.keep(&options.ports);
+        groups.set_service_ports(&service_ports(options));
+    }
+
     /// Holds these as well.
-    pub(crate) fn add(&mut self, ports: &[u16], cgroup: &File, uid: u32, diag: &mut Diag) -> Result<(), Failure> {
+    fn add(&mut self, ports: &[u16], cgroup: &File, uid: u32, diag: &mut Diag) -> Result<(), Failure> {
         for &port in ports {
             if self.0.contains_key(&port) {
                 continue;
@@ -37,13 +74,13 @@ impl Guards {
     }
 
     /// Lets go of all others.
-    pub(crate) fn keep(&mut self, ports: &[u16]) {
+    fn keep(&mut self, ports: &[u16]) {
         self.0.retain(|port, _| ports.contains(port));
     }
 }
 
 /// Those of either; none means all.
-pub(crate) fn both(old: &[u16], new: &[u16]) -> Vec<u16> {
+fn both(old: &[u16], new: &[u16]) -> Vec<u16> {
     if old.is_empty() || new.is_empty() {
         return Vec::new();
     }

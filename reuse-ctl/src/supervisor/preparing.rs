@@ -6,7 +6,7 @@ use crate::{
     group::diag::Diag,
     process::{paths::AppPaths, stop_plan::tells_rest},
     supervisor::{
-        diagnosis, recycle,
+        listener_owners::taken_by,
         recycle_files::{Files, WatchError},
     },
 };
@@ -25,7 +25,7 @@ pub(crate) fn watched_files(options: &RunOptions, cwd: &Path, paths: &AppPaths) 
         return Ok(None);
     };
     let folders = vec![paths.log_dir().to_owned(), paths.run_dir().to_owned()];
-    match recycle::watch(watch, cwd, folders) {
+    match Files::meant(watch, cwd, folders) {
         Ok(files) => Ok(Some(files)),
         Err(error @ WatchError::Root { .. }) => Err(Failure::usage(error.to_string(), error.hint())),
         Err(error) => Err(Failure::failed(error.to_string(), error.hint())),
@@ -48,7 +48,7 @@ pub(crate) fn open_run_folder(ready: &ReadyKind, paths: &AppPaths) -> Result<(),
 
 pub(crate) fn address_taken(addr: SocketAddr, error: &io::Error, uid: u32, diag: &mut Diag) -> Failure {
     let listeners = diag.listeners_on(addr.port()).unwrap_or_default();
-    match diagnosis::taken_by(addr, &listeners, &[], uid) {
+    match taken_by(addr, &listeners, &[], uid) {
         Some(who) => Failure::failed(who, "end it, or serve on another port"),
         None => Failure::failed(
             format!("port {}: {error}", addr.port()),

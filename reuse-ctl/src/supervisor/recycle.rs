@@ -1,25 +1,17 @@
 //! Replaces healthy workers, for the reasons of [`recycle_rules`](super::recycle_rules): through the same requests as a person would
 //! make, so that the machine's rules hold, and only when none of a person's is under way.
 
-use super::{
-    live::BackgroundEvent,
-    recycle_files::{Files, WatchError},
-    recycle_rules::RecycleRules,
-};
+use super::{live::BackgroundEvent, recycle_files::Files, recycle_rules::RecycleRules};
 use crate::{
     app::{
-        options::{RecycleOptions, WatchOptions},
-        recycle_changes::Ignored,
+        options::RecycleOptions,
         recycle_cron::{self, Timetable},
     },
     base::RequestId,
     process::{cgroup::InstanceCgroup, usage},
 };
 use chrono::Local;
-use std::{
-    path::{Path, PathBuf},
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 use tokio::{sync::mpsc, task::JoinHandle};
 
 /// So often workers are looked at.
@@ -27,16 +19,6 @@ pub(crate) const LOOK_EVERY: Duration = Duration::from_secs(2);
 
 /// So often it is tried again to replace all while something else is under way.
 pub(crate) const RETRY_EVERY: Duration = Duration::from_millis(500);
-
-/// Begins to watch files; the app's own `folders` do not count. Needs a runtime.
-///
-/// # Errors
-/// A path is not there, or can't be watched.
-pub(crate) fn watch(options: &WatchOptions, base: &Path, folders: Vec<PathBuf>) -> Result<Files, WatchError> {
-    // The globs were judged when the options were.
-    let ignored = Ignored::new(&options.ignore, base, folders).expect("check() has seen them");
-    Files::watch(&options.paths, base, ignored, options.delay)
-}
 
 /// What is going on.
 #[derive(Debug)]

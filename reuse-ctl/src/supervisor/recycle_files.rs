@@ -22,7 +22,10 @@ use tokio::{
 };
 
 use super::live::BackgroundEvent;
-use crate::app::recycle_changes::{Burst, Ignored, shown};
+use crate::app::{
+    options::WatchOptions,
+    recycle_changes::{Burst, Ignored, shown},
+};
 use crate::process::file_identity::identity_of;
 
 /// So often it is seen whether a watched path still names the same folder or file: one that is gone is not told of when it comes back, nor
@@ -95,6 +98,16 @@ struct Root {
 }
 
 impl Files {
+    /// Begins to watch what is to be watched; the app's own `folders` do not count. Needs a runtime.
+    ///
+    /// # Errors
+    /// A path is not there, or can't be watched.
+    pub(crate) fn meant(options: &WatchOptions, base: &Path, folders: Vec<PathBuf>) -> Result<Self, WatchError> {
+        // The globs were judged when the options were.
+        let ignored = Ignored::new(&options.ignore, base, folders).expect("check() has seen them");
+        Self::watch(&options.paths, base, ignored, options.delay)
+    }
+
     /// Begins to watch. Needs a runtime.
     ///
     /// # Errors

@@ -1,8 +1,12 @@
 //! What workers are started from: what all of them share, and the versions of the command.
 
-use std::{ffi::OsString, net::SocketAddr, sync::Arc};
+use std::{
+    ffi::{OsStr, OsString},
+    net::SocketAddr,
+    sync::Arc,
+};
 
-use super::asks::refusal;
+use super::{asks::refusal, new_address::Named};
 use crate::app::command_line::CommandLine;
 use crate::app::command_line::inherited;
 use crate::app::command_line::tried_variables;
@@ -81,6 +85,15 @@ impl Template {
             descriptors: descriptors::found_limit(),
             variables: variables.of(&self.app, slot.0, inherited)?,
         })
+    }
+
+    /// What an instance of this version is told that may say where to listen.
+    pub(crate) fn told(&self, spec: &LaunchSpec, version: VersionId) -> Named {
+        let options = self.options(version);
+        let ports: Vec<String> = options.ports.iter().map(u16::to_string).collect();
+        let values = spec.variables.iter().map(|(_, value)| value.as_os_str());
+        let words = spec.args.iter().map(|word| word.as_os_str()).chain(values);
+        Named::of(words.chain(ports.iter().map(OsStr::new)))
     }
 
     /// What the files of variables of these versions are to be read for; none if there are no files.

@@ -2,9 +2,11 @@
 
 use crate::supervisor::asks::*;
 use crate::supervisor::{
-    connections::{DirectedOutcome, Purpose},
+    all_failed,
+    connections::{Connections, DirectedOutcome, Purpose},
     lookups::Asker,
     request::RequestError,
+    status,
     task::Task,
     template::Version,
 };
@@ -12,9 +14,9 @@ use crate::supervisor::{lookups::Finding, template::Renewed};
 use crate::{
     base::{ErrorKind, InstanceId, RequestId, SlotId, VersionId},
     supervisor::handle::Ask,
-    wire::{CanaryRequest, GetRequest, Got, Reply},
+    wire::{CanaryRequest, GetRequest, Got, Reply, Status},
 };
-use reuse_common::Share;
+use reuse_common::{Share, ids::Row};
 use reuse_machine::interface::{Command, Input};
 use std::{net::SocketAddr, time::Instant};
 use tokio::{sync::oneshot, time::timeout_at};
@@ -152,8 +154,23 @@ impl Task {
         }
     }
 
+    fn status(&mut self, reply: oneshot::Sender<Status>) {
+        let queues = self.groups.queues(&mut self.diag).unwrap_or_default();
+        let view = self.machine.view();
+        let sources = status::Sources {
+            view: &view,
+            now: self.now(),
+            live: &self.live,
+            groups: &self.groups,
+            queues,
+            sockets: &self.sockets,
+        };
+        let problem = all_failed::problem(&view, self.failures.last(), &self.template.app);
+        sources.answer(&self.template.app, problem, self.options(), &self.meter, reply);
+    }
+
     fn get(&mut self, slot: SlotId, request: &GetRequest, reply: oneshot::Sender<Result<Got, Reply>>) {
-        let (id, addr) = match self.target_of(slot, request) {
+        let (id, row, addr) = match self.target_of(slot, request) {
             Ok(target) => target,
             Err(refusal) => return drop(reply.send(Err(*refusal))),
         };
@@ -175,14 +192,16 @@ impl Task {
             let answer = timeout_at(deadline.into(), answer_of(opened, &path)).await;
             DirectedOutcome::Got(answer.unwrap_or(Err(RequestError::Late)))
         };
-        match self.prepare_connection(id, addr) {
-            Ok(prepared) => self.direct(prepared, Purpose::Get(questioner), Some(deadline), ask),
+        match Connections::prepare(&mut self.groups, id, row, addr) {
+            Ok(prepared) => self
+                .connections
+                .direct(prepared, Purpose::Get(questioner), Some(deadline), ask),
             Err(problem) => questioner.refuse(&problem),
         }
     }
 
     /// Whom a request is for, and where it listens.
-    fn target_of(&self, slot: SlotId, request: &GetRequest) -> Result<(InstanceId, SocketAddr), Box<Reply>> {
+    fn target_of(&self, slot: SlotId, request: &GetRequest) -> Result<(InstanceId, Row, SocketAddr), Box<Reply>> {
         let view = self.machine.view();
         let no_worker = |error| {
             refusal(
@@ -217,6 +236,6 @@ impl Task {
                 )
             })?,
         };
-        Ok((id, addr))
+        Ok((id, live.row, addr))
     }
 }

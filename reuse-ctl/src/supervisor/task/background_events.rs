@@ -8,8 +8,13 @@ use reuse_common::{
 };
 
 use crate::supervisor::{
-    diagnosis::{address_of, unsteerable},
+    connections::{DirectedOutcome, Purpose, Ticket, is_workers_doing},
+    diagnosis::address_of,
+    listener_owners::unsteerable,
     live::{self, BackgroundEvent, Process},
+    placement::{Placement, Standing},
+    readiness,
+    ready_notify::Said,
     task::Task,
 };
 use crate::{base::InstanceId, group::Appeared};
@@ -34,12 +39,14 @@ impl Task {
                     self.background_events.clone(),
                 );
                 self.feed(Input::Spawned { instance: id, pid });
-                self.on_started(id);
+                if let Some(live) = self.live.get(&id) {
+                    readiness::on_started(id, live, &self.template, &self.background_events);
+                }
                 self.judge(id);
             }
             BackgroundEvent::Settled(id) => self.announce_ready(id),
             BackgroundEvent::SpawnFailed(id, error) => {
-                self.note_failure(id, format!("{error}; {}", error.hint()));
+                self.failures.note(id, format!("{error}; {}", error.hint()));
                 self.bury(id);
                 self.feed(Input::SpawnFailed {
                     instance: id,
@@ -61,7 +68,7 @@ impl Task {
                     .get(&id)
                     .map(|live| self.groups.cuts_of(live.row))
                     .unwrap_or_default();
-                self.keep_last_output(id);
+                self.failures.keep_last_output(id, &self.live, &self.machine.view());
                 self.bury(id);
                 self.feed(Input::Exited {
                     instance: id,
@@ -72,15 +79,127 @@ impl Task {
                     },
                 });
             }
-            BackgroundEvent::Established(ticket) => self.on_established(ticket),
+            BackgroundEvent::Established(ticket) => self.connections.established(ticket, &mut self.groups),
             BackgroundEvent::Over(ticket, outcome) => self.on_over(ticket, outcome),
-            BackgroundEvent::Notified(id, said) => self.on_notified(id, said),
+            BackgroundEvent::Notified(id, Said::Ready) => self.announce_ready(id),
+            BackgroundEvent::Notified(id, Said::Status(text)) => {
+                if let Some(live) = self.live.get_mut(&id) {
+                    live.set_status(text);
+                }
+            }
             BackgroundEvent::Measured(memory) => self.on_measured(&memory),
             BackgroundEvent::Files(told) => self.on_files(told),
             BackgroundEvent::SpareLoaded(loaded) => self.on_spare(loaded),
             BackgroundEvent::Said(id, report) => self.on_report(id, report),
             BackgroundEvent::LookedUp(found) => self.on_looked_up(found),
             BackgroundEvent::StrangerNamed(cookie, addr, who) => self.on_stranger(cookie, addr, who),
+        }
+    }
+
+    /// Something has come of a connection that was not recalled meanwhile.
+    fn on_over(&mut self, ticket: Ticket, outcome: DirectedOutcome) {
+        let Some((to, purpose)) = self.connections.take(ticket, &mut self.groups, &mut self.diag) else {
+            return;
+        };
+        match (purpose, outcome) {
+            (Purpose::Prove(addr), DirectedOutcome::Proved(result)) => {
+                let live = self.live.get_mut(&to);
+                if live.is_some_and(|live| readiness::on_proved(live, addr, result)) {
+                    self.judge(to);
+                }
+            }
+            (Purpose::AskReady, DirectedOutcome::AnsweredReady(result)) => {
+                let Some(live) = self.live.get_mut(&to) else { return };
+                readiness::on_answer(live, result);
+                self.judge(to);
+            }
+            (Purpose::Check, DirectedOutcome::Checked(result)) => self.on_checked(to, result),
+            (Purpose::Check, DirectedOutcome::Unchecked(problem)) => {
+                tracing::warn!(instance = to.0, problem, "not checked")
+            }
+            (Purpose::Get(questioner), DirectedOutcome::Got(result)) => questioner.answer(result),
+            // A wake-up probe that is still wanted is renewed at the next look.
+            (Purpose::WakeProbe, DirectedOutcome::WakeProbeEnded(Err(error))) if !is_workers_doing(error.kind()) => {
+                self.on_no_wake_probe(to, &error.to_string());
+            }
+            (Purpose::WakeProbe, _) => {}
+            (purpose, outcome) => debug_assert!(false, "{outcome:?} came of {purpose:?}"),
+        }
+    }
+
+    /// Tells the machine when an instance has become ready, or has lost its last listener.
+    pub(super) fn judge(&mut self, id: InstanceId) {
+        let standing = self.placement().standing(id);
+        let Some(live) = self.live.get_mut(&id) else { return };
+        match standing {
+            Standing::Unknown => {}
+            Standing::Lost => {
+                live.ready = false;
+                self.feed(Input::Unready {
+                    instance: id,
+                    reason: "its listener is gone".into(),
+                });
+            }
+            Standing::Complete => {
+                live.listens = true;
+                self.become_ready(id);
+            }
+            Standing::Listens => {
+                live.listens = true;
+                self.moves
+                    .judge_again(id, &mut self.live, &mut self.groups, &self.template);
+            }
+        }
+    }
+
+    /// The same, right after a look at all sockets: what is not seen then does not listen.
+    pub(super) fn judge_after_look(&mut self, id: InstanceId) {
+        self.judge(id);
+        if !self.placement().is_complete_without_listener(id) {
+            return;
+        }
+        if self.health.is_some()
+            && let Some(live) = self.live.get(&id)
+        {
+            self.announcer.console.warn(&format!(
+                "worker {} listens nowhere: its health can't be checked",
+                live.slot
+            ));
+        }
+        self.become_ready(id);
+    }
+
+    fn become_ready(&mut self, id: InstanceId) {
+        let Some(live) = self.live.get_mut(&id) else { return };
+        if readiness::go_on(id, live, &self.template, &mut self.groups, &mut self.connections) {
+            self.failures.forget_last();
+            self.feed(Input::Ready { instance: id });
+        }
+    }
+
+    /// It has said that it is ready, or has run for long enough. Where it listens may not be known yet: the notice of that is still on its way.
+    pub(super) fn announce_ready(&mut self, id: InstanceId) {
+        let Some(live) = self.live.get_mut(&id) else { return };
+        live.announced_ready = true;
+        self.judge(id);
+        if self.live.get(&id).is_some_and(|live| !live.ready) {
+            self.look_now();
+        }
+    }
+
+    pub(super) fn placement(&self) -> Placement<'_> {
+        Placement {
+            live: &self.live,
+            groups: &self.groups,
+            template: &self.template,
+            moves: &self.moves,
+        }
+    }
+
+    /// A check has come back.
+    fn on_checked(&mut self, id: InstanceId, outcome: Result<(), String>) {
+        if self.live.get(&id).is_some_and(|live| live.ready) {
+            self.feed(Input::Checked { instance: id, outcome });
         }
     }
 
@@ -145,7 +264,7 @@ impl Task {
                 .unwrap_or_default()
         };
         if let Err(error) = self.groups.disappeared(cookie, pids_of) {
-            self.console.warn(&error.to_string());
+            self.announcer.console.warn(&error.to_string());
         }
     }
 
@@ -170,7 +289,8 @@ impl Task {
         self.tell_of_unread(id, "ended");
         self.wake_probes.bury(id);
         self.quiesce.forget(id);
-        self.recall(id, |_| true, "it has ended");
+        self.connections
+            .recall(id, |_| true, "it has ended", &mut self.groups, &mut self.diag);
         self.connections.forget_abandoned(id, |_| true);
         let Some(live) = self.live.remove(&id) else { return };
         self.groups.unregister(live.row, live.cgroup.id());

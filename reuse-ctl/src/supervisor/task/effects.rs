@@ -7,13 +7,14 @@ use reuse_common::{cuts::Cuts, ids::Row};
 use crate::supervisor::{
     diagnosis::LastOutput,
     live::{self, Live, Process},
+    placement::Placement,
     ready_notify::NotifySocket,
     stop_signal::Signalled,
     task::{Finished, Task},
 };
 use crate::{
-    app::options::ReadyKind,
-    base::{InstanceId, SlotId, VersionId, hints::for_app},
+    app::options::{ReadyKind, RunOptions},
+    base::{Failure, InstanceId, SlotId, VersionId, hints::for_app},
     group::{Choosable, GroupError},
     process::{
         cgroup::InstanceCgroup,
@@ -52,7 +53,9 @@ impl Task {
             }
             Effect::SetPolicy(policy) => {
                 if let Err(error) = self.groups.set_policy(policy) {
-                    self.console.warn(&format!("the policy can't be changed: {error}"));
+                    self.announcer
+                        .console
+                        .warn(&format!("the policy can't be changed: {error}"));
                 }
                 self.set_queue_watch(policy);
             }
@@ -96,16 +99,37 @@ impl Task {
                 })
             })
             .collect();
-        self.notice_moves(published);
+        self.moves
+            .notice(published, &mut self.live, &mut self.groups, &self.template);
         let lingering = self.may_linger();
         self.groups.set_lingering(lingering);
         if let Err(error) = self.groups.publish(choosable) {
-            self.console
+            self.announcer
+                .console
                 .warn(&format!("what may be chosen can't be changed: {error}"));
         }
-        self.begin_lingering();
-        self.remember_places();
+        for (id, note) in self.moves.begin_lingering(&self.live, &self.groups) {
+            self.inputs.push_back(Input::Lingers { instance: id });
+            self.note(note);
+        }
+        self.moves.remember_places(&self.live, &self.groups);
         // Who was withdrawn may be waited for.
+        self.look_now();
+    }
+
+    fn may_linger(&mut self) -> Vec<Choosable> {
+        self.moves.may_linger(self.machine.view().stopping, &self.live)
+    }
+
+    /// It gets no new connections any more: they are refused where nobody else is.
+    pub(super) fn stop_lingering(&mut self, id: InstanceId) {
+        if !self.moves.end_lingering(id) {
+            return;
+        }
+        let rest = self.may_linger();
+        if let Err(error) = self.groups.linger(rest) {
+            self.announcer.console.warn(&error.to_string());
+        }
         self.look_now();
     }
 
@@ -150,7 +174,7 @@ impl Task {
             err_log,
             binds: Vec::new(),
             accepted: Vec::new(),
-            told: self.told(&spec, version),
+            told: self.template.told(&spec, version),
             may_move: self.moves.are_asked_for(),
             problem: None,
             told_to_end: Arc::default(),
@@ -206,13 +230,13 @@ impl Task {
             // The answer comes before the culprit is killed: what it listens on can still be seen.
             self.diagnose(culprit);
         }
-        if let Some((problem, last)) = refusal.culprit.and_then(|culprit| self.failure_of(culprit)) {
+        if let Some((problem, last)) = refusal.culprit.and_then(|culprit| self.failures.of(culprit)) {
             if let Some(problem) = problem {
                 error = format!("{error}: {problem}");
             }
             output = last;
         }
-        let advice = refusal.culprit.and_then(|culprit| self.advice_on(culprit));
+        let advice = refusal.culprit.and_then(|culprit| self.failures.advice_on(culprit));
         let hint = advice.map_or_else(|| refusal.hint.clone(), |advice| format!("{advice}; {}", refusal.hint));
         Reply {
             ok: false,
@@ -224,6 +248,17 @@ impl Task {
             output_of: output.of,
             ..Reply::default()
         }
+    }
+
+    /// For [`Failures::diagnose`](crate::supervisor::diagnosis::Failures::diagnose).
+    pub(super) fn diagnose(&mut self, id: InstanceId) {
+        let placement = Placement {
+            live: &self.live,
+            groups: &self.groups,
+            template: &self.template,
+            moves: &self.moves,
+        };
+        self.failures.diagnose(id, &placement, &mut self.diag);
     }
 
     pub(crate) fn note(&mut self, note: Note) {
@@ -246,22 +281,11 @@ impl Task {
         if let Some(id) = instance.filter(|_| is_bad_news) {
             self.diagnose(id);
         }
-        if is_bad_news && let Some((Some(problem), _)) = instance.and_then(|id| self.failure_of(id)) {
+        if is_bad_news && let Some((Some(problem), _)) = instance.and_then(|id| self.failures.of(id)) {
             message = format!("{message} ({problem})");
         }
         // Whether other apps run is not known here.
         message = for_app(&message, &self.template.app);
-        match kind {
-            NoteKind::Failed
-            | NoteKind::Cut
-            | NoteKind::AllFailed
-            | NoteKind::Warning
-            | NoteKind::BackingOff
-            | NoteKind::Hung
-            | NoteKind::Unhealthy => self.console.warn(&message),
-            NoteKind::Spawned if self.template.quiet() => {}
-            _ => self.console.say(&message),
-        }
         let pid = instance.and_then(|id| self.live.get(&id)).and_then(Live::pid);
         let event = Event {
             at_ms: 0,
@@ -270,7 +294,27 @@ impl Task {
             event: kind.as_str().into(),
             message,
         };
-        self.tell(event);
+        match kind {
+            NoteKind::Failed
+            | NoteKind::Cut
+            | NoteKind::AllFailed
+            | NoteKind::Warning
+            | NoteKind::BackingOff
+            | NoteKind::Hung
+            | NoteKind::Unhealthy => self.announcer.warn(event),
+            NoteKind::Spawned if self.template.quiet() => self.announcer.tell(event),
+            _ => self.announcer.say(event),
+        }
+    }
+
+    /// For [`Guards::open`](crate::supervisor::ports::Guards::open).
+    pub(super) fn open_ports(&mut self, old: &RunOptions, new: &RunOptions) -> Result<(), Failure> {
+        self.guards
+            .open(old, new, &self.template, &mut self.groups, &mut self.diag)
+    }
+
+    pub(super) fn settle_ports(&mut self, options: &RunOptions) {
+        self.guards.settle(options, &mut self.groups);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::supervisor::faults::*;
 use crate::supervisor::{
-    connections::{DirectedOutcome, Purpose},
+    connections::{Connections, DirectedOutcome, Purpose},
     live::Live,
     task::Task,
 };
@@ -20,12 +20,14 @@ impl Task {
     pub(crate) fn rescue(&mut self, id: InstanceId) {
         let Some(live) = self.live.get(&id) else { return };
         let (slot, row, who, cgroup) = (live.slot, live.row, name_of(live), Arc::clone(&live.cgroup));
-        let own = self.own_in_queue(id, |_| true, |_| true);
+        let own = self.connections.own_in_queue(&mut self.diag, id, |_| true, |_| true);
         // They would be moved as well, and what others do with them says nothing of this one.
-        self.recall(
+        self.connections.recall(
             id,
             |purpose| !purpose.is_proof(),
             "it does not accept; what was queued on it was moved to others",
+            &mut self.groups,
+            &mut self.diag,
         );
         let frozen = match self.freezer.freeze(&cgroup, FREEZE_PATIENCE) {
             Ok(frozen) => frozen,
@@ -59,8 +61,7 @@ impl Task {
         }
         let connections = if moved == 1 { "connection" } else { "connections" };
         let message = format!("{moved} {connections} queued on {who} moved to others");
-        self.console.say(&message);
-        self.tell(Event {
+        self.announcer.say(Event {
             at_ms: 0,
             worker: Some(slot.0),
             pid: self.live.get(&id).and_then(Live::pid),
@@ -75,7 +76,7 @@ impl Task {
             // It would look alive and never get a connection again.
             live.problem = Some(error.to_string());
             live.kill();
-            self.console.warn(&format!("{who} is ended: {error}"));
+            self.announcer.console.warn(&format!("{who} is ended: {error}"));
         } else {
             let why = format!("what is queued on {who} could not be moved: {error}");
             self.warn_once(id, Trouble::Rescue, &why);
@@ -94,7 +95,7 @@ impl Task {
         let slot = view.slots.iter().find(|slot| slot.current == Some(id));
         let fault = slot.and_then(|slot| slot.fault.as_ref()).map(|fault| fault.since);
         if self.wake_probes.is_news(id, trouble, fault) {
-            self.console.warn(message);
+            self.announcer.console.warn(message);
         } else {
             tracing::debug!("{message}");
         }
@@ -122,7 +123,12 @@ impl Task {
         }
         let beside = match queue {
             0 | 1 => 0,
-            _ => self.own_in_queue(id, |purpose| !purpose.is_wake_probe(), |addr| movable.contains(&addr)),
+            _ => self.connections.own_in_queue(
+                &mut self.diag,
+                id,
+                |purpose| !purpose.is_wake_probe(),
+                |addr| movable.contains(&addr),
+            ),
         };
         // The machine has to see the wake-up probe wherever it waits.
         let probes = self
@@ -142,7 +148,8 @@ impl Task {
 
     pub(crate) fn stop_wake_probe(&mut self, id: InstanceId) {
         self.wake_probes.forget(id);
-        self.recall(id, Purpose::is_wake_probe, "");
+        self.connections
+            .recall(id, Purpose::is_wake_probe, "", &mut self.groups, &mut self.diag);
         self.set_queue_watch(self.machine.view().policy);
     }
 
@@ -152,7 +159,10 @@ impl Task {
             if self.connections.has(id, Purpose::is_wake_probe) {
                 continue;
             }
-            let Some(addr) = self.live.get(&id).and_then(|live| self.wake_probe_address(live.row)) else {
+            let Some(row) = self.live.get(&id).map(|live| live.row) else {
+                continue;
+            };
+            let Some(addr) = self.wake_probe_address(row) else {
                 continue;
             };
             let keep_open = |opened: io::Result<Opened>| async move {
@@ -164,8 +174,8 @@ impl Task {
                     Err(error) => Err(error),
                 })
             };
-            match self.prepare_connection(id, addr) {
-                Ok(prepared) => self.direct(prepared, Purpose::WakeProbe, None, keep_open),
+            match Connections::prepare(&mut self.groups, id, row, addr) {
+                Ok(prepared) => self.connections.direct(prepared, Purpose::WakeProbe, None, keep_open),
                 Err(problem) => self.on_no_wake_probe(id, &problem),
             }
         }

@@ -204,8 +204,7 @@ impl Task {
         let pid = self.live.get(&id).and_then(Live::pid);
         let name = pid.map_or_else(|| format!("worker {slot}"), |pid| format!("worker {slot} (pid {pid})"));
         let message = format!("{name} {what}");
-        self.console.warn(&message);
-        self.tell(Event {
+        self.announcer.warn(Event {
             at_ms: 0,
             worker: Some(slot.0),
             pid,

@@ -1,28 +1,18 @@
 //! The task that owns all mutable state. Its methods are spread over the files of this folder by subject; this file has the loop that calls
 //! them.
 
-mod all_failed;
 mod apply;
 mod asks;
 mod background_events;
-mod connections;
-mod diagnosis;
 mod effects;
 mod faults;
-mod health;
-mod logs;
 mod lookups;
 mod messages;
-mod moves;
-mod ports;
 mod queue_watch;
 mod quiesce;
-mod readiness;
-mod ready_notify;
 mod recycle;
 mod signals;
 mod sockets;
-mod status;
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -38,10 +28,11 @@ use tokio::{
 
 use crate::supervisor::{
     all_failed::Outlook,
+    announcer::Announcer,
     apply::Applying,
     connections::Connections,
     console::Console,
-    diagnosis::{Failures, LastOutput},
+    diagnosis::Failures,
     faults::WakeProbes,
     health::Health,
     live::{BackgroundEvent, Live},
@@ -62,7 +53,7 @@ use crate::supervisor::{
 };
 use crate::{
     app::options::{HealthOptions, RecycleOptions},
-    base::{InstanceId, Millis, RequestId, WorkerState, whole_ms::unix_now_ms},
+    base::{InstanceId, Millis, RequestId, WorkerState},
     bpf::Notices,
     group::{Groups, diag::Diag},
     process::freeze::Freezer,
@@ -90,15 +81,12 @@ pub(crate) struct Task {
     pub(crate) freezer: Freezer,
     /// When it ends it shows the last lines.
     pub(crate) logs: Logs,
-    pub(crate) console: Console,
+    pub(crate) announcer: Announcer,
     pub(crate) messages: Messages,
     pub(crate) meter: Arc<Mutex<UsageMeter>>,
     pub(crate) background_events: mpsc::Sender<BackgroundEvent>,
     pub(crate) finished: Option<Finished>,
-    /// The last reason why a worker failed, and what it had written: what `run` ends with when all have.
-    pub(crate) last_failure: Option<(String, LastOutput)>,
     pub(crate) failures: Failures,
-    pub(crate) events: broadcast::Sender<Event>,
     pub(crate) replies: HashMap<RequestId, oneshot::Sender<Reply>>,
     pub(crate) next_request: u64,
     /// Requests that are nobody's but a signal's.
@@ -163,7 +151,7 @@ impl Task {
             guards: upkeep.guards,
             diag,
             live: HashMap::new(),
-            connections: Connections::default(),
+            connections: Connections::new(background_events.clone()),
             wake_probes: WakeProbes::default(),
             queue_watch: QueueWatch::new(upkeep.hung_after_ms),
             health: upkeep.health.map(Health::new),
@@ -172,14 +160,12 @@ impl Task {
             quiesce: Quiesce::default(),
             freezer: Freezer::default(),
             logs: upkeep.logs,
-            console,
+            announcer: Announcer::new(console, events, messages.bus.clone()),
             messages,
             meter: Arc::default(),
             background_events,
             finished: None,
-            last_failure: None,
             failures: Failures::default(),
-            events,
             replies: HashMap::new(),
             next_request: 0,
             signalled: HashMap::new(),
@@ -222,7 +208,7 @@ impl Task {
                     Err(error) => {
                         // Without notices nothing new can be steered: better to end than to go on blind.
                         blind = true;
-                        self.console.warn(&format!("the kernel's notices can't be read any more ({error}): stopping"));
+                        self.announcer.console.warn(&format!("the kernel's notices can't be read any more ({error}): stopping"));
                         self.on_signal(SignalMeaning::ToStop);
                     }
                 },
@@ -279,7 +265,9 @@ impl Task {
         }
         self.service.watch(Instant::now());
         if is_due(self.health.as_ref().and_then(Health::due)) {
-            self.check_health();
+            if let Some(health) = &mut self.health {
+                health.check(&self.live, &self.template, &mut self.groups, &mut self.connections);
+            }
         }
         if is_due(self.recycle.due()) {
             self.recycle();
@@ -320,7 +308,7 @@ impl Task {
             self.queue_watch
                 .set_fault(view.slots.iter().any(|slot| slot.fault.is_some()));
             self.assign_mailboxes(&view);
-            self.look_out(&view);
+            self.outlook.follow(view.all_failed, Instant::now(), &mut self.groups);
             self.moves.forget_slots_from(view.slots.len());
             self.announce(&view);
             self.service.tell(&view);
@@ -331,11 +319,10 @@ impl Task {
         }
     }
 
-    /// Sends an event to whoever listens.
-    pub(crate) fn tell(&self, mut event: Event) {
-        event.at_ms = unix_now_ms();
-        self.messages.publish_own(&event);
-        drop(self.events.send(event));
+    pub(super) fn refresh_health(&mut self, view: &View) {
+        if let Some(health) = &mut self.health {
+            health.refresh(view);
+        }
     }
 
     /// Says once that everything is up, and again when it is after everybody had failed.
@@ -348,7 +335,7 @@ impl Task {
         let addresses: Vec<String> = self.groups.addresses().iter().map(ToString::to_string).collect();
         let workers = count(view.slots.len(), "worker");
         let app = &self.template.app;
-        self.console.say(&if addresses.is_empty() {
+        self.announcer.console.say(&if addresses.is_empty() {
             format!("{app}: {workers}, listening nowhere")
         } else {
             format!("{app}: {workers} on {}, {}", addresses.join(", "), view.policy.name())

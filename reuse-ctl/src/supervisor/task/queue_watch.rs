@@ -41,7 +41,9 @@ impl Task {
         let listeners = match self.groups.dump(&mut self.diag) {
             Ok(listeners) => listeners,
             Err(error) => {
-                self.console.warn(&format!("the queues can't be seen: {error}"));
+                self.announcer
+                    .console
+                    .warn(&format!("the queues can't be seen: {error}"));
                 // Nobody was asked to wake us: as rarely as the other sockets.
                 self.queue_watch.state = State::At(Instant::now() + AFTER_AN_ERROR);
                 return;

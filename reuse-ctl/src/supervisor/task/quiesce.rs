@@ -176,7 +176,7 @@ impl Task {
 
     fn tell_of_blindness(&mut self, error: &BpfError) {
         if !std::mem::replace(&mut self.quiesce.is_blind, true) {
-            self.console.warn(&format!(
+            self.announcer.console.warn(&format!(
                 "requests in flight can't be seen ({error}): the stop signal waits until all connections of a worker are closed, or for \
                  --drain-timeout; `reuse-ctl doctor` says more"
             ));

@@ -20,7 +20,7 @@ impl Task {
             SignalMeaning::ForMore => self.ask_by(Signalled::More),
             SignalMeaning::ForFewer => self.ask_by(Signalled::Fewer),
             SignalMeaning::ToRotateLogs => {
-                self.rotate_logs();
+                self.logs.rotate_all();
                 self.say_of_signal("SIGUSR1", Ok("all logs are being rotated"));
             }
         }
@@ -105,16 +105,16 @@ impl Task {
             Ok(done) => ("signal", format!("{signal}: {done}")),
             Err(why) => ("warning", format!("{signal}: {why}")),
         };
-        match outcome {
-            Ok(_) => self.console.say(&message),
-            Err(_) => self.console.warn(&message),
-        }
-        self.tell(Event {
+        let event = Event {
             at_ms: 0,
             worker: None,
             pid: None,
             event: word.into(),
             message,
-        });
+        };
+        match outcome {
+            Ok(_) => self.announcer.say(event),
+            Err(_) => self.announcer.warn(event),
+        }
     }
 }

@@ -35,14 +35,27 @@ impl Task {
         self.sockets.next_look = began + pause;
         self.wake_queue_watch_if_missed();
         if let Err(error) = self.groups.tend(self.options().ready.timeout) {
-            self.console.warn(&error.to_string());
+            self.announcer.console.warn(&error.to_string());
         }
-        self.give_up_clients();
-        self.end_lingering();
+        // While something is left of an instance its connections may still move.
+        if self.live.is_empty() {
+            match self.outlook.give_up(began, &mut self.groups) {
+                Ok(given_up) => given_up.into_iter().for_each(|message| self.warn(None, message)),
+                Err(error) => self.announcer.console.warn(&error.to_string()),
+            }
+        }
+        for id in self.moves.over(Instant::now()) {
+            self.stop_lingering(id);
+        }
         self.load_spare();
         let listeners = match all_queues(&mut self.diag) {
             Ok(listeners) => listeners,
-            Err(error) => return self.console.warn(&format!("the sockets can't be listed: {error}")),
+            Err(error) => {
+                return self
+                    .announcer
+                    .console
+                    .warn(&format!("the sockets can't be listed: {error}"));
+            }
         };
         if waiting {
             // Before anything that may withdraw an instance: for it, this list of queues would be too old.
@@ -61,7 +74,7 @@ impl Task {
             self.release_all_but(&[]);
         }
         self.reconcile(&listeners);
-        self.remember_places();
+        self.moves.remember_places(&self.live, &self.groups);
         for id in self.live.keys().copied().collect::<Vec<_>>() {
             self.judge_after_look(id);
         }
@@ -131,7 +144,7 @@ impl Task {
 
     pub(crate) fn on_stranger(&mut self, cookie: u64, addr: SocketAddr, who: Option<String>) {
         let process = who.as_ref().map(|who| format!("process {who}"));
-        self.console.warn(&format!(
+        self.announcer.console.warn(&format!(
             "{} listens on {addr} as well; it gets no connection while workers are published",
             process.as_deref().unwrap_or("a process that is gone")
         ));
@@ -169,7 +182,7 @@ impl Task {
         self.sockets.loading_spare = false;
         match loaded {
             Ok(spare) => self.groups.set_spare(*spare),
-            Err(error) => self.console.warn(&error.to_string()),
+            Err(error) => self.announcer.console.warn(&error.to_string()),
         }
     }
 
@@ -217,7 +230,10 @@ impl Task {
             // To end it, nothing of the controller's own is waited for.
             let queued = self.live.get(&id).and_then(|live| queues.get(&live.row));
             if queued.is_some_and(|&queued| queued > 0) {
-                own.insert(id, self.own_in_queue(id, |_| true, |_| true));
+                own.insert(
+                    id,
+                    self.connections.own_in_queue(&mut self.diag, id, |_| true, |_| true),
+                );
             }
         }
         for (&id, live) in &self.live {
