@@ -6,7 +6,7 @@ use serde::Deserialize;
 #[derive(Debug, Clone, Deserialize)]
 #[expect(
     missing_docs,
-    reason = "the product's own types (`api/types.rs`) describe every field"
+    reason = "the product's own types (`reuse-ctl/src/wire`) describe every field"
 )]
 pub struct Status {
     pub app: String,

@@ -6,13 +6,13 @@ use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// A text, or its bytes if it is not UTF-8.
+/// A path or an argument: a text, or its bytes if it is not UTF-8.
 #[derive(Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub(crate) enum Text {
-    /// As it is.
+    /// The text itself.
     Utf8(String),
-    /// Each a number.
+    /// The bytes of one that is not UTF-8.
     Bytes(Vec<u8>),
 }
 

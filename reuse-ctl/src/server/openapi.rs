@@ -168,7 +168,8 @@ impl Schemas {
     /// All types by their names.
     fn finish(mut self) -> Map<String, Value> {
         let mut all = self.requests.take_definitions(true);
-        for (name, schema) in self.answers.take_definitions(true) {
+        for (name, mut schema) in self.answers.take_definitions(true) {
+            leave_out_nulls(&mut schema);
             let known = all.insert(name, schema.clone());
             debug_assert!(
                 known.is_none_or(|known| known == schema),
@@ -177,6 +178,29 @@ impl Schemas {
         }
         all.sort_keys();
         all
+    }
+}
+
+/// What an answer need not have is absent where there is nothing to say, and never null.
+fn leave_out_nulls(schema: &mut Value) {
+    let required = schema["required"].clone();
+    let is_required = |name: &str| required.as_array().is_some_and(|all| all.iter().any(|one| one == name));
+    let properties = schema.get_mut("properties").and_then(Value::as_object_mut);
+    let properties = properties.into_iter().flatten();
+    for (_, property) in properties.filter(|(name, _)| !is_required(name)) {
+        if let Some([kind, Value::String(null)]) = property["type"].as_array().map(Vec::as_slice)
+            && null == "null"
+        {
+            property["type"] = kind.clone();
+        }
+        if let Some([Value::Object(some), null]) = property["anyOf"].as_array().map(Vec::as_slice)
+            && null["type"] == "null"
+        {
+            let some = some.clone();
+            let property = property.as_object_mut().expect("it has a member");
+            property.remove("anyOf");
+            property.extend(some);
+        }
     }
 }
 

@@ -98,6 +98,37 @@ fn the_manual_names_every_field_and_no_other() {
 }
 
 #[test]
+fn operations_have_names_of_their_own_and_references_lead_somewhere() {
+    let document = document();
+    let paths = document["paths"].as_object().expect("an object");
+    let operations: Vec<&Value> = paths
+        .values()
+        .flat_map(|path| path.as_object().expect("an object").values())
+        .collect();
+    let names: BTreeSet<&str> = operations
+        .iter()
+        .filter_map(|operation| operation["operationId"].as_str())
+        .collect();
+    assert_eq!(names.len(), routes::all().len());
+    let text = document.to_string();
+    for reference in text.split("\"$ref\":\"#").skip(1) {
+        let place = reference.split('"').next().expect("there is a first part");
+        assert!(document.pointer(place).is_some(), "{place}");
+    }
+}
+
+#[test]
+fn what_need_not_be_in_an_answer_is_never_null() {
+    let schemas = schemas();
+    let reply = &schemas["Reply"]["properties"];
+    assert_eq!(reply["error"]["type"], "string");
+    assert_eq!(reply["kind"]["$ref"], "#/components/schemas/ErrorKind");
+    assert_eq!(reply["kind"].get("anyOf"), None);
+    let pid = &schemas["WorkerStatus"]["properties"]["pid"]["type"];
+    assert_eq!(*pid, json!(["integer", "null"]), "it is always there");
+}
+
+#[test]
 fn every_field_and_type_is_described() {
     for (name, schema) in schemas() {
         assert!(schema["description"].is_string(), "{name}");

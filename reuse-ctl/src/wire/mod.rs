@@ -90,7 +90,7 @@ pub struct Verdicts {
 pub struct WorkerStatus {
     /// The slot's number, 0…N-1.
     pub id: u16,
-    /// The current instance's main process; absent when none runs.
+    /// The current instance's main process; null when none runs.
     pub pid: Option<u32>,
     /// The state of the current instance, or of the slot when none runs.
     pub state: WorkerState,
@@ -184,7 +184,7 @@ pub struct Got {
     pub body: Vec<u8>,
 }
 
-/// The answer to every request but `status` and `events`.
+/// The answer to every request that changes something, and to every request that is refused.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Reply {
     /// Whether what was asked for is done.
@@ -246,7 +246,7 @@ pub struct OptionChange {
     pub takes_effect: TakesEffect,
     /// The same as `takes_effect`, by its older name.
     pub way: TakesEffect,
-    /// Whether it has.
+    /// Whether it has taken effect.
     pub done: bool,
 }
 
