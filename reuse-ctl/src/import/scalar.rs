@@ -1,10 +1,10 @@
-//! What a plain scalar of YAML is, as js-yaml 4 has it, which PM2 reads such files with: the core schema of YAML 1.2, and times.
+//! The meaning of a plain YAML scalar in js-yaml 4, which PM2 uses: the core schema of YAML 1.2, and timestamps.
 //!
-//! So `on`, `yes` and `1_000` are texts, and `007` is seven.
+//! So `on`, `yes` and `1_000` are strings, and `007` is seven.
 
 use super::value::Value;
 
-/// A scalar without quotes and tag.
+/// A scalar without quotes or a tag.
 pub(super) fn plain(text: &str) -> Value {
     null(text)
         .or_else(|| truth(text))
@@ -14,12 +14,12 @@ pub(super) fn plain(text: &str) -> Value {
         .unwrap_or_else(|| Value::Text(text.to_owned()))
 }
 
-/// Nothing, if it says so.
+/// Parses null.
 pub(super) fn null(text: &str) -> Option<Value> {
     matches!(text, "" | "~" | "null" | "Null" | "NULL").then_some(Value::Null)
 }
 
-/// True or false.
+/// Parses true or false.
 pub(super) fn truth(text: &str) -> Option<Value> {
     match text {
         "true" | "True" | "TRUE" => Some(Value::Bool(true)),
@@ -28,7 +28,7 @@ pub(super) fn truth(text: &str) -> Option<Value> {
     }
 }
 
-/// A whole number: decimal, `0b`, `0o` or `0x`.
+/// Parses an integer: decimal, `0b`, `0o` or `0x`.
 pub(super) fn integer(text: &str) -> Option<Value> {
     let (sign, digits) = signed(text);
     let prefixed = [("0b", 2), ("0o", 8), ("0x", 16)]
@@ -42,7 +42,7 @@ pub(super) fn integer(text: &str) -> Option<Value> {
     number.is_finite().then(|| Value::number(sign * number))
 }
 
-/// Rounded as a JavaScript number is.
+/// Rounded like a JavaScript number.
 fn whole(digits: &str, radix: u32) -> Option<f64> {
     let mut number = 0.0;
     for digit in digits.chars() {
@@ -51,7 +51,7 @@ fn whole(digits: &str, radix: u32) -> Option<f64> {
     (!digits.is_empty()).then_some(number)
 }
 
-/// Any other number.
+/// Parses any other number.
 pub(super) fn float(text: &str) -> Option<Value> {
     let (sign, rest) = signed(text);
     let is_signed = rest.len() < text.len();
@@ -67,7 +67,7 @@ pub(super) fn float(text: &str) -> Option<Value> {
     };
     let all_digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
     let (before, after) = mantissa.split_once('.').unwrap_or((mantissa, ""));
-    // A number that begins with its point has no sign.
+    // A number that begins with the decimal point can't have a sign.
     let has_digits = !before.is_empty() || (!after.is_empty() && !is_signed);
     let is_number = has_digits
         && all_digits(before)
@@ -84,14 +84,14 @@ fn signed(text: &str) -> (f64, &str) {
     }
 }
 
-/// A date, or a date with a time: as JavaScript writes it in JSON, and PM2 hands it on.
+/// Parses a date, or a date with a time. The result is the string that JavaScript writes in JSON, which is what PM2 passes on.
 pub(super) fn time(text: &str) -> Option<Value> {
     let mut rest = Rest(text);
     let year = rest.digits(4, 4)?;
     let month = rest.after('-')?.digits(1, 2)?;
     let day = rest.after('-')?.digits(1, 2)?;
     if rest.0.is_empty() {
-        // Alone, a date has all its digits.
+        // A date without a time must have all its digits.
         let milliseconds = days(year, month, day) * 86_400_000;
         return (text.len() == 10).then(|| Value::Text(iso(milliseconds)));
     }
@@ -128,7 +128,7 @@ pub(super) fn time(text: &str) -> Option<Value> {
     Some(Value::Text(iso((minutes * 60 + second) * 1000 + thousandths)))
 }
 
-/// What of a text is still to be read.
+/// The rest of a text that is being parsed.
 struct Rest<'a>(&'a str);
 
 impl Rest<'_> {
@@ -137,7 +137,7 @@ impl Rest<'_> {
         Some(self)
     }
 
-    /// As many digits as there are, but at most `most`.
+    /// Reads as many digits as there are, from `least` to `most`.
     fn digits(&mut self, least: usize, most: usize) -> Option<i64> {
         let count = self.0.bytes().take(most).take_while(u8::is_ascii_digit).count();
         let (digits, rest) = self.0.split_at(count);
@@ -161,7 +161,7 @@ impl Rest<'_> {
     }
 }
 
-/// Days since 1970 in JavaScript's calendar, where years of two digits are those of the last century.
+/// Days since 1970 in JavaScript's calendar, where two-digit years are 1900 to 1999.
 fn days(year: i64, month: i64, day: i64) -> i64 {
     let year = if year < 100 { 1900 + year } else { year };
     days_before(year * 12 + month - 1) + day - 1
@@ -169,7 +169,7 @@ fn days(year: i64, month: i64, day: i64) -> i64 {
 
 /// Days from 1970 to the first of a month, which is counted from January of the year 0.
 fn days_before(months: i64) -> i64 {
-    // Years begin in March, so that the leap day is the last.
+    // Years begin in March here, so that the leap day is the last day.
     let (year, month) = ((months - 2).div_euclid(12), (months - 2).rem_euclid(12));
     year * 365 + year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400) + (153 * month + 2) / 5 - 719_468
 }
@@ -177,7 +177,7 @@ fn days_before(months: i64) -> i64 {
 fn iso(milliseconds: i64) -> String {
     const DAY_MS: i64 = 86_400_000;
     let (days, rest) = (milliseconds.div_euclid(DAY_MS), milliseconds.rem_euclid(DAY_MS));
-    // No month has more than 31 days, so this is early enough.
+    // No month has more than 31 days, so the search starts early enough.
     let mut months = 1970 * 12 + days.div_euclid(31).min(days.div_euclid(28));
     while days_before(months + 1) <= days {
         months += 1;
