@@ -227,7 +227,7 @@ pub struct Global {
     pub json: bool,
 }
 
-/// `reuse-ctl run …` alone, for an app that is judged without the other verbs.
+/// The command line `reuse-ctl run …` alone, to check an app without the other verbs.
 #[derive(Debug, Parser)]
 #[command(name = "reuse-ctl")]
 pub(super) struct RunLine {

@@ -9,20 +9,20 @@ use crate::{
     base::Failure,
 };
 
-/// A process of a program that is linked to anything at all has more than this resident.
+/// Every dynamically linked process has more than this resident.
 const MIN_MEMORY_BYTES: u64 = 1 << 20;
 
-/// A worker of a younger age has just got ready.
+/// A worker younger than this has only just become ready.
 const MIN_AGE: Duration = Duration::from_secs(1);
 
-/// Clients are remembered by the second: less is 0, and 0 is for ever.
+/// Clients are remembered in whole seconds, and 0 seconds means for ever.
 const MIN_TTL: Duration = Duration::from_secs(1);
 
-/// The clock ends somewhere beyond.
+/// Longer times could overflow the clock.
 const MAX_TIME: Duration = Duration::from_secs(100 * 365 * 86_400);
 
 /// # Errors
-/// Usage: the first that can't be meant.
+/// Usage: the first option with a value that makes no sense.
 pub(super) fn check(options: &RunOptions) -> Result<(), Failure> {
     for (option, time) in times(options) {
         if time > MAX_TIME {
@@ -89,7 +89,7 @@ pub(super) fn check(options: &RunOptions) -> Result<(), Failure> {
     Ok(())
 }
 
-/// All that are added to a point in time.
+/// All durations that are added to a point in time.
 fn times(options: &RunOptions) -> Vec<(&'static str, Duration)> {
     let StopOptions {
         drain_timeout, timeout, ..

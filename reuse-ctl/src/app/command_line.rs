@@ -1,4 +1,4 @@
-//! A command, a working folder and variables, resolved on this machine now.
+//! Resolves a command, a working folder and variables on this machine.
 
 use std::{
     ffi::OsString,
@@ -16,10 +16,10 @@ use crate::process::{
     variables::{Variables, VariablesError},
 };
 
-/// Those of the first workers are made as a trial: what is wrong with them is to be said before anything is started.
+/// Computes the variables of the first workers as a trial, so that mistakes are reported before anything is started.
 ///
 /// # Errors
-/// A file can't be used, or a worker can't be given its variables.
+/// Fails if a file can't be used, or a worker's variables can't be set.
 pub(crate) fn tried_variables(
     options: &RunOptions,
     folder: &Path,
@@ -30,12 +30,12 @@ pub(crate) fn tried_variables(
     Ok(variables)
 }
 
-/// A variable of the controller's own.
+/// A variable from the controller's own environment.
 pub(crate) fn inherited(name: &str) -> Option<OsString> {
     std::env::var_os(name)
 }
 
-/// Where the command is to run: relative to `here` if it is not absolute.
+/// The working folder of the command; relative to `here` if it is not absolute.
 ///
 /// # Errors
 /// [`Missing::Folder`].
@@ -58,7 +58,7 @@ pub(crate) fn working_folder(options: &RunOptions, here: &Path) -> Result<PathBu
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct CommandLine {
     pub(crate) program: PathBuf,
-    /// The command as typed, then its arguments.
+    /// The command as typed, followed by its arguments.
     pub(crate) args: Vec<OsString>,
     pub(crate) cwd: PathBuf,
     pub(crate) path_prefix: Vec<PathBuf>,
@@ -69,7 +69,7 @@ impl CommandLine {
         &self.cwd
     }
 
-    /// Finds the program that the first of `args` means in `cwd`, on the caller's PATH, or in the usual places of the caller's home.
+    /// Finds the program that `args[0]` names in `cwd`, on the caller's PATH, or in the usual places of the caller's home.
     pub(crate) fn resolve(args: Vec<OsString>, cwd: PathBuf) -> Result<Self, CommandError> {
         let path = std::env::var_os("PATH");
         let home = identity::caller_home();

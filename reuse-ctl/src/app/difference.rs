@@ -1,4 +1,4 @@
-//! The difference between a running app and what it is to be, and how each change takes effect.
+//! The difference between a running app and its new options, and how each change takes effect.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -27,31 +27,31 @@ use reuse_machine::interface::{HealthRules, HungRules};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum TakesEffect {
-    /// At once; no worker is touched.
+    /// Immediately; no worker is touched.
     Live,
     /// Every worker is replaced, `--surge` at a time, start-first.
     Reload,
-    /// At once, for new connections.
+    /// Immediately, for new connections.
     Policy,
     /// Workers are added or removed.
     Scale,
-    /// Not while the app runs: it belongs to what is made before the first worker.
+    /// Only when the app is started again: it concerns what is created before the first worker.
     NewStart,
 }
 
-/// An option that is to be different.
+/// An option that changes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
-    /// As on the command line, without the hyphens; `command` and `environment` for what has no option of its own.
+    /// The option's name on the command line, without the hyphens; `command` or `environment` for what is no option.
     pub option: &'static str,
-    /// What it is and what it is to be, for a person; absent where that is secret, or long.
+    /// The old and the new value for display; `None` if they are secret, or long.
     pub values: Option<(String, String)>,
     /// How it takes effect.
     pub takes_effect: TakesEffect,
 }
 
 impl fmt::Display for Change {
-    /// `drain-timeout 30s → 10s`, `command`.
+    /// Writes `drain-timeout 30s → 10s`, or just `command`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.values {
             Some((from, to)) => write!(f, "{} {from} → {to}", self.option),
@@ -62,10 +62,10 @@ impl fmt::Display for Change {
 
 const ENV_FILE: &str = "env-file";
 
-/// All that differs, in the order of [`RunOptions`].
+/// All changes, in the order of [`RunOptions`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Difference {
-    /// Empty: nothing does.
+    /// The changes; empty if nothing differs.
     pub changes: Vec<Change>,
 }
 
@@ -77,12 +77,12 @@ impl Difference {
             .filter(move |change| change.takes_effect == takes_effect)
     }
 
-    /// Whether a change takes effect in this way.
+    /// Whether any change takes effect in this way.
     pub fn has(&self, takes_effect: TakesEffect) -> bool {
         self.by(takes_effect).next().is_some()
     }
 
-    /// The files of variables have another content than before, whatever the options say.
+    /// Adds the change that env files have other contents than before, even if no option differs.
     pub fn add_content_of_env_files(&mut self) {
         if !self.changes.iter().any(|change| change.option == ENV_FILE) {
             self.add(ENV_FILE, TakesEffect::Reload, true);
@@ -121,10 +121,10 @@ impl Difference {
     }
 }
 
-/// What differs between an app as it runs and as it is to be. Of both, the working folder and the variables of `--env-file` must be resolved
-/// in the same way.
+/// The difference between a running app and its new options. The working folder and the paths of `--env-file` must have been resolved in
+/// the same way for both.
 ///
-/// Every field of every part is named, so that a new option does not compile until somebody has said here what a change of it takes.
+/// Every field of every part is named, so that a new option does not compile until its effect is given here.
 pub fn difference(old: &RunOptions, new: &RunOptions) -> Difference {
     let RunOptions {
         name,
@@ -145,13 +145,13 @@ pub fn difference(old: &RunOptions, new: &RunOptions) -> Difference {
         environment,
         control_group,
         sticky,
-        // How this controller was started, not what the app is.
+        // How this controller was started, which is no property of the app.
         verbosity: _,
         detached: _,
         alone: _,
         cwd,
         command,
-        // What the options come from.
+        // The source of the options.
         spec: _,
     } = old;
     let mut found = Difference::default();
@@ -192,7 +192,7 @@ pub fn difference(old: &RunOptions, new: &RunOptions) -> Difference {
     found
 }
 
-/// The kind belongs to a version: what tells that a worker is ready is part of how it is made.
+/// The kind belongs to a version: the sign of readiness is part of how a worker is built.
 fn add_ready(found: &mut Difference, old: &ReadyOptions, new: &ReadyOptions) {
     let ReadyOptions { kind, timeout } = old;
     found.add_shown("ready", TakesEffect::Reload, kind, &new.kind, ready_name);
@@ -314,7 +314,7 @@ fn add_watch(found: &mut Difference, old: Option<&WatchOptions>, new: Option<&Wa
     found.add_time("watch-delay", *delay, new.delay);
 }
 
-/// They are set before a worker's first instruction.
+/// Limits are set before a worker's first instruction.
 fn add_limits(found: &mut Difference, old: &LimitOptions, new: &LimitOptions) {
     let LimitOptions {
         memory_bytes,
@@ -358,7 +358,7 @@ fn add_logs(found: &mut Difference, old: &LogOptions, new: &LogOptions) {
     found.add_shown("log-keep", TakesEffect::Live, keep, &new.keep, u16::to_string);
 }
 
-/// Values are secrets: not even their number is told.
+/// Values are secrets: not even their number is shown.
 fn add_environment(found: &mut Difference, old: &EnvironmentOptions, new: &EnvironmentOptions) {
     let EnvironmentOptions {
         files,

@@ -1,30 +1,31 @@
-//! Which values of the file may be numbers.
+//! Which values of the file may be written as numbers.
 
 use std::ffi::OsStr;
 
 use crate::app::keys::{Key, Keys, Kind};
 
-/// Options that take any text and mean something by a number, too: that of a user, of a group.
+/// Options that accept any text, and for which a number also has a meaning: a uid or a gid.
 const NAMED_BY_NUMBER: [&str; 2] = ["user", "control_group"];
 
-/// Which numbers may stand for a value without quotes.
+/// The numbers that may be written without quotes as a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Numbers {
-    /// None can be meant.
+    /// No numbers.
     None,
-    /// Those without a fraction.
+    /// Integers.
     Whole,
-    /// Those that the option takes.
+    /// Every number that the option accepts.
     Any,
 }
 
 impl Keys {
-    /// Whether it takes any text.
+    /// Whether the option accepts any text.
     pub(crate) fn takes_any_text(&self, key: &Key) -> bool {
         self.judge(key, OsStr::new("any-text")).is_ok()
     }
 
-    /// Which numbers can be meant by a value. What takes any text would take that of a number, too, and hardly anybody means it.
+    /// The numbers that may be written for a key. An option that accepts any text would accept a number as text too, which hardly anyone
+    /// intends.
     pub(crate) fn numbers(&self, key: &Key) -> Numbers {
         if NAMED_BY_NUMBER.contains(&key.name.as_str()) {
             Numbers::Whole

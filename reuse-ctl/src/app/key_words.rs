@@ -1,4 +1,4 @@
-//! Texts about keys, in words of the file: clap and `run` speak of options.
+//! Texts about keys, in terms of the file. clap and `run` speak of options instead.
 
 use clap::error::{ContextKind, ContextValue};
 
@@ -8,7 +8,7 @@ use crate::{
 };
 
 impl Keys {
-    /// What clap says of a value, without its talk of options.
+    /// What clap says about a value, without naming the option.
     pub(crate) fn words_of(&self, key: &Key, error: &clap::Error) -> (String, String) {
         let (name, hint) = (&key.name, key.hint());
         if let Some(source) = std::error::Error::source(error) {
@@ -31,7 +31,7 @@ impl Keys {
         }
     }
 
-    /// `--max-memory` is `max_memory` there.
+    /// Replaces options by keys: `--max-memory` becomes `max_memory`.
     pub(crate) fn in_words_of_the_file(&self, text: &str) -> String {
         let mut words = String::new();
         let mut rest = text;
@@ -52,7 +52,7 @@ impl Keys {
         words
     }
 
-    /// The keys whose options such a text speaks of.
+    /// The keys whose options the text names.
     pub(crate) fn spoken_of(&self, text: &str) -> Vec<usize> {
         let options = text.match_indices("--").map(|(at, _)| {
             let name = &text[at + 2..];
@@ -65,7 +65,7 @@ impl Keys {
             .collect()
     }
 
-    /// The known name that may have been meant, if any is like it.
+    /// The known name that the user may have meant, if one is similar.
     pub(crate) fn nearest<'a>(&'a self, name: &str, others: &[&'a str]) -> Option<&'a str> {
         let known = self.all.iter().map(|key| key.name.as_str());
         let foreign = FOREIGN.iter().map(|(foreign, _)| *foreign);
@@ -75,7 +75,7 @@ impl Keys {
     }
 }
 
-/// What people are used to from other programs, and would not find by likeness.
+/// Names that users know from other programs, and that similarity would not find.
 const FOREIGN: [(&str, &str); 9] = [
     ("instances", "workers"),
     ("processes", "workers"),

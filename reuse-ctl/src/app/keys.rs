@@ -1,4 +1,4 @@
-//! The keys of the file: the options of `run`, taken from what clap knows of them, so that a new option is a key without further work.
+//! The keys of the file. They are the options of `run`, taken from clap's definition, so that a new option is a key automatically.
 
 use std::any::TypeId;
 use std::ffi::{OsStr, OsString};
@@ -11,7 +11,7 @@ use crate::app::arguments::RunLine;
 use crate::app::resolve::resolve;
 use crate::{app::arguments::Run, base::toml_text::quoted};
 
-/// Options of `run` that say how it is called, not what an app is. Those of every verb (`--app`, `--json`) are none either.
+/// Options of `run` that concern the call and not the app. The options of every verb (`--app`, `--json`) are no keys either.
 pub(crate) const EXCLUDED: [&str; 7] = [
     "alone",
     "detach",
@@ -22,48 +22,48 @@ pub(crate) const EXCLUDED: [&str; 7] = [
     "variables-on-stdin",
 ];
 
-/// The option with the app's folder: it has a default that depends on where one is.
+/// The option for the app's folder. Its default depends on the current folder.
 pub(crate) const CWD: &str = "cwd";
 
-/// The option with what is watched.
+/// The option for watched files and folders.
 const WATCH: &str = "watch";
 
-/// The option with the app's name.
+/// The option for the app's name.
 pub(crate) const NAME: &str = "name";
 
-/// What a key takes.
+/// The kind of value that a key accepts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// `true` or `false`.
     Flag,
     /// A string or a number.
     One,
-    /// One, or a list of them.
+    /// A string, a number, or a list of them.
     Many,
 }
 
-/// A key, or the option that it is.
+/// A key of the file, and the option it stands for.
 #[derive(Debug, Clone)]
 pub(crate) struct Key {
-    /// In the file: `max_memory`.
+    /// The name in the file: `max_memory`.
     pub(crate) name: String,
-    /// On the command line: `max-memory`.
+    /// The name on the command line: `max-memory`.
     pub(crate) long: String,
     pub(crate) kind: Kind,
-    /// It names a file or a folder.
+    /// Whether the value is the path of a file or a folder.
     pub(crate) is_path: bool,
-    /// What clap knows of it.
+    /// clap's definition of the option.
     pub(crate) argument: Arg,
 }
 
-/// All of them.
+/// All keys.
 #[derive(Debug)]
 pub(crate) struct Keys {
     run: Command,
     pub(crate) all: Vec<Key>,
 }
 
-/// Values of options, by their place in [`Keys::all`]; those of a flag are empty texts.
+/// The values of options, by their index in [`Keys::all`]. A flag that is set has an empty text.
 pub(crate) type Values = Vec<Vec<OsString>>;
 
 impl Keys {
@@ -74,7 +74,7 @@ impl Keys {
         Self { run, all }
     }
 
-    /// In the order of `run --help`.
+    /// All keys, in the order of `run --help`.
     pub(crate) fn all(&self) -> &[Key] {
         &self.all
     }
@@ -83,12 +83,12 @@ impl Keys {
         self.all.iter().position(|key| key.name == name)
     }
 
-    /// No values yet.
+    /// Empty values.
     pub(crate) fn nothing(&self) -> Values {
         vec![Vec::new(); self.all.len()]
     }
 
-    /// The values that were typed behind `run`; defaults are not among them.
+    /// The values typed after `run`, without defaults.
     pub(crate) fn typed(&self, matches: &ArgMatches) -> Values {
         let typed = |key: &Key| {
             let id = key.argument.get_id().as_str();
@@ -103,7 +103,7 @@ impl Keys {
         self.all.iter().map(typed).collect()
     }
 
-    /// The arguments of `run` that say the same, in one order whatever order they were in.
+    /// The arguments of `run` that give these values, always in the same order.
     pub(crate) fn arguments(&self, values: &Values, command: &[OsString]) -> Vec<OsString> {
         let mut arguments = Vec::new();
         for (key, values) in self.all.iter().zip(values) {
@@ -121,10 +121,10 @@ impl Keys {
         arguments
     }
 
-    /// What clap and [`resolve`] say of one value, whatever the other options are.
+    /// Checks one value by itself, with clap and [`resolve`].
     ///
     /// # Errors
-    /// What is wrong, and what would be right, in words of the file.
+    /// What is wrong and what would be right, in terms of the file.
     pub(crate) fn judge(&self, key: &Key, value: &OsStr) -> Result<(), (String, String)> {
         let mut option = OsString::from(format!("--{}", key.long));
         if key.kind != Kind::Flag {
@@ -143,7 +143,7 @@ impl Keys {
                 self.in_words_of_the_file(&failure.error),
                 self.in_words_of_the_file(&failure.hint),
             )),
-            // Another option is missing: that is judged where all are known.
+            // Another option is missing. That is checked when all values are known.
             Err(error) if error.kind() == ErrorKind::MissingRequiredArgument => Ok(()),
             Err(error) => Err(self.words_of(key, &error)),
         }
@@ -170,7 +170,7 @@ impl Key {
         })
     }
 
-    /// What a value looks like.
+    /// What a valid value looks like.
     pub(crate) fn hint(&self) -> String {
         let name = &self.name;
         match (self.argument.get_value_names(), self.argument.get_default_values()) {
@@ -192,7 +192,7 @@ impl Key {
         }
     }
 
-    /// The value as the controller gets it: paths are absolute, so that it does not matter where it runs.
+    /// The value for the controller. Paths are made absolute, so that it doesn't matter where the controller runs.
     pub(crate) fn absolute(&self, value: OsString, folders: &Folders) -> OsString {
         if !self.is_path || value.is_empty() {
             return value;
@@ -206,17 +206,17 @@ impl Key {
     }
 }
 
-/// What relative paths are relative to.
+/// The folders that relative paths are based on.
 #[derive(Debug)]
 pub(crate) struct Folders {
     /// The folder of the file, or the one in which a command is typed.
     pub(crate) here: PathBuf,
-    /// The app's working folder: for its program and for what is watched.
+    /// The app's working folder, for its program and for watched paths.
     pub(crate) working: PathBuf,
 }
 
 impl Folders {
-    /// With `cwd` as it was said.
+    /// The folders for a given value of `cwd`.
     pub(crate) fn new(here: &Path, cwd: Option<&OsStr>) -> Self {
         Self {
             here: here.to_owned(),
@@ -225,7 +225,7 @@ impl Folders {
     }
 }
 
-/// Absolute, without `.` in it; `..` stays, because a symbolic link may stand before it.
+/// Makes a path absolute, and removes `.` components. `..` is kept, because a symbolic link may precede it.
 pub(crate) fn absolute(path: impl AsRef<Path>, folder: &Path) -> PathBuf {
     let joined = folder.join(path);
     std::path::absolute(&joined).unwrap_or(joined)

@@ -1,5 +1,5 @@
-//! What an app is asked to be: the options of `run` (which are also the keys of `reuse.toml`), how they are judged, compared, and carried to a
-//! controller, and what they need of this machine.
+//! The configuration of an app: the options of `run` (which are also the keys of `reuse.toml`), their checks, their comparison, how they
+//! are sent to a controller, and what they require of this machine.
 
 pub mod arguments;
 pub mod bounds;

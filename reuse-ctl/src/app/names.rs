@@ -7,7 +7,7 @@ use crate::{
     process::paths::{AppPaths, MAX_NAME_LEN},
 };
 
-/// Where the app of this name keeps its files.
+/// The paths of the app with this name.
 pub(crate) fn paths_of(name: &str) -> Result<AppPaths, Failure> {
     AppPaths::new(name).map_err(|error| Failure::usage(error.to_string(), error.hint()))
 }
@@ -16,7 +16,7 @@ pub(super) fn checked_name(name: String) -> Result<String, Failure> {
     paths_of(&name).map(|_| name)
 }
 
-/// The command's file name, with what a name can't have replaced.
+/// The command's file name, with characters replaced that are invalid in an app's name.
 pub(super) fn default_name(program: &OsStr) -> Result<String, Failure> {
     let file = Path::new(program).file_name().unwrap_or_default().to_string_lossy();
     let name: String = file

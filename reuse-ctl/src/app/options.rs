@@ -1,6 +1,7 @@
-//! An app that is to run: everything a person said, checked as far as that goes without looking at the machine.
+//! The options of an app, checked as far as that is possible without looking at the machine.
 //!
-//! Command line and configuration file both end here ([`cli::run::resolve`](crate::app::resolve::resolve)); the supervisor knows nothing else.
+//! The command line and the configuration file both end up here ([`cli::run::resolve`](crate::app::resolve::resolve)); the supervisor knows
+//! nothing else.
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -18,57 +19,57 @@ use crate::{
 };
 use reuse_machine::interface::{HealthRules, HungRules, Surge};
 
-/// The app.
+/// The options of an app.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunOptions {
     /// The app's name: letters, digits, `.`, `_`, `-`.
     pub name: String,
-    /// How many slots, 1…256.
+    /// Number of slots, 1…256.
     pub workers: u16,
-    /// How workers are chosen.
+    /// The policy by which workers are chosen.
     pub policy: Policy,
     /// The service ports; empty: every TCP port that a worker binds.
     pub ports: Vec<u16>,
-    /// The listeners to hand over, with ports other than 0.
+    /// The listeners to hand over. Their ports are not 0.
     pub listen: Vec<SocketAddr>,
     /// What happens to connections while nobody is published.
     pub when_empty: WhenEmpty,
-    /// Whom the workers run as; absent: the user behind sudo, else the caller.
+    /// The user that workers run as; `None`: the user who called sudo, else the caller.
     pub user: Option<String>,
     /// When a worker is ready.
     pub ready: ReadyOptions,
-    /// How workers are ended.
+    /// How workers are stopped.
     pub stop: StopOptions,
-    /// How new instances take the place of old ones.
+    /// How new instances replace old ones.
     pub rollout: RolloutOptions,
-    /// What is done about hung workers.
+    /// When workers count as hung, and what happens then.
     pub hung: HungRules,
-    /// How workers are checked; absent: not at all.
+    /// How workers are checked; `None`: no checks.
     pub health: Option<HealthOptions>,
-    /// When workers are replaced for other reasons than faults.
+    /// When workers are replaced although they are well.
     pub recycle: RecycleOptions,
-    /// What one worker may use.
+    /// The resource limits of one worker.
     pub limits: LimitOptions,
     /// Where output goes.
     pub logs: LogOptions,
-    /// What workers find in their environment.
+    /// The workers' environment.
     pub environment: EnvironmentOptions,
-    /// The group that may use the control socket, too.
+    /// The group whose members may also use the control socket.
     pub control_group: Option<String>,
-    /// The policy `sticky`.
+    /// The options of the policy `sticky`.
     pub sticky: StickyOptions,
-    /// 0: what happens to workers; 1: more; 2: also what the kernel program decides.
+    /// Verbosity: 0: events of workers; 1: more; 2: also the decisions of the kernel program.
     pub verbosity: u8,
-    /// Left in the background by `--detach`.
+    /// Whether the controller was left in the background by `--detach`.
     pub detached: bool,
-    /// Workers keep off every port on which anybody else listens (`try`).
+    /// Whether workers stay away from every port on which another program listens (`try`).
     pub alone: bool,
-    /// The working folder; absent: the current one.
+    /// The working folder; `None`: the current one.
     pub cwd: Option<PathBuf>,
     /// The command and its arguments; never empty.
     pub command: Vec<OsString>,
-    /// What the controller was started with, for those who ask what it would take to change it. Filled in on the way to the supervisor;
-    /// what [`AppSpec::resolve`] gives has none, so that two ways to say the same compare equal.
+    /// The options that the controller was started with, so that clients can ask what a change would take. Filled in just before the
+    /// supervisor starts; [`AppSpec::resolve`] leaves it empty, so that two ways to say the same compare equal.
     pub spec: AppSpec,
 }
 
@@ -84,44 +85,44 @@ pub enum WhenEmpty {
 /// When a worker is ready, and how long that may take.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReadyOptions {
-    /// What must have happened besides that it listens.
+    /// The condition besides having a listener.
     pub kind: ReadyKind,
-    /// How long a worker may take; when it is over the start has failed.
+    /// Time that a worker may take. Its start has failed after that.
     pub timeout: Duration,
 }
 
-/// A command that is still there after so long has started: most that are broken end sooner.
+/// A command that is still running after this time counts as started: most broken ones end sooner.
 pub const STARTED_AFTER: Duration = Duration::from_secs(1);
 
-/// `--ready`. In every case the worker's listeners must be there.
+/// `--ready`. A worker must also have a listener, except with `Started`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ReadyKind {
-    /// Nothing more.
+    /// No further condition.
     Listener,
     /// It sent `"ready"` over the Node IPC channel (`process.send('ready')`).
     Ipc,
     /// It sent `READY=1` to `NOTIFY_SOCKET` (sd_notify).
     Notify,
-    /// Its command has run for [`STARTED_AFTER`]: it need not listen anywhere.
+    /// The command has run for [`STARTED_AFTER`]. It need not listen.
     Started,
     /// It answers GET of this path with a status from 200 to 399.
     Http(String),
 }
 
-/// How a worker is ended.
+/// How a worker is stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StopOptions {
-    /// How long connections may take to end.
+    /// Time that connections have to end.
     pub drain_timeout: Duration,
-    /// Asks it to end.
+    /// The signal that asks the worker to end.
     pub signal: Signal,
-    /// Who gets the signal; absent: who needs it, see [`crate::process::stop_plan`].
+    /// Which processes get the signal; `None`: those that need it, see [`crate::process::stop_plan`].
     pub kill_mode: Option<KillMode>,
-    /// It is asked by the message `"shutdown"` over the IPC channel instead, if it has the channel open.
+    /// Whether the worker is asked by the message `"shutdown"` over the IPC channel instead, if it has the channel open.
     pub message: bool,
-    /// When it is asked; absent: as the server is known to need it.
+    /// When the worker is asked; `None`: depends on what is known about the server.
     pub when: Option<StopWhen>,
-    /// How long a worker without connections may take to end.
+    /// Time that a worker without connections has to end.
     pub timeout: Duration,
 }
 
@@ -137,7 +138,7 @@ pub enum StopWhen {
 }
 
 impl StopWhen {
-    /// As it is typed.
+    /// The name on the command line.
     pub const fn name(self) -> &'static str {
         match self {
             Self::InFlightDone => "in-flight-done",
@@ -147,17 +148,17 @@ impl StopWhen {
     }
 }
 
-/// How new instances take the place of old ones that serve.
+/// How new instances replace old ones that serve.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RolloutOptions {
-    /// How long a new one that is ready must live before it does; zero: no time.
+    /// Time for which a new instance must have been ready before it replaces the old one; may be zero.
     pub settle: Duration,
-    /// How many workers are replaced at the same time.
+    /// Number of workers that are replaced at the same time.
     pub surge: Surge,
 }
 
 impl StopOptions {
-    /// One line that names a better stop signal, if `command` is a server known to drop requests on this one.
+    /// A one-line suggestion of a better stop signal, if `command` is a server known to drop requests on this one.
     pub fn suggestion(&self, command: &[OsString]) -> Option<String> {
         if self.message {
             return None;
@@ -169,37 +170,38 @@ impl StopOptions {
 /// How the health of workers is checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HealthOptions {
-    /// What is asked.
+    /// The kind of check.
     pub check: HealthCheck,
-    /// Between two checks of one worker, 10 ms or more.
+    /// Interval between checks of one worker, at least 10 ms.
     pub interval: Duration,
-    /// How long one may take.
+    /// Timeout of one check.
     pub timeout: Duration,
-    /// How many decide.
+    /// How many failed or passed checks decide.
     pub rules: HealthRules,
 }
 
 /// `--health`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HealthCheck {
-    /// It accepts a connection.
+    /// The worker accepts a connection.
     Tcp,
-    /// It answers GET of this path with a status below 400.
+    /// The worker answers GET of this path with a status below 400.
     Http(String),
 }
 
-/// When a worker is replaced, start-first, although nothing is wrong with it.
+/// When a worker is replaced, start-first, although it is well.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RecycleOptions {
-    /// It uses more memory than so many bytes.
+    /// It uses more memory than this, in bytes.
     pub max_memory_bytes: Option<u64>,
-    /// It is older than this, give or take a tenth.
+    /// It is older than this, plus or minus a tenth.
     pub max_age: Option<Duration>,
-    /// It has accepted more connections than this, give or take a tenth.
+    /// It has accepted more connections than this, plus or minus a tenth.
     pub max_connections: Option<u64>,
-    /// All are replaced, as by `reload`, at these times: five fields (minute, hour, day, month, weekday), or six with seconds first.
+    /// All workers are replaced, as by `reload`, at these times: five fields (minute, hour, day, month, weekday), or six with seconds
+    /// first.
     pub cron: Option<String>,
-    /// All are replaced when something in these files or folders changes; absent: nothing is watched.
+    /// All workers are replaced when one of these files or folders changes; `None`: nothing is watched.
     pub watch: Option<WatchOptions>,
 }
 
@@ -208,20 +210,20 @@ pub struct RecycleOptions {
 pub struct WatchOptions {
     /// Files and folders, relative to the working folder; never empty.
     pub paths: Vec<PathBuf>,
-    /// Globs of what does not count, relative to the working folder.
+    /// Globs of ignored paths, relative to the working folder.
     pub ignore: Vec<String>,
-    /// Changes are awaited to be over for so long.
+    /// Time without a further change before the workers are replaced.
     pub delay: Duration,
 }
 
-/// Where output goes.
+/// Where the workers' output goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LogOptions {
-    /// To what.
+    /// Files or the journal.
     pub target: LogTarget,
-    /// A file above this is rotated.
+    /// A log file larger than this, in bytes, is rotated.
     pub max_bytes: u64,
-    /// So many rotated files are kept of each.
+    /// Number of rotated files that are kept of each log.
     pub keep: u16,
 }
 
@@ -241,8 +243,8 @@ pub struct StickyOptions {
     pub prefix4: u8,
     /// Number of leading bits of an IPv6 address that identify a client, 1…128.
     pub prefix6: u8,
-    /// A client that was not seen for so long is forgotten.
+    /// A client is forgotten after this time without a connection.
     pub ttl: Duration,
-    /// How many clients are remembered at most.
+    /// Maximum number of remembered clients.
     pub capacity: u32,
 }

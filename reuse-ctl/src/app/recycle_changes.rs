@@ -1,4 +1,4 @@
-//! Which changes of files count for `--watch`, and when they are over: pure.
+//! Which file changes count for `--watch`, and when a burst of changes is over. Pure.
 
 use std::{
     collections::BTreeSet,
@@ -10,19 +10,19 @@ use std::{
 
 use globset::{Glob, GlobSet, GlobSetBuilder};
 
-/// So many files of one burst are told apart; of more it is only known that there were more.
+/// Number of changed files that are counted in one burst; beyond that, it is only known that there were more.
 const COUNTED: usize = 10_000;
 
-/// Something that changes all the time for so long is said to do so.
+/// A path that changes continuously for this long is reported.
 const RESTLESS: Duration = Duration::from_secs(10);
 
-/// What does not count.
+/// The paths that are ignored.
 #[derive(Debug)]
 pub(crate) struct Ignored {
-    /// The working folder, which globs are relative to.
+    /// The working folder, to which globs are relative.
     base: PathBuf,
     paths: GlobSet,
-    /// Globs without a slash: they are compared with every name in a path.
+    /// Globs without a slash, which are matched against every component of a path.
     names: GlobSet,
     /// The app's own folders.
     folders: Vec<PathBuf>,
@@ -30,7 +30,7 @@ pub(crate) struct Ignored {
 
 impl Ignored {
     /// # Errors
-    /// The glob that is none, and why.
+    /// The invalid glob, and the reason.
     pub(crate) fn new(globs: &[String], base: &Path, folders: Vec<PathBuf>) -> Result<Self, (String, String)> {
         let (mut paths, mut names) = (GlobSetBuilder::new(), GlobSetBuilder::new());
         for text in globs {
@@ -50,8 +50,8 @@ impl Ignored {
         })
     }
 
-    /// Whether `path`, which is `root` or below it, does not count, and nothing below it. What is above `root` is not judged: whoever
-    /// watches `.config` wants that.
+    /// Whether `path`, which is `root` or below it, is ignored with everything below it. Components above `root` are not matched: a user
+    /// who watches `.config` wants exactly that.
     pub(crate) fn ignores(&self, root: &Path, path: &Path) -> bool {
         let below = path.strip_prefix(root).unwrap_or(path);
         let names = || {
@@ -70,13 +70,13 @@ impl Ignored {
     }
 }
 
-/// Packages, what is hidden, and what editors leave behind.
+/// Packages, hidden files, and temporary files of editors.
 fn is_usually_ignored(name: &OsStr) -> bool {
     let bytes = name.as_bytes();
     name == "node_modules" || bytes.starts_with(b".") || bytes.ends_with(b"~")
 }
 
-/// Changes that belong together: no two are further apart than the delay.
+/// Changes that belong together: each is at most the delay after the one before.
 #[derive(Debug)]
 pub(crate) struct Burst {
     delay: Duration,
@@ -106,19 +106,19 @@ impl Burst {
         }
     }
 
-    /// When it is over, if nothing comes any more.
+    /// When the burst is over if no further change comes.
     pub(crate) fn over_at(&self) -> Instant {
         self.last + self.delay
     }
 
-    /// A file that does not come to rest, said once.
+    /// A file that keeps changing; returned once per burst.
     pub(crate) fn restless(&mut self, now: Instant) -> Option<&Path> {
         let is_restless = !self.complained && now.saturating_duration_since(self.began) >= RESTLESS.max(self.delay * 2);
         self.complained |= is_restless;
         is_restless.then_some(&self.first)
     }
 
-    /// "server.js has changed", "server.js and 999 others have changed"; names are relative to `base` where they can be.
+    /// "server.js has changed", "server.js and 999 others have changed". Paths are relative to `base` where possible.
     pub(crate) fn describe(&self, base: &Path) -> String {
         let first = shown(&self.first, base);
         match self.files.len() {
@@ -129,7 +129,7 @@ impl Burst {
     }
 }
 
-/// A path for a person.
+/// A path for display.
 pub(crate) fn shown(path: &Path, base: &Path) -> String {
     let path = path.strip_prefix(base).unwrap_or(path);
     path.to_string_lossy()

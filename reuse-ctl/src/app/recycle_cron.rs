@@ -1,4 +1,4 @@
-//! `--cron`: when all workers are replaced, by the wall clock and in the local time zone.
+//! `--cron`: when all workers are replaced, by the wall clock in the local time zone.
 
 use std::{fmt::Display, time::Duration};
 
@@ -8,10 +8,10 @@ use croner::{
     parser::{CronParser, Seconds},
 };
 
-/// The wall clock may be set at any time: it is looked at so often at least.
+/// Longest time between two looks at the wall clock, which may be set at any time.
 const LOOK_EVERY: Duration = Duration::from_secs(30);
 
-/// The next time, and those after it.
+/// The times of a cron pattern, from now on.
 #[derive(Debug)]
 pub(crate) struct Timetable<Tz: TimeZone> {
     cron: Cron,
@@ -19,10 +19,10 @@ pub(crate) struct Timetable<Tz: TimeZone> {
     looked: DateTime<Tz>,
 }
 
-/// Five fields, or six with seconds first.
+/// Parses five fields, or six with seconds first.
 ///
 /// # Errors
-/// What is wrong with it, in words.
+/// What is wrong, in words.
 pub(crate) fn parse(pattern: &str) -> Result<Cron, String> {
     let parser = CronParser::builder().seconds(Seconds::Optional).build();
     let cron = parser.parse(pattern).map_err(|error| error.to_string())?;
@@ -41,17 +41,17 @@ impl<Tz: TimeZone<Offset: Display>> Timetable<Tz> {
         }
     }
 
-    /// When to call [`is_due`](Self::is_due) next.
+    /// How long to wait before the next call of [`is_due`](Self::is_due).
     pub(crate) fn look_in(&self, now: &DateTime<Tz>) -> Duration {
         let left = self.next.clone().map(|next| next - now.clone());
         let left = left.map_or(LOOK_EVERY, |left| left.to_std().unwrap_or_default());
         left.min(LOOK_EVERY)
     }
 
-    /// Whether a time has come since the last look. However many have passed (the machine slept), it is one.
+    /// Whether a time has come since the last look. Several missed times (the machine slept) count as one.
     pub(crate) fn is_due(&mut self, now: DateTime<Tz>) -> bool {
         let is_due = self.next.as_ref().is_some_and(|next| *next <= now);
-        // The clock was set back: what is next is nearer than we thought.
+        // The clock was set back, so the next time may be earlier than computed.
         if is_due || now < self.looked || self.next.is_none() {
             self.next = self.cron.find_next_occurrence(&now, false).ok();
         }

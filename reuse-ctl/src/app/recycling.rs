@@ -4,20 +4,20 @@ use std::path::Path;
 
 use super::{options::RecycleOptions, recycle_changes::Ignored, recycle_cron};
 
-/// What is wrong with an option, to be said before anything is started.
+/// An invalid option, found before anything is started.
 #[derive(Debug, thiserror::Error)]
 #[error("--{option} {value}: {problem}")]
 pub struct BadRule {
     /// The option's name.
     pub option: &'static str,
-    /// What was given.
+    /// The given value.
     pub value: String,
-    /// Why it is none.
+    /// What is wrong with it.
     pub problem: String,
 }
 
 impl BadRule {
-    /// What to do next, in one line.
+    /// What the user should do next, in one line.
     pub fn hint(&self) -> &'static str {
         match self.option {
             "cron" => "give one like '0 4 * * *' (every day at four), or '*/10 * * * * *' with seconds before",
@@ -26,10 +26,10 @@ impl BadRule {
     }
 }
 
-/// Judges what can be judged without a look at the machine.
+/// Checks everything that doesn't depend on the machine.
 ///
 /// # Errors
-/// The first option that is wrong.
+/// The first invalid option.
 pub fn check(options: &RecycleOptions) -> Result<(), BadRule> {
     if let Some(pattern) = &options.cron {
         recycle_cron::parse(pattern).map_err(|problem| BadRule {

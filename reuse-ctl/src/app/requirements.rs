@@ -1,5 +1,5 @@
-//! Missing requirements: what an app needs and this machine does not have. They are found by the functions that start the app, but all at
-//! once and without starting anything.
+//! Missing requirements: what an app needs and this machine lacks. They are found by the functions that start the app, but all at once and
+//! without starting anything.
 
 use std::{
     fs, io,
@@ -22,61 +22,62 @@ use crate::{
     },
 };
 
-/// How much is looked for.
+/// How much is checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Extent {
-    /// The working folder and the files of variables.
+    /// The working folder and the env files.
     Files,
-    /// For an app that runs: what does not depend on PATH, HOME or other variables, because its controller has others than we have.
+    /// For a running app: everything that doesn't depend on PATH, HOME or other variables, because its controller has others than this
+    /// process.
     Change,
-    /// For an app that is to be started from here: all.
+    /// For an app that is to be started from here: everything.
     Start,
 }
 
-/// Something that is not there, or not as it must be.
+/// A requirement that is missing or unusable.
 #[derive(Debug, thiserror::Error)]
 pub enum Missing {
     /// The working folder.
     #[error("there is no folder {}", path.display())]
     Folder {
-        /// Where it should be.
+        /// Its path.
         path: PathBuf,
-        /// Why it is none.
+        /// The kernel's error.
         source: io::Error,
     },
-    /// A file of variables.
+    /// An env file.
     #[error("{source}")]
     EnvFile {
-        /// Which, from 0, in the order in which they were named.
+        /// Its index in the order given, from 0.
         number: usize,
         /// Why it can't be used.
         source: EnvFileError,
     },
-    /// Variables that no worker can be given.
+    /// Variables that can't be set.
     #[error(transparent)]
     Variables(#[from] VariablesError),
     /// The program.
     #[error("{source}")]
     Command {
-        /// Why there is none.
+        /// Why it was not found.
         source: CommandError,
-        /// Where it is may not be looked at.
+        /// Whether this user may not look at its place.
         denied: bool,
     },
-    /// Whom the workers are to run as.
+    /// The user to run the workers as.
     #[error(transparent)]
     User(#[from] IdentityError),
     /// The group that may use the control socket.
     #[error("there is no group {0:?}")]
     Group(String),
-    /// A file or folder that is to be watched.
+    /// A watched file or folder.
     #[error("{}: {source}", path.display())]
     Watch {
-        /// Which, from 0, in the order in which they were named.
+        /// Its index in the order given, from 0.
         number: usize,
-        /// Where it should be.
+        /// Its path.
         path: PathBuf,
-        /// Why it can't be watched.
+        /// The kernel's error.
         source: io::Error,
     },
     /// `--log journald`.
@@ -85,7 +86,7 @@ pub enum Missing {
 }
 
 impl Missing {
-    /// Whether it may be there after all, and this user has no right to see it.
+    /// Whether it may exist after all, and this user just has no permission to see it.
     pub fn is_denied(&self) -> bool {
         let denied = |error: &io::Error| error.kind() == io::ErrorKind::PermissionDenied;
         match self {
@@ -117,7 +118,7 @@ pub fn missing(options: &RunOptions, extent: Extent) -> Vec<Missing> {
         missing.extend(refused_variables(options, &here, extent).map(Missing::Variables));
     }
     missing.extend(missing_around(options));
-    // What is relative to a folder that is not there can't be there.
+    // Nothing relative to a missing folder can exist.
     if let Some(folder) = folder {
         missing.extend(missing_program(options, &folder, extent));
         missing.extend(unwatchable(options, &folder));
@@ -164,7 +165,7 @@ fn unwatchable(options: &RunOptions, folder: &Path) -> Vec<Missing> {
     paths.enumerate().filter_map(look).collect()
 }
 
-/// Names that the machine gives a meaning to, and what else must run on it.
+/// Names that must exist on the machine, and programs that must run on it.
 fn missing_around(options: &RunOptions) -> Vec<Missing> {
     let user = options
         .user

@@ -25,19 +25,19 @@ use crate::{
     },
 };
 
-/// How a worker is asked to end, and how long it may take.
+/// The default stop signal and stop timeout.
 const STOP: (Signal, Duration) = (Signal::SIGTERM, Duration::from_secs(10));
 
 /// The same with `--pm2-compat`.
 const PM2_STOP: (Signal, Duration) = (Signal::SIGINT, Duration::from_millis(1600));
 
-/// More checks than a hundred per second and worker would be a load, not a check.
+/// More than a hundred checks per second and worker would be a load, not a check.
 const MIN_HEALTH_INTERVAL: Duration = Duration::from_millis(10);
 
-/// Checks what clap let through.
+/// Checks what clap has accepted.
 ///
 /// # Errors
-/// Usage, each with what would have been right.
+/// Usage, with a value that would be right.
 pub fn resolve(arguments: Run) -> Result<RunOptions, Failure> {
     let hung = HungRules {
         hung_after_ms: whole_ms(arguments.hung_after),
@@ -138,7 +138,7 @@ fn ready_kind(text: &str) -> Result<ReadyKind, Failure> {
     }
 }
 
-/// PM2's, where its ways are wanted and nothing else was said.
+/// Uses PM2's defaults with `--pm2-compat`, where no option says otherwise.
 fn stop_options(arguments: &Run) -> Result<StopOptions, Failure> {
     let (signal, timeout) = if arguments.pm2_compat { PM2_STOP } else { STOP };
     Ok(StopOptions {
@@ -151,7 +151,7 @@ fn stop_options(arguments: &Run) -> Result<StopOptions, Failure> {
     })
 }
 
-/// `3` or `25%`.
+/// Parses `3` or `25%`.
 fn surge(text: &str) -> Result<Surge, Failure> {
     let most = |limit: u16| move |number: &u16| (1..=limit).contains(number);
     let surge = match text.strip_suffix('%') {
@@ -180,7 +180,7 @@ fn watch_options(arguments: &Run) -> Option<WatchOptions> {
     })
 }
 
-/// `NAME` or `NAME=FIRST`.
+/// Parses `NAME` or `NAME=FIRST`.
 fn increment(text: &str) -> Result<Increment, Failure> {
     let (name, first) = match text.split_once('=') {
         Some((name, first)) => (name, first.parse().map(Some)),
@@ -245,7 +245,7 @@ fn worker_count(text: &str) -> Result<u16, Failure> {
     }
 }
 
-/// `SIGTERM`, `TERM`, `term` or `15`.
+/// Parses `SIGTERM`, `TERM`, `term` or `15`.
 fn signal_named(text: &str) -> Result<Signal, Failure> {
     let upper = text.to_ascii_uppercase();
     let by_number = text

@@ -1,4 +1,4 @@
-//! What an app is to be, in the form in which it is compared and travels to its controller.
+//! The specification of an app, in the form in which it is compared and sent to its controller.
 
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
@@ -13,24 +13,24 @@ use crate::app::arguments::RunVerb;
 use crate::app::resolve::resolve;
 use crate::{app::options::RunOptions, base::Failure, process::os_text};
 
-/// An app, as one would type it.
+/// An app as a command line.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AppSpec {
-    /// What could stand behind `reuse-ctl run`; the command behind `--`. Paths are absolute.
+    /// The arguments of an equivalent `reuse-ctl run`, with the command after `--`. Paths are absolute.
     #[serde(with = "os_text::list")]
     #[schemars(with = "Vec<os_text::Text>")]
     pub arguments: Vec<OsString>,
-    /// Names and values, in turn: for the workers' environment, on top of those of `--env-file`.
+    /// Names and values of variables, alternating. They are added to the workers' environment and override those of `--env-file`.
     #[serde(with = "os_text::list")]
     #[schemars(with = "Vec<os_text::Text>")]
     pub variables: Vec<OsString>,
 }
 
 impl AppSpec {
-    /// What was typed behind `reuse-ctl run` in `folder`; `raw` is the whole command line, which has been parsed already.
+    /// The specification typed after `reuse-ctl run` in `folder`. `raw` is the whole command line, which has been parsed already.
     ///
-    /// Options are in one order, whatever order they were typed in, and without those that are about this one call (`--detach`, `-v`).
+    /// Options are put in a fixed order, and those that only concern this call are dropped (`--detach`, `-v`).
     pub(crate) fn typed(raw: &[OsString], folder: Option<&Path>) -> Self {
         let keys = Keys::new();
         let cwd = keys.find(CWD).expect("an option of run");
@@ -47,7 +47,7 @@ impl AppSpec {
         }
     }
 
-    /// The same with the options that were typed (as for [`AppSpec::typed`]) in the place of its own.
+    /// The same specification with the typed options (as for [`AppSpec::typed`]) in place of its own.
     pub(crate) fn with_typed(&self, raw: &[OsString], folder: Option<&Path>) -> Self {
         let keys = Keys::new();
         let cwd = keys.find(CWD).expect("an option of run");
@@ -92,7 +92,7 @@ impl AppSpec {
         }
     }
 
-    /// The options that were typed behind `run`, by their keys.
+    /// The keys of the options typed after `run`.
     pub(crate) fn typed_keys(raw: &[OsString]) -> Vec<String> {
         let keys = Keys::new();
         let values = Said::read(&keys, raw).values;
@@ -100,16 +100,16 @@ impl AppSpec {
         typed.map(|(key, _)| key.long.clone()).collect()
     }
 
-    /// As a whole command line.
+    /// The whole command line.
     fn line(&self) -> Vec<OsString> {
         let program = ["reuse-ctl", "run"].map(OsString::from);
         program.into_iter().chain(self.arguments.iter().cloned()).collect()
     }
 
-    /// The same as options.
+    /// Converts the specification to options.
     ///
     /// # Errors
-    /// Usage, in the words of the command line.
+    /// Usage, in terms of the command line.
     pub fn resolve(&self) -> Result<RunOptions, Failure> {
         let arguments = RunLine::try_parse_from(self.line()).map_err(|error| Failure::from(&error))?;
         let RunVerb::Run(arguments) = arguments.verb;
@@ -148,7 +148,7 @@ impl Said {
         Self { values, command }
     }
 
-    /// `folder` is where it was typed, `cwd` the working folder if none was.
+    /// Makes paths absolute. `folder` is where the line was typed, `cwd` the working folder unless one was given.
     fn make_absolute(&mut self, keys: &Keys, folder: &Path, cwd: Option<&OsStr>) {
         let typed = keys.find(CWD).and_then(|cwd| self.values[cwd].first());
         let folders = Folders::new(folder, typed.map(OsString::as_os_str).or(cwd));

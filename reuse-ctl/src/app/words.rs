@@ -1,10 +1,10 @@
-//! Names that are checked in the same way wherever they are given.
+//! Checks names in the same way wherever they are given.
 
 use reuse_common::Policy;
 
 use crate::base::Failure;
 
-/// The policy of this name, or a refusal that lists the names there are.
+/// The policy with this name; the error lists the existing names.
 pub fn policy_named(name: &str) -> Result<Policy, Failure> {
     Policy::from_name(name).ok_or_else(|| {
         let names = Policy::ALL.map(Policy::name).join(", ");
@@ -12,7 +12,7 @@ pub fn policy_named(name: &str) -> Result<Policy, Failure> {
     })
 }
 
-/// Whether `path` can stand in the first line of a request as it is: it begins with a slash and has no space in it.
+/// Checks that `path` can be used unchanged in the first line of an HTTP request: it begins with a slash and contains no space.
 pub fn check_path(path: &str) -> Result<(), Failure> {
     if !path.starts_with('/') {
         return Err(Failure::usage(

@@ -1,4 +1,4 @@
-//! What every folder above may use: names, states, kinds of failure, small words and measures.
+//! What every other folder may use: names, states, kinds of failure, words and units.
 
 pub mod failure;
 pub mod hints;

@@ -1,10 +1,10 @@
 //! The nearest known name to a mistyped one.
 
-/// So many letters of a name may stand for it.
+/// Number of letters from which a prefix of a name is recognised.
 const ABBREVIATION: usize = 3;
 
-/// The candidate that is the fewest edits away, if that are few for a word of this length; else the shortest that begins with the word.
-/// Capital letters, hyphens and underscores do not count.
+/// The candidate with the fewest edits, if they are few for the word's length; else the shortest candidate that begins with the word. Case,
+/// hyphens and underscores are ignored.
 pub(crate) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let fold = |text: &str| text.to_ascii_lowercase().replace(['-', '_'], "");
     let folded = fold(word);

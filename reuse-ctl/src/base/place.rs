@@ -1,42 +1,42 @@
-//! The place of an error in a file, as a person sees it: line, column, and the line itself with a caret under the span.
+//! The place of an error in a file, as shown to the user: line, column, and the line itself with a caret under the span.
 
 use std::ops::Range;
 
 use serde::Serialize;
 use unicode_width::UnicodeWidthStr as _;
 
-/// So much of a long line is shown.
+/// Number of characters shown of a long line.
 const WIDTH: usize = 100;
 
-/// How much of a long line is shown before what is wrong in it.
+/// Number of characters shown of a long line before the mistake.
 const BEFORE: usize = 30;
 
-/// Something that is wrong in a file.
+/// A mistake in a file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Place {
-    /// The file, as it was named.
+    /// The file's name as given.
     pub file: String,
-    /// From 1.
+    /// The line, from 1.
     pub line: usize,
-    /// From 1, in characters.
+    /// The column in characters, from 1.
     pub column: usize,
     /// What is wrong, in one line.
     pub error: String,
-    /// What to do about it, in one line; may be empty.
+    /// What to do, in one line; may be empty.
     pub hint: String,
-    /// The line and the carets below it, for a terminal.
+    /// The line with carets below it, for a terminal.
     #[serde(skip)]
     pub excerpt: Vec<String>,
 }
 
 impl Place {
-    /// `span` (in bytes) of `text` is wrong.
+    /// The place of a mistake at `span` (in bytes) of `text`.
     pub fn new(file: &str, text: &str, span: Range<usize>, error: String, hint: String) -> Self {
         let start = floor(text, span.start);
         let line_start = text[..start].rfind('\n').map_or(0, |at| at + 1);
         let line_end = text[start..].find('\n').map_or(text.len(), |at| start + at);
         let content = text[line_start..line_end].trim_end_matches('\r');
-        // A span that goes on in the next line is marked to the end of its first.
+        // A span over several lines is marked up to the end of its first line.
         let end = floor(text, span.end).clamp(start, line_start + content.len().max(start - line_start));
         let before = text[line_start..start].chars().count();
         let marked = text[start..end].chars().count();
@@ -57,13 +57,13 @@ impl Place {
     }
 }
 
-/// The nearest boundary of a character at or before `at`.
+/// The nearest character boundary at or before `at`.
 fn floor(text: &str, at: usize) -> usize {
     let at = at.min(text.len());
     (0..=at).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0)
 }
 
-/// The line, and carets under `marked` characters of it after the first `before`; a long line only around them.
+/// The line, with carets under `marked` characters after the first `before`. Of a long line only the part around them is shown.
 fn excerpt(line: usize, content: &str, before: usize, marked: usize) -> Vec<String> {
     let letters: Vec<char> = content.chars().map(printable).collect();
     let from = if letters.len() > WIDTH {
@@ -89,7 +89,7 @@ fn excerpt(line: usize, content: &str, before: usize, marked: usize) -> Vec<Stri
     ]
 }
 
-/// A tab is as wide as a space here, and what would move the cursor is shown as a box.
+/// A tab is shown as a space, and a control character as a box.
 fn printable(letter: char) -> char {
     match letter {
         '\t' => ' ',

@@ -1,9 +1,9 @@
-//! How amounts of memory and of processor time are written.
+//! Parses and writes amounts of memory and CPU.
 
-/// Nothing is meant to have less: no process gets by with it, and no log of a shorter life is worth a file.
+/// The minimum: no process runs with less, and a log file smaller than this is useless.
 const MIN_BYTES: u64 = 64 << 10;
 
-/// Why a text is no amount of memory.
+/// Why a text is not an amount of memory.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum SizeError {
     #[error("{0:?} is not a size: give one like 300M or 1.5G")]
@@ -11,13 +11,13 @@ pub(crate) enum SizeError {
     #[error("{text} is less than 64K")]
     TooSmall {
         text: String,
-        /// It has no unit, and so is in bytes.
+        /// Whether it has no unit, and so is in bytes.
         is_bare: bool,
     },
 }
 
 impl SizeError {
-    /// What to do next, in one line, if there is more to say.
+    /// What the user should do next, in one line, if there is more to say.
     pub(crate) fn hint(&self) -> Option<String> {
         match self {
             Self::NotASize(_) => None,
@@ -27,11 +27,10 @@ impl SizeError {
     }
 }
 
-/// `300M`, `1.5G`, `100000000`, with or without a B: bytes, 64 KiB or more. K, M, G and T are powers of 1024, as everywhere where memory is
-/// meant.
+/// Parses `300M`, `1.5G`, `100000000`, with or without a B: bytes, at least 64 KiB. K, M, G and T are powers of 1024.
 ///
 /// # Errors
-/// What would have been right.
+/// An error with an example that would be right.
 pub(crate) fn parse_bytes(text: &str) -> Result<u64, SizeError> {
     let no_size = || SizeError::NotASize(text.to_owned());
     let trimmed = text.trim();
@@ -65,7 +64,7 @@ pub(crate) fn parse_bytes(text: &str) -> Result<u64, SizeError> {
     Ok(bytes)
 }
 
-/// As it may have been typed: `300M`, `1.5G`; the bytes where no short text means exactly so many.
+/// The short form, such as `300M` or `1.5G`; the number of bytes if no short form is exact.
 pub(crate) fn bytes_text(bytes: u64) -> String {
     const UNITS: [(char, u64); 4] = [('T', 1 << 40), ('G', 1 << 30), ('M', 1 << 20), ('K', 1 << 10)];
     for (unit, size) in UNITS.into_iter().filter(|(_, size)| *size <= bytes) {
@@ -81,10 +80,10 @@ pub(crate) fn bytes_text(bytes: u64) -> String {
     bytes.to_string()
 }
 
-/// `0.5`, `2`: hundredths of a core.
+/// Parses `0.5` or `2` to hundredths of a core.
 ///
 /// # Errors
-/// What would have been right.
+/// A text with an example that would be right.
 pub(crate) fn parse_cores(text: &str) -> Result<u32, String> {
     let cores: f64 = text.trim().parse().unwrap_or(f64::NAN);
     if (0.01..=10_000.0).contains(&cores) {

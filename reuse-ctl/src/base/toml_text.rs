@@ -1,4 +1,4 @@
-//! Text as TOML writes it.
+//! Writes strings for TOML.
 
 use std::fmt::Write as _;
 

@@ -1,13 +1,13 @@
-//! Time as it travels and is compared: whole milliseconds.
+//! Times in whole milliseconds, in which they are sent and compared.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// Milliseconds; an absurdly long time is as good as the longest.
+/// Converts to milliseconds. A longer time than fits becomes the largest number.
 pub(crate) fn whole_ms(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Milliseconds since the Unix epoch; 0 on a clock that is before it.
+/// Milliseconds since the Unix epoch; 0 if the clock is before it.
 pub(crate) fn unix_now_ms() -> u64 {
     whole_ms(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
 }

@@ -1,4 +1,4 @@
-//! The client of `control.sock`: one connection per request, so that status can be read while a drain is waited for.
+//! The client of `control.sock`. Each request has its own connection, so that status can be read while another request waits for a drain.
 
 pub(crate) mod own_controller;
 
@@ -17,44 +17,45 @@ use tokio::net::UnixStream;
 
 use crate::wire::{Event, GetRequest, Got, Packet, Reply, Status, WORKER_HEADER};
 
-/// An answer that is not there after so long may take as long as it needs, if the controller answers a quick question meanwhile.
+/// A request without an answer after this time may take as long as it needs, provided that the controller answers a quick request
+/// meanwhile.
 const PROBE_AFTER: Duration = Duration::from_secs(2);
 
-/// How long it may take to answer that: longer than any we have seen under load.
+/// Timeout of that quick request: longer than any answer seen under load.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// A stream that says nothing for so long is asked about in the same way: one that lives sends a comment every 15 seconds.
+/// A stream that is silent for this long is checked in the same way. A live stream sends a comment every 15 seconds.
 const SILENT_STREAM: Duration = Duration::from_secs(20);
 
-/// Why a controller could not be asked.
+/// Why a request to a controller failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// There is no such socket: no controller, or one that has not come so far yet.
+    /// The socket doesn't exist: there is no controller, or it is still starting.
     #[error("there is no control socket {0}")]
     NoSocket(PathBuf),
-    /// The socket is there, and nobody behind it: its controller was killed.
+    /// The socket exists, but nobody listens: its controller was killed.
     #[error("nobody answers on {0}")]
     Refused(PathBuf),
-    /// The socket belongs to somebody else.
+    /// The socket belongs to another user.
     #[error("{path} belongs to {owner}")]
     PermissionDenied {
         /// The socket.
         path: PathBuf,
-        /// A user's name, or its number.
+        /// The user's name, or the uid.
         owner: String,
     },
-    /// The controller is there, and does not answer: it is stopped (Ctrl-Z), or stuck.
+    /// The controller is alive but doesn't answer: it is stopped (Ctrl-Z), or stuck.
     #[error("{0}: the controller is there, and does not answer")]
     Silent(PathBuf),
-    /// The controller answered a question with a refusal.
+    /// The controller refused the request.
     #[error("{}", .0.error.as_deref().unwrap_or("the controller refused"))]
     Refusal(Box<Reply>),
-    /// The controller went away in the middle, or what answers is not a controller.
+    /// The controller ended before the answer was complete, or the socket's owner is not a controller.
     #[error("{path}: {reason}")]
     Protocol {
         /// The socket.
         path: PathBuf,
-        /// What was wrong.
+        /// What was wrong with the answer.
         reason: String,
     },
 }
@@ -66,21 +67,21 @@ pub struct Client {
 }
 
 impl Client {
-    /// Checks that another process listens on `path`, lets us in and answers. What is asked of a controller that is stopped it would carry out when
-    /// it goes on, when nobody expects that any more: so nothing is.
+    /// Checks that a controller listens on `path`, accepts the connection and answers. A stopped controller would carry out a request when
+    /// it continues, at a time when nobody expects it any more, so no request is sent to it.
     ///
     /// # Errors
-    /// Everything but `Refusal`.
+    /// Every error but `Refusal`.
     pub async fn connect(path: &Path) -> Result<Self, ClientError> {
         let client = Self { path: path.to_owned() };
-        // No such path: an answer that costs nothing.
+        // An unknown path gives the cheapest answer.
         client.probe("/v1").await.map(|()| client)
     }
 
     /// `GET /v1/status`.
     ///
     /// # Errors
-    /// All.
+    /// Every error.
     pub async fn status(&self) -> Result<Status, ClientError> {
         let (head, body) = self.ask(Method::GET, "/v1/status", Bytes::new()).await?;
         if head.status.is_success() {
@@ -90,20 +91,20 @@ impl Client {
         }
     }
 
-    /// Any other request, and its reply, also when that is a refusal.
+    /// Sends any other request and returns the reply, including a refusal.
     ///
     /// # Errors
-    /// Everything but `Refusal`.
+    /// Every error but `Refusal`.
     pub async fn command(&self, method: Method, path: &str, body: &impl Serialize) -> Result<Reply, ClientError> {
         let body = serde_json::to_vec(body).expect("requests are plain data");
         let (_, body) = self.ask(method, path, body.into()).await?;
         self.parse(&body)
     }
 
-    /// `POST /v1/workers/{id}/get`: what the worker answered, whatever its status.
+    /// `POST /v1/workers/{id}/get`: the worker's answer, whatever its status.
     ///
     /// # Errors
-    /// All; `Refusal` when the controller has no answer of the worker's.
+    /// Every error. `Refusal` if the controller got no answer from the worker.
     pub async fn get(&self, id: u16, request: &GetRequest) -> Result<Got, ClientError> {
         let body = serde_json::to_vec(request).expect("requests are plain data");
         let path = format!("/v1/workers/{id}/get");
@@ -122,7 +123,7 @@ impl Client {
     /// `GET /v1/events`.
     ///
     /// # Errors
-    /// All.
+    /// Every error.
     pub async fn events(&self) -> Result<EventStream, ClientError> {
         Ok(EventStream(self.stream("/v1/events").await?))
     }
@@ -130,7 +131,7 @@ impl Client {
     /// `GET /v1/bus`.
     ///
     /// # Errors
-    /// All.
+    /// Every error.
     pub async fn bus(&self) -> Result<BusStream, ClientError> {
         Ok(BusStream(self.stream("/v1/bus").await?))
     }
@@ -150,7 +151,7 @@ impl Client {
         })
     }
 
-    /// The whole answer to one request, however long the controller works on it.
+    /// Sends one request and waits for the complete answer, however long the controller takes.
     async fn ask(&self, method: Method, path: &str, body: Bytes) -> Result<(Parts, Bytes), ClientError> {
         let asked = async {
             let (head, body) = self.send(method, path, body).await?.into_parts();
@@ -159,7 +160,7 @@ impl Client {
         self.unless_silent(PROBE_AFTER, asked).await?
     }
 
-    /// Waits as long as the controller lives. Whether it does is asked when nothing has come for `quiet`.
+    /// Waits as long as the controller is alive, which is checked whenever nothing has arrived for `quiet`.
     ///
     /// # Errors
     /// `Silent` only.
@@ -167,7 +168,7 @@ impl Client {
         let falls_silent = async {
             loop {
                 tokio::time::sleep(quiet).await;
-                // One that has just ended is told by what is waited for.
+                // If the controller has just ended, the awaited future reports it.
                 if let Err(ClientError::Silent(_)) = self.probe("/v1/status").await {
                     return;
                 }
@@ -180,7 +181,7 @@ impl Client {
         }
     }
 
-    /// Whether anything is answered to this in time; a refusal is an answer.
+    /// Whether the controller answers this request in time, even with a refusal.
     async fn probe(&self, path: &str) -> Result<(), ClientError> {
         let answered = async {
             let response = self.send(Method::GET, path, Bytes::new()).await?;
@@ -205,7 +206,7 @@ impl Client {
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
             .await
             .map_err(failed)?;
-        // It ends with the response's body; its errors reach us through the sender and the body.
+        // The task ends with the response's body. Its errors are reported through the sender and the body.
         tokio::spawn(connection);
         let request = Request::builder()
             .method(method)
@@ -235,11 +236,11 @@ impl Client {
     }
 }
 
-/// What happens in the app, as it happens.
+/// The app's events as they happen.
 #[derive(Debug)]
 pub struct EventStream(Stream);
 
-/// PM2's bus.
+/// The packets of PM2's bus.
 #[derive(Debug)]
 pub struct BusStream(Stream);
 
@@ -300,11 +301,12 @@ impl Stream {
     }
 }
 
-/// A part of a stream of events.
+/// The received part of a stream of events.
 #[derive(Debug, Default)]
 struct Buffered {
     bytes: Vec<u8>,
-    /// No message ends before. Without it, one of 16 MiB that comes in small pieces would be searched again with each of them.
+    /// No message ends before this index. Without it, a message of 16 MiB that arrives in small pieces would be searched again for each
+    /// piece.
     searched: usize,
 }
 
@@ -316,7 +318,7 @@ struct Message {
 }
 
 impl Buffered {
-    /// The first complete message that has data; comments (keep-alives) are dropped on the way.
+    /// Takes the first complete message with data. Comments (keep-alives) are dropped.
     fn take_message(&mut self) -> Option<Message> {
         loop {
             let Some(end) = self.bytes[self.searched..].windows(2).position(|pair| pair == b"\n\n") else {
@@ -343,7 +345,7 @@ async fn open(path: &Path) -> Result<UnixStream, ClientError> {
     UnixStream::connect(path).await.map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => ClientError::NoSocket(path.to_owned()),
         io::ErrorKind::ConnectionRefused => ClientError::Refused(path.to_owned()),
-        // Nobody has accepted for so long that no more fit into its queue.
+        // The controller has not accepted for so long that its accept queue is full.
         io::ErrorKind::WouldBlock => ClientError::Silent(path.to_owned()),
         io::ErrorKind::PermissionDenied => ClientError::PermissionDenied {
             path: path.to_owned(),
@@ -356,7 +358,7 @@ async fn open(path: &Path) -> Result<UnixStream, ClientError> {
     })
 }
 
-/// Who owns the socket, or the first folder above it that can be looked at.
+/// The owner of the socket, or of the first folder above it that can be examined.
 fn owner_of(path: &Path) -> String {
     let uid = path
         .ancestors()

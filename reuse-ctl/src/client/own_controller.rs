@@ -1,4 +1,4 @@
-//! A controller that a verb needs for a while (`demo`, `try`): a child process, which ends with the verb in every case.
+//! A controller that a verb needs for a while (`demo`, `try`): a child process that always ends with the verb.
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
@@ -21,16 +21,16 @@ use crate::{
     wire::{Status, StopRequest},
 };
 
-/// How long the controller may take to end once its workers' grace is over, and again after each signal.
+/// Time that the controller has to end after its workers' grace period, and again after each signal.
 const END: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(20);
-/// How many lines of what it and its workers say are kept.
+/// Number of output lines of the controller and its workers that are kept.
 const WORDS: usize = 40;
 
-/// The controller and the way to it.
+/// The controller and its client.
 #[derive(Debug)]
 pub(crate) struct OwnController {
-    /// Whose it is, to begin an error with: "the demo's".
+    /// The owner, for the beginning of an error: "the demo's".
     whose: &'static str,
     child: Child,
     socket: PathBuf,
@@ -41,7 +41,7 @@ impl OwnController {
     /// Starts `reuse-ctl run --name NAME` with these arguments.
     ///
     /// # Errors
-    /// It could not be started.
+    /// Fails if the process could not be started.
     pub(crate) fn start(
         whose: &'static str,
         name: &str,
@@ -55,7 +55,7 @@ impl OwnController {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
-        // Ctrl-C is for the verb, which ends the controller in its own time.
+        // Ctrl-C is for the verb, which ends the controller itself.
         command.process_group(0);
         // SAFETY: between fork and exec only prctl(2) is called, which is async-signal-safe and touches no memory.
         unsafe { command.pre_exec(|| nix::sys::prctl::set_pdeathsig(Signal::SIGTERM).map_err(io::Error::from)) };
@@ -75,10 +75,10 @@ impl OwnController {
         })
     }
 
-    /// Waits until this holds of its status.
+    /// Waits until this is true for its status.
     ///
     /// # Errors
-    /// The controller ended, or `limit` is over.
+    /// Fails if the controller has ended, or after `limit`.
     pub(crate) async fn wait_until(
         &mut self,
         what: &str,
@@ -101,22 +101,22 @@ impl OwnController {
         Err(self.ended(&format!("not within {} s: {what}", limit.as_secs())))
     }
 
-    /// What it and its workers have said last.
+    /// The last output of the controller and its workers.
     pub(crate) fn words(&self) -> Vec<String> {
         let words = self.words.lock().expect("listening does not panic");
         words.iter().cloned().collect()
     }
 
-    /// Ends it: asks, then signals, then kills. Every step is bounded; its workers have `grace` to end.
+    /// Ends the controller: first by a request, then by signals. Every step has a deadline; the workers have `grace` to end.
     ///
     /// # Errors
-    /// It had to be killed.
+    /// Fails if the controller had to be killed.
     pub(crate) async fn end(mut self, grace: Duration) -> Result<(), Failure> {
         if let Ok(client) = Client::connect(&self.socket).await {
             let timeout_ms = u64::try_from(grace.as_millis()).ok();
             let request = StopRequest { timeout_ms };
             let stop = client.command(hyper::Method::POST, "/v1/stop", &request);
-            // Whether it worked shows in what follows.
+            // The following steps show whether the request worked.
             drop(tokio::time::timeout(grace + END, stop).await);
             if self.wait().await {
                 return Ok(());
@@ -138,7 +138,7 @@ impl OwnController {
         tokio::time::timeout(END, self.child.wait()).await.is_ok()
     }
 
-    /// A failure with the controller's own words, if it left any.
+    /// A failure that includes the controller's last output, if any.
     fn ended(&self, error: &str) -> Failure {
         let words = self.words();
         let own = words.iter().rposition(|line| line.starts_with("reuse-ctl: "));

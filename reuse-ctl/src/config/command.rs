@@ -1,4 +1,4 @@
-//! `command`: a text, split into words as a shell would, or a list of them. No shell runs it.
+//! `command`: a string that is split into words as a shell would, or a list of words. No shell runs it.
 
 use std::ffi::OsString;
 use std::ops::Range;
@@ -10,10 +10,10 @@ use toml::de::DeValue;
 use super::{source::Problem, value::a_kind};
 use crate::{app::keys::absolute, base::toml_text::quoted};
 
-/// What a shell does with such a word, and we do not.
+/// Words that a shell would interpret and that are not supported here.
 const OPERATORS: [&str; 12] = ["&&", "||", "|", ";", "&", ">", ">>", "<", "2>", "2>&1", ">&2", "&>"];
 
-/// The command of an app that works in `folder`.
+/// The command of an app with this working folder.
 pub(super) fn words(value: &Spanned<DeValue<'_>>, folder: &Path) -> Result<Vec<OsString>, Problem> {
     let mut words = match value.get_ref() {
         DeValue::String(text) => split(text, value.span())?,
@@ -39,7 +39,7 @@ pub(super) fn words(value: &Spanned<DeValue<'_>>, folder: &Path) -> Result<Vec<O
     match words.first_mut() {
         Some(program) if !program.is_empty() => {
             if program.contains('/') {
-                // A path is UTF-8 if the folder's is; where it is not, the folder stands before it as it is.
+                // Added as bytes, because the folder's path need not be UTF-8.
                 let mut command: Vec<OsString> = vec![absolute(&*program, folder).into()];
                 command.extend(words.drain(1..).map(OsString::from));
                 return Ok(command);
@@ -56,7 +56,7 @@ pub(super) fn words(value: &Spanned<DeValue<'_>>, folder: &Path) -> Result<Vec<O
     Ok(words.into_iter().map(OsString::from).collect())
 }
 
-/// Where the program of a command is said that is right.
+/// Where the program is given in a valid command.
 pub(super) fn program_span(value: &Spanned<DeValue<'_>>) -> Range<usize> {
     match value.get_ref() {
         DeValue::Array(words) => words.iter().next().map_or_else(|| value.span(), Spanned::span),
@@ -104,7 +104,7 @@ fn is_variable(name: &str) -> bool {
             .all(|letter| letter.is_ascii_alphanumeric() || letter == '_')
 }
 
-/// A word that a process can be given.
+/// A word that a process can get as an argument.
 pub(super) fn checked(text: &str, span: Range<usize>) -> Result<String, Problem> {
     if text.contains('\0') {
         return Err(Problem::new(

@@ -17,7 +17,7 @@ use crate::{
     process::{env_file::Rights, variables::Variables},
 };
 
-/// Several apps have a name each.
+/// Checks that each of several apps has its own name.
 pub(super) fn names(apps: &[ParsedApp], keys: &Keys, source: &Source, problems: &mut Vec<Problem>) {
     let mut seen: Vec<(&str, &Range<usize>)> = Vec::new();
     for app in apps {
@@ -48,7 +48,7 @@ pub(super) fn names(apps: &[ParsedApp], keys: &Keys, source: &Source, problems: 
     }
 }
 
-/// No two apps serve one port.
+/// Checks that no two apps serve the same port.
 pub(super) fn ports(apps: &[ParsedApp], keys: &Keys, source: &Source, problems: &mut Vec<Problem>) {
     let mut seen: Vec<(usize, Port, &Range<usize>)> = Vec::new();
     for (number, app) in apps.iter().enumerate() {
@@ -76,13 +76,13 @@ pub(super) fn ports(apps: &[ParsedApp], keys: &Keys, source: &Source, problems: 
     }
 }
 
-/// What one app is told to serve: by its options, or by the `PORT` of its workers' environment.
+/// The ports that an app is told to serve, by its options or by the `PORT` of its workers' environment.
 #[derive(Debug)]
 pub(super) struct Ports<'a> {
     name: String,
-    /// Empty if `PORT` says it.
+    /// From the options; empty if `PORT` decides.
     said: Vec<(Port, &'a Range<usize>)>,
-    /// Of all its workers (`port_step` and `increment_var` give each another), and where it is said.
+    /// The `PORT`s of all its workers (`port_step` and `increment_var` give each another one), and where they are given.
     given: Option<(BTreeSet<u16>, &'a Range<usize>)>,
 }
 
@@ -106,7 +106,7 @@ impl<'a> Ports<'a> {
         }
     }
 
-    /// The port that both are told to serve, if `PORT` says it of one at least; where it is said here, and there.
+    /// The port that both are told to serve, if at least one of them by `PORT`, and the two places where it is given.
     fn conflict_with(&self, other: &Self) -> Option<(u16, &'a Range<usize>, &'a Range<usize>)> {
         if let (Some((ours, here)), Some((theirs, there))) = (&self.given, &other.given) {
             return Some((*ours.intersection(theirs).next()?, here, there));
@@ -123,8 +123,8 @@ impl<'a> Ports<'a> {
     }
 }
 
-/// The `PORT`s that the workers get of what the file says: of this machine's own environment nothing is known here, and what is wrong with
-/// files of variables is said elsewhere.
+/// The `PORT`s of the workers according to the file. This machine's own environment is not known here, and errors in env files are reported
+/// elsewhere.
 fn given(options: &RunOptions) -> BTreeSet<u16> {
     let folder = options.cwd.as_deref().unwrap_or(Path::new("/"));
     let Ok(variables) = Variables::read(options.environment.clone(), folder, Rights::Callers) else {
@@ -138,7 +138,7 @@ fn given(options: &RunOptions) -> BTreeSet<u16> {
     (0..options.workers).filter_map(port_of).collect()
 }
 
-/// No two apps are told by `PORT` to serve one port.
+/// Checks that no two apps are told by `PORT` to serve the same port.
 pub(super) fn given_ports(apps: &[Ports<'_>], source: &Source, problems: &mut Vec<Problem>) {
     for (number, app) in apps.iter().enumerate() {
         let found = apps[..number]
@@ -159,17 +159,17 @@ pub(super) fn given_ports(apps: &[Ports<'_>], source: &Source, problems: &mut Ve
     }
 }
 
-/// What an app serves.
+/// A port that an app serves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Port {
-    /// `port`: on whatever address the workers bind.
+    /// `port`: on any address that the workers bind.
     Any(u16),
     /// `listen`.
     On(SocketAddr),
 }
 
 impl Port {
-    /// A number, or an address with one.
+    /// Parses a port, or an address with a port.
     fn read(text: &str) -> Option<Self> {
         let number = text.parse().map(Self::Any).ok();
         number.or_else(|| text.parse().map(Self::On).ok())
@@ -182,7 +182,7 @@ impl Port {
         }
     }
 
-    /// Whether one of two apps could not listen there. `::` takes the port of every IPv4 address, too.
+    /// Whether two apps could not both listen there. `::` also occupies the port on every IPv4 address.
     fn clashes(self, other: Self) -> bool {
         if self.number() != other.number() {
             return false;

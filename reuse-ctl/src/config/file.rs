@@ -1,4 +1,4 @@
-//! From the text of a `reuse.toml` to its apps. Everything that is wrong in it is found in one go, each thing at its place.
+//! Reads the apps from the text of a `reuse.toml`. All mistakes are found in one run, each with its place.
 
 use std::ops::Range;
 
@@ -12,13 +12,13 @@ use super::{
 };
 use crate::app::{keys::Keys, options::RunOptions};
 
-/// The table of an app, where there are several.
+/// The name of an app's table if there are several.
 const APP: &str = "app";
 
-/// So many apps are more than anybody means.
+/// Maximum number of apps; more can only be a mistake.
 const MAX_APPS: usize = 1000;
 
-/// What is in a file.
+/// The contents of a file.
 #[derive(Debug)]
 pub(super) struct Content {
     pub(super) apps: Vec<ParsedApp>,
@@ -28,10 +28,10 @@ pub(super) struct Content {
 /// Reads the apps of a file.
 ///
 /// # Errors
-/// All that is wrong in it.
+/// All mistakes in it.
 pub(super) fn read(source: &Source) -> Result<Content, Vec<Problem>> {
     let (document, errors) = DeTable::parse_recoverable(&source.text);
-    // What comes after the first mistake in the grammar is guesswork.
+    // Anything after the first syntax error is guesswork.
     if let Some(error) = errors.first() {
         let span = error.span().unwrap_or(0..0);
         let hint = match error.message() {
@@ -66,10 +66,10 @@ impl Content {
         names
     }
 
-    /// What each app is in an environment, and the same as options.
+    /// The specification and the options of each app in an environment.
     ///
     /// # Errors
-    /// Options that contradict each other, and apps that do.
+    /// Options that contradict each other, within one app or between apps.
     pub(super) fn specs(
         &self,
         source: &Source,
@@ -92,7 +92,7 @@ impl Content {
     }
 }
 
-/// The tables that describe an app: the document itself, or each `[[app]]`.
+/// The tables that describe apps: the document itself, or each `[[app]]`.
 fn tables<'a, 'i>(document: &'a DeTable<'i>, problems: &mut Vec<Problem>) -> Vec<(&'a DeTable<'i>, Range<usize>)> {
     let Some((_, apps)) = document.get_key_value(APP) else {
         return vec![(document, 0..0)];

@@ -1,4 +1,4 @@
-//! The host checks: requirements of the apps that this host does not meet, each at its place in the file.
+//! The host checks: requirements of the apps that this host does not meet, each with its place in the file.
 
 use std::ops::Range;
 
@@ -16,20 +16,20 @@ use crate::{
     process::{command::CommandError, env_file::EnvFileError, variables::VariablesError},
 };
 
-/// What relative paths are relative to.
+/// The hint for paths relative to the file's folder.
 const OF_THE_FILE: &str = "paths are relative to the folder of this file";
 
-/// The same for those that are relative to `cwd`.
+/// The hint for paths relative to `cwd`.
 const OF_CWD: &str = "paths are relative to `cwd`, which is the folder of this file unless it is said";
 
 impl Loaded {
-    /// Judges the apps on this machine, each as far as `extent` says, or not at all. What depends on one of the options `elsewhere` (without
-    /// their hyphens) is not judged: another value than the file's counts.
+    /// Checks the apps on this machine, each as far as `extent` says, or not at all. Whatever depends on one of the options in `elsewhere`
+    /// (given without hyphens) is not checked, because a value from outside the file counts there.
     ///
-    /// What this user may not look at is no error: returned is what that is, in a line each.
+    /// A requirement that this user may not look at is no error. Returns one line for each of those.
     ///
     /// # Errors
-    /// Usage, with all that is missing, each at its place.
+    /// Usage, with everything that is missing, each with its place.
     pub fn judge(
         &self,
         extent: impl Fn(&NamedSpec) -> Option<Extent>,
@@ -65,7 +65,7 @@ impl Loaded {
     }
 }
 
-/// The options that it follows from.
+/// The options that the requirement follows from.
 fn keys_of(missing: &Missing) -> &'static [&'static str] {
     match missing {
         Missing::Folder { .. } | Missing::Command { .. } => &[CWD],
@@ -78,7 +78,7 @@ fn keys_of(missing: &Missing) -> &'static [&'static str] {
     }
 }
 
-/// Where things are said of one app.
+/// The places of an app's options in the file.
 struct Places<'a> {
     parsed: &'a ParsedApp,
     keys: &'a Keys,
@@ -110,7 +110,7 @@ impl Places<'_> {
         said.unwrap_or(&self.parsed.span)
     }
 
-    /// What is wrong, and what to do about it, in words of the file.
+    /// What is wrong and what to do, in terms of the file.
     fn words(&self, missing: &Missing) -> (String, String) {
         let own = |hint: &str| (self.keys.in_words_of_the_file(&missing.to_string()), hint.to_owned());
         match missing {

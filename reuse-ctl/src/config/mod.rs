@@ -1,7 +1,7 @@
 //! Apps as a file describes them (`reuse.toml`).
 //!
-//! Each becomes an [`AppSpec`]: the arguments that could stand behind `reuse-ctl run`, and variables for the workers' environment. So a key
-//! is an option of `run` by construction, and is judged by the same code.
+//! Each becomes an [`AppSpec`]: the arguments of an equivalent `reuse-ctl run`, and variables for the workers' environment. So every key is
+//! an option of `run`, and is checked by the same code.
 
 mod command;
 mod conflicts;
@@ -27,18 +27,18 @@ use source::Source;
 /// An app of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NamedSpec {
-    /// Its name; no other app of the file has it.
+    /// Its name, unique in the file.
     pub name: String,
-    /// What it is to be.
+    /// Its specification.
     pub spec: AppSpec,
 }
 
-/// A file that is right in itself.
+/// A file without mistakes.
 #[derive(Debug)]
 pub struct Loaded {
-    /// In the order of the file.
+    /// The apps, in the order of the file.
     pub apps: Vec<NamedSpec>,
-    /// Each of them as options.
+    /// The options of each app.
     options: Vec<RunOptions>,
     source: Source,
     content: file::Content,
@@ -46,11 +46,11 @@ pub struct Loaded {
 }
 
 impl Loaded {
-    /// Reads a file, and judges what it says by itself. `environment` is `--env`: its `[env.NAME]` goes on top of `[env]`, in every app
-    /// that has it.
+    /// Reads a file and checks it by itself. `environment` is the value of `--env`: that `[env.NAME]` overrides `[env]`, in every app that
+    /// has it.
     ///
     /// # Errors
-    /// Usage, with everything that is wrong in the file, each at its place; nothing has been done then.
+    /// Usage, with every mistake in the file and its place.
     pub fn read(path: &Path, environment: Option<&str>) -> Result<Self, Failure> {
         let source = Source::read(path)?;
         let content = file::read(&source).map_err(|problems| source.refuse(problems))?;
@@ -79,7 +79,7 @@ impl Loaded {
     }
 }
 
-/// Reads a file, and judges it with the folders and files of variables that it names.
+/// Reads a file, and checks it together with the folders and env files that it names.
 ///
 /// # Errors
 /// As [`Loaded::read`] and [`Loaded::judge`].

@@ -1,4 +1,4 @@
-//! One parsed app of the file: its keys, checked one by one, and where each value stands.
+//! One parsed app of the file: its checked values, and the place of each.
 
 use std::ffi::{OsStr, OsString};
 use std::ops::Range;
@@ -24,25 +24,25 @@ use crate::app::{
 const COMMAND: &str = "command";
 const ENV: &str = "env";
 
-/// So many values of one key are more than anybody means.
+/// Maximum number of values of one key; more can only be a mistake.
 const MAX_ITEMS: usize = 1000;
 
-/// With so many problems nobody looks for further unknown keys.
+/// Beyond this many problems, unknown keys are no longer reported.
 const MANY: usize = 10_000;
 
-/// An app, and where things are said of it.
+/// An app, and the places of its values.
 #[derive(Debug)]
 pub(super) struct ParsedApp {
     values: Values,
     command: Option<Vec<OsString>>,
-    /// Where the program is said.
+    /// The place of the program.
     pub(super) program_span: Range<usize>,
     pub(super) variables: Variables,
-    /// Where each value of [`Self::values`] is.
+    /// The place of each value in [`Self::values`].
     spans: Vec<Vec<Range<usize>>>,
     /// Where the app itself begins.
     pub(super) span: Range<usize>,
-    /// Its name is said, though it may be none that an app can have.
+    /// Whether the file gives a name, valid or not.
     pub(super) is_named: bool,
 }
 
@@ -125,12 +125,12 @@ impl ParsedApp {
         }
     }
 
-    /// The names of the environments that it has.
+    /// The names of its environments.
     pub(super) fn environments(&self) -> impl Iterator<Item = &str> {
         self.variables.environments()
     }
 
-    /// What the app is in an environment, and the same as options.
+    /// The app's specification and options in an environment.
     ///
     /// # Errors
     /// Options that contradict each other.
@@ -151,7 +151,7 @@ impl ParsedApp {
             variables: self.variables.of(environment).map(OsString::from).collect(),
         };
         let options = spec.resolve().map_err(|failure| {
-            // Each option is right for itself: it is about those that the text speaks of.
+            // Each option is valid by itself, so the error is placed at the options that its text names.
             let spoken_of = keys.spoken_of(&format!("{} {}", failure.error, failure.hint));
             let span = spoken_of.iter().find_map(|key| self.spans[*key].first());
             let error = keys.in_words_of_the_file(&failure.error);
@@ -161,7 +161,7 @@ impl ParsedApp {
             };
             Problem::new(span.unwrap_or(&self.span).clone(), error, hint)
         })?;
-        // By name: another command would else be another app.
+        // Named explicitly: otherwise another command would make it another app.
         let name = keys.find(NAME).expect("an option of run");
         if values[name].is_empty() {
             values[name].push((&options.name).into());
@@ -171,7 +171,7 @@ impl ParsedApp {
         Ok((NamedSpec { name, spec }, options))
     }
 
-    /// Where it is said which `PORT` its workers get: the variable itself, else the files of variables, else the app.
+    /// Where the `PORT` of its workers is given: the variable itself, else the env files, else the app.
     pub(super) fn place_of_port(&self, keys: &Keys, environment: Option<&str>) -> &Range<usize> {
         let files = || self.said(keys, "env_file").last().map(|(_, span)| span);
         let counted = || self.said(keys, "increment_var").next().map(|(_, span)| span);
@@ -179,12 +179,12 @@ impl ParsedApp {
         variable.or_else(files).or_else(counted).unwrap_or(&self.span)
     }
 
-    /// Where the value of a key with this number is, from 0.
+    /// The place of a key's value with this index, from 0.
     pub(super) fn place_of(&self, keys: &Keys, name: &str, number: usize) -> Option<&Range<usize>> {
         self.spans[keys.find(name)?].get(number)
     }
 
-    /// The values of a key that are text, and where they are.
+    /// A key's values that are text, with their places.
     pub(super) fn said<'a>(&'a self, keys: &Keys, name: &str) -> impl Iterator<Item = (&'a str, &'a Range<usize>)> {
         let at = keys.find(name).expect("an option of run");
         self.values[at]

@@ -1,4 +1,4 @@
-//! The JSON Schema (2020-12) of the file, from the same source as the keys: what clap knows of the options of `run`.
+//! The JSON Schema (2020-12) of the file, from the same source as the keys: clap's definition of the options of `run`.
 
 use std::ffi::OsStr;
 
@@ -9,7 +9,7 @@ use crate::app::{
     keys::{CWD, Key, Keys, Kind, NAME},
 };
 
-/// Options whose help speaks of the command line.
+/// Options whose help text concerns the command line, with other descriptions.
 const DIFFERENT: [(&str, &str); 2] = [
     (
         NAME,
@@ -18,7 +18,7 @@ const DIFFERENT: [(&str, &str); 2] = [
     (CWD, "Run the command in this folder [default: that of the file]"),
 ];
 
-/// As it is printed and kept in `docs/reuse.schema.json`.
+/// The schema as printed, and as kept in `docs/reuse.schema.json`.
 pub(crate) fn text() -> String {
     let mut text = serde_json::to_string_pretty(&schema()).expect("plain data");
     text.push('\n');
@@ -133,13 +133,13 @@ fn property(key: &Key, keys: &Keys) -> Value {
     Value::Object(property)
 }
 
-/// A number where it is one.
+/// The value as a JSON number if it is one.
 fn as_value(text: &OsStr) -> Value {
     let text = text.to_string_lossy();
     text.parse::<u64>().map_or_else(|_| text.as_ref().into(), Value::from)
 }
 
-/// Which types it takes, found out by asking the option itself. A number may be in quotes as well.
+/// The types that an option accepts, found by trying values. A number may also be in quotes.
 fn types(key: &Key, keys: &Keys) -> Vec<&'static str> {
     let (integer, fraction) = takes(key, keys);
     let mut types = Vec::new();
@@ -152,7 +152,7 @@ fn types(key: &Key, keys: &Keys) -> Vec<&'static str> {
     types
 }
 
-/// What a string looks like that takes the place of a number; absent: there are others, too.
+/// The pattern of strings that may stand for a number; `None` if other strings are accepted too.
 fn pattern(key: &Key, keys: &Keys) -> Option<&'static str> {
     let judged = |sample: &&str| keys.judge(key, OsStr::new(*sample)).is_ok();
     let takes_words = keys.takes_any_text(key) || ["2M", "2s", "2%", "max", "SIGTERM"].iter().any(judged);
@@ -164,11 +164,11 @@ fn pattern(key: &Key, keys: &Keys) -> Option<&'static str> {
     }
 }
 
-/// Whether it takes integers, and fractions.
+/// Whether the option accepts integers, and fractions.
 fn takes(key: &Key, keys: &Keys) -> (bool, bool) {
     let one_of = |samples: &[&str]| samples.iter().any(|sample| keys.judge(key, OsStr::new(sample)).is_ok());
     let numbers = keys.numbers(key);
-    // What is meant in bytes is large.
+    // An option in bytes accepts only large numbers.
     let integer = numbers != Numbers::None && one_of(&["2", "2000000000"]);
     let fraction = numbers == Numbers::Any && one_of(&["0.5"]);
     (integer, fraction)

@@ -1,4 +1,4 @@
-//! Text files that somebody else has written. They are read within bounds, and checked before they are used.
+//! Text files written by others. Their size is limited, and they are checked before use.
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 
 use crate::base::{Failure, Place, failure::Detail};
 
-/// No description of apps is larger.
+/// Maximum size in bytes.
 const MAX_BYTES: u64 = 1 << 20;
 
-/// So many errors are shown of one file.
+/// Maximum number of errors shown for one file.
 const MAX_PLACES: usize = 20;
 
 /// Why a file was not read.
@@ -32,7 +32,7 @@ pub(super) enum SourceError {
 }
 
 impl SourceError {
-    /// In words for what people get wrong most often.
+    /// Describes the most common errors in words.
     pub(super) fn from_io(error: &io::Error) -> Self {
         match error.raw_os_error() {
             Some(libc::ELOOP) => Self::Circle,
@@ -52,17 +52,17 @@ impl From<io::Error> for SourceError {
 /// A file of text.
 #[derive(Debug)]
 pub(super) struct Source {
-    /// As it was named.
+    /// The file's name as given.
     pub(super) shown: String,
-    /// Where it is; absolute.
+    /// The absolute path of the file's folder.
     pub(super) folder: PathBuf,
     pub(super) text: String,
 }
 
-/// Something that is wrong in it.
+/// A mistake in the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Problem {
-    /// In bytes.
+    /// Its place, in bytes.
     pub(super) span: Range<usize>,
     pub(super) error: String,
     pub(super) hint: String,
@@ -88,10 +88,10 @@ impl Source {
         }
     }
 
-    /// Reads the description of apps.
+    /// Reads a file that describes apps.
     ///
     /// # Errors
-    /// Usage: it is not there, can't be read, is too large, or is no text.
+    /// Usage: the file is missing, can't be read, is too large, or is not text.
     pub(super) fn read(path: &Path) -> Result<Self, Failure> {
         let shown = path.display().to_string();
         let (bytes, folder) = read(path)
@@ -101,7 +101,7 @@ impl Source {
             Ok(text) => Ok(Self { shown, folder, text }),
             Err(error) => {
                 let valid = error.utf8_error().valid_up_to();
-                // The replacement for what is no text begins where the text ends.
+                // The replacement character for invalid text begins where the valid text ends.
                 let text = String::from_utf8_lossy(error.as_bytes()).into_owned();
                 let source = Self { shown, folder, text };
                 let hint = "save it as UTF-8: `iconv -f LATIN1 -t UTF-8` may do it";
@@ -110,7 +110,7 @@ impl Source {
         }
     }
 
-    /// A failure that shows every problem at its place, in the file's order.
+    /// A failure that shows every problem with its place, in the order of the file.
     pub(super) fn refuse(&self, mut problems: Vec<Problem>) -> Failure {
         problems.sort_by_key(|problem| problem.span.start);
         problems.dedup();
@@ -133,7 +133,7 @@ impl Source {
         Place::new(&self.shown, &self.text, span, error, hint)
     }
 
-    /// The line of a place, from 1.
+    /// The line number of a byte offset, from 1.
     pub(super) fn line(&self, at: usize) -> usize {
         1 + self.text.as_bytes()[..at.min(self.text.len())]
             .iter()
@@ -153,14 +153,14 @@ fn cannot_read(shown: &str, error: &SourceError) -> Failure {
     Failure::usage(format!("{shown}: {error}"), hint)
 }
 
-/// The folder that relative paths in the file are relative to: that of the name, also where the name is a symbolic link.
+/// The folder for relative paths in the file: the folder of its name, even if the name is a symbolic link.
 fn folder_of(path: &Path) -> io::Result<PathBuf> {
     let absolute = std::path::absolute(path)?;
     Ok(absolute.parent().unwrap_or(Path::new("/")).to_owned())
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, SourceError> {
-    // O_NONBLOCK: to open a pipe that nobody writes to would take for ever.
+    // O_NONBLOCK: opening a pipe that nobody writes to would block for ever.
     let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
     let metadata = file.metadata()?;
     if metadata.is_dir() {
@@ -172,7 +172,7 @@ fn read(path: &Path) -> Result<Vec<u8>, SourceError> {
     if metadata.len() > MAX_BYTES {
         return Err(SourceError::TooLarge(metadata.len()));
     }
-    // It may have grown since.
+    // The file may have grown since.
     let mut bytes = Vec::new();
     let read = file.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
     match u64::try_from(read) {

@@ -1,8 +1,8 @@
-//! Values of TOML as text, and text as values of TOML.
+//! TOML values as text, and text as TOML values.
 
 use toml::de::{DeInteger, DeValue};
 
-/// What one would type for it: a string, a number, and for variables also `true` and `false`.
+/// The value as it would be typed: a string or a number, for variables also `true` and `false`.
 pub(super) fn text(value: &DeValue<'_>) -> Option<String> {
     match value {
         DeValue::String(text) => Some(text.clone().into_owned()),
@@ -12,7 +12,8 @@ pub(super) fn text(value: &DeValue<'_>) -> Option<String> {
     }
 }
 
-/// `0x1F` is 31 for options, whatever TOML calls it. One that is too large for this stays as it is, for the option to refuse.
+/// The decimal form of an integer, since options don't accept `0x1F`. A number that is too large is kept as it is, and the option refuses
+/// it.
 fn decimal(integer: &DeInteger<'_>) -> String {
     match integer.radix() {
         10 => integer.as_str().trim_start_matches('+').to_owned(),
@@ -22,7 +23,7 @@ fn decimal(integer: &DeInteger<'_>) -> String {
     }
 }
 
-/// For "is a string, not …".
+/// The kind of a value, for messages like "is a string, not …".
 pub(super) fn a_kind(value: &DeValue<'_>) -> &'static str {
     match value {
         DeValue::String(_) => "a string",

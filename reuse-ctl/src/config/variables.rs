@@ -1,4 +1,4 @@
-//! `env` and `[env.NAME]`: variables of the workers.
+//! `env` and `[env.NAME]`: variables for the workers.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -13,17 +13,17 @@ use super::value::{a_kind, text};
 /// The variables of one app.
 #[derive(Debug, Default)]
 pub(super) struct Variables {
-    /// In every environment.
+    /// Variables for every environment.
     always: Said,
-    /// What an environment sets on top, by its name.
+    /// Variables of each named environment, which override the others.
     environments: BTreeMap<String, Said>,
 }
 
-/// Values by their names, and where they are.
+/// Values by name, with their places.
 type Said = BTreeMap<String, (String, Range<usize>)>;
 
 impl Variables {
-    /// Reads the value of `env`; what is wrong is left out and added to `problems`.
+    /// Reads the value of `env`. Invalid entries are left out and added to `problems`.
     pub(super) fn read(value: &Spanned<DeValue<'_>>, problems: &mut Vec<Problem>) -> Self {
         let DeValue::Table(table) = value.get_ref() else {
             let error = format!("`env` is a table, not {}", a_kind(value.get_ref()));
@@ -50,7 +50,7 @@ impl Variables {
         self.environments.keys().map(String::as_str)
     }
 
-    /// Names and values, in turn, each name once.
+    /// Names and values, alternating, each name once.
     pub(super) fn of(&self, environment: Option<&str>) -> impl Iterator<Item = String> {
         let mut variables = self.always.clone();
         if let Some(more) = environment.and_then(|name| self.environments.get(name)) {
@@ -59,7 +59,7 @@ impl Variables {
         variables.into_iter().flat_map(|(name, (value, _))| [name, value])
     }
 
-    /// Where the value that counts is said.
+    /// The place of the value that applies.
     pub(super) fn place(&self, environment: Option<&str>, name: &str) -> Option<&Range<usize>> {
         let more = environment.and_then(|environment| self.environments.get(environment));
         let said = more.and_then(|more| more.get(name)).or_else(|| self.always.get(name));

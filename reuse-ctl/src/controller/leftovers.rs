@@ -1,4 +1,4 @@
-//! What a controller that was killed (and could not clean up) leaves behind: workers that go on serving, pins, a folder.
+//! Cleans up after a killed controller, which leaves workers that go on serving, pins and a folder.
 
 use std::time::{Duration, Instant};
 
@@ -11,17 +11,17 @@ use crate::{
     },
 };
 
-/// How long the kernel may take to end them.
+/// How long the kernel may take to kill the processes.
 const PATIENCE: Duration = Duration::from_secs(10);
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
-/// Refuses to start beside such workers: a second set would share their port unseen.
+/// Refuses to start beside such workers: a second set would share their port unnoticed.
 ///
-/// Asked before the app's lock is taken, so that their controller's files stay as they are for `stop`.
+/// Called before the app's lock is taken, so that the dead controller's files stay as they are for `stop`.
 pub(super) fn refuse(app: &str) -> Result<(), Failure> {
     let known = list_apps().unwrap_or_default();
     if known.iter().any(|known| known.name == app && known.alive) {
-        // Not leftovers; the lock will say that the name is taken.
+        // Not leftovers; taking the lock will fail with the name taken.
         return Ok(());
     }
     let pids = AppCgroup::leftovers(app).map_err(failed)?;
@@ -38,10 +38,10 @@ pub(super) fn refuse(app: &str) -> Result<(), Failure> {
     ))
 }
 
-/// Ends them and removes everything. Returns how many processes there were.
+/// Kills the workers and removes everything. Returns the number of killed processes.
 ///
 /// # Errors
-/// The app runs after all, or something can't be removed.
+/// Fails if the app runs after all, or something can't be removed.
 pub async fn clear(app: &str) -> Result<usize, Failure> {
     let paths = AppPaths::new(app).map_err(|error| Failure::usage(error.to_string(), error.hint()))?;
     let lock = paths

@@ -1,5 +1,5 @@
-//! The composition root: makes what an app needs before its first worker, runs it, and takes everything away again; and cleans up after a
-//! controller that was killed.
+//! The composition root: creates what an app needs before its first worker, runs the app, and removes everything again. Also cleans up
+//! after a killed controller.
 
 pub mod leftovers;
 mod setup;

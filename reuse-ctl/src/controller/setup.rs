@@ -1,4 +1,4 @@
-//! `run`: makes what an app needs before its first worker, and takes it away again whatever happens in between.
+//! `run`: creates what an app needs before its first worker, and removes it again whatever happens in between.
 
 use std::{
     ffi::OsStr,
@@ -51,29 +51,29 @@ use reuse_machine::{
     versions::Versions,
 };
 
-/// The first delay after a crash, and what it doubles up to.
+/// The first delay after a crash, and the limit up to which it doubles.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(30));
 
-/// So many crashes in a row make a worker failed.
+/// Number of crashes in a row after which a worker has failed.
 const CRASH_LIMIT: u32 = 5;
 
-/// A worker that was active for so long has proved itself.
+/// A worker that has been active for this long counts as stable.
 const STABLE: Duration = Duration::from_secs(10);
 
-/// How long work beside the task may take when all is over.
+/// How long background work may take when everything else has ended.
 const LAST_LOOKS: Duration = Duration::from_secs(2);
 
 /// Runs an app in this process until it is stopped.
 ///
 /// # Errors
-/// It could not be started, or every worker has failed. Nothing is left behind in either case.
+/// Fails if the app could not be started, or if every worker has failed. Nothing is left behind in either case.
 pub fn run(options: RunOptions) -> Result<(), Failure> {
     give_back_large_blocks();
-    // The last that is dropped: until then there may be something to say.
+    // Dropped last, because there may be something to print until then.
     let terminal = Terminal::start().map_err(|error| Failure::failed(format!("clone: {error}"), "see `ulimit -u`"))?;
     show_panics(terminal.lines());
     start_logging(options.verbosity, terminal.lines());
-    // The task that looks at the queues is run by this thread.
+    // This thread runs the task that looks at the queues.
     if let Err(error) = own_priority::prefer_this_thread() {
         tracing::debug!("looks may be late when the processors are busy: sched_setattr: {error}");
     }
@@ -86,7 +86,7 @@ pub fn run(options: RunOptions) -> Result<(), Failure> {
         .build()
         .map_err(|error| Failure::failed(format!("epoll_create: {error}"), "see `ulimit -n`"))?;
     let result = runtime.block_on(run_app(options, terminal.lines()));
-    // Whoever looks at a file just now may wait for a file system that hangs.
+    // A background look at a file may wait for a file system that hangs.
     runtime.shutdown_timeout(LAST_LOOKS);
     result
 }
@@ -137,7 +137,7 @@ async fn run_app(options: RunOptions, lines: TerminalLines) -> Result<(), Failur
 
     let last_failure = task.failures.last().cloned();
     let how = task.machine.view().slots.into_iter().find_map(|slot| slot.reason);
-    // Last answers first; then the program and its maps, the port guards, and what is left on disk.
+    // First the last answers, then the program and its maps, the port guards, and the files on disk.
     drop(close);
     drop(api.await);
     drop(task);
@@ -157,7 +157,7 @@ async fn run_app(options: RunOptions, lines: TerminalLines) -> Result<(), Failur
     Ok(())
 }
 
-/// Everything that is there before the first worker.
+/// Everything that exists before the first worker.
 struct Prepared {
     control: UnixListener,
     groups: Groups,
@@ -235,7 +235,7 @@ fn prepare(options: &RunOptions, console: &Console) -> Result<Prepared, Failure>
     })
 }
 
-/// What would be left on disk; removed when dropped, in the right order.
+/// What would be left on disk. Dropping this removes it, in the right order.
 struct Traces {
     cgroup: Option<AppCgroup>,
     lock: Option<AppLock>,
@@ -256,7 +256,7 @@ impl Drop for Traces {
     }
 }
 
-/// Leaves a note for `logs`, which may be asked when the app has ended.
+/// Leaves a note for `logs`, which may be called after the app has ended.
 fn note_target(paths: &AppPaths, target: LogTarget) -> Result<(), Failure> {
     let note = paths.journal_note();
     let noted = match target {
@@ -341,7 +341,7 @@ fn machine_config(options: &RunOptions) -> Config {
     }
 }
 
-/// Left in the background by `--detach`, nobody would start it again. A service manager would, if one waits for it.
+/// Nobody would restart a controller that `--detach` left in the background. A service manager would, if one waits for it.
 fn when_all_failed(is_detached: bool, notify_socket: Option<&OsStr>) -> WhenAllFailed {
     let is_service = notify_socket.is_some_and(|path| !path.is_empty());
     if is_detached && !is_service {
@@ -351,12 +351,12 @@ fn when_all_failed(is_detached: bool, notify_socket: Option<&OsStr>) -> WhenAllF
     }
 }
 
-/// To load a program takes 20 MB for a moment. The allocator learns from the first such block to keep the next ones, for each thread that
-/// uses them: 30 MB stayed resident instead of 11.
+/// Loading a program takes 20 MB for a moment. Without this setting the allocator would keep such blocks afterwards, for each thread that
+/// uses them: 30 MB instead of 11 stayed resident.
 fn give_back_large_blocks() {
     #[cfg(target_env = "gnu")]
     {
-        /// Where the allocator begins, too.
+        /// The allocator's own initial value.
         const LARGE_BYTES: libc::c_int = 128 * 1024;
         // SAFETY: no other thread allocates yet, and a size is what this parameter takes.
         let accepted = unsafe { libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE_BYTES) };
@@ -364,7 +364,7 @@ fn give_back_large_blocks() {
     }
 }
 
-/// The controller's diagnostics, and with `-v` what the programs log.
+/// Prints the controller's diagnostics, and with `-v` the programs' log.
 fn start_logging(verbosity: u8, lines: TerminalLines) {
     let level = match verbosity {
         0 => "warn",
@@ -372,7 +372,7 @@ fn start_logging(verbosity: u8, lines: TerminalLines) {
         _ => "debug",
     };
     let filter = tracing_subscriber::EnvFilter::try_from_env("REUSE_LOG").unwrap_or_else(|_| level.into());
-    // It is there already when this is called a second time, as in a test.
+    // A logger exists already if this is called a second time, as in a test.
     drop(
         tracing_subscriber::fmt()
             .with_env_filter(filter)

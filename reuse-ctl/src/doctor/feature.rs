@@ -1,4 +1,4 @@
-//! The features: for each its name, what is lost without it, and how to get it.
+//! The features that are checked: the name of each, what is lost without it, and how to get it.
 
 use super::{Check, CheckOutcome};
 
@@ -11,7 +11,7 @@ pub(super) struct Feature {
     remedy: &'static str,
 }
 
-/// Whether `run` works without it.
+/// Whether `run` works without the feature.
 #[derive(Debug)]
 enum Need {
     Required,
@@ -23,12 +23,12 @@ impl Feature {
         self.name
     }
 
-    /// It works, or it doesn't: what was seen, either way.
+    /// The result of a check that was tried: what was seen, whether it worked or not.
     pub(super) fn tried(&self, seen: Result<String, String>) -> Check {
         self.tried_with(seen, self.remedy)
     }
 
-    /// The same with a better idea of how to get it than the usual one.
+    /// As [`tried`](Self::tried), with a more specific remedy.
     pub(super) fn tried_with(&self, seen: Result<String, String>, remedy: &str) -> Check {
         let (outcome, detail) = match (seen, &self.need) {
             (Ok(detail), _) => (CheckOutcome::Works, detail),
@@ -38,7 +38,7 @@ impl Feature {
         self.check(outcome, detail, remedy)
     }
 
-    /// Something that it needs does not work.
+    /// The result if something else that the feature needs does not work.
     pub(super) fn untried(&self, why: &str) -> Check {
         self.check(CheckOutcome::Missing, format!("not tried: {why}"), "")
     }

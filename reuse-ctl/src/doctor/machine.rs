@@ -1,4 +1,4 @@
-//! What the machine is and allows: rights, kernel, file systems.
+//! Checks of the machine: permissions, kernel, file systems.
 
 use std::{fs, path::Path};
 
@@ -18,10 +18,10 @@ use crate::{
     },
 };
 
-/// `migrate` came with it, and so did cgroup.kill.
+/// The first kernel with `migrate` and with cgroup.kill.
 const OLDEST_KERNEL: (u32, u32) = (5, 14);
 
-/// All of them, and the last two unless there is CAP_SYS_ADMIN, which includes them.
+/// The needed capabilities. The last two are not needed with CAP_SYS_ADMIN, which includes them.
 const CAPABILITIES: [Capability; 10] = [
     Capability::CAP_CHOWN,
     Capability::CAP_DAC_OVERRIDE,
@@ -67,7 +67,7 @@ fn lacking() -> Result<Vec<String>, caps::errors::CapsError> {
     Ok(lacking.map(|capability| capability.to_string()).collect())
 }
 
-/// Whether `/proc/self/uid_map` says that user ids are those of the machine.
+/// Whether `/proc/self/uid_map` shows that uids are those of the machine.
 fn is_initial_namespace(uid_map: &str) -> bool {
     uid_map.split_whitespace().eq(["0", "0", "4294967295"])
 }
@@ -86,7 +86,7 @@ fn judge_release(release: &str) -> Result<String, String> {
     }
 }
 
-/// The first two numbers of a kernel's release, as in `5.15.0-91-generic` or `6.1-rc2`.
+/// The first two numbers of a kernel release, as in `5.15.0-91-generic` or `6.1-rc2`.
 fn version_of(release: &str) -> Option<(u32, u32)> {
     let number = |text: &str| {
         let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
@@ -116,7 +116,7 @@ fn try_cgroup() -> Result<Result<String, String>, CgroupError> {
     Ok(Ok(format!("at {mount}, writable, with cgroup.kill")))
 }
 
-/// What is there to limit workers with. Nothing is switched on to find out.
+/// Which controllers can limit workers. Nothing is enabled to find out.
 pub(super) fn limits() -> Check {
     let there = Hierarchy::find()
         .map_err(|error| error.to_string())
@@ -137,7 +137,7 @@ fn judge_controllers(there: &[String]) -> Result<String, String> {
     }
 }
 
-/// Whether the system call is let through at all, for who has the capabilities.
+/// Whether the bpf system call is allowed for processes with the needed capabilities.
 pub(super) fn bpf() -> Check {
     let root = root();
     if root.outcome != CheckOutcome::Works {
@@ -145,7 +145,7 @@ pub(super) fn bpf() -> Check {
     }
     let error = match bpf::create_any_map() {
         Err(error) if matches!(error.raw_os_error(), Some(libc::EPERM | libc::ENOSYS)) => error,
-        // It is there. What it can't do, loading the programs shows.
+        // The system call exists. Loading the programs will show what it can't do.
         _ => return BPF.tried(Ok("the system call is allowed".into())),
     };
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
@@ -158,7 +158,7 @@ pub(super) fn bpf() -> Check {
     BPF.tried(Err(format!("the system call is refused: {error}")))
 }
 
-/// Whether `/proc/self/status` says that there is a filter.
+/// Whether `/proc/self/status` shows a seccomp filter.
 fn is_filtered(status: &str) -> bool {
     status
         .lines()
@@ -170,7 +170,7 @@ pub(super) fn bpffs() -> Check {
     let was_mounted = statfs("/sys/fs/bpf").is_ok_and(|stat| stat.filesystem_type() == BPF_FS_MAGIC);
     BPFFS.tried(match mount_bpffs() {
         Ok(()) if was_mounted => Ok("at /sys/fs/bpf".into()),
-        // It stays mounted, as at any boot under systemd: taking it away would take the pins of an app that has just started.
+        // It stays mounted, as systemd would have done at boot: unmounting it would remove the pins of an app that has just started.
         Ok(()) => Ok("mounted now at /sys/fs/bpf".into()),
         Err(error) => Err(error.to_string()),
     })

@@ -1,4 +1,4 @@
-//! Settings of the network that decide how well a service does.
+//! Checks network settings that affect how well a service works.
 
 use std::fs;
 
@@ -7,7 +7,7 @@ use super::{
     feature::{EPHEMERAL, MIGRATE_REQ, SOMAXCONN},
 };
 
-/// Node asks for 511, Bun for 512, Go and the backstop for as many as they may have.
+/// Sufficient backlog. Node asks for 511, Bun for 512, Go and the backstop for the maximum.
 const ENOUGH_PLACES: u32 = 1024;
 
 pub(super) fn examine(ports: &[u16]) -> [Check; 3] {
@@ -38,7 +38,7 @@ fn range_of(text: &str) -> Option<(u16, u16)> {
     Some((bounds.next()?.parse().ok()?, bounds.next()?.parse().ok()?))
 }
 
-/// Whether outgoing connections leave the service ports alone. `reserved` is as the kernel writes it: `8080,9148-9150`.
+/// Checks that outgoing connections don't use the service ports. `reserved` is in the kernel's format: `8080,9148-9150`.
 fn judge_ports(ports: &[u16], (low, high): (u16, u16), reserved: &str) -> Check {
     let at_risk: Vec<String> = ports
         .iter()

@@ -11,7 +11,7 @@ const RED: &str = "\x1b[31m";
 const YELLOW: &str = "\x1b[33m";
 const PLAIN: &str = "\x1b[0m";
 
-/// A line for each check; for what does not work also what is lost and how to get it; at last whether `run` can work.
+/// One line for each check; for what does not work also what is lost and how to get it; and finally whether `run` can work.
 pub fn render(checks: &[Check], colour: bool) -> String {
     let width = checks.iter().map(|check| check.name.chars().count()).max().unwrap_or(0);
     let mut text = String::new();
@@ -25,7 +25,7 @@ pub fn render(checks: &[Check], colour: bool) -> String {
                 check.detail
             ),
         );
-        // What could not be tried is explained by what stands in its way.
+        // A feature that could not be tried is explained by the one it depends on.
         if check.outcome != CheckOutcome::Works && !check.remedy.is_empty() {
             line(
                 &mut text,

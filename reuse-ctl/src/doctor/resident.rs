@@ -1,7 +1,7 @@
-//! A child process that stands for two workers: it moves into the cgroup of each and opens a plain listener there, as any server would.
-//! The kernel keeps a socket in the cgroup where it was made, so one process will do.
+//! A child process that plays two workers: it moves into the cgroup of each and opens a plain listener there, as any server would. The
+//! kernel keeps a socket in the cgroup where it was created, so one process is enough.
 //!
-//! It is a fork and not a program of its own, so that it needs no file; hence it lives on system calls alone.
+//! It is forked, so that it needs no executable file. After the fork it only makes system calls.
 
 use std::{
     fs::File,
@@ -25,29 +25,29 @@ use nix::{
 
 use crate::process::handle::ProcessHandle;
 
-/// How long a child may take for a dozen system calls.
+/// Timeout for the child's dozen system calls.
 const PATIENCE: Duration = Duration::from_secs(5);
 const MPTCP: libc::c_int = 262;
 const BACKLOG: libc::c_int = 64;
-/// Where the child puts its end of the channel, and beside it the way into the second cgroup; everything above is closed.
+/// The descriptor of the child's end of the channel; the one of the second cgroup is next to it. All higher ones are closed.
 const CHANNEL: RawFd = 3;
 const SECOND_PROCS: RawFd = CHANNEL + 1;
 
-/// The child. It is ended when this is dropped.
+/// The child process. Dropping this kills it.
 #[derive(Debug)]
 pub(super) struct Resident {
     pid: Pid,
-    /// The child lives as long as this is open, so that it does not outlive a killed doctor.
+    /// The child lives while this is open, so it does not outlive a killed doctor.
     channel: UnixStream,
     report: Report,
 }
 
-/// How it went, as errno numbers; 0 is success.
+/// The results as errno numbers; 0 is success.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Report {
-    /// Moving into the cgroups.
+    /// Of moving into the cgroups.
     moved: i32,
-    /// Making an MPTCP socket.
+    /// Of creating an MPTCP socket.
     mptcp: i32,
     listeners: [Opened; 2],
 }
@@ -55,29 +55,29 @@ pub(super) struct Report {
 #[derive(Debug, Clone, Copy, Default)]
 struct Opened {
     fd: RawFd,
-    /// Binding a plain socket.
+    /// Of binding a plain socket.
     plain: i32,
-    /// Binding or listening, after the child has helped itself with SO_REUSEPORT where it had to.
+    /// Of binding or listening, after the child has set SO_REUSEPORT itself if necessary.
     listening: i32,
 }
 
 const WORDS: usize = 8;
 
 impl Resident {
-    /// Starts it. It opens two listeners on `addr`, which the caller shares: one in each of the cgroups whose `cgroup.procs` are given. It
-    /// stays in the second.
+    /// Starts the child. It opens two listeners on `addr`, which the caller shares: one in each of the cgroups whose `cgroup.procs` are
+    /// given. It stays in the second one.
     pub(super) fn start(procs: Option<&[File; 2]>, addr: SocketAddrV4) -> io::Result<Self> {
         let (channel, theirs) = UnixStream::pair()?;
         channel.set_read_timeout(Some(PATIENCE))?;
         let procs = procs.map(|files| files.each_ref().map(|file| file.as_raw_fd()));
         let addr = socket_address(addr);
-        // SAFETY: the child does nothing but system calls, and ends with _exit.
+        // SAFETY: the child only makes system calls, and ends with _exit.
         let pid = match unsafe { fork() }? {
             ForkResult::Child => live(theirs.as_raw_fd(), procs, &addr),
             ForkResult::Parent { child } => child,
         };
         drop(theirs);
-        // From here on it is ended and waited for, whatever happens.
+        // From here on, dropping it kills and reaps the child.
         let mut resident = Self {
             pid,
             channel,
@@ -90,7 +90,7 @@ impl Resident {
         Ok(resident)
     }
 
-    /// Duplicates of its listeners, by the way that is used for workers.
+    /// Duplicates of its listeners, obtained in the same way as those of workers.
     pub(super) fn duplicate_listeners(&self) -> io::Result<[OwnedFd; 2]> {
         let process = ProcessHandle::open(self.pid.as_raw().cast_unsigned())?;
         let [first, second] = self.report.listeners;
@@ -104,7 +104,7 @@ impl Resident {
         self.report.listeners.iter().try_for_each(|opened| result(opened.plain))
     }
 
-    /// Whether an MPTCP socket could be made.
+    /// Whether an MPTCP socket could be created.
     pub(super) fn mptcp(&self) -> io::Result<()> {
         result(self.report.mptcp)
     }
@@ -112,7 +112,7 @@ impl Resident {
 
 impl Drop for Resident {
     fn drop(&mut self) {
-        // A child that has not been waited for can't have left its number to somebody else.
+        // The pid of a child that has not been waited for can't be reused.
         if let Err(errno) = kill(self.pid, Signal::SIGKILL).and_then(|()| waitpid(self.pid, None)) {
             tracing::warn!("the doctor's child {}: {errno}", self.pid);
         }
@@ -173,7 +173,7 @@ fn socket_address(addr: SocketAddrV4) -> libc::sockaddr_in {
     }
 }
 
-/// The child's life. No allocation, no lock, no panic: other threads of the parent may have held a lock when it was forked.
+/// The child's code. No allocation, no lock, no panic: another thread of the parent may have held a lock at the fork.
 fn live(channel: RawFd, procs: Option<[RawFd; 2]>, addr: &libc::sockaddr_in) -> ! {
     let mut report = Report::default();
     // SAFETY: system calls on descriptors, and on buffers that outlive them.
@@ -181,7 +181,7 @@ fn live(channel: RawFd, procs: Option<[RawFd; 2]>, addr: &libc::sockaddr_in) -> 
         let mut own = CHANNEL + 1;
         if let Some([first, second]) = procs {
             report.moved = move_by(first);
-            // A copy that neither of the next two lines can overwrite.
+            // A duplicate that neither of the next two lines can overwrite.
             let second = libc::fcntl(second, libc::F_DUPFD, SECOND_PROCS + 1);
             libc::dup2(channel, CHANNEL);
             libc::dup2(second, SECOND_PROCS);
@@ -189,7 +189,7 @@ fn live(channel: RawFd, procs: Option<[RawFd; 2]>, addr: &libc::sockaddr_in) -> 
         } else {
             libc::dup2(channel, CHANNEL);
         }
-        // Listeners of the parent that were inherited must not stay open here.
+        // The parent's listeners must not stay open here.
         libc::syscall(libc::SYS_close_range, own, u32::MAX, 0);
         let mptcp = libc::socket(libc::AF_INET, libc::SOCK_STREAM, MPTCP);
         report.mptcp = errno_of(mptcp);
@@ -207,7 +207,7 @@ fn live(channel: RawFd, procs: Option<[RawFd; 2]>, addr: &libc::sockaddr_in) -> 
     }
 }
 
-/// Moves the caller into the cgroup of this `cgroup.procs`. Returns an errno, or 0.
+/// Moves this process into the cgroup of this `cgroup.procs`. Returns an errno, or 0.
 ///
 /// # Safety
 /// None beyond that of its system call, whose buffer is a constant.

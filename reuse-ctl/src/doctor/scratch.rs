@@ -1,4 +1,4 @@
-//! What a doctor makes for its probes, under a name that no app can have; and the sweeping of what a killed one has left.
+//! Temporary objects of a doctor, under a name that no app can have, and the cleanup of what a killed doctor has left.
 
 use std::{
     fs,
@@ -15,10 +15,10 @@ use crate::{
     },
 };
 
-/// An `@` can't be in an app's name.
+/// An app's name can't contain `@`.
 const PREFIX: &str = "doctor@";
 
-/// The cgroup of an app of two workers; removed when this is dropped.
+/// The cgroup of an app with two workers. Dropping this removes it.
 #[derive(Debug)]
 pub(super) struct ScratchCgroup {
     name: String,
@@ -35,7 +35,7 @@ impl ScratchCgroup {
             NEXT.fetch_add(1, Ordering::Relaxed)
         );
         let app = AppCgroup::create(&name)?;
-        // From here on everything is removed, also when the next step fails.
+        // From here on everything is removed on drop, also if the next step fails.
         let mut scratch = Self {
             name,
             app,
@@ -55,17 +55,17 @@ impl ScratchCgroup {
         &self.app
     }
 
-    /// The cgroup for the first listener of the process that stands for two workers.
+    /// The cgroup of the child's first listener.
     pub(super) fn worker(&self) -> &InstanceCgroup {
         &self.workers[0]
     }
 
-    /// The cgroup for its second listener, in which it stays.
+    /// The cgroup of the child's second listener, in which the child stays.
     pub(super) fn other(&self) -> &InstanceCgroup {
         &self.workers[1]
     }
 
-    /// A folder for pins, under the same name; not made yet.
+    /// The folder for pins, under the same name. Not created yet.
     pub(super) fn pins(&self) -> PathBuf {
         Paths::default().pins.join(&self.name)
     }
@@ -79,7 +79,7 @@ impl Drop for ScratchCgroup {
     }
 }
 
-/// Removes what doctors left that were killed. Best effort: what can't be removed harms nobody.
+/// Removes what killed doctors left. Best effort: leftovers do no harm.
 pub(super) fn sweep() {
     let pins = Paths::default().pins;
     for name in abandoned(&pins) {
@@ -101,7 +101,7 @@ fn abandoned(folder: &Path) -> Vec<String> {
         .collect()
 }
 
-/// Which process made something of this name.
+/// The pid of the doctor that created an object with this name.
 fn pid_of(name: &str) -> Option<u32> {
     name.strip_prefix(PREFIX)?.split_once('-')?.0.parse().ok()
 }

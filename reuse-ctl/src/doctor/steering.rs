@@ -1,4 +1,4 @@
-//! The programs on trial: two listeners of a child process, and the controller's own beside them.
+//! Tries the BPF programs with two listeners of a child process and the controller's own listener beside them.
 
 use std::{
     fs::File,
@@ -38,7 +38,7 @@ pub(super) async fn examine() -> Vec<Check> {
     }
 }
 
-/// What the probes share. Removed in the order of the fields: nobody may be left in the cgroup.
+/// What the checks share. Dropped in the order of the fields: the cgroup must be empty when it is removed.
 struct Stage {
     resident: Resident,
     backstop: Socket,
@@ -48,13 +48,13 @@ struct Stage {
 
 /// Why there are no programs.
 struct Refusal {
-    /// The feature that is to blame, if it is one of those that are tried here.
+    /// The feature that failed, if it is one of those checked here.
     culprit: Option<&'static str>,
     why: String,
 }
 
 impl Stage {
-    /// The backstop first, since it holds the port and carries the program; then the child, whose sockets join it.
+    /// The backstop comes first, since it holds the port and carries the program; then the child, whose sockets join it.
     fn build() -> io::Result<(Self, Result<Programs, Refusal>)> {
         let (backstop, addr) = open_backstop()?;
         let cgroup = ScratchCgroup::create().ok();
@@ -149,20 +149,20 @@ impl Stage {
     }
 }
 
-/// A listening socket on a port of the kernel's choice, to which one can connect.
+/// A listening socket on a port of the kernel's choice that accepts connections.
 fn open_backstop() -> io::Result<(Socket, SocketAddrV4)> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
     socket.set_reuse_port(true)?;
     socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())?;
     socket.listen(1)?;
     let addr = socket.local_addr()?.as_socket_ipv4().expect("bound to an IPv4 address");
-    // What fails here is the fault of no program.
+    // A failure here has nothing to do with the programs.
     drop(TcpStream::connect_timeout(&addr.into(), PATIENCE)?);
     drop(socket.accept()?);
     Ok((socket, addr))
 }
 
-/// What needs the programs, in the order in which they are shown.
+/// The features that need the programs, in the order of display.
 const PROGRAMS: [Feature; 7] = [BIND_HOOK, NO_MPTCP, SELECT, TRACK, IN_FLIGHT, MIGRATE, NOTICES];
 
 impl Refusal {

@@ -1,4 +1,4 @@
-//! A few connections to two steered listeners: does the program choose, count, move and report them?
+//! Makes a few connections to two steered listeners, to see whether the programs choose, count, move and report them.
 
 use std::{
     collections::HashSet,
@@ -28,15 +28,15 @@ use crate::{
     group::discover,
 };
 
-/// How long anything on loopback may take.
+/// Timeout of anything on loopback.
 pub(super) const PATIENCE: Duration = Duration::from_secs(1);
 const LOOK_EVERY: Duration = Duration::from_millis(1);
 
-/// Rows of the two listeners in the load table.
+/// The two listeners' rows in the load table.
 const FIRST: Row = Row(1);
 const SECOND: Row = Row(2);
 
-/// What a probe saw, or why it failed.
+/// What a check saw, or why it failed.
 pub(super) type Seen = Result<String, String>;
 
 /// The programs of an app with one group.
@@ -71,7 +71,7 @@ impl Programs {
     }
 }
 
-/// Two members of a group that is steered.
+/// Two members of a steered group.
 pub(super) struct Trial {
     programs: Programs,
     addr: SocketAddr,
@@ -119,13 +119,13 @@ impl Trial {
                 .set_member(row, 0, listener.as_fd())
                 .and_then(|()| programs.app.steered(listener, cookie, row))
                 .map_err(|error| error.to_string())?;
-            // A probe that goes wrong must not wait for ever.
+            // A failing check must not wait for ever.
             listener.set_nonblocking(true).map_err(|error| error.to_string())?;
         }
         Ok(())
     }
 
-    /// Two connections by turns, one for each listener; counted while they are open, and no more when they are closed.
+    /// Makes two connections in turn, one to each listener. They must be counted while they are open, and no more when they are closed.
     async fn choose_and_count(&mut self) -> (Seen, Check, Check) {
         let connections = match self.choose().await {
             Ok(connections) => connections,
@@ -142,7 +142,7 @@ impl Trial {
         )
     }
 
-    /// Of two connections, one sends something that nobody reads.
+    /// One of two connections sends data that nobody reads.
     async fn see_in_flight(&mut self, connections: &[TcpStream]) -> Seen {
         let Some(mut busy) = connections.first() else {
             return Err("there is no connection".into());
@@ -193,14 +193,14 @@ impl Trial {
         Ok("connections are counted, and no more when they close".into())
     }
 
-    /// A connection in the queue of a listener that closes is accepted on the other one.
+    /// A connection in the queue of a closing listener must be accepted on the other one.
     async fn migrate(&mut self) -> Seen {
         self.publish(&[FIRST])?;
         let client = self.connect()?;
         until("a connection waits on the first listener", || self.queue(0) == 1).await?;
         let before = self.verdicts()?;
         self.publish(&[SECOND])?;
-        // For the kernel that is the same as closing it, and its process need not be asked.
+        // For the kernel this is the same as closing it, and it needs no action of its process.
         SockRef::from(&self.listeners[0])
             .shutdown(std::net::Shutdown::Read)
             .map_err(|error| format!("shutdown: {error}"))?;
@@ -214,7 +214,7 @@ impl Trial {
         Ok("a queued connection outlived its listener".into())
     }
 
-    /// What was told about the two listeners so far: that they were bound, that they listen, and that the first has closed.
+    /// Checks the notices about the two listeners: both were bound, both listen, and the first has closed.
     async fn notices_arrive(&mut self) -> Seen {
         let mut missing = HashSet::new();
         for listener in &self.listeners {

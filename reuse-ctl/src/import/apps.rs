@@ -1,4 +1,4 @@
-//! Where in a document the apps are, and what stands beside them.
+//! Finds the apps in a document, and the options beside them.
 
 use super::{
     error::ImportError,
@@ -11,13 +11,13 @@ use crate::base::nearest::nearest;
 /// An app of the document.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Entry<'a> {
-    /// `None` if the document is itself the app.
+    /// `None` if the document itself is the app.
     pub(super) at: Option<(&'static str, usize)>,
     pub(super) options: &'a [(String, Value)],
 }
 
 impl Entry<'_> {
-    /// `apps[0].instances`.
+    /// The path of an option: `apps[0].instances`.
     pub(super) fn place(&self, option: &str) -> String {
         match self.at {
             Some((list, at)) => format!("{list}[{at}].{option}"),
@@ -26,7 +26,7 @@ impl Entry<'_> {
     }
 }
 
-/// The apps, and what is to be said of the rest.
+/// The apps, and findings about everything else.
 pub(super) fn find<'a>(file: &str, document: &'a Value) -> Result<(Vec<Entry<'a>>, Vec<Finding>), ImportError> {
     let wrong = |place: &str, reason: String| ImportError::Wrong {
         place: if place.is_empty() {
@@ -38,7 +38,7 @@ pub(super) fn find<'a>(file: &str, document: &'a Value) -> Result<(Vec<Entry<'a>
         hint: "it should have `apps: [{ script: \"./server.js\" }]`",
     };
     let entries = match document {
-        // The document may be the list itself, or the only app.
+        // The document may be the list itself, or a single app.
         Value::List(_) => return Ok((list(document, "", &wrong)?, Vec::new())),
         Value::Map(entries) if entries.is_empty() => return Err(wrong("", "it is empty: it has no apps".into())),
         Value::Map(entries) => entries,
@@ -102,7 +102,7 @@ fn beside(key: &str) -> Finding {
     }
 }
 
-/// What is said of an option that PM2 does not have.
+/// The finding for an option that PM2 doesn't have.
 pub(super) fn unknown(key: &str, known: impl Iterator<Item = &'static str>) -> String {
     match nearest(key, known) {
         Some(meant) => format!("PM2 does not know it, and does nothing with it: is `{meant}` meant?"),

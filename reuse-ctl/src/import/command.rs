@@ -1,10 +1,10 @@
-//! From script, interpreter and arguments to the command that PM2 would run.
+//! Builds the command that PM2 would run, from script, interpreter and arguments.
 
 use std::path::Path;
 
 use super::surroundings::ScriptFile;
 
-/// What an app says of its command.
+/// The options that define an app's command.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Wanted<'a> {
     pub(super) script: &'a str,
@@ -18,23 +18,23 @@ pub(super) struct Wanted<'a> {
     pub(super) source_maps: bool,
 }
 
-/// The command, and what about it is not as PM2 has it.
+/// The command, and how it differs from PM2's.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Made {
     pub(super) words: Vec<String>,
-    /// Said of `script`.
+    /// A note for the option `script`.
     pub(super) script_note: Option<String>,
-    /// Said of `interpreter`.
+    /// A note for the option `interpreter`.
     pub(super) interpreter_note: Option<String>,
-    /// `args` do not get there: under PM2, neither.
+    /// Whether `args` are dropped. PM2 drops them as well.
     pub(super) drops_arguments: bool,
-    /// `node_args` go nowhere: there is no interpreter.
+    /// Whether `node_args` are dropped, because there is no interpreter.
     pub(super) drops_interpreter_arguments: bool,
-    /// The source maps were asked for with Node.
+    /// Whether Node's source maps were enabled.
     pub(super) has_source_maps: bool,
 }
 
-/// Makes the command; `look` says what is at a path relative to the app's working folder.
+/// Builds the command. `look` returns what is at a path relative to the app's working folder.
 pub(super) fn make(wanted: &Wanted<'_>, look: &dyn Fn(&Path) -> ScriptFile) -> Made {
     let script = wanted.script;
     let kind = look(Path::new(script));
@@ -67,7 +67,7 @@ pub(super) fn make(wanted: &Wanted<'_>, look: &dyn Fn(&Path) -> ScriptFile) -> M
         }
         None => {
             made.drops_interpreter_arguments = !wanted.interpreter_arguments.is_empty();
-            // A command of that name would be looked for on PATH.
+            // A command without a slash would be searched on PATH.
             let is_here = !script.contains('/') && kind != ScriptFile::Absent;
             made.words.push(if is_here {
                 format!("./{script}")
@@ -80,14 +80,14 @@ pub(super) fn make(wanted: &Wanted<'_>, look: &dyn Fn(&Path) -> ScriptFile) -> M
     made
 }
 
-/// Whether it is Python: PM2 has it write without a buffer.
+/// Whether the command is Python, which PM2 runs with unbuffered output.
 pub(super) fn is_python(words: &[String]) -> bool {
     words
         .first()
         .is_some_and(|program| file_name(program).starts_with("python"))
 }
 
-/// A script with blanks is a command line to PM2, and goes to a shell; here only if it needs one.
+/// A script with spaces is a command line, which PM2 passes to a shell. Here a shell is used only if the line needs one.
 fn line(wanted: &Wanted<'_>) -> Made {
     let words: Vec<String> = wanted.script.split_whitespace().map(str::to_owned).collect();
     let is_plain = |letter: char| letter.is_ascii_alphanumeric() || " _-./:,@+=%".contains(letter);
@@ -116,7 +116,7 @@ fn line(wanted: &Wanted<'_>) -> Made {
     }
 }
 
-/// By the script's extension, else Node for text, as PM2 has it; but a script that names its own interpreter runs by that.
+/// The interpreter by the script's extension, else Node for text, as in PM2. But a script that names its own interpreter runs with that.
 fn interpreter_of(script: &str, kind: ScriptFile) -> Option<&'static str> {
     let extension = Path::new(script).extension().and_then(|extension| extension.to_str());
     match (extension, kind) {
@@ -138,7 +138,7 @@ fn file_name(program: &str) -> &str {
     program.rsplit('/').next().unwrap_or(program)
 }
 
-/// Splits arguments that are written as one text: at blanks, but not within quotes, which go if they are around a whole word.
+/// Splits a string of arguments at spaces outside of quotes. Quotes are removed if they enclose a whole word.
 pub(super) fn split(text: &str) -> Vec<String> {
     let mut words = Vec::new();
     let mut rest = text.trim_start();

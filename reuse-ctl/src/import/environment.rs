@@ -11,7 +11,7 @@ use super::translated::{OFF, Translated};
 use super::value::Value;
 
 impl Draft<'_> {
-    /// `env`, or `env_NAME` with its name.
+    /// Translates `env`, or `env_NAME` with its name.
     pub(super) fn environment(
         &mut self,
         row: &Row,
@@ -49,7 +49,7 @@ impl Draft<'_> {
         })
     }
 
-    /// Whether there is, or will be, a variable of that name.
+    /// Whether there is, or will be, a variable with that name.
     fn has_variable(&self, name: &str) -> bool {
         let is_made = match name {
             "PORT" => self.options.port().is_some(),
@@ -59,7 +59,7 @@ impl Draft<'_> {
         is_made || self.options.value("env").is_some_and(|env| env.get(name).is_some())
     }
 
-    /// `env_file`, which PM2 has not: what it takes by that name is an environment called "file".
+    /// `env_file`, which PM2 doesn't have: it takes it for an environment named "file".
     pub(super) fn env_file(&mut self, row: &Row, written: &str, value: &Value) -> Result<Translated, ImportError> {
         let files = match value {
             Value::Text(file) => vec![file.clone()],

@@ -6,36 +6,36 @@ use std::time::Duration;
 
 use crate::process::command::CommandError;
 
-/// Why there is no `reuse.toml`.
+/// Why an ecosystem file could not be translated.
 #[derive(Debug, thiserror::Error)]
 pub enum ImportError {
     /// A system call on the file failed.
     #[error("{call} {}: {source}", file.display())]
     File {
-        /// Which call.
+        /// The call.
         call: &'static str,
-        /// On what.
+        /// The file.
         file: PathBuf,
-        /// Why.
+        /// The kernel's error.
         source: io::Error,
     },
-    /// It is a folder, a device, a pipe.
+    /// The path is a folder, a device or a pipe.
     #[error("{} is not a regular file", .0.display())]
     NoRegularFile(PathBuf),
-    /// It is larger than any configuration.
+    /// The file is too large for a configuration.
     #[error("{} has {bytes} bytes: a configuration has {limit} at most", file.display())]
     TooLarge {
-        /// Which.
+        /// The file.
         file: PathBuf,
-        /// How large it is.
+        /// Its size.
         bytes: u64,
-        /// How large it may be.
+        /// The maximum size.
         limit: u64,
     },
-    /// Its name says nothing about its language.
+    /// The file's name does not tell its language.
     #[error("{}: its name does not tell what it is", .0.display())]
     UnknownKind(PathBuf),
-    /// The file is wrong at one place.
+    /// The file has a mistake at one place.
     #[error("{place}: {reason}")]
     Wrong {
         /// `file:line:column`, or as much of it as is known.
@@ -45,57 +45,57 @@ pub enum ImportError {
         /// What to do; may be empty.
         hint: &'static str,
     },
-    /// Neither Node nor Bun can be found.
+    /// Neither Node nor Bun was found.
     #[error("{} is JavaScript, and there is neither node nor bun to evaluate it: {source}", file.display())]
     NoRuntime {
-        /// Which file.
+        /// The file.
         file: PathBuf,
-        /// Of the look for node.
+        /// The error of the search for node.
         source: CommandError,
     },
-    /// The user to evaluate it as is not known.
+    /// The user to evaluate the file as is unknown.
     #[error("{0}")]
     Identity(#[from] crate::process::identity::IdentityError),
-    /// The runtime could not be started, or not be waited for.
+    /// The runtime could not be started, or waiting for it failed.
     #[error("{call} {}: {source}", program.display())]
     Runtime {
-        /// Which system call.
+        /// The system call.
         call: &'static str,
-        /// Node or Bun.
+        /// The path of Node or Bun.
         program: PathBuf,
-        /// Why.
+        /// The kernel's error.
         source: io::Error,
     },
-    /// The file did not come to its end.
+    /// The file did not finish in time.
     #[error("{}: its evaluation has not ended after {}", file.display(), humantime::format_duration(*limit))]
     Timeout {
-        /// Which.
+        /// The file.
         file: PathBuf,
-        /// How long it had.
+        /// The timeout.
         limit: Duration,
     },
-    /// The runtime ended before there was a result.
+    /// The runtime ended without a result.
     #[error("{}: it ended {program} ({status}) before there was a configuration", file.display())]
     Ended {
-        /// Which file.
+        /// The file.
         file: PathBuf,
         /// Node or Bun.
         program: String,
-        /// How.
+        /// The exit status of the runtime.
         status: std::process::ExitStatus,
     },
-    /// The result is larger than any configuration.
+    /// The result is too large for a configuration.
     #[error("{}: what it gives is larger than {limit} bytes", file.display())]
     ResultTooLarge {
-        /// Which file.
+        /// The file.
         file: PathBuf,
-        /// How large it may be.
+        /// The maximum size in bytes.
         limit: u64,
     },
 }
 
 impl ImportError {
-    /// What to do next, in one line.
+    /// What the user should do next, in one line.
     pub fn hint(&self) -> String {
         match self {
             Self::File { .. } | Self::NoRegularFile(_) => {

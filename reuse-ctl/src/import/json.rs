@@ -1,6 +1,6 @@
-//! JSON as PM2 takes it: with comments, and with commas after the last item.
+//! JSON as PM2 accepts it: with comments, and with trailing commas.
 
-/// Replaces comments and superfluous commas by blanks, so that places in the text stay what they are.
+/// Replaces comments and trailing commas by spaces, so that places in the text don't change.
 pub(super) fn plain(text: &str) -> String {
     let mut out = text.as_bytes().to_vec();
     let (mut at, mut comma) = (0, None);
@@ -30,7 +30,7 @@ pub(super) fn plain(text: &str) -> String {
         }
         at += 1;
     }
-    // Whole characters were replaced, or none.
+    // Only whole characters were replaced.
     String::from_utf8(out).unwrap_or_else(|_| text.to_owned())
 }
 

@@ -1,4 +1,4 @@
-//! Options that take more than a look into the table.
+//! Options whose translation needs more than the table.
 
 use std::path::Path;
 
@@ -25,7 +25,7 @@ impl<'a> Draft<'a> {
         };
         let script = self.options.text("script", written, script)?;
         let interpreter = match self.options.found("exec_interpreter") {
-            // What is empty or false means to PM2 that nothing is said.
+            // PM2 treats empty and false values as if the option were absent.
             None => None,
             Some((_, value)) if pm2::is_falsy(value) => None,
             Some((written, value)) => Some(self.options.text("interpreter", written, value)?),
@@ -48,7 +48,7 @@ impl<'a> Draft<'a> {
         Ok(())
     }
 
-    /// PM2's own server of files.
+    /// PM2's built-in file server.
     pub(super) fn serve(&mut self) {
         let folder = self
             .options

@@ -1,11 +1,11 @@
-//! From PM2's `ecosystem.config.*` to a `reuse.toml`, with a word about every option that the file has.
+//! Translates PM2's `ecosystem.config.*` to a `reuse.toml`, and reports what became of every option in the file.
 //!
 //! ```text
 //! file → read (JSON, YAML; JavaScript by the user's own Node or Bun) → Value → apps → translate (by the table) → toml + findings
 //! ```
 //!
-//! Translating is pure: what it must know of the machine (which files are there, how many processors) is [`Surroundings`]. [`table`] has
-//! every option that PM2 knows; an option of the file that is not in it is reported as unknown, with the nearest that is.
+//! The translation is pure. What it needs to know about the machine (existing files, number of CPUs) is passed as [`Surroundings`].
+//! [`table`] has every option that PM2 knows. Any other option is reported as unknown, with the most similar known one.
 
 mod apps;
 mod command;
@@ -40,18 +40,18 @@ pub(crate) use report::to_text;
 pub use report::{Fate, Finding};
 pub use surroundings::{ScriptFile, Surroundings};
 
-/// What came of an ecosystem file.
+/// The result of an import.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Imported {
     /// The text of a `reuse.toml`.
     pub toml: String,
-    /// One for each option in the file, in its order.
+    /// A finding for each option in the file, in order.
     pub findings: Vec<Finding>,
-    /// What is to be known of the whole file, a line each.
+    /// Notes about the whole file, one line each.
     pub notes: Vec<String>,
 }
 
-/// Reads `file` and translates it. Runs it first, if it is JavaScript: as the person who called, sudo or not.
+/// Reads `file` and translates it. JavaScript is evaluated first, as the calling user (also under sudo).
 ///
 /// # Errors
 /// See [`ImportError`].

@@ -1,4 +1,4 @@
-//! What an app is called.
+//! The name of an app.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -10,7 +10,7 @@ use super::translated::Translated;
 use super::value::Value;
 use crate::process::paths::{AppPaths, MAX_NAME_LEN};
 
-/// The name in the file, or that of the script; made one that an app can have, and that no other has.
+/// The name in the file, or that of the script, made valid and unique.
 pub(super) fn choose(options: &Options<'_>, names: &mut BTreeSet<String>) -> Result<String, ImportError> {
     let given = match options.found("name") {
         Some((_, value))
@@ -37,7 +37,7 @@ pub(super) fn choose(options: &Options<'_>, names: &mut BTreeSet<String>) -> Res
     Ok(name)
 }
 
-/// What is said of the option `name`, of which `chosen` was made.
+/// The finding for the option `name`, from which `chosen` was made.
 pub(super) fn translated(value: &Value, chosen: &str) -> Translated {
     let given = value.word().unwrap_or_default();
     if pm2::is_falsy(value) {
@@ -58,14 +58,14 @@ pub(super) fn translated(value: &Value, chosen: &str) -> Translated {
     }
 }
 
-/// The name, with what an app's can't have replaced.
+/// The name with invalid characters replaced.
 fn usable_name(given: &str) -> String {
     let letter = |letter: char| match letter {
         letter if letter.is_ascii_alphanumeric() || matches!(letter, '.' | '_' | '-') => letter,
         _ => '-',
     };
     let name: String = given.chars().map(letter).collect();
-    // A number may have to be put behind it.
+    // Leaves room for a number at the end.
     let name: String = name
         .trim_start_matches(['.', '-'])
         .chars()

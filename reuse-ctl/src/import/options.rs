@@ -1,4 +1,4 @@
-//! The options of one app: which of several names counts, and values of the right kind or an error with their place.
+//! The options of one app: which of several names applies, and values of the right type or an error with their place.
 
 use super::apps::Entry;
 use super::command;
@@ -18,13 +18,13 @@ pub(super) struct Options<'a> {
 }
 
 impl<'a> Options<'a> {
-    /// Whether of all names of an option this is the one that counts: its own before the others.
+    /// Whether `written` is the name that applies if an option occurs under several names. The option's own name has priority.
     pub(super) fn is_the_one(&self, row: &Row, written: &str) -> bool {
         let found = self.found(row.option);
         found.is_none_or(|(name, _)| name == written)
     }
 
-    /// An option by its name in the table, with the name and value that count.
+    /// The name and value that apply for an option, by its name in the table.
     pub(super) fn found(&self, option: &str) -> Option<(&'a str, &'a Value)> {
         let row = table::TABLE
             .iter()
@@ -33,7 +33,7 @@ impl<'a> Options<'a> {
             let called = |(name, value): &&'a (String, Value)| row.is_called(name) && *value != Value::Null;
             self.entry.options.iter().filter(called)
         };
-        // What is empty or false gives way to another name that says something: under PM2, too.
+        // An empty or false value gives way to another name with a value, as in PM2.
         let says = |(_, value): &&'a (String, Value)| !pm2::is_falsy(value);
         let own = || named().filter(|(name, _)| name == option);
         let found = own().find(says).or_else(|| named().find(says));
@@ -47,12 +47,12 @@ impl<'a> Options<'a> {
         self.found(option).map(|(_, value)| value)
     }
 
-    /// A variable of `env`, as it is in the file.
+    /// A variable of `env`, as text.
     pub(super) fn text_variable(&self, name: &str) -> Option<String> {
         self.value("env")?.get(name)?.word()
     }
 
-    /// Only for what PM2 refuses as well.
+    /// An error at an option. Only for values that PM2 refuses as well.
     pub(super) fn wrong(&self, option: &str, reason: impl Into<String>) -> ImportError {
         ImportError::Wrong {
             place: format!("{}: {}", self.file, self.entry.place(option)),
@@ -61,7 +61,7 @@ impl<'a> Options<'a> {
         }
     }
 
-    /// A value that nothing can be made of: an error if PM2 refuses it, else a word about it.
+    /// The result for an unusable value: an error if PM2 refuses it, else a finding.
     pub(super) fn strange(
         &self,
         row: &Row,
@@ -81,7 +81,7 @@ impl<'a> Options<'a> {
         }
     }
 
-    /// A text that PM2 refuses if it is none.
+    /// A text; any other value is an error, as in PM2.
     pub(super) fn text(&self, option: &'static str, written: &str, value: &Value) -> Result<String, ImportError> {
         match value {
             Value::Text(text) if !text.is_empty() => Ok(text.clone()),
@@ -98,7 +98,7 @@ impl<'a> Options<'a> {
         }
     }
 
-    /// A list of words, or a text that is split into them.
+    /// A list of words, or a string that is split into words.
     pub(super) fn words(&self, option: &str) -> Result<Vec<String>, ImportError> {
         match self.found(option) {
             None => Ok(Vec::new()),
@@ -107,7 +107,7 @@ impl<'a> Options<'a> {
                 .iter()
                 .map(|item| item.word().unwrap_or_else(|| item.to_json()))
                 .collect()),
-            // `args: false` is how some leave them out.
+            // Some write `args: false` for "no arguments".
             Some((_, Value::Bool(false))) => Ok(Vec::new()),
             Some((_, value @ (Value::Integer(_) | Value::Float(_)))) => Ok(value.word().into_iter().collect()),
             Some((written, value)) => Err(self.wrong(
@@ -117,7 +117,7 @@ impl<'a> Options<'a> {
         }
     }
 
-    /// The variable PORT that `port` makes.
+    /// The value of the variable PORT, taken from the option `port`.
     pub(super) fn port(&self) -> Option<String> {
         let number = pm2::number(self.value("port")?)?;
         (number != 0.0 && !number.is_nan())
@@ -125,7 +125,7 @@ impl<'a> Options<'a> {
             .flatten()
     }
 
-    /// Whether it is a job that runs at its times and ends.
+    /// Whether the app is a job that runs at certain times and ends.
     pub(super) fn is_job(&self) -> bool {
         let is_off = self.value("autorestart").and_then(Value::truth) == Some(false);
         let pattern = self.value("cron_restart");
@@ -138,7 +138,7 @@ impl<'a> Options<'a> {
             .is_some_and(|paths| !paths.is_empty())
     }
 
-    /// The variables of an object, and why others of it are left out. Objects in it are passed on as JSON, as PM2 does.
+    /// The variables of an object, and the reasons why others were dropped. Nested objects are passed on as JSON, as in PM2.
     pub(super) fn variables(entries: &[(String, Value)]) -> (Variables, Vec<String>) {
         let (mut variables, mut lost) = (Variables::new(), Vec::new());
         for (name, value) in entries {

@@ -1,9 +1,9 @@
-//! What PM2 itself takes, so that we say of nothing but what it refuses that it would refuse it: `lib/Common.js` and `lib/tools/Config.js` of
-//! PM2 7. A test asks the real one.
+//! What PM2 itself accepts, so that an import fails only where PM2 would refuse the file as well: `lib/Common.js` and `lib/tools/Config.js`
+//! of PM2 7. A test compares it with the real PM2.
 
 use super::value::Value;
 
-/// Whether PM2 takes this value for an option of an app, by the option's name in the table and the one that it is written by.
+/// Whether PM2 accepts this value for an app's option, given the option's name in the table and the name it is written with.
 pub(super) fn takes(option: &str, written: &str, value: &Value) -> bool {
     if is_forgotten(option, written, value) {
         return true;
@@ -18,7 +18,7 @@ pub(super) fn takes(option: &str, written: &str, value: &Value) -> bool {
         "args" | "node_args" | "ignore_watch" => is_text || is_list,
         "watch" => is_text || is_list || is_truth,
         "wait_ready" | "shutdown_with_message" => is_truth,
-        // It makes a number of any text, and 0 of most.
+        // PM2 converts any text to a number, usually to 0.
         "instances" => is_text || number(value).is_some(),
         "uid" | "cron_restart" => is_text || number(value).is_some(),
         "max_memory_restart" => number(value).is_some() || matches!(value, Value::Text(text) if is_size(text)),
@@ -27,14 +27,14 @@ pub(super) fn takes(option: &str, written: &str, value: &Value) -> bool {
     }
 }
 
-/// Whether PM2 forgets the value before it looks at it. Where an option has several names it takes the first that says something, and what is
-/// empty, 0 or false says nothing; each name of several words has another in camel case.
+/// Whether PM2 drops the value before it checks it. If an option has several names, PM2 uses the first with a value that is not empty, 0 or
+/// false. Each name of several words also has a form in camel case.
 pub(super) fn is_forgotten(option: &str, written: &str, value: &Value) -> bool {
     let has_names = option != "env_*" && (option.contains('_') || option != written);
     has_names && is_falsy(value)
 }
 
-/// What JavaScript takes for false: PM2 mostly takes it for nothing said.
+/// Whether the value is falsy in JavaScript. PM2 usually treats such a value as absent.
 pub(super) fn is_falsy(value: &Value) -> bool {
     match value {
         Value::Null | Value::Bool(false) | Value::Integer(0) => true,
@@ -44,14 +44,14 @@ pub(super) fn is_falsy(value: &Value) -> bool {
     }
 }
 
-/// The number that PM2 makes of a value where it wants one; it may be NaN, which PM2 takes for nothing said.
+/// The number that PM2 converts a value to. It may be NaN, which PM2 treats as absent.
 pub(super) fn number(value: &Value) -> Option<f64> {
     match value {
         #[expect(clippy::cast_precision_loss, reason = "as JavaScript has it")]
         Value::Integer(number) => Some(*number as f64),
         Value::Float(number) => Some(*number),
         Value::Text(text) => of_text(text),
-        // A list of one is what is in it.
+        // A list with one element converts like the element.
         Value::List(items) => match items.as_slice() {
             [] => Some(f64::NAN),
             [Value::Text(_) | Value::Integer(_) | Value::Float(_)] => number(&items[0]),
@@ -69,7 +69,7 @@ fn of_text(text: &str) -> Option<f64> {
         "" => Some(f64::NAN),
         "Infinity" | "+Infinity" => Some(f64::INFINITY),
         "-Infinity" => Some(f64::NEG_INFINITY),
-        // It reads the 0, and no further.
+        // `parseFloat` reads the 0 and stops at the `x`.
         _ if hexadecimal.is_some_and(|digits| u64::from_str_radix(digits, 16).is_ok()) => Some(0.0),
         _ if text
             .chars()

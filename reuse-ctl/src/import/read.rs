@@ -1,4 +1,4 @@
-//! From a file to a [`Value`], by its name: JSON and YAML here, JavaScript by a runtime.
+//! Reads a file into a [`Value`]. The file's name decides how: JSON and YAML are parsed here, JavaScript is run by a runtime.
 
 use std::fs::{self, File};
 use std::io::Read as _;
@@ -8,10 +8,10 @@ use super::error::ImportError;
 use super::value::Value;
 use super::{json, runtime, yaml};
 
-/// Larger than any configuration, small enough to be read at once.
+/// Larger than any configuration, and small enough to be read at once.
 const MAX_FILE_BYTES: u64 = 1 << 20;
 
-/// Reads a file, and evaluates it where that is needed.
+/// Reads a file, and evaluates it if it is JavaScript.
 pub(super) async fn read(file: &Path) -> Result<Value, ImportError> {
     let text = text_of(file)?;
     match file.extension().and_then(|extension| extension.to_str()) {
@@ -30,7 +30,7 @@ fn text_of(file: &Path) -> Result<String, ImportError> {
             source,
         }
     };
-    // Before it is opened: opening a pipe would wait for a writer.
+    // Checked before opening: opening a pipe would wait for a writer.
     let metadata = fs::metadata(file).map_err(failed("stat"))?;
     if !metadata.is_file() {
         return Err(ImportError::NoRegularFile(file.to_owned()));
@@ -45,7 +45,7 @@ fn text_of(file: &Path) -> Result<String, ImportError> {
     }
     let mut bytes = Vec::new();
     let opened = File::open(file).map_err(failed("open"))?;
-    // It may have grown since.
+    // The file may have grown since.
     let count = opened
         .take(MAX_FILE_BYTES + 1)
         .read_to_end(&mut bytes)
@@ -66,7 +66,7 @@ fn text_of(file: &Path) -> Result<String, ImportError> {
     Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text))
 }
 
-/// Line and column, from 1, of what comes after `before`.
+/// Line and column, from 1, of the position after `before`.
 fn place_at(before: &str) -> (usize, usize) {
     let line = before.rsplit('\n').next().unwrap_or_default();
     (before.matches('\n').count() + 1, line.chars().count() + 1)

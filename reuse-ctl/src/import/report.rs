@@ -1,20 +1,20 @@
-//! What became of each option, for a person and for a script.
+//! What became of each option, as text and as JSON.
 
 use std::fmt::Write as _;
 
 use serde::Serialize;
 
-/// What became of an option of the file.
+/// What became of an option in the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Fate {
-    /// It means the same here.
+    /// The option means the same here.
     Kept,
-    /// Something else stands for it.
+    /// Another key replaces it.
     Changed,
-    /// Nothing stands for it, and nothing needs to, or can.
+    /// No key replaces it, because none is needed or possible.
     NotApplicable,
-    /// PM2 does not know it either.
+    /// PM2 doesn't know the option either.
     Unknown,
 }
 
@@ -32,22 +32,22 @@ impl Fate {
 /// One option of the file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// Of which app, by its name in `reuse.toml`; absent for what stands beside the apps.
+    /// The app's name in `reuse.toml`; `None` for options beside the apps.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub app: Option<String>,
-    /// As it is written in the file.
+    /// The option as written in the file.
     pub option: String,
     /// What became of it.
     pub fate: Fate,
-    /// The key that stands for it, if one does.
+    /// The key that replaces it, if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
-    /// Why, or what is different; absent where there is nothing to say.
+    /// The reason, or the difference; `None` if there is nothing to say.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
 }
 
-/// For a person: what became of each option of `file`, by app, and what is to be known of the whole.
+/// The report as text: what became of each option in `file`, by app, and the notes about the whole file.
 pub(crate) fn to_text(file: &str, findings: &[Finding], notes: &[String]) -> String {
     let mut text = format!("{file}: {}\n", summary(findings));
     let wide = findings.iter().map(|finding| route(finding).chars().count()).max();

@@ -1,7 +1,7 @@
-//! Evaluates JavaScript with the Node or Bun that the person uses, as that person, and within bounds.
+//! Evaluates JavaScript with the user's own Node or Bun, as that user, and within limits.
 //!
-//! The result comes over descriptor 3: what the file itself prints goes nowhere, and what it prints on the error output is looked at only for
-//! the place of an error.
+//! The result arrives on descriptor 3. Standard output of the file is discarded, and standard error is only searched for the place of an
+//! error.
 
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
@@ -26,22 +26,22 @@ use crate::process::identity::{Identity, IdentitySource, caller_home};
 
 const LOADER: &str = include_str!("loader.js");
 
-/// How long a file may be evaluated.
+/// Timeout of an evaluation.
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// How large the result may be.
+/// Maximum size of the result.
 const MAX_RESULT_BYTES: u64 = 4 << 20;
 
-/// How much of the error output is kept.
+/// Maximum size of the error output that is kept.
 const MAX_COMPLAINT_BYTES: usize = 64 << 10;
 
-/// How long the error output of a process that has ended is waited for: others may hold it open.
+/// Time to wait for the rest of the error output after the process has ended: other processes may hold it open.
 const COMPLAINT_LIMIT: Duration = Duration::from_millis(200);
 
-/// Where the loader writes.
+/// The descriptor to which the loader writes.
 const RESULT_DESCRIPTOR: i32 = 3;
 
-/// What the loader writes.
+/// The loader's answer.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Answer {
@@ -62,7 +62,7 @@ pub(super) async fn evaluate(file: &Path) -> Result<Value, ImportError> {
     let run = Run::prepare(file, &absolute)?;
     let (mut child, result) = run.start(&absolute)?;
     let outcome = run.follow(&mut child, result).await;
-    // What it has started goes with it. There is an id only as long as nobody has waited for it, so it is still its own.
+    // Kills its descendants too. An id exists only until the process was waited for, so it is still the same process.
     if let Some(group) = child.id().and_then(|pid| i32::try_from(pid).ok())
         && let Err(error) = killpg(Pid::from_raw(group), Signal::SIGKILL)
     {
@@ -78,7 +78,7 @@ pub(super) async fn evaluate(file: &Path) -> Result<Value, ImportError> {
 
 /// One evaluation.
 struct Run<'a> {
-    /// As it was typed.
+    /// The file as typed.
     file: &'a Path,
     folder: PathBuf,
     program: PathBuf,
@@ -143,13 +143,13 @@ impl<'a> Run<'a> {
         }
         self.become_the_person(&mut command, writer);
         let child = command.spawn().map_err(self.failed("execve"))?;
-        // The only writer left is the child.
+        // Drops the parent's copy, so that only the child has the write end.
         drop(command);
         let reader = pipe::Receiver::from_owned_fd(reader).map_err(self.failed("epoll_ctl"))?;
         Ok((child, reader))
     }
 
-    /// Who called sudo runs the file, with their own rights and home.
+    /// Under sudo, runs the file as the user who called sudo, with that user's permissions and home.
     fn become_the_person(&self, command: &mut Command, writer: OwnedFd) {
         let identity = self.identity.clone();
         let is_another = identity.source == IdentitySource::Sudo;
@@ -169,10 +169,10 @@ impl<'a> Run<'a> {
                     nix::unistd::setresgid(gid, gid, gid)?;
                     nix::unistd::setresuid(uid, uid, uid)?;
                 }
-                // After the change of user, which would undo it: an interrupted import leaves nothing that runs on.
+                // After the change of user, which would reset it. An interrupted import must leave no process running.
                 nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
                 let from = writer.as_fd().as_raw_fd();
-                // A descriptor that is copied onto itself would stay close-on-exec.
+                // Duplicating a descriptor onto itself would leave it close-on-exec.
                 let done = if from == RESULT_DESCRIPTOR {
                     libc::fcntl(from, libc::F_SETFD, 0)
                 } else {
@@ -187,7 +187,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Its answer, and what it has complained about.
+    /// The loader's answer, and the error output.
     async fn follow(&self, child: &mut Child, result: pipe::Receiver) -> Result<(Answer, String), ImportError> {
         let deadline = Instant::now() + LIMIT;
         let late = |_| ImportError::Timeout {
@@ -206,7 +206,7 @@ impl<'a> Run<'a> {
                     limit: MAX_RESULT_BYTES,
                 });
             }
-            // It is gone, or has closed the descriptor.
+            // The process has ended, or has closed the descriptor.
             let status = timeout_at(deadline, child.wait()).await.map_err(late)?;
             return Err(self.ended(status.map_err(self.failed("wait for"))?));
         }
@@ -242,7 +242,7 @@ impl<'a> Run<'a> {
     }
 }
 
-/// The beginning of it; the rest is read as well, so that nobody waits for us.
+/// The beginning of the error output. The rest is read and discarded, so that no writer blocks.
 async fn read_complaint(stderr: Option<impl AsyncRead + Unpin>) -> String {
     let Some(mut stderr) = stderr else {
         return String::new();

@@ -1,12 +1,12 @@
-//! What a plain scalar of YAML is, as js-yaml 4 has it, which PM2 reads such files with: the core schema of YAML 1.2, and times.
+//! The meaning of a plain YAML scalar in js-yaml 4, which PM2 uses: the core schema of YAML 1.2, and timestamps.
 //!
-//! So `on`, `yes` and `1_000` are texts, and `007` is seven.
+//! So `on`, `yes` and `1_000` are strings, and `007` is seven.
 
 use chrono::{Datelike as _, Months, NaiveDate, NaiveDateTime, TimeDelta};
 
 use super::value::Value;
 
-/// A scalar without quotes and tag.
+/// A scalar without quotes or a tag.
 pub(super) fn plain(text: &str) -> Value {
     null(text)
         .or_else(|| truth(text))
@@ -16,12 +16,12 @@ pub(super) fn plain(text: &str) -> Value {
         .unwrap_or_else(|| Value::Text(text.to_owned()))
 }
 
-/// Nothing, if it says so.
+/// Parses null.
 pub(super) fn null(text: &str) -> Option<Value> {
     matches!(text, "" | "~" | "null" | "Null" | "NULL").then_some(Value::Null)
 }
 
-/// True or false.
+/// Parses true or false.
 pub(super) fn truth(text: &str) -> Option<Value> {
     match text {
         "true" | "True" | "TRUE" => Some(Value::Bool(true)),
@@ -30,7 +30,7 @@ pub(super) fn truth(text: &str) -> Option<Value> {
     }
 }
 
-/// A whole number: decimal, `0b`, `0o` or `0x`.
+/// Parses an integer: decimal, `0b`, `0o` or `0x`.
 pub(super) fn integer(text: &str) -> Option<Value> {
     let (sign, digits) = signed(text);
     let prefixed = [("0b", 2), ("0o", 8), ("0x", 16)]
@@ -44,7 +44,7 @@ pub(super) fn integer(text: &str) -> Option<Value> {
     number.is_finite().then(|| Value::number(sign * number))
 }
 
-/// Rounded as a JavaScript number is.
+/// Rounded like a JavaScript number.
 fn whole(digits: &str, radix: u32) -> Option<f64> {
     let mut number = 0.0;
     for digit in digits.chars() {
@@ -53,7 +53,7 @@ fn whole(digits: &str, radix: u32) -> Option<f64> {
     (!digits.is_empty()).then_some(number)
 }
 
-/// Any other number.
+/// Parses any other number.
 pub(super) fn float(text: &str) -> Option<Value> {
     let (sign, rest) = signed(text);
     let is_signed = rest.len() < text.len();
@@ -69,7 +69,7 @@ pub(super) fn float(text: &str) -> Option<Value> {
     };
     let all_digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
     let (before, after) = mantissa.split_once('.').unwrap_or((mantissa, ""));
-    // A number that begins with its point has no sign.
+    // A number that begins with the decimal point can't have a sign.
     let has_digits = !before.is_empty() || (!after.is_empty() && !is_signed);
     let is_number = has_digits
         && all_digits(before)
@@ -86,14 +86,14 @@ fn signed(text: &str) -> (f64, &str) {
     }
 }
 
-/// A date, or a date with a time: as JavaScript writes it in JSON, and PM2 hands it on.
+/// Parses a date, or a date with a time. The result is the string that JavaScript writes in JSON, which is what PM2 passes on.
 pub(super) fn time(text: &str) -> Option<Value> {
     let mut rest = Rest(text);
     let year = rest.digits(4, 4)?;
     let month = rest.after('-')?.digits(1, 2)?;
     let day = rest.after('-')?.digits(1, 2)?;
     if rest.0.is_empty() {
-        // Alone, a date has all its digits.
+        // A date without a time must have all its digits.
         return (text.len() == 10).then(|| Value::Text(iso(midnight(year, month, day))));
     }
     if rest.after('T').is_none() && rest.after('t').is_none() && rest.blanks() == 0 {
@@ -132,7 +132,7 @@ pub(super) fn time(text: &str) -> Option<Value> {
     Some(Value::Text(iso(midnight(year, month, day) + since_midnight - offset)))
 }
 
-/// What of a text is still to be read.
+/// The rest of a text that is being parsed.
 struct Rest<'a>(&'a str);
 
 impl Rest<'_> {
@@ -141,7 +141,7 @@ impl Rest<'_> {
         Some(self)
     }
 
-    /// As many digits as there are, but at most `most`.
+    /// Reads as many digits as there are, from `least` to `most`.
     fn digits(&mut self, least: usize, most: usize) -> Option<u16> {
         let count = self.0.bytes().take(most).take_while(u8::is_ascii_digit).count();
         let (digits, rest) = self.0.split_at(count);
@@ -165,8 +165,8 @@ impl Rest<'_> {
     }
 }
 
-/// The beginning of a day in JavaScript's calendar: years of two digits are those of the last century, and what is too much for a month or a
-/// year counts on in the next.
+/// Midnight of a day in JavaScript's calendar: two-digit years are 1900 to 1999, and a month or day that is too large counts on into the next
+/// year or month.
 fn midnight(year: u16, month: u16, day: u16) -> NaiveDateTime {
     let year = if year < 100 { 1900 + year } else { year };
     let december_before = NaiveDate::from_ymd_opt(i32::from(year) - 1, 12, 1).expect("every year has a December");

@@ -1,4 +1,4 @@
-//! Script errors: what the JavaScript of an ecosystem file has thrown, and where.
+//! Script errors: what an ecosystem file written in JavaScript has thrown, and where.
 
 use std::path::Path;
 
@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use super::error::ImportError;
 
-/// What the file has thrown.
+/// The thrown error.
 #[derive(Debug, Deserialize)]
 #[cfg_attr(test, derive(Default))]
 pub(super) struct ScriptError {
@@ -26,10 +26,10 @@ struct Position {
 }
 
 impl ScriptError {
-    /// The error in the person's words; `file` as it was typed, `complaint` what the runtime has written.
+    /// The error for the user. `file` is the path as typed, `complaint` the runtime's error output.
     pub(super) fn to_error(&self, file: &Path, absolute: &Path, complaint: &str) -> ImportError {
         let place = self.place(complaint).unwrap_or_else(|| absolute.display().to_string());
-        // As it was typed, if it is the file itself.
+        // Shows the path as typed if the place is in the file itself.
         let own = absolute.display().to_string();
         let place = match place.strip_prefix(&own) {
             Some(rest) => format!("{}{rest}", file.display()),
@@ -50,8 +50,8 @@ impl ScriptError {
         ImportError::Wrong { place, reason, hint }
     }
 
-    /// `file:line:column`: said by the runtime, else the first line of the stack or of the error output that is a place, else the innermost
-    /// frame in a file that is no dependency.
+    /// `file:line:column`: given by the runtime, else the first place found in the stack or in the error output, else the innermost frame
+    /// outside of dependencies.
     fn place(&self, complaint: &str) -> Option<String> {
         if let Some(Position { file, line, column }) = &self.place {
             return Some(format!("{file}:{line}:{column}"));
@@ -75,7 +75,7 @@ impl ScriptError {
     }
 }
 
-/// The text, if it is an absolute path (or `file://` URL) with one or two numbers behind it.
+/// The text, if it is an absolute path (or `file://` URL) followed by one or two numbers.
 fn as_place(text: &str) -> Option<String> {
     let text = text.trim();
     let text = text.strip_prefix("file://").unwrap_or(text);
@@ -84,7 +84,7 @@ fn as_place(text: &str) -> Option<String> {
     (path.starts_with('/') && is_number(last)).then(|| text.to_owned())
 }
 
-/// The first line, of a length that fits one, without control characters.
+/// The first line, shortened, without control characters.
 fn one_line(text: &str) -> String {
     let line = text.lines().next().unwrap_or_default();
     line.chars().filter(|letter| !letter.is_control()).take(300).collect()

@@ -1,4 +1,4 @@
-//! What translating must know of the machine, so that it needs not look itself.
+//! What the translation needs to know about the machine, so that it stays pure.
 
 use std::fs;
 use std::io::Read as _;
@@ -10,7 +10,7 @@ use std::path::Path;
 pub enum ScriptFile {
     /// Nothing.
     Absent,
-    /// A file that can be executed: a binary, or a script that names its interpreter.
+    /// An executable file: a binary, or a script that names its interpreter.
     Program,
     /// Any other file.
     Text,
@@ -18,11 +18,11 @@ pub enum ScriptFile {
     Folder,
 }
 
-/// What translating must know of the machine.
+/// What the translation needs to know about the machine.
 pub struct Surroundings<'a> {
-    /// How many processors there are.
+    /// Number of CPUs.
     pub processors: i64,
-    /// What is at a path relative to the ecosystem file's folder.
+    /// Returns what is at a path relative to the ecosystem file's folder.
     pub look: Box<dyn Fn(&Path) -> ScriptFile + 'a>,
 }
 
@@ -33,7 +33,7 @@ impl std::fmt::Debug for Surroundings<'_> {
 }
 
 impl<'a> Surroundings<'a> {
-    /// Of this machine, for an ecosystem file in `folder`.
+    /// The real machine, for an ecosystem file in `folder`.
     pub fn of(folder: &'a Path) -> Self {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         Self {

@@ -1,20 +1,20 @@
-//! Every option that PM2 knows, and what becomes of it. Data only, so that it can be read as a table: hence its length.
+//! Every option that PM2 knows, and what becomes of it. Data only, kept in one table; hence the length of this file.
 //!
-//! A test reads PM2's own schema and list of command line options, and fails on any that is missing here. The table in `docs/from-pm2.md` is
-//! written from this one.
+//! A test reads PM2's own schema and list of command line options, and fails if one is missing here. The table in `docs/from-pm2.md` is
+//! generated from this one.
 
-/// What becomes of an option, in general. A value can make it worse: `watch: false` has no key.
+/// What usually becomes of an option. It also depends on the value: `watch: false` has no key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Becomes {
-    /// The same under this key of `reuse.toml`.
+    /// The same option under this key of `reuse.toml`.
     Kept(&'static str),
-    /// Something like it under this key, and what is different.
+    /// A similar key, and the difference.
     Changed(&'static str, &'static str),
-    /// Nothing, and why it is not needed or not possible.
+    /// No key, and the reason why none is needed or possible.
     Nothing(&'static str),
 }
 
-/// Where PM2 takes it.
+/// Where PM2 accepts an option.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Place {
     /// In an app of the file.
@@ -32,9 +32,9 @@ pub enum Place {
 pub struct Row {
     /// Its name in PM2's schema; `env_*` stands for every name that begins so.
     pub option: &'static str,
-    /// Its other names, apart from itself in camel case.
+    /// Its other names, except its own name in camel case.
     pub aliases: &'static [&'static str],
-    /// Where it is taken.
+    /// Where PM2 accepts it.
     pub place: Place,
     /// What becomes of it.
     pub becomes: Becomes,
@@ -64,7 +64,7 @@ use Place::{CommandLine, Program, Top};
 const NOTHING_INSIDE: &str = "nothing is put into the app's process";
 const LOG_FILES: &str = "each worker's output goes straight to its own file, rotated by size, or to the journal: `log`, `log_size`, `reuse-ctl logs`";
 const RESTARTS: &str = "a worker that ends by itself is always started again, later and later up to 30s; one that crashes again and again without ever being ready is left alone, and `status` says so";
-/// Said of the two options that make an app a job.
+/// For the two options that make an app a job.
 pub(super) const JOB: &str = "with `autorestart: false` and `cron_restart` it is a job that runs and ends: use cron or a systemd timer, and take it out of the file";
 const AUTORESTART: &str = "a worker that ends by itself is always started again, later and later up to 30s; a job that runs and ends (`autorestart: false` with `cron_restart`) is for cron or a systemd timer";
 const CONTAINER: &str = "PM2 itself has no containers any more; docs/containers.md has ours";
@@ -175,18 +175,18 @@ pub const TABLE: &[Row] = &[
     elsewhere(CommandLine, "version", Nothing(DISPLAY)),
 ];
 
-/// The row of an option of an app, by any of its names.
+/// The row of an app's option, by any of its names.
 pub(super) fn of_app(name: &str) -> Option<&'static Row> {
     let is_in_apps = |row: &&Row| matches!(row.place, Place::App | Program | CommandLine);
     TABLE.iter().filter(is_in_apps).find(|row| row.is_called(name))
 }
 
-/// The row of what stands beside the apps.
+/// The row of an option beside the apps, by any of its names.
 pub(super) fn of_top(name: &str) -> Option<&'static Row> {
     TABLE.iter().find(|row| row.place == Top && row.option == name)
 }
 
-/// The names that an app's options may have.
+/// All names of an app's options.
 pub(super) fn names_in_apps() -> impl Iterator<Item = &'static str> {
     TABLE
         .iter()
@@ -194,13 +194,13 @@ pub(super) fn names_in_apps() -> impl Iterator<Item = &'static str> {
         .flat_map(|row| std::iter::once(row.option).chain(row.aliases.iter().copied()))
 }
 
-/// The names of what may stand beside the apps.
+/// All names of options beside the apps.
 pub(super) fn names_at_top() -> impl Iterator<Item = &'static str> {
     TABLE.iter().filter(|row| row.place == Top).map(|row| row.option)
 }
 
 impl Row {
-    /// Whether PM2 takes it under this name.
+    /// Whether PM2 accepts the option under this name.
     pub fn is_called(&self, name: &str) -> bool {
         match self.option.strip_suffix('*') {
             Some(prefix) => name.len() > prefix.len() && name.starts_with(prefix),
@@ -214,7 +214,7 @@ fn camel_case(option: &str) -> String {
     let mut words = option.split('_');
     let mut text = words.next().unwrap_or_default().to_owned();
     for word in words {
-        // As PM2 does it, a word of one letter stays as it is.
+        // PM2 leaves a word of one letter as it is.
         let (first, rest) = word.split_at(word.len().min(1));
         match rest {
             "" => text += first,

@@ -1,8 +1,8 @@
-//! Writes a `reuse.toml`: few kinds of values, so that it needs no library.
+//! Writes a `reuse.toml`. It needs few types of values, so no library is used.
 
 use std::fmt::Write as _;
 
-/// The keys in the order in which a person would write them; `env` follows as a table.
+/// The order in which keys are written. `env` follows as a table.
 const ORDER: [&str; 17] = [
     "name",
     "command",
@@ -35,7 +35,7 @@ pub(super) enum Item {
 /// Variables, by name.
 pub(super) type Variables = Vec<(String, String)>;
 
-/// An app as it is to be written.
+/// An app to be written.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct App {
     keys: Vec<(&'static str, Item)>,
@@ -46,14 +46,14 @@ pub(super) struct App {
 }
 
 impl App {
-    /// Sets a key, in place of what it was.
+    /// Sets a key, replacing an earlier value.
     pub(super) fn set(&mut self, key: &'static str, item: Item) {
         debug_assert!(ORDER.contains(&key), "{key} has no place in the file");
         self.keys.retain(|(name, _)| *name != key);
         self.keys.push((key, item));
     }
 
-    /// The text of a key.
+    /// The value of a key, if it is a string.
     pub(super) fn text(&self, key: &str) -> Option<&str> {
         match self.keys.iter().find(|(name, _)| *name == key) {
             Some((_, Item::Text(text))) => Some(text),
@@ -61,7 +61,7 @@ impl App {
         }
     }
 
-    /// Sets a variable, in place of what it was.
+    /// Sets a variable, replacing an earlier value.
     pub(super) fn set_variable(&mut self, name: &str, value: String) {
         self.variables.retain(|(other, _)| other != name);
         self.variables.push((name.to_owned(), value));
@@ -84,7 +84,7 @@ impl App {
     }
 }
 
-/// The whole file: of one app its keys, of several `[[app]]` tables.
+/// The whole file: the keys of a single app, or an `[[app]]` table for each of several.
 pub(super) fn document(source: &str, apps: &[App]) -> String {
     let source = source.replace(char::is_control, "?");
     let mut text = format!("# From {source}, by `reuse-ctl import`.\n");
@@ -131,7 +131,7 @@ fn key_text(key: &str) -> String {
     }
 }
 
-/// A basic string on one line.
+/// A basic TOML string on one line.
 fn quoted(text: &str) -> String {
     let mut out = String::from('"');
     for letter in text.chars() {

@@ -1,4 +1,4 @@
-//! From the options of each app to keys of `reuse.toml`, by the table, with a finding for each.
+//! Translates the options of each app to keys of `reuse.toml`, by the table, with a finding for each.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -39,10 +39,10 @@ pub(super) fn translate(file: &Path, document: &Value, around: &Surroundings<'_>
     })
 }
 
-/// What is to be known of the whole file.
+/// Notes about the whole file.
 fn notes(apps: &[App], jobs: &[String]) -> Vec<String> {
     let name = |app: &App| app.text("name").unwrap_or_default().to_owned();
-    // Whether a script listens can't be seen.
+    // Whether a script listens can't be determined.
     let silent: Vec<String> = apps
         .iter()
         .filter(|app| app.text("ready").is_none())
@@ -64,7 +64,7 @@ fn notes(apps: &[App], jobs: &[String]) -> Vec<String> {
     notes
 }
 
-/// An app on its way.
+/// An app that is being translated.
 pub(super) struct Draft<'a> {
     pub(super) options: Options<'a>,
     pub(super) around: &'a Surroundings<'a>,
@@ -120,7 +120,7 @@ impl<'a> Draft<'a> {
             });
         }
         if command::is_python(&self.made.words) && self.options.text_variable("PYTHONUNBUFFERED").is_none() {
-            // As PM2 does: lines would stay in the process otherwise.
+            // As PM2 does: otherwise output would stay in the process's buffer.
             self.app.set_variable("PYTHONUNBUFFERED", "1".into());
         }
         Ok(())
@@ -176,7 +176,7 @@ impl<'a> Draft<'a> {
             }
             "port" => match (self.options.port(), pm2::number(value)) {
                 (Some(port), _) => {
-                    // `env` may come later in the file, and PM2 puts this one over it.
+                    // `env` may come later in the file, but in PM2 this one has priority.
                     self.app.set_variable("PORT", port);
                     usual()
                 }

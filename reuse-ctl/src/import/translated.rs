@@ -1,15 +1,15 @@
-//! What became of one option; the app is added later.
+//! The result for one option, without its app.
 
 use super::report::Fate;
 use super::table::{Becomes, Row};
 
-/// Said of an option that asks for what is so anyway.
+/// For an option that only asks for the default.
 pub(super) const OFF: &str = "it is off, as it is without it";
 
-/// Said of an option that has an empty text.
+/// For an option with an empty string.
 pub(super) const EMPTY: &str = "it is empty, as if it were not there: to PM2, too";
 
-/// What became of one option.
+/// The result for one option.
 pub(super) struct Translated {
     pub(super) fate: Fate,
     pub(super) key: Option<String>,
@@ -41,7 +41,7 @@ impl Translated {
         }
     }
 
-    /// What the table says, in general.
+    /// The table's entry, for usual values.
     pub(super) fn usual(row: &Row) -> Self {
         match row.becomes {
             Becomes::Kept(key) => Self::kept(key),

@@ -1,14 +1,14 @@
-//! What a configuration file says, in the order in which it says it.
+//! A value of a configuration file, with objects in their original order.
 
 use std::fmt;
 
 use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
 
-/// The key under which the runtime hands over what JSON has no word for: a regular expression's source.
+/// The key under which the runtime returns the source of a regular expression, for which JSON has no type.
 pub(super) const REGULAR_EXPRESSION: &str = "\0regular expression";
 
-/// The same for a function, with its name.
+/// The key under which the runtime returns a function's name.
 pub(super) const FUNCTION: &str = "\0function";
 
 /// A value of JSON, YAML or JavaScript.
@@ -23,11 +23,11 @@ pub(super) enum Value {
     Map(Vec<(String, Value)>),
 }
 
-/// The largest whole number up to which JavaScript has every one.
+/// The largest number up to which JavaScript can represent every integer.
 const MAX_EXACT: f64 = 9_007_199_254_740_992.0;
 
 impl Value {
-    /// A number as JavaScript has them: 4.0 is 4.
+    /// A number as in JavaScript: 4.0 is 4.
     pub(super) fn number(number: f64) -> Self {
         if number.fract() == 0.0 && number.abs() < MAX_EXACT {
             #[expect(clippy::cast_possible_truncation, reason = "it is whole, and small enough")]
@@ -36,7 +36,7 @@ impl Value {
         Self::Float(number)
     }
 
-    /// The value of a key; of two, the last, as everywhere.
+    /// The value of a key. If the key occurs twice, the last one applies.
     pub(super) fn get(&self, key: &str) -> Option<&Value> {
         let Self::Map(entries) = self else { return None };
         entries
@@ -46,7 +46,7 @@ impl Value {
             .map(|(_, value)| value)
     }
 
-    /// What it is, for a sentence: `a list`.
+    /// The type, in words: `a list`.
     pub(super) fn kind(&self) -> &'static str {
         match self {
             Self::Null => "nothing",
@@ -60,7 +60,7 @@ impl Value {
         }
     }
 
-    /// Its text in an environment or on a command line, as Node would write it; absent for what is more than one word.
+    /// The text as Node would write it to an environment or a command line; `None` if it is more than one word.
     pub(super) fn word(&self) -> Option<String> {
         match self {
             Self::Null => Some("null".into()),
@@ -72,7 +72,7 @@ impl Value {
         }
     }
 
-    /// True or false, also if it is written as text.
+    /// True or false, also if written as a string.
     pub(super) fn truth(&self) -> Option<bool> {
         match self {
             Self::Bool(truth) => Some(*truth),
@@ -89,7 +89,7 @@ impl Value {
         }
     }
 
-    /// As JSON: how PM2 passes an object on in the environment.
+    /// The value as JSON, which is how PM2 passes an object in the environment.
     pub(super) fn to_json(&self) -> String {
         let quoted = |text: &str| serde_json::Value::from(text).to_string();
         match self {
@@ -108,7 +108,7 @@ impl Value {
     }
 }
 
-/// As `String(number)`.
+/// The text of `String(number)`.
 fn as_javascript(number: f64) -> String {
     if (1e-6..1e21).contains(&number.abs()) {
         return number.to_string();

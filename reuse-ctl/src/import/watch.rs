@@ -2,7 +2,7 @@
 
 use super::value::Value;
 
-/// The paths of `watch`; none if nothing is to be watched, nothing if it is of another kind.
+/// The paths of `watch`: empty if nothing is watched, `None` if the value has another type.
 pub(super) fn paths(value: &Value) -> Option<Vec<String>> {
     match value {
         Value::Bool(true) => Some(vec![".".into()]),
@@ -16,15 +16,15 @@ pub(super) fn paths(value: &Value) -> Option<Vec<String>> {
     }
 }
 
-/// What was made of `ignore_watch`.
+/// The translation of `ignore_watch`.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Ignored {
     pub(super) globs: Vec<String>,
-    /// Sources of regular expressions that no glob stands for.
+    /// Sources of regular expressions that no glob can express.
     pub(super) lost: Vec<String>,
 }
 
-/// The globs of `ignore_watch`; absent if it is of another kind.
+/// The globs of `ignore_watch`; `None` if the value has another type.
 pub(super) fn ignored(value: &Value) -> Option<Ignored> {
     let items = match value {
         Value::List(items) => items.as_slice(),
@@ -34,7 +34,7 @@ pub(super) fn ignored(value: &Value) -> Option<Ignored> {
     for item in items {
         match (item.regular_expression(), item) {
             (Some(source), _) => match plain_word(source) {
-                // A glob without a slash is compared with every name in a path, and what it ignores it ignores with all that is in it.
+                // A glob without a slash is matched against every component of a path, and ignores everything below a match.
                 Some(word) if word.contains('/') => ignored.globs.push(format!("**/*{word}*")),
                 Some(word) => ignored.globs.push(format!("*{word}*")),
                 None => ignored.lost.push(source.to_owned()),
@@ -46,13 +46,13 @@ pub(super) fn ignored(value: &Value) -> Option<Ignored> {
     Some(ignored)
 }
 
-/// PM2 means paths relative to the working folder, too.
+/// PM2's paths are also relative to the working folder.
 fn glob_of(text: &str) -> Option<String> {
     let path = text.strip_prefix("./").unwrap_or(text).trim_end_matches('/');
     (!path.is_empty()).then(|| path.to_owned())
 }
 
-/// The text that a regular expression looks for, if that is all it does.
+/// The literal text that a regular expression searches for, if it is nothing more.
 fn plain_word(source: &str) -> Option<String> {
     let word = source.replace("\\.", ".").replace("\\/", "/").replace("\\-", "-");
     let is_plain = |letter: char| letter.is_alphanumeric() || matches!(letter, '_' | '-' | ' ' | '/');

@@ -1,4 +1,4 @@
-//! YAML as js-yaml 4 reads it, which is what PM2 does: one document, its plain scalars by [`scalar`], merges, and no key twice.
+//! YAML as js-yaml 4, which PM2 uses, reads it: one document, plain scalars as in [`scalar`], merge keys, and no duplicate keys.
 
 use std::collections::HashMap;
 
@@ -7,26 +7,26 @@ use serde_saphyr::granit_parser::{Event, Marker, Parser, ScalarStyle, StrInput, 
 use super::scalar;
 use super::value::Value;
 
-/// More than any configuration has; aliases count as what they stand for, so that they can't grow without end.
+/// Maximum number of values. Aliases count as the values they stand for, so that they can't grow without bound.
 const MAX_VALUES: usize = 100_000;
 
-/// As deep as JavaScript may be nested, too.
+/// Maximum nesting depth, the same as for JavaScript.
 const MAX_DEPTH: usize = 60;
 
-/// Why a text can't be read.
+/// Why a text could not be parsed.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Wrong {
-    /// From 1.
+    /// The line, from 1.
     pub(super) line: usize,
-    /// From 1, in characters.
+    /// The column in characters, from 1.
     pub(super) column: usize,
-    /// In one line.
+    /// The reason, in one line.
     pub(super) reason: String,
-    /// Whether the text is no YAML at all.
+    /// Whether the text is not YAML at all.
     pub(super) is_syntax: bool,
 }
 
-/// Reads a text; an empty one is nothing.
+/// Parses a text. An empty text is null.
 pub(super) fn read(text: &str) -> Result<Value, Wrong> {
     let mut composer = Composer {
         parser: Parser::new_from_str(text),
@@ -60,7 +60,7 @@ fn wrong(at: &Marker, reason: impl Into<String>) -> Wrong {
 
 struct Composer<'a> {
     parser: Parser<'a, StrInput<'a>>,
-    /// Absent while a value is being read, so that it can't contain itself.
+    /// `None` while the value is being parsed, so that it can't contain itself.
     anchors: HashMap<usize, Option<Value>>,
     values: usize,
 }
@@ -106,7 +106,7 @@ impl<'a> Composer<'a> {
             }
             _ => return Err(wrong(at, "a value is missing")),
         };
-        // What has no anchor has the number 0, which nobody refers to.
+        // A value without an anchor has the number 0, which nothing refers to.
         if anchor != 0 {
             self.anchors.insert(anchor, Some(value.clone()));
         }
@@ -136,7 +136,7 @@ impl<'a> Composer<'a> {
 
     fn map(&mut self, depth: usize) -> Result<Value, Wrong> {
         let mut entries: Vec<(String, Value)> = Vec::new();
-        // Where each key is, and whether it came by a merge: such a one gives way to what is written.
+        // The index of each key, and whether it came from a merge: merged keys give way to written ones.
         let mut places: HashMap<String, (usize, bool)> = HashMap::new();
         loop {
             let (event, at) = self.next()?;
@@ -188,7 +188,7 @@ fn is_merge(event: &Event<'_>) -> bool {
     }
 }
 
-/// The entries of a map, or of a list of them, of which earlier ones count.
+/// The entries of a map, or of a list of maps, in which earlier ones have priority.
 fn sources(value: Value) -> Option<Vec<(String, Value)>> {
     let maps = match value {
         Value::Map(entries) => return Some(entries),

@@ -1,7 +1,8 @@
-//! One cgroup per app, one below it per instance: whose a process is, and a way to end all of it at once.
+//! One cgroup per app, and one below it per instance. The cgroup tells which instance a process belongs to, and allows to kill the whole
+//! instance at once.
 //!
-//! `<cgroup2 mount>/reuse-ctl/<app>/<slot>.<instance>`. No controller is switched on unless workers are to be limited
-//! ([`cgroup_limits`](super::cgroup_limits)), so that a plain cgroup v2 mount, also the `unified` one of a hybrid machine, is enough.
+//! The path is `<cgroup2 mount>/reuse-ctl/<app>/<slot>.<instance>`. Controllers are switched on only if workers are limited
+//! ([`cgroup_limits`](super::cgroup_limits)), so any cgroup v2 mount will do, including the `unified` one of a hybrid machine.
 
 use std::collections::HashSet;
 use std::fs::{self, File, OpenOptions};
@@ -22,7 +23,7 @@ use crate::base::{InstanceId, SlotId};
 
 const SHARED_PARENT: &str = "reuse-ctl";
 
-/// What can go wrong with a cgroup.
+/// Errors of cgroup operations.
 #[derive(Debug, thiserror::Error)]
 pub enum CgroupError {
     /// The machine has no cgroup v2 hierarchy mounted.
@@ -31,11 +32,11 @@ pub enum CgroupError {
     /// A file of the hierarchy could not be used.
     #[error("{operation} {}: {source}", path.display())]
     Io {
-        /// What was tried.
+        /// The operation.
         operation: &'static str,
-        /// On what.
+        /// The file.
         path: PathBuf,
-        /// How the kernel answered.
+        /// The kernel's error.
         source: io::Error,
     },
     /// Processes fork faster than they can be killed.
@@ -43,15 +44,15 @@ pub enum CgroupError {
     Unkillable {
         /// The cgroup.
         path: PathBuf,
-        /// What is left.
+        /// The remaining processes.
         pids: Vec<u32>,
     },
-    /// The deadline passed and processes are left.
+    /// Processes are left after the deadline.
     #[error("processes in {} have not ended: {pids:?}", path.display())]
     NotEmpty {
         /// The cgroup.
         path: PathBuf,
-        /// What is left.
+        /// The remaining processes.
         pids: Vec<u32>,
     },
 }
@@ -66,7 +67,7 @@ impl CgroupError {
         }
     }
 
-    /// What to do next, in one line.
+    /// What the user should do next, in one line.
     pub fn hint(&self) -> &'static str {
         match self {
             Self::NoCgroup2 => {
@@ -86,16 +87,16 @@ impl CgroupError {
 
 pub(super) type Result<T> = std::result::Result<T, CgroupError>;
 
-/// Where the cgroup v2 hierarchy is mounted.
+/// The cgroup v2 hierarchy and its mount point.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hierarchy {
     mount: PathBuf,
-    /// How many levels of the hierarchy lie above the mount (a mount of a subtree).
+    /// Number of levels of the hierarchy above the mount point, if only a subtree is mounted.
     hidden_levels: u32,
 }
 
 impl Hierarchy {
-    /// Looks it up in this process's mount namespace.
+    /// Finds the hierarchy in this process's mount namespace.
     ///
     /// # Errors
     /// [`CgroupError::NoCgroup2`] if there is none, `Io` if /proc can't be read.
@@ -110,8 +111,8 @@ impl Hierarchy {
         &self.mount
     }
 
-    /// Whether the mount shows the root of the whole hierarchy. If not (a container with a cgroup namespace of its own), levels
-    /// are counted from a deeper place than the kernel's helpers count from.
+    /// Whether the mount shows the root of the whole hierarchy. If not (a container with its own cgroup namespace), levels counted from
+    /// here differ from those that the kernel's helpers count.
     ///
     /// # Errors
     /// `Io` if the mount point can't be examined.
@@ -121,7 +122,7 @@ impl Hierarchy {
     }
 }
 
-/// The cgroup of an app; every process of every worker is in it or below.
+/// The cgroup of an app. Every process of every worker is in it or below.
 #[derive(Debug, Clone)]
 pub struct AppCgroup {
     hierarchy: Hierarchy,
@@ -129,10 +130,10 @@ pub struct AppCgroup {
 }
 
 impl AppCgroup {
-    /// Makes it, with its parents. One that is there already (of a dead controller) is taken as it is: see [`Self::leftovers`].
+    /// Creates the cgroup with its parents. An existing one (of a dead controller) is used as it is: see [`Self::leftovers`].
     ///
     /// # Errors
-    /// [`CgroupError::NoCgroup2`], or `Io` if it can't be made.
+    /// [`CgroupError::NoCgroup2`], or `Io` if it can't be created.
     pub fn create(app: &str) -> Result<Self> {
         let hierarchy = Hierarchy::find()?;
         let path = hierarchy.mount.join(SHARED_PARENT).join(app);
@@ -140,7 +141,7 @@ impl AppCgroup {
         Ok(Self { hierarchy, path })
     }
 
-    /// The cgroup of this app if there is one.
+    /// The cgroup of this app, if there is one.
     ///
     /// # Errors
     /// [`CgroupError::NoCgroup2`], or `Io`.
@@ -159,10 +160,10 @@ impl AppCgroup {
         Self::existing(app)?.map_or(Ok(Vec::new()), |cgroup| cgroup.pids())
     }
 
-    /// Makes the cgroup of one instance.
+    /// Creates the cgroup of one instance.
     ///
     /// # Errors
-    /// `Io` if it can't be made or is there already.
+    /// `Io` if it can't be created or exists already.
     pub fn instance(&self, slot: SlotId, instance: InstanceId) -> Result<InstanceCgroup> {
         let path = self.path.join(format!("{slot}.{}", instance.0));
         fs::create_dir(&path).map_err(CgroupError::io("mkdir", &path))?;
@@ -175,10 +176,10 @@ impl AppCgroup {
         })
     }
 
-    /// Whether this cgroup, or one below it, has this number.
+    /// Whether this cgroup, or one below it, has this id.
     pub fn has(&self, id: u64) -> bool {
         let mut found = false;
-        // One that is removed meanwhile has no listeners any more.
+        // A cgroup that is removed meanwhile has no listeners any more.
         drop(visit(&self.path, &mut |path| {
             found |= inode(path).is_ok_and(|inode| inode == id);
             Ok(())
@@ -186,12 +187,13 @@ impl AppCgroup {
         found
     }
 
-    /// The other app in whose cgroup, or below it, one with any of these numbers is. However many they are, the folders are walked once.
+    /// The name of another app whose cgroup has one of these ids, or has one below it that does. The folders are walked once, however many
+    /// ids there are.
     pub fn sibling_with_any(&self, ids: &HashSet<u64>) -> Option<String> {
         let siblings = fs::read_dir(self.path.parent()?).ok()?;
         let is_there = |app: &Path| {
             let mut found = false;
-            // One that is removed meanwhile has no listeners any more.
+            // A cgroup that is removed meanwhile has no listeners any more.
             drop(visit(app, &mut |path| {
                 found |= inode(path).is_ok_and(|inode| ids.contains(&inode));
                 Ok(())
@@ -206,12 +208,12 @@ impl AppCgroup {
         Some(app.file_name()?.to_string_lossy().into_owned())
     }
 
-    /// How many levels below the root of the hierarchy an instance's cgroup is.
+    /// Number of levels between the root of the hierarchy and an instance's cgroup.
     pub fn instance_level(&self) -> u32 {
         self.hierarchy.hidden_levels + 3
     }
 
-    /// The directory, open: what a cgroup BPF program is attached to.
+    /// The opened directory, which cgroup BPF programs are attached to.
     ///
     /// # Errors
     /// As open(2).
@@ -222,7 +224,7 @@ impl AppCgroup {
             .open(&self.path)
     }
 
-    /// Where it is.
+    /// The path of the cgroup.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -232,7 +234,7 @@ impl AppCgroup {
         &self.hierarchy
     }
 
-    /// Every process in it and below.
+    /// Every process in this cgroup and below.
     ///
     /// # Errors
     /// `Io` if the hierarchy can't be read.
@@ -240,7 +242,7 @@ impl AppCgroup {
         pids_below(&self.path)
     }
 
-    /// Sends SIGKILL to every process in it and below; returns at once.
+    /// Sends SIGKILL to every process in this cgroup and below. Returns at once.
     ///
     /// # Errors
     /// `Io`, or [`CgroupError::Unkillable`] on kernels before 5.14.
@@ -248,21 +250,21 @@ impl AppCgroup {
         kill(&self.path)
     }
 
-    /// Removes it with everything below, and the parent that all apps share if this was the last. Nothing to remove is no error.
+    /// Removes the cgroup with everything below, and the parent that all apps share if this was the last app. A missing cgroup is no error.
     ///
-    /// Blocks for at most about 200 ms, and only while the kernel lets go of processes that have just ended.
+    /// Blocks for at most about 200 ms, and only while the kernel cleans up processes that have just ended.
     ///
     /// # Errors
     /// `Io` with EBUSY while processes are left.
     pub fn remove(&self) -> Result<()> {
         remove_tree(&self.path)?;
-        // Not empty (another app runs), or another controller was faster: both are fine.
+        // Fails if another app runs, or if another controller has removed it. Both are fine.
         drop(fs::remove_dir(self.hierarchy.mount.join(SHARED_PARENT)));
         Ok(())
     }
 }
 
-/// Pauses between looks at whether a cgroup is empty: the first, and the longest.
+/// Pauses between checks whether a cgroup is empty: the first, and the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(1);
 const LONGEST_PAUSE: Duration = Duration::from_millis(20);
 
@@ -276,22 +278,22 @@ pub struct InstanceCgroup {
 }
 
 impl InstanceCgroup {
-    /// Where it is.
+    /// The path of the cgroup.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The number that `bpf_get_current_cgroup_id` and inet_diag give for it.
+    /// The cgroup id, as returned by `bpf_get_current_cgroup_id` and inet_diag.
     pub fn id(&self) -> u64 {
         self.id
     }
 
-    /// Its depth, as `bpf_get_current_ancestor_cgroup_id` counts: the root has level 0. See [`Hierarchy::shows_root`].
+    /// The depth of the cgroup, as counted by `bpf_get_current_ancestor_cgroup_id`: the root has level 0. See [`Hierarchy::shows_root`].
     pub fn level(&self) -> u32 {
         self.level
     }
 
-    /// Every process in it and below (a worker may make cgroups of its own).
+    /// Every process in this cgroup and below (a worker may create cgroups of its own).
     ///
     /// # Errors
     /// `Io` if the hierarchy can't be read.
@@ -299,7 +301,7 @@ impl InstanceCgroup {
         pids_below(&self.path)
     }
 
-    /// Its own id and those of all cgroups below: a worker's listener may have been made in any of them.
+    /// The ids of this cgroup and of all cgroups below, in any of which a worker's listener may have been created.
     ///
     /// # Errors
     /// `Io` if the hierarchy can't be read.
@@ -316,7 +318,7 @@ impl InstanceCgroup {
         Ok(ids)
     }
 
-    /// Sends SIGKILL to every process in it and below; returns at once.
+    /// Sends SIGKILL to every process in this cgroup and below. Returns at once.
     ///
     /// # Errors
     /// `Io`, or [`CgroupError::Unkillable`] on kernels before 5.14.
@@ -330,7 +332,7 @@ impl InstanceCgroup {
         self.was_killed.load(Ordering::Acquire)
     }
 
-    /// Waits until it is empty by itself, or somebody has killed it.
+    /// Waits until the cgroup is empty or [`InstanceCgroup::kill`] was called.
     pub async fn killed_or_empty(&self) {
         let mut pause = FIRST_PAUSE;
         while !self.was_killed() && !self.is_empty().unwrap_or(true) {
@@ -339,10 +341,10 @@ impl InstanceCgroup {
         }
     }
 
-    /// Whether no live process is in it or below (zombies do not count).
+    /// Whether no live process is in this cgroup or below (zombies don't count).
     ///
     /// # Errors
-    /// `Io` if the hierarchy can't be read. One that was removed is empty.
+    /// `Io` if the hierarchy can't be read. A removed cgroup counts as empty.
     pub fn is_empty(&self) -> Result<bool> {
         let events = self.path.join("cgroup.events");
         match fs::read_to_string(&events) {
@@ -352,10 +354,10 @@ impl InstanceCgroup {
         }
     }
 
-    /// Waits until it is empty, for at most `patience`.
+    /// Waits at most `patience` until the cgroup is empty.
     ///
     /// # Errors
-    /// [`CgroupError::NotEmpty`] when the time is over, or `Io`.
+    /// [`CgroupError::NotEmpty`] if processes are left after `patience`, or `Io`.
     pub async fn wait_empty(&self, patience: Duration) -> Result<()> {
         let deadline = Instant::now() + patience;
         let mut pause = FIRST_PAUSE;
@@ -372,7 +374,7 @@ impl InstanceCgroup {
         Ok(())
     }
 
-    /// Removes it and what is below. Nothing to remove is no error. Blocks as [`AppCgroup::remove`].
+    /// Removes the cgroup and those below it. A missing cgroup is no error. Blocks as [`AppCgroup::remove`].
     ///
     /// # Errors
     /// `Io` with EBUSY while processes are left.
@@ -399,7 +401,7 @@ fn hierarchy_in(mountinfo: &str) -> Option<Hierarchy> {
         .min_by_key(|hierarchy| hierarchy.hidden_levels)
 }
 
-/// mountinfo writes a blank as `\040`.
+/// mountinfo writes a space as `\040`.
 fn unescape(field: &str) -> String {
     field
         .replace("\\040", " ")

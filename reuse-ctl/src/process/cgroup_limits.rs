@@ -1,4 +1,4 @@
-//! What one worker may use: `memory.max` and `cpu.max` of its cgroup, where the kernel's controllers can be had in the unified hierarchy.
+//! The resource limits of a worker: `memory.max` and `cpu.max` of its cgroup, if the unified hierarchy has the controllers.
 
 use std::{
     fs, io,
@@ -7,16 +7,16 @@ use std::{
 
 use super::cgroup::{AppCgroup, Hierarchy, InstanceCgroup};
 
-/// What one worker may use, where the cgroup controllers are there.
+/// The resource limits of each worker.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct LimitOptions {
-    /// `memory.max`.
+    /// `memory.max`, in bytes.
     pub memory_bytes: Option<u64>,
-    /// `cpu.max`, in hundredths of a core.
+    /// `cpu.max`, in percent of one core.
     pub cpu_percent: Option<u32>,
 }
 
-/// `cpu.max` counts processor time within this period, in microseconds; the kernel's own default.
+/// The period of `cpu.max` in microseconds; the kernel's default.
 const CPU_PERIOD_US: u64 = 100_000;
 
 /// A controller of cgroup v2.
@@ -29,10 +29,10 @@ pub enum Controller {
 }
 
 impl Controller {
-    /// Those that a limit can need.
+    /// The controllers that a limit may need.
     pub const ALL: [Self; 2] = [Self::Memory, Self::Cpu];
 
-    /// As the kernel calls it.
+    /// The kernel's name of the controller.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Memory => "memory",
@@ -51,30 +51,30 @@ impl Controller {
 /// Why workers can't be limited.
 #[derive(Debug, thiserror::Error)]
 pub enum LimitError {
-    /// The hierarchy does not have the controller: it belongs to cgroup v1, or the kernel or the container is without it.
+    /// The hierarchy lacks the controller: it belongs to cgroup v1, or the kernel or the container doesn't have it.
     #[error("{} needs the cgroup v2 controller {}, and {} has only: {there}", controller.option(), controller.name(), mount.display())]
     NoController {
-        /// Which.
+        /// The missing controller.
         controller: Controller,
         /// The root of the hierarchy.
         mount: PathBuf,
-        /// Those that are there.
+        /// The controllers that the hierarchy has.
         there: String,
     },
     /// A file of the hierarchy could not be written or read.
     #[error("{operation} {}: {source}", path.display())]
     Io {
-        /// What was tried.
+        /// The operation.
         operation: &'static str,
-        /// On what.
+        /// The file.
         path: PathBuf,
-        /// How the kernel answered. EBUSY: there are processes in a cgroup that must have none.
+        /// The kernel's error. EBUSY: a cgroup that must be empty contains processes.
         source: io::Error,
     },
 }
 
 impl LimitError {
-    /// What to do next, in one line.
+    /// What the user should do next, in one line.
     pub const fn hint(&self) -> &'static str {
         match self {
             Self::NoController { .. } => {
@@ -85,7 +85,7 @@ impl LimitError {
     }
 }
 
-/// The controllers that this hierarchy can give to cgroups, as the kernel names them.
+/// The controllers that this hierarchy can give to cgroups, by the kernel's names.
 ///
 /// # Errors
 /// `Io` if they can't be read.
@@ -96,7 +96,7 @@ pub fn controllers(hierarchy: &Hierarchy) -> Result<Vec<String>, LimitError> {
 }
 
 impl AppCgroup {
-    /// Lets the cgroups of instances have what these limits need. To be called before the first of them is made.
+    /// Enables the controllers that these limits need for the cgroups of instances. Call it before the first of those is created.
     ///
     /// # Errors
     /// See [`LimitError`].
@@ -125,10 +125,10 @@ impl AppCgroup {
 }
 
 impl InstanceCgroup {
-    /// Limits it. What goes beyond `memory_bytes` is ended as a whole, not one process of it.
+    /// Sets the limits. If the instance exceeds `memory_bytes`, all its processes are killed, not just one.
     ///
     /// # Errors
-    /// `Io`: above all if the controllers were not [allowed](AppCgroup::allow).
+    /// `Io`, in particular if the controllers were not [allowed](AppCgroup::allow).
     pub fn limit(&self, limits: &LimitOptions) -> Result<(), LimitError> {
         if let Some(bytes) = limits.memory_bytes {
             self.set("memory.max", &bytes.to_string())?;
@@ -140,14 +140,14 @@ impl InstanceCgroup {
         Ok(())
     }
 
-    /// What its processes have resident, pages that they share counted once; absent where the memory controller is not switched on. The
-    /// page cache of files that are only read or written does not count: the kernel takes it away as soon as it needs it.
+    /// The resident memory of the processes in bytes, with shared pages counted once. `None` if the memory controller is not enabled. The
+    /// page cache of files that are only read or written is not included, because the kernel reclaims it whenever it needs memory.
     pub fn resident_bytes(&self) -> Option<u64> {
         resident(&fs::read_to_string(self.path().join("memory.stat")).ok()?)
     }
 
-    /// Whether the kernel has ended processes of it because they went beyond `memory.max`. False where there is no such limit, and also when it
-    /// ended them because the whole machine, or a cgroup above, had no memory left.
+    /// Whether the kernel has killed processes of this cgroup because they exceeded its `memory.max`. False if there is no such limit, or
+    /// if the whole machine or a parent cgroup was out of memory.
     pub fn went_beyond_memory(&self) -> bool {
         fs::read_to_string(self.path().join("memory.events")).is_ok_and(|events| beyond_its_own_limit(&events))
     }
@@ -165,7 +165,7 @@ fn needed(limits: &LimitOptions) -> Vec<Controller> {
     Controller::ALL.into_iter().filter(is_needed).collect()
 }
 
-/// A cgroup has the controllers that its parent hands down: switches them on from the root to the folder `last`.
+/// Enables controllers from the root down to the folder `last`: a cgroup has only the controllers that its parent passes down.
 fn enable(root: &Path, last: &Path, names: &[&str]) -> Result<(), LimitError> {
     let wanted: Vec<String> = names.iter().map(|name| format!("+{name}")).collect();
     let below = last.strip_prefix(root).unwrap_or(Path::new(""));
@@ -178,7 +178,7 @@ fn enable(root: &Path, last: &Path, names: &[&str]) -> Result<(), LimitError> {
     Ok(())
 }
 
-/// "50000 100000": half a core.
+/// The value of `cpu.max`: half a core is "50000 100000".
 fn cpu_max(percent: u32) -> String {
     format!("{} {CPU_PERIOD_US}", u64::from(percent) * CPU_PERIOD_US / 100)
 }
@@ -187,14 +187,14 @@ fn resident(memory_stat: &str) -> Option<u64> {
     Some(value(memory_stat, "anon")? + value(memory_stat, "file_mapped")?)
 }
 
-/// `oom` counts this cgroup's own limit only, `oom_kill` whatever was killed here.
+/// `oom` counts only this cgroup's own limit, `oom_kill` every process killed here.
 fn beyond_its_own_limit(memory_events: &str) -> bool {
     ["oom", "oom_kill"]
         .into_iter()
         .all(|name| value(memory_events, name).is_some_and(|count| count > 0))
 }
 
-/// Of a file with a name and a number in each line.
+/// Reads one value of a file that has a name and a number on each line.
 fn value(file: &str, wanted: &str) -> Option<u64> {
     file.lines().find_map(|line| {
         let (name, value) = line.split_once(' ')?;

@@ -1,4 +1,4 @@
-//! A cgroup and all below it as a folder tree, any part of which may vanish at any time.
+//! A cgroup and all cgroups below it as a folder tree, any part of which may vanish at any time.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
@@ -11,17 +11,18 @@ use nix::sys::signal::Signal;
 use super::cgroup::{CgroupError, Result};
 use super::handle::ProcessHandle;
 
-/// The kernel gives a cgroup free a moment after its last process was reaped.
+/// Number of attempts to remove a cgroup: the kernel frees it shortly after its last process was reaped.
 const REMOVE_ATTEMPTS: u32 = 100;
 const REMOVE_PAUSE: Duration = Duration::from_millis(2);
-/// Without `cgroup.kill` (Linux < 5.14) processes may fork faster than they are killed; each round shrinks what is left.
+/// Number of rounds of SIGKILL. Without `cgroup.kill` (Linux < 5.14) processes may fork faster than they are killed; each round leaves
+/// fewer.
 const KILL_ROUNDS: u32 = 200;
 
 pub(super) fn inode(path: &Path) -> Result<u64> {
     Ok(fs::metadata(path).map_err(CgroupError::io("stat", path))?.ino())
 }
 
-/// A cgroup may be removed at any time: reading one of its files then says ENODEV, opening one ENOENT.
+/// Whether a cgroup has been removed. Reading one of its files then fails with ENODEV, opening one with ENOENT.
 pub(super) fn is_gone(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(libc::ENODEV)
 }
@@ -58,7 +59,7 @@ pub(super) fn pids_below(path: &Path) -> Result<Vec<u32>> {
     visit(path, &mut |path| {
         let file = path.join("cgroup.procs");
         match fs::read_to_string(&file) {
-            // 0 is a process of another pid namespace: it has no number here.
+            // 0 is a process of another pid namespace, which has no number here.
             Ok(text) => pids.extend(
                 text.lines()
                     .filter_map(|line| line.parse::<u32>().ok())
@@ -92,7 +93,7 @@ pub(super) fn kill_one_by_one(path: &Path) -> Result<()> {
             return Ok(());
         }
         for pid in pids {
-            // One that is gone, or that is a zombie, needs no killing.
+            // A process that has ended, or is a zombie, needs no killing.
             if let Ok(process) = ProcessHandle::open(pid) {
                 drop(process.signal(Signal::SIGKILL));
             }

@@ -1,10 +1,10 @@
-//! The Node IPC channel of a worker: one JSON value per line, both ways, over a socket pair whose other end the worker inherits.
+//! The Node IPC channel of a worker: one JSON value per line, in both directions, over a socket pair. The worker inherits one end.
 //!
-//! Every worker has one; a worker that knows nothing of it never notices. It is never closed while the worker lives, whatever comes: a
-//! Node process whose channel is closed throws at its next `process.send`.
+//! Every worker gets a channel, also one that knows nothing of it. It is never closed while the worker lives: a Node process throws at its
+//! next `process.send` if its channel is closed.
 //!
-//! Nobody waits for anybody: what a worker does not read waits in an [`Outbox`] that is bounded, and what it sends is read as fast as it is
-//! dealt with, one worker after the other.
+//! Neither side waits for the other. Messages to a worker wait in a bounded [`Outbox`]. Messages from workers are read as fast as they are
+//! processed, one worker at a time.
 
 pub mod lines;
 pub mod message;
@@ -31,49 +31,49 @@ pub use open_line::Unread;
 use open_line::{OpenLine, Written};
 pub use outbox::{Offer, Outbox, Weight};
 
-/// So much is read at once.
+/// Bytes read at once.
 const READ_BYTES: usize = 64 * 1024;
 
-/// Short lines are written together, up to so much.
+/// Short lines are written together, up to this many bytes.
 const WRITE_BYTES: usize = 64 * 1024;
 
-/// How long what a worker said last is read for when nothing of it is left: somebody may have got hold of its end.
+/// After a worker has ended, its last messages are read for this long at most: another process may still have its end of the channel.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 
-/// A worker that has closed its end may be about to end: so long, what it had not read is told as lost by its end.
+/// After a worker closes its end, it may be about to exit. Unread messages are reported with its exit if it exits within this time.
 const ITS_END: Duration = Duration::from_secs(1);
 
-/// Work of so long is followed by a rest of the same length: a worker that never stops talking gets half of a processor at most.
+/// After this much work the reader pauses for as long, so that a worker that never stops sending uses at most half of a CPU.
 const REST_AFTER: Duration = Duration::from_millis(2);
 
-/// Who listens to a worker.
+/// Receives the messages and events of a worker's channel.
 pub trait Listener: Send + Sync + 'static {
-    /// A line has come. Must be quick.
+    /// Called for each line. Must be quick.
     fn hear(&self, line: Line<'_>);
 
-    /// The lines that came together are dealt with: now there is time to tell others.
+    /// Called after the lines that arrived together. Work that takes time belongs here.
     fn settle(&self) -> impl Future<Output = ()> + Send;
 
-    /// It has read all that waited for it, after so many messages were lost.
+    /// The worker has read everything that waited for it, after `lost` messages were lost.
     fn hears_again(&self, lost: u64) -> impl Future<Output = ()> + Send;
 
-    /// The worker has closed its end, and the controller's end is still there.
+    /// The worker has closed its end, and the controller's end is still open.
     fn hung_up(&self) -> impl Future<Output = ()> + Send;
 }
 
-/// The controller's end. Dropping it ends it.
+/// The controller's end. Dropping it closes the channel.
 #[derive(Debug)]
 pub struct Channel {
     line: Arc<OpenLine>,
-    /// Its other end sees when this is dropped.
+    /// Dropping it tells the channel's task to end.
     _held: oneshot::Sender<Infallible>,
 }
 
-/// Keeps the workers' talking apart: of all that share one, one at a time is dealt with.
+/// A lock shared by channels, which makes them process messages one worker at a time.
 pub type Turn = Arc<Mutex<()>>;
 
 impl Channel {
-    /// Makes a channel, and gives the worker's end too. Must be called in a runtime.
+    /// Creates a channel, and returns the worker's end too. Must be called in a runtime.
     ///
     /// # Errors
     /// As socketpair(2) and epoll_ctl(2).
@@ -86,17 +86,17 @@ impl Channel {
         Ok((Self { line, _held: held }, theirs.into()))
     }
 
-    /// What waits for the worker.
+    /// The messages that wait for the worker.
     pub fn outbox(&self) -> &Outbox<Bytes> {
         &self.line.outbox
     }
 
-    /// Says something that is nobody's message, as the last thing: it is not missed when it is lost.
+    /// Sends a last line of the controller's own. It isn't reported as a lost message.
     pub fn say_last(&self, line: Bytes) -> Offer {
         self.line.say_last(line)
     }
 
-    /// Ends it for messages, once the worker can read no more. Returns what it has never read, once.
+    /// Closes the channel for messages once the worker can't read any more. Returns the messages that the worker never read, only once.
     pub fn give_up(&self) -> Option<Unread> {
         self.outbox().close();
         self.line.unread()
@@ -114,7 +114,7 @@ async fn attend(line: Arc<OpenLine>, turn: Turn, listener: impl Listener, mut dr
     let speaking = async {
         write(&line, &listener).await;
         line.outbox.close();
-        // The sender sends nothing: this is its end.
+        // Nothing is ever sent; the receiver wakes when the sender is dropped.
         drop((&mut dropped).await);
         is_dropped = true;
         tokio::time::sleep(LAST_WORDS).await;
@@ -129,7 +129,7 @@ async fn attend(line: Arc<OpenLine>, turn: Turn, listener: impl Listener, mut dr
     }
 }
 
-/// Until the worker, and whoever inherited its end, has closed it.
+/// Reads until the worker, and every process that inherited its end, has closed it.
 async fn read(line: &OpenLine, turn: &Mutex<()>, listener: &impl Listener) {
     let mut lines = Lines::default();
     let mut busy = Duration::ZERO;
@@ -158,7 +158,7 @@ async fn read(line: &OpenLine, turn: &Mutex<()>, listener: &impl Listener) {
     }
 }
 
-/// Not in the task itself, which would keep the room for it while the worker says nothing.
+/// A function of its own, so that the task doesn't keep the buffer while the worker is silent.
 fn read_some(line: &OpenLine, lines: &mut Lines) -> io::Result<usize> {
     let mut piece = [0; READ_BYTES];
     let read = line.try_read(&mut piece)?;
@@ -166,7 +166,7 @@ fn read_some(line: &OpenLine, lines: &mut Lines) -> io::Result<usize> {
     Ok(read)
 }
 
-/// Until it is closed, here or there.
+/// Writes until either side is closed.
 async fn write(line: &OpenLine, listener: &impl Listener) {
     let outbox = &line.outbox;
     while let Some(first) = outbox.take().await {
@@ -183,7 +183,7 @@ async fn write(line: &OpenLine, listener: &impl Listener) {
     }
 }
 
-/// The lines that wait behind the first as one piece, and how many they are.
+/// Joins the waiting lines to the first one. Returns their number and their bytes.
 fn together(first: Bytes, outbox: &Outbox<Bytes>) -> (usize, Bytes) {
     let Some(second) = outbox.try_take() else {
         return (1, first);
@@ -199,7 +199,7 @@ fn together(first: Bytes, outbox: &Outbox<Bytes>) -> (usize, Bytes) {
     (things, all.into())
 }
 
-/// Returns when all of it was taken; how many messages were lost, as the outbox does.
+/// Returns when everything was written. The result is the number of lost messages, as from the outbox.
 async fn hand_over(line: &OpenLine, messages: usize, bytes: &[u8]) -> io::Result<Option<u64>> {
     let mut rest = bytes;
     loop {

@@ -1,8 +1,8 @@
-//! Children that begin their life in another cgroup.
+//! Starts children in another cgroup.
 //!
-//! A process that is running is moved between cgroups under a lock that waits for every processor: on a saturated machine that took more
-//! than ten seconds. `clone3` with CLONE_INTO_CGROUP (Linux 5.7) makes the child there and takes no such lock. Where it is forbidden (Docker's
-//! seccomp profile answers ENOSYS, since a filter can't see its flags), the child moves itself, before it does anything else.
+//! Moving a running process between cgroups takes a lock that waits for every CPU: on a saturated machine this took more than ten seconds.
+//! `clone3` with CLONE_INTO_CGROUP (Linux 5.7) creates the child there without this lock. Where clone3 is forbidden (Docker's seccomp
+//! profile answers ENOSYS, since a filter can't see its flags), the child moves itself before it does anything else.
 
 use std::{
     fs::File,
@@ -14,35 +14,35 @@ use std::{
 
 use tokio::io::{Interest, unix::AsyncFd};
 
-/// Which of the two processes goes on.
+/// Which of the two processes returns from the clone.
 pub(super) enum Side {
-    /// The new one. **Only system calls may be made in it**, as after fork(2): another thread of the parent may have held any lock.
+    /// The child. **It may only make system calls**, as after fork(2): another thread of the parent may hold any lock.
     Child,
-    /// The old one.
+    /// The parent.
     Parent(Child),
 }
 
-/// A child that has not been waited for, so that its number is its own. Dropping it neither ends nor reaps it.
+/// A child that has not been waited for, so that its pid can't be reused. Dropping it neither kills nor reaps the child.
 #[derive(Debug)]
 pub struct Child {
     pid: libc::pid_t,
     pidfd: OwnedFd,
-    /// What it uses at its start, if both have one table of descriptors.
+    /// A file that the child uses at its start, if both processes share one descriptor table.
     _shared: Option<File>,
 }
 
-/// Makes a copy of this process in `cgroup` (its open folder); with `share_descriptors` both have one table of them.
+/// Clones this process into `cgroup` (its open folder). With `share_descriptors` both processes share one descriptor table.
 ///
 /// # Errors
 /// As clone3(2), or clone(2) where that is forbidden.
 ///
 /// # Safety
-/// On [`Side::Child`] nothing but system calls may be made until it ends or executes another program.
+/// On [`Side::Child`] only system calls may be made until it exits or executes another program.
 pub(super) unsafe fn clone_into(cgroup: &File, share_descriptors: bool) -> io::Result<Side> {
     let shared = if share_descriptors { libc::CLONE_FILES } else { 0 };
     // SAFETY: the caller's promise.
     match unsafe { clone_there(cgroup, shared) } {
-        // Older filters say EPERM.
+        // Older seccomp filters answer EPERM.
         Err(error) if matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EPERM)) => {
             let procs = File::options().write(true).open(procs_of(cgroup))?;
             // SAFETY: the caller's promise.
@@ -52,7 +52,7 @@ pub(super) unsafe fn clone_into(cgroup: &File, share_descriptors: bool) -> io::R
     }
 }
 
-/// Makes the child in its cgroup.
+/// Creates the child in its cgroup.
 ///
 /// # Safety
 /// As [`clone_into`].
@@ -70,7 +70,8 @@ unsafe fn clone_there(cgroup: &File, shared: libc::c_int) -> io::Result<Side> {
     side(result, pidfd)
 }
 
-/// Makes the child here, and has it move to the cgroup of this `cgroup.procs`; one that can't ends at once, with the errno as its code.
+/// Creates the child here, and moves it into the cgroup of this `cgroup.procs`. If that fails, the child exits at once, with the errno as
+/// its exit code.
 ///
 /// # Safety
 /// As [`clone_into`].
@@ -81,13 +82,13 @@ unsafe fn clone_and_move(procs: File, shared: libc::c_int) -> io::Result<Side> {
     // (The order of the arguments is that of x86 and ARM; the last two are not used.)
     let result = unsafe { libc::syscall(libc::SYS_clone, flags, 0_usize, &raw mut pidfd, 0_usize, 0_usize) };
     if result == 0 {
-        // SAFETY: this is the child; an open descriptor, and a buffer of one byte: 0 is whoever writes.
+        // SAFETY: this is the child; an open descriptor, and a buffer of one byte. 0 means the writing process.
         unsafe {
             if libc::write(procs.as_raw_fd(), c"0".as_ptr().cast(), 1) != 1 {
                 libc::_exit(*libc::__errno_location());
             }
         }
-        // It is the parent's to close.
+        // The parent closes it.
         std::mem::forget(procs);
         return Ok(Side::Child);
     }
@@ -95,7 +96,7 @@ unsafe fn clone_and_move(procs: File, shared: libc::c_int) -> io::Result<Side> {
     if let Side::Parent(child) = &mut side
         && shared != 0
     {
-        // Closed here, it would be closed there.
+        // The descriptor table is shared: closing the file here would close it in the child.
         child._shared = Some(procs);
     }
     Ok(side)
@@ -105,7 +106,7 @@ fn procs_of(cgroup: &File) -> std::path::PathBuf {
     format!("/proc/self/fd/{}/cgroup.procs", cgroup.as_raw_fd()).into()
 }
 
-/// Reads what the kernel answered; in the parent `pidfd` is a new descriptor then.
+/// Interprets the kernel's answer. In the parent, `pidfd` is a new descriptor.
 fn side(result: libc::c_long, pidfd: RawFd) -> io::Result<Side> {
     match result {
         0 => Ok(Side::Child),
@@ -124,12 +125,12 @@ fn side(result: libc::c_long, pidfd: RawFd) -> io::Result<Side> {
 }
 
 impl Child {
-    /// Its number.
+    /// The child's pid.
     pub fn id(&self) -> u32 {
         self.pid.cast_unsigned()
     }
 
-    /// How it ended, if it has: then its number is free for others.
+    /// The child's exit status, if it has ended. Its pid may then be reused.
     ///
     /// # Errors
     /// ECHILD: it has been waited for.
@@ -137,7 +138,7 @@ impl Child {
         self.reap(libc::WNOHANG)
     }
 
-    /// Blocks until it has ended: for children that end at once.
+    /// Blocks until the child has ended; for children that exit at once.
     ///
     /// # Errors
     /// As [`Self::try_wait`].
@@ -149,7 +150,7 @@ impl Child {
         }
     }
 
-    /// Waits until it has ended. Cancel-safe.
+    /// Waits until the child has ended. Cancel-safe.
     ///
     /// # Errors
     /// As [`Self::try_wait`].
@@ -179,7 +180,7 @@ impl Child {
     }
 }
 
-/// linux/sched.h; libc's own does not fit into its type.
+/// From linux/sched.h; libc's constant doesn't fit into its type.
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 
 /// `struct clone_args` of linux/sched.h as of 5.7.

@@ -1,7 +1,7 @@
-//! Finds the program of a command as the person who typed it would.
+//! Finds the program of a command as the user's shell would.
 //!
-//! sudo replaces PATH by its `secure_path`, which has no Bun, Deno, Volta, nvm or cargo in it; so the usual places in the caller's
-//! home are looked through as well.
+//! sudo replaces PATH by its `secure_path`, which doesn't contain Bun, Deno, Volta, nvm or cargo. So the usual places in the caller's home
+//! are searched as well.
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -12,30 +12,30 @@ use std::path::{Path, PathBuf};
 /// Why a command can't be run.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CommandError {
-    /// No place has a file of this name.
+    /// No place has a file with this name.
     #[error("no command {command:?}")]
     NotFound {
-        /// As typed.
+        /// The command as typed.
         command: OsString,
-        /// Where it was looked for; empty if it was given as a path.
+        /// The places searched; empty if the command was given as a path.
         places: Vec<PathBuf>,
     },
-    /// The file is there but lacks the right to be executed.
+    /// The file exists but is not executable.
     #[error("{} is not executable", path.display())]
     NotExecutable {
-        /// Which.
+        /// The file.
         path: PathBuf,
     },
-    /// It is a directory.
+    /// The path is a directory.
     #[error("{} is a directory", path.display())]
     IsADirectory {
-        /// Which.
+        /// The directory.
         path: PathBuf,
     },
 }
 
 impl CommandError {
-    /// What to do next, in one line.
+    /// What the user should do next, in one line.
     pub fn hint(&self) -> String {
         match self {
             Self::NotFound { places, .. } if places.is_empty() => {
@@ -59,28 +59,28 @@ impl CommandError {
     }
 }
 
-/// Where to look.
+/// Where to look for a command.
 #[derive(Debug, Clone, Copy)]
 pub struct Search<'a> {
-    /// What relative names are relative to; absolute itself.
+    /// The folder for relative names; an absolute path.
     pub cwd: &'a Path,
     /// The caller's PATH.
     pub path: Option<&'a OsStr>,
-    /// The home of the person who called (see [`caller_home`](super::identity::caller_home)).
+    /// The home of the calling user (see [`caller_home`](super::identity::caller_home)).
     pub home: Option<&'a Path>,
 }
 
 /// A command that can be run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Resolved {
-    /// The absolute path of the file; not canonical, because version managers look at the name they are called by.
+    /// The absolute path of the file. Not canonical, because version managers go by the name they are called by.
     pub program: PathBuf,
-    /// The folder to put in front of the workers' PATH, if it is one that PATH lacks: a script there may begin with
-    /// `#!/usr/bin/env node`, and that node is its neighbour.
+    /// A folder to put in front of the workers' PATH if PATH lacks it: a script there may begin with `#!/usr/bin/env node` and needs the
+    /// node beside it.
     pub path_prefix: Option<PathBuf>,
 }
 
-/// Finds the file that `command` means.
+/// Finds the file that `command` refers to.
 ///
 /// # Errors
 /// See [`CommandError`].
@@ -128,7 +128,7 @@ pub fn resolve(command: &OsStr, search: &Search<'_>) -> Result<Resolved, Command
                         path_prefix: prefix.cloned(),
                     });
                 }
-                // As a shell does: a later one may be executable.
+                // As in a shell, a later place may have an executable file.
                 Candidate::Plain => not_executable = not_executable.or(Some(program)),
                 Candidate::Directory | Candidate::Absent => {}
             }
@@ -150,7 +150,7 @@ enum Candidate {
     Absent,
 }
 
-/// Any x bit will do: whether *this* user may run it is known when that user tries.
+/// Any x bit is enough: whether the workers' user may run the file shows when it is run.
 fn examine(path: &Path) -> Candidate {
     match fs::metadata(path) {
         Ok(metadata) if metadata.is_dir() => Candidate::Directory,
@@ -172,7 +172,7 @@ fn usual_places(search: &Search<'_>) -> Vec<PathBuf> {
     places
 }
 
-/// The `bin` folders of every Node that nvm has installed, the newest first.
+/// The `bin` folders of every Node version that nvm has installed, newest first.
 fn node_versions(folder: &Path) -> Vec<PathBuf> {
     let mut versions: Vec<(Vec<u32>, PathBuf)> = fs::read_dir(folder)
         .into_iter()

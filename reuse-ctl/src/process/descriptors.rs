@@ -1,15 +1,15 @@
-//! How many descriptors the controller may have open. It needs three or four for each worker, and 1,024 is what most shells give.
+//! The controller's limit of open descriptors. It needs three or four for each worker, and most shells allow 1,024.
 
 use std::io;
 use std::sync::OnceLock;
 
 use nix::errno::Errno;
 
-/// What the controller was started with.
+/// The soft limit that the controller was started with.
 static FOUND: OnceLock<u64> = OnceLock::new();
 
-/// Raises the soft limit to the hard one, for this process. Workers get back what was found: a program may walk through all the numbers that
-/// it could have open.
+/// Raises the soft limit of this process to the hard limit. Workers get the original limit back, because some programs walk through every
+/// possible descriptor.
 ///
 /// # Errors
 /// As getrlimit(2) and setrlimit(2).
@@ -22,7 +22,7 @@ pub fn raise_limit() -> io::Result<()> {
     })
 }
 
-/// The soft limit that workers are to have; absent if it was not changed.
+/// The soft limit for workers; `None` if it was not changed.
 pub fn found_limit() -> Option<u64> {
     FOUND.get().copied()
 }

@@ -1,6 +1,6 @@
-//! Files of variables: `NAME=VALUE` lines as dotenv takes them, with quotes, comments, `export` and `$NAME`.
+//! Reads env files: `NAME=VALUE` lines in dotenv's format, with quotes, comments, `export` and `$NAME`.
 //!
-//! Errors name the file and the line and never quote it: what is in such a file is often secret.
+//! Errors name the file and the line but never quote it, because such files often contain secrets.
 
 use std::{
     cell::Cell,
@@ -13,46 +13,46 @@ use std::{
 
 use super::{identity::Identity, open_as::open_as};
 
-/// No file of variables is longer: the kernel would not pass on as much.
+/// Maximum size of a file in bytes: the kernel would not pass on more.
 const MAX_BYTES: u64 = 1 << 20;
 
-/// Why a file can't be used.
+/// Why an env file can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum EnvFileError {
-    /// ENOENT, EACCES, or ELOOP for a cycle of symbolic links.
+    /// The file can't be opened: ENOENT, EACCES, or ELOOP for a cycle of symbolic links.
     #[error("the env file {}: {source}", path.display())]
     Open {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// How the kernel answered.
+        /// The kernel's error.
         source: io::Error,
     },
-    /// A folder, a pipe, a device.
+    /// The path is a folder, a pipe or a device.
     #[error("the env file {} is not a regular file", path.display())]
     NotAFile {
-        /// Which.
+        /// The path.
         path: PathBuf,
     },
-    /// It is longer than 1 MiB.
+    /// The file is longer than 1 MiB.
     #[error("the env file {} has more than 1 MiB", path.display())]
     TooLong {
-        /// Which file.
+        /// The file.
         path: PathBuf,
     },
-    /// A line of it.
+    /// A line is wrong.
     #[error("the env file {}, line {line}: {problem}", path.display())]
     Line {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// From 1 on.
+        /// The line's number, from 1.
         line: usize,
-        /// What is wrong there.
+        /// What is wrong with it.
         problem: &'static str,
     },
 }
 
 impl EnvFileError {
-    /// What to do next, in one line.
+    /// What the user should do next, in one line.
     pub fn hint(&self) -> &'static str {
         match self {
             Self::Open { source, .. } if source.raw_os_error() == Some(libc::ELOOP) => {
@@ -66,24 +66,24 @@ impl EnvFileError {
     }
 }
 
-/// With whose rights a file is opened.
+/// The permissions with which a file is opened.
 #[derive(Debug, Clone, Copy)]
 pub enum Rights<'a> {
-    /// Of whoever runs this process: a person has just named the file to it.
+    /// Those of this process: the user has just named the file to it.
     Callers,
-    /// The workers' user's: somebody who may be no more than that has named it.
+    /// Those of the workers' user: whoever named the file may have no more.
     Workers(&'a Identity),
-    /// The caller's, if the file is where it was when it was opened with them, else the workers' user's. Whoever may write into a folder
-    /// on its way could have put a link to another file there, for root to read it for him.
+    /// Those of the caller if the file is at the same place as when it was first opened, else those of the workers' user. Otherwise anyone
+    /// who may write to a folder on the path could replace the file by a link, and have root read another file.
     CallersAt(&'a Path, &'a Identity),
 }
 
-/// What a file of variables had in it.
+/// The contents of an env file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Contents {
-    /// In their order.
+    /// The variables, in the order of the file.
     pub variables: Vec<(String, String)>,
-    /// Where the file really is, all links followed.
+    /// The real path of the file, with all links followed.
     pub place: PathBuf,
 }
 
@@ -117,7 +117,7 @@ fn contents(path: &Path, rights: Rights<'_>) -> Result<(Vec<u8>, PathBuf), EnvFi
     let opened = || {
         OpenOptions::new()
             .read(true)
-            // To open a pipe would wait for whoever writes into it.
+            // Opening a pipe would otherwise wait for a writer.
             .custom_flags(libc::O_NONBLOCK)
             .open(path)
     };
@@ -152,9 +152,9 @@ fn line_at(bytes: &[u8], at: usize) -> usize {
 }
 
 /// # Errors
-/// The number of the line that is wrong, or with which something begins that is.
+/// The number of the wrong line, or of the first line of a wrong value.
 fn parse(text: &str) -> Result<Vec<(String, String)>, usize> {
-    // Editors of another system begin a file with a mark.
+    // Editors on other systems begin a file with a byte order mark.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let given = Rc::new(Cell::new(0));
     let lines = CountedLines {
@@ -174,7 +174,7 @@ fn parse(text: &str) -> Result<Vec<(String, String)>, usize> {
         .collect()
 }
 
-/// Gives one line at a time and counts them: the parser does not say where it is.
+/// Yields one line at a time and counts them, because the parser does not report its position.
 struct CountedLines<'a> {
     rest: &'a [u8],
     given: Rc<Cell<usize>>,

@@ -1,5 +1,5 @@
-//! The environment of a worker: the controller's own, less what is meant for the controller alone, plus the variables that were given for
-//! the workers ([`variables`](super::variables)), plus what says who the worker is.
+//! The environment of a worker: the controller's own without what is meant for the controller alone, plus the variables given for the
+//! workers ([`variables`](super::variables)), plus the variables that identify the worker.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
@@ -7,12 +7,12 @@ use std::path::PathBuf;
 
 use super::launch::{LAUNCH_VARIABLE, LaunchSpec};
 
-/// A variable that is for the worker alone travels through the shim under its name behind this: the shim is root, and what says
-/// `LD_PRELOAD` to the worker must say nothing to it. Each travels alone, because one may be as long as the whole [`LaunchSpec`].
+/// A worker's variable passes through the shim with this prefix: the shim runs as root, so for example the worker's `LD_PRELOAD` must not
+/// affect it. Each is passed as a variable of its own, because one may be as long as the whole [`LaunchSpec`].
 pub const VARIABLE_PREFIX: &str = "REUSE_CTL_SET_";
 
-/// Variables that would mislead a worker, whoever sets them. `NODE_UNIQUE_ID` makes Node a cluster worker that hangs in listen(); the
-/// channel, the notify socket, the watchdog and the descriptors are the controller's own.
+/// Variables that are never passed to a worker, whoever sets them. `NODE_UNIQUE_ID` would make Node a cluster worker that hangs in
+/// listen(). The channel, the notify socket, the watchdog and the descriptors are set by the controller itself.
 const CONTROLLERS: [&str; 9] = [
     LAUNCH_VARIABLE,
     "NODE_UNIQUE_ID",
@@ -26,15 +26,16 @@ const CONTROLLERS: [&str; 9] = [
 ];
 const CONTROLLERS_PREFIXES: [&str; 2] = ["NODE_CHANNEL_", VARIABLE_PREFIX];
 
-/// What the controller may have and workers don't inherit: PM2 tells its children apart by its variables, and sudo its own.
+/// Prefixes of variables that workers don't inherit: those by which PM2 identifies its children, and those of sudo.
 const STRIPPED_PREFIXES: [&str; 3] = ["PM2_", "pm_", "SUDO_"];
 
-/// Go ≥ 1.24 listens with MPTCP unless told not to, and such a listener can't be a member. Go takes the last setting of a name.
+/// Go ≥ 1.24 listens with MPTCP unless told not to, and an MPTCP listener can't be a member. Go uses the last setting of a name.
 const GO_WITHOUT_MPTCP: &str = "multipathtcp=0";
 
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// Computes it. `parent` is the shim's own, with the variables for the worker alone behind [`VARIABLE_PREFIX`]. `pid` is the worker's own: `LISTEN_PID` must name the process that finally runs.
+/// Computes the environment. `parent` is the shim's environment, which holds the worker's variables with the prefix [`VARIABLE_PREFIX`].
+/// `pid` is the worker's own: `LISTEN_PID` must name the process that finally runs.
 pub fn worker_environment(
     parent: impl IntoIterator<Item = (OsString, OsString)>,
     spec: &LaunchSpec,
@@ -75,7 +76,7 @@ pub fn worker_environment(
         .cloned()
         .chain(std::env::split_paths(&path))
         .collect::<Vec<PathBuf>>();
-    // A folder with a colon in its name can't be in PATH; then the worker does without it.
+    // A folder with a colon in its name can't be in PATH, so the worker does without it.
     set(&mut environment, "PATH", std::env::join_paths(folders).unwrap_or(path));
 
     if !spec.listen.is_empty() {
@@ -91,7 +92,7 @@ pub fn worker_environment(
     environment
 }
 
-/// Whether nobody but the controller may set this variable of a worker.
+/// Whether only the controller may set this variable of a worker.
 pub(super) fn is_the_controllers(name: &OsStr) -> bool {
     CONTROLLERS.iter().any(|known| name == *known) || begins_with_one(name, &CONTROLLERS_PREFIXES)
 }

@@ -1,8 +1,8 @@
-//! Which file a path names.
+//! Identifies the file that a path refers to.
 
 use std::{fs, io, os::unix::fs::MetadataExt as _, path::Path};
 
-/// Device and inode of what is there, symbolic links followed.
+/// Device and inode of the file, with symbolic links followed.
 ///
 /// # Errors
 /// As stat(2).

@@ -1,4 +1,4 @@
-//! Holding every process of an instance still for a moment.
+//! Freezes every process of an instance for a moment.
 
 use std::{
     fs::{self, File},
@@ -13,32 +13,33 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::{cgroup::InstanceCgroup, thaw_guard::ThawGuard};
 
-/// Freezes cgroups for a moment, one at a time, and never for good: a process of its own thaws what is still frozen when this one dies or is
-/// stuck. Cheap to clone.
+/// Freezes cgroups for a moment, one at a time, and never for good: a separate process thaws a frozen cgroup if this process dies or hangs.
+/// Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub struct Freezer {
     guard: Arc<Mutex<Option<ThawGuard>>>,
 }
 
-/// The processes of a cgroup, frozen; they go on when this is dropped, unless somebody else had frozen them before. They notice nothing but the time.
+/// The frozen processes of a cgroup. Dropping this thaws them, unless another program had frozen them before. The processes notice only
+/// that time has passed.
 #[derive(Debug)]
 pub struct Frozen {
     control: PathBuf,
-    /// Absent in tests.
+    /// `None` in tests.
     freezer: Option<Freezer>,
-    /// Somebody has frozen it before, and may have to thaw it.
+    /// Another program had frozen the cgroup before, and has to thaw it.
     by_another: bool,
-    /// Whether all of them have stopped, and not only been told to.
+    /// Whether all processes have stopped, and not only been told to.
     pub complete: bool,
 }
 
 impl Freezer {
-    /// Freezes every process in the cgroup and below, and waits until all stand still, for at most `patience`. It takes 0.1 to 0.2 ms as a
-    /// rule, and some milliseconds the first time. A process that sleeps uninterruptibly in the kernel does not stand still in time, but it
-    /// will before it runs its own code again.
+    /// Freezes every process in the cgroup and below, and waits at most `patience` until all have stopped. This usually takes 0.1 to 0.2
+    /// ms, and some milliseconds the first time. A process in an uninterruptible kernel call doesn't stop in time, but it will stop before
+    /// it runs its own code again.
     ///
     /// # Errors
-    /// The cgroup's files can't be used, or there is nobody to thaw them in an emergency. Nothing is frozen then.
+    /// Fails if the cgroup's files can't be used, or if the guard process that would thaw it can't be started. Nothing is frozen then.
     pub fn freeze(&self, cgroup: &InstanceCgroup, patience: Duration) -> io::Result<Frozen> {
         self.say(|guard| guard.watch(&control_of(cgroup.path())))?;
         let mut frozen = freeze(cgroup.path(), patience);
@@ -49,7 +50,7 @@ impl Freezer {
         frozen
     }
 
-    /// A guard that has ended is started anew the next time.
+    /// If the guard has ended, the next call starts a new one.
     fn say(&self, what: impl FnOnce(&mut ThawGuard) -> io::Result<()>) -> io::Result<()> {
         let mut guard = self.guard.lock().unwrap_or_else(PoisonError::into_inner);
         let said = match &mut *guard {
@@ -86,7 +87,7 @@ pub(crate) fn freeze(cgroup: &Path, patience: Duration) -> io::Result<Frozen> {
         if frozen.complete || left.is_zero() {
             return Ok(frozen);
         }
-        // The kernel says POLLPRI when the file has changed since it was read.
+        // The kernel reports POLLPRI when the file has changed since it was read.
         let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
         match poll(&mut [PollFd::new(events.as_fd(), PollFlags::POLLPRI)], timeout) {
             Ok(_) | Err(nix::errno::Errno::EINTR) => {}
@@ -109,7 +110,7 @@ impl Frozen {
         if self.by_another {
             return;
         }
-        // Its cgroup may be gone: then nobody is frozen.
+        // If the cgroup is gone, no process is frozen.
         if let Err(error) = fs::write(&self.control, "0")
             && error.kind() != io::ErrorKind::NotFound
         {

@@ -1,4 +1,4 @@
-//! A process that stays the same process: a pidfd, so that a signal can never reach a stranger with a recycled number.
+//! A handle of a process: a pidfd, so that a signal can never reach another process that got the same pid.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
@@ -8,19 +8,19 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
 
-/// A process. Cheap to clone; closing the last clone does nothing to the process.
+/// A handle of a process. Cheap to clone. Dropping the last clone does nothing to the process.
 #[derive(Debug, Clone)]
 pub struct ProcessHandle {
     pid: u32,
-    /// Absent on kernels before 5.3, where only the number is left.
+    /// `None` on kernels before 5.3, where only the pid is left.
     pidfd: Option<Arc<OwnedFd>>,
 }
 
 impl ProcessHandle {
-    /// Takes hold of the process that has this number now. Call it while that is sure: for a child, before it is waited for.
+    /// Opens the process that has this pid now. Call it while the pid can't be reused: for a child, before it is waited for.
     ///
     /// # Errors
-    /// ESRCH if there is none.
+    /// ESRCH if there is no such process.
     pub fn open(pid: u32) -> io::Result<Self> {
         let pid_t = libc::pid_t::try_from(pid).map_err(|_| io::Error::from(Errno::ESRCH))?;
         // SAFETY: pidfd_open takes two integers and returns a new descriptor or -1.
@@ -35,7 +35,7 @@ impl ProcessHandle {
         }
     }
 
-    /// Its number.
+    /// The process's pid.
     pub fn pid(&self) -> u32 {
         self.pid
     }
@@ -71,7 +71,7 @@ impl ProcessHandle {
         }
     }
 
-    /// Whether it has ended, waited for or not. Not known on kernels without pidfds.
+    /// Whether the process has ended, waited for or not. Always false on kernels without pidfds.
     pub fn has_ended(&self) -> bool {
         self.as_pidfd().is_some_and(|pidfd| {
             let mut ends = [PollFd::new(pidfd, PollFlags::POLLIN)];
@@ -79,10 +79,10 @@ impl ProcessHandle {
         })
     }
 
-    /// Duplicates one of its descriptors into this process, CLOEXEC. Needs the right to trace it, and Linux 5.6.
+    /// Duplicates one of the process's descriptors into this process, CLOEXEC. Needs permission to trace the process, and Linux 5.6.
     ///
     /// # Errors
-    /// EBADF if it has no such descriptor, ESRCH if it has ended, EPERM, ENOSYS.
+    /// EBADF if the process has no such descriptor, ESRCH if it has ended, EPERM, ENOSYS.
     pub fn duplicate_fd(&self, fd: RawFd) -> io::Result<OwnedFd> {
         let pidfd = self.pidfd.as_ref().ok_or_else(|| io::Error::from(Errno::ENOSYS))?;
         // SAFETY: a valid descriptor and two integers; returns a new descriptor or -1.
@@ -90,16 +90,17 @@ impl ProcessHandle {
         Ok(owned(Errno::result(code)?))
     }
 
-    /// The pidfd: readable (poll) once the process has ended.
+    /// The pidfd, which becomes readable (poll) once the process has ended.
     pub fn as_pidfd(&self) -> Option<BorrowedFd<'_>> {
         self.pidfd.as_ref().map(|pidfd| pidfd.as_fd())
     }
 }
 
-/// Sends a signal to the process that has this number now. Prefer [`ProcessHandle::signal`], which can't hit another one.
+/// Sends a signal to the process that has this pid now. Prefer [`ProcessHandle::signal`], which can't reach another process. Returns false
+/// if the process has ended.
 ///
 /// # Errors
-/// EPERM. A process that has ended is `Ok(false)`.
+/// EPERM.
 pub fn terminate(pid: u32, signal: Signal) -> io::Result<bool> {
     match ProcessHandle::open(pid) {
         Ok(process) => process.signal(signal),
@@ -110,7 +111,7 @@ pub fn terminate(pid: u32, signal: Signal) -> io::Result<bool> {
 
 fn owned(fd: libc::c_long) -> OwnedFd {
     let fd = RawFd::try_from(fd).expect("a descriptor is an int");
-    // SAFETY: the kernel has just made this descriptor for us; nobody else knows it.
+    // SAFETY: the kernel has just created this descriptor; nobody else uses it.
     unsafe { OwnedFd::from_raw_fd(fd) }
 }
 

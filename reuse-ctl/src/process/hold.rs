@@ -1,9 +1,9 @@
-//! Holding one process still, so that signals to it wait and can be seen before it acts on them.
+//! Stops one process, so that signals to it stay pending and can be seen before the process acts on them.
 //!
-//! The threads are stopped by ptrace(2) without a signal (PTRACE_SEIZE, PTRACE_INTERRUPT): the parent is told nothing, and a SIGCONT of
-//! somebody else changes nothing. Above all, the kernel lets them go when the thread that holds them ends, however it ends: nothing stays
-//! stopped after a controller that was killed. A freezer cgroup would not do that, and moving a process into one takes a lock that a
-//! busy machine gives away late.
+//! The threads are stopped with ptrace(2), without a signal (PTRACE_SEIZE, PTRACE_INTERRUPT): the parent is not notified, and a SIGCONT
+//! from another process has no effect. The kernel releases them when the tracing thread ends for whatever reason, so nothing stays stopped
+//! if the controller is killed. A freezer cgroup would stay frozen, and moving a process into one takes a lock that a busy machine grants
+//! late.
 
 use std::{
     fs, io,
@@ -23,19 +23,19 @@ use nix::{
 
 use super::{handle::ProcessHandle, usage};
 
-/// How long the threads may take to stand still. One that does not (it waits in the kernel for a device) runs no code of its own before it
-/// stops.
+/// How long the threads may take to stop. One that doesn't stop in time (it waits in the kernel for a device) will stop before it runs its
+/// own code again.
 const STILL_PATIENCE: Duration = Duration::from_millis(20);
 
-/// Between two looks.
+/// Interval between two looks.
 const LOOK_EVERY: Duration = Duration::from_millis(1);
 
-/// A process whose threads are all stopped, until this is dropped or the thread that made it ends. Not to be sent to another thread.
+/// A process whose threads are all stopped, until this is dropped or the thread that created it ends. Must stay in that thread.
 #[derive(Debug)]
 pub struct Held {
     process: ProcessHandle,
     threads: Vec<Thread>,
-    /// ptrace is a matter between two threads.
+    /// ptrace works between two threads.
     _not_send: std::marker::PhantomData<*const ()>,
 }
 
@@ -45,29 +45,29 @@ struct Thread {
     state: Holding,
 }
 
-/// How far a thread is.
+/// The state of a thread.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Holding {
-    /// It was told to stop.
+    /// Told to stop.
     Stopping,
-    /// It stands still. With a signal that it was about to act on, which it must be given when it goes on.
+    /// Stopped. With a signal that the thread was about to receive, which must be delivered when it continues.
     Still(Option<Signal>),
-    /// It has ended.
+    /// Ended.
     Gone,
 }
 
 impl Held {
-    /// Stops every thread of a process. It must not be a child of this process: who waits for that would be told of its stops.
+    /// Stops every thread of a process. It must not be a child of this process: a wait for the child would report its stops.
     ///
     /// # Errors
-    /// EPERM: another one traces it (a debugger, strace), or this process may not. ESRCH if it has ended.
+    /// EPERM: another program traces the process (a debugger, strace), or this process may not. ESRCH: the process has ended.
     pub fn new(process: &ProcessHandle) -> io::Result<Self> {
         let mut held = Self {
             process: process.clone(),
             threads: Vec::new(),
             _not_send: std::marker::PhantomData,
         };
-        // Until a look finds no new one: a thread that does not stand still yet may make more.
+        // Repeats until a look finds no new thread, because a thread that has not stopped yet may create more.
         loop {
             let new = held.new_threads()?;
             if new.is_empty() {
@@ -84,7 +84,7 @@ impl Held {
         Ok(held)
     }
 
-    /// Whether `signal`, or another one that asks it to do something, waits for it; or it has ended.
+    /// Whether `signal`, or another request by signal, is pending for the process; true also if the process has ended.
     pub fn was_asked(&self, signal: Signal) -> bool {
         let is_about_to_act =
             |thread: &Thread| matches!(thread.state, Holding::Still(Some(about)) if usage::is_request(about, signal));
@@ -134,7 +134,7 @@ impl Held {
 }
 
 impl Thread {
-    /// Sees whether it stands still by now.
+    /// Checks whether the thread has stopped.
     fn look(&mut self) {
         if self.state != Holding::Stopping {
             return;
@@ -153,13 +153,13 @@ impl Thread {
         match self.state {
             Holding::Still(signal) => {
                 if let Err(errno) = ptrace::detach(self.id, signal)
-                    // It may have been killed meanwhile.
+                    // The thread may have been killed meanwhile.
                     && errno != Errno::ESRCH
                 {
                     tracing::warn!("ptrace detach {}: {errno}", self.id);
                 }
             }
-            // The end of this thread lets it go.
+            // It is released when the tracing thread ends.
             Holding::Stopping | Holding::Gone => {}
         }
     }
@@ -167,7 +167,7 @@ impl Thread {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        // The main thread last: it is the one that signals are given to first.
+        // The main thread last: the kernel delivers signals to it first.
         for thread in self.threads.iter_mut().rev() {
             thread.release();
         }
@@ -177,7 +177,7 @@ impl Drop for Held {
 /// Waits for `time`, or until one of these processes ends.
 ///
 /// # Errors
-/// Those of poll(2).
+/// As poll(2).
 pub fn pause(processes: &[&ProcessHandle], time: Duration) -> io::Result<()> {
     let mut ends: Vec<PollFd<'_>> = processes
         .iter()

@@ -1,13 +1,13 @@
-//! Who the workers run as, and whose the control socket is.
+//! The user that workers run as, and the owner of the control socket.
 //!
-//! All members of a group must have one uid, so this is decided once, at the start of the controller.
+//! All members of a group must have the same uid, so this is decided once, when the controller starts.
 
 use std::path::PathBuf;
 
 use nix::unistd::{Gid, Group, Uid, User};
 use serde::{Deserialize, Serialize};
 
-/// Why nobody could be found to run as.
+/// Why no user could be determined.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum IdentityError {
     /// The name or number is not in the user database.
@@ -16,15 +16,15 @@ pub enum IdentityError {
     /// The user database could not be read.
     #[error("looking up user {user:?}: {source}")]
     Lookup {
-        /// Who was asked for.
+        /// The user that was looked up.
         user: String,
-        /// The answer of getpwnam_r, getpwuid_r or getgrouplist.
+        /// The error of getpwnam_r, getpwuid_r or getgrouplist.
         source: nix::errno::Errno,
     },
 }
 
 impl IdentityError {
-    /// What to do next, in one line.
+    /// What the user should do next, in one line.
     pub fn hint(&self) -> &'static str {
         match self {
             Self::UnknownUser(_) => "give --user a name or number that `getent passwd` knows",
@@ -33,14 +33,14 @@ impl IdentityError {
     }
 }
 
-/// Why it is this user.
+/// Why this user was chosen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum IdentitySource {
-    /// `--user`.
+    /// Given by `--user`.
     Option,
-    /// Who called sudo.
+    /// The user who called sudo.
     Sudo,
-    /// Who runs the controller.
+    /// The user that the controller runs as.
     Current,
 }
 
@@ -53,16 +53,16 @@ pub struct Identity {
     pub gid: u32,
     /// All groups, the primary one included.
     pub groups: Vec<u32>,
-    /// The login name, or the number where there is none.
+    /// The login name, or the uid if there is none.
     pub name: String,
     /// The home directory.
     pub home: PathBuf,
-    /// Where the answer comes from.
+    /// Why this user was chosen.
     pub source: IdentitySource,
 }
 
 impl Identity {
-    /// Decides by `--user`, else by who called sudo, else by who runs the controller.
+    /// The user given by `--user`, else the one who called sudo, else the one that the controller runs as.
     ///
     /// # Errors
     /// The user is unknown, or the user database can't be read.
@@ -70,7 +70,7 @@ impl Identity {
         Self::decide(user, |name| std::env::var(name).ok())
     }
 
-    /// The same with the environment as an argument.
+    /// As [`Self::resolve`], with the environment as an argument.
     ///
     /// # Errors
     /// As [`Self::resolve`].
@@ -84,7 +84,7 @@ impl Identity {
         }
     }
 
-    /// Whether workers have all rights: worth a warning.
+    /// Whether workers run as root, which deserves a warning.
     pub fn runs_as_root(&self) -> bool {
         self.uid == 0
     }
@@ -106,7 +106,7 @@ impl Identity {
         })
     }
 
-    /// A container may run us under a number that no database knows: that is no error.
+    /// A container may run with a uid that is in no user database: that is no error.
     fn current() -> Result<Self, IdentityError> {
         let uid = Uid::effective();
         match look_up(&uid.to_string()) {
@@ -135,21 +135,21 @@ impl Identity {
     }
 }
 
-/// Whose the control socket is.
+/// The owner of the control socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Owner {
-    /// The person's uid.
+    /// The uid of the user.
     pub uid: u32,
-    /// The person's primary gid.
+    /// The primary gid of the user.
     pub gid: u32,
 }
 
-/// The person who called sudo, else who runs this: may talk to the controller without sudo.
+/// The user who called sudo, else the one who runs this program. They may use the controller without sudo.
 pub fn owner() -> Owner {
     owner_by(|name| std::env::var(name).ok())
 }
 
-/// The gid of a group by name or number (`--control-group`); absent if there is none.
+/// The gid of a group by name or number (`--control-group`); `None` if there is no such group.
 pub fn group_id(group: &str) -> Option<u32> {
     match group.parse::<u32>() {
         Ok(gid) => Some(gid),
@@ -157,7 +157,7 @@ pub fn group_id(group: &str) -> Option<u32> {
     }
 }
 
-/// The home of the person who called sudo, else of who runs this: where user-installed commands are.
+/// The home of the user who called sudo, else of the one who runs this program. User-installed commands are there.
 pub fn caller_home() -> Option<PathBuf> {
     let caller = sudo_caller(|name| std::env::var(name).ok());
     let uid = caller.map_or_else(Uid::effective, |caller| Uid::from_raw(caller.uid));
@@ -171,7 +171,7 @@ fn owner_by(variable: impl Fn(&str) -> Option<String>) -> Owner {
     })
 }
 
-/// Only root believes these variables: anyone can set them, and nobody else could make use of the answer.
+/// Only root trusts these variables, because anyone can set them.
 fn sudo_caller(variable: impl Fn(&str) -> Option<String>) -> Option<Owner> {
     let uid: u32 = variable("SUDO_UID")?.parse().ok()?;
     let gid: u32 = variable("SUDO_GID").and_then(|gid| gid.parse().ok()).unwrap_or(uid);
@@ -188,7 +188,7 @@ fn look_up(user: &str) -> Result<User, IdentityError> {
         Err(nix::errno::Errno::ENOENT) => Ok(None),
         answer => answer.map_err(failed),
     };
-    // A name of digits only is a name first, as in chown(1).
+    // A name of digits only is looked up as a name first, as in chown(1).
     if let Some(found) = known(User::from_name(user))? {
         return Ok(found);
     }

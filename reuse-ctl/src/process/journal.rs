@@ -1,6 +1,6 @@
-//! Workers whose output goes to systemd's journal: their standard output and error are streams to journald itself.
+//! Sends workers' output to systemd's journal: their standard output and error are connected to journald directly.
 //!
-//! As `systemd-cat` does: <https://github.com/systemd/systemd/blob/v257/src/libsystemd/sd-journal/journal-send.c#L371>.
+//! Done as in `systemd-cat`: <https://github.com/systemd/systemd/blob/v257/src/libsystemd/sd-journal/journal-send.c#L371>.
 
 use std::io::{self, Write as _};
 use std::net::Shutdown;
@@ -9,15 +9,15 @@ use std::path::Path;
 
 use super::logs::Stream;
 
-/// Where journald listens for streams.
+/// The socket on which journald listens for streams.
 pub const SOCKET: &str = "/run/systemd/journal/stdout";
 
-/// Under which name a slot's output is found: `journalctl -t`.
+/// The identifier of a slot's output, for `journalctl -t`.
 pub fn identifier(app: &str, slot: u16) -> String {
     format!("reuse-ctl/{app}.{slot}")
 }
 
-/// Fails if no journald listens here.
+/// Checks that journald listens on its socket.
 ///
 /// # Errors
 /// As connect(2).
@@ -25,7 +25,7 @@ pub fn check() -> io::Result<()> {
     UnixStream::connect(SOCKET).map(drop)
 }
 
-/// A stream whose lines get into the journal under this name, as those of the user and process that call this.
+/// Connects a stream whose lines appear in the journal under this identifier, as lines of the calling user and process.
 ///
 /// # Errors
 /// As connect(2), write(2).
@@ -36,12 +36,13 @@ pub(super) fn connect(identifier: &str, stream: Stream) -> io::Result<UnixStream
 fn connect_at(socket: &Path, identifier: &str, stream: Stream) -> io::Result<UnixStream> {
     let mut journal = UnixStream::connect(socket)?;
     journal.shutdown(Shutdown::Read)?;
-    // Name, unit (that of the process), priority, whether lines begin with one of their own (`<3>`); then to whom else they go.
+    // Identifier, unit (empty: that of the process), priority, whether lines begin with a priority of their own (`<3>`); then other
+    // destinations.
     journal.write_all(format!("{identifier}\n\n{}\n1\n0\n0\n0\n", priority(stream)).as_bytes())?;
     Ok(journal)
 }
 
-/// Informational, or an error.
+/// The priority "informational" or "error".
 fn priority(stream: Stream) -> u8 {
     match stream {
         Stream::Out => 6,

@@ -1,9 +1,9 @@
-//! Servers whose programs are known by name, and what each of their signals does to requests: which one lets the server answer what it
-//! has accepted, and which one cuts that off.
+//! Known servers, and what each signal does to their requests: which signal lets the server finish accepted requests, and which one cuts
+//! them off.
 //!
-//! That a process catches a signal says nothing of the kind: nginx and unicorn catch SIGTERM and drop every request that they work on. So
-//! this is a table ([`ROWS`]), made by trying the real programs, and a test tries some of them again. The table
-//! of `docs/stop-signals.md` is written from it.
+//! That a process handles a signal doesn't mean that it finishes its requests: nginx and unicorn handle SIGTERM and drop every request in
+//! progress. So this is a table ([`ROWS`]), made by trying the real programs; a test tries some of them again. The table in
+//! `docs/stop-signals.md` is generated from it.
 
 mod recognise;
 mod rows;
@@ -21,23 +21,23 @@ pub use rows::ROWS;
 
 /// What a signal does to the requests that a server has accepted, with the server's default settings.
 ///
-/// No signal is safe for an idle keep-alive connection: the server closes it, and a request that arrives at that very moment is lost (tried: nginx, if
-/// its workers get the signal directly; lighttpd). Some servers close a new connection on which nothing was sent yet, too (puma). So before
-/// a signal is sent, also with [`Answer::Finishes`], look whether a connection has unread bytes or has just been accepted.
+/// No signal is safe for an idle keep-alive connection: the server closes it, and a request that arrives at that moment is lost (tried with
+/// nginx, when its workers get the signal directly, and lighttpd). Some servers also close a new connection on which nothing was sent yet
+/// (puma). So check for unread bytes and for just accepted connections before sending any signal, even with [`Answer::Finishes`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Answer {
-    /// Every request that it has begun to receive is answered: one that it works on, and one of which it has read only a part, also on a
-    /// keep-alive connection.
+    /// Every request that the server has begun to receive is answered: those in progress, and those of which it has read only a part, also
+    /// on a keep-alive connection.
     Finishes {
-        /// What takes longer is cut off by the server; absent: there is no limit.
+        /// The server cuts off requests that take longer than this; `None`: no limit.
         within: Option<Duration>,
     },
-    /// Requests that it works on are answered. One of which it has read only a part is dropped.
+    /// Requests in progress are answered. A request of which the server has read only a part is dropped.
     FinishesRead {
-        /// As above.
+        /// The server cuts off requests that take longer than this; `None`: no limit.
         within: Option<Duration>,
     },
-    /// Requests that it works on are dropped.
+    /// Requests in progress are dropped.
     Cuts,
     /// This signal was not tried with this server.
     Unknown,
@@ -46,23 +46,23 @@ pub enum Answer {
 /// A server, or one way to run it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KnownServer {
-    /// As people call it: `nginx`, `hypercorn with several workers`.
+    /// The common name: `nginx`, `hypercorn with several workers`.
     pub name: &'static str,
     recognised: Recognised,
-    /// Those that were tried. Each signal is named once, and none is [`Answer::Unknown`].
+    /// The signals that were tried. Each occurs once, and none is [`Answer::Unknown`].
     pub signals: &'static [(Signal, Answer)],
-    /// What has to be set in the server itself where none of its signals lets it finish. To follow "drops requests on SIGTERM; ".
+    /// The server's own setting that lets it finish requests, if none of its signals does. Follows the words "drops requests on SIGTERM; ".
     pub advice: Option<&'static str>,
     /// The version that was tried.
     pub tried: &'static str,
-    /// Where the server's own documentation speaks of its signals.
+    /// The server's own documentation of its signals.
     pub documented: &'static str,
 }
 
-/// The server that this command runs, if it is one of those in the table. The program may stand behind an interpreter
-/// (`python3 -m gunicorn`), `bundle exec`, `env`, `nice`, or `exec` in a shell's `-c`; what else starts it is not seen through.
+/// The known server that this command runs. The program may stand behind an interpreter (`python3 -m gunicorn`), `bundle exec`, `env`,
+/// `nice`, or `exec` in a shell's `-c`; other wrappers are not recognised.
 ///
-/// Only the command line is looked at. A file in which the server is configured may shorten what the table says, such as nginx's
+/// Only the command line is examined. The server's configuration file may shorten the times in the table, such as nginx's
 /// `worker_shutdown_timeout`.
 pub fn find(command: &[OsString]) -> Option<&'static KnownServer> {
     let words: Vec<String> = command.iter().map(|word| word.to_string_lossy().into_owned()).collect();
@@ -71,7 +71,7 @@ pub fn find(command: &[OsString]) -> Option<&'static KnownServer> {
         .find(|server| server.recognised.matches(&program, &arguments))
 }
 
-/// One line for a person whose stop signal cuts requests that this server would finish if it were asked otherwise.
+/// A one-line suggestion for a user whose stop signal cuts requests that this server would finish on another signal.
 pub fn suggestion(command: &[OsString], stop_signal: Signal) -> Option<String> {
     find(command)?.suggestion(stop_signal)
 }
@@ -83,7 +83,7 @@ impl KnownServer {
         known.map_or(Answer::Unknown, |(_, answer)| *answer)
     }
 
-    /// The signal that loses least, if there is one that lets the server finish anything.
+    /// The signal that loses the fewest requests, if any signal lets the server finish requests.
     pub fn best_signal(&self) -> Option<(Signal, Answer)> {
         let by = |wanted: fn(Answer) -> bool| self.signals.iter().copied().find(|(_, answer)| wanted(*answer));
         by(Answer::is_complete).or_else(|| by(Answer::is_partial))

@@ -1,4 +1,4 @@
-//! Starting a worker, the controller's half: it runs this same program as a shim, which turns itself into the worker.
+//! Starts a worker, the controller's half: it runs this same program as a shim, which turns itself into the worker.
 //!
 //! ```text
 //! controller ── clone into its cgroup, exec ──► shim (root): process group, signals, log, uid, descriptors, environment ── exec ──► worker
@@ -6,7 +6,7 @@
 //!      └── error pipe ──────────┘   one JSON line if a step failed; closed by the exec if none did
 //! ```
 //!
-//! A shim rather than code between fork and exec: after the fork of a threaded program hardly anything may be done.
+//! A shim rather than code between fork and exec, because after the fork of a threaded program hardly anything may be done.
 
 use std::ffi::{CString, OsString};
 use std::fs::{File, OpenOptions};
@@ -39,22 +39,22 @@ pub(super) mod spec;
 
 /// The hidden verb that makes this program a shim.
 pub const LAUNCH_VERB: &str = "__launch";
-/// Carries the [`LaunchSpec`] as JSON.
+/// The variable with the [`LaunchSpec`] as JSON.
 pub const LAUNCH_VARIABLE: &str = "REUSE_CTL_LAUNCH";
 
-/// The listeners that are handed over begin here.
+/// The first descriptor of the listeners that are handed over.
 pub(super) const FIRST_INHERITED_FD: RawFd = 3;
-/// The steps are local and quick; only a hanging network file system could hold the shim up.
+/// Timeout of the shim. Its steps are local and quick; only a hanging network file system can delay it.
 const LAUNCH_PATIENCE: Duration = Duration::from_secs(10);
 
 /// A worker that has been started: the exec succeeded.
 #[derive(Debug)]
 pub struct Running {
-    /// Its main process, which leads a process group of this number.
+    /// The pid of its main process, which leads a process group of this number.
     pub pid: u32,
-    /// For [`Child::wait`], once; dropping it does not end the process.
+    /// The child process, for [`Child::wait`]. Dropping it does not end the process.
     pub child: Child,
-    /// For signals to the main process only.
+    /// A handle for signals to the main process only.
     pub handle: ProcessHandle,
 }
 
@@ -73,12 +73,12 @@ impl Running {
 pub struct Launcher {
     /// A program that calls [`shim_main`].
     pub program: PathBuf,
-    /// What makes it do so.
+    /// The arguments that make it do so.
     pub args: Vec<OsString>,
 }
 
 impl Default for Launcher {
-    /// This program itself; also when its file was replaced meanwhile.
+    /// Uses this program itself, even if its file was replaced meanwhile.
     fn default() -> Self {
         Self {
             program: PathBuf::from("/proc/self/exe"),
@@ -91,7 +91,7 @@ impl Launcher {
     /// Starts a worker, with `channel` as its end of the IPC channel, and returns when its command runs.
     ///
     /// # Errors
-    /// See [`SpawnError`]; then there is no process.
+    /// See [`SpawnError`]. No process is left then.
     pub async fn spawn(&self, spec: &LaunchSpec, channel: OwnedFd) -> Result<Running, SpawnError> {
         let json = serde_json::to_string(spec)?;
         let (sender, mut receiver) = pipe::pipe().map_err(SpawnError::Pipe)?;
@@ -103,11 +103,11 @@ impl Launcher {
         let outcome = tokio::time::timeout(LAUNCH_PATIENCE, receiver.read_to_end(&mut words)).await;
         let error = match outcome {
             Ok(Ok(0)) => match ProcessHandle::open(pid) {
-                // The pipe is also closed by a shim that was killed; wait() then tells the same as for a killed worker.
+                // A killed shim also closes the pipe; wait() then reports the same as for a killed worker.
                 Ok(handle) => return Ok(Running { pid, child, handle }),
                 Err(source) => SpawnError::Pipe(source),
             },
-            // The shim itself could not be executed: only its errno is there.
+            // The shim itself could not be executed, so only an errno was written.
             Ok(Ok(ERRNO_BYTES)) => SpawnError::Shim {
                 program: self.program.clone(),
                 source: io::Error::from_raw_os_error(i32::from_ne_bytes(words[..].try_into().expect("its length"))),
@@ -116,14 +116,14 @@ impl Launcher {
             Ok(Err(source)) => SpawnError::Pipe(source),
             Err(_) => SpawnError::Hung,
         };
-        // It may have ended already, which is what is wanted.
+        // The process may have ended already, which is fine.
         drop(terminate(pid, Signal::SIGKILL));
         drop(child.wait().await);
         Err(error)
     }
 
-    /// Starts the shim in its cgroup, with the error pipe as its standard input and the channel as its standard output: at any other number
-    /// they could leak into a process that another thread starts at the same moment. Both are closed here.
+    /// Starts the shim in its cgroup, with the error pipe as its standard input and the channel as its standard output: with other numbers
+    /// the descriptors could leak into a process that another thread starts at the same moment. Both are closed here.
     fn start(&self, spec: &LaunchSpec, json: String, pipe: OwnedFd, channel: OwnedFd) -> Result<Child, SpawnError> {
         let failed = |source| SpawnError::Shim {
             program: self.program.clone(),
@@ -145,13 +145,13 @@ impl Launcher {
     }
 }
 
-/// What comes through the pipe when the shim could not be executed. A failure that it tells itself is JSON, and longer.
+/// Length of the message in the pipe if the shim could not be executed. A failure that the shim reports itself is JSON, and longer.
 const ERRNO_BYTES: usize = size_of::<i32>();
 
-/// What execve(2) wants, made before the clone: afterwards nothing may be allocated.
+/// The arguments of execve(2), prepared before the clone because nothing may be allocated after it.
 struct Image {
     program: CString,
-    /// Keep what the pointers point to.
+    /// Owns the strings that the pointers point to.
     _arguments: Vec<CString>,
     _environment: Vec<CString>,
     argument_pointers: Vec<*const libc::c_char>,
@@ -197,10 +197,11 @@ impl Image {
         })
     }
 
-    /// Becomes the shim, with `pipe` as standard input and `channel` as output; else writes its errno into the pipe and ends.
+    /// Becomes the shim, with `pipe` as standard input and `channel` as standard output. If that fails, writes the errno to the pipe and
+    /// exits.
     ///
     /// # Safety
-    /// Only in a child that nothing else runs in.
+    /// Only in a child in which no other thread runs.
     unsafe fn execute(&self, pipe: RawFd, channel: RawFd, null: RawFd) -> ! {
         // SAFETY: open descriptors, and arrays that end with a null pointer.
         unsafe {
@@ -227,7 +228,7 @@ pub async fn spawn(spec: &LaunchSpec, channel: OwnedFd) -> Result<Running, Spawn
     Launcher::default().spawn(spec, channel).await
 }
 
-/// How a process ended, in the supervisor's words.
+/// How a process ended, in the supervisor's type.
 pub fn exit_of(status: ExitStatus) -> Exit {
     use std::os::unix::process::ExitStatusExt as _;
     match (status.code(), status.signal()) {

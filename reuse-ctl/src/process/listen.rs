@@ -1,15 +1,14 @@
-//! A listening socket made the way a member of a group must be made.
+//! Creates listening sockets that can be members of a group.
 
 use std::io;
 use std::net::SocketAddr;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-/// How many connections may wait; the kernel lowers it to `net.core.somaxconn`.
+/// The backlog. The kernel limits it to `net.core.somaxconn`.
 pub const BACKLOG: i32 = 4096;
 
-/// Binds and listens with SO_REUSEPORT, plain TCP, dual-stack if the address is `[::]`. The socket belongs to the uid of the caller
-/// and to its cgroup.
+/// Binds and listens with SO_REUSEPORT, plain TCP, dual-stack if the address is `[::]`. The socket belongs to the caller's uid and cgroup.
 ///
 /// # Errors
 /// EADDRINUSE if the address is taken by another uid or without SO_REUSEPORT, EACCES for a low port, EADDRNOTAVAIL.
@@ -19,7 +18,7 @@ pub fn reuseport_listener(address: SocketAddr) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// The same, bound but not listening: it holds the port and takes no connection.
+/// As [`reuseport_listener`], but bound without listening: it holds the port and accepts no connection.
 ///
 /// # Errors
 /// As [`reuseport_listener`].

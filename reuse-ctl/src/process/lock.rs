@@ -1,4 +1,4 @@
-//! The lock that makes an app's controller the only one.
+//! The lock that ensures a single controller per app.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
@@ -13,22 +13,22 @@ use super::paths::AppPaths;
 /// Why the lock was not taken.
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
-    /// A live controller has it.
+    /// A live controller has the lock.
     #[error("app {app} is running already{}", pid.map_or(String::new(), |pid| format!(" (controller {pid})")))]
     NameTaken {
-        /// The app.
+        /// The app's name.
         app: String,
-        /// Its controller, unless that is just starting.
+        /// The pid of its controller; `None` while that is just starting.
         pid: Option<u32>,
     },
     /// The lock file can't be used.
     #[error("{operation} {}: {source}", path.display())]
     Io {
-        /// What was tried.
+        /// The operation.
         operation: &'static str,
-        /// On what.
+        /// The file.
         path: PathBuf,
-        /// How the kernel answered.
+        /// The kernel's error.
         source: io::Error,
     },
 }
@@ -43,7 +43,7 @@ impl LockError {
         }
     }
 
-    /// What to do next, in one line.
+    /// What the user should do next, in one line.
     pub fn hint(&self) -> String {
         match self {
             Self::NameTaken { app, .. } => format!("choose another --name, or end it: reuse-ctl stop --app {app}"),
@@ -53,8 +53,8 @@ impl LockError {
 }
 
 impl AppPaths {
-    /// Takes the app's lock and writes this process's id into it; makes the folder. A control socket found afterwards is a dead
-    /// controller's.
+    /// Creates the folder, takes the app's lock and writes this process's pid into it. A control socket found afterwards belongs to a dead
+    /// controller.
     ///
     /// # Errors
     /// [`LockError::NameTaken`] if a live controller has it, `Io` if the file can't be used.
@@ -70,7 +70,7 @@ impl AppPaths {
                 .mode(0o644)
                 .open(&path);
             let mut file = match opened {
-                // A controller that ends has removed the folder after we made sure of it.
+                // A controller that was ending removed the folder after it was created here.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 other => other.map_err(LockError::io("open", &path))?,
             };
@@ -84,7 +84,7 @@ impl AppPaths {
                 }
                 Err(errno) => return Err(LockError::io("lock", &path)(errno.into())),
             }
-            // The one who had it may have removed the file before it let go: then this is a lock on nothing.
+            // The previous owner may have removed the file before it released the lock. Then this lock is on a deleted file.
             if !is_same_file(&file, &path) {
                 continue;
             }
@@ -101,24 +101,24 @@ impl AppPaths {
     }
 }
 
-/// The right to be the app's controller; given back when dropped, also by the kernel when the process dies.
+/// The right to be the app's controller. Released when dropped, and by the kernel when the process dies.
 #[derive(Debug)]
 pub struct AppLock {
-    /// Holds the lock. CLOEXEC, so that no worker holds it on.
+    /// The locked file. CLOEXEC, so that no worker keeps the lock.
     pub(super) file: File,
     paths: AppPaths,
 }
 
 impl AppLock {
-    /// Where the app keeps its files.
+    /// The paths of the app's files.
     pub fn paths(&self) -> &AppPaths {
         &self.paths
     }
 
-    /// Removes sockets, lock file and folder, then gives the lock back. Logs stay.
+    /// Removes the sockets, the lock file and the folder, then releases the lock. Logs stay.
     ///
     /// # Errors
-    /// The first that can't be removed; one that is not there is no error.
+    /// The first file that can't be removed. A missing file is no error.
     pub fn remove(self) -> io::Result<()> {
         let gone = |result: io::Result<()>| match result {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -128,7 +128,7 @@ impl AppLock {
         gone(self.paths.remove_notify_sockets())?;
         gone(fs::remove_file(self.paths.lock_file()))?;
         match fs::remove_dir(self.paths.run_dir()) {
-            // The next controller of this name is there already.
+            // The next controller of this app is there already.
             Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(()),
             other => gone(other),
         }
@@ -136,17 +136,17 @@ impl AppLock {
 }
 
 impl Drop for AppLock {
-    /// Closing the file would do, were it not for a child that was forked a moment ago and has not come to its exec.
+    /// Closing the file would be enough, were it not for a child that was just forked and has not executed its program yet.
     fn drop(&mut self) {
-        // It can only fail if the file is not open.
+        // This can only fail if the file is not open.
         fcntl(&self.file, FcntlArg::F_OFD_SETLK(&whole_file(libc::F_UNLCK))).ok();
     }
 }
 
-/// A lock of the open file description: unlike flock(2) it can be asked for without being taken, so that `ls` never gets into the
-/// way of a controller that starts; unlike a POSIX record lock it is not lost when another descriptor of the file is closed.
+/// A lock of the open file description. Unlike flock(2) it can be queried without being taken, so `ls` never gets in the way of a starting
+/// controller. Unlike a POSIX record lock it isn't lost when another descriptor of the file is closed.
 fn whole_file(kind: libc::c_int) -> libc::flock {
-    // SAFETY: plain integers, for which zero is valid: from the start to the end of the file, and pid 0 as OFD locks want it.
+    // SAFETY: plain integers, for which zero is valid: the whole file, and pid 0 as OFD locks require.
     let mut lock: libc::flock = unsafe { std::mem::zeroed() };
     lock.l_type = libc::c_short::try_from(kind).expect("F_WRLCK is small");
     lock.l_whence = libc::c_short::try_from(libc::SEEK_SET).expect("SEEK_SET is 0");
@@ -154,7 +154,7 @@ fn whole_file(kind: libc::c_int) -> libc::flock {
 }
 
 pub(super) fn is_locked(file: &File) -> io::Result<bool> {
-    // A read lock would be refused by the controller's write lock; asking for one needs no right to write.
+    // The controller's write lock conflicts with a read lock, and querying one needs no write permission.
     let mut answer = whole_file(libc::F_RDLCK);
     fcntl(file, FcntlArg::F_OFD_GETLK(&mut answer))?;
     Ok(libc::c_int::from(answer.l_type) != libc::F_UNLCK)

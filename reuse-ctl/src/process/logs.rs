@@ -1,9 +1,10 @@
-//! What workers write: for each slot one file for standard output and one for standard error, to which the process itself appends. The
-//! controller only looks, so its death or slowness never blocks a worker.
+//! The output of workers. Each slot has one file for standard output and one for standard error, to which the worker process itself
+//! appends. The controller only watches the files, so its death or slowness never blocks a worker.
 //!
-//! While it looks it notes when the files were how long ([`marks`]), which is where the times of lines come from, and rotates files that have
-//! grown too large under their writers' hands ([`kept`], [`rotate`]). Both stand in an index beside the log ([`index`]): with it everybody else
-//! reads a log and its rotated parts as one ([`view`]), forwards ([`follow`]), from the end ([`last`]), several as one ([`merge`]).
+//! While it watches, it records how long each file was at which time ([`marks`]), from which the times of lines are taken. It rotates files
+//! that have grown too large while their writers go on writing ([`kept`], [`rotate`]). Both are recorded in an index beside the log
+//! ([`index`]). With the index every other process reads a log and its rotated parts as one ([`view`]): forwards ([`follow`]), from the end
+//! ([`last`]), or several logs together ([`merge`]).
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -28,7 +29,7 @@ pub use kept::{KeptLog, Limits, Looked, RotateError};
 pub use last::{Range, last_lines, starts_of_last};
 pub use merge::{MergeSource, Merged};
 
-/// One of the two things that a worker writes to.
+/// One of the two output streams of a worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Stream {
     /// Standard output.
@@ -38,7 +39,7 @@ pub enum Stream {
 }
 
 impl Stream {
-    /// `out` or `err`.
+    /// The short name: `out` or `err`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Out => "out",
@@ -47,8 +48,8 @@ impl Stream {
     }
 }
 
-/// Opens a slot's log for a worker, which owns it; makes file and folder if they are not there. Follows no symbolic link: the
-/// caller is root.
+/// Opens a slot's log for a worker, which becomes its owner. Creates the file and its folder if necessary. Follows no symbolic link,
+/// because the caller is root.
 ///
 /// # Errors
 /// As mkdir(2), open(2), fchown(2).
@@ -69,8 +70,8 @@ pub fn open_for_append(path: &Path, uid: u32, gid: u32) -> io::Result<File> {
     Ok(file)
 }
 
-/// How many bytes were ever written to a log, rotated and dropped ones included: taken before a spawn, it tells the new instance's output from
-/// the old one's. 0 if it can't be read.
+/// Number of bytes ever written to a log, including rotated and dropped ones. Taken before a spawn, it separates the new instance's output
+/// from the old one's. 0 if the log can't be read.
 pub fn len(log: &Path) -> u64 {
     view::end(log).unwrap_or(0)
 }

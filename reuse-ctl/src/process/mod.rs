@@ -1,6 +1,6 @@
-//! Starts and ends processes: who they run as ([`identity`]), what is run ([`command`]), in which cgroup ([`cgroup`]), how it
-//! gets there ([`launch`], [`shim`]), with which variables ([`variables`], [`environment`]), what is said to it and what it says ([`channel`]),
-//! what it writes ([`logs`]) and uses ([`usage`]), and where the app keeps its files ([`paths`]).
+//! Starts and stops processes: the user they run as ([`identity`]), the program to run ([`command`]), the cgroup ([`cgroup`]), starting it
+//! ([`launch`], [`shim`]), its variables ([`variables`], [`environment`]), messages ([`channel`]), output ([`logs`]) and resource usage
+//! ([`usage`]), and the paths of the app's files ([`paths`]).
 //!
 //! Plain Linux: nothing here knows of BPF.
 

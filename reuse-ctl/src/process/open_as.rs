@@ -1,4 +1,4 @@
-//! Opens files with the rights of another user: root must not read for somebody what he may not read himself.
+//! Opens files with the permissions of another user: root must not read for a user what that user may not read.
 
 use std::fs::File;
 use std::io;
@@ -8,10 +8,10 @@ use nix::errno::Errno;
 
 use super::identity::Identity;
 
-/// Calls `open` with the user's rights to files, in a thread of its own that has no other.
+/// Calls `open` with the user's file permissions, in a thread of its own that has no others.
 ///
 /// # Errors
-/// As `open`; EAGAIN without a thread.
+/// As `open`. EAGAIN if no thread could be started.
 pub fn open_as<Open>(identity: &Identity, open: Open) -> io::Result<File>
 where
     Open: FnOnce() -> io::Result<File> + Send,
@@ -25,12 +25,12 @@ where
     })
 }
 
-/// Of this thread alone: the system calls themselves, because the C library's functions change all threads.
+/// Changes only this thread: raw system calls, because the C library's functions change all threads.
 fn become_user(identity: &Identity) -> io::Result<()> {
     // SAFETY: the kernel reads as many numbers as it is told there are.
     let groups = unsafe { libc::syscall(libc::SYS_setgroups, identity.groups.len(), identity.groups.as_ptr()) };
     Errno::result(groups)?;
-    // The second call of each tells whether the first one worked: it answers with what was there before, and changes nothing.
+    // The second call of each pair shows whether the first one worked: it changes nothing and returns the current id.
     for (number, id) in [(libc::SYS_setfsgid, identity.gid), (libc::SYS_setfsuid, identity.uid)] {
         // SAFETY: integers; u32::MAX is no user.
         let now = unsafe {

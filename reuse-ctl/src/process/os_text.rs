@@ -1,4 +1,4 @@
-//! Paths and arguments in JSON. They need not be UTF-8: readable where they are, bytes where they are not.
+//! Writes paths and arguments to JSON. They need not be UTF-8: text if they are, bytes if not.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};

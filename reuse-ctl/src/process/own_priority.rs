@@ -1,25 +1,25 @@
 //! The controller's own priority.
 //!
-//! A hung worker is noticed by looking every few milliseconds. Workers that saturate the processors would make those looks late, and that is
-//! when they are needed.
+//! A hung worker is detected by looking every few milliseconds. Workers that saturate the CPUs would delay those looks just when they are
+//! needed.
 
 use std::io;
 
 use nix::errno::Errno;
 
-/// Halfway to the highest: a waking controller runs before workers, and a person's shell with `nice -n -20` before it.
+/// Halfway to the highest priority: a waking controller runs before workers, and a user's shell with `nice -n -20` before the controller.
 const NICE: i32 = -10;
 
-/// `include/uapi/linux/sched.h`: what this thread starts gets the usual priority.
+/// `include/uapi/linux/sched.h`: children and new threads of this thread get the normal priority.
 const SCHED_FLAG_RESET_ON_FORK: u64 = 0x01;
 
-/// Lets this thread alone run before others: neither threads nor processes that it starts. Left as it is where the person who started it
-/// has chosen a priority.
+/// Raises the priority of this thread alone, not of the threads and processes that it starts. Does nothing if the user has already chosen a
+/// priority.
 ///
 /// # Errors
 /// EPERM without CAP_SYS_NICE, as in most containers: looks may be late then.
 pub fn prefer_this_thread() -> io::Result<()> {
-    // SAFETY: two numbers; which of -1 means an error is told by errno.
+    // SAFETY: two numbers. Whether -1 is an error or the niceness is decided by errno.
     let nice = unsafe {
         Errno::clear();
         libc::getpriority(libc::PRIO_PROCESS, 0)

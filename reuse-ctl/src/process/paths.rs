@@ -1,4 +1,4 @@
-//! Where an app keeps its files, and which apps there are.
+//! The paths of an app's files, and the list of all apps.
 
 use std::fs::{self, File};
 use std::io;
@@ -15,30 +15,30 @@ const LOCK: &str = "lock";
 const SOCKET: &str = "control.sock";
 const NOTIFY_SOCKETS: &str = "notify-";
 
-/// A name that can't be an app's.
+/// Why a text can't be an app's name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
-    /// It has no letter.
+    /// The name is empty.
     #[error("the app's name is empty")]
     Empty,
-    /// It is longer than [`MAX_NAME_LEN`].
+    /// The name is longer than [`MAX_NAME_LEN`]; the field is its length in bytes.
     #[error("the app's name is {0} bytes long, {MAX_NAME_LEN} are allowed")]
     TooLong(usize),
-    /// It would be a hidden file.
+    /// The name would be that of a hidden file.
     #[error("the app's name {0:?} begins with a dot")]
     LeadingDot(String),
-    /// It can't be a file's name everywhere.
+    /// The name has a character that isn't valid in file names everywhere.
     #[error("the app's name {name:?} has a {character:?} in it")]
     Character {
         /// The name.
         name: String,
-        /// The first character that is not allowed.
+        /// The first invalid character.
         character: char,
     },
 }
 
 impl NameError {
-    /// What to do next, in one line.
+    /// What the user should do next, in one line.
     pub fn hint(&self) -> &'static str {
         "give one with --name: letters, digits, dot, hyphen and underscore"
     }
@@ -47,11 +47,11 @@ impl NameError {
 /// The folders that all apps share.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Paths {
-    /// Locks and control sockets.
+    /// The folder of locks and control sockets.
     pub run: PathBuf,
-    /// BPF pins.
+    /// The folder of BPF pins.
     pub pins: PathBuf,
-    /// Workers' output.
+    /// The folder of workers' output.
     pub logs: PathBuf,
 }
 
@@ -66,16 +66,16 @@ impl Default for Paths {
 }
 
 impl Paths {
-    /// Where the app of this name keeps its files. Nothing is made.
+    /// The paths of the app with this name. Creates nothing.
     ///
     /// # Errors
-    /// The name can't be an app's.
+    /// Fails if this is not a valid name.
     pub fn app(&self, name: &str) -> Result<AppPaths, NameError> {
         validate(name)?;
         Ok(AppPaths {
             name: name.to_owned(),
             run: self.run.join(name),
-            // A BPF file system takes no dot in a name, and an app's name has no `@`.
+            // A BPF file system allows no dot in a name, and an app's name has no `@`.
             pins: self.pins.join(name.replace('.', "@")),
             logs: self.logs.join(name),
         })
@@ -84,7 +84,7 @@ impl Paths {
     /// Every app that has a lock file, by name.
     ///
     /// # Errors
-    /// The folder can't be read. No folder, no apps.
+    /// Fails if the folder can't be read. A missing folder means that there are no apps.
     pub fn apps(&self) -> io::Result<Vec<KnownApp>> {
         let entries = match fs::read_dir(&self.run) {
             Ok(entries) => entries,
@@ -97,7 +97,7 @@ impl Paths {
             let Some(paths) = name.to_str().and_then(|name| self.app(name).ok()) else {
                 continue;
             };
-            // An app that ends at this moment is gone.
+            // An app that ends at this moment is left out.
             let Ok(mut file) = File::open(paths.lock_file()) else {
                 continue;
             };
@@ -117,21 +117,21 @@ impl Paths {
 pub struct KnownApp {
     /// Its name.
     pub name: String,
-    /// Whether its controller lives.
+    /// Whether its controller is alive.
     pub alive: bool,
-    /// The controller's process id as it wrote it.
+    /// The controller's pid, as written to the lock file.
     pub pid: Option<u32>,
 }
 
-/// Every app on this machine, by name: [`Paths::apps`] of the usual folders.
+/// Every app on this machine, by name: [`Paths::apps`] for the standard folders.
 ///
 /// # Errors
-/// The folder can't be read.
+/// Fails if the folder can't be read.
 pub fn list_apps() -> io::Result<Vec<KnownApp>> {
     Paths::default().apps()
 }
 
-/// Where one app keeps its files.
+/// The paths of one app's files.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AppPaths {
     name: String,
@@ -141,10 +141,10 @@ pub struct AppPaths {
 }
 
 impl AppPaths {
-    /// In the usual folders.
+    /// The paths in the standard folders.
     ///
     /// # Errors
-    /// The name can't be an app's.
+    /// Fails if this is not a valid name.
     pub fn new(name: &str) -> Result<Self, NameError> {
         Paths::default().app(name)
     }
@@ -154,7 +154,7 @@ impl AppPaths {
         &self.name
     }
 
-    /// The folder of lock and socket.
+    /// The folder of the lock file and the control socket.
     pub fn run_dir(&self) -> &Path {
         &self.run
     }
@@ -169,7 +169,7 @@ impl AppPaths {
         self.run.join(SOCKET)
     }
 
-    /// Removes those of instances that are gone, also of a dead controller.
+    /// Removes the sockets of instances that are gone, including those of a dead controller.
     pub(super) fn remove_notify_sockets(&self) -> io::Result<()> {
         for entry in fs::read_dir(&self.run)? {
             let entry = entry?;
@@ -180,7 +180,7 @@ impl AppPaths {
         Ok(())
     }
 
-    /// Where an instance says that it is ready. Not longer than 107 bytes, whatever the app's name.
+    /// The socket on which an instance reports that it is ready. At most 107 bytes long, whatever the app's name.
     pub fn notify_socket(&self, slot: SlotId, instance: InstanceId) -> PathBuf {
         self.run.join(format!("{NOTIFY_SOCKETS}{slot}.{}", instance.0))
     }
@@ -195,22 +195,22 @@ impl AppPaths {
         &self.logs
     }
 
-    /// What one slot's workers write to their standard output.
+    /// The standard output of one slot's workers.
     pub fn log_file(&self, slot: SlotId) -> PathBuf {
         self.logs.join(format!("worker-{slot}.log"))
     }
 
-    /// What they write to their standard error.
+    /// The standard error of one slot's workers.
     pub fn err_log_file(&self, slot: SlotId) -> PathBuf {
         self.logs.join(format!("worker-{slot}.err.log"))
     }
 
-    /// Where a controller in the background writes.
+    /// The log of a controller that runs in the background.
     pub fn controller_log(&self) -> PathBuf {
         self.logs.join("controller.log")
     }
 
-    /// Is there if the workers' output goes to the journal.
+    /// A file that exists if the workers' output goes to the journal.
     pub fn journal_note(&self) -> PathBuf {
         self.logs.join("journald")
     }

@@ -1,11 +1,12 @@
-//! Folders in one that all apps share, which whoever is the last removes.
+//! Creates folders inside a folder that all apps share. The last app removes the shared folder.
 
 use std::{fs, io, path::Path};
 
-/// How often others may remove the shared one while we make our own.
+/// Maximum number of attempts, because others may remove the shared folder while ours is created.
 const ATTEMPTS: u32 = 1000;
 
-/// Makes a folder with its parents. Another app that ends may remove the shared one between the two mkdirs: then both are made anew.
+/// Creates a folder with its parents. Another app that ends may remove the shared folder between the two mkdirs; then both are created
+/// again.
 ///
 /// # Errors
 /// As mkdir(2).
@@ -19,7 +20,7 @@ pub fn create(path: &Path) -> io::Result<()> {
     }
 }
 
-/// The shared one was removed before the second mkdir, or after the first mkdir had found it there.
+/// Whether the shared folder was removed before the second mkdir, or after the first mkdir had found it.
 fn may_be_a_race(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::AlreadyExists)
 }

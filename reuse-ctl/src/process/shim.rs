@@ -1,8 +1,8 @@
-//! Starting a worker, the shim's half: this process arranges everything around itself and then becomes the worker.
+//! Starts a worker, the shim's half: this process prepares everything around itself and then becomes the worker.
 //!
-//! It must have one thread only (user and capabilities are per thread), so it runs before any runtime is started. It was cloned into the
-//! instance's cgroup. The logs are opened as root, whose folder they are in; listeners are made as the workers' user, because all members
-//! of a group must have one uid.
+//! It must have a single thread (user and capabilities are per thread), so it runs before any runtime is started. It was cloned into the
+//! instance's cgroup. The logs are opened as root, who owns their folder. Listeners are created as the workers' user, because all members
+//! of a group must have the same uid.
 
 use std::ffi::{CString, OsString};
 use std::fs::File;
@@ -25,11 +25,11 @@ use super::launch::{FIRST_INHERITED_FD, LAUNCH_VARIABLE, LaunchFailure, LaunchSp
 use super::listen::reuseport_listener;
 use super::logs::{self, Stream};
 
-/// What a shell answers when it can't run a command.
+/// The exit code of a shell that can't run a command.
 const EXIT_NOT_LAUNCHED: u8 = 127;
 
-/// Becomes the worker that `REUSE_CTL_LAUNCH` describes. Standard input is the error pipe, standard output the worker's end of its
-/// channel. Returns only if a step failed, and that has then been said through the pipe.
+/// Becomes the worker that `REUSE_CTL_LAUNCH` describes. Standard input is the error pipe, standard output the worker's end of its channel.
+/// Returns only if a step failed, after reporting that through the pipe.
 pub fn shim_main() -> ExitCode {
     let Ok(pipe) = above(io::stdin().as_fd(), FIRST_INHERITED_FD) else {
         return ExitCode::from(EXIT_NOT_LAUNCHED);
@@ -38,7 +38,7 @@ pub fn shim_main() -> ExitCode {
     let channel = above(io::stdout().as_fd(), FIRST_INHERITED_FD);
     let Err(failure) = launch(&mut pipe, channel);
     let json = serde_json::to_vec(&failure).expect("text and numbers only");
-    // Nobody is left to tell if this fails.
+    // If this fails, there is nobody to report it to.
     drop(pipe.write_all(&json));
     ExitCode::from(EXIT_NOT_LAUNCHED)
 }
@@ -53,7 +53,7 @@ fn launch(pipe: &mut File, channel: io::Result<OwnedFd>) -> Result<std::convert:
     let channel = channel.map_err(failed(Step::Descriptors, &"channel"))?;
 
     reset_signals().map_err(failed(Step::Signals, &""))?;
-    // The folder of the logs is root's; the journal wants to know whose lines they are.
+    // The folder of the logs belongs to root; the journal records the user of each connection.
     let journal = match &spec.output {
         Output::Files { out, err } => {
             redirect_output(&open_log(&spec, out)?, &open_log(&spec, err)?)
@@ -70,7 +70,7 @@ fn launch(pipe: &mut File, channel: io::Result<OwnedFd>) -> Result<std::convert:
     }
     keep_low_ports(&spec.identity).map_err(failed(Step::Capabilities, user))?;
 
-    // Out of the way of the numbers that the listeners get in the end.
+    // Moved away from the numbers that the listeners will get.
     let after = spec.after_listeners();
     let mut listeners = Vec::new();
     for address in &spec.listen {
@@ -92,7 +92,7 @@ fn launch(pipe: &mut File, channel: io::Result<OwnedFd>) -> Result<std::convert:
     place(channel, channel_fd).map_err(failed(Step::Descriptors, &"channel"))?;
 
     let environment = worker_environment(std::env::vars_os(), &spec, std::process::id());
-    // Last: the channel's number may be above it.
+    // Last, because the channel's number may be above the limit.
     if let Some(limit) = spec.descriptors {
         descriptors::set_limit(limit).map_err(failed(Step::Descriptors, &format!("limit {limit}")))?;
     }
@@ -105,12 +105,12 @@ fn specification() -> io::Result<LaunchSpec> {
     serde_json::from_str(&json).map_err(io::Error::other)
 }
 
-/// A process group of its own, so that Ctrl-C reaches only the controller; and nothing ignored or blocked: what the controller does
-/// about signals (and Rust's runtime about SIGPIPE) is no business of the worker.
+/// Creates a process group, so that Ctrl-C reaches only the controller, and resets ignored and blocked signals: the worker must not inherit
+/// the controller's settings, or that of Rust's runtime for SIGPIPE.
 fn reset_signals() -> io::Result<()> {
     nix::unistd::setpgid(Pid::from_raw(0), Pid::from_raw(0))?;
     for signal in 1..=libc::SIGRTMAX() {
-        // SAFETY: SIG_DFL installs no handler. Refused (EINVAL) for SIGKILL, SIGSTOP and the C library's own, which is fine.
+        // SAFETY: SIG_DFL installs no handler. The kernel refuses (EINVAL) SIGKILL, SIGSTOP and the C library's own signals, which is fine.
         unsafe { libc::signal(signal, libc::SIG_DFL) };
     }
     nix::sys::signal::SigSet::empty().thread_set_mask()?;
@@ -138,14 +138,14 @@ fn become_user(identity: &Identity) -> io::Result<()> {
     let groups: Vec<Gid> = identity.groups.iter().copied().map(Gid::from_raw).collect();
     nix::unistd::setgroups(&groups)?;
     nix::unistd::setresgid(gid, gid, gid)?;
-    // Without this, leaving uid 0 takes all capabilities away; the exec clears it again.
+    // Otherwise leaving uid 0 would drop all capabilities. The exec clears the flag again.
     nix::sys::prctl::set_keepcaps(true)?;
     nix::unistd::setresuid(uid, uid, uid)?;
     Ok(())
 }
 
-/// Keeps CAP_NET_BIND_SERVICE, in the ambient set too so that it survives the exec, and drops everything else. A container that
-/// does not have it can't give it.
+/// Keeps CAP_NET_BIND_SERVICE, also in the ambient set so that it survives the exec, and drops everything else. In a container without this
+/// capability the worker doesn't get it.
 fn keep_low_ports(identity: &Identity) -> io::Result<()> {
     if identity.runs_as_root() {
         return Ok(());
@@ -166,23 +166,23 @@ fn keep_low_ports(identity: &Identity) -> io::Result<()> {
     Ok(())
 }
 
-/// A duplicate at `lowest` or above that the exec closes.
+/// A duplicate at `lowest` or above, closed by the exec.
 fn above(fd: BorrowedFd<'_>, lowest: RawFd) -> io::Result<OwnedFd> {
     let duplicate = fcntl(fd, FcntlArg::F_DUPFD_CLOEXEC(lowest))?;
-    // SAFETY: the kernel has just made this descriptor for us.
+    // SAFETY: the kernel has just created this descriptor.
     Ok(unsafe { std::os::fd::FromRawFd::from_raw_fd(duplicate) })
 }
 
 /// Puts a descriptor at this number, to be inherited.
 fn place(fd: OwnedFd, number: RawFd) -> io::Result<()> {
-    // SAFETY: whatever is at this number is not ours: what we still need has been moved above the last of the numbers that are given.
+    // SAFETY: the descriptor at this number isn't needed: those still needed were moved above all these numbers.
     let placed = unsafe { nix::unistd::dup2_raw(fd, number) }?;
-    // It is the worker's from now on.
+    // The worker owns it from now on.
     std::mem::forget(placed);
     Ok(())
 }
 
-/// Nothing else that the controller, or who started it, may have left open reaches the worker.
+/// Makes sure that no other open descriptor of the controller, or of its parent, reaches the worker.
 fn close_on_exec_from(first: RawFd) -> io::Result<()> {
     let first_number = libc::c_uint::try_from(first).map_err(io::Error::other)?;
     // SAFETY: three integers; marking descriptors changes nothing before the exec.

@@ -1,7 +1,7 @@
-//! A socket that belongs to another cgroup and another user than this process.
+//! Creates sockets that belong to another cgroup and another user than this process.
 //!
-//! The kernel notes the cgroup and the user of a socket when it is made, from the process that makes it: programs attached to a cgroup
-//! see the sockets that were made in it. So a child is started in that cgroup that shares our descriptors, makes the socket, and ends.
+//! The kernel takes the cgroup and the user of a socket from the process that creates it, and programs attached to a cgroup see the sockets
+//! that were created in it. So a child is started in that cgroup which shares our descriptors, creates the socket, and exits.
 
 use std::{
     fs::File,
@@ -13,12 +13,12 @@ use socket2::{Domain, Socket};
 
 use super::clone::{Side, clone_into};
 
-/// Makes a TCP socket in `cgroup` (its open folder) as `uid`. It is close-on-exec.
+/// Creates a TCP socket in `cgroup` (its open folder) as `uid`. It is close-on-exec.
 ///
 /// # Errors
 /// As clone3(2) and socket(2). ENOSYS: Linux before 5.7.
 pub fn tcp_socket_in(cgroup: &File, uid: u32, domain: Domain) -> io::Result<Socket> {
-    // The child can't tell us a number: it puts its socket in the place of this descriptor.
+    // The child can't return a number, so it puts its socket in the place of this descriptor.
     let place = OwnedFd::from(File::open("/dev/null")?);
     // SAFETY: the child makes only system calls, and ends.
     match unsafe { clone_into(cgroup, true) }? {
@@ -32,10 +32,10 @@ pub fn tcp_socket_in(cgroup: &File, uid: u32, domain: Domain) -> io::Result<Sock
     }
 }
 
-/// The child's part. Its exit code is 0 or the errno of what failed.
+/// The child's part. Its exit code is 0, or the errno of what failed.
 ///
 /// # Safety
-/// Only in a child that nothing else runs in; makes nothing but system calls.
+/// Only in a child in which no other thread runs. Makes only system calls.
 unsafe fn make_and_exit(place: RawFd, uid: u32, domain: Domain) -> ! {
     // SAFETY: plain system calls with integers; `place` is an open descriptor that the parent owns.
     unsafe {
@@ -44,7 +44,7 @@ unsafe fn make_and_exit(place: RawFd, uid: u32, domain: Domain) -> ! {
         let failed = socket < 0 || libc::dup3(socket, place, libc::O_CLOEXEC) < 0;
         let errno = if failed { *libc::__errno_location() } else { 0 };
         if socket >= 0 {
-            // The table is shared with the parent: what is not closed here stays open there.
+            // The table is shared with the parent: an unclosed descriptor would stay open there.
             libc::close(socket);
         }
         libc::_exit(errno)

@@ -1,17 +1,19 @@
-//! Who of an instance gets the stop signal, and in which order: a pure rule.
+//! Decides which processes of an instance get the stop signal, and in which order. A pure rule.
 //!
-//! A server must see the signal exactly once. Behind `npm start` or `sh -c` it is not the main process, and whether its parents pass a
-//! signal on can't be known beforehand: npm tells its shell, which dies of it; tsx and env-cmd tell their child; yarn 1 tells the wrong
-//! process. So the signal goes down the tree: first the main process gets it, while the processes below it are held. Then each of those
-//! gets it from the controller unless it has got one from above already.
+//! A server must see the signal exactly once. Behind `npm start` or `sh -c` the server is not the main process, and it can't be known in
+//! advance whether its parents pass a signal on: npm signals its shell, which dies; tsx and env-cmd signal their child; yarn 1 signals the
+//! wrong process. So the signal goes down the process tree. The main process gets it first, while the processes below it are held. Then
+//! each of those gets it from the controller, unless a process above has passed it on.
 //!
-//! A process that holds a listener and has an ancestor that holds one too, and catches the signal, is left to that ancestor: this is a
-//! master with its workers (nginx, gunicorn, puma, Node's cluster), which ends them in its own way. So is one that was forked off such an
-//! ancestor and runs the same program still: servers that fork for each connection leave the listener open in their children.
+//! A process that has a listener, handles the signal, and has an ancestor that has a listener too is left to that ancestor: they are a
+//! master and its worker (nginx, gunicorn, puma, Node's cluster), and the master stops its workers in its own way. A process that was
+//! forked from such an ancestor and still runs the same program is also left to it: servers that fork for each connection leave the
+//! listener open in their children.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Who gets the stop signal, where that is said (`--kill-mode`). The meanings are systemd's, but what is left at the end is always killed.
+/// Which processes get the stop signal (`--kill-mode`). The meanings are systemd's, except that processes left at the end are always
+/// killed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum KillMode {
     #[expect(missing_docs, reason = "clap would show it as help, and make the help twice as long")]
@@ -23,7 +25,7 @@ pub enum KillMode {
 }
 
 impl KillMode {
-    /// As it is written on a command line.
+    /// The name on the command line.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Process => "process",
@@ -33,7 +35,7 @@ impl KillMode {
     }
 }
 
-/// Whether processes that only have connections get the signal as well, when their time is over; else they are killed then.
+/// Whether processes that only have connections also get the signal when their time is over. Otherwise they are killed then.
 pub const fn tells_rest(mode: Option<KillMode>) -> bool {
     match mode {
         Some(KillMode::Process | KillMode::Mixed) => false,
@@ -44,46 +46,46 @@ pub const fn tells_rest(mode: Option<KillMode>) -> bool {
 /// A process of an instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Member {
-    /// Its number.
+    /// The process's pid.
     pub pid: u32,
-    /// Its parent's, which may be outside the instance.
+    /// Its parent's pid. The parent may be outside the instance.
     pub parent: u32,
     /// Whether it has a descriptor of a listener of the app.
     pub listens: bool,
-    /// Whether it does anything about the signal but die of it, so that it may pass it on.
+    /// Whether the process does anything but die from the signal, so that it may pass it on.
     pub catches: bool,
-    /// What it runs: the same number for a process and those that it has forked, as long as none of them has executed a program; 0 if that is
-    /// not known.
+    /// Identifies the program that it runs: the same number for a process and those it has forked, until one of them executes a program. 0
+    /// if unknown.
     pub image: u64,
 }
 
 impl Member {
-    /// Whether another one below it, which has the same listener, is left to it: a master ends its workers, and what a server has forked for a
-    /// connection has the listener only because it was not closed.
+    /// Whether `other`, a process below this one with the same listener, is left to this one. A master stops its workers; and a process
+    /// that a server forked for a connection has the listener only because it did not close it.
     fn is_master_of(&self, other: &Self) -> bool {
         let is_fork = self.image == other.image && self.image != 0;
         self.listens && (self.catches || is_fork)
     }
 }
 
-/// What is to be done. Each process is named once.
+/// The order in which processes are signalled. Each process is named once.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StopPlan {
     /// All of these get the signal at once, in this order.
     AtOnce(Vec<u32>),
-    /// One step after the other; who belongs to a later step is held meanwhile.
+    /// One step after the other. Processes of later steps are held meanwhile.
     Downwards(Vec<Step>),
 }
 
-/// Processes that are equally far from the top.
+/// Processes at the same depth.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Step {
-    /// Who they are.
+    /// The processes of this step.
     pub members: Vec<Member>,
 }
 
 impl Step {
-    /// Whether one of them may pass the signal on to those below.
+    /// Whether one of the processes may pass the signal on to those below.
     pub fn may_pass_on(&self) -> bool {
         self.members.iter().any(|member| member.catches)
     }
@@ -93,7 +95,7 @@ impl Step {
     }
 }
 
-/// Who of `members` gets the signal. `main` need not be among them: it gets the signal in any case.
+/// Decides which of `members` get the signal. `main` gets it even if it is not among them.
 pub fn plan(main: u32, members: &[Member], mode: Option<KillMode>) -> StopPlan {
     match mode {
         Some(KillMode::Process | KillMode::Mixed) => StopPlan::AtOnce(vec![main]),
@@ -122,7 +124,7 @@ fn default_plan(main: u32, members: &[Member]) -> StopPlan {
     }
 }
 
-/// An instance's processes by number.
+/// An instance's processes by pid.
 struct Tree {
     main: u32,
     members: BTreeMap<u32, Member>,
@@ -143,8 +145,8 @@ impl Tree {
         Self { main, members }
     }
 
-    /// The ancestors of a process inside the instance, from its parent up. Parents are read one after the other, while processes come and
-    /// go: a circle is possible, and cut.
+    /// The ancestors of a process inside the instance, from its parent up. Parents are read one by one while processes come and go, so a
+    /// cycle is possible; it is cut.
     fn ancestors(&self, pid: u32) -> Vec<u32> {
         let mut found = Vec::new();
         let mut next = self.members.get(&pid).map(|member| member.parent);
@@ -170,8 +172,8 @@ impl Tree {
         targets
     }
 
-    /// How many steps come before its own. One whose parent has ended comes after the main process, which may know it by other ways than
-    /// as its child.
+    /// Number of steps before the process's own. A process whose parent has ended comes after the main process, which may know it in
+    /// another way than as its child.
     fn depth(&self, pid: u32) -> usize {
         let ancestors = self.ancestors(pid);
         let below_main = pid == self.main || ancestors.contains(&self.main);

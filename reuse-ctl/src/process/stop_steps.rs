@@ -1,4 +1,4 @@
-//! Carries out a [`StopPlan`]: sends the stop signal down the processes of an instance, so that each sees it once.
+//! Carries out a [`StopPlan`]: sends the stop signal down an instance's process tree, so that each process sees it once.
 
 use std::{
     collections::BTreeMap,
@@ -15,27 +15,27 @@ use super::{
     usage,
 };
 
-/// How long a process may take to pass the signal on once it has taken it. tsx does so after 30 ms, npm and env-cmd within 5 ms.
+/// How long a process may take to pass the signal on after receiving it. tsx takes 30 ms, npm and env-cmd less than 5 ms.
 const PASS_ON_PATIENCE: Duration = Duration::from_millis(150);
 
-/// How long all of it may take, and so how long any process is held.
+/// Maximum time for the whole plan, and so for holding any process.
 const HOLD_LIMIT: Duration = Duration::from_millis(600);
 
-/// Between two looks at what waits for a process.
+/// Interval of looks at the processes' pending signals.
 const LOOK_EVERY: Duration = Duration::from_millis(2);
 
-/// How long the processes that were signalled first may take to end, where those above them could not be signalled before. After that it is
-/// for the stop timeout to end them.
+/// How long the processes that were signalled first may take to end, if those above them could not be signalled first. After that, the stop
+/// timeout applies.
 const UNHELD_PATIENCE: Duration = Duration::from_secs(600);
 
-/// Processes by number, as they were when the plan was made.
+/// Handles of processes by pid, as they were when the plan was made.
 pub type Handles = BTreeMap<u32, ProcessHandle>;
 
-/// Sends `signal` as `plan` says, to those of `processes` that it names. Calls `begun` as soon as the processes below the first step are
-/// held and the first step has the signal: from then on the instance may be thawed if it was frozen.
+/// Sends `signal` as `plan` says, to the processes in `processes` that it names. Calls `begun` as soon as the processes below the first
+/// step are held and the first step has been signalled: from then on the instance may be thawed if it was frozen.
 ///
-/// It blocks for up to 600 ms where wrappers have to be waited for, and must have a thread for itself, which ends afterwards: what is still
-/// held then is let go by the kernel.
+/// Blocks for up to 600 ms if it has to wait for wrappers. It needs a thread of its own that ends afterwards, because the kernel then
+/// releases what is still held.
 pub fn carry_out(plan: &StopPlan, processes: &Handles, signal: Signal, begun: impl FnOnce() + Send) {
     match plan {
         StopPlan::AtOnce(pids) => {
@@ -46,7 +46,8 @@ pub fn carry_out(plan: &StopPlan, processes: &Handles, signal: Signal, begun: im
         }
         StopPlan::Downwards(steps) => {
             let mut begun = Some(begun);
-            // By a thread that ends: what it could not let go, because a thread had not stopped yet, the kernel lets go then.
+            // In a thread that ends: if a process could not be released because one of its threads had not stopped yet, the kernel releases
+            // it then.
             let held = thread::scope(|scope| {
                 let hold = || {
                     let held = hold_below_first(steps, processes)?;
@@ -65,7 +66,7 @@ pub fn carry_out(plan: &StopPlan, processes: &Handles, signal: Signal, begun: im
     }
 }
 
-/// Each step's processes that are held, none for the first.
+/// The held processes of each step; none for the first step.
 fn hold_below_first(steps: &[Step], processes: &Handles) -> io::Result<Vec<Vec<Held>>> {
     let mut all = vec![Vec::new()];
     for step in steps.iter().skip(1) {
@@ -73,7 +74,7 @@ fn hold_below_first(steps: &[Step], processes: &Handles) -> io::Result<Vec<Vec<H
         for process in handles(step, processes) {
             match Held::new(process) {
                 Ok(process) => held.push(process),
-                // It has ended meanwhile: nothing has to be said to it.
+                // The process has ended meanwhile and needs no signal.
                 Err(error) if is_gone(&error) => {}
                 Err(error) => return Err(error),
             }
@@ -105,7 +106,7 @@ fn pass_down(steps: &[Step], processes: &Handles, held: Vec<Vec<Held>>, signal: 
     }
 }
 
-/// Waits until all of `below` have got a signal from `above`, or none will come.
+/// Waits until all of `below` have received a signal from `above`, or none will come.
 fn wait_until_passed_on(above: &Step, below: &[Held], processes: &Handles, signal: Signal, deadline: Instant) {
     let relays = above.members.iter().filter(|member| member.catches);
     let relays: Vec<&ProcessHandle> = relays.filter_map(|member| processes.get(&member.pid)).collect();
@@ -126,8 +127,8 @@ fn wait_until_passed_on(above: &Step, below: &[Held], processes: &Handles, signa
     }
 }
 
-/// Where the servers can't be held: they get the signal, and the wrappers above them, which might pass it on a second time, only if they go
-/// on after the servers have ended.
+/// Used if the servers can't be held: the servers get the signal first. The wrappers above them, which might pass it on a second time, get
+/// it only if they are still running after the servers have ended.
 fn servers_first(steps: &[Step], processes: &Handles, signal: Signal, begun: impl FnOnce()) {
     let members = || steps.iter().flat_map(|step| &step.members);
     let of = |listens: bool| {

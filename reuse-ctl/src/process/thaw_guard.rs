@@ -1,8 +1,8 @@
-//! A process that thaws what the controller has frozen, should that die or get stuck before it does so itself.
+//! A process that thaws what the controller has frozen, in case the controller dies or hangs before it does so itself.
 //!
-//! A frozen cgroup stays frozen until somebody thaws it, and nothing in the kernel does so when the one who froze it ends. The guard reads on a
-//! pipe what is frozen; when the pipe closes, or half a second goes by, it thaws. It is this program under another verb, started with the first
-//! freeze, and ends with the controller.
+//! A frozen cgroup stays frozen until someone thaws it, even if the process that froze it ends. The controller tells the guard through a
+//! pipe what is frozen. When the pipe closes, or after half a second, the guard thaws it. The guard is this program under another verb. It
+//! is started with the first freeze, and ends with the controller.
 
 use std::{
     fs::File,
@@ -19,13 +19,13 @@ use std::{
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-/// The hidden verb.
+/// The hidden verb of the guard.
 pub const THAW_VERB: &str = "__thaw";
 
-/// Nobody freezes a worker for longer than a fraction of this.
+/// The guard thaws after this time. No worker is frozen for more than a fraction of it.
 const LIMIT: Duration = Duration::from_millis(500);
 
-/// Said when nothing is frozen any more. A path is never empty.
+/// Sent when nothing is frozen any more. A path is never empty.
 const THAWED: &[u8] = b"\0";
 
 /// The controller's end.
@@ -38,7 +38,7 @@ impl ThawGuard {
     /// Starts the guard.
     ///
     /// # Errors
-    /// The program can't be run again.
+    /// Fails if the program can't be run again.
     pub(super) fn start() -> io::Result<Self> {
         let guard = Command::new("/proc/self/exe")
             .arg(THAW_VERB)
@@ -50,17 +50,17 @@ impl ThawGuard {
         Ok(Self { guard })
     }
 
-    /// Is said before `control`, a cgroup's `cgroup.freeze`, becomes 1.
+    /// Must be called before `control`, a cgroup's `cgroup.freeze`, is set to 1.
     ///
     /// # Errors
-    /// The guard has ended: nothing may be frozen.
+    /// The guard has ended, so nothing may be frozen.
     pub(super) fn watch(&mut self, control: &Path) -> io::Result<()> {
         let mut message = control.as_os_str().as_bytes().to_vec();
         message.extend_from_slice(THAWED);
         self.say(&message)
     }
 
-    /// Is said after it has become 0.
+    /// Must be called after `control` was set to 0.
     ///
     /// # Errors
     /// The guard has ended.
@@ -76,15 +76,15 @@ impl ThawGuard {
 
 impl Drop for ThawGuard {
     fn drop(&mut self) {
-        // It ends when its pipe does.
+        // The guard exits when its pipe is closed.
         drop(self.guard.stdin.take());
         drop(self.guard.wait());
     }
 }
 
-/// What `main` does under [`THAW_VERB`].
+/// The `main` function under [`THAW_VERB`].
 pub fn guard_main() -> ExitCode {
-    // Ctrl-C is for the controller: it may be in the middle of a freeze.
+    // Ctrl-C is for the controller, which may be in the middle of a freeze.
     // SAFETY: no handler is installed; nothing else runs in this process.
     unsafe {
         for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT] {
@@ -100,7 +100,7 @@ pub fn guard_main() -> ExitCode {
     }
 }
 
-/// Until the pipe is closed.
+/// Runs until the pipe is closed.
 fn guard(pipe: OwnedFd) -> io::Result<()> {
     let mut pipe = File::from(pipe);
     let mut watched: Option<(PathBuf, Instant)> = None;
@@ -139,7 +139,7 @@ fn guard(pipe: OwnedFd) -> io::Result<()> {
 
 fn thaw(watched: Option<(PathBuf, Instant)>) {
     if let Some((control, _)) = watched {
-        // A cgroup that is gone has nobody to thaw.
+        // A removed cgroup has no process to thaw.
         drop(std::fs::write(control, "0"));
     }
 }

@@ -1,20 +1,20 @@
-//! What a worker's processes use: read from /proc, because cgroup controllers may not be there.
+//! The resource usage of a worker's processes, read from /proc because cgroup controllers may be missing.
 
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use procfs::process::{Process, Status};
 
-/// What a set of processes has used so far.
+/// The usage of a set of processes so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Usage {
-    /// Processor time in clock ticks, user and system, of the processes that live now.
+    /// CPU time in clock ticks, user and system, of the processes that are alive now.
     pub cpu_ticks: u64,
-    /// Resident memory in bytes; pages shared between the processes count for each.
+    /// Resident memory in bytes. Pages shared between processes count for each.
     pub resident_bytes: u64,
 }
 
-/// Adds up what these processes use. Those that have ended count nothing.
+/// Adds up the usage of these processes. Those that have ended are left out.
 pub fn usage(pids: &[u32]) -> Usage {
     let page_bytes = procfs::page_size();
     pids.iter()
@@ -25,7 +25,7 @@ pub fn usage(pids: &[u32]) -> Usage {
         })
 }
 
-/// Processor use between two looks, in percent of one core. A process that ended in between can make it too low, never negative.
+/// CPU usage between two looks, in percent of one core. If a process ended in between, the value can be too low, but never negative.
 pub fn cpu_percent(before: Usage, after: Usage, elapsed: Duration) -> f64 {
     if elapsed.is_zero() {
         return 0.0;
@@ -34,39 +34,41 @@ pub fn cpu_percent(before: Usage, after: Usage, elapsed: Duration) -> f64 {
     100.0 * ticks as f64 / procfs::ticks_per_second() as f64 / elapsed.as_secs_f64()
 }
 
-/// Whether the process does anything but die of this signal: it catches it, ignores it, or blocks it in its main thread (as for
-/// signalfd). A process that has ended does not.
+/// Whether the process does anything but die from this signal: it handles it, ignores it, or blocks it in its main thread (as for
+/// signalfd). False if the process has ended.
 pub fn catches_signal(pid: u32, signal: Signal) -> bool {
     process(pid)
         .and_then(|process| process.status().ok())
         .is_some_and(|status| survives(&status, signal))
 }
 
-/// The number of its parent; 0 for one outside of this pid namespace. Absent if it has ended.
+/// The pid of its parent; 0 if that is outside of this pid namespace. `None` if the process has ended.
 pub fn parent(pid: u32) -> Option<u32> {
     u32::try_from(process(pid)?.stat().ok()?.ppid).ok()
 }
 
-/// A number that a process shares with those that it has forked and that have executed nothing since: where its stack begins, which the kernel
-/// draws by lot for each program. Absent if it has ended.
+/// A number that a process shares with those it has forked, until one of them executes a program: the address of its stack, which the
+/// kernel randomises for each program. `None` if the process has ended.
 pub fn image(pid: u32) -> Option<u64> {
     Some(process(pid)?.stat().ok()?.startstack)
 }
 
-/// When it was started, in clock ticks after the machine: with its number, who it is. Absent if it has ended.
+/// When the process was started, in clock ticks after boot. Together with the pid it identifies the process. `None` if the process has
+/// ended.
 pub fn start_time(pid: u32) -> Option<u64> {
     Some(process(pid)?.stat().ok()?.starttime)
 }
 
-/// Whether this signal waits for the process: it has not taken it yet.
+/// Whether this signal is pending for the process.
 pub fn awaits(pid: u32, signal: Signal) -> bool {
     process(pid)
         .and_then(|process| process.status().ok())
         .is_some_and(|status| pending(&status) & bit(signal) != 0)
 }
 
-/// Whether `stop` waits for the process, or another signal that somebody sends to have it end, reload or change its ways; or it has ended. Not
-/// counted is what the kernel sends by itself (of children, timers and terminals), and what stops a process or lets it go on.
+/// Whether `stop`, or another signal that asks the process to end, reload or change its behaviour, is pending; true also if the process has
+/// ended. Signals that the kernel sends by itself (about children, timers and terminals) don't count, nor those that stop or continue a
+/// process.
 pub fn is_asked(pid: u32, stop: Signal) -> bool {
     let requests = Signal::iterator().filter(|signal| is_request(*signal, stop));
     let requests = requests.fold(0, |bits, signal| bits | bit(signal));
@@ -75,7 +77,7 @@ pub fn is_asked(pid: u32, stop: Signal) -> bool {
         .is_none_or(|status| status.state.starts_with('Z') || pending(&status) & requests != 0)
 }
 
-/// Whether somebody who sends this signal wants something of the process, `stop` in any case. Real-time signals are mostly those of timers.
+/// Whether this signal is a request to the process; always true for `stop`. Real-time signals are usually those of timers.
 pub fn is_request(signal: Signal, stop: Signal) -> bool {
     const NO_REQUEST: [Signal; 13] = [
         Signal::SIGCHLD,
@@ -95,7 +97,7 @@ pub fn is_request(signal: Signal, stop: Signal) -> bool {
     signal == stop || !NO_REQUEST.contains(&signal)
 }
 
-/// For the process, or for its main thread alone.
+/// Signals pending for the process, or for its main thread only.
 fn pending(status: &Status) -> u64 {
     status.sigpnd | status.shdpnd
 }

@@ -1,5 +1,5 @@
-//! The variables that a worker gets on top of the controller's own: those of env files, those of the configuration, and what counts up from
-//! worker to worker.
+//! The variables that a worker gets in addition to the controller's own: those of env files, those of the configuration, and those that
+//! increase from worker to worker.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -13,38 +13,38 @@ use super::{
     identity::Identity,
 };
 
-/// What workers find in their environment, on top of the controller's own.
+/// The variables of workers, in addition to the controller's own.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct EnvironmentOptions {
-    /// Files of `NAME=VALUE` lines, read at the start and again for every reload, restart and canary; the last of a name counts. Relative
-    /// to the folder in which the controller was started.
+    /// Env files of `NAME=VALUE` lines. They are read at the start and again for every reload, restart and canary; the last value of a name
+    /// counts. Paths are relative to the folder in which the controller was started.
     pub files: Vec<PathBuf>,
-    /// In order, on top of the files; the last of a name counts. The configuration's `env`, then its `[env.NAME]`.
+    /// Variables that override those of the files; the last value of a name counts. The configuration's `env`, then its `[env.NAME]`.
     pub variables: Vec<(OsString, OsString)>,
-    /// A variable that counts up from slot to slot.
+    /// A variable that increases from slot to slot.
     pub increment: Option<Increment>,
-    /// What `PORT` grows by from slot to slot; 0: it is the same for all.
+    /// How much `PORT` increases from slot to slot; 0: it is the same for all.
     pub port_step: u16,
-    /// The names that PM2 gives its children, too: `pm_id`, `name`, `exec_mode`.
+    /// Whether PM2's variables are set as well: `pm_id`, `name`, `exec_mode`.
     pub pm2_names: bool,
 }
 
 /// `--increment-var NAME[=FIRST]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Increment {
-    /// Which variable.
+    /// The name of the variable.
     pub name: String,
-    /// What slot 0 gets; absent: what the variable is in the environment, else 0.
+    /// The value for slot 0; `None`: the variable's value in the environment, else 0.
     pub first: Option<u64>,
 }
 
-/// The kernel passes on no longer `NAME=VALUE`, its end included (MAX_ARG_STRLEN).
+/// Maximum length of `NAME=VALUE` including the terminating zero (MAX_ARG_STRLEN).
 const MAX_VARIABLE_BYTES: usize = 128 * 1024;
 
-/// Why a worker can't be given its variables.
+/// Why a worker's variables can't be set.
 #[derive(Debug, thiserror::Error)]
 pub enum VariablesError {
-    /// One of the files.
+    /// An env file can't be used.
     #[error(transparent)]
     File(#[from] EnvFileError),
     /// A variable that no process can have.
@@ -52,7 +52,7 @@ pub enum VariablesError {
     Impossible {
         /// Its name.
         name: OsString,
-        /// Why not, to follow the name.
+        /// The problem, in words that follow the name.
         problem: &'static str,
     },
     /// `--port-step` without a port to start from.
@@ -60,13 +60,13 @@ pub enum VariablesError {
     NoPort {
         /// The step.
         step: u16,
-        /// What PORT is.
+        /// The value of PORT.
         port: Option<OsString>,
     },
-    /// There is no such port.
+    /// The sum is not a valid port.
     #[error("worker {slot} would get PORT {port}: the last one is 65535")]
     NoSuchPort {
-        /// Whose.
+        /// The slot.
         slot: u16,
         /// The sum.
         port: u64,
@@ -74,7 +74,7 @@ pub enum VariablesError {
 }
 
 impl VariablesError {
-    /// What to do next, in one line.
+    /// What the user should do next, in one line.
     pub fn hint(&self) -> &'static str {
         match self {
             Self::File(error) => error.hint(),
@@ -85,22 +85,22 @@ impl VariablesError {
     }
 }
 
-/// What was read, and how it becomes each worker's.
+/// The variables that were read, from which those of each worker are computed.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Variables {
-    /// Its files are absolute.
+    /// The options, with absolute paths of files.
     options: EnvironmentOptions,
-    /// From the files, in their order.
+    /// The variables of the files, in order.
     read: Vec<(OsString, OsString)>,
-    /// Where each file really was.
+    /// The real path of each file.
     places: Vec<PathBuf>,
 }
 
 impl Variables {
-    /// Reads the files, which are relative to `folder`, in which the controller was started.
+    /// Reads the files. Paths are relative to `folder`, in which the controller was started.
     ///
     /// # Errors
-    /// A file can't be used, or a variable can't be passed on.
+    /// Fails if a file can't be used, or a variable can't be passed on.
     pub fn read(mut options: EnvironmentOptions, folder: &Path, rights: Rights<'_>) -> Result<Self, VariablesError> {
         for file in &mut options.files {
             *file = folder.join(&*file);
@@ -122,7 +122,7 @@ impl Variables {
         Ok(Self { options, read, places })
     }
 
-    /// The same with the files as they are now. One that is not where it was is read only if the workers' user may read it.
+    /// Reads the files again. A file whose real path has changed is read only if the workers' user may read it.
     ///
     /// # Errors
     /// As [`Self::read`].
@@ -133,23 +133,23 @@ impl Variables {
         })
     }
 
-    /// Whether any come from files.
+    /// Whether any variable comes from a file.
     pub fn have_files(&self) -> bool {
         !self.options.files.is_empty()
     }
 
-    /// Whether the files of both had the same content when they were read.
+    /// Whether the files of both had the same contents when they were read.
     pub fn reads_as(&self, other: &Self) -> bool {
         self.read == other.read
     }
 
-    /// Whether `PORT` is another one for each worker.
+    /// Whether each worker has a `PORT` of its own.
     pub fn give_own_ports(&self) -> bool {
         let counts = |increment: &Increment| increment.name == "PORT";
         self.options.port_step > 0 || self.options.increment.as_ref().is_some_and(counts)
     }
 
-    /// What the worker of `slot` gets, each name once. `inherited` looks a name up in the controller's own environment.
+    /// The variables for the worker of `slot`, each name once. `inherited` looks up a name in the controller's own environment.
     ///
     /// # Errors
     /// [`VariablesError::NoPort`] and [`VariablesError::NoSuchPort`].

@@ -1,4 +1,4 @@
-//! A supervisor for tests: it answers from a script and remembers what it was asked. Shared by the tests of `api` and `cli`.
+//! A supervisor for tests: it answers from a script and records the requests. Shared by the tests of `server` and `cli`.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -24,7 +24,7 @@ use crate::{
 };
 use reuse_machine::interface::Command;
 
-/// A folder that goes away with the test.
+/// A folder that is removed at the end of the test.
 pub(crate) struct Folder(pub(crate) PathBuf);
 
 impl Folder {
@@ -53,7 +53,7 @@ pub(crate) struct App {
 }
 
 impl App {
-    /// An app whose supervisor answers every command with what `respond` says, starts every canary, and answers `get` as [`got`].
+    /// An app whose supervisor answers every command with the result of `respond`, starts every canary, and answers `get` as [`got`].
     pub(crate) fn start<F>(name: &str, respond: impl Fn(&Command) -> F + Send + 'static) -> Self
     where
         F: Future<Output = Reply> + Send + 'static,
@@ -125,7 +125,7 @@ pub(crate) fn bind_private(path: &Path) -> tokio::net::UnixListener {
     .expect("a folder of our own")
 }
 
-/// Worker 2 answers: bytes that are no text at `/bytes`, 204 at `/nothing`, 100 at `/strange`, else 404. Nobody else does.
+/// Worker 2 answers: binary data at `/bytes`, 204 at `/nothing`, 100 at `/strange`, else 404. Every other worker refuses.
 #[expect(clippy::result_large_err, reason = "as the supervisor answers")]
 pub(crate) fn got(slot: SlotId, request: &GetRequest) -> Result<Got, Reply> {
     let (status, content_type, body): (_, _, &[u8]) = match (slot, request.path.as_str()) {
@@ -149,7 +149,7 @@ pub(crate) fn got(slot: SlotId, request: &GetRequest) -> Result<Got, Reply> {
     })
 }
 
-/// Everybody gets everything, but for worker 1.
+/// Every worker except 1 gets every message.
 fn sent(slot: Option<SlotId>, message: &Outgoing) -> Reply {
     let line = message.line(slot.map_or(0, |slot| slot.0));
     Reply {

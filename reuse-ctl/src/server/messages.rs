@@ -16,10 +16,10 @@ use crate::{
     wire::commands,
 };
 
-/// The longest body: the longest message, and what is around it.
+/// Maximum size of a body: the longest message and the JSON around it.
 pub(super) const SEND_BODY_BYTES: usize = MAX_LINE_BYTES + 64 * 1024;
 
-/// Packets under way to one reader. Each may be the longest message: all others wait on the bus, where they are bounded.
+/// Number of packets in transit to one reader. Each may be as long as the longest message; the others wait on the bus, which is bounded.
 const BUS_BUFFER: usize = 1;
 
 /// `POST /v1/workers/{id}/send`.
@@ -57,7 +57,7 @@ async fn send(shared: &Shared, id: Option<&str>, body: Body) -> Response {
     })
 }
 
-/// Passes packets on until the reader is gone or the server closes.
+/// Passes packets on until the reader disconnects or the server closes.
 async fn forward(
     mut packets: BusReader,
     mut closing: watch::Receiver<bool>,

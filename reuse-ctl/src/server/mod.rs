@@ -1,4 +1,4 @@
-//! The server on `control.sock`. Every answer is JSON, also the refusals, but for the event stream and what a worker said to `get`.
+//! The server on `control.sock`. Every answer is JSON, including refusals, except event streams and a worker's answer to `get`.
 
 use std::convert::Infallible;
 use std::io;
@@ -38,23 +38,22 @@ use crate::{
 };
 pub use socket::{BindError, bind};
 
-/// How long answers under way may take once the app ends.
+/// How long pending answers may take once the app ends.
 const LAST_ANSWERS: Duration = Duration::from_secs(1);
 
-/// The longest body that is read.
+/// Maximum size of a body in bytes.
 const BODY_BYTES: usize = 64 * 1024;
 
-/// The same of a specification: environments can be large.
+/// Maximum size of a specification in bytes: environments can be large.
 const SPEC_BYTES: usize = 4 * 1024 * 1024;
 
-/// Events under way to one reader.
+/// Number of events in transit to one reader.
 const EVENT_BUFFER: usize = 64;
 
-/// Serves until `shutdown` resolves; then takes no further client, ends the event streams, and gives answers that are under
-/// way one more second.
+/// Serves until `shutdown` resolves. Then it accepts no further client, ends the event streams, and gives pending answers one more second.
 ///
 /// # Errors
-/// None today: a failing accept is retried. The result is there for listeners that can fail.
+/// Never fails at present: a failing accept is retried. The result is for listeners that can fail.
 pub async fn serve(
     listener: UnixListener,
     handle: Handle,
@@ -73,7 +72,7 @@ pub async fn serve(
         close.send_replace(true);
     });
     let given_up = async {
-        // An error means that the sender is gone: it sent before it went, or the server ended on its own.
+        // An error means that the sender is gone: it has sent before, or the server ended by itself.
         drop(closed.wait_for(|closing| *closing).await);
         tokio::time::sleep(LAST_ANSWERS).await;
     };
@@ -90,11 +89,11 @@ pub async fn serve(
 struct Shared {
     handle: Handle,
     closing: watch::Receiver<bool>,
-    /// Whose the socket is; unknown if its file could not be looked at.
+    /// The owner of the socket; `None` if the socket's file could not be examined.
     owner: Option<Uid>,
 }
 
-/// Who is at the other end of a connection; unknown if the kernel does not tell.
+/// The user at the other end of a connection; `None` if the kernel doesn't tell.
 #[derive(Debug, Clone, Copy)]
 struct Peer(Option<Uid>);
 
@@ -110,9 +109,9 @@ fn owner_of(listener: &UnixListener) -> Option<Uid> {
     Some(Uid::from_raw(socket.uid()))
 }
 
-/// Who may have a command of his own run as the workers' user: root, and the owner of the socket if that is his own user. Not everybody of a
-/// control group, who were let in to drive the app; and not the owner where workers run as somebody else (`sudo reuse-ctl run --user www`):
-/// he was let in to run one command as that user, not any.
+/// Who may have any command run as the workers' user: root, and the owner of the socket if the workers run as that same user. Other members
+/// of a control group may only control the app. If the workers run as another user (`sudo reuse-ctl run --user www`), the owner may not
+/// either: the owner was allowed to run one command as that user, not any command.
 fn may_start_commands(peer: Option<Uid>, owner: Option<Uid>, workers: Uid) -> bool {
     peer.is_some_and(|peer| peer.is_root() || (Some(peer) == owner && peer == workers))
 }
@@ -154,7 +153,7 @@ fn parsed<T>(body: Body, parse: impl FnOnce(&[u8]) -> Result<T, Failure>) -> Res
     }
 }
 
-/// With a note when another stop signal would let the workers finish their requests.
+/// Adds a note if another stop signal would let the workers finish their requests.
 async fn reload(State(shared): State<Shared>, body: Body) -> Response {
     let mut reply = match parsed(body, commands::reload) {
         Ok(command) => shared.handle.command(command).await,
@@ -230,9 +229,9 @@ async fn ask_worker(State(shared): State<Shared>, UrlPath(id): UrlPath<String>, 
     }
 }
 
-/// The worker's own answer, and whose it is.
+/// The worker's own answer, with the header that says so.
 fn pass_on(slot: SlotId, got: Got) -> Response {
-    // 1xx says that an answer follows; it is none.
+    // A 1xx status announces an answer; it isn't one.
     let Some(status) = StatusCode::from_u16(got.status)
         .ok()
         .filter(|status| !status.is_informational())
@@ -301,7 +300,7 @@ async fn events(State(shared): State<Shared>) -> Response {
         .into_response()
 }
 
-/// Passes events on until the reader is gone or the server closes; what was said before that is still delivered.
+/// Passes events on until the reader disconnects or the server closes. Earlier events are still delivered then.
 async fn forward(
     mut events: broadcast::Receiver<Event>,
     mut closing: watch::Receiver<bool>,

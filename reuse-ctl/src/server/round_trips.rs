@@ -1,4 +1,4 @@
-//! Server and client over a real unix socket, with a supervisor that answers from a script.
+//! Tests server and client over a real Unix socket, with a supervisor that answers from a script.
 
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
@@ -18,7 +18,7 @@ use crate::{
 };
 use reuse_machine::interface::{Command, ScaleTarget};
 
-/// Longer than any answer of these tests takes.
+/// Longer than any answer in these tests takes.
 const LONG: Duration = Duration::from_secs(5);
 
 fn done(_: &Command) -> std::future::Ready<Reply> {
@@ -331,7 +331,7 @@ async fn what_is_not_a_controller_is_a_protocol_error() {
     let path = folder.0.join("control.sock");
     let listener = bind_private(&path);
     let impostor = tokio::spawn(async move {
-        // The first is what `connect` asks.
+        // The first answer is for the request of `connect`.
         for answer in [
             "HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n",
             "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nno",
@@ -435,7 +435,7 @@ async fn raw(app: &App, request: &str, body: &str) -> (u16, serde_json::Value) {
 
 #[tokio::test]
 async fn who_works_long_is_waited_for_and_who_is_silent_is_not() {
-    // Longer than it takes to call a controller silent.
+    // Longer than it takes to consider a controller silent.
     let work = Duration::from_secs(9);
     let app = App::start("patience", move |_: &Command| async move {
         tokio::time::sleep(work).await;

@@ -1,4 +1,4 @@
-//! The control socket's file: made private, then opened up to those who may drive the app.
+//! The file of the control socket: created private, then opened for the users who may control the app.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -9,37 +9,37 @@ use nix::sys::stat::Mode;
 use nix::unistd::{Gid, Uid};
 use tokio::net::UnixListener;
 
-/// Clients that may wait for the first accept.
+/// Number of clients that may wait to be accepted.
 const BACKLOG: i32 = 128;
 
-/// Why there is no control socket.
+/// Why the control socket could not be created.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
-    /// A system call on the way to the socket failed.
+    /// A system call failed.
     #[error("{call} {path}: {source}")]
     Syscall {
-        /// Which call.
+        /// The call.
         call: &'static str,
-        /// On which socket.
+        /// The path of the socket.
         path: PathBuf,
-        /// Why.
+        /// The kernel's error.
         source: io::Error,
     },
-    /// Something that is not a socket is in its place; it is left alone.
+    /// The path exists and is not a socket. It is left alone.
     #[error("{0} is in the way and is not a socket")]
     InTheWay(PathBuf),
 }
 
 /// Listens on `path`, owned by `owner_uid`:`owner_gid`, with exactly `mode` (0600, or 0660 for a control group).
 ///
-/// A socket that is there already is removed: **the caller must hold the app's lock**, which proves that its controller is
-/// dead. Must be called inside a tokio runtime.
+/// An existing socket is removed: **the caller must hold the app's lock**, which proves that its controller is dead. Must be called inside
+/// a tokio runtime.
 ///
-/// There is no moment at which a stranger could connect: the file is created as 0600 by giving the socket itself that mode
-/// before `bind` (the process's umask, which other threads share, is not touched), and opened up only once its owner is set.
+/// No other user can connect at any moment: the file is created with mode 0600, by giving the socket itself that mode before `bind` (the
+/// process's umask, which other threads share, is not touched), and is opened up only once its owner is set.
 ///
 /// # Errors
-/// The system call that failed, or what is in the way.
+/// The system call that failed, or the object that is in the way.
 pub fn bind(path: &Path, owner_uid: Uid, owner_gid: Gid, mode: Mode) -> Result<UnixListener, BindError> {
     let failed = |call: &'static str| {
         let path = path.to_owned();
@@ -52,7 +52,7 @@ pub fn bind(path: &Path, owner_uid: Uid, owner_gid: Gid, mode: Mode) -> Result<U
         .map_err(io::Error::from)
         .map_err(failed("fchmod"))?;
     socket.bind(&address).map_err(failed("bind"))?;
-    // The owner comes last: the mode of somebody else's file could be changed with CAP_FOWNER only.
+    // The owner is set last: changing the mode of another user's file needs CAP_FOWNER.
     std::os::unix::fs::chown(path, None, Some(owner_gid.as_raw())).map_err(failed("chown"))?;
     let permissions = std::os::unix::fs::PermissionsExt::from_mode(mode.bits());
     std::fs::set_permissions(path, permissions).map_err(failed("chmod"))?;

@@ -1,4 +1,4 @@
-//! From a request's path and body to the supervisor's [`Command`]: pure, and the only place that judges bodies.
+//! Converts a request's path and body to the supervisor's [`Command`]. Pure, and the only place that checks bodies.
 
 use std::path::Path;
 
@@ -18,7 +18,7 @@ use crate::{
 };
 use reuse_machine::interface::{Command, MAX_WORKERS, ScaleTarget};
 
-/// What can be asked of one worker.
+/// The requests about one worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WorkerVerb {
     /// `POST /v1/workers/{id}/drain`
@@ -31,12 +31,12 @@ pub enum WorkerVerb {
     Weigh,
 }
 
-/// A command, and what is said with it of no concern to the machine.
+/// A command, and the parts of the request that don't concern the machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CommandRequest {
-    /// What is to be done.
+    /// The command.
     pub command: Command,
-    /// Instances that are started for it may listen on another address than those before them.
+    /// Whether instances started for it may listen on another address than those before them.
     pub new_address: bool,
 }
 
@@ -49,7 +49,7 @@ impl From<Command> for CommandRequest {
     }
 }
 
-/// `POST /v1/workers/{id}/{verb}`, and `PUT …/weight`. A worker that can't exist is "not found", like one that does not.
+/// `POST /v1/workers/{id}/{verb}`, and `PUT …/weight`. An id that no worker can have is "not found", like one that no worker has.
 pub fn worker(verb: WorkerVerb, id: &str, body: &[u8]) -> Result<CommandRequest, Failure> {
     let slot = slot_named(id)?;
     let command = match verb {
@@ -102,7 +102,7 @@ pub fn send(id: Option<&str>, body: &[u8]) -> Result<(Option<SlotId>, Outgoing),
     Ok((slot, outgoing(message.get(), topic.as_deref())?))
 }
 
-/// A message that can be sent.
+/// Checks a message.
 pub fn outgoing(json: &str, topic: Option<&str>) -> Result<Outgoing, Failure> {
     Outgoing::new(json, topic).map_err(|why| {
         let hint = match why {
@@ -185,7 +185,7 @@ pub fn stop(body: &[u8]) -> Result<Command, Failure> {
     Ok(Command::Stop { timeout_ms })
 }
 
-/// `4`, `+2` or `-1`. Whether the sum is allowed is for the supervisor to say, who knows how many there are.
+/// Parses `4`, `+2` or `-1`. The supervisor, which knows the present number, checks the sum.
 pub fn scale_target(text: &str) -> Result<ScaleTarget, Failure> {
     let number = |digits: &str| {
         digits
@@ -224,12 +224,12 @@ fn no_such_worker(id: &str) -> Failure {
     )
 }
 
-/// The body of a request that takes none.
+/// The body of a request without parameters.
 #[derive(Default, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Nothing {}
 
-/// An empty body asks for the defaults.
+/// An empty body means the defaults.
 fn optional<T: DeserializeOwned + Default>(body: &[u8]) -> Result<T, Failure> {
     if body.trim_ascii().is_empty() {
         Ok(T::default())
@@ -255,7 +255,7 @@ fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Failure> {
             "send a JSON object with the documented fields",
         )
     };
-    // serde would also take an array of the fields in their order, which nobody means.
+    // serde would also accept an array of the fields in order.
     if !body.trim_ascii_start().starts_with(b"{") {
         return Err(refuse(&"it is not a JSON object"));
     }

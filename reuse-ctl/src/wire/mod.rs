@@ -1,4 +1,4 @@
-//! What travels over `control.sock`: requests and replies, as data. Fields are added, never renamed: scripts read them.
+//! Requests and replies on `control.sock`, as data. Fields may be added but never renamed, because scripts read them.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -26,9 +26,9 @@ pub use requests::{
 pub struct Status {
     /// The app's name.
     pub app: String,
-    /// How workers are chosen.
+    /// The name of the policy.
     pub policy: String,
-    /// The controller's process id.
+    /// The controller's pid.
     pub pid: u32,
     /// Whole seconds since the controller started.
     pub uptime_s: u64,
@@ -38,11 +38,11 @@ pub struct Status {
     pub fallbacks: u64,
     /// Connections that reached a worker before the program was attached.
     pub unsteered: u64,
-    /// `--drain-timeout` in milliseconds; absent when the controller does not tell.
+    /// `--drain-timeout` in milliseconds; absent if the controller doesn't report it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drain_timeout_ms: Option<u64>,
-    /// What keeps the app as a whole from serving until a person does something, in one line: every worker has failed. The workers' own
-    /// `reason` says how each did.
+    /// Why the app as a whole will not serve until a user intervenes, in one line: every worker has failed. The workers' own `reason` has
+    /// the details.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
     /// One row per slot, in slot order.
@@ -60,7 +60,7 @@ pub struct GroupStatus {
     pub handshakes: u32,
     /// Connections that wait at the backstop listener because no worker is published.
     pub parked: u32,
-    /// What the program decided, by verdict; cumulative.
+    /// How often the program has reached each verdict; cumulative.
     #[serde(default)]
     pub verdicts: Verdicts,
     /// Listeners in this group that belong to no worker, as `pid (command)`. Should be empty.
@@ -68,14 +68,14 @@ pub struct GroupStatus {
     pub strangers: Vec<String>,
 }
 
-/// How often the select program decided what, for one group; cumulative.
+/// How often the select program has reached each verdict, for one group; cumulative.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Verdicts {
-    /// A worker was chosen by the policy.
+    /// The policy chose a worker.
     pub chosen: u64,
-    /// The connection was directed to one worker by the controller.
+    /// The controller directed the connection to one worker.
     pub directed: u64,
-    /// Nobody was published: the connection waits at the backstop listener.
+    /// Nobody was published: the connection waited at the backstop listener.
     pub parked: u64,
     /// Nobody was published and `--when-empty refuse` is set.
     pub refused: u64,
@@ -85,58 +85,58 @@ pub struct Verdicts {
     pub fallback: u64,
 }
 
-/// A slot and what runs in it.
+/// A slot and its instances.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct WorkerStatus {
     /// The slot's number, 0…N-1.
     pub id: u16,
-    /// The current instance's main process; null when none runs.
+    /// The current instance's main process; null if no process runs.
     pub pid: Option<u32>,
-    /// The state of the current instance, or of the slot when none runs.
+    /// The state of the current instance, or of the slot if none runs.
     pub state: WorkerState,
     /// Whole seconds since the current instance started.
     pub uptime_s: u64,
-    /// How many instances replaced an earlier one, for whatever reason.
+    /// How many instances have replaced an earlier one, for any reason.
     pub restarts: u64,
-    /// Established connections, all instances of the slot; includes those still in an accept queue.
+    /// Established connections of all instances of the slot, including those still in an accept queue.
     pub connections: u32,
     /// Established connections that the server has not accepted yet.
     pub queue: u32,
-    /// Times the program chose this slot.
+    /// How often the program has chosen this slot.
     pub selected_total: u64,
     /// Connections that completed their handshake on this slot.
     pub established_total: u64,
-    /// Connections that the server has taken from its queue.
+    /// Connections that the server has accepted.
     pub accepted_total: u64,
     /// Connections moved here from a listener that closed.
     pub migrated_in_total: u64,
     /// Connections moved away when this slot's listener closed.
     pub migrated_out_total: u64,
-    /// Connections that the ends of the slot's instances have cut.
+    /// Connections that were cut when instances of the slot ended.
     #[serde(default)]
     pub cut_total: u64,
-    /// Of these, with a request in flight.
+    /// Those of `cut_total` that had a request in flight.
     #[serde(default)]
     pub cut_in_flight_total: u64,
-    /// Processor use since the last look, all processes of the slot, in percent of one core.
+    /// CPU usage of all processes of the slot since the last look, in percent of one core.
     pub cpu_percent: f64,
-    /// Resident memory of all processes of the slot.
+    /// Resident memory of all processes of the slot, in bytes.
     pub memory_bytes: u64,
     /// Every live instance of the slot.
     pub instances: Vec<InstanceStatus>,
-    /// Whether new connections may be steered to it now.
+    /// Whether new connections may be steered to the slot now.
     #[serde(default)]
     pub published: bool,
-    /// What is wrong with the current instance, if something is.
+    /// The fault of the current instance, if it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fault: Option<FaultStatus>,
-    /// Its fixed share of new connections (`10%`), if it has one.
+    /// The slot's fixed share of new connections (`10%`), if it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weight: Option<String>,
-    /// Whether it runs a canary's command.
+    /// Whether the slot runs a canary's command.
     #[serde(default)]
     pub canary: bool,
-    /// What it says of itself (`STATUS=` to its `NOTIFY_SOCKET`), in one line.
+    /// The worker's own status text (`STATUS=` to its `NOTIFY_SOCKET`), in one line.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status_text: Option<String>,
     /// Why the slot is failed or backing off, in one line.
@@ -144,79 +144,79 @@ pub struct WorkerStatus {
     pub reason: Option<String>,
 }
 
-/// An active worker that does not serve as it should.
+/// A fault of an active worker.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FaultStatus {
-    /// Which fault.
+    /// The kind of fault.
     pub kind: FaultKind,
     /// Milliseconds since it was noticed.
     pub for_ms: u64,
-    /// Whether it is withdrawn for that; not when too many others are, or when it is the last one.
+    /// Whether the worker is withdrawn for it. False if too many others are withdrawn, or if it is the last one.
     pub withdrawn: bool,
-    /// In one line, to follow the worker's name: `accepted nothing for 60 ms with 4 connections in its queue`.
+    /// The reason in one line, which follows the worker's name: `accepted nothing for 60 ms with 4 connections in its queue`.
     pub reason: String,
 }
 
 /// One process incarnation of a slot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct InstanceStatus {
-    /// Its main process.
+    /// The pid of its main process.
     pub pid: u32,
-    /// Its own state.
+    /// The state of the instance.
     pub state: WorkerState,
     /// Established connections.
     pub connections: u32,
-    /// Of these, not accepted yet.
+    /// Those of `connections` that are not accepted yet.
     pub queue: u32,
 }
 
-/// The header that tells a worker's own answer from the controller's refusal; its value is the worker's number.
+/// The header by which a worker's own answer differs from the controller's refusal. Its value is the worker's number.
 pub const WORKER_HEADER: &str = "reuse-worker";
 
-/// What the worker answered. The controller passes it on as it is: status, content type and body.
+/// A worker's answer. The controller passes on status, content type and body unchanged.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Got {
     /// The HTTP status, 100…999.
     pub status: u16,
-    /// Its `content-type`, if it is text.
+    /// The `content-type` header, if it is text.
     pub content_type: Option<String>,
-    /// At most 16 MiB.
+    /// The body, at most 16 MiB.
     pub body: Vec<u8>,
 }
 
-/// The answer to every request that changes something, and to every request that is refused.
+/// The answer to every request except `status` and `events`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Reply {
-    /// Whether what was asked for is done.
+    /// Whether the request was carried out.
     pub ok: bool,
-    /// What happened, in one line for a person.
+    /// What happened, in one line for a user.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
-    /// What the person should know besides, one line each: `reload` names a better stop signal.
+    /// Further notes, one line each: `reload` names a better stop signal.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
     /// The slots that were changed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub workers: Vec<u16>,
-    /// Why not, in one line.
+    /// Why the request failed, in one line.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
     /// What to do next, in one line.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
-    /// Which exit code the CLI gives.
+    /// The kind of error, which decides the CLI's exit code.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kind: Option<ErrorKind>,
-    /// The last lines that a worker which failed had written.
+    /// The last output lines of a worker that failed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub output: Vec<String>,
-    /// Whose lines these are; absent: the worker's alone.
+    /// Who wrote these lines; absent: the worker alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output_of: Option<OutputOf>,
-    /// With `PUT /v1/spec`: every worker has failed, and is started anew whatever differs.
+    /// With `PUT /v1/spec`: every worker has failed, so all are started anew, whether or not anything differs.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub starts_anew: bool,
-    /// What `PUT /v1/spec` has found different, and what became of it.
+    /// The differences found by `PUT /v1/spec`, and what became of them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub changes: Vec<OptionChange>,
 }
@@ -224,22 +224,22 @@ pub struct Reply {
 /// `GET /v1/spec`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SpecReply {
-    /// Always.
+    /// Always true.
     pub ok: bool,
-    /// What runs: what the app was told to be, by `run`, `apply`, `promote`, `scale` or `policy`. To `PUT` it changes nothing. The values of
-    /// its variables may be secrets.
+    /// The current specification, as set by `run`, `apply`, `promote`, `scale` or `policy`. Sending it to `PUT` changes nothing. Its
+    /// variables may contain secrets.
     pub spec: AppSpec,
 }
 
 /// An option that differs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct OptionChange {
-    /// As on the command line, without the hyphens; or `command`, `environment`.
+    /// The option's name on the command line without the hyphens, or `command`, `environment`.
     pub option: String,
-    /// What it was; absent where that is secret, or long.
+    /// The old value; absent if it is secret, or long.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<String>,
-    /// What it is to be.
+    /// The new value.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub to: Option<String>,
     /// How it takes effect.
@@ -273,16 +273,16 @@ impl OptionChange {
 pub struct Event {
     /// Milliseconds since the Unix epoch.
     pub at_ms: u64,
-    /// The slot concerned, if one is.
+    /// The slot concerned, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub worker: Option<u16>,
-    /// The main process concerned.
+    /// The pid of the main process concerned.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pid: Option<u32>,
-    /// A stable word: `spawned`, `active`, `draining`, `drained`, `stopping`, `exited`, `failed`, `all_failed`, `backing_off`, `hung`, `unhealthy`, `rescued`,
-    /// `recovered`, `weighed`, `recycled`, `moved`, `deaf`, `hearing`, `lost`, `warning`, …
+    /// A stable word: `spawned`, `active`, `draining`, `drained`, `stopping`, `exited`, `failed`, `all_failed`, `backing_off`, `hung`,
+    /// `unhealthy`, `rescued`, `recovered`, `weighed`, `recycled`, `moved`, `deaf`, `hearing`, `lost`, `warning`, …
     pub event: String,
-    /// One line for a person.
+    /// One line for a user.
     pub message: String,
 }
 

@@ -10,11 +10,11 @@ use crate::app::AppSpec;
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct DrainRequest {
-    /// How long to wait for connections to end; absent: the app's `--drain-timeout`.
+    /// How long to wait for connections to end, in milliseconds; absent: the app's `--drain-timeout`.
     pub timeout_ms: Option<u64>,
-    /// Answer as soon as the worker is withdrawn.
+    /// Whether to answer as soon as the worker is withdrawn.
     pub no_wait: bool,
-    /// Drain even the last active worker.
+    /// Whether to drain even the last active worker.
     pub force: bool,
 }
 
@@ -22,9 +22,9 @@ pub struct DrainRequest {
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct RestartRequest {
-    /// End the old instance before the new one starts.
+    /// Whether to stop the old instance before the new one starts.
     pub stop_first: bool,
-    /// The new instance may listen on another address than the old one.
+    /// Whether the new instance may listen on another address than the old one.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub new_address: bool,
 }
@@ -33,9 +33,9 @@ pub struct RestartRequest {
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ReloadRequest {
-    /// End each old instance before the new one starts.
+    /// Whether to stop each old instance before the new one starts.
     pub stop_first: bool,
-    /// The new instances may listen on another address than the old ones.
+    /// Whether the new instances may listen on another address than the old ones.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub new_address: bool,
 }
@@ -60,7 +60,7 @@ pub struct PolicyRequest {
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WeightRequest {
-    /// `10%`, or `auto`: what the others leave, shared with them.
+    /// `10%`, or `auto`: no fixed share.
     pub weight: String,
 }
 
@@ -68,37 +68,37 @@ pub struct WeightRequest {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CanaryRequest {
-    /// `5%`.
+    /// The share of new connections: `5%`.
     pub weight: String,
     /// The command and its arguments.
     pub command: Vec<String>,
-    /// Its working folder; absent: that of `run`.
+    /// The working folder; absent: that of `run`.
     #[serde(default)]
     pub cwd: Option<std::path::PathBuf>,
 }
 
-/// `POST /v1/workers/{id}/get`: one HTTP/1.1 GET to that worker alone. An answer that has the header `reuse-worker` is the worker's
-/// own, passed on as it is; one that has not is the controller's `Reply`, which says why there is none.
+/// `POST /v1/workers/{id}/get`: one HTTP/1.1 GET to that worker alone. An answer with the header [`WORKER_HEADER`] is the worker's own,
+/// passed on unchanged. An answer without it is the controller's [`Reply`], which says why there is none.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct GetRequest {
-    /// `/debug?x=1`.
+    /// The path with an optional query: `/debug?x=1`.
     pub path: String,
-    /// Which of its addresses; absent: the first.
+    /// The worker's address to use; absent: the first.
     #[serde(default)]
     pub addr: Option<std::net::SocketAddr>,
-    /// How long it may take in all; absent: 10,000.
+    /// Total timeout in milliseconds; absent: 10,000.
     #[serde(default)]
     pub timeout_ms: Option<u64>,
 }
 
-/// `POST /v1/workers/{id}/send` and `POST /v1/send` (to all workers that run): a message over the Node IPC channel, at most 16 MiB.
+/// `POST /v1/workers/{id}/send` and `POST /v1/send` (to all running workers): a message over the Node IPC channel, at most 16 MiB.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SendRequest {
     /// Any JSON.
     pub message: Box<RawValue>,
-    /// Makes it PM2's packet for each worker: `{"id":ID,"type":"process:msg","topic":TOPIC,"data":MESSAGE}`.
+    /// If given, each worker gets PM2's packet: `{"id":ID,"type":"process:msg","topic":TOPIC,"data":MESSAGE}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub topic: Option<String>,
 }
@@ -107,7 +107,7 @@ pub struct SendRequest {
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct StopRequest {
-    /// How long workers may take before they are killed; absent: `--drain-timeout`.
+    /// Time that workers have before they are killed, in milliseconds; absent: `--drain-timeout`.
     pub timeout_ms: Option<u64>,
 }
 
@@ -115,12 +115,12 @@ pub struct StopRequest {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SpecRequest {
-    /// What the app is to be.
+    /// The new specification.
     pub spec: AppSpec,
-    /// Only say what it would take.
+    /// Whether to only report what would change.
     #[serde(default)]
     pub dry_run: bool,
-    /// The new instances may listen on another address than the old ones, although nothing that the spec says shows it.
+    /// Whether the new instances may listen on another address than the old ones, even if the specification doesn't show it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub new_address: bool,
 }

@@ -1,13 +1,13 @@
-//! How people write a share of new connections: `10%`, `0.5%`, `auto`. Pure, and exact to a hundredth of a percent.
+//! Parses a share of new connections: `10%`, `0.5%`, `auto`. Pure, and exact to a hundredth of a percent.
 
 use reuse_common::Share;
 
 use crate::base::Failure;
 
-/// `10%`, or `auto` (`None`): what the others leave, shared with them.
+/// Parses `10%`, or `auto` (`None`): no fixed share.
 ///
 /// # Errors
-/// Usage, with what would have been right.
+/// Usage, with an example that would be right.
 pub fn weight_of(text: &str) -> Result<Option<Share>, Failure> {
     if text == "auto" {
         return Ok(None);
@@ -17,15 +17,15 @@ pub fn weight_of(text: &str) -> Result<Option<Share>, Failure> {
         .map_err(|refusal| refusal.into_request(text, "give a percentage like 10%, or auto"))
 }
 
-/// `5%`: the share of a canary, which always has one.
+/// Parses the share of a canary, `5%`. `auto` is not allowed.
 ///
 /// # Errors
-/// Usage, with what would have been right.
+/// Usage, with an example that would be right.
 pub fn canary_share(text: &str) -> Result<Share, Failure> {
     share_of(text).map_err(|refusal| refusal.into_request(text, "give a percentage like 5%"))
 }
 
-/// Why a text is no share.
+/// Why a text is not a share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum NoShare {
     NoPercentSign,
@@ -72,7 +72,7 @@ fn share_of(text: &str) -> Result<Share, NoShare> {
     }
 }
 
-/// `12.5` is 1,250. No floating point: 0.29 would be 28 hundredths.
+/// Converts `12.5` to 1,250. No floating point: 0.29 would become 28 hundredths.
 fn hundredths_of(number: &str) -> Result<u16, NoShare> {
     let (whole, decimals) = match number.split_once('.') {
         Some((_, "")) => return Err(NoShare::NoNumber),
@@ -89,7 +89,7 @@ fn hundredths_of(number: &str) -> Result<u16, NoShare> {
         [tenths, hundredths] => 10 * u16::from(tenths - b'0') + u16::from(hundredths - b'0'),
         [_, _, _, ..] => return Err(NoShare::TooFine),
     };
-    // Digits that don't fit are a large number.
+    // Digits that don't fit mean a large number.
     let whole: u16 = whole.parse().unwrap_or(u16::MAX);
     Ok(whole.saturating_mul(100).saturating_add(decimals))
 }

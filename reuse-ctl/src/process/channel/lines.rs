@@ -1,31 +1,31 @@
-//! Where one message ends and the next begins: at a newline, and nowhere else.
+//! Splits a stream into messages, which end with a newline.
 
-/// The longest line, without its end.
+/// The longest line in bytes, without the newline.
 pub const MAX_LINE_BYTES: usize = 16 * 1024 * 1024;
 
-/// What was read and not yet taken.
+/// Bytes that were read and not yet taken.
 #[derive(Debug, Default)]
 pub struct Lines {
     buffer: Vec<u8>,
-    /// What lies before it was taken.
+    /// Everything before this was taken.
     start: usize,
-    /// There is no newline between `start` and here.
+    /// Everything between `start` and here was searched and has no newline.
     searched: usize,
     /// Everything up to the next newline belongs to a line that is too long.
     skipping: bool,
 }
 
-/// One of them, without its end.
+/// A line without its newline.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Line<'a> {
-    /// As it came.
+    /// A complete line.
     Whole(&'a [u8]),
     /// A line of more than [`MAX_LINE_BYTES`] began here; none of it is kept.
     TooLong,
 }
 
 impl Lines {
-    /// Takes what has come.
+    /// Adds bytes that were read.
     pub fn push(&mut self, bytes: &[u8]) {
         if self.start > 0 {
             self.buffer.drain(..self.start);
@@ -35,7 +35,7 @@ impl Lines {
         self.buffer.extend_from_slice(bytes);
     }
 
-    /// The next line that is complete, or is too long already.
+    /// The next line that is complete, or already too long.
     pub fn take(&mut self) -> Option<Line<'_>> {
         loop {
             let Some(length) = self.buffer[self.searched..].iter().position(|byte| *byte == b'\n') else {
@@ -49,7 +49,7 @@ impl Lines {
                     return Some(Line::TooLong);
                 }
                 if self.start == self.buffer.len() {
-                    // Many workers have a channel, and most are silent.
+                    // Frees the buffer: there are many channels, and most are silent.
                     self.forget();
                 }
                 return None;

@@ -1,6 +1,6 @@
 //! Reads and writes the lines of a channel: Node's IPC in its JSON mode, and PM2's packets.
 //!
-//! Nothing is built of what a line holds: sixteen megabytes of small numbers would take a quarter of a gigabyte as a tree.
+//! Lines are never parsed into a tree: for 16 MiB of small numbers the tree would take 256 MiB.
 
 use std::{borrow::Cow, fmt};
 
@@ -13,39 +13,39 @@ use serde_json::value::RawValue;
 
 use super::{MAX_LINE_BYTES, Weight};
 
-/// What asks a worker to end, with `--stop-message`: as PM2 says it.
+/// The message that asks a worker to stop (`--stop-message`), in PM2's form.
 pub const SHUTDOWN: &str = "\"shutdown\"";
 
-/// What says that a worker is ready.
+/// The message by which a worker says that it is ready.
 const READY: &str = "ready";
 
-/// PM2's packet from one to another.
+/// The type of PM2's packet from one worker to another.
 const PACKET: &str = "process:msg";
 
-/// Node's own messages have a `cmd` that begins so. It crashes on one that it does not expect.
+/// Node's internal messages have a `cmd` with this prefix. Node crashes on an internal message that it doesn't expect.
 const INTERNAL: &str = "NODE_";
 
-/// Values may lie within one another so deep. Bun is deaf after a line with 200,000 levels, Python refuses 1,000.
+/// Maximum nesting depth. Bun ignores its channel after a line with 200,000 levels, Python refuses 1,000.
 const MAX_DEPTH: usize = 512;
 
-/// The longest name of an event of a worker's own.
+/// The longest name of a worker's own event, in bytes.
 const MAX_EVENT_BYTES: usize = 256;
 
-/// The names of the controller's own events on the bus begin so; no worker's do.
+/// Prefix of the controller's own events on the bus. Workers can't use it.
 pub const OWN_EVENTS: &str = "reuse:";
 
-/// What a worker's line says.
+/// What a worker's line means.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Meaning<'a> {
-    /// Node's own business.
+    /// An internal message of Node.
     Internal,
     /// `"ready"`.
     Ready,
-    /// `{type: "process:msg", id, …}`: to be passed on as it is.
+    /// `{type: "process:msg", id, …}`, to be passed on unchanged.
     To(Addressee),
-    /// `{type, data}`: an event for whoever listens to the bus.
+    /// `{type, data}`: an event for subscribers of the bus.
     Event {
-        /// Its name; no control characters.
+        /// The event's name, without control characters.
         name: Cow<'a, str>,
         /// JSON.
         data: &'a str,
@@ -54,21 +54,21 @@ pub enum Meaning<'a> {
     Other,
 }
 
-/// For whom a message is.
+/// The recipients of a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Addressee {
     /// All other workers.
     All,
     /// The worker in this slot.
     Slot(u16),
-    /// What can't be the number of one.
+    /// Not a slot number.
     Nobody(String),
 }
 
-/// Why a line is not for a worker's ears.
+/// Why a line can't be sent to a worker.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Unsendable {
-    /// A line that is none crashes Node, and makes Bun close its channel.
+    /// The line is not JSON. It would crash Node, and make Bun close its channel.
     #[error("it is not JSON: {0}")]
     NotJson(String),
     /// See [`MAX_DEPTH`].
@@ -88,21 +88,21 @@ impl Weight for Bytes {
     }
 }
 
-/// What a line (without its end) says.
+/// The meaning of a line (without its newline).
 ///
 /// # Errors
-/// It is not JSON, or too deep to be passed on.
+/// Fails if the line is not JSON, or too deeply nested to be passed on.
 pub fn meaning(line: &[u8]) -> Result<Meaning<'_>, Unsendable> {
     let text = std::str::from_utf8(line).map_err(|error| Unsendable::NotJson(error.to_string()))?;
     let not_json = |error: serde_json::Error| Unsendable::NotJson(error.to_string());
     if depth(line) > MAX_DEPTH {
-        // Whether it is JSON matters less; it is not looked at any closer.
+        // Such a line is refused in any case, so it isn't checked for JSON.
         return Err(Unsendable::TooDeep);
     }
     match text.trim_ascii_start().as_bytes().first() {
         Some(b'{') => Ok(serde_json::from_str::<Fields<'_>>(text).map_err(not_json)?.meaning()),
         Some(b'"') => {
-            // Its escapes may stand for what is no Unicode (half a surrogate): that is JSON, and certainly not "ready".
+            // Its escapes may stand for invalid Unicode (half a surrogate pair). That is still JSON, and certainly not "ready".
             serde_json::from_str::<&RawValue>(text).map_err(not_json)?;
             let is_ready = serde_json::from_str::<Cow<'_, str>>(text).is_ok_and(|text| text == READY);
             Ok(if is_ready { Meaning::Ready } else { Meaning::Other })
@@ -114,10 +114,10 @@ pub fn meaning(line: &[u8]) -> Result<Meaning<'_>, Unsendable> {
     }
 }
 
-/// A line that can be sent: one JSON value, its end included. Newlines between its parts become spaces; within strings there are none.
+/// A line that can be sent: one JSON value and the newline. Newlines between its parts become spaces; strings can't contain any.
 ///
 /// # Errors
-/// All.
+/// See [`Unsendable`].
 pub fn line_of(json: &str) -> Result<Bytes, Unsendable> {
     if json.len() > MAX_LINE_BYTES {
         return Err(Unsendable::TooLong);
@@ -130,14 +130,14 @@ pub fn line_of(json: &str) -> Result<Bytes, Unsendable> {
     Ok(line.into())
 }
 
-/// A message that was checked, and can be sent to any worker.
+/// A checked message that can be sent to any worker.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outgoing {
-    /// The same for all.
+    /// The same line for all workers.
     Line(Bytes),
-    /// PM2's packet, with the worker's own number in it.
+    /// PM2's packet, which contains the slot of the worker that gets it.
     Packet {
-        /// What it is about.
+        /// The packet's topic.
         topic: String,
         /// JSON on one line.
         data: String,
@@ -145,15 +145,15 @@ pub enum Outgoing {
 }
 
 impl Outgoing {
-    /// `json` as it is, or as the data of a packet about `topic`.
+    /// The message `json` as it is, or as the data of a packet about `topic`.
     ///
     /// # Errors
-    /// All.
+    /// See [`Unsendable`].
     pub fn new(json: &str, topic: Option<&str>) -> Result<Self, Unsendable> {
         let Some(topic) = topic else {
             return line_of(json).map(Self::Line);
         };
-        // By itself first: `1,"id":2` is not one value.
+        // Checked by itself first: `1,"id":2` is not one value.
         serde_json::from_str::<IgnoredAny>(json).map_err(|error| Unsendable::NotJson(error.to_string()))?;
         line_of(&packet(u16::MAX, topic, json))?;
         Ok(Self::Packet {
@@ -162,7 +162,7 @@ impl Outgoing {
         })
     }
 
-    /// What is written to this worker.
+    /// The line for the worker of this slot.
     pub fn line(&self, slot: u16) -> Bytes {
         match self {
             Self::Line(line) => line.clone(),
@@ -171,13 +171,14 @@ impl Outgoing {
     }
 }
 
-/// PM2's packet to one worker.
+/// PM2's packet for one worker.
 fn packet(slot: u16, topic: &str, data: &str) -> String {
     let topic = serde_json::to_string(topic).expect("text");
     format!(r#"{{"id":{slot},"type":"{PACKET}","topic":{topic},"data":{data}}}"#)
 }
 
-/// JSON on one line. Control characters that are in it stand between its parts: within strings they are not JSON.
+/// Replaces newlines and other control characters in JSON by spaces. They can only stand between its parts: within strings they are not
+/// JSON.
 pub fn on_one_line(json: &str) -> Cow<'_, str> {
     if json.bytes().any(|byte| byte != without_newline(byte)) {
         Cow::Owned(json.replace(['\n', '\r'], " "))
@@ -190,7 +191,7 @@ fn without_newline(byte: u8) -> u8 {
     if matches!(byte, b'\n' | b'\r') { b' ' } else { byte }
 }
 
-/// How deep values lie within one another, if it is JSON.
+/// The nesting depth of a line, provided that it is JSON.
 fn depth(line: &[u8]) -> usize {
     let (mut deep, mut deepest, mut in_string, mut escaped) = (0_usize, 0, false, false);
     for byte in line {
@@ -210,7 +211,7 @@ fn depth(line: &[u8]) -> usize {
     deepest
 }
 
-/// The members of an object that decide what is done with it; of several with one name the last counts, as in JavaScript.
+/// The fields of an object that decide what is done with it. If a name occurs several times the last one counts, as in JavaScript.
 #[derive(Default)]
 struct Fields<'a> {
     cmd: Option<&'a RawValue>,
@@ -266,7 +267,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Fields<'a> {
     }
 }
 
-/// A member's name, copied only if it has escapes.
+/// A field's name, copied only if it has escapes.
 #[derive(Deserialize)]
 struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
 
@@ -275,7 +276,7 @@ fn text_of(value: &RawValue) -> Option<Cow<'_, str>> {
     Some(text.0)
 }
 
-/// People write the number of a worker as a text as well: PM2's own examples do.
+/// The slot may also be written as a string, as in PM2's own examples.
 fn addressee(id: &RawValue) -> Addressee {
     let text = text_of(id).unwrap_or(Cow::Borrowed(id.get()));
     match &*text {
@@ -286,9 +287,9 @@ fn addressee(id: &RawValue) -> Addressee {
     }
 }
 
-/// Enough of a text to be recognised by, on one line.
+/// Enough of a text to recognise it, on one line.
 pub fn shortened(text: &str) -> String {
-    /// So many characters.
+    /// Number of characters.
     const SHOWN: usize = 60;
     let mut short: String = text
         .chars()

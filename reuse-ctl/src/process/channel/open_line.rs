@@ -1,4 +1,4 @@
-//! Counts the messages that a worker has never read. The count is known when the worker has ended, as exactly as the kernel tells it.
+//! Counts the messages that a worker never read. The number is known when the worker has ended, as exactly as the kernel allows.
 
 use std::{
     io,
@@ -11,16 +11,16 @@ use tokio::net::UnixStream;
 
 use super::outbox::{Offer, Outbox};
 
-/// Messages that a worker has never read.
+/// Messages that a worker never read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Unread {
-    /// How many.
+    /// Number of messages.
     pub messages: u64,
-    /// Else it has read some of them: what was in the socket can't be counted.
+    /// False if the worker has read some of them: the messages left in the socket can't be counted then.
     pub is_exact: bool,
 }
 
-/// What the task and the controller's end share.
+/// State shared by the channel's task and the controller's end.
 #[derive(Debug)]
 pub(super) struct OpenLine {
     pub(super) stream: UnixStream,
@@ -28,24 +28,24 @@ pub(super) struct OpenLine {
     fate: Mutex<Fate>,
 }
 
-/// What is known of messages that have left the outbox.
+/// What is known about messages that have left the outbox.
 #[derive(Debug, Default)]
 struct Fate {
-    /// So many were handed to the kernel since all that was before them had been read.
+    /// Messages given to the kernel since everything before them was read.
     in_socket: u64,
-    /// So many of all are the controller's own; they are the last.
+    /// How many of these are the controller's own; they are the last ones.
     own: u64,
-    /// The worker's end was closed with something in it.
+    /// The worker's end was closed with unread data.
     was_cut: bool,
     is_told: bool,
 }
 
-/// How much of some messages is the kernel's.
+/// How many bytes the kernel has taken.
 #[derive(Debug)]
 pub(super) enum Written {
     Partly,
     All {
-        /// Of messages, as [`Outbox::passed_on`] tells it.
+        /// Number of lost messages, as from [`Outbox::passed_on`].
         lost: Option<u64>,
     },
 }
@@ -69,18 +69,18 @@ impl OpenLine {
         offer
     }
 
-    /// What the worker says.
+    /// Reads what the worker has sent.
     pub(super) fn try_read(&self, piece: &mut [u8]) -> io::Result<usize> {
-        // Under the lock: whoever asks at the same time what has become of it finds it noted.
+        // Under the lock, so that a concurrent `unread` sees the result.
         let mut fate = self.fate();
         let read = self.stream.try_read(piece);
         fate.was_cut |= matches!(&read, Err(error) if error.kind() == io::ErrorKind::ConnectionReset);
         read
     }
 
-    /// Hands over what is left of these messages, of so many bytes in all.
+    /// Writes the rest of these messages, which have `bytes` bytes in all.
     pub(super) fn try_write(&self, rest: &mut &[u8], messages: usize, bytes: usize) -> io::Result<Written> {
-        // Under the lock, so that nobody finds them in both places, or in none.
+        // Under the lock, so that nobody counts the messages twice, or not at all.
         let mut fate = self.fate();
         let written = self.stream.try_write(rest)?;
         *rest = &rest[written..];
@@ -92,17 +92,17 @@ impl OpenLine {
         Ok(Written::All { lost })
     }
 
-    /// Before more is written: whether the worker has read everything is known now, and not when it has ended.
+    /// Checks, before more is written, whether the worker has read everything. After the worker has ended it is too late.
     pub(super) fn look(&self) {
         if waits_in_socket(&self.stream) == Some(0) {
             self.fate().in_socket = 0;
         }
     }
 
-    /// Once the outbox is closed: what the worker has never read, if that was not told yet.
+    /// Once the outbox is closed: the messages that the worker never read, unless they were reported already.
     pub(super) fn unread(&self) -> Option<Unread> {
         let mut fate = self.fate();
-        // The kernel tells it once, to whoever comes first: as an error to the reader, or here.
+        // The kernel reports the error only once: either to the reader, or here.
         if let Ok(Some(error)) = self.stream.take_error() {
             fate.was_cut |= error.kind() == io::ErrorKind::ConnectionReset;
         }
@@ -119,12 +119,12 @@ impl OpenLine {
     }
 
     fn fate(&self) -> MutexGuard<'_, Fate> {
-        // Nothing in here panics half way.
+        // Nothing in here panics while it holds the lock.
         self.fate.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Bytes, with the kernel's own around them, that the worker has not read.
+/// Unread bytes in the socket, including the kernel's overhead.
 fn waits_in_socket(stream: &UnixStream) -> Option<libc::c_int> {
     let mut waiting: libc::c_int = 0;
     // SAFETY: the descriptor is open as long as `stream` is borrowed, and the kernel writes one int where `waiting` is.

@@ -1,4 +1,4 @@
-//! A bounded queue for a reader that may never read. Putting something into it never waits.
+//! A bounded queue for a reader that may never read. Adding to it never blocks.
 
 use std::{
     collections::VecDeque,
@@ -7,20 +7,20 @@ use std::{
 
 use tokio::sync::Notify;
 
-/// So much waits at most, unless one thing alone is more: two of the longest lines.
+/// Maximum number of waiting bytes: two lines of the maximum length. A single item may be larger.
 pub const MAX_WAITING_BYTES: usize = 2 * super::MAX_LINE_BYTES;
 
-/// What each thing costs beside its bytes, so that ten million empty ones are not free.
+/// Added to the size of each item, so that millions of empty items aren't free.
 const OVERHEAD_BYTES: usize = 64;
 
-/// What can wait.
+/// An item of an [`Outbox`].
 pub trait Weight {
-    /// Its bytes.
+    /// Its size in bytes.
     fn bytes(&self) -> usize;
 }
 
-/// A queue with one reader. When it is full, what comes is lost, and counted, until the reader has taken all that waits: so what is
-/// lost is one piece of the stream, and its place is known.
+/// A queue with one reader. When it is full, new items are dropped and counted until the reader has taken everything that waits. So the
+/// lost items are one contiguous part of the stream, and its place is known.
 #[derive(Debug)]
 pub struct Outbox<T>(Arc<Shared<T>>);
 
@@ -33,26 +33,26 @@ struct Shared<T> {
 #[derive(Debug)]
 struct State<T> {
     waiting: VecDeque<T>,
-    /// Of what waits, and of what the reader has taken and not yet passed on.
+    /// Size of the waiting items, and of those that the reader has taken and not yet passed on.
     bytes: usize,
-    /// What the reader has taken and not yet passed on.
+    /// Number of items that the reader has taken and not yet passed on.
     taken: usize,
-    /// What found no room, and what waited when it was closed.
+    /// Number of dropped items, and of those that were waiting when the queue was closed.
     lost: u64,
     is_open: bool,
 }
 
-/// What became of a thing.
+/// The result of adding an item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Offer {
-    /// It waits for the reader.
+    /// The item waits for the reader.
     Queued,
     /// The queue is full.
     Lost {
-        /// Nothing was lost since the reader had taken everything.
+        /// True for the first lost item since the reader had taken everything.
         is_first: bool,
     },
-    /// Nobody will read it.
+    /// The queue is closed; nobody will read the item.
     Closed,
 }
 
@@ -63,7 +63,7 @@ impl<T> Clone for Outbox<T> {
 }
 
 impl<T: Weight> Outbox<T> {
-    /// An empty one.
+    /// An empty queue.
     pub fn new() -> Self {
         Self(Arc::new(Shared {
             state: Mutex::new(State {
@@ -77,7 +77,7 @@ impl<T: Weight> Outbox<T> {
         }))
     }
 
-    /// Puts something in.
+    /// Adds an item.
     pub fn offer(&self, thing: T) -> Offer {
         let mut state = self.state();
         if !state.is_open {
@@ -97,7 +97,8 @@ impl<T: Weight> Outbox<T> {
         Offer::Queued
     }
 
-    /// The next thing; `None` when it is closed. Whoever takes it says with [`Self::passed_on`] when it no longer costs memory. Cancel-safe.
+    /// Waits for the next item; `None` when the queue is closed. After dealing with the item, call [`Self::passed_on`], which frees its
+    /// space. Cancel-safe.
     pub async fn take(&self) -> Option<T> {
         loop {
             {
@@ -113,12 +114,13 @@ impl<T: Weight> Outbox<T> {
         }
     }
 
-    /// The next thing, if there is one now.
+    /// The next item, if there is one now.
     pub fn try_take(&self) -> Option<T> {
         self.state().pop()
     }
 
-    /// These things, of so many bytes in all, have been dealt with. Returns how many were lost, if nothing waits now and some were.
+    /// Reports that these items, of `bytes` bytes in all, were dealt with. Returns the number of lost items if some were lost and nothing
+    /// waits now.
     pub fn passed_on(&self, things: usize, bytes: usize) -> Option<u64> {
         let mut state = self.state();
         state.bytes = state.bytes.saturating_sub(bytes + things * OVERHEAD_BYTES);
@@ -129,7 +131,7 @@ impl<T: Weight> Outbox<T> {
         Some(std::mem::take(&mut state.lost)).filter(|lost| *lost > 0)
     }
 
-    /// Nothing more is taken or given: what waits is lost.
+    /// Closes the queue: nothing is accepted or handed out any more, and waiting items are lost.
     pub fn close(&self) {
         {
             let mut state = self.state();
@@ -139,25 +141,25 @@ impl<T: Weight> Outbox<T> {
         self.finish();
     }
 
-    /// Once it is closed: what it never gave to the reader, and what the reader took and never passed on.
+    /// Once the queue is closed: the number of items that the reader never got, and of those that it took and never passed on.
     pub fn unread(&self) -> (u64, u64) {
         let state = self.state();
         (state.lost, u64::try_from(state.taken).expect("it was in memory"))
     }
 
-    /// Nothing more is taken; what waits can still be had.
+    /// Accepts no more items; waiting items can still be taken.
     pub fn finish(&self) {
         self.state().is_open = false;
         self.0.changed.notify_one();
     }
 
-    /// Whether somebody may still read it.
+    /// Whether items can still be added.
     pub fn is_open(&self) -> bool {
         self.state().is_open
     }
 
     fn state(&self) -> MutexGuard<'_, State<T>> {
-        // Nothing in here panics half way.
+        // Nothing in here panics while it holds the lock.
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,6 +1,6 @@
-//! Which program a command line ends up as, and how it is told from others that have the same name.
+//! Finds out which program a command line finally runs, and tells it apart from others with the same name.
 
-/// What starts another program and becomes it, so that a signal reaches that one: with the options that take a value.
+/// Commands that become another program, so that a signal reaches that program; with their options that take a value.
 const BECOMES: [(&str, &[&str]); 5] = [
     ("env", &["-u", "--unset", "-C", "--chdir"]),
     ("nice", &["-n"]),
@@ -9,7 +9,7 @@ const BECOMES: [(&str, &[&str]); 5] = [
     ("stdbuf", &["-i", "-o", "-e"]),
 ];
 
-/// Run a script whose name says what it is: with the options that take a value.
+/// Interpreters, which run a script whose name identifies it; with their options that take a value.
 const INTERPRETERS: [(&str, &[&str]); 3] = [
     ("python", &["-W", "-X"]),
     ("pypy", &["-W", "-X"]),
@@ -21,26 +21,26 @@ const SHELLS: [&str; 5] = ["sh", "bash", "dash", "ash", "zsh"];
 /// How a server is recognised.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Recognised {
-    /// Its file names, without a version at their end (`php-fpm8.2`).
+    /// File names of the program, without a version at the end (`php-fpm8.2`).
     pub(super) programs: &'static [&'static str],
-    /// All of them must hold.
+    /// Conditions, all of which must hold.
     pub(super) needs: &'static [Needs],
 }
 
-/// What must be on the command line. Options are known by any of their names.
+/// A condition on the command line. An option may be given by any of its names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Needs {
     /// The first argument is this word.
     First(&'static str),
-    /// This option is there.
+    /// This option is present.
     Option(&'static [&'static str]),
-    /// This option is there, and its value contains the text.
+    /// This option is present, and its value contains the text.
     Contains(&'static [&'static str], &'static str),
-    /// This option is there, and its value is one of these.
+    /// This option is present, and its value is one of these.
     OneOf(&'static [&'static str], &'static [&'static str]),
-    /// This option is not there.
+    /// This option is absent.
     Without(&'static [&'static str]),
-    /// This option is there, with a number above 1.
+    /// This option is present, with a number above 1.
     Several(&'static [&'static str]),
 }
 
@@ -49,7 +49,7 @@ impl Recognised {
         self.programs.contains(&program) && self.needs.iter().all(|needs| needs.hold(arguments))
     }
 
-    /// In words, for the manual: "`hypercorn` with `-w` above 1".
+    /// In words for the manual: "`hypercorn` with `-w` above 1".
     #[cfg(test)]
     pub(super) fn words(&self) -> String {
         let programs: Vec<String> = self.programs.iter().map(|program| format!("`{program}`")).collect();
@@ -85,7 +85,7 @@ impl Needs {
     }
 }
 
-/// The last value of an option: `-w 2`, `-w2`, `--workers=2`; empty if nothing follows. What stands behind `--` is not the program's.
+/// The last value of an option: `-w 2`, `-w2`, `--workers=2`; empty if nothing follows. Anything after `--` is ignored.
 fn value_of<'a>(arguments: &'a [String], names: &[&str]) -> Option<&'a str> {
     let own = || {
         arguments
@@ -109,7 +109,7 @@ fn value_of<'a>(arguments: &'a [String], names: &[&str]) -> Option<&'a str> {
         .last()
 }
 
-/// The file name of the program, without a version at its end, and its arguments.
+/// The file name of the program, without a version at the end, and its arguments.
 pub(super) fn program_of(words: &[String]) -> Option<(String, Vec<String>)> {
     let (first, rest) = words.split_first()?;
     let name = without_version(file_name(first));
@@ -146,7 +146,7 @@ fn script_of(words: &[String], with_value: &[&str]) -> Option<(String, Vec<Strin
     }
 }
 
-/// The words from the first that is no option on; `-m` and `-c` are left, as what follows them is no value but all the rest.
+/// The words from the first one on that is no option. `-m` and `-c` are not skipped, because what follows them is the program.
 fn behind_options<'a>(words: &'a [String], with_value: &[&str]) -> &'a [String] {
     let mut rest = words;
     while let Some((option, after)) = rest.split_first() {
@@ -161,7 +161,7 @@ fn behind_options<'a>(words: &'a [String], with_value: &[&str]) -> &'a [String] 
     rest
 }
 
-/// The simple command that a shell's `-c` ends by becoming: the words behind its last `exec`.
+/// The words after the last `exec` of a shell's `-c`: the simple command that the shell finally becomes.
 fn last_exec(arguments: &[String]) -> Option<Vec<String>> {
     let at = arguments.iter().position(|argument| is_command_option(argument))?;
     let script = arguments.get(at + 1)?;
@@ -191,7 +191,7 @@ fn file_name(program: &str) -> &str {
     program.rsplit('/').next().unwrap_or(program)
 }
 
-/// `php-fpm8.2` is `php-fpm`, `python3.11` is `python`; `apache2` stays what it is.
+/// Removes the version: `php-fpm8.2` becomes `php-fpm`, `python3.11` becomes `python`; `apache2` is left unchanged.
 fn without_version(name: &str) -> &str {
     let bare = name.trim_end_matches(|letter: char| letter.is_ascii_digit() || letter == '.');
     if bare.is_empty() || name == "apache2" {

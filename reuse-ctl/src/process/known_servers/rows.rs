@@ -1,9 +1,10 @@
 //! The table. Data only.
 //!
-//! How each row was tried: the server was started with one or two workers and its default settings, the signal was sent to its main process, and
-//! in a second trial to its main process and its workers at once. A request that took 2 s was in flight; a request was half sent, on a
-//! new connection and on a keep-alive one, and its end came 0.4 s after the signal; a request lay unread in a suspended process that was
-//! woken by the signal. nginx, HAProxy, unicorn, Caddy, uvicorn and granian answered a request of 40 s, too; the limits of the others were seen.
+//! How each row was tried: the server was started with one or two workers and its default settings. The signal was sent to its main
+//! process, and in a second trial to its main process and its workers at once. One request was in flight that took 2 s; one was half sent,
+//! on a new connection and on a keep-alive one, and its end came 0.4 s after the signal; one lay unread in a suspended process that was
+//! woken by the signal. nginx, HAProxy, unicorn, Caddy, uvicorn and granian also answered a request of 40 s; the limits of the others were
+//! observed.
 
 use std::time::Duration;
 
@@ -34,7 +35,7 @@ const GUNICORN_SIGNALS: &str = "https://docs.gunicorn.org/en/stable/signals.html
 const HYPERCORN: &[&str] = &["hypercorn"];
 const HYPERCORN_DOCS: &str = "https://hypercorn.readthedocs.io/en/latest/how_to_guides/configuring.html";
 
-/// The first that matches a command is its row.
+/// The first row that matches a command applies.
 pub const ROWS: &[KnownServer] = &[
     KnownServer {
         name: "nginx",
@@ -111,7 +112,7 @@ pub const ROWS: &[KnownServer] = &[
         tried: "27.0.1, uvicorn 0.54.0; `--graceful-timeout` sets the limit",
         documented: GUNICORN_SIGNALS,
     },
-    // What it is configured with may name another class, so no more is promised than every class keeps that was tried.
+    // Its configuration file may name another worker class, so the row promises only what every class that was tried keeps.
     KnownServer {
         name: "gunicorn",
         recognised: run_as(GUNICORN, &[Needs::Without(GUNICORN_CLASS)]),

@@ -1,4 +1,4 @@
-//! Why a worker could not be started.
+//! Errors of starting a worker.
 
 use std::fmt;
 use std::io;
@@ -8,27 +8,27 @@ use serde::{Deserialize, Serialize};
 
 use super::LAUNCH_PATIENCE;
 
-/// What the shim does, in this order.
+/// The steps of the shim, in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Step {
-    /// Reading the [`LaunchSpec`].
+    /// Read the [`LaunchSpec`].
     Specification,
-    /// A process group of its own, default signals.
+    /// Create a process group and reset signals.
     Signals,
-    /// Opening the logs, or connecting to the journal.
+    /// Open the logs, or connect to the journal.
     Log,
-    /// Becoming the workers' user.
+    /// Become the workers' user.
     User,
-    /// Keeping the right to bind low ports.
+    /// Keep the right to bind low ports.
     Capabilities,
-    /// Making the inherited listeners.
+    /// Create the inherited listeners.
     Listen,
-    /// Entering the working folder.
+    /// Enter the working folder.
     Directory,
-    /// Arranging descriptors.
+    /// Arrange descriptors.
     Descriptors,
-    /// Running the command.
+    /// Run the command.
     Exec,
 }
 
@@ -48,17 +48,17 @@ impl fmt::Display for Step {
     }
 }
 
-/// A step that failed; what travels through the error pipe.
+/// A failed step, as sent through the error pipe.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("{step} {object}: {message}")]
 pub struct LaunchFailure {
-    /// Which step.
+    /// The step.
     pub step: Step,
-    /// On what: a path, an address, a user.
+    /// The object of the step: a path, an address, a user.
     pub object: String,
-    /// The kernel's number, if it was the kernel that refused.
+    /// The errno, if the kernel refused.
     pub errno: Option<i32>,
-    /// The kernel's words.
+    /// The error message.
     pub message: String,
 }
 
@@ -77,7 +77,7 @@ impl LaunchFailure {
         }
     }
 
-    /// What to do next, in one line.
+    /// What the user should do next, in one line.
     pub fn hint(&self) -> String {
         match (self.step, self.errno) {
             (Step::Exec, Some(libc::ENOENT)) => {
@@ -104,33 +104,33 @@ impl LaunchFailure {
     }
 }
 
-/// Why no worker runs. Nothing of it is left.
+/// Why a worker could not be started. No process of it is left.
 #[derive(Debug, thiserror::Error)]
 pub enum SpawnError {
     /// The specification can't be written as JSON.
     #[error("writing the launch specification: {0}")]
     Specification(#[from] serde_json::Error),
-    /// The error pipe could not be made or read.
+    /// The error pipe could not be created or read.
     #[error("error pipe of the launch shim: {0}")]
     Pipe(#[source] io::Error),
     /// The shim itself could not be started.
     #[error("starting the launch shim {}: {source}", program.display())]
     Shim {
-        /// Its path.
+        /// The path of the shim.
         program: PathBuf,
-        /// E2BIG if the arguments are too long.
+        /// The kernel's error. E2BIG: the arguments are too long.
         source: io::Error,
     },
     /// A step of the shim failed.
     #[error(transparent)]
     Launch(#[from] LaunchFailure),
-    /// The shim hung and was killed.
+    /// The shim exceeded its timeout and was killed.
     #[error("the launch shim hung for {} s", LAUNCH_PATIENCE.as_secs())]
     Hung,
 }
 
 impl SpawnError {
-    /// What to do next, in one line.
+    /// What the user should do next, in one line.
     pub fn hint(&self) -> String {
         match self {
             Self::Launch(failure) => failure.hint(),

@@ -1,4 +1,4 @@
-//! The specification of a worker that the shim gets.
+//! The specification of a worker, which the shim reads.
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -11,20 +11,20 @@ use super::FIRST_INHERITED_FD;
 use crate::process::identity::Identity;
 use crate::process::os_text;
 
-/// Node and Bun open a few dozen descriptors when they start.
+/// The channel's descriptor. High, because Node and Bun open a few dozen descriptors when they start.
 const CHANNEL_FD: RawFd = 100;
 
-/// Everything the shim needs to know. As JSON it has to fit into one variable of 128 KiB, but for the worker's variables.
+/// Everything the shim needs to know. As JSON it must fit into one variable of 128 KiB, so the worker's variables are passed separately.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LaunchSpec {
     /// The app's name.
     pub app: String,
     /// The slot's number.
     pub slot: u16,
-    /// The file to run, absolute.
+    /// The absolute path of the file to run.
     #[serde(with = "os_text")]
     pub program: PathBuf,
-    /// Its arguments, the first being its name as typed.
+    /// The arguments. The first one is the program's name as typed.
     #[serde(with = "os_text::list")]
     pub args: Vec<OsString>,
     /// The working folder.
@@ -37,38 +37,39 @@ pub struct LaunchSpec {
     pub cgroup: PathBuf,
     /// Where standard output and standard error go.
     pub output: Output,
-    /// Who it runs as.
+    /// The user that the worker runs as.
     pub identity: Identity,
-    /// The listeners it inherits, from descriptor 3 up.
+    /// The listeners that the worker inherits, from descriptor 3 up.
     pub listen: Vec<SocketAddr>,
-    /// How many descriptors it may open, if not as many as the controller.
+    /// The limit of open descriptors; `None`: the same as the controller's.
     #[serde(default)]
     pub descriptors: Option<u64>,
-    /// Variables on top of the controller's own. They travel in the shim's environment and not in the JSON: there may be many.
+    /// Variables in addition to the controller's own. They are passed in the shim's environment and not in the JSON, because there may be
+    /// many.
     #[serde(skip)]
     pub variables: Vec<(OsString, OsString)>,
 }
 
 impl LaunchSpec {
-    /// Where the worker finds its end of the IPC channel. A high number: a worker may start a Node process that inherits the variable but
-    /// not the descriptor (Python's `subprocess` closes all), and would take whatever it has opened itself at that number for the
-    /// channel. At 3, Node aborts.
+    /// The descriptor of the worker's end of the IPC channel. The number is high because a worker may start a Node process that inherits
+    /// the variable but not the descriptor (Python's `subprocess` closes all). That Node process would take whatever it has opened at that
+    /// number for the channel, and abort if it is 3.
     pub(in crate::process) fn channel_fd(&self) -> RawFd {
         let after = self.after_listeners();
         CHANNEL_FD.max(after.saturating_add(1))
     }
 
-    /// The first number behind the listeners.
+    /// The first number after the listeners.
     pub(in crate::process) fn after_listeners(&self) -> RawFd {
         FIRST_INHERITED_FD.saturating_add(RawFd::try_from(self.listen.len()).unwrap_or(RawFd::MAX))
     }
 }
 
-/// Where a worker's output goes: to nothing that ends with the controller.
+/// Where a worker's output goes. It never depends on the controller's life.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Output {
-    /// Each of the two is appended to a file.
+    /// Each stream is appended to a file.
     Files {
         /// Standard output.
         out: PathBuf,
@@ -77,7 +78,7 @@ pub enum Output {
     },
     /// To journald.
     Journal {
-        /// Under this name.
+        /// The identifier in the journal.
         identifier: String,
     },
 }

@@ -8,18 +8,18 @@ use super::marks::Marks;
 use super::seen::Seen;
 use super::view::{self, Chunk};
 
-/// No more than this is read at once, and a line that is longer is given out in pieces.
+/// Maximum number of bytes read at once. A longer line is returned in pieces.
 pub(super) const BLOCK_BYTES: usize = 64 * 1024;
 
-/// How often a log is looked at for new lines.
+/// Interval of looks for new lines.
 pub const POLL: Duration = Duration::from_millis(200);
 
 /// A line of a log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogLine {
-    /// The offset behind it.
+    /// The offset of the line's end.
     pub end: u64,
-    /// Without its end; what is not UTF-8 is U+FFFD.
+    /// The text without the newline. Invalid UTF-8 is replaced by U+FFFD.
     pub text: String,
 }
 
@@ -34,22 +34,22 @@ impl LogLine {
     }
 }
 
-/// Reads a log as it grows, over rotations too.
+/// Reads a log as it grows, across rotations.
 #[derive(Debug)]
 pub struct Follower {
     log: PathBuf,
-    /// What is to be read next.
+    /// The next offset to read.
     offset: u64,
-    /// Nothing is read from there on.
+    /// Reading stops at this offset.
     until: u64,
     /// The beginning of a line whose end has not been written yet.
     partial: Vec<u8>,
-    /// How the file was when everything in it had been read.
+    /// The state of the file when everything in it had been read.
     finished: Option<Seen>,
 }
 
 impl Follower {
-    /// Begins at `offset`, as [`len`](super::len) counts; the file may not be there yet.
+    /// Starts at `offset`, as counted by [`len`](super::len). The file may not exist yet.
     pub fn new(log: impl Into<PathBuf>, offset: u64) -> Self {
         Self {
             log: log.into(),
@@ -60,15 +60,15 @@ impl Follower {
         }
     }
 
-    /// The log.
+    /// The path of the log.
     pub fn path(&self) -> &Path {
         &self.log
     }
 
-    /// Waits for the next complete lines, looking every 200 ms. Cancel-safe: what was not given out is given out next time.
+    /// Waits for the next complete lines, looking every 200 ms. Cancel-safe: lines that were not returned are returned by the next call.
     ///
     /// # Errors
-    /// As open(2) and read(2). No file is waited for.
+    /// As open(2) and read(2). A missing file is waited for.
     pub async fn next(&mut self) -> io::Result<Vec<String>> {
         loop {
             let lines = self.poll()?;
@@ -79,7 +79,7 @@ impl Follower {
         }
     }
 
-    /// The complete lines that are there now, some of them if there are many.
+    /// The complete lines available now; only some of them if there are many.
     ///
     /// # Errors
     /// As [`Self::next`].
@@ -87,13 +87,13 @@ impl Follower {
         Ok(self.lines()?.into_iter().map(|line| line.text).collect())
     }
 
-    /// As [`Self::poll`], with their places.
+    /// As [`Self::poll`], with the offsets of the lines.
     ///
     /// # Errors
     /// As [`Self::next`].
     pub fn lines(&mut self) -> io::Result<Vec<LogLine>> {
         loop {
-            // Most often nothing is new, and many logs are looked at: this is the one system call then.
+            // Usually nothing is new and many logs are watched; then this is the only system call.
             let seen = Seen::at(&self.log)?;
             if seen.is_some() && seen == self.finished {
                 return Ok(Vec::new());
@@ -115,7 +115,7 @@ impl Follower {
         }
     }
 
-    /// What was written of a line that has no end, when nothing more is expected.
+    /// The part of an unfinished line, when no more output is expected.
     pub fn rest(&mut self) -> Option<LogLine> {
         let partial = std::mem::take(&mut self.partial);
         (!partial.is_empty()).then(|| LogLine::new(self.offset, &partial))
@@ -123,13 +123,13 @@ impl Follower {
 
     fn take(&mut self, mut chunk: Chunk) -> Vec<LogLine> {
         if chunk.log_end < self.offset && chunk.live_start < self.offset {
-            // Someone has cut the file short. What is in it is new.
+            // Someone has truncated the file. Its content is new.
             self.offset = chunk.live_start;
             self.partial.clear();
             return Vec::new();
         }
         if chunk.start != self.offset {
-            // What was there is gone, and the rest of a line begun before with it.
+            // The old content is gone, and with it the rest of a line begun before.
             self.partial.clear();
         }
         self.offset = chunk.start + chunk.bytes.len() as u64;
@@ -152,10 +152,10 @@ impl Follower {
     }
 }
 
-/// A line and when it was written.
+/// A line and the time when it was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TimedLine {
-    /// Milliseconds since 1970: at most some 200 ms too late while a controller runs.
+    /// Milliseconds since 1970; at most about 200 ms late while a controller runs.
     pub at_ms: u64,
     /// The line.
     pub text: String,
@@ -166,13 +166,13 @@ pub struct TimedLine {
 pub struct TimedFollower {
     follower: Follower,
     marks: Marks,
-    /// What is older is left out.
+    /// Older lines are skipped.
     since_ms: u64,
     last_ms: u64,
 }
 
 impl TimedFollower {
-    /// Begins at `offset`, and leaves out what is older than `since_ms`.
+    /// Starts at `offset`, and skips lines older than `since_ms`.
     pub fn new(log: impl Into<PathBuf>, offset: u64, since_ms: u64) -> Self {
         Self {
             follower: Follower::new(log, offset),
@@ -182,12 +182,12 @@ impl TimedFollower {
         }
     }
 
-    /// Reads nothing from offset `until` on.
+    /// Stops reading at offset `until`.
     pub fn up_to(&mut self, until: u64) {
         self.follower.until = until;
     }
 
-    /// Reads what is there now and no more, nor more than `max_bytes`. False: nothing is new.
+    /// Limits reading to what is there now, and to at most `max_bytes`. Returns false if nothing is new.
     ///
     /// # Errors
     /// As [`Follower::next`].
@@ -202,14 +202,14 @@ impl TimedFollower {
             follower.finished = seen;
             return Ok(false);
         }
-        // If it was cut short by someone, where to go on is found when it is read.
+        // If someone has truncated the file, reading finds out where to continue.
         follower.until = end
             .min(follower.offset.saturating_add(max_bytes))
             .max(follower.offset + 1);
         Ok(true)
     }
 
-    /// The log.
+    /// The path of the log.
     pub fn path(&self) -> &Path {
         self.follower.path()
     }
@@ -256,7 +256,7 @@ impl TimedFollower {
     }
 }
 
-/// When the line that ends at `end` was written. What no controller has seen yet has the time of the last write to the file.
+/// When the line that ends at `end` was written. A part that no controller has seen yet has the time of the last write to the file.
 pub(super) fn time_of(marks: &mut Marks, log: &Path, end: u64) -> io::Result<u64> {
     if let Some(at_ms) = marks.time_of(end)? {
         return Ok(at_ms);

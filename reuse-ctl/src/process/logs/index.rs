@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use super::marks::{MARK_BYTES, MAX_MARKS, Mark, Marks, thinned};
 use super::place::{PLACE_BYTES, Place, index_of};
 
-/// One controller has it at a time.
+/// The index, open for writing. Only one controller has it at a time.
 #[derive(Debug)]
 pub(super) struct Index {
     path: PathBuf,
@@ -19,7 +19,7 @@ pub(super) struct Index {
 }
 
 impl Index {
-    /// Opens a log's index; makes it if there is none that can be used.
+    /// Opens a log's index; creates it if there is no usable one.
     ///
     /// # Errors
     /// As open(2), read(2), write(2), flock(2). WouldBlock: another controller has it.
@@ -64,10 +64,10 @@ impl Index {
         self.last
     }
 
-    /// Says where things are from now on.
+    /// Writes a new place.
     ///
     /// # Errors
-    /// As write(2); then it is as before.
+    /// As write(2). The old place then stays valid.
     pub(super) fn set_place(&mut self, mut place: Place) -> io::Result<()> {
         place.changes = self.place.changes + 1;
         self.file.write_all_at(&place.encode(), 0)?;
@@ -75,7 +75,7 @@ impl Index {
         Ok(())
     }
 
-    /// Adds a mark, later than the last; `kept_from` is the oldest offset that can be read.
+    /// Adds a mark, which must be later than the last one. `kept_from` returns the oldest offset that can still be read.
     ///
     /// # Errors
     /// As write(2), rename(2).
@@ -90,7 +90,7 @@ impl Index {
         Ok(())
     }
 
-    /// Writes a shorter index beside the old one, and puts it in its place: who reads has the old one or the new one.
+    /// Writes a shorter index to a new file, and replaces the old one: readers have either the old one or the new one.
     fn thin(&mut self, kept_from: u64) -> io::Result<()> {
         let marks = thinned(&Marks::of(self.file.try_clone()?)?.all()?, kept_from);
         let place = Place {

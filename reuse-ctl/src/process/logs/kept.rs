@@ -1,4 +1,4 @@
-//! A log in the controller's care: marked while it grows, rotated when it is large.
+//! A log that the controller maintains: it marks the log while it grows, and rotates it when it is too large.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -15,45 +15,45 @@ use super::{
 };
 use crate::base::whole_ms::unix_now_ms;
 
-/// No file system's block is smaller.
+/// The smallest block size of any file system.
 const SMALLEST_BLOCK: u64 = 4096;
 
-/// When a log is rotated, and how much is kept.
+/// When a log is rotated, and how many rotated files are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// A log that is larger is rotated, and no rotated file is (unless this is smaller than a block).
+    /// A log larger than this is rotated. No rotated file is larger either (unless this is smaller than a block).
     pub max_bytes: u64,
-    /// So many rotated files are kept.
+    /// Number of rotated files to keep.
     pub keep: u16,
 }
 
-/// Why a log could not be rotated. It is as it was, or will be finished next time.
+/// Why a log could not be rotated. The log is unchanged, or the rotation will be finished next time.
 #[derive(Debug, thiserror::Error)]
 #[error("{}: {step}: {source}", log.display())]
 pub struct RotateError {
-    /// Which.
+    /// The log.
     pub log: PathBuf,
     /// The system call.
     pub step: &'static str,
-    /// EOPNOTSUPP: the file system can't make holes.
+    /// The kernel's error. EOPNOTSUPP: the file system doesn't support holes.
     pub source: io::Error,
 }
 
-/// What a look at a log has shown.
+/// The result of a look at a log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Looked {
-    /// It is not there.
+    /// The log doesn't exist.
     Absent,
     /// Nothing has changed since the last look.
     Same,
-    /// It has; `too_large`: it should be rotated.
+    /// The log has changed. `too_large`: it should be rotated.
     Changed {
         #[expect(missing_docs, reason = "said above")]
         too_large: bool,
     },
 }
 
-/// See the head of this file.
+/// See the module's documentation.
 #[derive(Debug)]
 pub struct KeptLog {
     log: PathBuf,
@@ -63,7 +63,7 @@ pub struct KeptLog {
 }
 
 impl KeptLog {
-    /// Nothing is opened yet.
+    /// Creates the state without opening anything.
     pub fn new(log: PathBuf, limits: Limits) -> Self {
         Self {
             log,
@@ -73,21 +73,21 @@ impl KeptLog {
         }
     }
 
-    /// From now on it is rotated by these.
+    /// Sets new limits for rotation.
     pub fn set_limits(&mut self, limits: Limits) {
         if self.limits != limits {
             self.limits = limits;
-            // It may be too large now, though nobody has written to it.
+            // The log may exceed the new limit although nobody has written to it.
             self.seen = None;
         }
     }
 
-    /// The log's file.
+    /// The path of the log.
     pub fn path(&self) -> &Path {
         &self.log
     }
 
-    /// Makes the index, before there is a log: on a disk that the log fills there would be no room for it any more.
+    /// Creates the index before there is a log: if the log fills the disk, there is no room for an index any more.
     ///
     /// # Errors
     /// As mkdir(2), open(2), write(2).
@@ -98,7 +98,7 @@ impl KeptLog {
         self.index().map(drop)
     }
 
-    /// Whether it has changed since the last look; if so, that is marked in the index. One system call if not.
+    /// Checks whether the log has changed since the last look, and if so adds a mark to the index. One system call if nothing has changed.
     ///
     /// # Errors
     /// As open(2), read(2), write(2).
@@ -110,7 +110,7 @@ impl KeptLog {
             return Ok(Looked::Same);
         }
         if self.index.is_none() {
-            // That may end a rotation, which changes the file's size.
+            // This may finish a rotation, which changes the file's size.
             self.index()?;
             let Some(again) = Seen::at(&self.log)? else {
                 return Ok(Looked::Absent);
@@ -124,14 +124,15 @@ impl KeptLog {
         let end = place.shift + seen.size;
         if index.last().map_or(0, |last| last.offset) < end {
             let mark = Mark {
-                // The time of the last write, which is what the last line wants; never before the mark before, whatever the clock does.
+                // The time of the last write, which is when the last line was written; never before the previous mark, even if the clock
+                // was set back.
                 at_ms: seen
                     .modified_ms()
                     .min(unix_now_ms())
                     .max(index.last().map_or(0, |last| last.at_ms)),
                 offset: end,
             };
-            // On a full disk there is no room for marks; a later one will do.
+            // A full disk has no room for marks; a later mark will do.
             if let Err(error) = index.mark(mark, || view::bounds(&log).map_or(0, |(start, _)| start)) {
                 tracing::debug!("the index of {}: {error}", log.display());
             }
@@ -141,15 +142,15 @@ impl KeptLog {
         Ok(Looked::Changed { too_large })
     }
 
-    /// Rotates until the log is no larger than it may be; with `everything`, until less than a block is left in it. Takes as long as copying
-    /// it does: call it where that disturbs nobody.
+    /// Rotates until the log is within its limit; with `everything`, until less than a block is left in it. Takes as long as copying does,
+    /// so call it on a thread where that doesn't matter.
     ///
     /// # Errors
     /// See [`RotateError`].
     pub fn rotate(&mut self, everything: bool, stop: impl Fn() -> bool) -> Result<(), RotateError> {
         let rotated = self.rotate_pieces(everything, stop);
         if rotated.is_err() {
-            // How far it has got is seen when the index is opened again.
+            // Reopening the index shows how far the rotation has got.
             self.index = None;
         }
         rotated
@@ -209,7 +210,7 @@ impl KeptLog {
             .map_err(self.failed("take out what was copied"))
     }
 
-    /// Copies what is to be rotated. If there is no room for it the oldest copies have to go; false if that did not help.
+    /// Copies the piece that is rotated. If the disk is full, the oldest copies are removed. False if that did not help.
     fn copy(&self, file: &File, at: u64, len: u64) -> Result<bool, RotateError> {
         let path = in_rotation(&self.log);
         loop {
@@ -229,7 +230,7 @@ impl KeptLog {
         }
     }
 
-    /// The index, after what an earlier controller may have left half done was finished.
+    /// The index, after finishing what an earlier controller may have left unfinished.
     fn index(&mut self) -> io::Result<&mut Index> {
         if self.index.is_none() {
             let mut index = Index::open(&self.log)?;
@@ -246,12 +247,12 @@ impl KeptLog {
 }
 
 impl Limits {
-    /// What of a log with `size` bytes is rotated next. The last block, whole or not, always stays: a range that reaches the end of a file
-    /// can't be taken out of it.
+    /// The next piece to rotate of a log with `size` bytes. The last block, complete or not, always stays, because a range that reaches the
+    /// end of a file can't be collapsed.
     fn next_piece(self, size: u64, block: u64) -> Option<Piece> {
         let whole = |bytes: u64| bytes / block * block;
         let all = whole(size.saturating_sub(1));
-        // Where somebody writes faster than it is rotated, what would be dropped in a moment is not copied before.
+        // If the log grows faster than it is rotated, pieces that would soon be dropped are not copied at all.
         let lasting = self.max_bytes.saturating_mul(u64::from(self.keep) + 1).max(block * 2);
         let piece = if self.keep == 0 {
             Piece {
@@ -273,7 +274,7 @@ impl Limits {
     }
 }
 
-/// The place, after the file was compared with it: someone else may have cut it short or replaced it. What is in it then is new.
+/// The place after a comparison with the file, which someone may have truncated or replaced. Its content is new then.
 fn settled(index: &mut Index, seen: Seen) -> io::Result<Place> {
     let mut place = index.place();
     let known_end = index.last().map_or(0, |last| last.offset).max(place.live_start());

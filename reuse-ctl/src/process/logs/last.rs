@@ -1,4 +1,4 @@
-//! The last lines of logs, found from the end backwards: how long a log is does not matter.
+//! Finds the last lines of logs, reading from the end backwards, so that the length of a log doesn't matter.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -7,22 +7,22 @@ use super::follow::{BLOCK_BYTES, LogLine, time_of};
 use super::marks::Marks;
 use super::view;
 
-/// Where in a log to begin, and which part of it to look at.
+/// A log and the part of it to read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Range {
-    /// The log.
+    /// The path of the log.
     pub log: PathBuf,
     /// The first offset.
     pub start: u64,
-    /// Behind the last.
+    /// The offset after the last byte.
     pub end: u64,
 }
 
 impl Range {
-    /// All that was written behind `offset`; if someone has cut the log short meanwhile, all that there is.
+    /// Everything written after `offset`, or the whole log if someone has truncated it meanwhile.
     ///
     /// # Errors
-    /// As open(2) and read(2). No file: nothing.
+    /// As open(2) and read(2). A missing file has no content.
     pub fn behind(log: &Path, offset: u64) -> io::Result<Self> {
         let (oldest, end) = view::bounds(log)?;
         Ok(Self {
@@ -32,10 +32,10 @@ impl Range {
         })
     }
 
-    /// All that is there now of what was written at `since_ms` or later (0: everything), from the beginning of a line on.
+    /// Everything that still exists of what was written at `since_ms` or later (0: everything), starting with a complete line.
     ///
     /// # Errors
-    /// As open(2) and read(2). No file: nothing.
+    /// As open(2) and read(2). A missing file has no content.
     pub fn since(log: &Path, since_ms: u64) -> io::Result<Self> {
         let (oldest, end) = view::bounds(log)?;
         let mark = Marks::open(log)?.offset_at(since_ms)?;
@@ -59,7 +59,8 @@ impl Range {
     }
 }
 
-/// Where to begin in each log so that the last `count` lines of all of them together are read; the logs as a whole if that is fewer.
+/// The offset in each log from which the last `count` lines of all logs together begin. The beginning of each range if there are fewer
+/// lines.
 ///
 /// # Errors
 /// As open(2) and read(2).
@@ -69,7 +70,7 @@ pub fn starts_of_last(ranges: &[Range], count: usize) -> io::Result<Vec<u64>> {
     Ok(starts)
 }
 
-/// The last `count` lines of all these logs together, in the order of their time.
+/// The last `count` lines of all these logs together, ordered by time.
 ///
 /// # Errors
 /// As open(2) and read(2).
@@ -94,7 +95,7 @@ fn for_last(ranges: &[Range], count: usize, mut take: impl FnMut(usize, Found)) 
         sources.push(source);
     }
     for _ in 0..count {
-        // Of two of the same time the one of the later log, as forwards it is the one of the earlier.
+        // Of two lines with the same time the one of the later log comes first here, because forwards it comes last.
         let latest = (0..sources.len()).max_by_key(|log| (sources[*log].next.as_ref().map(|(at_ms, _)| *at_ms), *log));
         let Some(log) = latest else { break };
         let Some((_, line)) = sources[log].next.take() else {
@@ -131,10 +132,10 @@ struct Found {
     bytes: Vec<u8>,
 }
 
-/// The lines of a range, last first.
+/// Yields the lines of a range, last line first.
 struct Backwards {
     range: Range,
-    /// What was read and not given out; it ends where the range does now.
+    /// Bytes that were read and not yet returned; they end where the range ends now.
     bytes: Vec<u8>,
 }
 
@@ -154,7 +155,7 @@ impl Backwards {
             let at = match start {
                 Some(newline) => newline + 1,
                 None if is_begin && self.bytes.is_empty() => return Ok(None),
-                // The first line; or one that is so long that it comes in pieces.
+                // The first line of the log, or one so long that it is returned in pieces.
                 None if is_begin || self.bytes.len() >= BLOCK_BYTES => 0,
                 None => {
                     self.read_more()?;
@@ -172,7 +173,7 @@ impl Backwards {
         }
     }
 
-    /// Reads the block before what is there.
+    /// Reads the block before the bytes read so far.
     fn read_more(&mut self) -> io::Result<()> {
         let until = self.range.end - self.bytes.len() as u64;
         let mut block = Vec::new();
@@ -185,7 +186,7 @@ impl Backwards {
                 usize::try_from(until - at).expect("at most a block"),
             )?;
             if chunk.bytes.is_empty() || chunk.start != at {
-                // What was there is gone meanwhile: here is where the log begins now.
+                // The content has been removed meanwhile, so the log now begins here.
                 block.clear();
                 from = if chunk.bytes.is_empty() {
                     until

@@ -1,4 +1,4 @@
-//! Marks: how long a log was at which time. Lines carry no time themselves, so the controller looks at the logs while they grow.
+//! Marks record how long a log was at which time. Lines carry no time themselves, so the controller watches the logs while they grow.
 
 use std::fs::File;
 use std::io;
@@ -7,21 +7,21 @@ use std::path::Path;
 
 use super::place::{PLACE_BYTES, index_of};
 
-/// In the index: two 64-bit numbers.
+/// Size of a mark in the index: two 64-bit numbers.
 pub(super) const MARK_BYTES: u64 = 16;
 
-/// More marks than these are thinned out: an index is at most 1 MiB.
+/// When there are more marks than this, they are thinned out, which limits an index to 1 MiB.
 pub(super) const MAX_MARKS: usize = 65_536;
 
-/// So many are read at once.
+/// Number of marks read at once.
 const WINDOW: u64 = 512;
 
-/// Everything before `offset` had been written by then.
+/// Everything before `offset` had been written at this time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Mark {
     /// Milliseconds since 1970.
     pub(super) at_ms: u64,
-    /// A line that ends there, or before, is not younger than the mark.
+    /// Lines that end at or before this offset are not younger than the mark.
     pub(super) offset: u64,
 }
 
@@ -42,7 +42,7 @@ impl Mark {
     }
 }
 
-/// The marks of a log as they were when it was opened, oldest first. Read as they are needed: to find a time in a long log takes some
+/// The marks of a log as they were when it was opened, oldest first. They are read on demand: finding a time in a long log takes some
 /// kilobytes.
 #[derive(Debug, Default)]
 pub(super) struct Marks {
@@ -54,7 +54,7 @@ pub(super) struct Marks {
 
 impl Marks {
     /// # Errors
-    /// As open(2) and read(2). No index, no marks.
+    /// As open(2) and read(2). A missing index has no marks.
     pub(super) fn open(log: &Path) -> io::Result<Self> {
         match File::open(index_of(log)) {
             Ok(file) => Self::of(file),
@@ -66,7 +66,7 @@ impl Marks {
     /// # Errors
     /// As fstat(2).
     pub(super) fn of(index: File) -> io::Result<Self> {
-        // A mark that was cut short when the machine stopped is none.
+        // A mark that was cut short when the machine stopped is ignored.
         let count = index.metadata()?.len().saturating_sub(PLACE_BYTES as u64) / MARK_BYTES;
         Ok(Self {
             file: Some(index),
@@ -88,12 +88,12 @@ impl Marks {
         }
     }
 
-    /// When a line that ends at `end` was there: at the first mark that has it.
+    /// When a line that ends at `end` was written: the time of the first mark that includes it.
     ///
     /// # Errors
     /// As read(2).
     pub(super) fn time_of(&mut self, end: u64) -> io::Result<Option<u64>> {
-        // Mostly lines are asked for one after the other.
+        // Lines are usually requested one after the other.
         let near = self.window.partition_point(|mark| mark.offset < end);
         if near > 0 && near < self.window.len() {
             return Ok(Some(self.window[near].at_ms));
@@ -105,7 +105,7 @@ impl Marks {
         Ok(Some(self.get(at)?.at_ms))
     }
 
-    /// Lines that end before the offset returned, or there, were written before `since_ms`.
+    /// An offset: lines that end at or before it were written before `since_ms`.
     ///
     /// # Errors
     /// As read(2).
@@ -123,7 +123,7 @@ impl Marks {
         (0..self.count).map(|at| self.get(at)).collect()
     }
 
-    /// How many marks, from the first on, are as `before` says.
+    /// Number of marks, from the first one on, for which `before` is true.
     fn search(&mut self, before: impl Fn(&Mark) -> bool) -> io::Result<u64> {
         let (mut low, mut high) = (0, self.count);
         while low < high {
@@ -145,7 +145,7 @@ impl Marks {
             return Ok(*mark);
         }
         let file = self.file.as_ref().ok_or(io::ErrorKind::UnexpectedEof)?;
-        // It overlaps the one before by half, for those who go on from its edge.
+        // It overlaps the previous window by half, for readers that continue from its edge.
         let start = at.saturating_sub(WINDOW / 2);
         let len = WINDOW.min(self.count - start);
         let mut bytes = vec![0; usize::try_from(len * MARK_BYTES).expect("some kilobytes")];
@@ -156,7 +156,8 @@ impl Marks {
     }
 }
 
-/// Fewer of them: none that only speak of what is gone (before `kept_from`), and of the older half of the others every second.
+/// A smaller set of marks: drops those that only concern removed content (before `kept_from`), and every second one of the older half of
+/// the rest.
 pub(super) fn thinned(marks: &[Mark], kept_from: u64) -> Vec<Mark> {
     let gone = marks.partition_point(|mark| mark.offset <= kept_from);
     let marks = &marks[gone..];
@@ -164,7 +165,7 @@ pub(super) fn thinned(marks: &[Mark], kept_from: u64) -> Vec<Mark> {
         return marks.to_vec();
     }
     let (older, newer) = marks.split_at(marks.len() / 2);
-    // The later one of two: a line is never said to be older than it is.
+    // Keeps the later one of two: a line is never said to be older than it is.
     let older = older.chunks_exact(2).map(|pair| pair[1]);
     older.chain(newer.iter().copied()).collect()
 }

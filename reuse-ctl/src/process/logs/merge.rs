@@ -1,33 +1,32 @@
-//! Several logs as one, in the order of time.
+//! Merges several logs by time.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 
-/// Sources that are each in order, read as if they were one that is in order. Of what has the same time, that of the earlier source comes
-/// first.
+/// Several ordered sources as one ordered source. Of items with the same time, that of the earlier source comes first.
 #[derive(Debug)]
 pub struct Merged<S, T> {
     sources: Vec<S>,
     waiting: Vec<VecDeque<(u64, T)>>,
-    /// The time of the first that waits of each source.
+    /// The time of each source's next item.
     heads: BinaryHeap<Reverse<(u64, usize)>>,
     begun: bool,
 }
 
-/// Where what is to be merged comes from.
+/// A source of items to merge.
 pub trait MergeSource<T> {
-    /// What is wrong when it can't be read.
+    /// The error if the source can't be read.
     type Error;
 
-    /// The next few, each with its time, not before those given out already; none: it has ended.
+    /// The next items, each with its time, in order. Empty if the source has ended.
     ///
     /// # Errors
-    /// It can't be read.
+    /// Fails if the source can't be read.
     fn batch(&mut self) -> Result<Vec<(u64, T)>, Self::Error>;
 }
 
 impl<T, S: MergeSource<T>> Merged<S, T> {
-    /// Nothing is read yet.
+    /// Merges these sources. Nothing is read yet.
     pub fn new(sources: Vec<S>) -> Self {
         Self {
             waiting: sources.iter().map(|_| VecDeque::new()).collect(),
@@ -37,7 +36,7 @@ impl<T, S: MergeSource<T>> Merged<S, T> {
         }
     }
 
-    /// The next: its time, its source's number, and itself.
+    /// The next item: its time, the number of its source, and the item itself.
     ///
     /// # Errors
     /// As the source's.
@@ -66,7 +65,7 @@ impl<T, S: MergeSource<T>> Merged<S, T> {
         Ok(())
     }
 
-    /// The sources, read to their ends or not.
+    /// Returns the sources, read to their ends or not.
     pub fn into_sources(self) -> Vec<S> {
         self.sources
     }

@@ -1,6 +1,6 @@
-//! Where the bytes of a log are: which of them still in the file that is written to, which in its rotated copies.
+//! Where the bytes of a log are: which are still in the live file, and which in rotated copies.
 //!
-//! A byte keeps its offset, counted from the first that was ever written, however often the log is rotated.
+//! A byte keeps its offset, counted from the first byte ever written, however often the log is rotated.
 //!
 //! ```text
 //! offset:      rotated_end − …        rotated_end                                    end
@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use nix::unistd::{Whence, lseek};
 
-/// The place is written at the beginning of the index, in one write within one sector: it is never half there.
+/// Size of the place at the beginning of the index. It is written in one write within one sector, so it is never half written.
 pub(super) const PLACE_BYTES: usize = 128;
 const WORDS: usize = 9;
 const MAGIC: u64 = u64::from_le_bytes(*b"reuselog");
@@ -27,12 +27,12 @@ pub(super) fn index_of(log: &Path) -> PathBuf {
     log.with_extension("times")
 }
 
-/// A rotated copy; 1 is the newest.
+/// The path of a rotated copy; 1 is the newest.
 pub(super) fn rotated(log: &Path, number: u16) -> PathBuf {
     with_suffix(log, &format!(".{number}"))
 }
 
-/// The copy that is about to become `.1`.
+/// The path of the copy that is about to become `.1`.
 pub(super) fn in_rotation(log: &Path) -> PathBuf {
     with_suffix(log, ".rotating")
 }
@@ -43,42 +43,42 @@ fn with_suffix(log: &Path, suffix: &str) -> PathBuf {
     name.into()
 }
 
-/// See the picture above.
+/// See the picture in the module's documentation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Place {
-    /// Counts the changes, so that a reader sees that there was one.
+    /// Counts the changes, so that a reader notices them.
     pub(super) changes: u64,
-    /// Where `.1` ends; `.2` ends where `.1` begins, and so on.
+    /// The offset where `.1` ends; `.2` ends where `.1` begins, and so on.
     pub(super) rotated_end: u64,
-    /// The offset of the file's first byte.
+    /// The offset of the live file's first byte.
     pub(super) shift: u64,
-    /// So many bytes at the file's beginning are a hole that could not be taken out.
+    /// Number of bytes at the file's beginning that are a hole and could not be collapsed.
     pub(super) hole: u64,
-    /// What is under way.
+    /// The rotation in progress.
     pub(super) cut: Cut,
-    /// Which file it is.
+    /// The inode of the live file.
     pub(super) inode: u64,
 }
 
-/// How far a rotation is. Each step can be done again, and which were done can be seen, so that a crash between any two loses nothing and
-/// doubles nothing.
+/// How far a rotation has got. Each step can be repeated, and it is visible which steps were done, so a crash between two steps neither
+/// loses nor duplicates anything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) enum Cut {
-    /// None is under way; a copy is worth nothing.
+    /// No rotation is in progress; an unfinished copy is worthless.
     #[default]
     None,
-    /// The first bytes behind the hole are copied, if they are to be kept, and are now being made a hole.
+    /// The first bytes after the hole have been copied, if they are to be kept, and are now being made a hole.
     Begun(Piece),
-    /// They are a hole, and are now being taken out of the file.
+    /// They are a hole, which is now being collapsed.
     Hollow(Piece),
 }
 
-/// What is cut.
+/// The piece that is cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Piece {
-    /// In bytes.
+    /// Length in bytes.
     pub(super) len: u64,
-    /// There is a copy of it; else it is just dropped.
+    /// Whether there is a copy of it; otherwise it is just dropped.
     pub(super) copied: bool,
 }
 
@@ -92,7 +92,7 @@ impl Cut {
 }
 
 impl Place {
-    /// Reads it from a log's index. Without one the log was never looked at by a controller: its copies, if there are any, end where it begins.
+    /// Reads the place from a log's index. A log without an index was never seen by a controller: its copies, if any, end where it begins.
     ///
     /// # Errors
     /// As open(2) and read(2).
@@ -104,7 +104,7 @@ impl Place {
         }
     }
 
-    /// Where a log is that has no index.
+    /// The place of a log that has no index.
     pub(super) fn assumed(log: &Path) -> Self {
         let len_of = |number| fs::metadata(rotated(log, number)).ok().map(|metadata| metadata.len());
         let rotated_end = (1..=u16::MAX).map_while(len_of).sum();
@@ -115,7 +115,7 @@ impl Place {
         }
     }
 
-    /// None: what is there is no place.
+    /// Reads the place; `None` if the index has no valid one.
     pub(super) fn read(index: &File) -> io::Result<Option<Self>> {
         let mut bytes = [0; PLACE_BYTES];
         match index.read_exact_at(&mut bytes, 0) {
@@ -125,13 +125,13 @@ impl Place {
         }
     }
 
-    /// The first offset that is (or is going to be) nowhere but in the file.
+    /// The first offset that is (or is going to be) only in the live file.
     pub(super) fn live_start(&self) -> u64 {
         let cut = self.cut.piece().map_or(0, |piece| piece.len);
         self.shift.saturating_add(self.hole).saturating_add(cut)
     }
 
-    /// Where the newest copy ends.
+    /// The offset where the newest copy ends.
     pub(super) fn copies_end(&self) -> u64 {
         match self.cut.piece() {
             Some(Piece { copied: true, .. }) => self.live_start(),
@@ -139,7 +139,7 @@ impl Place {
         }
     }
 
-    /// The offset of the file's first byte at this moment.
+    /// The offset of the live file's first byte at this moment.
     ///
     /// # Errors
     /// As lseek(2).
@@ -204,20 +204,20 @@ impl Place {
     }
 }
 
-/// Whether nothing but a hole is in the first `len` bytes. What is appended is never a hole.
+/// Whether the first `len` bytes are a hole. Appended data is never a hole.
 ///
 /// # Errors
 /// As lseek(2).
 pub(super) fn begins_with_hole(file: &File, len: u64) -> io::Result<bool> {
     match lseek(file.as_fd(), 0, Whence::SeekData) {
         Ok(data) => Ok(data.cast_unsigned() >= len),
-        // Nothing but a hole.
+        // The whole file is a hole.
         Err(Errno::ENXIO) => Ok(file.metadata()?.len() >= len),
         Err(errno) => Err(errno.into()),
     }
 }
 
-/// FNV-1a: tells a place from what else might be in a file, and a torn one from a whole one.
+/// FNV-1a. Tells a place from other data, and a torn write from a complete one.
 fn checksum(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |sum, byte| {
         (sum ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3)

@@ -1,11 +1,11 @@
 //! Takes the oldest part out of a log while others write to it.
 //!
-//! Whoever writes to the log has it open for appending, and is never disturbed. What is to be rotated is copied, made a hole
-//! (FALLOC_FL_PUNCH_HOLE), and the hole is taken out of the file (FALLOC_FL_COLLAPSE_RANGE: ext4, xfs), which moves the rest, and with it
-//! the place where the next line is appended. It works in whole blocks of the file system, so that a line may begin in `.1` and end in
-//! the log. Elsewhere (btrfs, tmpfs) the hole stays: it takes no room, but `ls -l` counts it.
+//! Writers have the log open for appending, and are never disturbed. The oldest part is copied and made a hole (FALLOC_FL_PUNCH_HOLE). Then
+//! the hole is removed from the file (FALLOC_FL_COLLAPSE_RANGE: ext4, xfs), which moves the rest to the front, and with it the position
+//! where the next line is appended. This works in whole blocks of the file system, so a line may begin in `.1` and end in the log. On other
+//! file systems (btrfs, tmpfs) the hole stays: it takes no space, but `ls -l` counts it.
 //!
-//! Before each step the index says what is going to be done ([`Cut`]).
+//! Before each step, the index records what is going to be done ([`Cut`]).
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom};
@@ -18,11 +18,11 @@ use nix::unistd::{Gid, Uid};
 use super::index::Index;
 use super::place::{Cut, begins_with_hole, in_rotation, rotated};
 
-/// Ends what an earlier controller had begun.
+/// Finishes what an earlier controller had begun.
 pub(super) fn recover(log: &Path, index: &mut Index, keep: u16) -> io::Result<()> {
     let place = index.place();
     if place.cut == Cut::None {
-        // A copy that was not finished, or was worth nothing.
+        // Removes a copy that is unfinished or worthless.
         return remove_if_there(&in_rotation(log));
     }
     let file = OpenOptions::new()
@@ -33,16 +33,16 @@ pub(super) fn recover(log: &Path, index: &mut Index, keep: u16) -> io::Result<()
     match file {
         Ok(file) if file.metadata()?.ino() == place.inode => carry_on(log, index, &file, keep),
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        // It was taken away meanwhile; the copy is what is left of it.
+        // The piece was removed meanwhile; the copy is what is left of it.
         Ok(_) | Err(_) => after_cut(log, index, place.live_start(), 0, keep),
     }
 }
 
-/// The place says what is to be cut, and that is copied if it is to be kept: makes it a hole, and takes the hole out of the file. Some of
-/// that may have been done already.
+/// Makes the piece that the place names a hole, and collapses the hole. If the piece is to be kept, it must have been copied. Some of these
+/// steps may have been done already.
 ///
 /// # Errors
-/// As fallocate(2), and nothing was cut; or as lseek(2), rename(2), write(2), and it can be carried on later.
+/// As fallocate(2): nothing was cut. As lseek(2), rename(2), write(2): the rotation can be continued later.
 pub(super) fn carry_on(log: &Path, index: &mut Index, file: &File, keep: u16) -> io::Result<()> {
     let mut place = index.place();
     let piece = place.cut.piece().expect("asked for when there is one");
@@ -57,13 +57,13 @@ pub(super) fn carry_on(log: &Path, index: &mut Index, file: &File, keep: u16) ->
             return Err(error);
         }
         if !begins_with_hole(file, hollow)? {
-            // The file system doesn't show its holes: it could not be seen later whether it was taken out. So it stays.
+            // The file system doesn't show its holes, so it could not be seen later whether this one was collapsed. It is left in the file.
             return after_cut(log, index, place.shift, hollow, keep);
         }
         place.cut = Cut::Hollow(piece);
         index.set_place(place)?;
     }
-    // What can't be taken out stays as a hole, whatever the reason.
+    // A hole that can't be collapsed stays, whatever the reason.
     let stays = begins_with_hole(file, hollow)? && fallocate(file, COLLAPSE, 0, hollow).is_err();
     let (shift, hole) = if stays {
         (place.shift, hollow)
@@ -78,7 +78,7 @@ fn after_cut(log: &Path, index: &mut Index, shift: u64, hole: u64, keep: u16) ->
     if place.cut.piece().is_some_and(|piece| piece.copied) {
         shift_copies(log, keep)?;
     } else {
-        // What is older than what was dropped is dropped too.
+        // Copies older than dropped content are dropped too.
         while remove_oldest(log) {}
     }
     place.rotated_end = shift + hole;
@@ -88,8 +88,8 @@ fn after_cut(log: &Path, index: &mut Index, shift: u64, hole: u64, keep: u16) ->
     index.set_place(place)
 }
 
-/// The new copy becomes `.1`, each older one gets the next number, and the one without a place is removed. Done twice it is done once: a gap in
-/// the numbers shows how far it had got.
+/// Makes the new copy `.1`, gives each older copy the next number, and removes the one beyond the limit. Repeating it after a crash is
+/// safe: a gap in the numbers shows how far it had got.
 fn shift_copies(log: &Path, keep: u16) -> io::Result<()> {
     let fresh = in_rotation(log);
     if !fresh.try_exists()? {
@@ -101,7 +101,7 @@ fn shift_copies(log: &Path, keep: u16) -> io::Result<()> {
         fs::rename(rotated(log, number), rotated(log, number + 1))?;
     }
     fs::rename(fresh, rotated(log, 1))?;
-    // With an earlier controller it may have been more of them.
+    // An earlier controller may have kept more copies.
     let mut number = keep + 1;
     while rotated(log, number).exists() {
         fs::remove_file(rotated(log, number))?;
@@ -110,7 +110,7 @@ fn shift_copies(log: &Path, keep: u16) -> io::Result<()> {
     Ok(())
 }
 
-/// False: there is none.
+/// Removes the oldest copy. False if there is none.
 pub(super) fn remove_oldest(log: &Path) -> bool {
     let oldest = (1..=u16::MAX)
         .take_while(|number| rotated(log, *number).exists())
@@ -125,7 +125,7 @@ fn remove_if_there(path: &Path) -> io::Result<()> {
     }
 }
 
-/// What is copied belongs to whom the log belongs, and is on the disk before it is taken out of the log.
+/// The copy gets the log's owner, and is written to disk before the piece is cut from the log.
 pub(super) fn copy_to(file: &File, at: u64, len: u64, path: &Path) -> io::Result<()> {
     remove_if_there(path)?;
     let metadata = file.metadata()?;

@@ -1,11 +1,11 @@
-//! What one look at a file shows.
+//! The state of a file at one look.
 
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
-/// What tells a changed file from an unchanged one.
+/// The attributes that tell a changed file from an unchanged one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Seen {
     pub(super) inode: u64,
@@ -15,7 +15,7 @@ pub(super) struct Seen {
 
 impl Seen {
     /// # Errors
-    /// As stat(2). None: there is no file.
+    /// As stat(2). `None`: there is no file.
     pub(super) fn at(log: &Path) -> io::Result<Option<Self>> {
         match fs::metadata(log) {
             Ok(metadata) => Ok(Some(Self::of(&metadata))),
@@ -32,7 +32,7 @@ impl Seen {
         }
     }
 
-    /// When it was last written to, in milliseconds since 1970.
+    /// The time of the last write, in milliseconds since 1970.
     pub(super) fn modified_ms(&self) -> u64 {
         let (seconds, nanoseconds) = self.modified;
         u64::try_from(seconds * 1000 + nanoseconds / 1_000_000).unwrap_or(0)

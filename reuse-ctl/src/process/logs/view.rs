@@ -1,4 +1,4 @@
-//! Reading a log by offset, wherever its bytes are, while it is written to and rotated.
+//! Reads a log by offset, wherever its bytes are, while it is written to and rotated.
 
 use std::fs::File;
 use std::io;
@@ -7,34 +7,34 @@ use std::path::Path;
 
 use super::place::{Cut, Place, in_rotation, rotated};
 
-/// A rotation changes the place three times; whoever reads at that moment reads again.
+/// Maximum number of attempts. A rotation changes the place three times, and a reader that meets it starts again.
 const ATTEMPTS: usize = 1000;
 
 /// Bytes of a log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Chunk {
-    /// The offset of the first: more than was asked for if what was there is gone.
+    /// The offset of the first byte; larger than requested if the requested bytes are gone.
     pub(super) start: u64,
-    /// None: there are no more.
+    /// The bytes; empty at the end of the log.
     pub(super) bytes: Vec<u8>,
-    /// Where the log ended then.
+    /// The offset of the log's end at that time.
     pub(super) log_end: u64,
-    /// Where the file began that is written to.
+    /// The offset where the live file began at that time.
     pub(super) live_start: u64,
 }
 
-/// Reads at most `max` bytes from offset `from` on, or from where the log begins if that is later.
+/// Reads at most `max` bytes from offset `from` on, or from the log's beginning if that is later.
 ///
 /// # Errors
-/// As open(2) and read(2). No file, no bytes.
+/// As open(2) and read(2). A missing file has no bytes.
 pub(super) fn read(log: &Path, from: u64, max: usize) -> io::Result<Chunk> {
     consistently(log, |view| view.read(log, from, max))
 }
 
-/// Where a log begins and ends.
+/// The offsets of a log's beginning and end.
 ///
 /// # Errors
-/// As open(2) and read(2). No file, no bytes.
+/// As open(2) and read(2). A missing file has no bytes.
 pub(super) fn bounds(log: &Path) -> io::Result<(u64, u64)> {
     consistently(log, |view| {
         let oldest = view.copies(log, 0)?.last().map(|copy| copy.start);
@@ -42,7 +42,7 @@ pub(super) fn bounds(log: &Path) -> io::Result<(u64, u64)> {
     })
 }
 
-/// Where a log ends.
+/// The offset of a log's end.
 ///
 /// # Errors
 /// As [`bounds`].
@@ -66,7 +66,7 @@ fn consistently<T>(log: &Path, look: impl Fn(&View) -> io::Result<T>) -> io::Res
     }
 }
 
-/// How the log is laid out at one moment.
+/// The layout of a log at one moment.
 struct View {
     place: Place,
     live: Option<File>,
@@ -87,7 +87,7 @@ impl View {
     fn take(log: &Path) -> io::Result<Self> {
         let place = Place::of(log)?;
         let live = open(log)?;
-        // In this order: if the file is cut between the two, that is seen in the end.
+        // In this order: if the file is cut between the two calls, the check at the end notices it.
         let (shift, size) = match &live {
             Some(file) => (place.shift_of(file)?, file.metadata()?.len()),
             None => (place.shift, 0),
@@ -144,10 +144,10 @@ impl View {
         })
     }
 
-    /// The rotated parts that end behind `from`, newest first.
+    /// The rotated parts that end after `from`, newest first.
     ///
-    /// A rotation gives them higher numbers, beginning with the highest: whoever opens them in the order of their numbers misses none, but
-    /// may meet one twice, or a gap.
+    /// A rotation gives the parts higher numbers, beginning with the highest. So a reader that opens them in ascending order misses none,
+    /// but may meet one twice, or a gap.
     fn copies(&self, log: &Path, from: u64) -> io::Result<Vec<Copy>> {
         let mut copies = Vec::new();
         let mut inodes = Vec::new();
@@ -185,7 +185,7 @@ fn open(path: &Path) -> io::Result<Option<File>> {
     }
 }
 
-/// Fewer bytes at the end of the file.
+/// Reads into the buffer; fewer bytes at the end of the file.
 fn read_at_most(file: &File, buffer: &mut [u8], at: u64) -> io::Result<usize> {
     let mut filled = 0;
     while filled < buffer.len() {
