@@ -81,6 +81,31 @@ pub(crate) fn bytes_text(bytes: u64) -> String {
     bytes.to_string()
 }
 
+/// `512K`, `50.0M`, `1.3G`, in powers of 1024.
+pub(crate) fn short_bytes(bytes: u64) -> String {
+    #[expect(clippy::cast_precision_loss, reason = "three digits are shown")]
+    let kib = bytes as f64 / 1024.0;
+    match kib {
+        ..1024.0 => format!("{kib:.0}K"),
+        ..1_048_576.0 => format!("{:.1}M", kib / 1024.0),
+        _ => format!("{:.1}G", kib / 1_048_576.0),
+    }
+}
+
+/// `312.4M`, `300M`, `2G`: rounded up, so that what is more than a limit is shown as more.
+pub(crate) fn bytes_rounded_up(bytes: u64) -> String {
+    const MIB: u64 = 1 << 20;
+    const GIB: u64 = 1 << 30;
+    if bytes >= GIB && bytes.is_multiple_of(GIB) {
+        return format!("{}G", bytes / GIB);
+    }
+    let tenths = (u128::from(bytes) * 10).div_ceil(u128::from(MIB));
+    match tenths % 10 {
+        0 => format!("{}M", tenths / 10),
+        tenth => format!("{}.{tenth}M", tenths / 10),
+    }
+}
+
 /// `0.5`, `2`: hundredths of a core.
 ///
 /// # Errors
@@ -139,6 +164,22 @@ mod tests {
             assert_eq!(bytes_text(parse_bytes(text).expect("a size")), text);
         }
         assert_eq!(bytes_text(2048 << 20), "2G");
+    }
+
+    #[test]
+    fn short_forms() {
+        for (bytes, text) in [
+            (0, "0K"),
+            (1_047_000, "1022K"),
+            (52_428_800, "50.0M"),
+            (1_395_864_371, "1.3G"),
+        ] {
+            assert_eq!(short_bytes(bytes), text);
+        }
+        for (bytes, text) in [(2 << 30, "2G"), (300 * (1 << 20) + 1, "300.1M"), (0, "0M")] {
+            assert_eq!(bytes_rounded_up(bytes), text);
+        }
+        assert!(bytes_rounded_up(u64::MAX).ends_with('M'));
     }
 
     #[test]
