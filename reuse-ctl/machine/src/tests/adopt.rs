@@ -1,33 +1,14 @@
 //! `apply`: a new version for all slots or for none, and rules that change.
 
-use super::shares::percent;
 use super::world::{World, config, rules};
-use crate::ids::{RequestId, VersionId};
-use crate::interface::{Command, Config, Exit, HealthRules, Input, Rules};
-use crate::states::{ErrorKind, WorkerState};
+use crate::interface::{Command, Config, HealthRules, Input, Rules};
+use crate::states::ErrorKind;
 
 impl World {
-    fn adopt(&mut self, version: u32) -> RequestId {
-        self.ask(Command::Adopt {
-            version: VersionId(version),
-        })
-    }
-
     /// What each slot's next instance is started from, and the app's.
     fn next_versions(&self) -> (Vec<u32>, u32) {
         let view = self.machine.view();
         (view.slots.iter().map(|slot| slot.version.0).collect(), view.version.0)
-    }
-
-    /// Whoever is on its way out ends.
-    fn leavers_go(&mut self) {
-        for slot in self.machine.view().slots {
-            for instance in slot.instances {
-                if instance.state == WorkerState::Stopping {
-                    self.gone(instance.id, Exit::Code(0));
-                }
-            }
-        }
     }
 }
 
@@ -42,7 +23,7 @@ fn it_goes_from_slot_to_slot_and_is_the_apps_when_all_have_it() {
     }
     assert_eq!(world.next_versions(), (vec![1, 1, 1], 0));
     assert!(world.waits(adopt), "the old ones have not ended");
-    world.leavers_go();
+    world.old_ones_go();
     assert_eq!(world.next_versions(), (vec![1, 1, 1], 1));
     assert_eq!(world.done(adopt).message, "reloaded 3 workers");
     let scale = world.scale(4);
@@ -57,14 +38,14 @@ fn at_the_first_failure_those_that_have_it_go_back() {
     let adopt = world.adopt(1);
     world.ready(0);
     world.ready(1);
-    world.leavers_go();
+    world.old_ones_go();
     let culprit = world.newest(2);
     world.exit_newest(2, 1);
     assert!(world.waits(adopt), "0 and 1 go back");
     assert_eq!(world.published_slots(), [0, 1, 2]);
     world.ready(0);
     world.ready(1);
-    world.leavers_go();
+    world.old_ones_go();
     let refusal = world.refused(adopt, ErrorKind::Failed);
     assert_eq!(
         refusal.error,
@@ -93,7 +74,7 @@ fn what_cant_be_taken_back_is_left_to_abort() {
     let mut world = World::active(2);
     let adopt = world.adopt(1);
     world.ready(0);
-    world.leavers_go();
+    world.old_ones_go();
     world.exit_newest(1, 1);
     world.exit_newest(0, 1);
     let refusal = world.refused(adopt, ErrorKind::Failed);
@@ -110,7 +91,7 @@ fn what_cant_be_taken_back_is_left_to_abort() {
     );
     let abort = world.ask(Command::Abort);
     world.ready(0);
-    world.leavers_go();
+    world.old_ones_go();
     world.done(abort);
     assert_eq!(world.next_versions(), (vec![0, 0], 0));
 }
@@ -118,10 +99,7 @@ fn what_cant_be_taken_back_is_left_to_abort() {
 #[test]
 fn not_while_there_is_a_canary_or_another_job() {
     let mut world = World::active(2);
-    world.ask(Command::Canary {
-        share: percent(5),
-        version: VersionId(1),
-    });
+    world.canary(1);
     let early = world.adopt(2);
     assert_eq!(
         world.refused(early, ErrorKind::Failed).error,
