@@ -56,11 +56,10 @@ pub(super) fn lasting(ms: u64) -> String {
 
 /// To follow a worker's name.
 pub(super) fn hung(stall_ms: u64, queue: Option<u32>) -> String {
-    let queue = queue.map_or(0, |queue| usize::try_from(queue).unwrap_or(usize::MAX));
     format!(
         "accepted nothing for {} with {} in its queue",
         lasting(stall_ms),
-        count(queue, "connection")
+        count(queue.unwrap_or(0), "connection")
     )
 }
 
@@ -93,7 +92,6 @@ pub(super) fn left(seen: Option<Load>) -> String {
     let Some(load) = seen else {
         return "what is left could not be seen yet".into();
     };
-    let are = |number: u32, noun| are(usize::try_from(number).unwrap_or(usize::MAX), noun);
     match (load.connections, load.queue) {
         (0, 0) => format!("{} left", are(load.handshakes, "handshake")),
         (0, queue) => format!("{} left in the queue", are(queue, "connection")),
@@ -103,8 +101,9 @@ pub(super) fn left(seen: Option<Load>) -> String {
 }
 
 /// "1 worker", "4 workers".
-pub fn count(number: usize, noun: &str) -> String {
-    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
+pub fn count<N: fmt::Display + PartialEq + From<u8>>(number: N, noun: &str) -> String {
+    let s = if number == N::from(1) { "" } else { "s" };
+    format!("{number} {noun}{s}")
 }
 
 /// "2 connections were cut with a request in flight", if any were.
@@ -118,8 +117,7 @@ pub(super) fn cut_of(slot: SlotId, cut: Cut) -> Option<String> {
 }
 
 fn cost(cut: Cut, whose: &str) -> Option<String> {
-    let number = |count: u32| usize::try_from(count).unwrap_or(usize::MAX);
-    let all = number(cut.connections());
+    let all = cut.connections();
     let were = if all == 1 { "was" } else { "were" };
     let connections = format!("{}{whose} {were} cut", count(all, "connection"));
     match (cut.in_flight, cut.open) {
@@ -131,11 +129,8 @@ fn cost(cut: Cut, whose: &str) -> Option<String> {
 }
 
 pub(super) fn there_are(workers: u16) -> String {
-    if workers == 1 {
-        "there is 1 worker already".into()
-    } else {
-        format!("there are {workers} workers already")
-    }
+    let are = if workers == 1 { "is" } else { "are" };
+    format!("there {are} {} already", count(workers, "worker"))
 }
 
 /// "0, 2, 3".
@@ -144,8 +139,9 @@ pub(super) fn list(slots: &[SlotId]) -> String {
 }
 
 /// "1 worker is", "4 workers are".
-pub(super) fn are(number: usize, noun: &str) -> String {
-    format!("{} {}", count(number, noun), if number == 1 { "is" } else { "are" })
+pub(super) fn are<N: Copy + fmt::Display + PartialEq + From<u8>>(number: N, noun: &str) -> String {
+    let are = if number == N::from(1) { "is" } else { "are" };
+    format!("{} {are}", count(number, noun))
 }
 
 pub(super) fn refusal(kind: ErrorKind, error: impl Into<String>, hint: impl Into<String>) -> Refusal {
@@ -412,6 +408,10 @@ mod tests {
 
     #[test]
     fn what_is_left_is_counted_in_plain_words() {
+        assert_eq!(
+            (count(1_u64, "worker"), count(0_u64, "worker")),
+            ("1 worker".into(), "0 workers".into())
+        );
         let load = |connections, queue, handshakes| {
             Some(Load {
                 connections,

@@ -1,5 +1,6 @@
 //! What every other folder may use: names, states, kinds of failure, words and units.
 
+pub mod durations;
 pub mod failure;
 pub mod hints;
 pub mod nearest;
@@ -10,6 +11,7 @@ pub mod whole_ms;
 
 pub use failure::{Failure, OutputOf};
 pub use place::Place;
+pub use reuse_machine::count;
 pub use reuse_machine::ids::{InstanceId, Millis, RequestId, SlotId, VersionId};
 pub use reuse_machine::interface::{Exit, MAX_WORKERS, Signal};
 pub use reuse_machine::states::{ErrorKind, FaultKind, WorkerState};

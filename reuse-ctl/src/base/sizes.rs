@@ -141,6 +141,22 @@ mod tests {
     }
 
     #[test]
+    fn short_forms() {
+        for (bytes, text) in [
+            (0, "0K"),
+            (1_047_000, "1022K"),
+            (52_428_800, "50.0M"),
+            (1_395_864_371, "1.3G"),
+        ] {
+            assert_eq!(short_bytes(bytes), text);
+        }
+        for (bytes, text) in [(2 << 30, "2G"), (300 * (1 << 20) + 1, "300.1M"), (0, "0M")] {
+            assert_eq!(bytes_rounded_up(bytes), text);
+        }
+        assert!(bytes_rounded_up(u64::MAX).ends_with('M'));
+    }
+
+    #[test]
     fn cores() {
         assert_eq!(parse_cores("0.5"), Ok(50));
         assert_eq!(parse_cores("2"), Ok(200));

@@ -5,10 +5,10 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
-use super::{args, output, table::counted};
+use super::{args, output};
 use crate::{
     app::{options::RunOptions, requirements::Extent},
-    base::Failure,
+    base::{Failure, count},
     cli::context::Context,
     config::{Loaded, NamedSpec},
 };
@@ -53,7 +53,7 @@ pub(super) fn run(context: &Context, arguments: &args::Check) -> Result<(), Fail
 impl Checked {
     fn to_text(&self) -> String {
         let apps: Vec<String> = self.apps.iter().map(App::to_text).collect();
-        let count = counted(u64::try_from(self.apps.len()).unwrap_or(u64::MAX), "app");
+        let count = count(self.apps.len(), "app");
         let mut text = match apps.as_slice() {
             [one] => format!("{}: {count}: {one}\n", self.file),
             several => several
@@ -89,14 +89,11 @@ impl App {
 
     /// `web (4 workers, port 8080): node server.js`
     fn to_text(&self) -> String {
-        let mut facts = vec![counted(self.workers.into(), "worker")];
+        let mut facts = vec![count(self.workers, "worker")];
         facts.extend(self.ports.iter().map(|port| format!("port {port}")));
         facts.extend(self.listen.iter().cloned());
         if !self.variables.is_empty() {
-            facts.push(counted(
-                u64::try_from(self.variables.len()).unwrap_or(u64::MAX),
-                "variable",
-            ));
+            facts.push(count(self.variables.len(), "variable"));
         }
         format!(
             "{} ({}): {}",

@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use super::{output, table::counted};
+use super::output;
 use crate::{
     app::{AppSpec, names::paths_of, options::RunOptions},
-    base::{ErrorKind, Failure, OutputOf, SlotId, WorkerState, failure::OUTPUT_MARK},
+    base::{ErrorKind, Failure, OutputOf, SlotId, WorkerState, count, failure::OUTPUT_MARK},
     cli::{context::Context, handover},
     client::Client,
     process::logs::{self, Range, last_lines},
@@ -46,7 +46,7 @@ pub(crate) struct Started {
 impl Started {
     /// One line for people.
     pub(crate) fn to_line(&self) -> String {
-        let workers = counted(u64::try_from(self.workers).unwrap_or(u64::MAX), "worker");
+        let workers = count(self.workers, "worker");
         let place = if self.addresses.is_empty() {
             ", listening nowhere".to_owned()
         } else {

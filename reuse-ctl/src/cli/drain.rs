@@ -7,10 +7,9 @@ use super::{
     apps::{self, App},
     args, output,
     progress::{Request, watch},
-    table::counted,
 };
 use crate::{
-    base::{ErrorKind, Failure, whole_ms::whole_ms},
+    base::{ErrorKind, Failure, count, durations::tenths, whole_ms::whole_ms},
     cli::context::Context,
     wire::{DrainRequest, Reply, Status, WorkerStatus},
 };
@@ -89,8 +88,8 @@ fn drain_line(status: &Status, ids: &BTreeSet<u16>, time_left: Option<Duration>,
         .map(left_on)
         .collect();
     let time = match time_left {
-        Some(left) => format!("{:.1} s", left.as_secs_f64()),
-        None => format!("{:.1} s so far", elapsed.as_secs_f64()),
+        Some(left) => tenths(left),
+        None => format!("{} so far", tenths(elapsed)),
     };
     (!waiting.is_empty()).then(|| format!("{}, {time}", waiting.join("; ")))
 }
@@ -100,7 +99,7 @@ fn named<'a>(status: &'a Status, ids: &'a BTreeSet<u16>) -> impl Iterator<Item =
 }
 
 fn left_on(worker: &WorkerStatus) -> String {
-    let connections = counted(worker.connections.into(), "connection");
+    let connections = count(worker.connections, "connection");
     match worker.queue {
         0 => format!("worker {}: {connections} left", worker.id),
         queue => format!("worker {}: {connections} left ({queue} queued)", worker.id),

@@ -2,7 +2,7 @@
 
 use super::{
     apps, output,
-    table::{Align, Cell, short_duration, table},
+    table::{Align, Cell, table},
     terminal::{Paint, Tone},
 };
 use std::time::Duration;
@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use crate::{
     app::names::paths_of,
-    base::{Failure, WorkerState},
+    base::{Failure, WorkerState, durations::short_duration},
     cli::context::Context,
     client::{Client, ClientError},
     process::paths::KnownApp,

@@ -14,7 +14,7 @@ use super::{
     terminal::stderr_columns,
 };
 use crate::{
-    base::Failure,
+    base::{Failure, count},
     cli::context::Context,
     wire::{Reply, Status},
 };
@@ -148,7 +148,7 @@ fn changing_worker(worker: &crate::wire::WorkerStatus) -> Option<String> {
         let name = super::status::state_name(instance.state);
         parts.push(match instance.connections {
             0 => name.into(),
-            left => format!("{name} ({} left)", super::table::counted(left.into(), "connection")),
+            left => format!("{name} ({} left)", count(left, "connection")),
         });
     }
     (!parts.is_empty()).then(|| format!("worker {}: {}", worker.id, parts.join(", ")))

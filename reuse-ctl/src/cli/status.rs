@@ -5,11 +5,11 @@ use std::time::Duration;
 use super::{
     apps::{self, App},
     args, output,
-    table::{Align, Cell, counted, short_bytes, short_duration, table},
+    table::{Align, Cell, table},
     terminal::{Paint, Tone},
 };
 use crate::{
-    base::{Failure, FaultKind, WorkerState},
+    base::{Failure, FaultKind, WorkerState, count, durations::short_duration, sizes::short_bytes},
     cli::context::Context,
     wire::{FaultStatus, GroupStatus, InstanceStatus, Status, WorkerStatus},
 };
@@ -199,7 +199,7 @@ fn all_faulty_line(workers: &[WorkerStatus]) -> Option<String> {
 fn group_line(group: &GroupStatus, paint: Paint) -> String {
     let mut parts = vec![format!("  {} {}", group.protocol, group.addr)];
     if group.handshakes > 0 {
-        parts.push(counted(group.handshakes.into(), "handshake"));
+        parts.push(count(group.handshakes, "handshake"));
     }
     if group.parked > 0 {
         parts.push(paint.tone(Tone::Changing, &format!("{} parked", group.parked)));

@@ -7,10 +7,9 @@ use tokio::time::Instant;
 use super::{
     apps, args, output,
     progress::{Request, watch},
-    table::counted,
 };
 use crate::{
-    base::{Failure, whole_ms::whole_ms},
+    base::{Failure, count, durations::tenths, whole_ms::whole_ms},
     cli::context::Context,
     controller::leftovers,
     process::paths::KnownApp,
@@ -100,12 +99,10 @@ async fn wait_until_gone(controller: &KnownApp) -> Result<(), Failure> {
 fn stop_line(status: &Status, time_left: Option<Duration>) -> Option<String> {
     let workers = status.workers.iter().filter(|worker| worker.pid.is_some()).count();
     let connections: u64 = status.workers.iter().map(|worker| u64::from(worker.connections)).sum();
-    let time = time_left
-        .map(|left| format!(", {:.1} s", left.as_secs_f64()))
-        .unwrap_or_default();
+    let time = time_left.map(|left| format!(", {}", tenths(left))).unwrap_or_default();
     (workers > 0).then(|| {
-        let workers = counted(u64::try_from(workers).unwrap_or(u64::MAX), "worker");
-        format!("{workers} to end, {} left{time}", counted(connections, "connection"))
+        let workers = count(workers, "worker");
+        format!("{workers} to end, {} left{time}", count(connections, "connection"))
     })
 }
 

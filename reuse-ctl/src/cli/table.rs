@@ -64,66 +64,9 @@ pub(crate) fn table<const N: usize>(header: [(&str, Align); N], rows: &[[Cell; N
     text
 }
 
-/// `42s`, `3m 7s`, `1h 2m`, `5d 3h`.
-pub(crate) fn short_duration(seconds: u64) -> String {
-    let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
-    match seconds {
-        0..60 => format!("{seconds}s"),
-        60..3600 => format!("{minutes}m {}s", seconds % 60),
-        3600..86_400 => format!("{hours}h {}m", minutes % 60),
-        _ => format!("{days}d {}h", hours % 24),
-    }
-}
-
-/// `512K`, `50.0M`, `1.3G`, in powers of 1024.
-pub(crate) fn short_bytes(bytes: u64) -> String {
-    #[expect(clippy::cast_precision_loss, reason = "three digits are shown")]
-    let kib = bytes as f64 / 1024.0;
-    match kib {
-        ..1024.0 => format!("{kib:.0}K"),
-        ..1_048_576.0 => format!("{:.1}M", kib / 1024.0),
-        _ => format!("{:.1}G", kib / 1_048_576.0),
-    }
-}
-
-/// `1 connection`, `2 connections`.
-pub(crate) fn counted(count: u64, word: &str) -> String {
-    if count == 1 {
-        format!("1 {word}")
-    } else {
-        format!("{count} {word}s")
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn short_forms() {
-        for (seconds, text) in [
-            (0, "0s"),
-            (59, "59s"),
-            (60, "1m 0s"),
-            (3599, "59m 59s"),
-            (3600, "1h 0m"),
-            (90_000, "1d 1h"),
-        ] {
-            assert_eq!(short_duration(seconds), text);
-        }
-        for (bytes, text) in [
-            (0, "0K"),
-            (1_047_000, "1022K"),
-            (52_428_800, "50.0M"),
-            (1_395_864_371, "1.3G"),
-        ] {
-            assert_eq!(short_bytes(bytes), text);
-        }
-        assert_eq!(
-            (counted(1, "worker"), counted(0, "worker")),
-            ("1 worker".into(), "0 workers".into())
-        );
-    }
 
     #[test]
     fn an_empty_column_is_left_out() {

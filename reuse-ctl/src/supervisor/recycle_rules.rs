@@ -7,10 +7,9 @@ use std::collections::BTreeMap;
 
 use reuse_common::rendezvous::mix;
 
-use super::recycle_words::seconds;
 use crate::{
     app::options::RecycleOptions,
-    base::{InstanceId, Millis, SlotId, whole_ms::whole_ms},
+    base::{InstanceId, Millis, SlotId, durations::whole_seconds, whole_ms::whole_ms},
 };
 
 /// A worker that is over its limit of memory when it is younger than this is so from the start; and no younger one is replaced for it.
@@ -277,7 +276,7 @@ impl RecycleRules {
             self.large.insert(seen.slot, large);
             if seen.active_ms < left_alone_ms {
                 let why = TooMuch::Memory { bytes, limit };
-                let (age, left_alone) = (seconds(seen.active_ms), seconds(left_alone_ms));
+                let (age, left_alone) = (whole_seconds(seen.active_ms), whole_seconds(left_alone_ms));
                 warnings.push((
                     seen.slot,
                     format!("{why}, {age} after it was ready: it is replaced when it has served for {left_alone}"),

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::recycle_rules::{Occasion, Replacement, TooMuch};
+use crate::base::{durations::whole_seconds, sizes::bytes_rounded_up};
 
 impl Replacement {
     /// What has failed, if it has.
@@ -30,15 +31,12 @@ impl fmt::Display for TooMuch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
             Self::Memory { bytes, limit } => {
-                write!(f, "uses {}, more than --max-memory {}", size(bytes), size(limit))
+                let (bytes, limit) = (bytes_rounded_up(bytes), bytes_rounded_up(limit));
+                write!(f, "uses {bytes}, more than --max-memory {limit}")
             }
             Self::Age { ms, limit_ms } => {
-                write!(
-                    f,
-                    "is {} old, more than its --max-age of {}",
-                    seconds(ms),
-                    seconds(limit_ms)
-                )
+                let (age, limit) = (whole_seconds(ms), whole_seconds(limit_ms));
+                write!(f, "is {age} old, more than its --max-age of {limit}")
             }
             Self::Connections { count, limit } => {
                 write!(
@@ -71,25 +69,6 @@ pub(crate) fn with_last_line(error: String, output: &[String]) -> String {
     }
 }
 
-/// "312.4M", "300M", "2G".
-fn size(bytes: u64) -> String {
-    const MIB: u64 = 1 << 20;
-    const GIB: u64 = 1 << 30;
-    if bytes >= GIB && bytes.is_multiple_of(GIB) {
-        return format!("{}G", bytes / GIB);
-    }
-    let tenths = (u128::from(bytes) * 10).div_ceil(u128::from(MIB));
-    match tenths % 10 {
-        0 => format!("{}M", tenths / 10),
-        tenth => format!("{}.{tenth}M", tenths / 10),
-    }
-}
-
-/// "12s", "1h 4m": as the option is written.
-pub(crate) fn seconds(ms: u64) -> String {
-    humantime::format_duration(std::time::Duration::from_secs(ms / 1000)).to_string()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -118,10 +97,5 @@ mod tests {
             connections.to_string(),
             "has accepted 11 connections, more than its --max-connections of 10"
         );
-        assert_eq!(
-            (size(2 << 30), size(300 * (1 << 20) + 1), size(0)),
-            ("2G".into(), "300.1M".into(), "0M".into())
-        );
-        assert!(size(u64::MAX).ends_with('M'));
     }
 }

@@ -13,6 +13,8 @@ use std::{
 
 use tracing_subscriber::fmt::MakeWriter;
 
+use crate::base::count;
+
 /// So much may wait to be written.
 const MAX_WAITING_BYTES: usize = 2 << 20;
 
@@ -211,10 +213,10 @@ impl Entry {
             Self::Line(TerminalLine::Own(line)) => drop(writeln!(io::stderr(), "{line}")),
             Self::Line(TerminalLine::Workers(line)) => drop(writeln!(io::stdout(), "{line}")),
             Self::Lost(lost) => {
-                let lines = if *lost == 1 { "line was" } else { "lines were" };
+                let (lines, were) = (count(*lost, "line"), if *lost == 1 { "was" } else { "were" });
                 drop(writeln!(
                     io::stderr(),
-                    "reuse-ctl  {lost} {lines} not shown: the terminal did not keep up"
+                    "reuse-ctl  {lines} {were} not shown: the terminal did not keep up"
                 ));
             }
         }

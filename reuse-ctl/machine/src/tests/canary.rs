@@ -2,18 +2,11 @@
 
 use super::shares::percent;
 use super::world::World;
-use crate::ids::{InstanceId, RequestId, SlotId, VersionId};
-use crate::interface::{Command, Cut, Effect, Exit, NoteKind};
-use crate::states::{ErrorKind, WorkerState};
+use crate::ids::{InstanceId, SlotId, VersionId};
+use crate::interface::{Command, Cut, Effect, NoteKind};
+use crate::states::ErrorKind;
 
 impl World {
-    fn canary(&mut self, version: u32) -> RequestId {
-        self.ask(Command::Canary {
-            share: percent(5),
-            version: VersionId(version),
-        })
-    }
-
     /// What each slot's newest instance was started from.
     fn versions(&self) -> Vec<u32> {
         let slots = self.machine.view().slots;
@@ -21,16 +14,6 @@ impl World {
             .iter()
             .filter_map(|slot| slot.instances.iter().map(|one| one.id).max());
         newest.map(|id| self.started_from[&id].0).collect()
-    }
-
-    fn old_ones_go(&mut self) {
-        for slot in self.machine.view().slots {
-            for instance in slot.instances {
-                if instance.state == WorkerState::Stopping {
-                    self.gone(instance.id, Exit::Code(0));
-                }
-            }
-        }
     }
 }
 

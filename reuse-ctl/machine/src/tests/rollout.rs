@@ -1,6 +1,5 @@
 //! Rollouts: how many slots at the same time, and that all of them are watched until the end.
 
-use super::shares::percent;
 use super::world::{World, config};
 use crate::ids::{InstanceId, RequestId, SlotId, VersionId};
 use crate::interface::{Command, Config, Cut, Exit, Input, Rules, Surge};
@@ -13,6 +12,16 @@ fn active(workers: u16, surge: Surge) -> World {
         settle_ms: 1_000,
         ..config()
     })
+}
+
+/// Version 1 has settled in a canary, and goes to the others.
+fn promoting(workers: u16, surge: Surge) -> (World, RequestId) {
+    let mut world = active(workers, surge);
+    world.canary(1);
+    world.ready(workers);
+    world.pass(1_000);
+    let promote = world.ask(Command::Promote);
+    (world, promote)
 }
 
 impl World {
@@ -49,16 +58,6 @@ impl World {
         });
         served.collect()
     }
-
-    fn leaving_ones_go(&mut self) {
-        for slot in self.machine.view().slots {
-            for one in slot.instances {
-                if one.state == WorkerState::Stopping {
-                    self.gone(one.id, Exit::Code(0));
-                }
-            }
-        }
-    }
 }
 
 #[test]
@@ -88,8 +87,7 @@ fn so_many_are_replaced_at_the_same_time() {
     assert_eq!(world.incoming_slots(), [0, 2], "the next begins when one has settled");
     world.replaced(&[0, 2]);
     assert_eq!(world.incoming_slots(), [3, 4]);
-    world.replaced(&[3, 4]);
-    world.leaving_ones_go();
+    world.rolled_over(&[3, 4]);
     assert_eq!(world.done(reload).message, "reloaded 5 workers");
 }
 
@@ -112,8 +110,7 @@ fn at_a_failure_those_on_their_way_in_are_given_up() {
     let mut world = active(5, Surge::Workers(3));
     let old: Vec<_> = (0..5).map(|slot| world.current(slot)).collect();
     let reload = world.reload();
-    world.replaced(&[0]);
-    world.leaving_ones_go();
+    world.rolled_over(&[0]);
     world.ready(1);
     let (settling, starting) = (world.newest(1), world.newest(3));
     world.exit_newest(2, 1);
@@ -152,7 +149,7 @@ fn a_crash_of_the_first_while_the_last_starts_stops_a_reload() {
     for slot in 0..3 {
         world.replaced(&[slot]);
     }
-    world.leaving_ones_go();
+    world.old_ones_go();
     let untouched = world.current(3);
     let culprit = world.current(0);
     world.exit(0, 1);
@@ -180,8 +177,7 @@ fn a_reload_that_fails_for_good_does_not_say_that_anything_is_started_again() {
         ..config()
     });
     let reload = world.reload();
-    world.replaced(&[0]);
-    world.leaving_ones_go();
+    world.rolled_over(&[0]);
     world.exit(0, 1);
     assert_eq!(world.state(0), WorkerState::Failed);
     let refusal = world.refused(reload, ErrorKind::Failed);
@@ -205,8 +201,7 @@ fn one_that_stops_listening_holds_it_up_and_stops_it_if_it_stays_so() {
     let reload = world.reload();
     world.replaced(&[0]);
     world.unready(0);
-    world.replaced(&[1]);
-    world.leaving_ones_go();
+    world.rolled_over(&[1]);
     assert_eq!(world.incoming_slots(), [0; 0], "nothing further begins");
     world.pass(30_000);
     assert!(world.refused(reload, ErrorKind::Failed).error.starts_with(
@@ -217,7 +212,7 @@ fn one_that_stops_listening_holds_it_up_and_stops_it_if_it_stays_so() {
 #[test]
 fn it_is_watched_until_the_last_old_one_is_gone() {
     let mut world = active(2, Surge::Workers(2));
-    let adopt = world.adopt_one();
+    let adopt = world.adopt(1);
     world.replaced(&[0, 1]);
     world.gone(InstanceId(1), Exit::Code(0));
     assert!(world.waits(adopt), "the other old one has connections");
@@ -227,8 +222,7 @@ fn it_is_watched_until_the_last_old_one_is_gone() {
         "one goes back at once, for the other the old version is started"
     );
     assert_eq!(world.current(0), InstanceId(0));
-    world.replaced(&[1]);
-    world.leaving_ones_go();
+    world.rolled_over(&[1]);
     assert_eq!(
         world.refused(adopt, ErrorKind::Failed).error,
         "the new instance of worker 1 exited with code 1, 1 s after it was ready; \
@@ -296,9 +290,8 @@ fn an_old_one_that_listens_no_more_is_not_taken_back() {
 #[test]
 fn an_adoption_goes_back_wherever_the_new_version_is() {
     let mut world = active(6, Surge::Workers(2));
-    let adopt = world.adopt_one();
-    world.replaced(&[0, 1]);
-    world.leaving_ones_go();
+    let adopt = world.adopt(1);
+    world.rolled_over(&[0, 1]);
     world.ready(2);
     world.pass(500);
     world.exit(0, 1);
@@ -315,8 +308,7 @@ fn an_adoption_goes_back_wherever_the_new_version_is() {
         [0, 1, 2, 3, 4, 5],
         "who has nobody beside it is published at once"
     );
-    world.replaced(&[1]);
-    world.leaving_ones_go();
+    world.rolled_over(&[1]);
     assert_eq!(
         world.refused(adopt, ErrorKind::Failed).error,
         "the new instance of worker 0 exited with code 1, 1.5 s after it was ready; \
@@ -329,16 +321,14 @@ fn an_adoption_goes_back_wherever_the_new_version_is() {
 #[test]
 fn what_was_cut_on_the_way_there_and_back_is_told() {
     let mut world = active(3, Surge::Workers(1));
-    let adopt = world.adopt_one();
-    world.replaced(&[0]);
-    world.leaving_ones_go();
+    let adopt = world.adopt(1);
+    world.rolled_over(&[0]);
     world.ready(1);
     world.pass(1_000);
     world.cut = Cut { in_flight: 3, open: 0 };
     world.exit(1, 1);
     world.cut = Cut { in_flight: 0, open: 1 };
-    world.replaced(&[0]);
-    world.leaving_ones_go();
+    world.rolled_over(&[0]);
     let refusal = world.refused(adopt, ErrorKind::Failed);
     assert_eq!(
         refusal.error,
@@ -353,8 +343,7 @@ fn what_was_cut_on_the_way_there_and_back_is_told() {
 fn what_a_reload_has_cut_where_it_failed_is_told() {
     let mut world = active(2, Surge::Workers(1));
     let reload = world.reload();
-    world.replaced(&[0]);
-    world.leaving_ones_go();
+    world.rolled_over(&[0]);
     world.cut = Cut { in_flight: 3, open: 0 };
     world.exit(0, 1);
     let refusal = world.refused(reload, ErrorKind::Failed);
@@ -370,10 +359,9 @@ fn what_a_reload_has_cut_where_it_failed_is_told() {
 #[test]
 fn the_way_back_is_tried_everywhere_and_told_as_it_went() {
     let mut world = active(4, Surge::Workers(1));
-    let adopt = world.adopt_one();
+    let adopt = world.adopt(1);
     for slot in 0..3 {
-        world.replaced(&[slot]);
-        world.leaving_ones_go();
+        world.rolled_over(&[slot]);
     }
     world.exit(2, 1);
     world.exit_newest(0, 1);
@@ -382,7 +370,7 @@ fn the_way_back_is_tried_everywhere_and_told_as_it_went() {
     world.ready(2);
     world.pass(100);
     world.exit(2, 1);
-    world.leaving_ones_go();
+    world.old_ones_go();
     let refusal = world.refused(adopt, ErrorKind::Failed);
     assert_eq!(
         refusal.error,
@@ -393,8 +381,7 @@ fn the_way_back_is_tried_everywhere_and_told_as_it_went() {
     assert_eq!(refusal.slots, [SlotId(0)]);
     assert_eq!(world.slot_versions(), [1, 0, 0, 0]);
     let abort = world.ask(Command::Abort);
-    world.replaced(&[0]);
-    world.leaving_ones_go();
+    world.rolled_over(&[0]);
     world.done(abort);
     assert_eq!(world.slot_versions(), [0; 4]);
 }
@@ -403,9 +390,8 @@ fn the_way_back_is_tried_everywhere_and_told_as_it_went() {
 #[test]
 fn one_that_can_not_be_replaced_keeps_its_version_though_it_does_not_listen() {
     let mut world = active(2, Surge::Workers(1));
-    let adopt = world.adopt_one();
-    world.replaced(&[0]);
-    world.leaving_ones_go();
+    let adopt = world.adopt(1);
+    world.rolled_over(&[0]);
     world.exit_newest(1, 1);
     world.unready(0);
     world.exit_newest(0, 1);
@@ -415,21 +401,12 @@ fn one_that_can_not_be_replaced_keeps_its_version_though_it_does_not_listen() {
 
 #[test]
 fn a_promotion_goes_back_and_the_canary_stays() {
-    let mut world = active(4, Surge::Workers(2));
-    world.ask(Command::Canary {
-        share: percent(5),
-        version: VersionId(1),
-    });
-    world.ready(4);
-    world.pass(1_000);
-    let promote = world.ask(Command::Promote);
-    world.replaced(&[0, 1]);
-    world.leaving_ones_go();
+    let (mut world, promote) = promoting(4, Surge::Workers(2));
+    world.rolled_over(&[0, 1]);
     world.ready(2);
     world.exit(0, 1);
     world.ready(0);
-    world.replaced(&[1]);
-    world.leaving_ones_go();
+    world.rolled_over(&[1]);
     let refusal = world.refused(promote, ErrorKind::Failed);
     assert_eq!(
         refusal.error,
@@ -447,24 +424,15 @@ fn a_promotion_goes_back_and_the_canary_stays() {
 /// It runs what is on its way to the others.
 #[test]
 fn a_promotion_goes_back_if_the_canary_itself_dies() {
-    let mut world = active(4, Surge::Workers(1));
-    world.ask(Command::Canary {
-        share: percent(5),
-        version: VersionId(1),
-    });
-    world.ready(4);
-    world.pass(1_000);
-    let promote = world.ask(Command::Promote);
-    world.replaced(&[0]);
-    world.leaving_ones_go();
+    let (mut world, promote) = promoting(4, Surge::Workers(1));
+    world.rolled_over(&[0]);
     world.ready(1);
     let (settling, culprit) = (world.newest(1), world.current(4));
     world.exit(4, 1);
     assert!(world.is_terminated(settling));
     assert_eq!(world.slot_versions(), [0, 0, 0, 0, 1]);
     assert!(world.waits(promote), "0 goes back");
-    world.replaced(&[0]);
-    world.leaving_ones_go();
+    world.rolled_over(&[0]);
     let refusal = world.refused(promote, ErrorKind::Failed);
     assert_eq!(
         refusal.error,
@@ -481,14 +449,7 @@ fn a_promotion_goes_back_if_the_canary_itself_dies() {
 
 #[test]
 fn a_canary_that_listens_no_more_fails_the_promotion_in_the_end() {
-    let mut world = active(2, Surge::Workers(1));
-    world.ask(Command::Canary {
-        share: percent(5),
-        version: VersionId(1),
-    });
-    world.ready(2);
-    world.pass(1_000);
-    let promote = world.ask(Command::Promote);
+    let (mut world, promote) = promoting(2, Surge::Workers(1));
     world.unready(2);
     world.replaced(&[0]);
     world.pass(28_999);
@@ -508,7 +469,7 @@ fn a_canary_that_listens_no_more_fails_the_promotion_in_the_end() {
 fn a_slot_that_did_not_serve_counts_as_failed_if_it_dies_before_it_has_settled() {
     let mut world = active(3, Surge::Workers(1));
     world.exit(0, 1);
-    let adopt = world.adopt_one();
+    let adopt = world.adopt(1);
     world.ready(0);
     assert_eq!(world.published_slots(), [0, 1, 2], "nobody else served there");
     assert_eq!(world.incoming_slots(), [0; 0], "the next one waits");

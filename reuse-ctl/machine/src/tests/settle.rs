@@ -207,10 +207,7 @@ fn a_scale_up_is_undone_if_one_dies_before_all_have_settled() {
 #[test]
 fn a_canary_that_dies_before_it_has_settled_is_undone() {
     let mut world = active(2);
-    let canary = world.ask(Command::Canary {
-        share: super::shares::percent(5),
-        version: VersionId(1),
-    });
+    let canary = world.canary(1);
     world.ready(2);
     assert_eq!(world.published_slots(), [0, 1, 2], "nobody else serves there");
     world.pass(50);
@@ -220,10 +217,7 @@ fn a_canary_that_dies_before_it_has_settled_is_undone() {
         "the new instance of worker 2 exited with code 1, 50 ms after it was ready; there are 2 workers, as before"
     );
     assert_eq!(world.machine.view().slots.len(), 2);
-    let canary = world.ask(Command::Canary {
-        share: super::shares::percent(5),
-        version: VersionId(1),
-    });
+    let canary = world.canary(1);
     world.ready(2);
     world.pass(SETTLE_MS - 1);
     assert!(world.waits(canary));

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use reuse_common::Policy;
 
 use super::referee::Referee;
+use super::shares::percent;
 use super::traffic::Traffic;
 use crate::Machine;
 use crate::ids::{InstanceId, Millis, RequestId, SlotId, VersionId};
@@ -12,6 +13,7 @@ use crate::interface::{
     ApplyPlan, Command, Config, Cut, Done, Effect, Exit, HungRules, Input, Load, PlannedRollout, Refusal, Rules,
     ScaleTarget, Signal, Surge, WhenAllFailed,
 };
+use crate::states::WorkerState;
 
 /// What a server with nothing to do looks like.
 pub(crate) const IDLE: Load = Load {
@@ -274,6 +276,29 @@ impl World {
 
     pub(super) fn stop(&mut self) -> RequestId {
         self.ask(Command::Stop { timeout_ms: None })
+    }
+
+    pub(super) fn adopt(&mut self, version: u32) -> RequestId {
+        let version = VersionId(version);
+        self.ask(Command::Adopt { version })
+    }
+
+    /// With 5% of new connections.
+    pub(super) fn canary(&mut self, version: u32) -> RequestId {
+        self.ask(Command::Canary {
+            share: percent(5),
+            version: VersionId(version),
+        })
+    }
+
+    /// Whoever is on its way out ends.
+    pub(super) fn old_ones_go(&mut self) {
+        let slots = self.machine.view().slots;
+        for instance in slots.into_iter().flat_map(|slot| slot.instances) {
+            if instance.state == WorkerState::Stopping {
+                self.gone(instance.id, Exit::Code(0));
+            }
+        }
     }
 
     pub(super) fn forget(&mut self) {

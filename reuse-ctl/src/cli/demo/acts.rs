@@ -12,7 +12,7 @@ use super::{
     load::{SharedTally, lock},
 };
 use crate::{
-    base::{Failure, WorkerState},
+    base::{Failure, WorkerState, durations::tenths},
     client::{Client, ClientError},
     wire::{DrainRequest, PolicyRequest, ReloadRequest, Reply, Status},
 };
@@ -93,10 +93,7 @@ impl Stage {
                 let took = self
                     .ask(Method::POST, &format!("/v1/workers/{DRAINED}/drain"), &request)
                     .await?;
-                Ok(format!(
-                    "nothing was left on worker {DRAINED} after {:.1} s",
-                    took.as_secs_f64()
-                ))
+                Ok(format!("nothing was left on worker {DRAINED} after {}", tenths(took)))
             }
             Act::Undrain => {
                 self.ask(
@@ -110,7 +107,7 @@ impl Stage {
             Act::Kill => self.kill().await,
             Act::Reload => {
                 let took = self.ask(Method::POST, "/v1/reload", &ReloadRequest::default()).await?;
-                Ok(format!("every worker replaced in {:.1} s", took.as_secs_f64()))
+                Ok(format!("every worker replaced in {}", tenths(took)))
             }
             Act::Sticky => {
                 self.ask(
@@ -141,9 +138,9 @@ impl Stage {
             let status = self.status().await?;
             let worker = status.workers.iter().find(|worker| worker.id == KILLED);
             if worker.is_some_and(|worker| worker.state == WorkerState::Active && worker.pid != Some(before)) {
-                let took = start.elapsed().as_secs_f64();
+                let took = tenths(start.elapsed());
                 return Ok(format!(
-                    "it had accepted {accepted} connections; a new one was active after {took:.1} s"
+                    "it had accepted {accepted} connections; a new one was active after {took}"
                 ));
             }
             tokio::time::sleep(POLL).await;

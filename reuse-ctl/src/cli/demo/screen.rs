@@ -7,10 +7,10 @@ use tokio::time::Instant;
 
 use super::tally::{ActSums, Tally};
 use crate::{
-    base::WorkerState,
+    base::{WorkerState, count},
     cli::{
         status::{state_name, state_tone},
-        table::{Align, Cell, counted, table},
+        table::{Align, Cell, table},
         terminal::{Paint, Tone},
     },
     wire::Status,
@@ -59,7 +59,7 @@ pub(super) fn picture(
         let requests = recent.get(&worker.id).copied().unwrap_or(0);
         let state = format!("{:<11}", state_name(worker.state));
         let left = match worker.state {
-            WorkerState::Draining => format!("  {} left", counted(worker.connections.into(), "connection")),
+            WorkerState::Draining => format!("  {} left", count(worker.connections, "connection")),
             _ => String::new(),
         };
         text.push_str(&format!(

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::report::{Fate, Http, Listener, ListenerKind, Report, What};
 use crate::app::options::StopOptions;
+use crate::base::durations::tenths;
 
 /// A server that answers its first request so much later than it listens was not ready when it listened.
 const SLOW_START_MS: u64 = 500;
@@ -129,7 +130,7 @@ fn never_ends(report: &Report, in_force: InForce<'_>) -> Option<Recommendation> 
         option: None,
         reason: format!(
             "it did not end within {} of {}: it waits for connections to close, or ignores the signal; try `--stop-signal {other}`",
-            seconds(in_force.stop.timeout + in_force.stop.drain_timeout),
+            tenths(in_force.stop.timeout + in_force.stop.drain_timeout),
             report.ending.signal
         ),
     })
@@ -152,13 +153,8 @@ fn slow_end(report: &Report, in_force: InForce<'_>) -> Option<Recommendation> {
     let took = Duration::from_millis(report.ending.took_ms);
     (!report.ending.killed && took > in_force.stop.timeout / 2).then(|| Recommendation {
         option: Some(format!("--stop-timeout {}s", (took * 2).as_secs() + 1)),
-        reason: format!("it took {} to end", seconds(took)),
+        reason: format!("it took {} to end", tenths(took)),
     })
-}
-
-/// "2.4 s".
-pub(super) fn seconds(time: Duration) -> String {
-    format!("{:.1} s", time.as_secs_f64())
 }
 
 #[cfg(test)]

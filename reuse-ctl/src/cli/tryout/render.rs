@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::judge::{Recommendation, cuts_requests, seconds};
+use super::judge::{Recommendation, cuts_requests};
 use super::report::{Fate, Http, ListenerKind, Report, What};
+use crate::base::durations::tenths;
 
 const GREEN: &str = "\x1b[32m";
 const YELLOW: &str = "\x1b[33m";
@@ -265,7 +266,7 @@ fn time(ms: u64) -> String {
     if ms < 1000 {
         format!("{ms} ms")
     } else {
-        seconds(Duration::from_millis(ms))
+        tenths(Duration::from_millis(ms))
     }
 }
 
