@@ -26,12 +26,16 @@ use super::{
     stop_signal::{self, Begun, Signalled, StopRequest},
 };
 use crate::{
+    app::options::StopOptions,
     base::{InstanceId, SlotId, VersionId},
     bpf::{BpfError, GroupProgram},
-    group::{Listening, diag::Listener},
+    group::{Groups, Listening, diag::Listener},
     process::{
         cgroup::InstanceCgroup,
-        channel::Channel,
+        channel::{
+            Channel, Offer,
+            message::{SHUTDOWN, line_of},
+        },
         handle::ProcessHandle,
         launch::{self, Child, LaunchSpec, Running, SpawnError},
         stop_plan::KillMode,
@@ -167,8 +171,21 @@ impl Live {
             .is_some_and(|cgroup| self.cgroup.ids().unwrap_or_default().contains(&cgroup))
     }
 
+    /// Asks it to end: by a message, if that is wanted and it can be sent, else by the signal, which is passed down beside the task.
+    pub(crate) fn ask_to_end(&self, stop: &StopOptions, groups: &Groups) -> Begun {
+        let is_asked = stop.message && self.channel.outbox().is_open() && {
+            let line = line_of(SHUTDOWN).expect("it is JSON");
+            self.channel.say_last(line) == Offer::Queued
+        };
+        if is_asked {
+            self.note_asked(stop.signal, stop.kill_mode);
+            return Begun::NOTHING;
+        }
+        self.terminate(stop.signal, stop.kill_mode, groups.listeners_of(self.row))
+    }
+
     /// Sends the stop signal to its main process, to those that have `listeners`, and to those in between.
-    pub(crate) fn terminate(&self, signal: Signal, mode: Option<KillMode>, listeners: Vec<Listening>) -> Begun {
+    fn terminate(&self, signal: Signal, mode: Option<KillMode>, listeners: Vec<Listening>) -> Begun {
         match &self.process {
             Process::Launching => Begun::NOTHING,
             Process::Running(main) => {
@@ -185,7 +202,7 @@ impl Live {
     }
 
     /// Its main process was asked to end, but not by a signal.
-    pub(crate) fn note_asked(&self, signal: Signal, mode: Option<KillMode>) {
+    fn note_asked(&self, signal: Signal, mode: Option<KillMode>) {
         if let Process::Running(main) = &self.process {
             self.signalled.note_asked(signal, mode, main.pid());
         }

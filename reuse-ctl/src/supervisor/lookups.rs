@@ -7,6 +7,7 @@
 
 use super::{
     asks::refusal,
+    live::BackgroundEvent,
     template::{Renewed, Version},
     wanted::Wanted,
 };
@@ -18,18 +19,18 @@ use reuse_common::Share;
 use reuse_machine::interface::Command;
 use std::{collections::VecDeque, io, sync::Arc, thread, time::Duration};
 use tokio::{
-    sync::oneshot,
+    sync::{mpsc, oneshot},
     time::{error::Elapsed, timeout},
 };
 
 /// A look takes no longer, or nobody waits for it.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// So many threads may be left behind; with more of them, nothing is looked at.
-pub(crate) const MAX_LEFT_BEHIND: usize = 8;
+const MAX_LEFT_BEHIND: usize = 8;
 
 /// So many may wait for their turn.
-pub(crate) const MAX_WAITING: usize = 64;
+const MAX_WAITING: usize = 64;
 
 /// What was found for a request.
 #[derive(Debug)]
@@ -72,13 +73,27 @@ pub(crate) enum LookupError {
     TooManyWaiting,
 }
 
+impl LookupError {
+    /// What is answered to who asked.
+    pub(crate) fn refusal(&self) -> Reply {
+        let kind = match self {
+            Self::Late(_) => ErrorKind::Timeout,
+            Self::Thread(_) | Self::Broken(_) | Self::TooManyLeftBehind | Self::TooManyWaiting => ErrorKind::Failed,
+        };
+        let hint =
+            "nothing was changed; see whether the file systems with the folder, the command and the env files answer";
+        *refusal(kind, self.to_string(), hint)
+    }
+}
+
 /// What is under way, and what waits.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Lookups {
-    pub(crate) under_way: Option<Asker>,
-    pub(crate) waiting: VecDeque<Lookup>,
+    under_way: Option<Asker>,
+    waiting: VecDeque<Lookup>,
     /// One more for each thread that has not come to its end.
-    pub(crate) threads: Arc<()>,
+    threads: Arc<()>,
+    background_events: mpsc::Sender<BackgroundEvent>,
 }
 
 /// Who waits for what is found.
@@ -90,9 +105,9 @@ pub(crate) struct Asker {
     pub(crate) applies: bool,
 }
 
-pub(crate) struct Lookup {
-    pub(crate) asker: Asker,
-    pub(crate) work: Work<Found>,
+struct Lookup {
+    asker: Asker,
+    work: Work<Found>,
 }
 
 impl std::fmt::Debug for Lookup {
@@ -102,13 +117,69 @@ impl std::fmt::Debug for Lookup {
 }
 
 impl Lookups {
+    pub(crate) fn new(background_events: mpsc::Sender<BackgroundEvent>) -> Self {
+        Self {
+            under_way: None,
+            waiting: VecDeque::new(),
+            threads: Arc::default(),
+            background_events,
+        }
+    }
+
     /// Whether an `apply` is among them.
     pub(crate) fn apply(&self) -> bool {
         let waiting = self.waiting.iter().map(|lookup| &lookup.asker);
         waiting.chain(&self.under_way).any(|asker| asker.applies)
     }
 
-    pub(crate) fn left_behind(&self) -> usize {
+    /// Does `work` beside the task when it is its turn. Returns who is refused at once, and how.
+    pub(crate) fn add(
+        &mut self,
+        asker: Asker,
+        work: impl FnOnce() -> Found + Send + 'static,
+    ) -> Vec<(RequestId, Reply)> {
+        if self.waiting.len() >= MAX_WAITING {
+            return vec![(asker.id, LookupError::TooManyWaiting.refusal())];
+        }
+        let work = Box::new(work);
+        self.waiting.push_back(Lookup { asker, work });
+        self.begin()
+    }
+
+    /// Begins the next if none is under way. Returns who is refused, and how.
+    pub(crate) fn begin(&mut self) -> Vec<(RequestId, Reply)> {
+        let mut refused = Vec::new();
+        while self.under_way.is_none()
+            && let Some(Lookup { asker, work }) = self.waiting.pop_front()
+        {
+            if self.left_behind() >= MAX_LEFT_BEHIND {
+                refused.push((asker.id, LookupError::TooManyLeftBehind.refusal()));
+                continue;
+            }
+            self.under_way = Some(asker);
+            let (thread, background_events) = (Arc::clone(&self.threads), self.background_events.clone());
+            tokio::spawn(async move {
+                let found = beside(work, thread, PATIENCE).await;
+                // The controller has ended meanwhile; so be it.
+                drop(background_events.send(BackgroundEvent::LookedUp(found)).await);
+            });
+        }
+        refused
+    }
+
+    /// The one under way is done: who asked for it. Nobody, where the app stops: who waited was refused.
+    pub(crate) fn done(&mut self) -> Option<RequestId> {
+        self.under_way.take().map(|asker| asker.id)
+    }
+
+    /// The app stops: nobody waits for files any more. Returns who did.
+    pub(crate) fn give_up(&mut self) -> Vec<RequestId> {
+        let waiting = self.waiting.drain(..).map(|lookup| lookup.asker);
+        let all = self.under_way.take().into_iter().chain(waiting);
+        all.map(|asker| asker.id).collect()
+    }
+
+    fn left_behind(&self) -> usize {
         Arc::strong_count(&self.threads) - 1
     }
 }
@@ -120,11 +191,7 @@ pub(crate) fn stopped() -> Reply {
 }
 
 /// In a thread of its own and not of the runtime's: the end of the controller must not wait for it.
-pub(crate) async fn beside<T: Send + 'static>(
-    work: Work<T>,
-    counted: Arc<()>,
-    patience: Duration,
-) -> Result<T, LookupError> {
+async fn beside<T: Send + 'static>(work: Work<T>, counted: Arc<()>, patience: Duration) -> Result<T, LookupError> {
     let (found, finding) = oneshot::channel();
     thread::Builder::new().name("files".into()).spawn(move || {
         // Who asked may have given up.

@@ -12,10 +12,11 @@
 //!
 //! While something else is under way a reload or a change of the number waits for its end, as [`Pending`]: nobody is there who could try again.
 
+use crate::base::RequestId;
 use crate::process::terminal_signals::has_terminal;
 use crate::process::terminal_signals::is_ignored;
-use reuse_machine::interface::MAX_WORKERS;
-use reuse_machine::interface::{Command, ScaleTarget};
+use reuse_machine::interface::{Command, MAX_WORKERS, ScaleTarget};
+use std::collections::HashMap;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Waits for them.
@@ -61,7 +62,7 @@ impl Signals {
     }
 }
 
-pub(crate) async fn next(signal: &mut Option<Signal>) {
+async fn next(signal: &mut Option<Signal>) {
     match signal {
         Some(signal) => drop(signal.recv().await),
         None => std::future::pending().await,
@@ -89,17 +90,75 @@ pub(crate) enum Signalled {
     Fewer,
 }
 
+/// What signals have asked for. Nobody waits for an answer: people are told on the console.
+#[derive(Debug, Default)]
+pub(crate) struct SignalRequests {
+    under_way: HashMap<RequestId, Signalled>,
+    /// What was asked for while something else was under way.
+    pending: Pending,
+}
+
+impl SignalRequests {
+    /// This request carries one out.
+    pub(crate) fn begin(&mut self, id: RequestId, signal: Signalled) {
+        self.under_way.insert(id, signal);
+    }
+
+    /// Whether the request is a signal's, which is under way no more then.
+    pub(crate) fn end(&mut self, id: RequestId) -> Option<Signalled> {
+        self.under_way.remove(&id)
+    }
+
+    pub(crate) fn is_one(&self, id: RequestId) -> bool {
+        self.under_way.contains_key(&id)
+    }
+
+    /// What is under way for one: it may still look for files.
+    pub(crate) fn busy_with(&self) -> Option<String> {
+        let signal = self.under_way.values().next()?;
+        Some(match signal {
+            Signalled::Reload => "a reload".to_owned(),
+            Signalled::More | Signalled::Fewer => "a scale".to_owned(),
+        })
+    }
+
+    /// It has to wait for what is under way `first`. Returns what people are told.
+    pub(crate) fn wait(&mut self, signal: Signalled, first: &str) -> String {
+        self.pending.add(signal);
+        let then = match (signal, self.pending.net) {
+            (Signalled::Reload, _) => "a reload follows it".to_owned(),
+            (_, 0) => "the number of workers stays as it is behind it".to_owned(),
+            (_, net) => format!("the number of workers is changed by {net:+} behind it"),
+        };
+        format!("{first} is under way; {then}")
+    }
+
+    /// What is to be done first of all that waits; see [`Pending::next`].
+    pub(crate) fn next(&self, workers: u16) -> Option<(Signalled, Command)> {
+        self.pending.next(workers)
+    }
+
+    /// It does not wait any more.
+    pub(crate) fn take(&mut self, signal: Signalled) {
+        self.pending.take(signal);
+    }
+
+    pub(crate) fn reload_waits(&self) -> bool {
+        self.pending.reload
+    }
+}
+
 /// What waits until nothing else is under way.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Pending {
+struct Pending {
     /// One is enough, however often it was asked for: it begins behind the last signal.
-    pub(crate) reload: bool,
+    reload: bool,
     /// Workers more, or fewer.
-    pub(crate) net: i32,
+    net: i32,
 }
 
 impl Pending {
-    pub(crate) fn add(&mut self, signal: Signalled) {
+    fn add(&mut self, signal: Signalled) {
         match signal {
             Signalled::Reload => self.reload = true,
             Signalled::More => self.net = self.net.saturating_add(1),
@@ -108,7 +167,7 @@ impl Pending {
     }
 
     /// What is to be done first, where there are so many workers. As far as it goes: of five fewer where there are three, two.
-    pub(crate) fn next(self, workers: u16) -> Option<(Signalled, Command)> {
+    fn next(self, workers: u16) -> Option<(Signalled, Command)> {
         if self.reload {
             return Some((Signalled::Reload, Signalled::Reload.command()));
         }
@@ -130,7 +189,7 @@ impl Pending {
         }
     }
 
-    pub(crate) fn take(&mut self, signal: Signalled) {
+    fn take(&mut self, signal: Signalled) {
         match signal {
             Signalled::Reload => self.reload = false,
             Signalled::More | Signalled::Fewer => self.net = 0,

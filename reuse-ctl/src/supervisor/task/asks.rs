@@ -1,20 +1,20 @@
 //! What the task does about [`asks`](crate::supervisor::asks).
 
-use crate::supervisor::asks::*;
 use crate::supervisor::{
     all_failed,
+    asks::{MAX_GETS, Questioner, another_version, answer_of, patience, refusal, unreadable},
     connections::{Connections, DirectedOutcome, Purpose},
-    lookups::Asker,
+    lookups::{Asker, Finding, Found, LookupError},
     request::RequestError,
+    signals::{SignalMeaning, Signalled},
     status,
     task::Task,
-    template::Version,
+    template::{Renewed, Version},
 };
-use crate::supervisor::{lookups::Finding, template::Renewed};
 use crate::{
     base::{ErrorKind, InstanceId, RequestId, SlotId, VersionId},
     supervisor::handle::Ask,
-    wire::{CanaryRequest, GetRequest, Got, Reply, Status},
+    wire::{CanaryRequest, Event, GetRequest, Got, Reply, Status},
 };
 use reuse_common::{Share, ids::Row};
 use reuse_machine::interface::{Command, Input};
@@ -44,7 +44,9 @@ impl Task {
                 reply,
             } => self.apply(request, by_root, reply),
             Ask::Get { slot, request, reply } => self.get(slot, &request, reply),
-            Ask::Send { slot, message, reply } => drop(reply.send(self.send(slot, &message))),
+            Ask::Send { slot, message, reply } => {
+                drop(reply.send(self.messages.send(slot, &message, &self.live, &self.announcer)))
+            }
             Ask::Bus(reply) => drop(reply.send(self.messages.subscribe())),
         }
     }
@@ -146,7 +148,7 @@ impl Task {
         self.moves.answered(id);
         if self.is_recycling(id) {
             self.on_not_begun(reply);
-        } else if let Some(signal) = self.signalled.remove(&id) {
+        } else if let Some(signal) = self.signalled.end(id) {
             self.on_signal_answered(signal, &reply);
         } else if let Some(waiting) = self.replies.remove(&id) {
             // The client has gone away; so be it, here and elsewhere.
@@ -154,6 +156,134 @@ impl Task {
         }
     }
 
+    pub(super) fn look_up(&mut self, asker: Asker, work: impl FnOnce() -> Found + Send + 'static) {
+        let refused = self.lookups.add(asker, work);
+        self.reply_to_all(refused);
+    }
+
+    /// It was looked up what a request needs, or that fails.
+    pub(super) fn on_looked_up(&mut self, id: RequestId, found: Result<Found, LookupError>) {
+        match found {
+            Ok(Ok(Finding::Wanted(wanted))) => self.on_wanted(id, *wanted),
+            Ok(Ok(Finding::EnvFiles { command, renewed })) => {
+                self.template.renew(renewed);
+                self.begin_request(id, command);
+            }
+            Ok(Ok(Finding::Canary {
+                share,
+                beside,
+                canary,
+                renewed,
+            })) => self.begin_canary(id, share, beside, *canary, renewed),
+            Ok(Err(refusal)) => self.reply(id, *refusal),
+            Err(error) => self.reply(id, error.refusal()),
+        }
+    }
+
+    pub(super) fn reply_to_all(&mut self, replies: Vec<(RequestId, Reply)>) {
+        for (id, reply) in replies {
+            self.reply(id, reply);
+        }
+    }
+
+    pub(super) fn on_signal(&mut self, asked: SignalMeaning) {
+        match asked {
+            SignalMeaning::ToStop if self.machine.view().stopping => {}
+            SignalMeaning::ToStop | SignalMeaning::ByHand => self.feed(Input::Interrupt),
+            SignalMeaning::ToReload => {
+                self.service.reloading();
+                self.ask_by(Signalled::Reload);
+            }
+            SignalMeaning::ForMore => self.ask_by(Signalled::More),
+            SignalMeaning::ForFewer => self.ask_by(Signalled::Fewer),
+            SignalMeaning::ToRotateLogs => {
+                self.logs.rotate_all();
+                self.say_of_signal("SIGUSR1", Ok("all logs are being rotated"));
+            }
+        }
+    }
+
+    /// At once, or when what is under way is done.
+    fn ask_by(&mut self, signal: Signalled) {
+        let command = signal.command();
+        match self.busy_with(&command) {
+            None => self.request_by(signal, command),
+            Some(first) => self.wait_with(signal, &first),
+        }
+    }
+
+    fn wait_with(&mut self, signal: Signalled, first: &str) {
+        let waits = self.signalled.wait(signal, first);
+        self.say_of_signal(signal.name(), Ok(&waits));
+    }
+
+    fn busy_with(&self, command: &Command) -> Option<String> {
+        self.waits_for(command).or_else(|| self.signalled.busy_with())
+    }
+
+    fn waits_for(&self, command: &Command) -> Option<String> {
+        let apply = (self.applying.is_some() || self.lookups.apply()).then(|| "an apply".to_owned());
+        apply.or_else(|| self.machine.waits_for(command))
+    }
+
+    /// Whether a signal's request, for which files were looked at, has to wait after all: something else has begun meanwhile.
+    fn put_off(&mut self, id: RequestId, command: &Command) -> bool {
+        if self.signalled.is_one(id)
+            && let Some(first) = self.waits_for(command)
+            && let Some(signal) = self.signalled.end(id)
+        {
+            self.wait_with(signal, &first);
+            return true;
+        }
+        false
+    }
+
+    /// Carries out what waits, if nothing is under way any more.
+    pub(super) fn take_pending(&mut self) {
+        if let Some((signal, command)) = self.signalled.next(self.workers())
+            && self.busy_with(&command).is_none()
+        {
+            self.signalled.take(signal);
+            self.request_by(signal, command);
+        }
+    }
+
+    fn request_by(&mut self, signal: Signalled, command: Command) {
+        let id = self.next_request_id();
+        self.signalled.begin(id, signal);
+        self.request(id, command);
+    }
+
+    /// What a signal asked for was done or refused.
+    fn on_signal_answered(&mut self, signal: Signalled, reply: &Reply) {
+        if signal == Signalled::Reload && !self.signalled.reload_waits() {
+            self.service.reloaded();
+        }
+        let outcome = if reply.ok {
+            Ok(reply.message.as_deref().unwrap_or("done"))
+        } else {
+            Err(reply.error.as_deref().unwrap_or("refused"))
+        };
+        self.say_of_signal(signal.name(), outcome);
+    }
+
+    fn say_of_signal(&self, signal: &str, outcome: Result<&str, &str>) {
+        let (word, message) = match outcome {
+            Ok(done) => ("signal", format!("{signal}: {done}")),
+            Err(why) => ("warning", format!("{signal}: {why}")),
+        };
+        let event = Event {
+            at_ms: 0,
+            worker: None,
+            pid: None,
+            event: word.into(),
+            message,
+        };
+        match outcome {
+            Ok(_) => self.announcer.say(event),
+            Err(_) => self.announcer.warn(event),
+        }
+    }
     fn status(&mut self, reply: oneshot::Sender<Status>) {
         let queues = self.groups.queues(&mut self.diag).unwrap_or_default();
         let view = self.machine.view();

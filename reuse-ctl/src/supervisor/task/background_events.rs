@@ -12,6 +12,7 @@ use crate::supervisor::{
     diagnosis::address_of,
     listener_owners::unsteerable,
     live::{self, BackgroundEvent, Process},
+    messages::{self, Report},
     placement::{Placement, Standing},
     readiness,
     ready_notify::Said,
@@ -90,8 +91,19 @@ impl Task {
             BackgroundEvent::Measured(memory) => self.on_measured(&memory),
             BackgroundEvent::Files(told) => self.on_files(told),
             BackgroundEvent::SpareLoaded(loaded) => self.on_spare(loaded),
-            BackgroundEvent::Said(id, report) => self.on_report(id, report),
-            BackgroundEvent::LookedUp(found) => self.on_looked_up(found),
+            BackgroundEvent::Said(id, Report::Ready) => self.announce_ready(id),
+            BackgroundEvent::Said(id, report) => {
+                if let Some(live) = self.live.get(&id) {
+                    messages::tell_of_report(live, report, &self.live, &self.announcer);
+                }
+            }
+            BackgroundEvent::LookedUp(found) => {
+                let Some(id) = self.lookups.done() else { return };
+                self.on_looked_up(id, found);
+                let refused = self.lookups.begin();
+                self.reply_to_all(refused);
+                self.take_pending();
+            }
             BackgroundEvent::StrangerNamed(cookie, addr, who) => self.on_stranger(cookie, addr, who),
         }
     }
@@ -286,7 +298,9 @@ impl Task {
 
     /// Nothing of the instance is left: takes it out of every table.
     fn bury(&mut self, id: InstanceId) {
-        self.tell_of_unread(id, "ended");
+        if let Some(live) = self.live.get(&id) {
+            messages::tell_of_unread(live, "ended", &self.announcer);
+        }
         self.wake_probes.bury(id);
         self.quiesce.forget(id);
         self.connections

@@ -262,7 +262,8 @@ impl Task {
     }
 
     pub(crate) fn note(&mut self, note: Note) {
-        self.tell_bus(&note);
+        let pid = note.instance.and_then(|id| self.live.get(&id)).and_then(Live::pid);
+        self.messages.tell_bus(&note, pid, &self.machine.view());
         let Note {
             slot,
             instance,
@@ -286,7 +287,6 @@ impl Task {
         }
         // Whether other apps run is not known here.
         message = for_app(&message, &self.template.app);
-        let pid = instance.and_then(|id| self.live.get(&id)).and_then(Live::pid);
         let event = Event {
             at_ms: 0,
             worker: slot.map(|slot| slot.0),

@@ -6,12 +6,9 @@ mod asks;
 mod background_events;
 mod effects;
 mod faults;
-mod lookups;
-mod messages;
 mod queue_watch;
 mod quiesce;
 mod recycle;
-mod signals;
 mod sockets;
 
 use std::{
@@ -37,7 +34,7 @@ use crate::supervisor::{
     health::Health,
     live::{BackgroundEvent, Live},
     logs::Logs,
-    lookups::Lookups,
+    lookups::{Lookups, stopped},
     messages::Messages,
     moves::Moves,
     ports::Guards,
@@ -46,7 +43,7 @@ use crate::supervisor::{
     recycle::Recycle,
     recycle_files::Files,
     service_manager::ServiceManager,
-    signals::{Pending, SignalMeaning, Signalled, Signals},
+    signals::{SignalMeaning, SignalRequests, Signals},
     sockets::Sockets,
     status::UsageMeter,
     template::Template,
@@ -89,10 +86,7 @@ pub(crate) struct Task {
     pub(crate) failures: Failures,
     pub(crate) replies: HashMap<RequestId, oneshot::Sender<Reply>>,
     pub(crate) next_request: u64,
-    /// Requests that are nobody's but a signal's.
-    pub(crate) signalled: HashMap<RequestId, Signalled>,
-    /// What signals have asked for while something else was under way.
-    pub(crate) pending: Pending,
+    pub(crate) signalled: SignalRequests,
     pub(crate) applying: Option<Applying>,
     pub(crate) lookups: Lookups,
     pub(crate) service: ServiceManager,
@@ -163,15 +157,14 @@ impl Task {
             announcer: Announcer::new(console, events, messages.bus.clone()),
             messages,
             meter: Arc::default(),
+            lookups: Lookups::new(background_events.clone()),
             background_events,
             finished: None,
             failures: Failures::default(),
             replies: HashMap::new(),
             next_request: 0,
-            signalled: HashMap::new(),
-            pending: Pending::default(),
+            signalled: SignalRequests::default(),
             applying: None,
-            lookups: Lookups::default(),
             service: upkeep.service,
             outlook: Outlook::default(),
             moves: Moves::default(),
@@ -307,13 +300,15 @@ impl Task {
             self.refresh_health(&view);
             self.queue_watch
                 .set_fault(view.slots.iter().any(|slot| slot.fault.is_some()));
-            self.assign_mailboxes(&view);
+            self.messages.assign(&view, &self.live);
             self.outlook.follow(view.all_failed, Instant::now(), &mut self.groups);
             self.moves.forget_slots_from(view.slots.len());
             self.announce(&view);
             self.service.tell(&view);
             if view.stopping {
-                self.give_up_lookups();
+                for id in self.lookups.give_up() {
+                    self.reply(id, stopped());
+                }
             }
             self.take_pending();
         }

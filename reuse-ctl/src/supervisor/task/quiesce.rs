@@ -133,7 +133,7 @@ impl Task {
             return Begun::NOTHING;
         }
         self.groups.count_cuts(live.row, counting);
-        self.ask_to_end(live)
+        live.ask_to_end(&self.template.options(live.version).stop, &self.groups)
     }
 
     /// Established connections by instance; absent if they can't be seen, which people are told once.
