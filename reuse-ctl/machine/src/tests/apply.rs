@@ -4,30 +4,18 @@ use proptest::prelude::*;
 use reuse_common::Policy;
 
 use super::events::{Event, any_config, exit, load, pick, plan};
-use super::shares::percent;
 use super::world::{World, config, only};
 use crate::ids::{SlotId, VersionId};
 use crate::interface::{
-    ApplyPlan, ApplyStep, Command, Config, Effect, Exit, HealthRules, Input, PlannedRollout, Rules, WhenAllFailed,
+    ApplyPlan, ApplyStep, Command, Config, Effect, HealthRules, Input, PlannedRollout, Rules, WhenAllFailed,
 };
-use crate::states::{ErrorKind, WorkerState};
+use crate::states::ErrorKind;
 
 impl World {
     /// What each slot's next instance is started from, and the app's.
     fn next_versions(&self) -> (Vec<u32>, u32) {
         let view = self.machine.view();
         (view.slots.iter().map(|slot| slot.version.0).collect(), view.version.0)
-    }
-
-    /// Whoever is on its way out ends.
-    fn leavers_go(&mut self) {
-        for slot in self.machine.view().slots {
-            for instance in slot.instances {
-                if instance.state == WorkerState::Stopping {
-                    self.gone(instance.id, Exit::Code(0));
-                }
-            }
-        }
     }
 }
 
@@ -42,7 +30,7 @@ fn it_goes_from_slot_to_slot_and_is_the_apps_when_all_have_it() {
     }
     assert_eq!(world.next_versions(), (vec![1, 1, 1], 0));
     assert!(world.waits(adopt), "the old ones have not ended");
-    world.leavers_go();
+    world.old_ones_go();
     assert_eq!(world.next_versions(), (vec![1, 1, 1], 1));
     assert_eq!(world.done(adopt).message, "reloaded 3 workers");
     let scale = world.scale(4);
@@ -57,14 +45,14 @@ fn at_the_first_failure_those_that_have_it_go_back() {
     let adopt = world.adopt(1);
     world.ready(0);
     world.ready(1);
-    world.leavers_go();
+    world.old_ones_go();
     let culprit = world.newest(2);
     world.exit_newest(2, 1);
     assert!(world.waits(adopt), "0 and 1 go back");
     assert_eq!(world.published_slots(), [0, 1, 2]);
     world.ready(0);
     world.ready(1);
-    world.leavers_go();
+    world.old_ones_go();
     let refusal = world.refused(adopt, ErrorKind::Failed);
     assert_eq!(
         refusal.error,
@@ -93,7 +81,7 @@ fn what_cant_be_taken_back_is_left_to_abort() {
     let mut world = World::active(2);
     let adopt = world.adopt(1);
     world.ready(0);
-    world.leavers_go();
+    world.old_ones_go();
     world.exit_newest(1, 1);
     world.exit_newest(0, 1);
     let refusal = world.refused(adopt, ErrorKind::Failed);
@@ -110,7 +98,7 @@ fn what_cant_be_taken_back_is_left_to_abort() {
     );
     let abort = world.ask(Command::Abort);
     world.ready(0);
-    world.leavers_go();
+    world.old_ones_go();
     world.done(abort);
     assert_eq!(world.next_versions(), (vec![0, 0], 0));
 }
@@ -118,10 +106,7 @@ fn what_cant_be_taken_back_is_left_to_abort() {
 #[test]
 fn not_while_there_is_a_canary_or_another_job() {
     let mut world = World::active(2);
-    world.ask(Command::Canary {
-        share: percent(5),
-        version: VersionId(1),
-    });
+    world.canary(1);
     let early = world.adopt(2);
     assert_eq!(
         world.refused(early, ErrorKind::Failed).error,
@@ -218,7 +203,7 @@ fn the_steps_follow_each_other_and_each_is_said() {
     world.ready(0);
     world.ready(1);
     assert_eq!(world.machine.view().policy, Policy::LeastLoaded, "the rollout goes on");
-    world.leavers_go();
+    world.old_ones_go();
     assert_eq!(world.rules().ready_timeout_ms, 3_000);
     assert_eq!(world.machine.view().policy, Policy::Hash);
     assert!(world.waits(apply), "worker 2 starts");

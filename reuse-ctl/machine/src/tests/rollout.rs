@@ -41,8 +41,10 @@ impl World {
         self.pass(1_000);
     }
 
-    fn adopt_one(&mut self) -> RequestId {
-        self.adopt(1)
+    /// They get ready, and settle, and the old ones end.
+    fn rolled_over(&mut self, slots: &[u16]) {
+        self.replaced(slots);
+        self.old_ones_go();
     }
 
     fn slot_versions(&self) -> Vec<u32> {

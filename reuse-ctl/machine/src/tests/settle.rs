@@ -1,8 +1,8 @@
 //! The settle time: who waits for it, who does not, and what ends it.
 
 use super::world::{World, config};
-use crate::ids::{InstanceId, RequestId, VersionId};
-use crate::interface::{Command, Config, Cut, Exit, HealthRules, HungRules, Input, NoteKind, Rules};
+use crate::ids::{InstanceId, RequestId};
+use crate::interface::{Config, Cut, Exit, HealthRules, HungRules, Input, NoteKind, Rules};
 use crate::states::{ErrorKind, WorkerState};
 
 const SETTLE_MS: u64 = 1_000;

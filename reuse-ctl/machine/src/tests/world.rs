@@ -278,11 +278,6 @@ impl World {
         self.ask(Command::Stop { timeout_ms: None })
     }
 
-    pub(super) fn adopt(&mut self, version: u32) -> RequestId {
-        let version = VersionId(version);
-        self.ask(Command::Adopt { version })
-    }
-
     /// With 5% of new connections.
     pub(super) fn canary(&mut self, version: u32) -> RequestId {
         self.ask(Command::Canary {
