@@ -80,6 +80,31 @@ pub(crate) fn bytes_text(bytes: u64) -> String {
     bytes.to_string()
 }
 
+/// `512K`, `50.0M`, `1.3G`, in powers of 1024.
+pub(crate) fn short_bytes(bytes: u64) -> String {
+    #[expect(clippy::cast_precision_loss, reason = "three digits are shown")]
+    let kib = bytes as f64 / 1024.0;
+    match kib {
+        ..1024.0 => format!("{kib:.0}K"),
+        ..1_048_576.0 => format!("{:.1}M", kib / 1024.0),
+        _ => format!("{:.1}G", kib / 1_048_576.0),
+    }
+}
+
+/// `312.4M`, `300M`, `2G`: rounded up, so that a size above a limit is never shown as equal to it.
+pub(crate) fn bytes_rounded_up(bytes: u64) -> String {
+    const MIB: u64 = 1 << 20;
+    const GIB: u64 = 1 << 30;
+    if bytes >= GIB && bytes.is_multiple_of(GIB) {
+        return format!("{}G", bytes / GIB);
+    }
+    let tenths = (u128::from(bytes) * 10).div_ceil(u128::from(MIB));
+    match tenths % 10 {
+        0 => format!("{}M", tenths / 10),
+        tenth => format!("{}.{tenth}M", tenths / 10),
+    }
+}
+
 /// Parses `0.5` or `2` to hundredths of a core.
 ///
 /// # Errors
