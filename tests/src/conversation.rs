@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::http::{self, Failure};
+use crate::http::{self, Failure, is_timeout};
 use crate::interrupted;
 
 /// How long nothing may come: longer than the longest drain timeout and stop timeout that a server may be given by default.
@@ -198,10 +198,6 @@ fn cut_off(error: &io::Error) -> Failure {
     }
 }
 
-fn is_timeout(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
-}
-
 /// A stream that is read no faster than the pace.
 #[derive(Debug)]
 struct Paced {
@@ -238,20 +234,14 @@ mod tests {
     use std::net::TcpListener;
 
     use super::*;
+    use crate::http::tests::served;
 
     fn answered_with(bytes: &'static [u8]) -> Result<Answer, Failure> {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
-        let to = listener.local_addr().expect("bound");
-        let server = thread::spawn(move || {
-            let (mut stream, _) = listener.accept().expect("accept");
-            assert!(stream.read(&mut [0; 1024]).expect("a request") > 0);
-            stream.write_all(bytes).expect("send");
-        });
-        let mut conversation = Conversation::open(to, u32::MAX).expect("connect");
-        conversation.ask("/").expect("send");
-        let answer = conversation.answer(|| {});
-        server.join().expect("the server ends");
-        answer
+        served(bytes, |to| {
+            let mut conversation = Conversation::open(to, u32::MAX).expect("connect");
+            conversation.ask("/").expect("send");
+            conversation.answer(|| {})
+        })
     }
 
     #[test]

@@ -3,9 +3,10 @@
 use std::fmt;
 use std::io::{self, Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpStream};
-use std::os::fd::AsRawFd as _;
 use std::time::Duration;
 
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::IpBindAddressNoPort;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::interrupted;
@@ -41,8 +42,10 @@ pub enum Failure {
     CutOff,
     /// Nothing came for [`PATIENCE`].
     TimedOut,
-    /// Not HTTP, or not status 200.
+    /// Not HTTP.
     Malformed,
+    /// Another status than 200.
+    Status(u16),
 }
 
 impl Failure {
@@ -62,6 +65,7 @@ impl fmt::Display for Failure {
             Self::CutOff => f.write_str("answer cut off"),
             Self::TimedOut => f.write_str("timed out"),
             Self::Malformed => f.write_str("malformed answer"),
+            Self::Status(status) => write!(f, "status {status}"),
         }
     }
 }
@@ -134,10 +138,7 @@ impl Connection {
         self.stream
             .set_read_timeout(Some(limit))
             .expect("a timeout that is not 0");
-        !matches!(
-            interrupted::retry(|| self.stream.read(&mut [0; 1024])).map_err(|error| error.kind()),
-            Err(io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
-        )
+        !interrupted::retry(|| self.stream.read(&mut [0; 1024])).is_err_and(|error| is_timeout(&error))
     }
 
     /// Ends it with a reset, so that nothing of it lingers and its port can be used again at once.
@@ -156,9 +157,7 @@ impl Connection {
         loop {
             let count = match interrupted::retry(|| self.stream.read(&mut chunk)) {
                 Ok(count) => count,
-                Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
-                    return Err(Failure::TimedOut);
-                }
+                Err(error) if is_timeout(&error) => return Err(Failure::TimedOut),
                 Err(error) => return Err(broken(&received, error.kind())),
             };
             received.extend_from_slice(&chunk[..count]);
@@ -172,7 +171,7 @@ impl Connection {
 /// The answer in what was received so far, and nothing more comes if it has `ended`; `None` when it is not complete.
 ///
 /// # Errors
-/// [`Failure::Malformed`], [`Failure::Closed`], [`Failure::CutOff`].
+/// [`Failure::Malformed`], [`Failure::Status`], [`Failure::Closed`], [`Failure::CutOff`].
 pub fn parse(received: &[u8], ended: bool) -> Result<Option<Answer>, Failure> {
     let head = received
         .windows(4)
@@ -190,6 +189,11 @@ pub fn parse(received: &[u8], ended: bool) -> Result<Option<Answer>, Failure> {
         None if ended => Err(Failure::CutOff),
         None => Ok(None),
     }
+}
+
+/// Whether a socket's time limit is over.
+pub fn is_timeout(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
 }
 
 /// The failure that an error is after these bytes of an answer.
@@ -227,7 +231,7 @@ pub fn connect(to: SocketAddr, from: Option<SocketAddr>) -> io::Result<TcpStream
     let socket = Socket::new(Domain::for_address(to), Type::STREAM, Some(Protocol::TCP))?;
     if let Some(from) = from {
         if from.port() == 0 {
-            bind_address_no_port(&socket)?;
+            setsockopt(&socket, IpBindAddressNoPort, &true)?;
         } else {
             socket.set_reuse_address(true)?;
         }
@@ -239,26 +243,6 @@ pub fn connect(to: SocketAddr, from: Option<SocketAddr>) -> io::Result<TcpStream
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
     Ok(stream)
-}
-
-fn bind_address_no_port(socket: &Socket) -> io::Result<()> {
-    let on: libc::c_int = 1;
-    let size = libc::socklen_t::try_from(size_of_val(&on)).expect("4 bytes");
-    // SAFETY: the option's value is a c_int that lives across the call, and its size is passed along.
-    let result = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_IP,
-            libc::IP_BIND_ADDRESS_NO_PORT,
-            (&raw const on).cast(),
-            size,
-        )
-    };
-    if result == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
-    }
 }
 
 /// What the head of an answer says.
@@ -295,7 +279,7 @@ impl Head {
 
     fn answer(&self, received: &[u8]) -> Result<Answer, Failure> {
         if self.status != 200 {
-            return Err(Failure::Malformed);
+            return Err(Failure::Status(self.status));
         }
         let body = String::from_utf8_lossy(&received[self.size..]).into_owned();
         let mut words = body.split_whitespace();
@@ -314,13 +298,14 @@ impl Head {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::net::TcpListener;
     use std::thread;
 
     use super::*;
 
-    fn answered_with(bytes: &'static [u8]) -> Result<Answer, Failure> {
+    /// What `ask` makes of a server that answers one request with these bytes.
+    pub(crate) fn served<T>(bytes: &'static [u8], ask: impl FnOnce(SocketAddr) -> T) -> T {
         let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
         let to = listener.local_addr().expect("bound");
         let server = thread::spawn(move || {
@@ -328,9 +313,13 @@ mod tests {
             assert!(stream.read(&mut [0; 1024]).expect("a request") > 0);
             stream.write_all(bytes).expect("send");
         });
-        let answer = get(to, None);
+        let answer = ask(to);
         server.join().expect("the server ends");
         answer
+    }
+
+    fn answered_with(bytes: &'static [u8]) -> Result<Answer, Failure> {
+        served(bytes, |to| get(to, None))
     }
 
     #[test]
@@ -351,7 +340,7 @@ mod tests {
         );
         assert_eq!(
             answered_with(b"HTTP/1.1 500 No\r\ncontent-length: 0\r\n\r\n"),
-            Err(Failure::Malformed)
+            Err(Failure::Status(500))
         );
         let nobody = TcpListener::bind("127.0.0.1:0")
             .and_then(|listener| listener.local_addr())

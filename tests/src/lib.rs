@@ -37,6 +37,7 @@ pub mod scratch;
 pub mod session;
 pub mod site;
 pub mod status;
+mod subscription;
 pub mod wait;
 pub mod websocket;
 

@@ -4,7 +4,7 @@ use std::io::{self, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-use crate::http::connect;
+use crate::http::{connect, is_timeout};
 
 /// How a WebSocket ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,9 +84,7 @@ impl WebSocket {
                 // 1005 is what the standard calls a close frame without a code.
                 Ok((CLOSE, _)) => return Goodbye::Close(1005),
                 Ok(_) => {}
-                Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
-                    return Goodbye::StillOpen;
-                }
+                Err(error) if is_timeout(&error) => return Goodbye::StillOpen,
                 Err(_) => return Goodbye::Abrupt,
             }
         }

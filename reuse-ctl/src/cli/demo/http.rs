@@ -5,6 +5,8 @@ use std::io;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
+use crate::cli::tryout::answer::{Progress, body, progress};
+
 /// The most that an answer of the demo's server can be.
 const ANSWER_BYTES: usize = 4096;
 
@@ -47,10 +49,9 @@ pub(super) async fn exchange(stream: &mut TcpStream, keeps_open: bool) -> Result
         let ended = match read {
             Ok(0) => io::ErrorKind::UnexpectedEof.into(),
             Ok(_) if received.len() > ANSWER_BYTES => return Err(strange(&received)),
-            Ok(_) => match parse(&received) {
-                Parsed::Incomplete => continue,
-                Parsed::Answer(answer) => return Ok(answer),
-                Parsed::Strange => return Err(strange(&received)),
+            Ok(_) => match parse(&received)? {
+                Some(answer) => return Ok(answer),
+                None => continue,
             },
             Err(error) => error,
         };
@@ -73,34 +74,22 @@ fn strange(received: &[u8]) -> ExchangeError {
     ExchangeError::Strange(String::from_utf8_lossy(&received[..received.len().min(60)]).into_owned())
 }
 
-enum Parsed {
-    Incomplete,
-    Answer(Answer),
-    Strange,
-}
-
-fn parse(received: &[u8]) -> Parsed {
+/// The answer, once it is complete.
+fn parse(received: &[u8]) -> Result<Option<Answer>, ExchangeError> {
     #[derive(serde::Deserialize)]
     struct Body {
         worker: u16,
     }
-    let Some(end) = received.windows(4).position(|four| four == b"\r\n\r\n") else {
-        return Parsed::Incomplete;
+    let keeps_open = match progress(received) {
+        Progress::Partly => return Ok(None),
+        Progress::Complete {
+            status: 200,
+            keeps_alive,
+        } => keeps_alive,
+        Progress::Complete { .. } | Progress::UntilClosed { .. } | Progress::NoHttp => return Err(strange(received)),
     };
-    let head = String::from_utf8_lossy(&received[..end]).to_ascii_lowercase();
-    let body = &received[end + 4..];
-    let header = |name: &str| head.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
-    let Some(length) = header("content-length:").and_then(|length| length.parse::<usize>().ok()) else {
-        return Parsed::Strange;
-    };
-    if body.len() < length {
-        return Parsed::Incomplete;
-    }
-    match serde_json::from_slice(body) {
-        Ok(Body { worker }) if head.starts_with("http/1.1 200") => Parsed::Answer(Answer {
-            worker,
-            keeps_open: header("connection:") != Some("close"),
-        }),
-        Ok(_) | Err(_) => Parsed::Strange,
+    match serde_json::from_slice(body(received)) {
+        Ok(Body { worker }) => Ok(Some(Answer { worker, keeps_open })),
+        Err(_) => Err(strange(received)),
     }
 }

@@ -2,7 +2,7 @@
 
 /// How far an HTTP/1 answer has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Progress {
+pub(in crate::cli) enum Progress {
     /// More must come.
     Partly,
     /// All is there.
@@ -22,7 +22,7 @@ pub(super) enum Progress {
 }
 
 /// What these bytes are, from the beginning of an answer to GET on.
-pub(super) fn progress(bytes: &[u8]) -> Progress {
+pub(in crate::cli) fn progress(bytes: &[u8]) -> Progress {
     let begin = b"HTTP/1.";
     let shown = bytes.len().min(begin.len());
     if bytes[..shown] != begin[..shown] {
@@ -65,6 +65,11 @@ pub(super) fn progress(bytes: &[u8]) -> Progress {
     } else {
         Progress::Partly
     }
+}
+
+/// What follows the head of an answer.
+pub(in crate::cli) fn body(bytes: &[u8]) -> &[u8] {
+    find(bytes, b"\r\n\r\n").map_or(&[], |end| &bytes[end + 4..])
 }
 
 /// The code of the first WebSocket close frame in these bytes, which begin with a frame; 1005 if it names none.

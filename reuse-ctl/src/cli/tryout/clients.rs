@@ -12,6 +12,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::answer::{Progress, close_code, progress};
 use super::report::{Client, Fate, Http, What};
+use crate::base::whole_ms::whole_ms;
 
 /// How long a first answer may take.
 const FIRST_ANSWER: Duration = Duration::from_secs(10);
@@ -58,7 +59,7 @@ impl Target<'_> {
                 Ok(Ok((status, keeps_alive, _))) if status < 500 || begun.elapsed() > FIRST_ANSWER / 2 => {
                     return Http::Answered {
                         status,
-                        first_answer_ms: ms(begun.elapsed()),
+                        first_answer_ms: whole_ms(begun.elapsed()),
                         keeps_alive,
                     };
                 }
@@ -219,7 +220,7 @@ enum Seen {
 }
 
 fn fate(seen: Seen, at: Instant, signal: Instant) -> Fate {
-    let after_ms = ms(at.saturating_duration_since(signal));
+    let after_ms = whole_ms(at.saturating_duration_since(signal));
     match seen {
         Seen::Answered(_) if at < signal => Fate::TooFast,
         Seen::Answered(status) => Fate::Answered { status, after_ms },
@@ -282,10 +283,6 @@ fn closed(what: What, bytes: &[u8]) -> Seen {
             partly_answered: !bytes.is_empty(),
         },
     }
-}
-
-fn ms(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

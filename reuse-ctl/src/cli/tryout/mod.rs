@@ -4,7 +4,7 @@
 //! own, `processes` looks at what it runs and where that listens, `clients` are the connections that are open when the stop signal comes, `answer` reads
 //! what comes back on them.
 
-mod answer;
+pub(super) mod answer;
 mod clients;
 mod instance;
 pub(super) mod judge;

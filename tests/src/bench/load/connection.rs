@@ -2,8 +2,10 @@
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
-use std::os::fd::AsRawFd as _;
 
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::IpBindAddressNoPort;
+use reuse_tests::http::{self, Failure};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::load::sample::RequestOutcome;
@@ -29,7 +31,8 @@ impl Connection {
     /// Of the system call that failed; that the connection is not there yet is none.
     pub(crate) fn open(to: SocketAddr, from: Ipv4Addr) -> io::Result<Self> {
         let socket = Socket::new(Domain::IPV4, Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
-        choose_port_at_connect(&socket)?;
+        // Many connections of one address: the port is unique only together with where the connection goes to.
+        setsockopt(&socket, IpBindAddressNoPort, &true)?;
         socket.bind(&SocketAddr::from((from, 0)).into())?;
         socket.set_tcp_nodelay(true)?;
         match socket.connect(&to.into()) {
@@ -69,7 +72,7 @@ impl Connection {
         loop {
             let mut chunk = [0; 2048];
             match self.stream.read(&mut chunk) {
-                Ok(0) => return Ok(Some(answer(&self.received, true).unwrap_or(RequestOutcome::Closed))),
+                Ok(0) => return Ok(answer(&self.received, true)),
                 Ok(count) => self.received.extend_from_slice(&chunk[..count]),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
                 Err(error) => return Err(error),
@@ -103,48 +106,12 @@ pub(crate) fn outcome_of(error: &io::Error) -> RequestOutcome {
 
 /// What the bytes say, once they are complete.
 fn answer(received: &[u8], ended: bool) -> Option<RequestOutcome> {
-    let head_length = received.windows(4).position(|window| window == b"\r\n\r\n")?;
-    let head = String::from_utf8_lossy(&received[..head_length]);
-    let body = &received[head_length + 4..];
-    let mut lines = head.lines();
-    let status: u16 = lines.next()?.split(' ').nth(1)?.parse().ok()?;
-    let length = lines
-        .filter_map(|line| line.split_once(':'))
-        .find(|(name, _)| name.eq_ignore_ascii_case("content-length"))
-        .and_then(|(_, value)| value.trim().parse::<usize>().ok());
-    let complete = length.map_or(ended, |length| body.len() >= length);
-    if !complete {
-        return None;
-    }
-    if status != 200 {
-        return Some(RequestOutcome::Status(status));
-    }
-    let pid = String::from_utf8_lossy(body)
-        .split_whitespace()
-        .nth(1)
-        .and_then(|word| word.parse().ok());
-    Some(pid.map_or(RequestOutcome::Other, RequestOutcome::Answered))
-}
-
-/// Many connections of one address: the port is unique only together with where the connection goes to.
-fn choose_port_at_connect(socket: &Socket) -> io::Result<()> {
-    let on: libc::c_int = 1;
-    let size = libc::socklen_t::try_from(size_of_val(&on)).expect("4 bytes");
-    // SAFETY: the option's value is a c_int that lives across the call, and its size is passed along.
-    let result = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_IP,
-            libc::IP_BIND_ADDRESS_NO_PORT,
-            (&raw const on).cast(),
-            size,
-        )
-    };
-    if result == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
-    }
+    Some(match http::parse(received, ended) {
+        Ok(answer) => answer?.pid.map_or(RequestOutcome::Other, RequestOutcome::Answered),
+        Err(Failure::Status(status)) => RequestOutcome::Status(status),
+        Err(Failure::Closed(_) | Failure::CutOff) => RequestOutcome::Closed,
+        Err(Failure::Malformed | Failure::Connect(_) | Failure::Send(_) | Failure::TimedOut) => RequestOutcome::Other,
+    })
 }
 
 #[cfg(test)]
@@ -156,8 +123,8 @@ mod tests {
         let whole = b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\n- 4711\n";
         assert_eq!(answer(whole, false), Some(RequestOutcome::Answered(4711)));
         assert_eq!(answer(&whole[..whole.len() - 1], false), None);
-        assert_eq!(answer(&whole[..whole.len() - 1], true), None);
-        assert_eq!(answer(b"HTTP/1.1 200 OK\r\n", true), None);
+        assert_eq!(answer(&whole[..whole.len() - 1], true), Some(RequestOutcome::Closed));
+        assert_eq!(answer(b"HTTP/1.1 200 OK\r\n", true), Some(RequestOutcome::Closed));
         let endless = b"HTTP/1.1 200 OK\r\n\r\n2 4711\n";
         assert_eq!(
             (answer(endless, false), answer(endless, true)),
