@@ -88,8 +88,15 @@ impl Task {
                     live.set_status(text);
                 }
             }
-            BackgroundEvent::Measured(memory) => self.on_measured(&memory),
-            BackgroundEvent::Files(told) => self.on_files(told),
+            BackgroundEvent::Measured(memory) => {
+                self.recycle.on_measured();
+                self.judge_workers(&memory);
+            }
+            BackgroundEvent::Files(told) => {
+                if let Some(problem) = self.recycle.on_files(told) {
+                    self.warn(None, problem);
+                }
+            }
             BackgroundEvent::SpareLoaded(loaded) => self.on_spare(loaded),
             BackgroundEvent::Said(id, Report::Ready) => self.announce_ready(id),
             BackgroundEvent::Said(id, report) => {

@@ -5,10 +5,7 @@ mod apply;
 mod asks;
 mod background_events;
 mod effects;
-mod faults;
-mod queue_watch;
 mod quiesce;
-mod recycle;
 mod sockets;
 
 use std::{
@@ -38,9 +35,9 @@ use crate::supervisor::{
     messages::Messages,
     moves::Moves,
     ports::Guards,
-    queue_watch::QueueWatch,
+    queue_watch::{QueueLook, QueueWatch},
     quiesce::Quiesce,
-    recycle::Recycle,
+    recycle::{Due, Recycle},
     recycle_files::Files,
     service_manager::ServiceManager,
     signals::{SignalMeaning, SignalRequests, Signals},
@@ -57,7 +54,10 @@ use crate::{
     supervisor::handle::Ask,
     wire::{Event, Reply},
 };
-use reuse_machine::{Machine, View, count, interface::Input};
+use reuse_machine::{
+    Machine, View, count,
+    interface::{Backlog, Input},
+};
 
 /// Everything that the controller knows and may change.
 pub(crate) struct Task {
@@ -263,11 +263,48 @@ impl Task {
             }
         }
         if is_due(self.recycle.due()) {
-            self.recycle();
+            match self.recycle.look() {
+                Due::Nothing => {}
+                Due::Judge => self.judge_workers(&HashMap::new()),
+                Due::Measure => self.recycle.measure(&self.live, &self.background_events),
+            }
         }
         if is_due(Some(self.sockets.next_look)) {
             self.look();
         }
+    }
+
+    /// Looks at the queues, tells the machine and the kernel, and decides when to look next.
+    fn look_at_queues(&mut self) {
+        let look = self.queue_watch.look(&self.live, &mut self.groups, &mut self.diag);
+        let QueueLook {
+            watched,
+            listeners,
+            seen,
+            began,
+        } = match look {
+            Ok(look) => look,
+            Err(error) => {
+                let console = &self.announcer.console;
+                return console.warn(&format!("the queues can't be seen: {error}"));
+            }
+        };
+        let told = watched.iter().map(|watched| {
+            let (connections, diag) = (&mut self.connections, &mut self.diag);
+            let queue = self
+                .wake_probes
+                .queue_to_tell(watched, &listeners, &self.groups, connections, diag);
+            let backlog = Backlog {
+                queue,
+                ..watched.backlog
+            };
+            (watched.id, backlog)
+        });
+        let told = told.collect();
+        self.feed(Input::Watched(told));
+        self.renew_wake_probes();
+        self.queue_watch
+            .plan(seen, began, self.wake_probes.any(), &mut self.groups);
     }
 
     /// Tells the machine, and carries out what it says and what follows from that.

@@ -33,7 +33,7 @@ impl Task {
         };
         let began = Instant::now();
         self.sockets.next_look = began + pause;
-        self.wake_queue_watch_if_missed();
+        self.queue_watch.wake_if_missed(&self.live, &self.groups);
         if let Err(error) = self.groups.tend(self.options().ready.timeout) {
             self.announcer.console.warn(&error.to_string());
         }
