@@ -97,7 +97,13 @@ impl Task {
                     self.warn(None, problem);
                 }
             }
-            BackgroundEvent::SpareLoaded(loaded) => self.on_spare(loaded),
+            BackgroundEvent::SpareLoaded(loaded) => {
+                self.sockets.on_spare();
+                match loaded {
+                    Ok(spare) => self.groups.set_spare(*spare),
+                    Err(error) => self.announcer.console.warn(&error.to_string()),
+                }
+            }
             BackgroundEvent::Said(id, Report::Ready) => self.announce_ready(id),
             BackgroundEvent::Said(id, report) => {
                 if let Some(live) = self.live.get(&id) {
@@ -111,7 +117,10 @@ impl Task {
                 self.reply_to_all(refused);
                 self.take_pending();
             }
-            BackgroundEvent::StrangerNamed(cookie, addr, who) => self.on_stranger(cookie, addr, who),
+            BackgroundEvent::StrangerNamed(cookie, addr, who) => {
+                let told = self.sockets.on_stranger(cookie, addr, who);
+                self.announcer.console.warn(&told);
+            }
         }
     }
 

@@ -10,6 +10,7 @@ use crate::supervisor::{
     faults::{self, RescueError},
     live::{self, Live, Process},
     placement::Placement,
+    quiesce,
     ready_notify::NotifySocket,
     stop_signal::Signalled,
     task::{Finished, Task},
@@ -25,7 +26,7 @@ use crate::{
     },
     wire::{Event, Reply},
 };
-use reuse_machine::interface::{Effect, Input, Note, NoteKind, Refusal, Seated};
+use reuse_machine::interface::{Audience, Effect, Input, Note, NoteKind, Refusal, Seated};
 
 impl Task {
     pub(crate) fn carry_out(&mut self, effect: Effect) {
@@ -115,6 +116,37 @@ impl Task {
         self.moves.remember_places(&self.live, &self.groups);
         // Who was withdrawn may be waited for.
         self.look_now();
+    }
+
+    fn terminate_if_idle(&mut self, id: InstanceId) {
+        let (freezer, console) = (&self.freezer, &self.announcer.console);
+        let (live, template) = (&self.live, &self.template);
+        let is_told = self
+            .quiesce
+            .terminate_if_idle(id, live, template, &mut self.groups, freezer, console);
+        if is_told {
+            self.look_now();
+            self.inputs.push_front(Input::Terminated { instance: id });
+        }
+    }
+
+    fn tell_to_end(&mut self, id: InstanceId, audience: Audience) {
+        match audience {
+            Audience::Servers => {
+                let (groups, console) = (&mut self.groups, &self.announcer.console);
+                let (live, template) = (&self.live, &self.template);
+                drop(
+                    self.quiesce
+                        .tell_servers(id, Cuts::IN_FLIGHT, live, template, groups, console),
+                );
+                self.look_now();
+            }
+            Audience::Everyone => {
+                if let Some(live) = self.live.get(&id) {
+                    quiesce::tell_rest(live, &self.groups);
+                }
+            }
+        }
     }
 
     /// Moves what is queued on the instance to others.
