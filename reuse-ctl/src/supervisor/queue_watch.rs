@@ -3,36 +3,64 @@
 //! A look is one inet_diag question per service port, and the kernel's counters, which are mapped, before and after it: so what an
 //! instance has accepted when its queue was read is known within bounds.
 
-use super::cadence::Cadence;
-use crate::base::InstanceId;
+use super::{
+    cadence::{Cadence, Next, Seen},
+    live::Live,
+};
+use crate::{
+    base::InstanceId,
+    group::{
+        Groups,
+        diag::{Diag, DiagError, Queue},
+    },
+};
 use nix::errno::Errno;
-use reuse_common::load::InstanceLoad;
+use reuse_common::{Policy, ids::Row, load::InstanceLoad};
 use reuse_machine::interface::Backlog;
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     time::{Duration, Instant},
 };
 
 /// When to look again after the kernel has not told.
-pub(crate) const AFTER_AN_ERROR: Duration = Duration::from_secs(1);
+const AFTER_AN_ERROR: Duration = Duration::from_secs(1);
 
 /// Looks, and when.
 #[derive(Debug)]
 pub(crate) struct QueueWatch {
-    pub(crate) cadence: Cadence,
+    cadence: Cadence,
     /// Whether hung workers are looked for.
-    pub(crate) finds_hung: bool,
-    pub(crate) state: State,
+    finds_hung: bool,
+    state: State,
     /// Whether some worker has a fault.
-    pub(crate) fault: bool,
+    fault: bool,
     /// What the last look has seen.
-    pub(crate) seen: BTreeMap<InstanceId, Backlog>,
+    seen: BTreeMap<InstanceId, Backlog>,
     /// Connections that had been established when it last looked: what differs from it is traffic.
-    pub(crate) arrived: u64,
+    arrived: u64,
+}
+
+/// What a look has shown.
+#[derive(Debug)]
+pub(crate) struct QueueLook {
+    pub(crate) watched: Vec<Watched>,
+    /// The listeners whose queues were read.
+    pub(crate) listeners: Vec<Queue>,
+    pub(crate) seen: Seen,
+    /// The processor's time when it began.
+    pub(crate) began: Duration,
+}
+
+/// An instance whose queue was read.
+#[derive(Debug)]
+pub(crate) struct Watched {
+    pub(crate) id: InstanceId,
+    pub(crate) row: Row,
+    pub(crate) backlog: Backlog,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum State {
+enum State {
     /// Nobody needs it.
     Off,
     /// Until the kernel tells of a connection.
@@ -51,6 +79,96 @@ impl QueueWatch {
             seen: BTreeMap::new(),
             arrived: 0,
         }
+    }
+
+    /// Switches it on or off as it is needed now.
+    pub(crate) fn set(
+        &mut self,
+        policy: Policy,
+        wake_probes: bool,
+        live: &HashMap<InstanceId, Live>,
+        groups: &mut Groups,
+    ) {
+        let is_needed = self.finds_hung || policy.reads_queues() || wake_probes;
+        match (self.state, is_needed) {
+            (State::Off, true) => self.state = State::At(Instant::now()),
+            (State::Off, false) | (_, true) => {}
+            (_, false) => {
+                self.state = State::Off;
+                // Nobody keeps these up to date any more.
+                for live in live.values() {
+                    groups.set_queue(live.row, 0);
+                }
+            }
+        }
+    }
+
+    /// Makes up for a notice of traffic that was lost.
+    pub(crate) fn wake_if_missed(&mut self, live: &HashMap<InstanceId, Live>, groups: &Groups) {
+        if self.state == State::Asleep && arrived_at(live, groups) != self.arrived {
+            self.wake();
+        }
+    }
+
+    /// Looks at the queues, and tells the kernel. Follow with [`plan`](Self::plan).
+    ///
+    /// # Errors
+    /// They can't be seen; it looks again in a while.
+    pub(crate) fn look(
+        &mut self,
+        live: &HashMap<InstanceId, Live>,
+        groups: &mut Groups,
+        diag: &mut Diag,
+    ) -> Result<QueueLook, DiagError> {
+        let began = processor_time();
+        let before = rows(live, groups);
+        // Nobody was asked to wake us: as rarely as the other sockets.
+        let listeners = groups
+            .dump(diag)
+            .inspect_err(|_| self.state = State::At(Instant::now() + AFTER_AN_ERROR))?;
+        let queues = groups.queues_among(&listeners);
+        let mut watched = Vec::with_capacity(before.len());
+        let mut stands = false;
+        // In the order of the instances, whose rows were read before.
+        for (&id, &(row, before)) in &before {
+            let Some(&queue) = queues.get(&row) else { continue };
+            let backlog = backlog(before, Totals::of(&groups.load_of(row)), queue);
+            let standing = standing(self.seen.get(&id), &backlog);
+            groups.set_queue(row, standing);
+            stands |= standing > 0;
+            watched.push(Watched { id, row, backlog });
+        }
+        let arrived = arrived_at(live, groups);
+        self.seen = watched.iter().map(|watched| (watched.id, watched.backlog)).collect();
+        let seen = Seen {
+            stands,
+            queued: queues.values().any(|&queue| queue > 0),
+            traffic: std::mem::replace(&mut self.arrived, arrived) != arrived,
+            fault: false,
+        };
+        Ok(QueueLook {
+            watched,
+            listeners,
+            seen,
+            began,
+        })
+    }
+
+    /// What the look has shown is dealt with: decides when to look next.
+    pub(crate) fn plan(&mut self, seen: Seen, began: Duration, wake_probes: bool, groups: &mut Groups) {
+        if self.state != State::Off {
+            let now = Instant::now();
+            let fault = wake_probes || self.fault;
+            self.state = match self.cadence.next(Seen { fault, ..seen }) {
+                Next::After(pause) => State::At(now + pause),
+                Next::AskAndAfter(pause) => {
+                    groups.ask_for_wake();
+                    State::At(now + pause)
+                }
+                Next::Asleep => State::Asleep,
+            };
+        }
+        self.cadence.paid(processor_time().saturating_sub(began));
     }
 
     /// When it wants to look.
@@ -81,14 +199,35 @@ impl QueueWatch {
     }
 }
 
+/// The rows of all instances that run.
+fn rows(live: &HashMap<InstanceId, Live>, groups: &Groups) -> BTreeMap<InstanceId, (Row, Totals)> {
+    let running = live.iter().filter(|(_, live)| live.pid().is_some());
+    running
+        .map(|(&id, live)| (id, (live.row, Totals::of(&groups.load_of(live.row)))))
+        .collect()
+}
+
+/// All connections that were established on instances that run; those of the controller's own are no traffic.
+fn arrived_at(live: &HashMap<InstanceId, Live>, groups: &Groups) -> u64 {
+    let rows = live.values().map(|live| groups.load_of(live.row));
+    rows.map(|row| {
+        arrived(
+            row.established_total(),
+            row.migrated_in_total(),
+            row.directed_total().into(),
+        )
+    })
+    .fold(0, u64::wrapping_add)
+}
+
 /// Only whether it has changed is of use: a connection may be counted as directed before it is as established, or be so alone.
-pub(crate) fn arrived(established: u64, migrated_in: u64, directed: u64) -> u64 {
+fn arrived(established: u64, migrated_in: u64, directed: u64) -> u64 {
     established.wrapping_add(migrated_in).wrapping_sub(directed)
 }
 
 /// An instance's totals at one instant.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Totals {
+struct Totals {
     /// Connections that were established here or moved here.
     came: u64,
     /// Connections that were moved away.
@@ -96,7 +235,7 @@ pub(crate) struct Totals {
 }
 
 impl Totals {
-    pub(crate) fn of(row: &InstanceLoad) -> Self {
+    fn of(row: &InstanceLoad) -> Self {
         Self {
             came: row.established_total() + row.migrated_in_total(),
             went: row.migrated_out_total(),
@@ -105,7 +244,7 @@ impl Totals {
 }
 
 /// What is known of an instance whose queue was read at some instant between these two. No total ever falls.
-pub(crate) fn backlog(before: Totals, after: Totals, queue: u32) -> Backlog {
+fn backlog(before: Totals, after: Totals, queue: u32) -> Backlog {
     let waiting = u64::from(queue);
     let accepted_at_least = before.came.saturating_sub(after.went + waiting);
     Backlog {
@@ -120,7 +259,7 @@ pub(crate) fn backlog(before: Totals, after: Totals, queue: u32) -> Backlog {
 /// the connections, of which the queue is a part anyway. A queue that moves says no more than they do, and its length is wrong a moment
 /// later: with all of it counted until the next look, one of four equal workers got up to 31 % of 20,000 short connections; like this 27 %,
 /// and 28 % with nothing counted (on a busy machine).
-pub(crate) fn standing(before: Option<&Backlog>, now: &Backlog) -> u32 {
+fn standing(before: Option<&Backlog>, now: &Backlog) -> u32 {
     match before {
         Some(before) if now.accepted_at_least <= before.accepted_at_most => before.queue.min(now.queue),
         _ => 0,
@@ -128,7 +267,7 @@ pub(crate) fn standing(before: Option<&Backlog>, now: &Backlog) -> u32 {
 }
 
 /// What this thread has used of the processor.
-pub(crate) fn processor_time() -> Duration {
+fn processor_time() -> Duration {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: the kernel writes the one timespec that is given.
     let code = unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };

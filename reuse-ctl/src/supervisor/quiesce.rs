@@ -10,30 +10,38 @@
 //! all are answered, and a request that was held back is one that came too late: its client sees a connection that was idle close, and sends it
 //! again.
 
+use super::{console::Console, live::Live, stop_signal::Begun, template::Template};
 use crate::{
     app::options::{RunOptions, StopOptions, StopWhen},
     base::InstanceId,
-    process::known_servers::{self, Answer},
+    bpf::BpfError,
+    group::Groups,
+    process::{
+        freeze::Freezer,
+        known_servers::{self, Answer},
+    },
 };
 use reuse_common::{
     cuts::Cuts,
+    ids::Row,
     in_flight::{Connection, History},
 };
 use std::{
     collections::{HashMap, HashSet},
+    sync::atomic::Ordering,
     time::{Duration, Instant},
 };
 
 /// A worker stands still for no longer than this before it gets its signal, or goes on.
-pub(crate) const FREEZE_PATIENCE: Duration = Duration::from_millis(20);
+const FREEZE_PATIENCE: Duration = Duration::from_millis(20);
 
 /// How long the first process of a frozen worker may take to be signalled before the worker goes on all the same. It is a matter of some
 /// milliseconds, unless the machine is overloaded. The guard thaws after half a second.
-pub(crate) const BEGIN_PATIENCE: Duration = Duration::from_millis(250);
+const BEGIN_PATIENCE: Duration = Duration::from_millis(250);
 
 /// What has to be so on all connections of a worker before it gets its stop signal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Condition {
+enum Condition {
     /// Nothing: it is enough that its accept queue is empty.
     Nothing,
     /// The server has read every request. It is known to answer what it has read.
@@ -46,7 +54,7 @@ pub(crate) enum Condition {
 
 impl Condition {
     /// What a person says comes first.
-    pub(crate) fn of(options: &RunOptions) -> Self {
+    fn of(options: &RunOptions) -> Self {
         let StopOptions {
             when, signal, message, ..
         } = options.stop;
@@ -79,13 +87,13 @@ impl Condition {
     }
 
     /// Whether it takes a look at each connection.
-    pub(crate) fn looks(self) -> bool {
+    fn looks(self) -> bool {
         matches!(self, Self::Read | Self::Answered)
     }
 
     /// What is cut if connections end after the signal that it has allowed. Where everything is answered, a request that comes right before
     /// the end came on a connection that was idle: its client has to try again, as with any server that closes idle connections.
-    pub(crate) fn counting(self) -> u32 {
+    fn counting(self) -> u32 {
         match self {
             Self::Nothing | Self::Read => Cuts::IN_FLIGHT,
             Self::Answered | Self::Closed => Cuts::WORKED_ON,
@@ -101,7 +109,7 @@ const HOLD_LIMIT: Duration = Duration::from_secs(1);
 
 /// How long an instance has been looked at.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Effort {
+enum Effort {
     /// It is waited for, since then.
     Waiting(Instant),
     /// Further requests are held back, since then.
@@ -112,9 +120,9 @@ pub(crate) enum Effort {
 #[derive(Debug, Default)]
 pub(crate) struct Quiesce {
     histories: HashMap<(InstanceId, u64), History>,
-    pub(crate) efforts: HashMap<InstanceId, Effort>,
+    efforts: HashMap<InstanceId, Effort>,
     /// People were told that connections can't be seen.
-    pub(crate) is_blind: bool,
+    is_blind: bool,
 }
 
 /// What is in the way of the stop signal.
@@ -127,14 +135,201 @@ pub(crate) struct Waiting {
 }
 
 impl Quiesce {
-    /// One look at an instance's connections, `established` of them by the kernel's own count.
-    pub(crate) fn look(
+    /// What is in the way of the stop signals of these instances, which have not got it yet.
+    pub(crate) fn waiting(
+        &mut self,
+        ids: &[InstanceId],
+        live: &HashMap<InstanceId, Live>,
+        template: &Template,
+        groups: &mut Groups,
+        console: &Console,
+    ) -> HashMap<InstanceId, Waiting> {
+        let condition = |id: &InstanceId| condition(live.get(id), template);
+        let listed = if ids.iter().any(|id| condition(id).looks()) {
+            self.connections_of(ids, live, groups, console)
+        } else {
+            Some(HashMap::new())
+        };
+        let mut waiting = HashMap::new();
+        for &id in ids {
+            let Some(row) = live.get(&id).map(|live| live.row) else {
+                continue;
+            };
+            let established = groups.load_of(row).established();
+            let all = Waiting {
+                connections: established,
+                is_fleeting: false,
+            };
+            let found = match (condition(&id), &listed) {
+                (Condition::Nothing, _) => Waiting::default(),
+                (Condition::Closed, _) | (Condition::Read | Condition::Answered, None) => all,
+                (condition @ (Condition::Read | Condition::Answered), Some(listed)) => {
+                    let connections = listed.get(&id).map_or(&[][..], Vec::as_slice);
+                    let found = self.look(id, condition, connections, established);
+                    match self.effort(id, found, Instant::now()) {
+                        Some(Cuts::RELEASE) => self.release(row, groups, console),
+                        Some(holding) => groups.hold(row, holding),
+                        None => {}
+                    }
+                    found
+                }
+            };
+            waiting.insert(id, found);
+        }
+        waiting
+    }
+
+    /// Holds it still, looks once more, and sends the stop signal if nothing is in the way. Returns whether it was sent.
+    pub(crate) fn terminate_if_idle(
         &mut self,
         id: InstanceId,
-        condition: Condition,
-        connections: &[Connection],
-        established: u32,
-    ) -> Waiting {
+        live: &HashMap<InstanceId, Live>,
+        template: &Template,
+        groups: &mut Groups,
+        freezer: &Freezer,
+        console: &Console,
+    ) -> bool {
+        let condition = condition(live.get(&id), template);
+        match condition {
+            Condition::Nothing => {
+                self.tell_servers(id, condition.counting(), live, template, groups, console);
+                return true;
+            }
+            // A connection has come since.
+            Condition::Closed => return false,
+            Condition::Read | Condition::Answered => {}
+        }
+        let Some(instance) = live.get(&id) else { return false };
+        let slot = instance.slot;
+        let frozen = freezer.freeze(&instance.cgroup, FREEZE_PATIENCE);
+        let frozen = frozen.inspect_err(|error| tracing::warn!("worker {slot} can't be frozen: {error}"));
+        let established = groups.load_of(instance.row).established();
+        let listed = self.connections_of(&[id], live, groups, console);
+        let is_idle = listed.is_some_and(|listed| {
+            let connections = listed.get(&id).map_or(&[][..], Vec::as_slice);
+            self.look(id, condition, connections, established).connections == 0
+        });
+        if is_idle {
+            let begun = self.tell_servers(id, condition.counting(), live, template, groups, console);
+            if frozen.is_ok() && !begun.wait(BEGIN_PATIENCE) {
+                tracing::warn!(
+                    "worker {slot} goes on before its stop signal was sent: that takes longer than {BEGIN_PATIENCE:?}"
+                );
+            }
+        }
+        drop(frozen);
+        is_idle
+    }
+
+    /// Sends the stop signal to those that are told first, whatever is in the way, once. From now on the kernel counts what is cut. What is
+    /// returned is dropped by who does not wait for it: it goes on beside the task.
+    pub(crate) fn tell_servers(
+        &mut self,
+        id: InstanceId,
+        counting: u32,
+        live: &HashMap<InstanceId, Live>,
+        template: &Template,
+        groups: &mut Groups,
+        console: &Console,
+    ) -> Begun {
+        let live = live.get(&id);
+        if self.is_holding(id)
+            && let Some(live) = live
+        {
+            self.release(live.row, groups, console);
+        }
+        self.forget(id);
+        let Some(live) = live else { return Begun::NOTHING };
+        if live.told_to_end.swap(true, Ordering::AcqRel) {
+            return Begun::NOTHING;
+        }
+        groups.count_cuts(live.row, counting);
+        live.ask_to_end(&template.options(live.version).stop, groups)
+    }
+
+    /// Lets the requests go on that are held back on instances that are not to end any more.
+    pub(crate) fn release_all_but(
+        &mut self,
+        ids: &[InstanceId],
+        live: &HashMap<InstanceId, Live>,
+        groups: &mut Groups,
+        console: &Console,
+    ) {
+        let efforts = self.efforts.keys().copied();
+        for id in efforts.filter(|id| !ids.contains(id)).collect::<Vec<_>>() {
+            if self.is_holding(id)
+                && let Some(live) = live.get(&id)
+            {
+                self.release(live.row, groups, console);
+            }
+            self.forget(id);
+        }
+    }
+
+    /// The process is told of what was held back. It takes one walk through the connections, as holding them does.
+    fn release(&mut self, row: Row, groups: &mut Groups, console: &Console) {
+        groups.hold(row, Cuts::RELEASE);
+        if let Err(error) = groups.connections() {
+            self.tell_of_blindness(&error, console);
+        }
+        groups.hold(row, Cuts::LEAVE);
+    }
+
+    /// Established connections by instance; absent if they can't be seen, which people are told once.
+    fn connections_of(
+        &mut self,
+        ids: &[InstanceId],
+        live: &HashMap<InstanceId, Live>,
+        groups: &mut Groups,
+        console: &Console,
+    ) -> Option<HashMap<InstanceId, Vec<Connection>>> {
+        let all = match groups.connections() {
+            Ok(all) => {
+                self.is_blind = false;
+                all
+            }
+            Err(error) => {
+                self.tell_of_blindness(&error, console);
+                return None;
+            }
+        };
+        let mut by_cgroup = HashMap::new();
+        let mut by_row = HashMap::new();
+        for &id in ids {
+            let Some(live) = live.get(&id) else { continue };
+            by_row.insert(live.row, id);
+            by_cgroup.extend(
+                live.cgroup
+                    .ids()
+                    .unwrap_or_default()
+                    .into_iter()
+                    .map(|cgroup| (cgroup, id)),
+            );
+        }
+        let mut listed: HashMap<InstanceId, Vec<Connection>> = HashMap::new();
+        for connection in all {
+            let owner = match groups.moved_to(connection.cookie) {
+                Some(row) => by_row.get(&row),
+                None => by_cgroup.get(&connection.cgroup),
+            };
+            if let Some(&id) = owner {
+                listed.entry(id).or_default().push(connection);
+            }
+        }
+        Some(listed)
+    }
+
+    fn tell_of_blindness(&mut self, error: &BpfError, console: &Console) {
+        if !std::mem::replace(&mut self.is_blind, true) {
+            console.warn(&format!(
+                "requests in flight can't be seen ({error}): the stop signal waits until all connections of a worker are closed, or for \
+                 --drain-timeout; `reuse-ctl doctor` says more"
+            ));
+        }
+    }
+
+    /// One look at an instance's connections, `established` of them by the kernel's own count.
+    fn look(&mut self, id: InstanceId, condition: Condition, connections: &[Connection], established: u32) -> Waiting {
         // Those that are not listed are not known to be idle: they are elsewhere, in a network of their own.
         let elsewhere = established.saturating_sub(count(connections.len()));
         let mut waiting = Waiting {
@@ -164,7 +359,7 @@ impl Quiesce {
     }
 
     /// What is to happen to further requests, if that changes: [`Cuts::HOLD`] or [`Cuts::RELEASE`].
-    pub(crate) fn effort(&mut self, id: InstanceId, waiting: Waiting, now: Instant) -> Option<u32> {
+    fn effort(&mut self, id: InstanceId, waiting: Waiting, now: Instant) -> Option<u32> {
         let effort = self.efforts.entry(id).or_insert(Effort::Waiting(now));
         match *effort {
             Effort::Waiting(since) if waiting.connections > 0 && waiting.is_fleeting && now - since >= HOLD_AFTER => {
@@ -179,9 +374,29 @@ impl Quiesce {
         }
     }
 
-    pub(crate) fn is_holding(&self, id: InstanceId) -> bool {
+    fn is_holding(&self, id: InstanceId) -> bool {
         matches!(self.efforts.get(&id), Some(Effort::Holding(_)))
     }
+}
+
+/// Sends the stop signal to those that are told last, or ends them if they need not be told.
+pub(crate) fn tell_rest(live: &Live, groups: &Groups) {
+    groups.count_cuts(live.row, Cuts::EVERYTHING);
+    if !live.signalled.tells_rest() {
+        // It was told under another --kill-mode than the app has now: there is nothing to wait for.
+        return live.kill();
+    }
+    let told = live.signalled.send_to_rest(&live.cgroup);
+    tracing::debug!(
+        "{told} processes of worker {} are told to end with their connections",
+        live.slot
+    );
+}
+
+fn condition(live: Option<&Live>, template: &Template) -> Condition {
+    live.map_or(Condition::Answered, |live| {
+        Condition::of(template.options(live.version))
+    })
 }
 
 fn count(number: usize) -> u32 {

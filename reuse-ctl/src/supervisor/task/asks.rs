@@ -5,6 +5,9 @@ use crate::supervisor::{
     asks::{MAX_GETS, Questioner, another_version, answer_of, patience, refusal, unreadable},
     connections::{Connections, DirectedOutcome, Purpose},
     lookups::{Asker, Finding, Found, LookupError},
+    recycle::workers_seen,
+    recycle_rules::Replacement,
+    recycle_words,
     request::RequestError,
     signals::{SignalMeaning, Signalled},
     status,
@@ -17,8 +20,8 @@ use crate::{
     wire::{CanaryRequest, Event, GetRequest, Got, Reply, Status},
 };
 use reuse_common::{Share, ids::Row};
-use reuse_machine::interface::{Command, Input};
-use std::{net::SocketAddr, time::Instant};
+use reuse_machine::interface::{Command, Done, Input, Refusal};
+use std::{collections::HashMap, net::SocketAddr, time::Instant};
 use tokio::{sync::oneshot, time::timeout_at};
 
 impl Task {
@@ -88,7 +91,7 @@ impl Task {
     }
 
     pub(crate) fn begin_request(&mut self, id: RequestId, command: Command) {
-        if self.is_recycling(id) {
+        if self.recycle.has_asked(id) {
             self.feed_recycling(id, command);
         } else if !self.put_off(id, &command) {
             self.feed(Input::Request { id, command });
@@ -201,6 +204,67 @@ impl Task {
                 self.say_of_signal("SIGUSR1", Ok("all logs are being rotated"));
             }
         }
+    }
+
+    /// Has workers replaced that are well, where it is time.
+    pub(super) fn judge_workers(&mut self, memory: &HashMap<InstanceId, u64>) {
+        let now = self.now();
+        let workers = workers_seen(&self.machine.view(), &self.live, &self.groups, memory, now);
+        let can_replace_all = self.machine.would_take(&Command::Reload { stop_first: false });
+        let decision = self.recycle.judge(now, &workers, can_replace_all);
+        for (slot, words) in decision.warnings {
+            self.warn(Some(slot), format!("worker {slot} {words}"));
+        }
+        let command = match decision.replacement {
+            None => return,
+            Some(Replacement::One { slot, .. }) => Command::Restart {
+                slot,
+                stop_first: false,
+            },
+            Some(Replacement::All(_)) => Command::Reload { stop_first: false },
+        };
+        if !self.machine.would_take(&command) {
+            return self.recycle.not_now();
+        }
+        let id = self.next_request_id();
+        self.recycle.begin(id);
+        self.request(id, command);
+    }
+
+    /// The env files were read: what was decided begins.
+    fn feed_recycling(&mut self, id: RequestId, command: Command) {
+        if !self.machine.would_take(&command) {
+            return self.recycle.not_now();
+        }
+        if let Some(note) = self.recycle.note() {
+            self.note(note);
+        }
+        self.feed(Input::Request { id, command });
+    }
+
+    /// What has come of it.
+    pub(super) fn on_recycled(&mut self, outcome: Result<Done, Refusal>) {
+        match outcome {
+            Ok(_) => self.recycle.done(),
+            // Stopped, scaled away: there is nothing to try again.
+            Err(refusal) if refusal.culprit.is_none() => self.recycle.not_now(),
+            Err(refusal) => {
+                let reply = self.refused(refusal);
+                let why = recycle_words::with_last_line(reply.error.unwrap_or_default(), &reply.output);
+                let failed = self.recycle.failed(self.now(), &why);
+                self.warn(None, failed);
+            }
+        }
+    }
+
+    /// The env files can't be used, or the app stops.
+    fn on_not_begun(&mut self, reply: Reply) {
+        if self.machine.view().stopping {
+            return self.recycle.not_now();
+        }
+        let (error, hint) = (reply.error.unwrap_or_default(), reply.hint.unwrap_or_default());
+        let failed = self.recycle.failed(self.now(), &format!("{error}; {hint}"));
+        self.warn(None, failed);
     }
 
     /// At once, or when what is under way is done.

@@ -88,9 +88,22 @@ impl Task {
                     live.set_status(text);
                 }
             }
-            BackgroundEvent::Measured(memory) => self.on_measured(&memory),
-            BackgroundEvent::Files(told) => self.on_files(told),
-            BackgroundEvent::SpareLoaded(loaded) => self.on_spare(loaded),
+            BackgroundEvent::Measured(memory) => {
+                self.recycle.on_measured();
+                self.judge_workers(&memory);
+            }
+            BackgroundEvent::Files(told) => {
+                if let Some(problem) = self.recycle.on_files(told) {
+                    self.warn(None, problem);
+                }
+            }
+            BackgroundEvent::SpareLoaded(loaded) => {
+                self.sockets.on_spare();
+                match loaded {
+                    Ok(spare) => self.groups.set_spare(*spare),
+                    Err(error) => self.announcer.console.warn(&error.to_string()),
+                }
+            }
             BackgroundEvent::Said(id, Report::Ready) => self.announce_ready(id),
             BackgroundEvent::Said(id, report) => {
                 if let Some(live) = self.live.get(&id) {
@@ -104,7 +117,10 @@ impl Task {
                 self.reply_to_all(refused);
                 self.take_pending();
             }
-            BackgroundEvent::StrangerNamed(cookie, addr, who) => self.on_stranger(cookie, addr, who),
+            BackgroundEvent::StrangerNamed(cookie, addr, who) => {
+                let told = self.sockets.on_stranger(cookie, addr, who);
+                self.announcer.console.warn(&told);
+            }
         }
     }
 

@@ -2,12 +2,15 @@
 
 use std::sync::Arc;
 
-use reuse_common::{cuts::Cuts, ids::Row};
+use reuse_common::{Policy, cuts::Cuts, ids::Row};
 
 use crate::supervisor::{
+    connections::Purpose,
     diagnosis::LastOutput,
+    faults::{self, RescueError},
     live::{self, Live, Process},
     placement::Placement,
+    quiesce,
     ready_notify::NotifySocket,
     stop_signal::Signalled,
     task::{Finished, Task},
@@ -23,7 +26,7 @@ use crate::{
     },
     wire::{Event, Reply},
 };
-use reuse_machine::interface::{Effect, Input, Note, NoteKind, Refusal, Seated};
+use reuse_machine::interface::{Audience, Effect, Input, Note, NoteKind, Refusal, Seated};
 
 impl Task {
     pub(crate) fn carry_out(&mut self, effect: Effect) {
@@ -115,6 +118,105 @@ impl Task {
         self.moves.remember_places(&self.live, &self.groups);
         // Who was withdrawn may be waited for.
         self.look_now();
+    }
+
+    fn terminate_if_idle(&mut self, id: InstanceId) {
+        let (freezer, console) = (&self.freezer, &self.announcer.console);
+        let (live, template) = (&self.live, &self.template);
+        let is_told = self
+            .quiesce
+            .terminate_if_idle(id, live, template, &mut self.groups, freezer, console);
+        if is_told {
+            self.look_now();
+            self.inputs.push_front(Input::Terminated { instance: id });
+        }
+    }
+
+    fn tell_to_end(&mut self, id: InstanceId, audience: Audience) {
+        match audience {
+            Audience::Servers => {
+                let (groups, console) = (&mut self.groups, &self.announcer.console);
+                let (live, template) = (&self.live, &self.template);
+                drop(
+                    self.quiesce
+                        .tell_servers(id, Cuts::IN_FLIGHT, live, template, groups, console),
+                );
+                self.look_now();
+            }
+            Audience::Everyone => {
+                if let Some(live) = self.live.get(&id) {
+                    quiesce::tell_rest(live, &self.groups);
+                }
+            }
+        }
+    }
+
+    /// Moves what is queued on the instance to others.
+    fn rescue(&mut self, id: InstanceId) {
+        let Some(live) = self.live.get_mut(&id) else { return };
+        let row = live.row;
+        let own = self.connections.own_in_queue(&mut self.diag, id, |_| true, |_| true);
+        // They would be moved as well, and what others do with them says nothing of this one.
+        self.connections.recall(
+            id,
+            |purpose| !purpose.is_proof(),
+            "it does not accept; what was queued on it was moved to others",
+            &mut self.groups,
+            &mut self.diag,
+        );
+        match faults::move_queue(live, &mut self.groups, &self.freezer) {
+            Ok(moved) => {
+                // Where they are now, they say nothing of this one.
+                let groups = &self.groups;
+                self.connections
+                    .forget_abandoned(id, |addr| groups.is_served_without(addr, row));
+                faults::tell_rescued(live, moved.saturating_sub(own.into()), &self.announcer);
+            }
+            Err(error) => {
+                let (view, console) = (self.machine.view(), &self.announcer.console);
+                self.wake_probes.on_failed_rescue(id, live, &error, &view, console);
+                if let RescueError::Freeze(_) = error {
+                    return;
+                }
+            }
+        }
+        self.renew_wake_probes();
+        self.queue_watch.hurry();
+    }
+
+    fn wake_probe(&mut self, id: InstanceId) {
+        self.wake_probes.want(id);
+        self.set_queue_watch(self.machine.view().policy);
+        self.renew_wake_probes();
+        self.queue_watch.hurry();
+    }
+
+    fn stop_wake_probe(&mut self, id: InstanceId) {
+        self.wake_probes.forget(id);
+        self.connections
+            .recall(id, Purpose::is_wake_probe, "", &mut self.groups, &mut self.diag);
+        self.set_queue_watch(self.machine.view().policy);
+    }
+
+    pub(super) fn renew_wake_probes(&mut self) {
+        let problems = self
+            .wake_probes
+            .renew(&self.live, &mut self.groups, &mut self.connections);
+        for (id, problem) in problems {
+            self.on_no_wake_probe(id, &problem);
+        }
+    }
+
+    pub(super) fn on_no_wake_probe(&mut self, id: InstanceId, problem: &str) {
+        if let Some(live) = self.live.get(&id) {
+            let (view, console) = (self.machine.view(), &self.announcer.console);
+            self.wake_probes.on_none(id, live, problem, &view, console);
+        }
+    }
+
+    pub(super) fn set_queue_watch(&mut self, policy: Policy) {
+        self.queue_watch
+            .set(policy, self.wake_probes.any(), &self.live, &mut self.groups);
     }
 
     fn may_linger(&mut self) -> Vec<Choosable> {
@@ -305,6 +407,16 @@ impl Task {
             NoteKind::Spawned if self.template.quiet() => self.announcer.tell(event),
             _ => self.announcer.say(event),
         }
+    }
+
+    /// An event, and a line for people.
+    pub(super) fn warn(&mut self, slot: Option<SlotId>, message: String) {
+        self.note(Note {
+            slot,
+            instance: None,
+            kind: NoteKind::Warning,
+            message,
+        });
     }
 
     /// For [`Guards::open`](crate::supervisor::ports::Guards::open).

@@ -5,14 +5,9 @@ mod apply;
 mod asks;
 mod background_events;
 mod effects;
-mod faults;
-mod queue_watch;
-mod quiesce;
-mod recycle;
-mod sockets;
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeSet, HashMap, VecDeque},
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
@@ -38,13 +33,13 @@ use crate::supervisor::{
     messages::Messages,
     moves::Moves,
     ports::Guards,
-    queue_watch::QueueWatch,
+    queue_watch::{QueueLook, QueueWatch},
     quiesce::Quiesce,
-    recycle::Recycle,
+    recycle::{Due, Recycle},
     recycle_files::Files,
     service_manager::ServiceManager,
     signals::{SignalMeaning, SignalRequests, Signals},
-    sockets::Sockets,
+    sockets::{self, Sockets, all_queues},
     status::UsageMeter,
     template::Template,
 };
@@ -52,12 +47,18 @@ use crate::{
     app::options::{HealthOptions, RecycleOptions},
     base::{InstanceId, Millis, RequestId, WorkerState},
     bpf::Notices,
-    group::{Groups, diag::Diag},
+    group::{
+        Groups,
+        diag::{Diag, Queue},
+    },
     process::freeze::Freezer,
     supervisor::handle::Ask,
     wire::{Event, Reply},
 };
-use reuse_machine::{Machine, View, count, interface::Input};
+use reuse_machine::{
+    Machine, View, count,
+    interface::{Backlog, Input, Load},
+};
 
 /// Everything that the controller knows and may change.
 pub(crate) struct Task {
@@ -240,7 +241,7 @@ impl Task {
         ]
         .into_iter()
         .flatten()
-        .fold(self.sockets.next_look, Instant::min)
+        .fold(self.sockets.next_look(), Instant::min)
     }
 
     fn on_time(&mut self) {
@@ -263,11 +264,159 @@ impl Task {
             }
         }
         if is_due(self.recycle.due()) {
-            self.recycle();
+            match self.recycle.look() {
+                Due::Nothing => {}
+                Due::Judge => self.judge_workers(&HashMap::new()),
+                Due::Measure => self.recycle.measure(&self.live, &self.background_events),
+            }
         }
-        if is_due(Some(self.sockets.next_look)) {
+        if is_due(Some(self.sockets.next_look())) {
             self.look();
         }
+    }
+
+    /// Looks at the queues, tells the machine and the kernel, and decides when to look next.
+    fn look_at_queues(&mut self) {
+        let look = self.queue_watch.look(&self.live, &mut self.groups, &mut self.diag);
+        let QueueLook {
+            watched,
+            listeners,
+            seen,
+            began,
+        } = match look {
+            Ok(look) => look,
+            Err(error) => {
+                let console = &self.announcer.console;
+                return console.warn(&format!("the queues can't be seen: {error}"));
+            }
+        };
+        let told = watched.iter().map(|watched| {
+            let (connections, diag) = (&mut self.connections, &mut self.diag);
+            let queue = self
+                .wake_probes
+                .queue_to_tell(watched, &listeners, &self.groups, connections, diag);
+            let backlog = Backlog {
+                queue,
+                ..watched.backlog
+            };
+            (watched.id, backlog)
+        });
+        let told = told.collect();
+        self.feed(Input::Watched(told));
+        self.renew_wake_probes();
+        self.queue_watch
+            .plan(seen, began, self.wake_probes.any(), &mut self.groups);
+    }
+
+    pub(super) fn look_now(&mut self) {
+        self.sockets.look_now();
+    }
+
+    pub(super) fn look_soon(&mut self) {
+        self.sockets.look_soon();
+    }
+
+    fn look(&mut self) {
+        let waiting = self.something_waits();
+        let began = Instant::now();
+        self.sockets.begin_look(waiting, began);
+        self.queue_watch.wake_if_missed(&self.live, &self.groups);
+        if let Err(error) = self.groups.tend(self.options().ready.timeout) {
+            self.announcer.console.warn(&error.to_string());
+        }
+        // While something is left of an instance its connections may still move.
+        if self.live.is_empty() {
+            match self.outlook.give_up(began, &mut self.groups) {
+                Ok(given_up) => given_up.into_iter().for_each(|message| self.warn(None, message)),
+                Err(error) => self.announcer.console.warn(&error.to_string()),
+            }
+        }
+        for id in self.moves.over(Instant::now()) {
+            self.stop_lingering(id);
+        }
+        if let Some(load) = self.sockets.load_spare(&self.groups, &self.background_events) {
+            self.go_on_beside(load);
+        }
+        let listeners = match all_queues(&mut self.diag) {
+            Ok(listeners) => listeners,
+            Err(error) => {
+                let console = &self.announcer.console;
+                return console.warn(&format!("the sockets can't be listed: {error}"));
+            }
+        };
+        if waiting {
+            // Before anything that may withdraw an instance: for it, this list of queues would be too old.
+            let loads = self.loads(&listeners);
+            self.sockets.put_off(began.elapsed());
+            self.feed(Input::Observed(loads));
+            // What it led to may be waited for in turn.
+            if self.something_waits() {
+                self.look_soon();
+            }
+        } else {
+            self.quiesce
+                .release_all_but(&[], &self.live, &mut self.groups, &self.announcer.console);
+        }
+        self.reconcile(&listeners);
+        self.moves.remember_places(&self.live, &self.groups);
+        for id in self.live.keys().copied().collect::<Vec<_>>() {
+            self.judge_after_look(id);
+        }
+        self.sockets.look_for_strangers(
+            &listeners,
+            &self.groups,
+            &self.live,
+            &mut self.diag,
+            &self.background_events,
+        );
+    }
+
+    /// Makes up for notices that were lost, or came while a descriptor was on its way to another number or process.
+    fn reconcile(&mut self, listeners: &[Queue]) {
+        for missed in sockets::missed(listeners, &self.groups) {
+            if let Some(id) = sockets::owner_of(missed, &self.live, &mut self.diag) {
+                self.on_listen(id, missed.cookie);
+            }
+        }
+        for cookie in self.sockets.gone(self.groups.unseen(listeners)) {
+            self.on_close(cookie);
+        }
+    }
+
+    fn something_waits(&self) -> bool {
+        sockets::are_ending(&self.machine.view()).next().is_some()
+            || (!self.template.listen.is_empty() && self.live.values().any(|live| !live.ready))
+    }
+
+    /// What the kernel says of every instance that runs.
+    fn loads(&mut self, listeners: &[Queue]) -> Vec<(InstanceId, Load)> {
+        let queues = self.groups.queues_among(listeners);
+        let view = self.machine.view();
+        let untold = sockets::untold(&view, &self.live, &self.moves);
+        let (groups, console) = (&mut self.groups, &self.announcer.console);
+        self.quiesce.release_all_but(&untold, &self.live, groups, console);
+        let waiting = self
+            .quiesce
+            .waiting(&untold, &self.live, &self.template, groups, console);
+        self.sockets.set_hurries(&waiting);
+        let ending: BTreeSet<InstanceId> = sockets::are_ending(&view).collect();
+        // To end one, nothing of the controller's own is waited for.
+        let queued = ending.iter().filter(|id| {
+            let live = self.live.get(id);
+            live.is_some_and(|live| queues.get(&live.row).is_some_and(|&queued| queued > 0))
+        });
+        let own = queued.map(|&id| {
+            let diag = &mut self.diag;
+            (id, self.connections.own_in_queue(diag, id, |_| true, |_| true))
+        });
+        let own = own.collect();
+        let seen = sockets::SeenLoads {
+            queues,
+            own,
+            ending,
+            waiting,
+        };
+        seen.loads(&self.live, &self.moves, &self.groups, &mut self.diag)
     }
 
     /// Tells the machine, and carries out what it says and what follows from that.
