@@ -1,14 +1,15 @@
-//! How long a slot waits after a crash: doubling, bounded, and scattered so that slots that crash together don't restart together.
+//! The delay before a slot is started again after a crash: it doubles up to a limit, and varies at random so that slots that crash together
+//! don't restart together.
 
 use reuse_common::rendezvous::mix;
 
 use crate::interface::Config;
 
-/// The delay may be this much shorter or longer, in per mille.
+/// How much shorter or longer the delay may be, in per mille.
 const SCATTER_PER_MILLE: u64 = 200;
 
-/// The delay before the next start after `crashes` in a row: `backoff_min_ms` after the first one (and after the crash of an
-/// instance that had proved stable, which counts as none), doubled for each further one up to `backoff_max_ms`, ±20 %.
+/// The delay before the next start after `crashes` in a row, in milliseconds: `backoff_min_ms` after the first one (and after the crash of
+/// a stable instance, which doesn't count), doubled for each further one up to `backoff_max_ms`, ±20 %.
 pub(super) fn delay_ms(config: &Config, crashes: u32, jitter: &mut Jitter) -> u64 {
     let doublings = crashes.saturating_sub(1);
     let factor = 1_u64.checked_shl(doublings).unwrap_or(u64::MAX);
@@ -17,7 +18,7 @@ pub(super) fn delay_ms(config: &Config, crashes: u32, jitter: &mut Jitter) -> u6
     delay_ms.saturating_mul(per_mille) / 1000
 }
 
-/// A splitmix64 generator: the same seed gives the same delays, so a test is a list.
+/// A splitmix64 generator. The same seed gives the same delays, so that tests are deterministic.
 #[derive(Debug)]
 pub(super) struct Jitter(u64);
 
@@ -26,10 +27,10 @@ impl Jitter {
         Self(seed)
     }
 
-    /// A number below `bound`, which must not be 0. Its bias (`bound` / 2⁶⁴) does not matter here.
+    /// A number below `bound`, which must not be 0. Its bias (`bound` / 2⁶⁴) doesn't matter here.
     fn below(&mut self, bound: u64) -> u64 {
         let drawn = mix(self.0);
-        // SplitMix64: the state goes on by what `mix` adds to it.
+        // SplitMix64: the state advances by the constant that `mix` adds.
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         drawn % bound
     }

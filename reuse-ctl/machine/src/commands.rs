@@ -1,4 +1,4 @@
-//! Requests. Each is checked first, which changes nothing, and then carried out.
+//! Requests. Each is first checked, which changes nothing, and then carried out.
 
 use reuse_common::Policy;
 
@@ -13,11 +13,11 @@ use crate::interface::MAX_WORKERS;
 use crate::interface::{Command, Done, Effect, Refusal, ScaleTarget};
 use crate::states::WorkerState;
 
-/// What becomes of a request that is not refused.
+/// The result of checking a request that is not refused.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Judgement {
     Accepted,
-    /// It asks for what is so already: nothing is done, and that is fine. One line for a person.
+    /// The requested state exists already, so nothing is done. The text is one line for the user.
     AlreadyDone(String),
 }
 
@@ -38,20 +38,20 @@ impl Machine {
         }
     }
 
-    /// Whether a request for this would be carried out now, or is done already: nothing else is in its way.
+    /// Whether this request would be accepted now, including the case that it is done already.
     pub fn would_take(&self, command: &Command) -> bool {
         self.judge(command).is_ok()
     }
 
-    /// Checks whether such a request would be carried out now.
+    /// Checks whether this request would be accepted now.
     ///
     /// # Errors
-    /// The refusal that it would get.
+    /// The refusal that the request would get.
     pub fn check(&self, command: &Command) -> Result<(), Refusal> {
         self.judge(command).map(drop)
     }
 
-    /// What a reload or a scale would have to wait for now, by name; it is refused meanwhile.
+    /// The name of what a reload or a scale has to wait for now, if anything. Meanwhile the request is refused.
     pub fn waits_for(&self, command: &Command) -> Option<String> {
         match command {
             Command::Reload { .. } => self.jobs.conflict_with_reload(),
@@ -251,7 +251,8 @@ impl Machine {
         }
     }
 
-    /// Begins to stop, or waits with those who wait already. A further `stop` can shorten the grace, never lengthen it.
+    /// Starts to stop the app, or joins the requests that wait for that already. A further `stop` can shorten the grace period, never
+    /// lengthen it.
     fn join_stop(&mut self, ticket: Ticket, timeout_ms: Option<u64>) {
         match &mut self.mode {
             Mode::Stopping { waiters, .. } => {
@@ -269,7 +270,7 @@ impl Machine {
         }
     }
 
-    /// The slots that a person can name: those that are leaving don't count.
+    /// Number of slots that a user can name: those that are leaving don't count.
     pub(super) fn workers(&self) -> u16 {
         let staying = self.slots.iter().filter(|slot| !slot.is_leaving()).count();
         u16::try_from(staying).expect("there are at most 256 slots")
@@ -289,7 +290,7 @@ impl Machine {
         found.ok_or_else(|| words::no_such_worker(slot, usize::from(self.workers())))
     }
 
-    /// The slot, if it is there and nobody else is changing it.
+    /// The slot, if it exists and nothing else is changing it.
     fn idle_slot(&self, slot: SlotId) -> Result<&Slot, Refusal> {
         let found = self.slot(slot)?;
         found.busy().map_or(Ok(found), Err)

@@ -1,4 +1,4 @@
-//! What the rules work with: the configuration, the time, new ids, random numbers, and a list for the effects that they decide on.
+//! What the rules work with: the configuration, the time, new ids, random numbers, and a list of the effects that they decide on.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -8,12 +8,12 @@ use super::words;
 use crate::ids::{InstanceId, Millis, RequestId, SlotId, VersionId};
 use crate::interface::{Config, Cut, Done, Effect, Note, NoteKind, Refusal, Rules, Seated};
 
-/// The right to answer one request. It can't be copied and [`Context::answer`] consumes it: no request is answered twice.
+/// The right to answer one request. It can't be copied and [`Context::answer`] consumes it, so no request is answered twice.
 #[derive(Debug)]
 #[must_use = "a request whose ticket is dropped is never answered"]
 pub(super) struct Ticket {
     id: RequestId,
-    /// What each slot had cost by then: the answer tells of the rest.
+    /// The cut connections of each slot when the request came; the answer reports those that came later.
     cuts_before: Cuts,
     /// The `apply` that is answered to, if what is asked is a step of one.
     apply: Option<Box<Apply>>,
@@ -31,35 +31,36 @@ pub(super) struct EndedStep {
 /// Connections that were cut, by slot; cumulative.
 type Cuts = BTreeMap<SlotId, Cut>;
 
-/// What the waiting requests listen for.
+/// Events that waiting requests react to.
 #[derive(Debug)]
 pub(super) enum Happened {
-    /// An instance that was starting has the seat and serves.
+    /// An instance that was starting has taken the seat and serves.
     Up {
         slot: SlotId,
         instance: InstanceId,
-        /// When it has lived long enough to be trusted: in the past if it has settled beside the one before.
+        /// When the instance counts as settled. In the past if it has settled beside the previous instance.
         settled_at: Millis,
     },
-    /// An instance that served has lost its listeners. [`Self::Up`], [`Self::Lost`] or [`Self::StartFailed`] follows, unless it is ended.
+    /// An instance that served has lost its listeners. [`Self::Up`], [`Self::Lost`] or [`Self::StartFailed`] follows, unless the instance
+    /// is stopped.
     Down { instance: InstanceId },
-    /// An instance that served has ended without having been asked to.
+    /// An instance that served has ended without being told to.
     Lost {
         slot: SlotId,
         instance: InstanceId,
         reason: String,
     },
-    /// An instance that was starting will not get ready, or did not settle. It may still have to die.
+    /// An instance that was starting won't become ready, or did not settle. Its process may still be alive.
     StartFailed {
         slot: SlotId,
         instance: InstanceId,
         reason: String,
     },
-    /// Something that a job waits for is due.
+    /// The deadline of a job has come.
     TimePassed,
-    /// Nothing of this instance is left, or it ends some time and nobody is to wait for that.
+    /// The instance has ended completely, or will end some time without anyone waiting for it.
     Gone { instance: InstanceId },
-    /// A slot that was to leave has left.
+    /// A slot that was to be removed is gone.
     Removed { slot: SlotId },
 }
 
@@ -101,7 +102,7 @@ impl Context {
         &self.config
     }
 
-    /// Gives the configuration before.
+    /// Sets new rules and returns the previous configuration.
     pub(super) fn set_rules(&mut self, rules: Rules) -> Config {
         let Rules {
             ready_timeout_ms,
@@ -131,17 +132,17 @@ impl Context {
         self.now
     }
 
-    /// Time never goes back, whatever the caller says.
+    /// Advances the clock. It never goes back, even if `now` does.
     pub(super) fn advance_to(&mut self, now: Millis) {
         self.now = self.now.max(now);
     }
 
-    /// The delay before the next start after `crashes` in a row.
+    /// The delay before the next start after `crashes` in a row, in milliseconds.
     pub(super) fn backoff_ms(&mut self, crashes: u32) -> u64 {
         super::backoff::delay_ms(&self.config, crashes, &mut self.jitter)
     }
 
-    /// Every instance that is spawned from now on has this id or a higher one.
+    /// The lowest id that a new instance can get from now on.
     pub(super) fn next_instance(&self) -> InstanceId {
         InstanceId(self.next_instance)
     }
@@ -186,7 +187,8 @@ impl Context {
         self.answer_about(ticket, touched, outcome);
     }
 
-    /// The same, of the slots that the request has touched: it may have failed there, or have brought them back, and not name them.
+    /// As [`answer`](Self::answer), for the slots that the request has touched: it may have failed there or have taken them back, so that
+    /// its answer doesn't name them.
     pub(super) fn answer_about(
         &mut self,
         ticket: Ticket,
@@ -217,7 +219,7 @@ impl Context {
         self.say(Effect::Reply { id, outcome });
     }
 
-    /// The end of an instance of this slot has cost this.
+    /// Adds the connections that were cut by the end of an instance of this slot.
     pub(super) fn add_cut(&mut self, slot: SlotId, cut: Cut) {
         if cut != Cut::default() {
             let sum = self.cuts.entry(slot).or_default();
@@ -225,7 +227,7 @@ impl Context {
         }
     }
 
-    /// What the ends of instances of this slot have cost, since the controller started.
+    /// The connections cut by the ends of this slot's instances since the controller started.
     pub(super) fn cut_of(&self, slot: SlotId) -> Cut {
         self.cuts.get(&slot).copied().unwrap_or_default()
     }
@@ -251,9 +253,9 @@ impl Context {
         self.effects.push(effect);
     }
 
-    /// What was decided since the last time, in the order in which it has to be carried out. Nothing is taken from a queue when nobody is
-    /// published who could have it; an instance that was being ended and has been taken back since is left alone; and one that is told to end in
-    /// any case is not looked at first.
+    /// The effects decided since the last call, in the order in which they must be carried out. Left out are rescues while nobody is
+    /// published who could take the queue, stop signals for an instance that was taken back since, and the closer look at an instance that
+    /// is told to stop in any case.
     pub(super) fn take_effects(&mut self, published: &[Seated]) -> Vec<Effect> {
         let mut effects = std::mem::take(&mut self.effects);
         let ends: BTreeSet<InstanceId> = effects
@@ -274,10 +276,10 @@ impl Context {
     }
 }
 
-/// The order of effects within one step; equals stay as they were said.
+/// The order of effects within one step. Effects of equal rank keep their order.
 ///
-/// First what may be chosen: an answer means that it is so already, and no process hears a signal while it can be chosen. Then
-/// the answers, before any process is killed: the answer about one that failed still tells what that one listens on.
+/// First what is published: an answer means that it is so already, and no process gets a signal while it can be chosen. Then the answers,
+/// before any process is killed: an answer about a failed instance reports what that instance still listens on.
 fn rank(effect: &Effect) -> u8 {
     match effect {
         Effect::Publish(_) | Effect::SetPolicy(_) => 0,

@@ -1,4 +1,4 @@
-//! A drain under way: a withdrawn instance, and the requests that wait until nothing is left on it.
+//! A drain in progress: a withdrawn instance, and the requests that wait until nothing is left on it.
 
 use super::context::{Context, Ticket};
 use super::ending::Withdrawal;
@@ -6,7 +6,7 @@ use super::words;
 use crate::ids::{Millis, SlotId};
 use crate::interface::{Done, Load, Refusal};
 
-/// A `drain` that waits. Each has its own deadline.
+/// A waiting `drain` request. Each has its own deadline.
 #[derive(Debug)]
 pub(super) struct Waiter {
     pub(super) ticket: Ticket,
@@ -17,7 +17,7 @@ pub(super) struct Waiter {
 pub(super) struct Drain {
     withdrawal: Withdrawal,
     waiters: Vec<Waiter>,
-    /// Whether the instance could be published again right away.
+    /// Whether the instance could be published again at once.
     pub(super) listening: bool,
 }
 
@@ -56,7 +56,7 @@ impl Drain {
         waiters.chain(self.withdrawal.due(Withdrawal::is_empty)).min()
     }
 
-    /// Tells those whose time is over what is left. The drain itself goes on.
+    /// Answers the waiting requests whose time is over with what is left. The drain itself goes on.
     pub(super) fn expire_waiters(&mut self, slot: SlotId, cx: &mut Context) {
         let now = cx.now();
         for waiter in self.waiters.extract_if(.., |waiter| waiter.deadline <= now) {

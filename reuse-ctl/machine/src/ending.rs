@@ -1,21 +1,21 @@
-//! How an instance is emptied, and how it is ended.
+//! How an instance is drained, and how it is stopped.
 
 use crate::ids::Millis;
 use crate::interface::{Audience, Config, Load};
 
-/// An unanswered handshake lives for a minute, and whose it is can't be seen: none is waited for longer than this.
+/// How long handshakes are waited for. An unanswered handshake lives for a minute, and it is unknown which instance it belongs to.
 const HANDSHAKE_PATIENCE_MS: u64 = 1000;
 
-/// What a withdrawn instance has not accepted by then is moved to others, and again after as long.
+/// Connections that a withdrawn instance has not accepted after this time are moved to others, and again each time it is over.
 const QUEUE_PATIENCE_MS: u64 = 1000;
 
-/// Since when an instance can't be chosen, and what was seen of it *since then*: what was seen before says nothing, as a
-/// connection may have come in between.
+/// When an instance was withdrawn, and what was observed *since then*: earlier observations are useless, since a connection may have
+/// arrived in between.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Withdrawal {
     at: Millis,
     seen: Option<Load>,
-    /// When what is left in the queue is to be moved to others.
+    /// When the rest of the queue is to be moved to others.
     queue_until: Millis,
 }
 
@@ -28,7 +28,7 @@ impl Withdrawal {
         }
     }
 
-    /// Of an instance that does not accept: what is queued on it is moved to others at once.
+    /// For an instance that doesn't accept: its queue is moved to others at once.
     pub(super) fn of_a_hung_one(now: Millis) -> Self {
         Self {
             queue_until: now,
@@ -36,8 +36,8 @@ impl Withdrawal {
         }
     }
 
-    /// Whether to move what is left in the queue to others now, and that this is done. Whoever has accepted nothing of it for a second, now
-    /// that nothing new comes, hangs or is slow: others are not.
+    /// Whether to move the rest of the queue to others now; if so, counts it as done. An instance that has not emptied its queue for a
+    /// second, although nothing new arrives, is hung or slow, and others are not.
     pub(super) fn takes_from_queue(&mut self, now: Millis) -> bool {
         let due = self.queue_until <= now && self.seen.is_some_and(|load| load.queue > 0);
         if due {
@@ -54,12 +54,12 @@ impl Withdrawal {
         self.seen
     }
 
-    /// Nothing comes any more and nothing is there: the end of a drain.
+    /// Whether nothing is left and nothing new arrives: the end of a drain.
     pub(super) fn is_empty(&self, now: Millis) -> bool {
         self.is_settled(now) && self.seen.is_some_and(|load| load.connections == 0)
     }
 
-    /// Connections are left, and as far as was seen nothing is in flight on them: a closer look may allow the stop signal.
+    /// Whether connections are left, none of them with a request in flight as far as known. A closer look may then allow the stop signal.
     fn is_idle(&self, now: Millis) -> bool {
         self.is_settled(now)
             && self
@@ -73,55 +73,56 @@ impl Withdrawal {
             .is_some_and(|load| load.queue == 0 && (load.handshakes == 0 || !patient))
     }
 
-    /// When `condition` comes true by the mere passing of time, if it does.
+    /// When `condition` becomes true by the passing of time alone, if ever.
     pub(super) fn due(&self, condition: fn(&Self, Millis) -> bool) -> Option<Millis> {
         let end = self.at.plus(HANDSHAKE_PATIENCE_MS);
         condition(self, end).then_some(end)
     }
 }
 
-/// The three stages of ending an instance.
+/// The three stages of stopping an instance.
 ///
-/// 1. *Emptying*: it is withdrawn. As soon as its queue is empty and no request is in flight (and, if it has no connection at all, the
-///    handshakes are over or a second has passed), it gets the stop signal. What a server does with the signal is not known: many have a handler and drop what they
-///    have. Connections on which nothing is in flight are not waited for. At most the grace is waited.
-/// 2. *Terminated*: it has got the stop signal and should end by itself. While it has connections it may take the grace, counted
-///    from the signal; if the grace was used up before the signal, then `stop_timeout_ms`. Without connections it may take
-///    `stop_timeout_ms`, counted from the signal or from when the last connection was gone, whichever is later. When the main process
-///    and the other servers have ended, processes that only have connections may keep them for as long; when time is over, they get the
-///    signal as well, and `stop_timeout_ms`, unless `rest_gets_signal` says that nobody else gets it.
-/// 3. *Killed*: out of time, or the servers have ended and nothing is connected to the others.
+/// 1. *Emptying*: the instance is withdrawn. It gets the stop signal as soon as its queue is empty and no request is in flight (and, if it
+///    has no connection at all, handshakes are over or a second has passed). What a server does with the signal is unknown: many have a
+///    handler and still drop their requests. Connections without a request in flight are not waited for. This stage lasts for the grace
+///    period at most.
+/// 2. *Terminated*: the instance has got the stop signal and should end by itself. While it has connections it may take the grace period,
+///    counted from the signal; if the grace period was used up before the signal, `stop_timeout_ms`. Without connections it may take
+///    `stop_timeout_ms`, counted from the signal or from the end of the last connection, whichever is later. When the main process and the
+///    other servers have ended, processes that only have connections may keep them for as long. After that they get the signal as well, and
+///    `stop_timeout_ms`, unless `rest_gets_signal` says that no other process gets it.
+/// 3. *Killed*: time is over, or the servers have ended and the other processes have no connections.
 ///
-/// So at worst it takes twice the grace and twice `stop_timeout_ms`; and a few milliseconds in the usual case of a server that has
-/// answered what it was asked, and closes its connections when told to stop.
+/// So the worst case is twice the grace period plus twice `stop_timeout_ms`. The usual case is a few milliseconds: the server has answered
+/// its requests, and closes its connections when told to stop.
 ///
-/// An instance that is not named in an observation keeps the load that was seen last: a server that has closed its listener and
-/// still serves its connections is not taken for an idle one.
+/// An instance that is not named in an observation keeps the load last seen, so a server that has closed its listener and still serves its
+/// connections is not taken for an idle one.
 #[derive(Debug)]
 pub(super) enum Ending {
     Emptying {
         withdrawal: Withdrawal,
-        /// The end of the grace.
+        /// The end of the grace period.
         deadline: Millis,
         grace_ms: u64,
     },
     Terminated {
         /// Until when connections may remain.
         connections_until: Millis,
-        /// Since when there is none.
+        /// Since when there are no connections.
         idle_since: Option<Millis>,
         servers: Servers,
     },
     Killed,
 }
 
-/// The main process of an instance, and the others that got the stop signal.
+/// The main process of an instance, and the other processes that got the stop signal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Servers {
     Live,
-    /// Other processes may have connections.
+    /// They have ended. Other processes may have connections.
     HaveEnded,
-    /// The others were told, too.
+    /// The other processes have got the signal too.
     AllWereTold,
 }
 
@@ -134,7 +135,7 @@ impl Ending {
         }
     }
 
-    /// Straight to the signal: an instance that has no connections as far as is known.
+    /// Starts with the signal, for an instance without known connections.
     pub(super) fn terminate(grace_ms: u64, now: Millis) -> Self {
         Self::Terminated {
             connections_until: now.plus(grace_ms),
@@ -143,7 +144,7 @@ impl Ending {
         }
     }
 
-    /// Connections that the stop signal waits for, as they were seen last.
+    /// Number of connections that the stop signal waits for, as last observed.
     pub(super) fn in_flight(&self) -> Option<u32> {
         match self {
             Self::Emptying { withdrawal, .. } => Some(withdrawal.seen?.in_flight),
@@ -159,7 +160,7 @@ impl Ending {
         }
     }
 
-    /// The stage after the closer look has allowed the signal, and it was sent.
+    /// The stage after a closer look has allowed the signal and it was sent.
     pub(super) fn signalled_when_idle(&self, now: Millis) -> Option<Self> {
         match self {
             Self::Emptying { grace_ms, .. } => Some(Self::Terminated {
@@ -171,7 +172,7 @@ impl Ending {
         }
     }
 
-    /// Those that were told have ended, and others have so many connections.
+    /// The signalled processes have ended, and others have this many connections.
     pub(super) fn servers_ended(&mut self, connections: u32, now: Millis) {
         if let Self::Terminated {
             idle_since, servers, ..
@@ -182,7 +183,7 @@ impl Ending {
         }
     }
 
-    /// Who gets the stop signal when this stage begins.
+    /// The processes that get the stop signal when this stage begins.
     pub(super) fn audience(&self) -> Option<Audience> {
         match self {
             Self::Terminated {
@@ -214,7 +215,7 @@ impl Ending {
         }
     }
 
-    /// Shortens the grace to `grace_ms` from now. Never lengthens it.
+    /// Shortens the grace period to `grace_ms` from now. Never lengthens it.
     pub(super) fn hasten(&mut self, grace_ms: u64, now: Millis) {
         let end = now.plus(grace_ms);
         match self {
@@ -231,7 +232,7 @@ impl Ending {
         }
     }
 
-    /// The next stage, if it is time for it.
+    /// The next stage, if it is due.
     pub(super) fn next(&self, config: &Config, now: Millis) -> Option<Self> {
         match self {
             Self::Emptying {
@@ -263,7 +264,7 @@ impl Ending {
         }
     }
 
-    /// When the next stage comes if nothing new is seen.
+    /// When the next stage is due if nothing new is observed.
     pub(super) fn deadline(&self, config: &Config) -> Option<Millis> {
         match self {
             Self::Emptying {
@@ -278,7 +279,7 @@ impl Ending {
                 ..
             } => Some(match servers {
                 Servers::Live => since.plus(config.stop_timeout_ms),
-                // What is left serves nobody, and nobody is there to end it.
+                // The remaining processes have no connections, and nothing else will end them.
                 Servers::HaveEnded | Servers::AllWereTold => *since,
             }),
             Self::Terminated {

@@ -1,12 +1,13 @@
-//! The fault of an active instance, and what is done about it when.
+//! The fault of an active instance, and when which action follows.
 //!
 //! ```text
 //! called ──▶ withdrawn, if the app can bear it ── rescue_after ──▶ rescued, and probed if it hangs ⟲ while its queue fills again
 //!    └────── replace_after (hung), at once (unhealthy) ──▶ replaced
 //! ```
 //!
-//! A rescue empties the queue, so an empty queue proves nothing. A hung instance has recovered when it is proven to have accepted
-//! something since it was called hung. The wake-up probe, a connection of the controller's own, gives a withdrawn one something to accept.
+//! A rescue empties the queue, so an empty queue proves nothing. A hung instance has recovered when it is proven to have accepted a
+//! connection since it was declared hung. The wake-up probe, a connection of the controller's own, gives a withdrawn instance something to
+//! accept.
 
 mod ailment;
 
@@ -19,22 +20,22 @@ use ailment::Ailment;
 
 pub(super) use ailment::Symptom;
 
-/// Handshakes that were under way at a rescue complete within a round trip: no use to rescue more often.
+/// Minimum interval of rescues. Handshakes that were under way at a rescue complete within a round trip, so rescuing more often is useless.
 const RESCUE_AT_MOST_EVERY_MS: u64 = 10;
 
-/// A wake-up probe that does not wait in the queue by then has failed, or was accepted without proof: the next one may fare better.
+/// A wake-up probe that isn't in the queue after this time has failed, or was accepted without proof. Then another one is tried.
 const WAKE_PROBE_PATIENCE_MS: u64 = 100;
 
-/// What is known of an active instance's well-being.
+/// What is known about the health of an active instance.
 #[derive(Debug)]
 pub(super) struct Vigil {
-    /// Since it became active, or since its last fault ended.
+    /// When it became active, or when its last fault ended.
     faultless_since: Millis,
     checks: Checks,
     fault: Option<Fault>,
 }
 
-/// The last health checks: of one kind, in a row.
+/// The results of the last health checks in a row that had the same outcome.
 #[derive(Debug, Clone, Copy)]
 enum Checks {
     Passed(u32),
@@ -43,12 +44,12 @@ enum Checks {
 
 #[derive(Debug)]
 pub(super) struct Fault {
-    /// Since it has had either.
+    /// Since when the instance has had either fault.
     since: Millis,
     ailment: Ailment,
     withdrawn: Option<Withdrawn>,
     probed_at: Option<Millis>,
-    /// Whether people were told last that it is withdrawn for this, or that it stays published.
+    /// What users were told last: whether it is withdrawn for this, or stays published.
     told: Option<bool>,
 }
 
@@ -56,7 +57,7 @@ pub(super) struct Fault {
 struct Withdrawn {
     since: Millis,
     rescued_at: Option<Millis>,
-    /// Whether something may wait in its queue.
+    /// Whether connections may be waiting in its queue.
     stranded: bool,
 }
 
@@ -73,7 +74,7 @@ impl Vigil {
         self.faultless_since
     }
 
-    /// What becomes of it when it is withdrawn for good, or by a person.
+    /// The withdrawal to continue with if the instance is withdrawn for good, or by a user.
     pub(super) fn withdrawal(&self, now: Millis) -> Withdrawal {
         if self.has(FaultKind::Hung) {
             Withdrawal::of_a_hung_one(now)
@@ -100,7 +101,7 @@ impl Vigil {
             .is_some_and(|fault| fault.ailment.symptom(kind).is_some())
     }
 
-    /// Counts a health check, and gives how many of its kind there were in a row.
+    /// Counts a health check, and returns the number of checks in a row with this outcome.
     pub(super) fn checked(&mut self, passed: bool) -> u32 {
         let (next, count) = match (self.checks, passed) {
             (Checks::Passed(before), true) => (Checks::Passed(before.saturating_add(1)), before.saturating_add(1)),
@@ -112,7 +113,7 @@ impl Vigil {
         count
     }
 
-    /// Must not have that kind of fault already. Whether it is the first one.
+    /// Adds this kind of fault, which the instance must not have yet. Returns whether it is the first one.
     pub(super) fn fall_ill(&mut self, kind: FaultKind, symptom: Symptom) -> bool {
         let first = self.fault.is_none();
         self.fault = Some(match self.fault.take() {
@@ -131,7 +132,7 @@ impl Vigil {
         first
     }
 
-    /// Ends that kind of fault, if there is one. Gives the whole fault if nothing is left of it.
+    /// Ends this kind of fault, if the instance has it. Returns the whole fault if no other kind is left.
     pub(super) fn recover(&mut self, kind: FaultKind, id: InstanceId, cx: &mut Context) -> Option<Fault> {
         let mut fault = self.fault.take()?;
         if kind == FaultKind::Hung {
@@ -169,7 +170,7 @@ impl Fault {
         self.ailment.reason()
     }
 
-    /// Withdraws it or publishes it. Gives what was told before, if that has become wrong.
+    /// Withdraws or publishes the instance. Returns what users were told before, if that has become wrong.
     pub(super) fn set_withdrawn(&mut self, withdrawn: bool, stranded: bool, now: Millis) -> Option<Option<bool>> {
         self.withdrawn = match (withdrawn, self.withdrawn.take()) {
             (false, _) => None,
@@ -184,7 +185,7 @@ impl Fault {
         (told != Some(withdrawn)).then_some(told)
     }
 
-    /// So many connections were seen in its queue.
+    /// Takes in the number of connections seen in the queue.
     pub(super) fn saw_queue(&mut self, queue: u32, id: InstanceId, cx: &mut Context) {
         if let Some(withdrawn) = &mut self.withdrawn {
             withdrawn.stranded = queue > u32::from(self.probed_at.is_some());
@@ -198,7 +199,7 @@ impl Fault {
         }
     }
 
-    /// Rescues and probes, if it is time.
+    /// Rescues the queue and sends probes, if it is time.
     pub(super) fn tend(&mut self, id: InstanceId, cx: &mut Context) {
         let now = cx.now();
         let rescue = self.rescue_due(cx.config()).is_some_and(|due| due <= now);
@@ -206,7 +207,7 @@ impl Fault {
         if rescue && let Some(withdrawn) = &mut self.withdrawn {
             withdrawn.rescued_at = Some(now);
             withdrawn.stranded = false;
-            // The wake-up probe waits in that queue, too; and would go to another instance.
+            // The wake-up probe waits in that queue too, and the rescue would move it to another instance.
             let probed = self.stop_wake_probe(id, cx);
             cx.say(Effect::Rescue { instance: id });
             if probed {
@@ -218,7 +219,7 @@ impl Fault {
         }
     }
 
-    /// When there is something to tend if nothing else happens.
+    /// When an action is due if nothing else happens.
     pub(super) fn deadline(&self, config: &Config) -> Option<Millis> {
         self.rescue_due(config)
             .into_iter()
@@ -226,7 +227,7 @@ impl Fault {
             .min()
     }
 
-    /// When it is to be replaced, if ever.
+    /// When the instance is to be replaced, if ever.
     pub(super) fn replacement_due(&self, config: &Config) -> Option<Millis> {
         let hung = self.ailment.symptom(FaultKind::Hung).zip(config.hung.replace_after_ms);
         let hung = hung.map(|(symptom, after_ms)| symptom.since.plus(after_ms));
@@ -234,7 +235,7 @@ impl Fault {
         hung.into_iter().chain(unhealthy).min()
     }
 
-    /// Whether a connection of the controller's own was still open.
+    /// Closes the wake-up probe. Returns whether one was open.
     pub(super) fn stop_wake_probe(&mut self, id: InstanceId, cx: &mut Context) -> bool {
         let probed = self.probed_at.take().is_some();
         if probed {
@@ -264,7 +265,7 @@ impl Fault {
     }
 }
 
-/// The stable word of `events` for it.
+/// The word for this fault in `events`.
 pub(super) fn note_kind(kind: FaultKind) -> NoteKind {
     match kind {
         FaultKind::Hung => NoteKind::Hung,
@@ -272,7 +273,7 @@ pub(super) fn note_kind(kind: FaultKind) -> NoteKind {
     }
 }
 
-/// What so many checks in a row mean.
+/// Whether this many checks in a row with the same outcome decide.
 pub(super) fn is_decided(rules: HealthRules, passed: bool, in_a_row: u32) -> bool {
     in_a_row >= if passed { rules.passes } else { rules.fails }
 }

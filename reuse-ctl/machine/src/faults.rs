@@ -11,7 +11,7 @@ use crate::ids::{InstanceId, Millis};
 use crate::interface::{Backlog, NoteKind};
 
 impl Machine {
-    /// One look at all accept queues: each instance by itself first, then all of them in comparison.
+    /// Takes in one look at all accept queues: first each instance by itself, then all of them in comparison.
     pub(super) fn watched(&mut self, mut backlogs: Vec<(InstanceId, Backlog)>) {
         backlogs.sort_unstable_by_key(|(id, _)| *id);
         for slot in &mut self.slots {
@@ -38,7 +38,7 @@ impl Machine {
         }
     }
 
-    /// Withdraws, rescues and replaces what is to be.
+    /// Withdraws, rescues and replaces faulty instances as far as due.
     pub(super) fn tend_faults(&mut self) {
         if !matches!(self.mode, Mode::Running) {
             return;
@@ -59,8 +59,8 @@ impl Machine {
         }
     }
 
-    /// An instance that is ready takes the seat of one that hangs and gets connections: to wait until it has settled would prolong the outage.
-    /// Beside one that is withdrawn it goes on settling: the others serve. Whether there was one.
+    /// Seats an instance that settles beside a hung one at once, since waiting longer would prolong the outage. Returns whether there was
+    /// one.
     pub(super) fn replace_hung(&mut self) -> bool {
         let mut any = false;
         for slot in self.slots.iter_mut().filter(|slot| slot.settles_beside_a_hung_one()) {
@@ -70,13 +70,14 @@ impl Machine {
         any
     }
 
-    /// When the next faulty instance is to be replaced, and the place of its slot; absent while other things go first.
+    /// When the next faulty instance is to be replaced, and the index of its slot; `None` while other jobs take precedence.
     pub(super) fn next_recovery(&self) -> Option<(Millis, usize)> {
         if !matches!(self.mode, Mode::Running) || self.jobs.replaces_all() {
             return None;
         }
         let active = self.slots.iter().filter(|slot| slot.active().is_some()).count();
-        // As many at once as may be withdrawn, so that a fault of all does not start the whole app a second time; but one always.
+        // As many at once as may be withdrawn, so that a fault of all instances doesn't start the whole app a second time; but at least
+        // one.
         let at_once = withhold::limit(active, self.cx.config().hung.at_most_percent).max(1);
         if self.slots.iter().filter(|slot| slot.is_recovering()).count() >= at_once {
             return None;

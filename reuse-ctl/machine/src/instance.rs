@@ -1,4 +1,4 @@
-//! One instance, which is one process of a slot, and its phases.
+//! One instance, which is one process incarnation of a slot, and its phases.
 
 mod changes;
 mod end;
@@ -15,11 +15,11 @@ use crate::ids::{InstanceId, Millis, SlotId, VersionId};
 use crate::interface::Config;
 use crate::states::WorkerState;
 
-/// What becomes of an instance when it is ready.
+/// What an instance does when it becomes ready.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum OnReady {
     Publish,
-    /// A person drained the slot and has not undrained it: the instance waits, drained.
+    /// A user has drained the slot and not undrained it: the instance waits, drained.
     StayWithdrawn,
 }
 
@@ -29,41 +29,41 @@ pub(super) struct Instance {
     slot: SlotId,
     version: VersionId,
     requested_at: Millis,
-    /// Whether it does, whatever becomes of it.
+    /// Whether it listens, in any phase.
     listens: bool,
-    /// What it can do is remembered while it is withdrawn.
+    /// Kept while the instance is withdrawn, because it holds what is known about the worker's speed.
     watch: Box<Watch>,
     phase: Phase,
 }
 
 #[derive(Debug)]
 enum Phase {
-    /// To be spawned; whether a process exists is not known yet.
+    /// The process is to be spawned; it is not known yet whether it exists.
     Requested(Plan),
-    /// It runs and does not serve yet, or not any more.
+    /// The process runs and doesn't serve yet, or not any more.
     Starting { pid: u32, on_ready: OnReady, stage: Stage },
-    /// It has become ready, and has the seat.
+    /// It has become ready and has the seat.
     Serving {
         pid: u32,
         ready_at: Millis,
         standing: Standing,
     },
-    /// It is not to live on.
+    /// It is being stopped.
     Stopping { pid: u32, ending: Ending },
 }
 
-/// What is still wanted of one that starts.
+/// What an instance that starts is waiting for.
 #[derive(Debug, Clone, Copy)]
 enum Stage {
     /// It has no listener yet.
     Booting { deadline: Millis },
     /// It had listeners and has none any more.
     ListenersLost { ready_at: Millis, deadline: Millis },
-    /// It is ready, and has to live on for a while before it takes the place of one that serves.
+    /// It is ready, and must stay so for a while before it replaces the instance that serves.
     Settling { ready_at: Millis, until: Millis },
 }
 
-/// What to do once the process exists. It can't be told anything before.
+/// What to do once the process exists. Before that, nothing can be sent to it.
 #[derive(Debug, Clone, Copy)]
 enum Plan {
     Start { deadline: Millis, on_ready: OnReady },
@@ -75,14 +75,14 @@ enum Plan {
 enum Standing {
     /// Published, unless it is withdrawn for a fault.
     Active(Box<Vigil>),
-    /// Withdrawn by a person; something may be left on it.
+    /// Withdrawn by a user; something may be left on it.
     Draining(Drain),
-    /// Withdrawn by a person; nothing is left on it.
+    /// Withdrawn by a user; nothing is left on it.
     Drained { listening: bool },
 }
 
 impl Instance {
-    /// Has a process spawned.
+    /// Requests that its process be spawned.
     pub(super) fn request(slot: SlotId, version: VersionId, on_ready: OnReady, cx: &mut Context) -> Self {
         let deadline = cx.now().plus(cx.config().ready_timeout_ms);
         let phase = Phase::Requested(Plan::Start { deadline, on_ready });
@@ -101,7 +101,7 @@ impl Instance {
         self.id
     }
 
-    /// What it was started from.
+    /// The version that it was started from.
     pub(super) fn version(&self) -> VersionId {
         self.version
     }
@@ -117,7 +117,7 @@ impl Instance {
         }
     }
 
-    /// "worker 2 (pid 411)".
+    /// The name for messages: "worker 2 (pid 411)".
     pub(super) fn name(&self) -> String {
         words::worker(self.slot, self.pid())
     }
@@ -134,7 +134,7 @@ impl Instance {
         }
     }
 
-    /// Since when it has been ready without a break, if it has the seat.
+    /// Since when it has been ready without a break; `None` if it doesn't have the seat.
     pub(super) fn ready_at(&self) -> Option<Millis> {
         match self.phase {
             Phase::Serving { ready_at, .. } => Some(ready_at),
@@ -142,7 +142,7 @@ impl Instance {
         }
     }
 
-    /// Ready, and not withdrawn by a person.
+    /// Whether it is ready and not withdrawn by a user.
     pub(super) fn is_active(&self) -> bool {
         self.vigil().is_some()
     }
@@ -151,7 +151,7 @@ impl Instance {
         self.vigil().is_some_and(|vigil| !vigil.is_withdrawn())
     }
 
-    /// Until when it settles, if it does.
+    /// When it will have settled, if it is settling.
     pub(super) fn settles_until(&self) -> Option<Millis> {
         match self.phase {
             Phase::Starting {
@@ -162,8 +162,8 @@ impl Instance {
         }
     }
 
-    /// How long ago it became ready, whether it has the seat or settles, and whether it still listens: whoever dies is seen to close its
-    /// listeners first.
+    /// How long ago it became ready, in milliseconds, whether it has the seat or is settling, and whether or not it still listens: a
+    /// process that dies closes its listeners first.
     pub(super) fn ready_ms(&self, now: Millis) -> Option<u64> {
         match self.phase {
             Phase::Serving { ready_at, .. }
@@ -179,7 +179,7 @@ impl Instance {
         matches!(self.phase, Phase::Serving { .. })
     }
 
-    /// Whether it has been withdrawn to be ended, and could serve on all the same.
+    /// Whether it was withdrawn in order to be stopped, and could still go on serving.
     pub(super) fn can_be_taken_back(&self) -> bool {
         let is_emptying = matches!(
             self.phase,
@@ -191,12 +191,12 @@ impl Instance {
         is_emptying && self.listens
     }
 
-    /// Whether it is not known yet that a process exists.
+    /// Whether it is not known yet that its process exists.
     pub(super) fn is_requested(&self) -> bool {
         matches!(self.phase, Phase::Requested(_))
     }
 
-    /// What an instance that takes its place has to do when it is ready.
+    /// What its successor must do when it becomes ready.
     pub(super) fn on_ready(&self) -> OnReady {
         match self.phase {
             Phase::Requested(Plan::Start { on_ready, .. }) | Phase::Starting { on_ready, .. } => on_ready,
@@ -231,7 +231,7 @@ impl Instance {
         }
     }
 
-    /// Why it counts as failed, to follow a worker's name, if it should have been ready by now. What that means depends on its
+    /// The reason why it counts as failed, which follows a worker's name, if it should be ready by now. The consequence depends on its
     /// place in the slot.
     pub(super) fn overdue(&self, cx: &Context) -> Option<String> {
         let patience = words::seconds(cx.config().ready_timeout_ms);
@@ -246,12 +246,12 @@ impl Instance {
             Stage::ListenersLost { .. } => {
                 is_over.then(|| format!("lost its listeners and had none again within {patience}"))
             }
-            // It has got where it was to get.
+            // It has become ready in time.
             Stage::Settling { .. } => None,
         }
     }
 
-    /// The word of the transition table.
+    /// The phase's name in the transition table.
     fn phase_name(&self) -> &'static str {
         match &self.phase {
             Phase::Requested(_) => "requested",

@@ -1,4 +1,4 @@
-//! What goes into the pure machine and what comes out of it: data only, no process, socket or clock.
+//! The inputs and outputs of the pure machine: data only, without processes, sockets or clocks.
 
 use std::fmt;
 
@@ -9,42 +9,42 @@ use crate::{
     states::ErrorKind,
 };
 
-/// The most slots that an app may have: the kernel program has room for no more.
+/// The most slots that an app may have, limited by the kernel program.
 pub const MAX_WORKERS: u16 = MAX_SLOTS as u16;
 const _: () = assert!(MAX_WORKERS as usize == MAX_SLOTS);
 
-/// What the machine is told once, at the start.
+/// The configuration, given at the start.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// How many slots to start, 1…256.
+    /// Number of slots to start, 1…256.
     pub workers: u16,
-    /// How long a new instance may take to become ready.
+    /// Time that a new instance may take to become ready.
     pub ready_timeout_ms: u64,
-    /// How long connections may take to end: the default of the verb `drain`, and the grace after the stop signal.
+    /// Time that connections may take to end: the default of the verb `drain`, and the grace period after the stop signal.
     pub drain_timeout_ms: u64,
-    /// How long a process without connections may take to exit after the stop signal, before it is killed.
+    /// Time that a process without connections may take to exit after the stop signal, before it is killed.
     pub stop_timeout_ms: u64,
     /// Whether processes that only have connections get the stop signal when their time is over, before they are killed.
     pub rest_gets_signal: bool,
-    /// How long an instance that is ready must live before it takes the place of one that serves; 0: it takes it at once.
+    /// Time that a new instance must have been ready before it replaces one that serves; 0: it replaces it at once.
     pub settle_ms: u64,
-    /// How many slots a roll-out replaces at the same time.
+    /// Number of slots that a rollout replaces at the same time.
     pub surge: Surge,
-    /// Crash restart: first delay, and the bound it doubles up to.
+    /// The first delay after a crash.
     pub backoff_min_ms: u64,
-    /// See `backoff_min_ms`.
+    /// The limit up to which the delay doubles.
     pub backoff_max_ms: u64,
-    /// So many exits or failed starts in a row, none of them active for `stable_ms`, make a slot failed.
+    /// Number of exits or failed starts in a row after which a slot has failed, if none of the instances was active for `stable_ms`.
     pub crash_limit: u32,
-    /// An instance that was active this long proves its slot healthy: the crash count starts anew.
+    /// An instance that was active for this long proves its slot healthy: the crash count starts anew.
     pub stable_ms: u64,
     /// Seed of the backoff jitter.
     pub seed: u64,
-    /// When a worker is called hung, and what is done about it.
+    /// When a worker is declared hung, and what follows.
     pub hung: HungRules,
-    /// When a worker is called unhealthy; absent: no health checks.
+    /// When a worker is declared unhealthy; `None`: no health checks.
     pub health: Option<HealthRules>,
-    /// What becomes of the app when every worker has failed.
+    /// What happens when every worker has failed.
     pub when_all_failed: WhenAllFailed,
 }
 
@@ -67,14 +67,14 @@ impl Config {
 /// What becomes of an app whose workers have all failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WhenAllFailed {
-    /// It ends, so that whoever started it (a terminal, a service manager, a container runtime) sees that and may start it again.
+    /// The app ends, so that its parent (a terminal, a service manager, a container runtime) notices and may start it again.
     Finish,
-    /// It stays until somebody starts its workers again or stops it, provided that a worker has served before: nobody watches it.
+    /// Nobody watches the app, so it stays until a user starts its workers again or stops it, provided that a worker has served before.
     Stay,
 }
 
-/// The part of [`Config`] that may change while the app runs; each means there what it means here. What is waited for already keeps the
-/// deadline that it was given.
+/// The part of [`Config`] that may change while the app runs; the fields have the same meaning. Deadlines that are running already don't
+/// change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(missing_docs, reason = "`Config` describes every field")]
 pub struct Rules {
@@ -88,17 +88,17 @@ pub struct Rules {
     pub health: Option<HealthRules>,
 }
 
-/// How many slots a roll-out replaces at the same time, start-first. Each has an instance more meanwhile.
+/// Number of slots that a rollout replaces at the same time, start-first. Each of them has one more instance meanwhile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Surge {
-    /// So many, 1 or more.
+    /// This many slots, at least 1.
     Workers(u16),
-    /// So many percent of the app's slots, rounded up, as Kubernetes does with its `maxSurge`: 1…100.
+    /// This percentage of the app's slots, 1…100, rounded up as in Kubernetes' `maxSurge`.
     Percent(u8),
 }
 
 impl Surge {
-    /// Of an app with so many slots: at least 1.
+    /// The number for an app with `slots` slots: at least 1.
     pub fn of(self, slots: usize) -> usize {
         let at_once = match self {
             Self::Workers(workers) => usize::from(workers),
@@ -109,7 +109,7 @@ impl Surge {
 }
 
 impl fmt::Display for Surge {
-    /// As it is said on the command line.
+    /// The form used on the command line.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Workers(workers) => workers.fmt(f),
@@ -118,142 +118,143 @@ impl fmt::Display for Surge {
     }
 }
 
-/// What is done about a worker whose queue is not empty while it accepts nothing.
+/// Rules for workers that accept nothing while their queue is not empty.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HungRules {
-    /// It is called hung after so long, or longer if that is normal for it; 0: never.
+    /// Time after which a worker is declared hung, or longer if that is normal for it; 0: never.
     pub hung_after_ms: u64,
-    /// So long after it was called hung (or unhealthy), what is queued on it is moved to others.
+    /// Time from when a worker is declared hung (or unhealthy) until its queue is moved to others.
     pub rescue_after_ms: u64,
-    /// So long after it was called hung, it is replaced; absent: never.
+    /// Time from when a worker is declared hung until it is replaced; `None`: never.
     pub replace_after_ms: Option<u64>,
-    /// At most so many percent of the active workers (rounded down, and never all) are withdrawn for a fault at once, 0…100.
+    /// Highest percentage (0…100) of the active workers that are withdrawn for a fault at the same time; rounded down, and never all of
+    /// them.
     pub at_most_percent: u8,
 }
 
 /// How many checks in a row decide.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HealthRules {
-    /// So many failures make a worker unhealthy: it is withdrawn, rescued and replaced.
+    /// Number of failures after which a worker is unhealthy: it is withdrawn, rescued and replaced.
     pub fails: u32,
-    /// So many successes make it healthy again.
+    /// Number of successes after which it is healthy again.
     pub passes: u32,
 }
 
 /// Everything that can happen to the machine.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Input {
-    /// Spawn every slot. Once, first.
+    /// Spawn every slot. Sent once, as the first input.
     Start,
-    /// A person or a script asks for something.
+    /// A request of a user or a script.
     Request {
         /// Echoed in the reply.
         id: RequestId,
-        /// What is asked.
+        /// The request.
         command: Command,
     },
-    /// The process of an [`Effect::Spawn`] runs.
+    /// The process of an [`Effect::Spawn`] is running.
     Spawned {
-        /// Which.
+        /// The instance.
         instance: InstanceId,
-        /// Its main process.
+        /// The pid of its main process.
         pid: u32,
     },
     /// The process of an [`Effect::Spawn`] could not be started; nothing of it exists.
     SpawnFailed {
-        /// Which.
+        /// The instance.
         instance: InstanceId,
-        /// One line.
+        /// The reason, in one line.
         reason: String,
     },
-    /// Its listeners are there, in every group that it has to serve: it may be published.
+    /// The instance listens in every group that it must serve, so it may be published.
     Ready {
-        /// Which.
+        /// The instance.
         instance: InstanceId,
     },
-    /// It runs, but the last of its listeners is gone: it can't be chosen. `Ready` follows when one comes back.
+    /// The instance is running but its last listener is gone, so it can't be chosen. `Ready` follows if it listens again.
     Unready {
-        /// Which.
+        /// The instance.
         instance: InstanceId,
-        /// One line.
+        /// The reason, in one line.
         reason: String,
     },
-    /// What the kernel says of the live instances; every instance that has listeners is named.
+    /// The load of the live instances; names every instance that has listeners.
     Observed(Vec<(InstanceId, Load)>),
-    /// The accept queues of the live instances; every instance that has listeners is named. Comes every few milliseconds while there
-    /// is traffic, and while an instance has something in its queue or is probed. Looks further apart than half of `hung_after_ms`
-    /// are taken for a sleep of the controller: a stall hardly grows by them.
+    /// The accept queues of the live instances; names every instance that has listeners. Sent every few milliseconds while there is
+    /// traffic, and while an instance has a queue or is probed. A gap of more than half of `hung_after_ms` counts as a sleep of the
+    /// controller, and hardly adds to a stall.
     Watched(Vec<(InstanceId, Backlog)>),
-    /// A health check of this instance has come back. Only of instances that are ready and not on their way out.
+    /// The result of a health check. Sent only for instances that are ready and not being stopped.
     Checked {
-        /// Which.
+        /// The instance.
         instance: InstanceId,
-        /// Else what is wrong, to follow "its health check failed: ".
+        /// If it failed, the reason, which follows "its health check failed: ".
         outcome: Result<(), String>,
     },
-    /// The process of an [`Effect::TerminateIfIdle`] has got its stop signal: nothing was in flight.
+    /// The process of an [`Effect::TerminateIfIdle`] has got its stop signal: no request was in flight.
     Terminated {
-        /// Which.
+        /// The instance.
         instance: InstanceId,
     },
-    /// The main process, and whoever else got the stop signal, have ended; other processes of the instance go on. Every other end of a main
-    /// process is an [`Input::Exited`].
+    /// The main process, and every other process that got the stop signal, have ended; other processes of the instance go on. Any other end
+    /// of a main process is an [`Input::Exited`].
     ServersEnded {
-        /// Which.
+        /// The instance.
         instance: InstanceId,
-        /// Established connections that the others have.
+        /// Established connections of the remaining processes.
         connections: u32,
     },
     /// The main process has ended and nothing of the instance is left (its cgroup was killed and is empty).
     Exited {
-        /// Which.
+        /// The instance.
         instance: InstanceId,
-        /// How.
+        /// How the main process ended.
         exit: Exit,
-        /// What its end has cost.
+        /// The connections cut by the end of the instance.
         cut: Cut,
     },
-    /// An instance that is being ended serves on for a while, at an address that the app leaves: nobody is to wait for its end.
+    /// An instance that is being stopped goes on serving for a while, at an address that the app leaves. Nobody should wait for its end.
     Lingers {
-        /// Which.
+        /// The instance.
         instance: InstanceId,
     },
     /// Time passed: [`next_deadline`](super::Machine::next_deadline) is reached.
     Tick,
-    /// Ctrl-C or SIGTERM to the controller. The first is `stop`, the second kills.
+    /// The controller got Ctrl-C or SIGTERM. The first means `stop`, the second kills.
     Interrupt,
 }
 
-/// What the kernel says of one instance.
+/// The load of one instance, according to the kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Load {
     /// Established connections, accepted or not.
     pub connections: u32,
-    /// Of these, not accepted yet.
+    /// Those of `connections` that are not accepted yet.
     pub queue: u32,
-    /// Handshakes under way in the groups of this instance; whose they are can't be seen.
+    /// Handshakes under way in the instance's groups. The kernel doesn't tell which instance they are for.
     pub handshakes: u32,
-    /// Of the established connections, those for which the stop signal has to wait: with a request in flight, or what may be one. Only
-    /// told of an instance that is being ended.
+    /// Those of `connections` that the stop signal must wait for: with a request in flight, or what may be one. Set only for an instance
+    /// that is being stopped.
     pub in_flight: u32,
 }
 
-/// Connections that the processes of an instance have ended before their time, after it was told to end.
+/// Connections that an instance's processes closed too early, after the instance was told to stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Cut {
-    /// With a request in flight.
+    /// Those with a request in flight.
     pub in_flight: u32,
-    /// Others that were open when it was killed.
+    /// Others that were open when the instance was killed.
     pub open: u32,
 }
 
 impl Cut {
-    /// Both.
+    /// The total.
     pub const fn connections(self) -> u32 {
         self.in_flight.saturating_add(self.open)
     }
 
-    /// What came after `earlier`.
+    /// What was added since `earlier`.
     pub const fn since(self, earlier: Self) -> Self {
         Self {
             in_flight: self.in_flight.saturating_sub(earlier.in_flight),
@@ -261,7 +262,7 @@ impl Cut {
         }
     }
 
-    /// The sum of two.
+    /// The sum of both.
     pub const fn plus(self, other: Self) -> Self {
         Self {
             in_flight: self.in_flight.saturating_add(other.in_flight),
@@ -270,15 +271,15 @@ impl Cut {
     }
 }
 
-/// What an instance has taken from its accept queues, and what it has not. The count of the accepted is known only within bounds, because
-/// queues and counters can't be read at the same instant; both bounds hold for the instant in which the queue was read.
+/// What an instance has accepted, and what waits in its accept queues. The number of accepted connections is only known within bounds,
+/// because queues and counters can't be read at the same instant. Both bounds hold for the instant in which the queue was read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Backlog {
-    /// Established connections that wait for accept(), that of an [`Effect::WakeProbe`] included.
+    /// Established connections that wait for accept(), including that of an [`Effect::WakeProbe`].
     pub queue: u32,
-    /// Connections accepted so far: at least.
+    /// Lower bound of the connections accepted so far.
     pub accepted_at_least: u64,
-    /// At most.
+    /// Upper bound of the connections accepted so far.
     pub accepted_at_most: u64,
 }
 
@@ -287,7 +288,7 @@ pub struct Backlog {
 pub enum Exit {
     /// `exit(n)`.
     Code(i32),
-    /// By a signal.
+    /// Killed by a signal.
     Signal(Signal),
 }
 
@@ -309,36 +310,36 @@ impl fmt::Display for Exit {
     }
 }
 
-/// What can be asked.
+/// The commands that a request can contain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
-    /// Withdraw, then wait until nothing is left.
+    /// Withdraw the instance, then wait until nothing is left on it.
     Drain {
-        /// Which slot.
+        /// The slot.
         slot: SlotId,
-        /// Absent: the configured one.
+        /// The timeout; `None`: the configured one.
         timeout_ms: Option<u64>,
-        /// Reply as soon as it is withdrawn.
+        /// Reply as soon as the instance is withdrawn.
         no_wait: bool,
-        /// Even if it is the last active one.
+        /// Drain even the last active worker.
         force: bool,
     },
-    /// Publish again.
+    /// Publish the instance again.
     Undrain {
-        /// Which slot.
+        /// The slot.
         slot: SlotId,
     },
     /// Replace the instance.
     Restart {
-        /// Which slot.
+        /// The slot.
         slot: SlotId,
-        /// Old out before new in.
+        /// Stop the old instance before the new one starts.
         stop_first: bool,
     },
-    /// Restart every slot, [`Config::surge`] at a time, start-first. It stops when a new instance fails, before or after it has taken its
-    /// place.
+    /// Restart every slot, [`Config::surge`] at a time, start-first. Stops when a new instance fails, before or after it has taken the old
+    /// one's place.
     Reload {
-        /// Old out before new in, one slot after the other.
+        /// Stop each old instance before its new one starts, one slot after the other.
         stop_first: bool,
     },
     /// Make the app what the plan says, step by step: see [`ApplyPlan`].
@@ -347,27 +348,28 @@ pub enum Command {
     Scale(ScaleTarget),
     /// Change the policy.
     SetPolicy(Policy),
-    /// Give a slot a fixed share of new connections, or (absent) let it share the rest with the others again.
+    /// Give a slot a fixed share of new connections, or (`None`) remove its fixed share.
     Weigh {
-        /// Which slot.
+        /// The slot.
         slot: SlotId,
-        /// How much.
+        /// The share.
         share: Option<Share>,
     },
-    /// Start one more slot, the last, on another version of the command, with a fixed share.
+    /// Start one more slot, the last, with another version and a fixed share.
     Canary {
-        /// How much it gets.
+        /// The canary's share.
         share: Share,
-        /// What it runs.
+        /// The canary's version.
         version: VersionId,
     },
-    /// Roll the canary's version to all slots, then remove the canary's. When a new instance fails, the slots go back and the canary stays.
+    /// Roll the canary's version out to all slots, then remove the canary's slot. If a new instance fails, the slots go back and the canary
+    /// stays.
     Promote,
-    /// Remove the canary, and bring slots that could not be brought back by themselves back to the app's version.
+    /// Remove the canary, and bring back slots that could not go back to the app's version by themselves.
     Abort,
-    /// End everything.
+    /// Stop the app.
     Stop {
-        /// The grace; absent: the configured drain timeout.
+        /// The grace period; `None`: the configured drain timeout.
         timeout_ms: Option<u64>,
     },
 }
@@ -425,75 +427,75 @@ pub enum ApplyStep {
 /// A published slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Seated {
-    /// Which.
+    /// The slot.
     pub slot: SlotId,
-    /// The instance that stands for it.
+    /// The slot's published instance.
     pub instance: InstanceId,
-    /// Its fixed share, if it has one.
+    /// The slot's fixed share, if it has one.
     pub share: Option<Share>,
 }
 
 /// `scale 4`, `scale +2`, `scale -1`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ScaleTarget {
-    /// So many.
+    /// Exactly this many.
     To(u16),
-    /// So many more.
+    /// This many more.
     Up(u16),
-    /// So many fewer.
+    /// This many fewer.
     Down(u16),
 }
 
-/// What the machine wants done. Effects are carried out in order.
+/// The actions that the machine decides on, to be carried out in order.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Effect {
-    /// Start a process; answered by `Spawned` or `SpawnFailed`.
+    /// Start a process. `Spawned` or `SpawnFailed` follows.
     Spawn {
-        /// For which slot.
+        /// The slot.
         slot: SlotId,
-        /// Under which id.
+        /// The new instance's id.
         instance: InstanceId,
-        /// From which command.
+        /// The version to start.
         version: VersionId,
     },
-    /// The complete set of what may be chosen, sorted by slot. Said whenever it changes.
+    /// The complete set of published slots, sorted by slot. Sent whenever it changes.
     Publish(Vec<Seated>),
-    /// Move what is queued on the instance to others: it is withdrawn, and somebody else is published.
+    /// Move the instance's queue to others. The instance is withdrawn, and another one is published.
     Rescue {
-        /// From which.
+        /// The instance.
         instance: InstanceId,
     },
-    /// Open a connection of the controller's own to the instance, and keep it: when the instance accepts it, it lives again, and the next
-    /// `Watched` shows it. Until [`Effect::StopWakeProbe`], or the instance's end. It may be said again after `StopWakeProbe`: a rescue
-    /// takes the wake-up probe out of the queue, too.
+    /// Open a connection of the controller's own to the instance and keep it open, until [`Effect::StopWakeProbe`] or the instance's end.
+    /// If the instance accepts it, it is alive, which the next `Watched` shows. May be sent again after `StopWakeProbe`: a rescue removes
+    /// the wake-up probe from the queue as well.
     WakeProbe {
-        /// To which.
+        /// The instance.
         instance: InstanceId,
     },
-    /// Close that connection.
+    /// Close the connection of [`Effect::WakeProbe`].
     StopWakeProbe {
-        /// Which.
+        /// The instance.
         instance: InstanceId,
     },
     /// Send the stop signal.
     Terminate {
-        /// To which.
+        /// The instance.
         instance: InstanceId,
-        /// Who in it.
+        /// The processes that get it.
         audience: Audience,
     },
-    /// Hold the instance still, look at its connections once more, and send the stop signal to those who serve only if nothing is in flight.
-    /// If it was sent, [`Input::Terminated`] says so. Else nothing has changed, and the next `Observed` shows what is in the way.
+    /// Freeze the instance, look at its connections once more, and send the stop signal to its servers only if no request is in flight. If
+    /// it was sent, [`Input::Terminated`] follows. Otherwise nothing has changed, and the next `Observed` shows the reason.
     TerminateIfIdle {
-        /// To which.
+        /// The instance.
         instance: InstanceId,
     },
-    /// Kill the whole cgroup.
+    /// Kill every process of the instance's cgroup.
     Kill {
-        /// Of which.
+        /// The instance.
         instance: InstanceId,
     },
-    /// Steer by this policy from now on.
+    /// Use this policy from now on.
     SetPolicy(Policy),
     /// A step of an `apply` was carried out. The next one has begun, or the reply follows.
     Applied {
@@ -506,26 +508,26 @@ pub enum Effect {
     },
     /// Answer a request. Exactly one per request.
     Reply {
-        /// Which.
+        /// The request.
         id: RequestId,
-        /// What.
+        /// The answer.
         outcome: Result<Done, Refusal>,
     },
-    /// Something worth telling: logged, and sent to `events`.
+    /// An event to be logged and sent to `events`.
     Note(Note),
     /// Nothing is left; the controller may clean up and exit.
     Finish {
-        /// Whether it ends because every worker has failed (exit 1) rather than because it was asked to (exit 0).
+        /// Whether the app ends because every worker has failed (exit 1) or because it was told to (exit 0).
         failed: bool,
     },
 }
 
-/// Which processes of an instance get the stop signal. None gets it twice.
+/// Which processes of an instance get the stop signal. No process gets it twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Audience {
-    /// Those that serve; what `--kill-mode` says.
+    /// The processes that serve, according to `--kill-mode`.
     Servers,
-    /// Whoever is left: time is over for those that only have connections, too.
+    /// Every process that is left: time is over also for those that only have connections.
     Everyone,
 }
 
@@ -534,79 +536,79 @@ pub enum Audience {
 pub struct Done {
     /// The slots that were changed.
     pub slots: Vec<SlotId>,
-    /// One line for a person.
+    /// What was done, in one line for the user.
     pub message: String,
 }
 
-/// A request that was not, or not wholly, carried out.
+/// A request that was not carried out, or not completely.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
-    /// Decides the exit code.
+    /// The kind of error, which decides the exit code.
     pub kind: ErrorKind,
-    /// One line: what is wrong.
+    /// What is wrong, in one line.
     pub error: String,
-    /// One line: what to do next.
+    /// What to do next, in one line.
     pub hint: String,
-    /// The slots that were changed all the same (a reload that stopped half way).
+    /// The slots that were changed anyway (by a reload that stopped half way).
     pub slots: Vec<SlotId>,
-    /// The instance that failed, if one did: its last output lines and what it listens on are added to the answer.
+    /// The instance that failed, if one did. Its last output and its listeners are added to the answer.
     pub culprit: Option<InstanceId>,
 }
 
-/// Something that happened to a worker.
+/// An event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Note {
-    /// Which slot, if one is meant.
+    /// The slot, if the event is about one.
     pub slot: Option<SlotId>,
-    /// Which instance, if one is meant.
+    /// The instance, if the event is about one.
     pub instance: Option<InstanceId>,
-    /// The stable word of `events`.
+    /// The kind of event.
     pub kind: NoteKind,
-    /// One line for a person.
+    /// The text, in one line for the user.
     pub message: String,
 }
 
-/// The stable words of `events`.
+/// The kinds of events, with stable names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NoteKind {
     /// A process was started.
     Spawned,
-    /// Published.
+    /// An instance is published.
     Active,
-    /// Withdrawn by `drain`.
+    /// An instance was withdrawn by `drain`.
     Draining,
-    /// Nothing is left on it.
+    /// Nothing is left on a drained instance.
     Drained,
-    /// Withdrawn to be ended.
+    /// An instance was withdrawn in order to be stopped.
     Stopping,
-    /// Ended.
+    /// An instance has ended.
     Exited,
-    /// Connections were cut by its end.
+    /// Connections were cut by the end of an instance.
     Cut,
-    /// Will be started again after a delay.
+    /// A slot will be started again after a delay.
     BackingOff,
-    /// Will not be started again.
+    /// A slot will not be started again.
     Failed,
-    /// No worker is left that runs or will be started again; the app stays.
+    /// Every worker has failed and none will be started again; the app stays.
     AllFailed,
-    /// Has stopped accepting; withdrawn if that is allowed.
+    /// An instance has stopped accepting. It is withdrawn if that is allowed.
     Hung,
-    /// Fails its health checks; withdrawn if that is allowed.
+    /// An instance fails its health checks. It is withdrawn if that is allowed.
     Unhealthy,
-    /// Accepts again, or passes its checks again.
+    /// An instance accepts again, or passes its checks again.
     Recovered,
-    /// A share, a canary or its end.
+    /// A share has changed, or a canary has started or ended.
     Weighed,
-    /// Is replaced although nothing is wrong with it.
+    /// An instance is replaced although it is well.
     Recycled,
     /// The app listens on another address than before.
     Moved,
-    /// The answer to a person's question "what went wrong".
+    /// Something went wrong that a user should know.
     Warning,
 }
 
 impl NoteKind {
-    /// The word on the wire.
+    /// The stable name.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Spawned => "spawned",

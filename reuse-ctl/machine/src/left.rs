@@ -1,5 +1,5 @@
-//! What is left when a new instance has failed. People act on these texts at once, so they describe the states at the moment of the answer,
-//! and not what was asked for.
+//! What serves in a slot after a new instance has failed. Users act on these texts at once, so they describe the states at the moment of
+//! the answer, and not what was requested.
 
 use super::Machine;
 use super::slot::Slot;
@@ -9,32 +9,32 @@ use crate::ids::SlotId;
 /// Who serves in a slot whose new instance has failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Left {
-    /// This process, which was there before.
+    /// The process with this pid, which served before and was not touched.
     Survivor(u32),
-    /// This process, which was there before: it had been withdrawn and is published again.
+    /// The process with this pid, which served before: it was withdrawn and is published again.
     Restored(u32),
-    /// Nobody: there was none before, or it had ended (stop-first).
+    /// Nobody: no instance served before, or it had ended (stop-first).
     Nobody {
-        /// What the slot does by itself.
+        /// What will happen in the slot.
         next: Next,
         /// Whether another slot serves.
         others_serve: bool,
     },
-    /// Nobody, and the slot goes.
+    /// Nobody, and the slot is removed.
     Removed,
 }
 
-/// What becomes of a slot in which nobody serves, if nobody asks for anything.
+/// What will happen in a slot in which nobody serves, without a further request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Next {
-    /// It is being started.
+    /// A new instance is being started.
     Starts,
-    /// It is started after a delay.
+    /// A new instance is started after a delay.
     StartsIn {
-        /// Milliseconds.
+        /// The delay in milliseconds.
         ms: u64,
     },
-    /// It is started again as soon as the one that failed is gone.
+    /// A new instance is started as soon as the failed one is gone.
     StartsWhenGone,
     /// Nothing.
     IsLeftAlone,
@@ -54,7 +54,7 @@ impl Machine {
         }
     }
 
-    /// Of these slots, which were to be changed and were not: `the others run the old version untouched`, or who of them does not.
+    /// A text about slots that were to be changed and were not: `the others run the old version untouched`, or which of them don't.
     pub(super) fn still(&self, unchanged: &[SlotId], who: &str, how: &str) -> String {
         let serves = |id: &SlotId| {
             let slot = self.slots.get(usize::from(id.0));
@@ -73,7 +73,7 @@ impl Machine {
         }
     }
 
-    /// The same of all slots but a canary's.
+    /// As [`still`](Self::still), for all slots except a canary's.
     pub(super) fn all_still(&self, who: &str, how: &str) -> String {
         let all: Vec<SlotId> = self
             .slots

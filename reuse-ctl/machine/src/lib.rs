@@ -1,4 +1,4 @@
-//! The pure machine: [`Machine::handle`] turns what happened into what is to be done, with no process, socket or clock inside.
+//! The pure machine: [`Machine::handle`] turns inputs into effects, without processes, sockets or clocks.
 //!
 //! ```text
 //!             ready                drain           nothing left
@@ -16,9 +16,10 @@
 //!                      killed
 //! ```
 //!
-//! (Not drawn: `emptying` → `active`, when what was to replace it has failed; `starting` → `emptying`, of one that has closed its listeners.)
+//! (Not drawn: `emptying` → `active`, if its replacement has failed; `starting` → `emptying`, of an instance that has closed its
+//! listeners.)
 //!
-//! **An instance** is in one of these phases; nothing else can follow (`transitions.rs`, checked at every change).
+//! **An instance** is in one of these phases. No other transition is possible (`transitions.rs`, checked at every change).
 //!
 //! | from | to |
 //! |---|---|
@@ -32,7 +33,7 @@
 //! | `terminated` | `terminated`, `killed`, `gone` |
 //! | `killed` | `gone` |
 //!
-//! **A slot** has a seat, and beside it the outgoing instances that are on their way out.
+//! **A slot** has a seat, and beside it the outgoing instances, which are being stopped.
 //!
 //! | seat | next seat |
 //! |---|---|
@@ -43,7 +44,7 @@
 //! | `backing off` | `held`, `leaving` |
 //! | `failed` | `held`, `leaving` |
 //!
-//! **A fault** is what an active instance may have beside its phase: it is hung, or unhealthy, or both (`fault.rs`).
+//! **A fault** is a property of an active instance, in addition to its phase: it is hung, or unhealthy, or both (`fault.rs`).
 //!
 //! ```text
 //!            Watched: it stalls, most others do not (reuse-common/stall.rs)
@@ -54,42 +55,42 @@
 //!          passes its checks: StopWakeProbe  after replace_after, or at once if unhealthy: replaced, start-first
 //! ```
 //!
-//! An instance is published if it is active and not withdrawn for a fault. Who is withdrawn is decided for all active instances together,
-//! after every input: at most a part of them, never all, and none if all are faulty. So some instance is published as long as any is active.
+//! An instance is published if it is active and not withdrawn for a fault. After every input it is decided for all active instances
+//! together which are withdrawn: at most a part of them, never all, and none if all are faulty. So some instance is published as long as
+//! any is active.
 //!
-//! What may be chosen is never stored: it is read off the states after every input, and said when it differs from what was
-//! said last. So no path through the rules can forget to publish or to withdraw.
+//! The set of published instances is never stored. It is derived from the states after every input, and sent if it differs from the last
+//! one. So no path through the rules can forget to publish or to withdraw.
 //!
 //! Decisions that are not obvious:
-//! - A slot that a person drained stays withdrawn: if its instance crashes, the next one starts and waits as `drained` until
-//!   `undrain` (or `restart`, which publishes).
-//! - A slot never has more than two instances that are not on their way out: one that serves or starts, and an incoming one. Of
-//!   the outgoing ones there may be several (a failed reload can be tried again at once); each of them is bounded in time.
-//! - A person's word comes before the replacement of a faulty instance: `drain`, `restart` and `reload` end one that is under
-//!   way, and while a job goes through all slots none begins. At most as many are under way as may be withdrawn, so that a
-//!   fault of all (a database is gone) does not start the whole app a second time.
-//! - A hung instance is back when it is *proven* to have accepted something since it was called. Its empty queue proves
-//!   nothing: a rescue empties it.
-//! - An instance that is to take the place of one that serves settles first: it is ready and lives for a while, unpublished (to people it
-//!   is still `starting`). If it ends before, or loses its listeners for good, its start has failed and the old one was never touched. If the
-//!   old one ends or stops listening meanwhile, or hangs and can't be withdrawn, it takes the seat at once: nobody else serves there. So does an instance that starts where
-//!   nobody serves, or after the old one (stop-first): it settles in the seat, published, and the one who asked for it waits until it has.
-//! - A rollout replaces a few slots at the same time, and watches all of them until it is over: when the last new instance has settled and
-//!   the last old one is gone. Whichever new instance fails before that ends it. Where the old one still has the seat, it keeps it;
-//!   where it waits to be told to stop, it takes the seat back; else a slot whose new instance has crashed is started again as after
-//!   any crash.
-//! - A canary is one more slot, the last, and `scale` waits until it is promoted or aborted: so slots come and go at the end
-//!   only. Each slot knows the version of its next instance.
-//! - A version that `apply` or `promote` brings is all or nothing: when its rollout fails, or the canary itself does meanwhile, all slots where anything of it is go back. What
-//!   can't be brought back is tried for each slot, told, and left to `abort`.
-//! - `apply` is one job of several steps: rollout, rules, policy, number of slots (`jobs/apply.rs`). A rollout that fails leaves the app as it
-//!   was; a later step that fails leaves what was done before it.
+//! - A slot that a user drained stays withdrawn. If its instance crashes, the next one starts and waits as `drained` until `undrain` (or
+//!   `restart`, which publishes).
+//! - A slot never has more than two instances that are not being stopped: one that serves or starts, and an incoming one. There may be
+//!   several outgoing ones (a failed reload can be tried again at once); each of them has a deadline.
+//! - A user's request takes precedence over the replacement of a faulty instance: `drain`, `restart` and `reload` end one that is in
+//!   progress, and none begins while a job goes through all slots. At most as many are in progress as may be withdrawn, so that a fault of
+//!   all instances (a database is down) doesn't start the whole app a second time.
+//! - A hung instance has recovered when it is *proven* to have accepted a connection since it was declared hung. An empty queue proves
+//!   nothing, because a rescue empties it.
+//! - An instance that is to replace one that serves settles first: it is ready and stays so for a while, unpublished (`status` still shows
+//!   `starting`). If it ends before that, or loses its listeners for good, its start has failed and the old instance was never touched. If
+//!   the old instance ends, stops listening or hangs meanwhile, the new one takes the seat at once, because nobody else serves there. An
+//!   instance that starts where nobody serves, or after the old one (stop-first), settles in the seat, published, and the request waits
+//!   until it has settled.
+//! - A rollout replaces a few slots at the same time, and watches all of them until the last new instance has settled and the last old one
+//!   is gone. If any new instance fails before that, the rollout ends. Where the old instance still has the seat, it keeps it; where it has
+//!   not been told to stop yet, it takes the seat back. Otherwise a slot whose new instance has crashed is started again as after any
+//!   crash.
+//! - A canary is one more slot, the last one, and `scale` waits until it is promoted or aborted. So slots come and go at the end only. Each
+//!   slot knows the version of its next instance.
+//! - A version brought by `apply` or `promote` is all or nothing: if its rollout fails, or the canary fails meanwhile, all slots that have
+//!   anything of it go back. Slots that can't be brought back are reported, and left to `abort`.
 //! - A `scale` up and the start of a canary wait until every added instance has settled: in the seat, published, since nobody else serves
-//!   there. One that fails or ends before that is a failed start, and all is undone: there are as many workers as before.
-//! - An app whose workers have all failed ends, or stays if the configuration says so and somebody has served before (`stopping.rs`). It
-//!   stays to be started again by `reload`, `restart` or `apply`; of `scale` it takes only fewer workers.
-//! - Before `Start` and while stopping, every request but `stop` is refused. After `Finish` nothing is said any more, not even
-//!   to a request: whoever carries out `Finish` closes the door.
+//!   there. If one fails or ends before that, its start has failed and everything is undone: there are as many workers as before.
+//! - An app whose workers have all failed ends, or stays if the configuration says so and a worker has served before (`stopping.rs`). It
+//!   can be started again by `reload`, `restart` or `apply`; `scale` can only remove workers then.
+//! - Before `Start` and while stopping, every request but `stop` is refused. After `Finish` there are no effects, not even answers: whoever
+//!   carries out `Finish` accepts no further requests.
 
 pub mod ids;
 pub mod interface;
@@ -129,24 +130,24 @@ use self::interface::{Config, Effect, Input, NoteKind, Rules, Seated};
 use self::jobs::Jobs;
 use self::slot::{Departure, Slot};
 
-/// Everything the controller knows of its workers, and the rules that change it.
+/// The state of all workers, and the rules that change it.
 #[derive(Debug)]
 pub struct Machine {
     policy: Policy,
     mode: Mode,
-    /// What slots run that are neither a canary's nor on their way to or from its version.
+    /// The version of all slots, except a canary's and those that change to or from its version.
     version: VersionId,
-    /// In slot order, without a gap; slots that leave are the last ones.
+    /// In slot order, without gaps. Slots that are leaving are the last ones.
     slots: Vec<Slot>,
     jobs: Jobs,
-    /// What was said with the last [`Effect::Publish`].
+    /// The content of the last [`Effect::Publish`].
     published: Vec<Seated>,
     norm: Norm,
-    /// Whether every active instance is faulty, and people were told so.
+    /// Whether every active instance is faulty, and users were told so.
     all_faulty: bool,
-    /// Whether a worker has ever been published.
+    /// Whether a worker was ever published.
     has_served: bool,
-    /// Whether every worker has failed. Still so when the app has ended because of that.
+    /// Whether every worker has failed. Stays true after the app has ended because of that.
     all_failed: bool,
     cx: Context,
 }
@@ -158,14 +159,14 @@ enum Mode {
     Running,
     Stopping {
         waiters: Vec<Ticket>,
-        /// Whether a person pressed Ctrl-C already: the next time kills.
+        /// Whether Ctrl-C was pressed already: the next one kills.
         interrupted: bool,
     },
     Finished,
 }
 
 impl Machine {
-    /// A machine at rest: [`Input::Start`] sets it going.
+    /// A machine that waits for [`Input::Start`].
     pub fn new(config: Config, policy: Policy) -> Self {
         Self {
             policy,
@@ -182,10 +183,10 @@ impl Machine {
         }
     }
 
-    /// What is to be done about `input`, in this order. An input that makes no sense in the present state (an instance that is
-    /// gone, a second `Start`) changes nothing.
+    /// Handles `input` and returns the effects, in order. An input that makes no sense in the present state (an instance that is gone, a
+    /// second `Start`) changes nothing.
     ///
-    /// The input goes first and what is due at `now` second: something that comes just in time is in time.
+    /// The input is handled before anything that is due at `now`, so an input that comes just in time is in time.
     pub fn handle(&mut self, input: Input, now: Millis) -> Vec<Effect> {
         if matches!(self.mode, Mode::Finished) {
             return Vec::new();
@@ -216,18 +217,18 @@ impl Machine {
             .min()
     }
 
-    /// What the app's slots run: see [`View::version`].
+    /// The app's version: see [`View::version`].
     pub fn version(&self) -> VersionId {
         self.version
     }
 
-    /// All versions that it may still say something of: nothing is ever started from another, unless a request names it.
+    /// All versions that the machine may still name. No other version is ever started, unless a request names it.
     pub fn versions(&self) -> BTreeSet<VersionId> {
         let slots = self.slots.iter().map(Slot::version);
         slots.chain(self.jobs.versions()).chain([self.version]).collect()
     }
 
-    /// What `status` shows.
+    /// The state that `status` shows.
     pub fn view(&self) -> View {
         View {
             policy: self.policy,
@@ -328,14 +329,14 @@ impl Machine {
         loop {
             self.let_jobs_hear();
             self.tend_faults();
-            // Each time, an incoming instance takes a seat: there are only so many.
+            // Ends, because each round seats an incoming instance, and their number is limited.
             if !self.replace_hung() {
                 return;
             }
         }
     }
 
-    /// Lets the waiting requests hear what happened, which may make more happen, until all is quiet.
+    /// Lets the waiting requests react to events, which may cause further events, until nothing more happens.
     fn let_jobs_hear(&mut self) {
         loop {
             while let Some(happened) = self.cx.next_happened() {
@@ -347,7 +348,7 @@ impl Machine {
         }
     }
 
-    /// From the end only, so that a slot's number is its place. While the whole app stops, slots that have left stay to be seen.
+    /// Removes from the end only, so that a slot's number is its index. While the whole app stops, slots that have left stay visible.
     fn remove_vacated_slots(&mut self) -> bool {
         let before = self.slots.len();
         while matches!(self.mode, Mode::Running)

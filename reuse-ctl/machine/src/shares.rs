@@ -1,4 +1,4 @@
-//! Fixed shares of new connections: `weight`, and what a canary gets.
+//! Fixed shares of new connections, for `weight` and canaries.
 
 use reuse_common::Share;
 
@@ -11,7 +11,7 @@ use crate::ids::SlotId;
 use crate::interface::{Done, NoteKind, Refusal};
 use crate::states::ErrorKind;
 
-/// More slots with a share of their own the kernel program does not look through.
+/// Maximum number of slots with a share, limited by the kernel program.
 const MAX_SHARES: usize = 32;
 
 impl Machine {
@@ -36,7 +36,7 @@ impl Machine {
         self.cx.answer(ticket, Ok(Done { slots, message }));
     }
 
-    /// Whether further slots with these shares would fit in.
+    /// Checks whether further slots with these shares would fit.
     pub(super) fn judge_further(&self, further: impl IntoIterator<Item = Option<Share>>) -> Result<(), Refusal> {
         let staying = self.slots.iter().filter(|slot| !slot.is_leaving());
         fit(staying.map(Slot::share).chain(further))
@@ -46,11 +46,11 @@ impl Machine {
 fn gets(slot: SlotId, share: Option<Share>) -> String {
     match share {
         Some(share) => format!("worker {slot} gets {share} of new connections"),
-        None => format!("worker {slot} shares with the others again"),
+        None => format!("worker {slot} has no fixed share any more"),
     }
 }
 
-/// Slots without a share of their own must find something left.
+/// Checks that something is left for slots without a share.
 fn fit(shares: impl Iterator<Item = Option<Share>>) -> Result<(), Refusal> {
     let (mut sum, mut fixed, mut free) = (0_u32, 0, 0);
     for share in shares {
@@ -83,7 +83,7 @@ fn fit(shares: impl Iterator<Item = Option<Share>>) -> Result<(), Refusal> {
     ))
 }
 
-/// "105%", "100.5%".
+/// Writes "105%", "100.5%".
 fn percent(hundredths: u32) -> String {
     let text = format!("{}.{:02}", hundredths / 100, hundredths % 100);
     format!("{}%", text.trim_end_matches('0').trim_end_matches('.'))

@@ -1,4 +1,4 @@
-//! A slot: which instance has its seat, which is to take it, which are on their way out, and what a crash means.
+//! A slot: which instance has its seat, which is to take it, which are being stopped, and what a crash means.
 
 mod crash;
 mod leave;
@@ -24,16 +24,16 @@ pub(super) use crash::Departure;
 pub(super) struct Slot {
     id: SlotId,
     seat: Seat,
-    /// On their way out, each with its own deadlines.
+    /// Instances that are being stopped, each with its own deadlines.
     outgoing: Vec<Instance>,
-    /// Crashes and failed starts in a row, none of them of an instance that had proved stable.
+    /// Number of crashes and failed starts in a row, none of them of a stable instance.
     crashes: u32,
-    /// Instances that have sat here.
+    /// Number of instances that have had the seat.
     seated: u64,
-    /// What the next instance is started from.
+    /// The version of the next instance.
     version: VersionId,
     is_canary: bool,
-    /// Of new connections, whoever sits here.
+    /// The slot's fixed share of new connections, whichever instance has the seat.
     share: Option<Share>,
     recoveries: Recoveries,
 }
@@ -42,33 +42,33 @@ pub(super) struct Slot {
 enum Seat {
     /// One instance, starting or serving.
     Held(Instance),
-    /// Start-first: the incoming one takes over when it is ready and has settled, or when the current one does not serve any more.
+    /// Start-first: the incoming instance takes over when it is ready and has settled, or when the current one doesn't serve any more.
     Replacing {
         current: Instance,
         incoming: Instance,
         cause: Cause,
     },
-    /// Stop-first: the next one is spawned when the old one, an outgoing one, is gone.
+    /// Stop-first: the next instance is spawned when the old one, which is outgoing, is gone.
     Vacating { old: InstanceId, on_ready: OnReady },
-    /// The start failed; the process is killed, and when it is gone that counts as a crash.
+    /// The start failed. The process is killed, and when it is gone that counts as a crash.
     Failing {
         dying: Instance,
         reason: String,
         on_ready: OnReady,
     },
-    /// The next one is spawned after a delay.
+    /// The next instance is spawned after a delay.
     BackingOff {
         until: Millis,
         reason: String,
         on_ready: OnReady,
     },
-    /// It crashed too often; only a person starts it again.
+    /// It crashed too often; only a user's request starts it again.
     Failed { reason: String, on_ready: OnReady },
-    /// To be removed when the outgoing ones are gone.
+    /// To be removed when the outgoing instances are gone.
     Leaving,
 }
 
-/// Which goes first when an instance is replaced.
+/// Which comes first when an instance is replaced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Order {
     StartFirst,
@@ -82,7 +82,7 @@ impl Order {
 }
 
 impl Slot {
-    /// A new slot whose first instance starts.
+    /// A new slot whose first instance is starting.
     pub(super) fn start(id: SlotId, version: VersionId, cx: &mut Context) -> Self {
         let first = Instance::request(id, version, OnReady::Publish, cx);
         Self {
@@ -107,7 +107,7 @@ impl Slot {
         }
     }
 
-    /// From now on, instances are started from this version. Gives the one before.
+    /// Sets the version of future instances. Returns the previous one.
     pub(super) fn set_version(&mut self, version: VersionId) -> VersionId {
         mem::replace(&mut self.version, version)
     }
@@ -124,7 +124,7 @@ impl Slot {
             return self.replace_when_settled(cx);
         }
         if self.instance_mut(id).is_some_and(|instance| instance.ready(cx)) {
-            // Nobody else served: it has to prove itself in the seat.
+            // Nobody else served, so it settles in the seat.
             let settled_at = cx.now().plus(cx.config().settle_ms);
             cx.tell(Happened::Up {
                 slot: self.id,
@@ -186,7 +186,7 @@ impl Slot {
         cx.tell(Happened::Gone { instance: id });
     }
 
-    /// Does what is due.
+    /// Carries out what is due.
     pub(super) fn elapse(&mut self, cx: &mut Context) {
         self.instances_mut().for_each(|instance| instance.progress(cx));
         self.reseat(|slot, seat| match seat {
@@ -239,7 +239,7 @@ impl Slot {
         }
     }
 
-    /// The only place where a seat changes into another. `next` gets the present one; while it runs, the seat counts as empty.
+    /// The only place where the seat changes. `next` gets the current seat; while it runs, the seat counts as empty.
     fn reseat(&mut self, next: impl FnOnce(&mut Self, Seat) -> Seat) {
         let from = self.seat.name();
         let seat = mem::replace(&mut self.seat, Seat::Leaving);

@@ -1,6 +1,6 @@
-//! The states of workers that people see, and the kinds of failure.
+//! The states of workers that users see, and the kinds of failure.
 
-/// The faults.
+/// The kinds of fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(
     feature = "serde",
@@ -24,7 +24,7 @@ pub enum FaultKind {
 )]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum WorkerState {
-    /// Spawned, not ready.
+    /// Spawned, not ready yet.
     Starting,
     /// Ready and published.
     Active,
@@ -32,7 +32,7 @@ pub enum WorkerState {
     Draining,
     /// Withdrawn; nothing is left on it.
     Drained,
-    /// On its way out.
+    /// Being stopped.
     Stopping,
     /// Crashed; a new instance is about to be spawned.
     BackingOff,
@@ -51,13 +51,13 @@ pub enum WorkerState {
 )]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum ErrorKind {
-    /// It was tried and did not work. Exit 1, HTTP 500 (409 would promise that a retry helps).
+    /// The action was tried and failed. Exit 1, HTTP 500 (409 would promise that a retry helps).
     Failed,
     /// The request makes no sense. Exit 2, HTTP 400.
     Usage,
     /// No such app or worker. Exit 3, HTTP 404.
     NotFound,
-    /// A deadline passed. Exit 4, HTTP 504.
+    /// A deadline has passed. Exit 4, HTTP 504.
     Timeout,
 }
 

@@ -1,4 +1,4 @@
-//! The end of the app: asked for, or because every worker has failed and it is not to stay.
+//! The end of the app: on request, or because every worker has failed and the app is not to stay.
 
 use std::mem;
 
@@ -10,7 +10,7 @@ use crate::interface::{Done, Effect, NoteKind, WhenAllFailed};
 use crate::states::WorkerState;
 
 impl Machine {
-    /// Begins to end everything: `stop` and the first Ctrl-C. What is under way is given up.
+    /// Starts to stop everything, for `stop` and the first Ctrl-C. Other jobs are given up.
     pub(super) fn stop(&mut self, waiters: Vec<Ticket>, interrupted: bool, grace_ms: u64) {
         self.mode = Mode::Stopping { waiters, interrupted };
         self.refuse_all_jobs();
@@ -38,12 +38,12 @@ impl Machine {
         }
     }
 
-    /// Whether nobody serves, nor will by itself. Old instances may still end.
+    /// Whether nobody serves, and nobody will without a request. Old instances may still be ending.
     pub(super) fn all_have_failed(&self) -> bool {
         matches!(self.mode, Mode::Running) && self.slots.iter().all(|slot| slot.state() == WorkerState::Failed)
     }
 
-    /// Says it once if the app is to stay.
+    /// Reports once that all workers have failed, if the app stays.
     pub(super) fn notice_all_failed(&mut self) {
         let all_failed = self.all_have_failed();
         let before = mem::replace(&mut self.all_failed, all_failed);
@@ -53,7 +53,7 @@ impl Machine {
         }
     }
 
-    /// One that never served is an app that could not be started: whoever waits for that is to see it end.
+    /// An app that never served could not be started: whoever waits for its start must see it end.
     fn stays_when_all_failed(&self) -> bool {
         match self.cx.config().when_all_failed {
             WhenAllFailed::Finish => false,
@@ -64,7 +64,7 @@ impl Machine {
     pub(super) fn finish_when_over(&mut self) {
         let stays = self.stays_when_all_failed();
         let failed = match &mut self.mode {
-            // A job that is under way has an instance somewhere: there is none to answer.
+            // A job in progress has an instance somewhere, so no job is left unanswered here.
             Mode::Running if !stays && self.slots.iter().all(Slot::has_failed) => true,
             Mode::Stopping { waiters, .. } if self.slots.iter().all(Slot::has_left) => {
                 let slots: Vec<_> = self.slots.iter().map(Slot::id).collect();
@@ -73,7 +73,7 @@ impl Machine {
                         ticket,
                         Ok(Done {
                             slots: slots.clone(),
-                            message: "everything has ended".into(),
+                            message: "the app has stopped".into(),
                         }),
                     );
                 }

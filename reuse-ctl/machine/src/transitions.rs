@@ -1,5 +1,5 @@
-//! The transition tables: what may follow what. Every change of a phase or a seat is checked against them (in debug builds, so
-//! in every test), and a test compares them with the tables that people read in the documentation of [`super`].
+//! The transition tables. Every change of a phase or a seat is checked against them in debug builds, and so in every test. A test compares
+//! them with the tables in the documentation of [`super`].
 
 type Table = [(&'static str, &'static [&'static str])];
 

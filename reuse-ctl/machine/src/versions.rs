@@ -1,10 +1,10 @@
-//! The versions of an app that may still be asked for, by their numbers.
+//! The versions of an app that may still be needed, by their numbers.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::ids::VersionId;
 
-/// The first is that of `run`; further ones come with `apply` and canaries, and go when nothing names them any more.
+/// The first is the version of `run`. `apply` and canaries add further ones, which are dropped when nothing names them any more.
 #[derive(Debug)]
 pub struct Versions<V> {
     kept: BTreeMap<VersionId, V>,
@@ -12,7 +12,7 @@ pub struct Versions<V> {
 }
 
 impl<V> Versions<V> {
-    /// With `first` as the only one.
+    /// Starts with `first` as the only version.
     pub fn new(first: V) -> Self {
         let id = VersionId::default();
         Self {
@@ -21,7 +21,7 @@ impl<V> Versions<V> {
         }
     }
 
-    /// Gives a version a number that no other has had. Those that are not `in_use` are forgotten.
+    /// Adds a version under a new number, and drops those that are not `in_use`.
     pub fn push(&mut self, version: V, in_use: &BTreeSet<VersionId>) -> VersionId {
         self.kept.retain(|id, _| in_use.contains(id));
         let id = self.next;
@@ -30,17 +30,17 @@ impl<V> Versions<V> {
         id
     }
 
-    /// What the machine means by this number.
+    /// The version with this number.
     pub fn of(&self, id: VersionId) -> &V {
         self.kept.get(&id).expect("what the machine names is in use")
     }
 
-    /// Absent: it was forgotten meanwhile.
+    /// The version with this number; `None` if it was dropped meanwhile.
     pub fn get_mut(&mut self, id: VersionId) -> Option<&mut V> {
         self.kept.get_mut(&id)
     }
 
-    /// Of all that are kept.
+    /// The numbers of all versions that are kept.
     pub fn ids(&self) -> BTreeSet<VersionId> {
         self.kept.keys().copied().collect()
     }

@@ -1,4 +1,4 @@
-//! What `status` is made of.
+//! The data that `status` shows.
 
 use reuse_common::{Policy, Share};
 
@@ -10,13 +10,13 @@ use crate::states::{FaultKind, WorkerState};
 /// The whole app at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct View {
-    /// How workers are chosen.
+    /// The policy by which workers are chosen.
     pub policy: Policy,
-    /// What the app's slots run: not a canary's, nor one that is still on its way to all of them.
+    /// The version of the app's slots; not a canary's, nor one that is still being rolled out.
     pub version: VersionId,
-    /// Whether everything is being ended, or has ended.
+    /// Whether the app is being stopped, or has stopped.
     pub stopping: bool,
-    /// Whether every worker has failed: none runs or will be started again by itself.
+    /// Whether every worker has failed: none runs or will be started again without a request.
     pub all_failed: bool,
     /// In slot order.
     pub slots: Vec<SlotView>,
@@ -27,59 +27,59 @@ pub struct View {
 pub struct SlotView {
     /// Its number.
     pub id: SlotId,
-    /// The state of the current instance, or of the slot when none runs.
+    /// The state of the current instance, or of the slot if none runs.
     pub state: WorkerState,
     /// The current instance, if there is one.
     pub current: Option<InstanceId>,
-    /// Its main process, when it is known.
+    /// The pid of its main process, if known.
     pub pid: Option<u32>,
-    /// When its start was asked for.
+    /// When its start was requested.
     pub started_at: Option<Millis>,
-    /// Since when it has been ready without a break, whether it is published or withdrawn.
+    /// Since when it has been ready without a break, published or withdrawn.
     pub active_at: Option<Millis>,
-    /// Instances that took the place of an earlier one, for whatever reason.
+    /// Number of instances that have replaced an earlier one, for any reason.
     pub restarts: u64,
-    /// Why it is failed, backing off or about to be, to follow the worker's name: "exited with code 1".
+    /// Why it is failed, backing off or about to be. Follows the worker's name: "exited with code 1".
     pub reason: Option<String>,
     /// Whether it may be chosen.
     pub published: bool,
-    /// What is wrong with the current instance.
+    /// The fault of the current instance.
     pub fault: Option<FaultView>,
     /// Its fixed share of new connections.
     pub share: Option<Share>,
-    /// What its next instance is started from.
+    /// The version of its next instance.
     pub version: VersionId,
-    /// Whether it is a canary's.
+    /// Whether it is a canary's slot.
     pub canary: bool,
-    /// Whether the slot goes: a person can't name it any more.
+    /// Whether the slot is being removed: users can't name it any more.
     pub leaving: bool,
-    /// Connections that the ends of its instances have cut.
+    /// Connections cut by the ends of its instances.
     pub cut: Cut,
-    /// The current one, the incoming one, the outgoing ones.
+    /// The current instance, the incoming one, and the outgoing ones.
     pub instances: Vec<InstanceView>,
 }
 
 /// A fault of an active instance.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FaultView {
-    /// Which.
+    /// The kind of fault.
     pub kind: FaultKind,
     /// When it was noticed.
     pub since: Millis,
     /// Whether the instance is withdrawn for it.
     pub withdrawn: bool,
-    /// In one line, to follow the worker's name.
+    /// The reason, in one line that follows the worker's name.
     pub reason: String,
 }
 
 /// One instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct InstanceView {
-    /// Which.
+    /// The instance's id.
     pub id: InstanceId,
-    /// Its main process; absent until it is known.
+    /// The pid of its main process; `None` until known.
     pub pid: Option<u32>,
-    /// Its own state.
+    /// The state of the instance.
     pub state: WorkerState,
 }
 

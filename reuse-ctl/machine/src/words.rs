@@ -1,4 +1,4 @@
-//! Texts for people, one line each.
+//! Texts for users, one line each.
 
 use std::fmt;
 
@@ -8,16 +8,16 @@ use crate::interface::MAX_WORKERS;
 use crate::interface::{Cut, Exit, Load, Refusal};
 use crate::states::{ErrorKind, FaultKind};
 
-/// Why an instance is ended.
+/// Why an instance is stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Why {
-    /// By another instance of its slot.
+    /// Another instance of its slot replaces it.
     Replaced,
-    /// Its slot goes.
+    /// Its slot is removed.
     ScaledDown,
     /// Its slot was a canary's.
     CanaryOver,
-    /// The instance whose place it was to take is to do something else.
+    /// The instance that it was to replace gets another request.
     GivenUp,
     /// The app stops.
     Stop,
@@ -35,7 +35,7 @@ impl fmt::Display for Why {
     }
 }
 
-/// "worker 2 (pid 411)", or "worker 2" when there is no process yet.
+/// "worker 2 (pid 411)", or "worker 2" if there is no process yet.
 pub(super) fn worker(slot: SlotId, pid: Option<u32>) -> String {
     pid.map_or_else(|| format!("worker {slot}"), |pid| format!("worker {slot} (pid {pid})"))
 }
@@ -54,7 +54,7 @@ pub(super) fn lasting(ms: u64) -> String {
     if ms < 1000 { format!("{ms} ms") } else { seconds(ms) }
 }
 
-/// To follow a worker's name.
+/// Follows a worker's name.
 pub(super) fn hung(stall_ms: u64, queue: Option<u32>) -> String {
     format!(
         "accepted nothing for {} with {} in its queue",
@@ -63,7 +63,7 @@ pub(super) fn hung(stall_ms: u64, queue: Option<u32>) -> String {
     )
 }
 
-/// To follow a worker's name.
+/// Follows a worker's name.
 pub(super) fn unhealthy(checks: u32, why: &str) -> String {
     match checks {
         0 | 1 => format!("failed its health check: {why}"),
@@ -79,7 +79,7 @@ pub(super) fn fault(kind: FaultKind) -> &'static str {
     }
 }
 
-/// "exited with code 1", to follow a worker's name.
+/// "exited with code 1", which follows a worker's name.
 pub(super) fn exited(exit: Exit) -> String {
     match exit {
         Exit::Code(code) => format!("exited with code {code}"),
@@ -249,7 +249,7 @@ pub(super) fn removed_meanwhile(slot: SlotId) -> Refusal {
     )
 }
 
-/// Nobody is left: what `status` says of it at its top, and the event.
+/// Every worker has failed: the text of the event, and the first line of `status`.
 pub(super) fn all_failed(workers: usize, reason: Option<&str>) -> String {
     let (who, how) = match workers {
         1 => ("the only worker has failed", String::new()),
@@ -266,7 +266,7 @@ pub(super) fn nobody_to_add_to() -> Refusal {
     )
 }
 
-/// A start that failed, and what is left in its slot.
+/// The refusal for a start that failed, with what is left in its slot.
 pub(super) fn start_failed(slot: SlotId, culprit: InstanceId, reason: &str, left: Left) -> Refusal {
     let error = format!("the new instance of worker {slot} {reason}");
     let logs = format!("`reuse-ctl logs {slot}` shows what it wrote");
@@ -302,8 +302,7 @@ pub(super) fn start_failed(slot: SlotId, culprit: InstanceId, reason: &str, left
     }
 }
 
-/// A new version has failed, and these slots are on the old one again.
-/// `still` says what all run now.
+/// A new version has failed, and these slots have the old one again. `still` says what all slots run now.
 pub(super) fn taken_back(failure: Refusal, brought_back: &[SlotId], still: &str) -> Refusal {
     let so_far = match brought_back {
         [] => "no worker was changed".to_owned(),
@@ -317,7 +316,7 @@ pub(super) fn taken_back(failure: Refusal, brought_back: &[SlotId], still: &str)
     }
 }
 
-/// A new version has failed, and so has the way back: some have the new version still, others fail with the old one, too.
+/// A new version has failed, and so has going back: some slots still have the new version, others fail with the old one too.
 pub(super) fn not_brought_back(failure: Refusal, again: &Refusal, stuck: Vec<SlotId>, failing: &[SlotId]) -> Refusal {
     let mut error = failure.error;
     if !stuck.is_empty() {
@@ -343,7 +342,7 @@ pub(super) fn not_brought_back(failure: Refusal, again: &Refusal, stuck: Vec<Slo
     }
 }
 
-/// The canary itself has failed while its version went to the others.
+/// The canary itself has failed while its version was rolled out to the others.
 pub(super) fn canary_failed(canary: SlotId, culprit: InstanceId, reason: &str) -> Refusal {
     Refusal {
         culprit: Some(culprit),
@@ -351,7 +350,7 @@ pub(super) fn canary_failed(canary: SlotId, culprit: InstanceId, reason: &str) -
     }
 }
 
-/// A promotion has failed. `left` says who is in the canary's slot.
+/// A promotion has failed. `left` says who serves in the canary's slot.
 pub(super) fn not_promoted(refusal: Refusal, canary: SlotId, left: Left) -> Refusal {
     let stays = match left {
         Left::Survivor(_) | Left::Restored(_) => "stays",

@@ -87,8 +87,8 @@ pub(super) struct Ports<'a> {
 }
 
 impl<'a> Ports<'a> {
-    /// In an environment, with the app's own `options` in it. One that says `port` or `listen` has said where it serves: `PORT` may then be
-    /// for something else. So it is for one that serves none.
+    /// The ports in an environment; `options` includes it. If the app gives `port` or `listen`, `PORT` may be for something else and is
+    /// ignored, and so it is for an app that serves no port.
     pub(super) fn of(app: &'a ParsedApp, keys: &Keys, options: &RunOptions, environment: Option<&str>) -> Self {
         let said = app.said(keys, "port").chain(app.said(keys, "listen"));
         let said: Vec<_> = said

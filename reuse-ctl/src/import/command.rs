@@ -96,13 +96,10 @@ fn line(wanted: &Wanted<'_>) -> Made {
         let words = ["bash", "-c", wanted.script].map(str::to_owned).to_vec();
         (
             words,
-            "it goes to a shell, which must pass signals on: begin the last command with `exec`",
+            "it runs in a shell, which must pass signals on: begin the last command with `exec`",
         )
     } else {
-        (
-            words,
-            "its words are the command, without the shell that PM2 puts between",
-        )
+        (words, "it is split into words and run without the shell that PM2 uses")
     };
     Made {
         words,
@@ -111,7 +108,7 @@ fn line(wanted: &Wanted<'_>) -> Made {
         drops_interpreter_arguments: !wanted.interpreter_arguments.is_empty(),
         interpreter_note: wanted
             .interpreter
-            .map(|_| "a script with blanks has no interpreter".to_owned()),
+            .map(|_| "a script with spaces has no interpreter".to_owned()),
         ..Made::default()
     }
 }

@@ -20,7 +20,7 @@ impl Draft<'_> {
         name: Option<&str>,
     ) -> Result<Translated, ImportError> {
         const TEXT: &str =
-            "it is a text, of which PM2 makes no variables: they are an object, and `env_file` is a file of them";
+            "it is a string, which PM2 does not turn into variables: use an object, or a file with `env_file`";
         let (variables, lost) = match value {
             Value::Map(entries) if value.kind() == "an object" => Options::variables(entries),
             Value::Text(_) => return Ok(Translated::nothing(TEXT)),

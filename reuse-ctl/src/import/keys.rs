@@ -106,7 +106,7 @@ impl<'a> Draft<'a> {
             }
             1.. => {
                 self.app.set("workers", Item::Whole(most));
-                Translated::changed("workers", format!("there are {most} at most"))
+                Translated::changed("workers", format!("the maximum is {most}"))
             }
             fewer => {
                 let count = all.saturating_add(fewer).clamp(1, most);
@@ -130,7 +130,8 @@ impl<'a> Draft<'a> {
             (Some(number), _) if number >= 1.0 && number < 2_f64.powi(60) => format!("{:.0}", number.trunc()),
             (None, Value::Text(text)) if !text.trim_start_matches('0').starts_with(['G', 'M', 'K']) => text.clone(),
             _ => {
-                let why = "to PM2 it is always exceeded, and the worker restarted every 30 s: that can't be meant";
+                let why =
+                    "PM2 would always find it exceeded and restart the worker every 30 s, which can't be intended";
                 return Ok(Translated::nothing(why));
             }
         };
@@ -148,7 +149,7 @@ impl<'a> Draft<'a> {
             return self.options.strange(row, written, value, "a text");
         };
         if name == "NODE_APP_INSTANCE" {
-            return Ok(Translated::nothing("every worker has NODE_APP_INSTANCE anyway"));
+            return Ok(Translated::nothing("every worker has NODE_APP_INSTANCE in any case"));
         }
         if self.options.value("increment_var").is_some() {
             let why = "`increment_var` has the only place for it; NODE_APP_INSTANCE has the worker's number";
@@ -180,8 +181,8 @@ impl<'a> Draft<'a> {
             None => return self.options.strange(row, written, value, "a number of milliseconds"),
         };
         let default = match row.option {
-            "kill_timeout" => Some("to PM2 0 means its default, 1,600 ms, which `pm2_compat` has"),
-            "listen_timeout" => Some("to PM2 0 means its default, 3 s; here the default is 30 s"),
+            "kill_timeout" => Some("PM2 treats 0 as its default, 1,600 ms, which `pm2_compat` uses too"),
+            "listen_timeout" => Some("PM2 treats 0 as its default, 3 s; here the default is 30 s"),
             _ => None,
         };
         if let Some(why) = default.filter(|_| number == 0.0 || number.is_nan()) {
@@ -223,13 +224,16 @@ impl<'a> Draft<'a> {
         if ignored.globs.is_empty() {
             return Ok(Translated::nothing(match lost.as_str() {
                 "" => "the list is empty".to_owned(),
-                lost => format!("no glob says the same as /{lost}/: write one as `watch_ignore`"),
+                lost => format!("/{lost}/ can't be translated to a glob: write one as `watch_ignore`"),
             }));
         }
         self.app.set("watch_ignore", Item::List(ignored.globs));
         Ok(match lost.as_str() {
             "" => Translated::usual(row),
-            lost => Translated::changed("watch_ignore", format!("without /{lost}/: no glob says the same")),
+            lost => Translated::changed(
+                "watch_ignore",
+                format!("without /{lost}/, which can't be translated to a glob"),
+            ),
         })
     }
 }

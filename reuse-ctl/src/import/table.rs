@@ -61,15 +61,15 @@ const fn elsewhere(place: Place, option: &'static str, becomes: Becomes) -> Row 
 use Becomes::{Changed, Kept, Nothing};
 use Place::{CommandLine, Program, Top};
 
-const NOTHING_INSIDE: &str = "nothing is put into the app's process";
-const LOG_FILES: &str = "each worker's output goes straight to its own file, rotated by size, or to the journal: `log`, `log_size`, `reuse-ctl logs`";
-const RESTARTS: &str = "a worker that ends by itself is always started again, later and later up to 30s; one that crashes again and again without ever being ready is left alone, and `status` says so";
+const NOTHING_INSIDE: &str = "reuse-ctl adds nothing to the app's process";
+const LOG_FILES: &str = "each worker writes directly to its own file, rotated by size, or to the journal: `log`, `log_size`, `reuse-ctl logs`";
+const RESTARTS: &str = "a worker that exits is always restarted, after a delay that grows up to 30s; one that fails five times in a row is left alone, and `status` says so";
 /// For the two options that make an app a job.
-pub(super) const JOB: &str = "with `autorestart: false` and `cron_restart` it is a job that runs and ends: use cron or a systemd timer, and take it out of the file";
-const AUTORESTART: &str = "a worker that ends by itself is always started again, later and later up to 30s; a job that runs and ends (`autorestart: false` with `cron_restart`) is for cron or a systemd timer";
-const CONTAINER: &str = "PM2 itself has no containers any more; docs/containers.md has ours";
-const STARTUP: &str = "it is for `pm2 startup`: `reuse-ctl unit` prints a systemd unit";
-const DISPLAY: &str = "it is for what PM2's own commands print";
+pub(super) const JOB: &str = "with `autorestart: false` and `cron_restart` this is a job that runs and ends: use cron or a systemd timer, and remove it from the file";
+const AUTORESTART: &str = "a worker that exits is always restarted, after a delay that grows up to 30s; for a job that runs and ends (`autorestart: false` with `cron_restart`) use cron or a systemd timer";
+const CONTAINER: &str = "PM2 itself no longer supports containers; for reuse-ctl see docs/containers.md";
+const STARTUP: &str = "only for `pm2 startup`; `reuse-ctl unit` prints a systemd unit";
+const DISPLAY: &str = "only affects what PM2's own commands print";
 
 /// The table.
 #[rustfmt::skip]
@@ -82,29 +82,29 @@ pub const TABLE: &[Row] = &[
     app("node_args", &["interpreterArgs", "interpreter_args"], Kept("command")),
     app("cwd", &[], Kept("cwd")),
     app("instances", &[], Kept("workers")),
-    app("exec_mode", &[], Nothing("all workers share one port, whatever they are written in, and the app needs no cluster module for it")),
-    app("uid", &["user"], Changed("user", "with all groups of that user")),
+    app("exec_mode", &[], Nothing("all workers share one port, in any language and without the cluster module")),
+    app("uid", &["user"], Changed("user", "workers also get all groups of that user")),
     app("gid", &[], Nothing("workers have the groups of their user")),
     app("username", &[], Nothing("PM2 sets it itself")),
-    app("namespace", &[], Nothing("an app has a controller of its own; name apps so that they are told apart")),
-    app("name_prefix", &[], Nothing("PM2 sets it for its modules; write the whole `name`")),
-    app("append_env_to_name", &[], Nothing("the name is what `name` says in every environment")),
-    app("port", &[], Changed("env", "it is PORT in the environment, as under PM2")),
+    app("namespace", &[], Nothing("each app has its own controller; give apps distinct names")),
+    app("name_prefix", &[], Nothing("PM2 sets it for its modules; write the full `name`")),
+    app("append_env_to_name", &[], Nothing("the name is the same in every environment")),
+    app("port", &[], Changed("env", "sets PORT in the environment, as PM2 does")),
     // Environment
     app("env", &[], Kept("env")),
-    app("env_file", &[], Changed("env_file", "PM2 reads no such file; here its variables are there, under those of `env`")),
+    app("env_file", &[], Changed("env_file", "PM2 reads no such file; here its variables are set, and those of `env` override them")),
     app("env_*", &[], Kept("env.*")),
-    app("filter_env", &[], Nothing("workers have the environment of `reuse-ctl run`: start it by `env -i` or a systemd unit")),
+    app("filter_env", &[], Nothing("workers inherit the environment of `reuse-ctl run`: start it with `env -i` or from a systemd unit")),
     app("increment_var", &[], Kept("increment_var")),
-    app("instance_var", &[], Changed("increment_var", "NODE_APP_INSTANCE and REUSE_WORKER_ID are there as well")),
+    app("instance_var", &[], Changed("increment_var", "NODE_APP_INSTANCE and REUSE_WORKER_ID are set as well")),
     // Start, readiness, end
-    app("wait_ready", &[], Changed("ready", "\"ipc\": a worker that is not ready in time has failed; PM2 calls it online all the same")),
-    app("listen_timeout", &[], Changed("ready_timeout", "a worker that is not ready by then has failed, and the old one stays; PM2 calls it online")),
+    app("wait_ready", &[], Changed("ready", "\"ipc\": a worker that is not ready in time has failed; PM2 reports it as online")),
+    app("listen_timeout", &[], Changed("ready_timeout", "a worker that is not ready by then has failed, and the old one stays; PM2 reports the new one as online")),
     app("kill_timeout", &[], Kept("stop_timeout")),
-    app("kill_retry_time", &[], Nothing("the end of a process is an event here: nobody asks again and again")),
+    app("kill_retry_time", &[], Nothing("the kernel reports the end of a process, so it is not polled")),
     app("shutdown_with_message", &[], Kept("stop_message")),
-    app("treekill", &[], Nothing("a worker's whole cgroup ends with it, so no orphan survives")),
-    app("autostart", &[], Nothing("an app in the file is an app that runs: comment it out")),
+    app("treekill", &[], Nothing("a worker's whole cgroup is ended with it, so no orphan survives")),
+    app("autostart", &[], Nothing("every app in the file runs; comment out those that should not")),
     // Restarts
     app("autorestart", &[], Nothing(AUTORESTART)),
     app("stop_exit_codes", &[], Nothing(RESTARTS)),
@@ -112,25 +112,25 @@ pub const TABLE: &[Row] = &[
     app("min_uptime", &[], Nothing(RESTARTS)),
     app("restart_delay", &[], Nothing(RESTARTS)),
     app("exp_backoff_restart_delay", &[], Nothing(RESTARTS)),
-    app("max_memory_restart", &[], Changed("max_memory", "the new worker is ready before the old one ends, so nothing is lost")),
+    app("max_memory_restart", &[], Changed("max_memory", "the new worker is ready before the old one is stopped, so nothing is lost")),
     app("cron_restart", &["cron"], Changed("cron", "one worker after the other, and nothing is lost; PM2 restarts them all at once")),
-    app("watch", &[], Changed("watch", "one worker after the other; node_modules and what begins with a dot never count")),
-    app("ignore_watch", &[], Changed("watch_ignore", "globs, relative to the working folder; of regular expressions only plain words")),
+    app("watch", &[], Changed("watch", "one worker after the other; node_modules and names that begin with a dot are always ignored")),
+    app("ignore_watch", &[], Changed("watch_ignore", "globs, relative to the working folder; a regular expression is translated only if it is plain text")),
     app("watch_delay", &[], Kept("watch_delay")),
-    app("watch_options", &[], Nothing("they are for the library that PM2 watches files with")),
-    app("force", &[], Nothing("apps are told apart by their names, so the same script may run in several")),
+    app("watch_options", &[], Nothing("these are for the library that PM2 uses to watch files")),
+    app("force", &[], Nothing("apps are identified by name, so several may run the same script")),
     // Output
     app("out_file", &["out", "output", "out_log"], Nothing(LOG_FILES)),
     app("error_file", &["error", "err", "err_file", "err_log"], Nothing(LOG_FILES)),
     app("log_file", &["log"], Nothing(LOG_FILES)),
-    app("disable_logs", &[], Nothing("log files are bounded by `log_size` and `log_keep`; what is not written is not kept")),
-    app("log_type", &[], Nothing("`reuse-ctl logs --json` gives any app's lines as JSON")),
-    app("log_date_format", &[], Nothing("`reuse-ctl logs --json` gives each line with its time; nothing is put in front of the app's own lines")),
-    app("time", &[], Nothing("`reuse-ctl logs --json` gives each line with its time; nothing is put in front of the app's own lines")),
-    app("merge_logs", &["combine_logs"], Nothing("each worker has its own file, and `reuse-ctl logs` shows them all together")),
-    app("pid_file", &["pid"], Nothing("`reuse-ctl status --json` has the process ids")),
+    app("disable_logs", &[], Nothing("output is always logged; `log_size` and `log_keep` limit the size of the files")),
+    app("log_type", &[], Nothing("`reuse-ctl logs --json` prints any app's lines as JSON")),
+    app("log_date_format", &[], Nothing("`reuse-ctl logs --json` prints each line with its time; the log files contain the app's lines unchanged")),
+    app("time", &[], Nothing("`reuse-ctl logs --json` prints each line with its time; the log files contain the app's lines unchanged")),
+    app("merge_logs", &["combine_logs"], Nothing("each worker has its own file; `reuse-ctl logs` shows them together")),
+    app("pid_file", &["pid"], Nothing("`reuse-ctl status --json` shows the process ids")),
     // What PM2 puts into the process, or does besides
-    app("source_map_support", &[], Changed("command", "Node's own --enable-source-maps, if it is asked for")),
+    app("source_map_support", &[], Changed("command", "Node's own --enable-source-maps, if requested")),
     app("disable_source_map_support", &[], Nothing(NOTHING_INSIDE)),
     app("pmx", &[], Nothing(NOTHING_INSIDE)),
     app("automation", &[], Nothing(NOTHING_INSIDE)),
@@ -140,17 +140,17 @@ pub const TABLE: &[Row] = &[
     app("event_loop_inspector", &[], Nothing(NOTHING_INSIDE)),
     app("deep_monitoring", &[], Nothing(NOTHING_INSIDE)),
     app("io", &[], Nothing(NOTHING_INSIDE)),
-    app("vizion", &[], Nothing("no version control is looked at")),
+    app("vizion", &[], Nothing("reuse-ctl does not look at version control")),
     app("post_update", &[], Nothing("it belongs to PM2's paid dashboard")),
     app("install_url", &[], Nothing("PM2 sets it for its modules")),
-    app("execute_command", &[], Nothing("every command is executed as it is")),
-    app("write", &[], Nothing("the configuration is the file that you are being given")),
-    app("windowsHide", &[], Nothing("there are no windows here")),
+    app("execute_command", &[], Nothing("every command is run as it is")),
+    app("write", &[], Nothing("the configuration is the reuse.toml that `import` prints")),
+    app("windowsHide", &[], Nothing("only has an effect on Windows")),
     // Beside the apps
     elsewhere(Top, "apps", Kept("app")),
     elsewhere(Top, "pm2", Kept("app")),
-    elsewhere(Top, "deploy", Nothing("copying to other machines is not its job: your tool does that, then `reuse-ctl apply -f reuse.toml` over ssh")),
-    elsewhere(Top, "static", Nothing("PM2's own server of files is not here: any other can be an app's `command`")),
+    elsewhere(Top, "deploy", Nothing("reuse-ctl does not copy files to other machines: use another tool for that, then `reuse-ctl apply -f reuse.toml` over ssh")),
+    elsewhere(Top, "static", Nothing("reuse-ctl has no built-in file server: any other server can be an app's `command`")),
     // pm2.start({…})
     elsewhere(Program, "container", Nothing(CONTAINER)),
     elsewhere(Program, "dist", Nothing(CONTAINER)),
@@ -159,10 +159,10 @@ pub const TABLE: &[Row] = &[
     elsewhere(Program, "fresh", Nothing(CONTAINER)),
     elsewhere(Program, "dockerdaemon", Nothing(CONTAINER)),
     // pm2 … --option
-    elsewhere(CommandLine, "ext", Changed("watch_ignore", "globs say what does not count")),
-    elsewhere(CommandLine, "only", Nothing("`reuse-ctl apply` leaves alone what has not changed")),
-    elsewhere(CommandLine, "update_env", Nothing("`reuse-ctl apply` reloads an app whose environment has changed in the file")),
-    elsewhere(CommandLine, "parallel", Changed("surge", "how many workers are replaced at the same time")),
+    elsewhere(CommandLine, "ext", Changed("watch_ignore", "globs select what is ignored")),
+    elsewhere(CommandLine, "only", Nothing("`reuse-ctl apply` leaves unchanged apps alone")),
+    elsewhere(CommandLine, "update_env", Nothing("`reuse-ctl apply` reloads an app whose environment in the file has changed")),
+    elsewhere(CommandLine, "parallel", Changed("surge", "number of workers that are replaced at the same time")),
     elsewhere(CommandLine, "attach", Nothing("`reuse-ctl logs -f`")),
     elsewhere(CommandLine, "daemon", Nothing("there is no daemon: `run` stays in the foreground, unless `--detach` is given")),
     elsewhere(CommandLine, "wait_ip", Nothing(STARTUP)),

@@ -78,21 +78,21 @@ fn an_app_as_many_have_it() {
       kept            name
       kept            script → command
       kept            instances → workers
-      not applicable  exec_mode                        all workers share one port, whatever they are written in, and the app needs no cluster module for it
-      changed         max_memory_restart → max_memory  the new worker is ready before the old one ends, so nothing is lost
+      not applicable  exec_mode                        all workers share one port, in any language and without the cluster module
+      changed         max_memory_restart → max_memory  the new worker is ready before the old one is stopped, so nothing is lost
       kept            kill_timeout → stop_timeout
-      changed         wait_ready → ready               "ipc": a worker that is not ready in time has failed; PM2 calls it online all the same
-      changed         listen_timeout → ready_timeout   a worker that is not ready by then has failed, and the old one stays; PM2 calls it online
+      changed         wait_ready → ready               "ipc": a worker that is not ready in time has failed; PM2 reports it as online
+      changed         listen_timeout → ready_timeout   a worker that is not ready by then has failed, and the old one stays; PM2 reports the new one as online
       kept            env
       kept            env_production → env.production
-      not applicable  out_file                         each worker's output goes straight to its own file, rotated by size, or to the journal: `log`, `log_size`, `reuse-ctl logs`
-      not applicable  watch                            it is off, as it is without it
+      not applicable  out_file                         each worker writes directly to its own file, rotated by size, or to the journal: `log`, `log_size`, `reuse-ctl logs`
+      not applicable  watch                            it is off, which is the default
       not applicable  ignore_watch                     nothing is watched
       changed         cron_restart → cron              one worker after the other, and nothing is lost; PM2 restarts them all at once
       unknown         instnces                         PM2 does not know it, and does nothing with it: is `instances` meant?
 
     beside the apps
-      not applicable  deploy                           copying to other machines is not its job: your tool does that, then `reuse-ctl apply -f reuse.toml` over ssh
+      not applicable  deploy                           reuse-ctl does not copy files to other machines: use another tool for that, then `reuse-ctl apply -f reuse.toml` over ssh
     "#);
 }
 
@@ -339,11 +339,11 @@ fn one_strange_option_does_not_stop_the_others() {
         (r#""kill_timeout":"""#, "empty"),
         (r#""increment_var":"""#, "empty"),
         (r#""max_memory_restart":0"#, "off"),
-        (r#""max_memory_restart":"0""#, "always exceeded"),
-        (r#""max_memory_restart":"0M""#, "always exceeded"),
-        (r#""env":"A=1""#, "a text"),
-        (r#""env_x":"text""#, "a text"),
-        (r#""port":0"#, "not a port"),
+        (r#""max_memory_restart":"0""#, "always find it exceeded"),
+        (r#""max_memory_restart":"0M""#, "always find it exceeded"),
+        (r#""env":"A=1""#, "a string"),
+        (r#""env_x":"text""#, "a string"),
+        (r#""port":0"#, "0 as a port"),
         (r#""kill_timeout":-1"#, "PM2 waits for 1"),
         (r#""ignore_watch":[3],"watch":true"#, "should be"),
         (r#""env_b":{"A":1},"env":{"b":1}"#, "another name"),
@@ -366,7 +366,7 @@ fn zero_is_what_it_is_to_pm2() {
         ("kill_timeout", "1,600 ms"),
         ("listen_timeout", "3 s"),
         ("max_memory_restart", "it is off"),
-        ("uid", "nobody named"),
+        ("uid", "as no user"),
     ] {
         let json = format!(r#"{{"script":"a.js","{option}":0}}"#);
         assert!(reason(&json, option).contains(words), "{}", reason(&json, option));

@@ -51,13 +51,13 @@ fn notes(apps: &[App], jobs: &[String]) -> Vec<String> {
     let mut notes = Vec::new();
     if !silent.is_empty() {
         notes.push(format!(
-            "an app that serves no port (a consumer of a queue) is never ready unless it has `ready = \"started\"`; not asked for by: {}",
+            "an app that serves no port (such as a queue consumer) only becomes ready with `ready = \"started\"`, which these apps don't have: {}",
             silent.join(", ")
         ));
     }
     if !jobs.is_empty() {
         notes.push(format!(
-            "a job that runs and ends would be started again and again here: take it out, and use cron or a systemd timer: {}",
+            "jobs that run and end would be restarted for ever; use cron or a systemd timer and remove them from the file: {}",
             jobs.join(", ")
         ));
     }
@@ -104,10 +104,10 @@ impl<'a> Draft<'a> {
                     Translated::nothing(format!("PM2 does not take it from a file; {why}"))
                 }
                 Some(row) if row.option != "env_*" && !self.options.is_the_one(row, written) => {
-                    Translated::nothing(format!("another name of `{}`, which is there as well", row.option))
+                    Translated::nothing(format!("another name of `{}`, which is also given", row.option))
                 }
                 Some(row) if row.option != "env_*" && !seen.insert(row.option) => {
-                    Translated::nothing("it is there twice")
+                    Translated::nothing("it occurs twice")
                 }
                 Some(row) => self.option(row, written, value)?,
             };
@@ -148,12 +148,12 @@ impl<'a> Draft<'a> {
                 None => Translated::kept("command"),
             }),
             "node_args" if self.made.drops_interpreter_arguments => Ok(Translated::nothing(
-                "nothing interprets the script, so nobody takes them",
+                "the script runs without an interpreter, so they have no effect",
             )),
             "args" | "node_args" => usual(),
             "source_map_support" => Ok(match (value.truth(), self.made.has_source_maps) {
                 (Some(true), true) => Translated::usual(row),
-                (Some(true), false) => Translated::nothing("it is for Node: other runtimes have their own ways"),
+                (Some(true), false) => Translated::nothing("it is for Node; other runtimes have their own options"),
                 _ => Translated::nothing(OFF),
             }),
             "cwd" | "increment_var" => {
@@ -165,7 +165,7 @@ impl<'a> Draft<'a> {
             }
             "instances" => self.instances(row, written, value),
             "uid" if pm2::is_falsy(value) && pm2::takes(row.option, written, value) => Ok(Translated::nothing(
-                "to PM2 that is nobody named: workers have the user whom `run` gives them",
+                "PM2 treats this as no user: workers run as the user chosen by `run`",
             )),
             "uid" => {
                 let (Value::Text(_) | Value::Integer(_), Some(user)) = (value, value.word()) else {
@@ -180,7 +180,9 @@ impl<'a> Draft<'a> {
                     self.app.set_variable("PORT", port);
                     usual()
                 }
-                (None, Some(_)) => Ok(Translated::nothing("to PM2 0 is not a port, and PORT is as it is")),
+                (None, Some(_)) => Ok(Translated::nothing(
+                    "PM2 does not treat 0 as a port, so PORT is left unchanged",
+                )),
                 (None, None) => self.options.strange(row, written, value, "a number"),
             },
             "env" => self.environment(row, written, value, None),

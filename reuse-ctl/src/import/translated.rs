@@ -4,10 +4,10 @@ use super::report::Fate;
 use super::table::{Becomes, Row};
 
 /// For an option that only asks for the default.
-pub(super) const OFF: &str = "it is off, as it is without it";
+pub(super) const OFF: &str = "it is off, which is the default";
 
 /// For an option with an empty string.
-pub(super) const EMPTY: &str = "it is empty, as if it were not there: to PM2, too";
+pub(super) const EMPTY: &str = "it is empty, which also means nothing to PM2";
 
 /// The result for one option.
 pub(super) struct Translated {

@@ -14,7 +14,7 @@ pub(super) enum Ailment {
 #[derive(Debug)]
 pub(crate) struct Symptom {
     pub(crate) since: Millis,
-    /// To follow the worker's name.
+    /// Follows the worker's name.
     pub(crate) reason: String,
 }
 
@@ -26,7 +26,7 @@ impl Ailment {
         }
     }
 
-    /// The one to show: that it hangs tells more than that it fails its checks.
+    /// The kind to show. Hung takes precedence, because it says more than failed checks.
     pub(super) fn kind(&self) -> FaultKind {
         match self {
             Self::Hung(_) | Self::Both { .. } => FaultKind::Hung,
@@ -48,7 +48,7 @@ impl Ailment {
         }
     }
 
-    /// With one more; it stays as it is if it has that one already.
+    /// Adds a kind of fault. A kind that it has already stays unchanged.
     pub(super) fn and(self, kind: FaultKind, symptom: Symptom) -> Self {
         match (self, kind) {
             (Self::Hung(hung), FaultKind::Unhealthy) => Self::Both {
@@ -63,10 +63,10 @@ impl Ailment {
         }
     }
 
-    /// What is left without that kind.
+    /// Removes a kind of fault.
     ///
     /// # Errors
-    /// Nothing is left: gives itself back.
+    /// Returns itself if no other kind is left.
     pub(super) fn without(self, kind: FaultKind) -> Result<Self, Self> {
         match (self, kind) {
             (Self::Both { unhealthy, .. }, FaultKind::Hung) => Ok(Self::Unhealthy(unhealthy)),

@@ -1,4 +1,4 @@
-//! What each input, and the passing of time, does to an instance.
+//! The effects of each input on an instance.
 
 use std::mem;
 
@@ -34,7 +34,7 @@ impl Instance {
         }
     }
 
-    /// It listens, and has the seat. Whether a start ended by this.
+    /// It listens and has the seat. Returns whether this completed a start.
     pub(crate) fn ready(&mut self, cx: &mut Context) -> bool {
         self.listens = true;
         match &mut self.phase {
@@ -49,7 +49,7 @@ impl Instance {
         false
     }
 
-    /// It listens, and another has the seat.
+    /// It listens, and another instance has the seat.
     pub(crate) fn settle(&mut self, cx: &mut Context) {
         self.listens = true;
         match self.phase {
@@ -73,7 +73,7 @@ impl Instance {
         }
     }
 
-    /// It gets the seat. If it settles, it need not do so any longer: gives until when it should have.
+    /// Gives it the seat. If it is settling, it need not settle any longer: returns when it would have settled.
     pub(crate) fn take_seat(&mut self, cx: &mut Context) -> Option<Millis> {
         match self.phase {
             Phase::Starting {
@@ -110,7 +110,7 @@ impl Instance {
         }
     }
 
-    /// A withdrawn instance is left in peace: it only can't be published again before it listens again.
+    /// It has lost its listeners. A withdrawn instance stays as it is, but can't be published before it listens again.
     pub(crate) fn unready(&mut self, reason: &str, cx: &mut Context) {
         self.listens = false;
         match &mut self.phase {
@@ -129,7 +129,7 @@ impl Instance {
             } => {
                 let (pid, ready_at, on_ready) = (*pid, *ready_at, *on_ready);
                 self.await_listeners(pid, ready_at, on_ready, cx);
-                // It could not be chosen before either. Mostly it is dying: that is told.
+                // It could not be chosen before either. Usually it is dying, which will be reported.
                 return;
             }
             Phase::Serving { standing, .. } => standing.set_listening(false),
@@ -158,7 +158,7 @@ impl Instance {
             cx.say(Effect::Rescue { instance: self.id });
         }
         self.progress(cx);
-        // After what is due: one that is told to end in any case is not looked at again.
+        // After due actions: an instance that is told to stop in any case needs no closer look.
         if let Phase::Stopping { ending, .. } = &self.phase
             && ending.is_idle(now)
         {
@@ -166,7 +166,7 @@ impl Instance {
         }
     }
 
-    /// Withdraws an active instance, or joins the drain of a draining one. Gives `waiter` back if it is neither.
+    /// Withdraws an active instance, or adds `waiter` to the drain of a draining one. Returns `waiter` if it is neither.
     pub(crate) fn drain(&mut self, waiter: Option<Waiter>, cx: &mut Context) -> Option<Waiter> {
         match &mut self.phase {
             Phase::Serving {
@@ -223,7 +223,7 @@ impl Instance {
         }
     }
 
-    /// It serves on, although it was to be ended. See [`Instance::can_be_taken_back`].
+    /// Lets it go on serving although it was to be stopped. See [`Instance::can_be_taken_back`].
     pub(crate) fn take_back(&mut self, cx: &mut Context) {
         if let Phase::Stopping { pid, .. } = self.phase {
             self.activate(pid, cx.now(), "is published again", cx);
@@ -243,7 +243,7 @@ impl Instance {
         before
     }
 
-    /// It ought to serve, and can't before it listens again.
+    /// It should serve, and can't before it listens again.
     fn await_listeners(&mut self, pid: u32, ready_at: Millis, on_ready: OnReady, cx: &mut Context) -> Phase {
         let deadline = cx.now().plus(cx.config().ready_timeout_ms);
         let next = Phase::Starting {
@@ -254,7 +254,7 @@ impl Instance {
         self.enter(next, cx)
     }
 
-    /// The only place where a phase changes into another. Gives the one that was left. Only an active instance has faults.
+    /// The only place where the phase changes. Returns the previous phase. Only an active instance has faults.
     pub(super) fn enter(&mut self, next: Phase, cx: &mut Context) -> Phase {
         let from = self.phase_name();
         let mut before = mem::replace(&mut self.phase, next);
@@ -275,7 +275,7 @@ impl Instance {
 }
 
 impl Phase {
-    /// Answers those who waited for a drain that was left half done.
+    /// Answers the requests that waited for a drain which is now abandoned.
     pub(super) fn give_up_drain(self, refusal: &Refusal, cx: &mut Context) {
         if let Self::Serving {
             standing: Standing::Draining(drain),
@@ -306,7 +306,7 @@ impl Standing {
         }
     }
 
-    /// Only of a withdrawn one: an active instance without listeners is not active.
+    /// Only for a withdrawn instance: an active one always listens.
     fn set_listening(&mut self, is_listening: bool) {
         match self {
             Self::Active(_) => {}

@@ -1,4 +1,4 @@
-//! How an instance is ended, how it departs, and what the passing of time does to it.
+//! How an instance is stopped, how it ends, and what becomes due with time.
 
 use super::{Instance, Phase, Plan, Stage, Standing};
 use crate::context::Context;
@@ -9,10 +9,10 @@ use crate::transitions::phase_may_follow;
 use crate::words::{self, Why};
 
 impl Instance {
-    /// Begins to end it as [`Ending`] says. If that is under way, it can only become faster.
+    /// Starts to stop it as [`Ending`] says. If it is being stopped already, this can only make it faster.
     pub(crate) fn end(&mut self, grace_ms: u64, why: Why, cx: &mut Context) {
         if self.state() != WorkerState::Stopping {
-            self.note(NoteKind::Stopping, &format!("is being ended: {why}"), cx);
+            self.note(NoteKind::Stopping, &format!("is being stopped: {why}"), cx);
         }
         let now = cx.now();
         let (pid, ending) = match &mut self.phase {
@@ -35,7 +35,7 @@ impl Instance {
                 standing: Standing::Drained { .. },
                 ..
             } => (*pid, Ending::terminate(grace_ms, now)),
-            // It has closed its listeners, and may have connections that it answers.
+            // It has closed its listeners, and may have connections that it still answers.
             Phase::Starting {
                 pid,
                 stage: Stage::ListenersLost { .. },
@@ -57,7 +57,7 @@ impl Instance {
         self.progress(cx);
     }
 
-    /// Ends it the hard way, if that is not done yet. Never called for one that serves.
+    /// Kills it, unless that was done already. Never called for an instance that serves.
     pub(crate) fn kill(&mut self, cx: &mut Context) {
         match &mut self.phase {
             Phase::Requested(plan) => *plan = Plan::Kill,
@@ -71,7 +71,7 @@ impl Instance {
         }
     }
 
-    /// It was told to end, as it was idle.
+    /// It was told to stop, because it was idle.
     pub(crate) fn terminated(&mut self, cx: &mut Context) {
         if let Phase::Stopping { pid, ending } = &self.phase
             && let Some(next) = ending.signalled_when_idle(cx.now())
@@ -82,20 +82,20 @@ impl Instance {
         }
     }
 
-    /// Those of its processes that were told to end have ended; others go on.
+    /// Those of its processes that were told to stop have ended; others go on.
     pub(crate) fn servers_ended(&mut self, connections: u32, cx: &mut Context) {
         if let Phase::Stopping { ending, .. } = &mut self.phase {
             ending.servers_ended(connections, cx.now());
             if connections > 0 {
                 let connections = words::are(usize::try_from(connections).unwrap_or(usize::MAX), "connection");
-                let what = format!("has exited; {connections} left in other processes of it");
+                let what = format!("has exited; {connections} left in its other processes");
                 self.note(NoteKind::Stopping, &what, cx);
             }
             self.progress(cx);
         }
     }
 
-    /// It is gone, `how` ever. Nothing is left on it, which is all that those who drain it wait for.
+    /// It has ended; `how` says in which way. Nothing is left on it, so waiting drain requests are answered.
     pub(crate) fn depart(self, how: &str, cut: Cut, cx: &mut Context) {
         debug_assert!(phase_may_follow(self.phase_name(), "gone"), "every instance can end");
         self.note(NoteKind::Exited, how, cx);
@@ -111,7 +111,7 @@ impl Instance {
         }
     }
 
-    /// Does what is due: in a drain and in an ending.
+    /// Carries out what is due, in a drain or while stopping.
     pub(crate) fn progress(&mut self, cx: &mut Context) {
         match &mut self.phase {
             Phase::Serving {
@@ -152,7 +152,7 @@ impl Instance {
                         (Ending::Terminated { .. }, true) => {
                             self.note(
                                 NoteKind::Warning,
-                                "still has connections when the drain timeout is over: what is left of it is told to stop",
+                                "still has connections when the drain timeout is over: its remaining processes are told to stop",
                                 cx,
                             );
                         }

@@ -1,4 +1,4 @@
-//! The health of an instance: what was observed, and what follows from it.
+//! The health of an instance: observations, and what follows from them.
 
 use reuse_common::stall::{Look, Norm, Watch};
 
@@ -12,7 +12,7 @@ use crate::view::FaultView;
 use crate::words;
 
 impl Instance {
-    /// Its queue was looked at.
+    /// Takes in a look at its queue.
     pub(crate) fn watched(&mut self, backlog: Backlog, norm: &mut Norm, cx: &mut Context) {
         if !self.is_serving() {
             return;
@@ -34,7 +34,7 @@ impl Instance {
         }
     }
 
-    /// Its watch, if it is to be judged: of an instance that gets connections.
+    /// Its watch, if it is to be judged, which is the case if it gets connections.
     pub(crate) fn watch_to_judge(&mut self) -> Option<&mut Watch> {
         if self.is_published() {
             Some(&mut self.watch)
@@ -43,7 +43,7 @@ impl Instance {
         }
     }
 
-    /// Takes up what the judgement said.
+    /// Acts on the judgement of its watch.
     pub(crate) fn judged(&mut self, cx: &mut Context) {
         if self.watch.is_hung() && self.is_active() && !self.is_hung() {
             let reason = words::hung(self.watch.stall_ms(), self.watch.queue());
@@ -51,7 +51,7 @@ impl Instance {
         }
     }
 
-    /// A health check has come back.
+    /// Takes in the result of a health check.
     pub(crate) fn checked(&mut self, outcome: &Result<(), String>, cx: &mut Context) {
         let (Some(rules), Some(vigil)) = (cx.config().health, self.vigil_mut()) else {
             return;
@@ -68,7 +68,7 @@ impl Instance {
         }
     }
 
-    /// There are no health checks any more: what the last ones said is forgotten.
+    /// Health checks were switched off: earlier results are forgotten.
     pub(crate) fn no_longer_checked(&mut self, cx: &mut Context) {
         if self.vigil().is_some_and(|vigil| vigil.has(FaultKind::Unhealthy)) {
             let id = self.id;
@@ -80,11 +80,11 @@ impl Instance {
             } else {
                 ""
             };
-            self.note(NoteKind::Recovered, &format!("is not checked any more{published}"), cx);
+            self.note(NoteKind::Recovered, &format!("is no longer checked{published}"), cx);
         }
     }
 
-    /// See [`Fault::set_withdrawn`]. `stays` says why it is not withdrawn, if so.
+    /// See [`Fault::set_withdrawn`]. `stays` says why it is not withdrawn, if that is so.
     pub(crate) fn set_withdrawn(&mut self, withdrawn: bool, stays: &str, cx: &mut Context) {
         let stranded = self.watch.queue() != Some(0);
         let Some(fault) = self.vigil_mut().and_then(Vigil::fault_mut) else {
@@ -103,7 +103,7 @@ impl Instance {
         self.note(note_kind(kind), &what, cx);
     }
 
-    /// Rescues and probes it, if it is time.
+    /// Rescues its queue and probes it, if it is time.
     pub(crate) fn tend(&mut self, cx: &mut Context) {
         let id = self.id;
         if let Some(fault) = self.vigil_mut().and_then(Vigil::fault_mut) {
@@ -116,7 +116,7 @@ impl Instance {
         self.fault()?.replacement_due(config)
     }
 
-    /// For how long it had been active without a fault when the present one began.
+    /// For how long it had been active without a fault when the current fault began, in milliseconds.
     pub(crate) fn faultless_ms(&self) -> Option<u64> {
         let vigil = self.vigil()?;
         Some(vigil.fault()?.since().since(vigil.faultless_since()))
@@ -153,7 +153,7 @@ impl Instance {
             since,
             reason: reason.clone(),
         };
-        // Of the first fault, people hear when it is decided whether it is withdrawn.
+        // The first fault is reported once it is decided whether the instance is withdrawn.
         if !vigil.fall_ill(kind, symptom) {
             let so = if vigil.is_withdrawn() { "withdrawn" } else { "published" };
             self.note(note_kind(kind), &format!("{reason}: it stays {so}"), cx);

@@ -1,4 +1,4 @@
-//! What follows when an instance ends without having been asked to, or never becomes ready.
+//! What follows when an instance ends without being told to, or never becomes ready.
 
 use super::{Seat, Slot};
 use crate::context::{Context, Happened};
@@ -6,7 +6,7 @@ use crate::instance::{Instance, OnReady};
 use crate::interface::{Cut, Exit, NoteKind};
 use crate::words;
 
-/// How an instance came to be no more.
+/// How an instance ended.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Departure<'a> {
     Exited { exit: Exit, cut: Cut },
@@ -14,7 +14,7 @@ pub(crate) enum Departure<'a> {
 }
 
 impl Slot {
-    /// The current instance is gone without having been asked to go.
+    /// The current instance has ended without being told to.
     pub(super) fn lose(&mut self, current: Instance, departure: Departure<'_>, cx: &mut Context) -> Seat {
         let (id, on_ready) = (current.id(), current.on_ready());
         let ready_ms = current.ready_ms(cx.now());
@@ -45,7 +45,7 @@ impl Slot {
         }
     }
 
-    /// The current instance was to be ready by now.
+    /// The current instance is not ready in time.
     pub(super) fn fail(&mut self, mut current: Instance, reason: String, cx: &mut Context) -> Seat {
         let on_ready = current.on_ready();
         self.kill_overdue(&mut current, reason.clone(), cx);
@@ -56,7 +56,7 @@ impl Slot {
         }
     }
 
-    /// As [`Slot::fail`] while there is another instance to take the seat: no crash of the slot.
+    /// As [`Slot::fail`], if another instance takes the seat: this is no crash of the slot.
     pub(super) fn dismiss(&mut self, mut instance: Instance, reason: String, cx: &mut Context) {
         self.kill_overdue(&mut instance, reason, cx);
         self.outgoing.push(instance);
@@ -110,7 +110,7 @@ impl Slot {
 }
 
 impl Departure<'_> {
-    /// What it has cost.
+    /// The connections cut by its end.
     pub(super) fn cut(self) -> Cut {
         match self {
             Self::Exited { cut, .. } => cut,
@@ -118,7 +118,7 @@ impl Departure<'_> {
         }
     }
 
-    /// To follow a worker's name.
+    /// Follows a worker's name.
     pub(super) fn words(self) -> String {
         match self {
             Self::Exited { exit, .. } => words::exited(exit),
@@ -126,7 +126,7 @@ impl Departure<'_> {
         }
     }
 
-    /// The same, of one that has been ready for so long, or never.
+    /// As [`words`](Self::words), for an instance that was ready for `ready_ms`, or never.
     pub(super) fn too_early(self, ready_ms: Option<u64>) -> String {
         match (self, ready_ms) {
             (Self::Exited { .. }, None) => format!("{} before it was ready", self.words()),
@@ -139,13 +139,13 @@ impl Departure<'_> {
         match self {
             Self::Exited {
                 exit: Exit::Code(0), ..
-            } => format!("{} (a server is not meant to end)", self.words()),
+            } => format!("{} (a server should not exit)", self.words()),
             Self::Exited { .. } | Self::NeverSpawned(_) => self.words(),
         }
     }
 }
 
-/// It has been ready long enough to prove its slot healthy.
+/// Whether it has been ready long enough to prove its slot healthy.
 pub(super) fn is_stable(instance: &Instance, cx: &Context) -> bool {
     instance
         .ready_at()

@@ -1,4 +1,4 @@
-//! How instances leave a slot, and how the slot itself goes.
+//! How instances leave a slot, and how the slot itself is removed.
 
 use super::{Seat, Slot};
 use crate::context::Context;
@@ -6,7 +6,7 @@ use crate::instance::Instance;
 use crate::words::Why;
 
 impl Slot {
-    /// Ends every instance; then [`Slot::has_left`]. Repeated, it can only make that faster.
+    /// Stops every instance; [`Slot::has_left`] follows. Calling it again can only make that faster.
     pub(crate) fn leave(&mut self, grace_ms: u64, why: Why, cx: &mut Context) {
         self.outgoing
             .iter_mut()
@@ -25,7 +25,7 @@ impl Slot {
         });
     }
 
-    /// As [`Slot::leave`], but kills an instance that never got as far as to serve.
+    /// As [`Slot::leave`], but kills an instance that never served.
     pub(crate) fn abandon(&mut self, grace_ms: u64, why: Why, cx: &mut Context) {
         if let Seat::Held(current) = &mut self.seat
             && !current.is_serving()
@@ -39,7 +39,7 @@ impl Slot {
         self.outgoing.iter_mut().for_each(|instance| instance.kill(cx));
     }
 
-    /// It becomes an outgoing one.
+    /// Makes it an outgoing instance.
     pub(super) fn end(&mut self, mut instance: Instance, grace_ms: u64, why: Why, cx: &mut Context) {
         instance.end(grace_ms, why, cx);
         self.outgoing.push(instance);

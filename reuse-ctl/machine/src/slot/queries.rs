@@ -1,4 +1,4 @@
-//! Read-only questions about a slot.
+//! Read-only queries about a slot.
 
 use reuse_common::Share;
 
@@ -18,14 +18,14 @@ impl Slot {
         self.id
     }
 
-    /// The one instance that may be chosen: there is never a second.
+    /// The only instance that may be chosen; there is never a second one.
     pub(crate) fn published_instance(&self) -> Option<InstanceId> {
         self.current()
             .filter(|current| current.is_published())
             .map(Instance::id)
     }
 
-    /// The instance that serves here and was not withdrawn by a person: there is never a second.
+    /// The instance that serves here and was not withdrawn by a user; there is never a second one.
     pub(crate) fn active(&self) -> Option<&Instance> {
         self.current().filter(|current| current.is_active())
     }
@@ -57,12 +57,12 @@ impl Slot {
         self.is_canary
     }
 
-    /// The process that serves here, published or not.
+    /// The pid of the process that serves here, published or not.
     pub(crate) fn serving_pid(&self) -> Option<u32> {
         self.current().filter(|current| current.is_serving())?.pid()
     }
 
-    /// What the instance that sits here was started from, whether it serves at the moment or not.
+    /// The version of the instance in the seat, whether or not it serves at the moment.
     pub(crate) fn seated_version(&self) -> Option<VersionId> {
         match &self.seat {
             Seat::Held(current) | Seat::Replacing { current, .. } => Some(current.version()),
@@ -74,7 +74,7 @@ impl Slot {
         }
     }
 
-    /// What the next instance has to do when it is ready.
+    /// What the next instance must do when it becomes ready.
     pub(crate) fn on_ready(&self) -> OnReady {
         match &self.seat {
             Seat::Held(instance) | Seat::Replacing { incoming: instance, .. } => instance.on_ready(),
@@ -86,7 +86,7 @@ impl Slot {
         }
     }
 
-    /// Why nothing can be asked of this slot at the moment, if so.
+    /// Why the slot can't take a request at the moment, if so.
     pub(crate) fn busy(&self) -> Option<Refusal> {
         match &self.seat {
             Seat::Replacing {
@@ -104,7 +104,7 @@ impl Slot {
         }
     }
 
-    /// An instance that is ready waits beside one that hangs and gets connections.
+    /// Whether an instance that is ready waits beside one that is hung.
     pub(crate) fn settles_beside_a_hung_one(&self) -> bool {
         match &self.seat {
             Seat::Replacing { current, incoming, .. } => {
@@ -123,17 +123,17 @@ impl Slot {
         matches!(self.seat, Seat::Leaving)
     }
 
-    /// It was to leave and nothing of it is left.
+    /// Whether the slot was to be removed and nothing of it is left.
     pub(crate) fn has_left(&self) -> bool {
         self.is_leaving() && self.outgoing.is_empty()
     }
 
-    /// It will not start again by itself and nothing of it is left.
+    /// Whether the slot won't start again by itself and nothing of it is left.
     pub(crate) fn has_failed(&self) -> bool {
         matches!(self.seat, Seat::Failed { .. }) && self.outgoing.is_empty()
     }
 
-    /// What it does by itself while nobody serves here.
+    /// What happens next while nobody serves here.
     pub(crate) fn next(&self, cx: &Context) -> Next {
         match &self.seat {
             Seat::Held(_) | Seat::Replacing { .. } | Seat::Vacating { .. } => Next::Starts,
@@ -145,7 +145,7 @@ impl Slot {
         }
     }
 
-    /// Why it is failed, backing off or about to be, to follow its name.
+    /// Why it is failed, backing off or about to be. Follows its name.
     pub(crate) fn reason(&self) -> Option<&str> {
         match &self.seat {
             Seat::Failing { reason, .. } | Seat::BackingOff { reason, .. } | Seat::Failed { reason, .. } => {
@@ -167,7 +167,7 @@ impl Slot {
             .min()
     }
 
-    /// The state of the current instance, or of the slot when none runs.
+    /// The state of the current instance, or of the slot if none runs.
     pub(crate) fn state(&self) -> WorkerState {
         match &self.seat {
             Seat::Held(current) | Seat::Replacing { current, .. } => current.state(),
@@ -213,7 +213,7 @@ impl Slot {
         }
     }
 
-    /// The current one, the incoming one, the outgoing ones.
+    /// The current instance, the incoming one, and the outgoing ones.
     fn instances(&self) -> impl Iterator<Item = &Instance> {
         let incoming = match &self.seat {
             Seat::Replacing { incoming, .. } => Some(incoming),
@@ -233,7 +233,7 @@ impl Slot {
 }
 
 impl Seat {
-    /// The word of the transition table.
+    /// The seat's name in the transition table.
     pub(super) fn name(&self) -> &'static str {
         match self {
             Self::Held(_) => "held",

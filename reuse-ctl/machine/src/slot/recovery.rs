@@ -1,4 +1,4 @@
-//! Recovery: a faulty instance is replaced without a request, start-first, and less and less often if that does not help.
+//! Recovery: a faulty instance is replaced without a request, start-first, and less and less often if that doesn't help.
 
 use super::{Seat, Slot};
 use crate::context::Context;
@@ -8,22 +8,22 @@ use crate::instance::{Instance, OnReady};
 use crate::interface::Config;
 use crate::words::{self, Why};
 
-/// Recoveries that don't help are this many stable times apart at last: every five minutes with 10 s.
+/// Longest wait between recoveries that don't help, in multiples of the stable time: about every five minutes for 10 s.
 const LONGEST_WAITS: u64 = 32;
 
 /// Why an instance is replaced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Cause {
-    /// A person asked for it: nothing else can be asked of the slot meanwhile.
+    /// A user requested it: the slot takes no other request meanwhile.
     Asked,
-    /// It is faulty: whatever a person asks for comes first.
+    /// It is faulty. Any request of a user takes precedence.
     Fault,
 }
 
 /// The replacements for faults so far.
 #[derive(Debug, Default)]
 pub(super) struct Recoveries {
-    /// None of them was followed by a stable time without a fault.
+    /// Number of replacements none of which was followed by a stable time without a fault.
     in_a_row: u32,
     last: Option<Recovery>,
 }
@@ -36,7 +36,7 @@ struct Recovery {
 }
 
 impl Slot {
-    /// When its instance is to be replaced for a fault. What is due may have to wait for other things.
+    /// When its instance is to be replaced for a fault. The replacement may have to wait for other jobs.
     pub(crate) fn recovery_due(&self, config: &Config) -> Option<Millis> {
         let Seat::Held(current) = &self.seat else { return None };
         let due = current.replacement_due(config)?;
@@ -54,7 +54,7 @@ impl Slot {
         )
     }
 
-    /// Begins to replace its faulty instance.
+    /// Starts to replace its faulty instance.
     pub(crate) fn begin_recovery(&mut self, cx: &mut Context) {
         self.reseat(|slot, seat| match seat {
             Seat::Held(current) => {
@@ -70,12 +70,12 @@ impl Slot {
         });
     }
 
-    /// Gives up replacing a faulty instance: a person wants something else.
+    /// Gives up replacing a faulty instance in favour of a user's request.
     pub(super) fn give_way(&mut self, cx: &mut Context) {
         self.give_up_incoming(Cause::Fault, cx);
     }
 
-    /// Ends the incoming instance if it came for that.
+    /// Stops the incoming instance if this is why it was started.
     pub(super) fn give_up_incoming(&mut self, given_up: Cause, cx: &mut Context) {
         self.reseat(|slot, seat| match seat {
             Seat::Replacing {
@@ -107,7 +107,7 @@ impl Slot {
         }
     }
 
-    /// Its present fault came after a stable time without one, and was not the reason for the last recovery.
+    /// Whether its present fault came after a stable time without one, and was not the reason for the last recovery.
     fn has_proved_well(&self, current: &Instance, config: &Config) -> bool {
         let is_new = |fault: &Fault| {
             self.recoveries
@@ -118,12 +118,12 @@ impl Slot {
     }
 }
 
-/// How long after the last of `in_a_row` recoveries the next one waits. A replacement that falls ill itself has shown that the fault is not one
-/// process's own: it gets the time in which it would have proved itself, and twice that the next time. Replacing faster
-/// made a storm out of a database that was down: 28 restarts of four workers in ten seconds.
+/// How long the next recovery waits after the last of `in_a_row` recoveries, in milliseconds. A replacement that becomes faulty itself
+/// shows that the fault is not in a single process. So it gets the time in which it would have become stable, and twice that the next time.
+/// Faster replacement made things worse while a database was down: 28 restarts of four workers in ten seconds.
 fn wait_ms(in_a_row: u32, config: &Config) -> u64 {
     let longest_ms = LONGEST_WAITS.saturating_mul(config.stable_ms);
     let doubled = 1_u64.checked_shl(in_a_row.saturating_sub(1)).unwrap_or(u64::MAX);
-    // Never at once again, whatever is configured: each leaves a process behind that has to end.
+    // Never 0, whatever is configured: each recovery leaves a process behind that has to end.
     config.stable_ms.saturating_mul(doubled).min(longest_ms).max(1)
 }

@@ -8,8 +8,8 @@ use crate::instance::{Instance, OnReady};
 use crate::words::Why;
 
 impl Slot {
-    /// Begins to replace the instance and gives the one to be replaced, if there is one. An instance that does not serve is not
-    /// worth waiting for: it is ended at once, whichever the order. Must not be called while [`Slot::busy`].
+    /// Starts to replace the instance, and returns the id of the instance to be replaced, if there is one. An instance that doesn't serve
+    /// is stopped at once, in either order. Must not be called while [`Slot::busy`].
     pub(crate) fn replace(&mut self, order: Order, on_ready: OnReady, cx: &mut Context) -> Option<InstanceId> {
         let mut replaced = None;
         self.give_way(cx);
@@ -42,7 +42,7 @@ impl Slot {
                     Order::StopFirst => Seat::Vacating { old, on_ready },
                 }
             }
-            // A stop-first rollout that was given up: the old one has been told to end.
+            // An abandoned stop-first rollout: the old instance has been told to stop.
             Seat::Vacating { old, .. } => {
                 replaced = Some(old);
                 match order {
@@ -64,13 +64,13 @@ impl Slot {
         self.seat_incoming(instance, cx)
     }
 
-    /// As [`Slot::seat_new`], because a person wants it: what was before is forgiven.
+    /// As [`Slot::seat_new`], on a user's request: earlier crashes are forgotten.
     fn seat_afresh(&mut self, on_ready: OnReady, cx: &mut Context) -> Seat {
         self.crashes = 0;
         self.seat_new(on_ready, cx)
     }
 
-    /// It is published in the next step if it is ready.
+    /// Seats the incoming instance. It is published in the next step if it is ready.
     pub(super) fn seat_incoming(&mut self, mut incoming: Instance, cx: &mut Context) -> Seat {
         self.seated += 1;
         if let Some(settled_at) = incoming.take_seat(cx) {
@@ -83,8 +83,7 @@ impl Slot {
         Seat::Held(incoming)
     }
 
-    /// Seats an incoming instance that is ready, if it has settled, or if clients would wait for the one beside it: that doesn't serve, or
-    /// hangs and gets connections.
+    /// Seats an incoming instance that is ready, if it has settled or if nobody serves beside it; a hung instance doesn't count as serving.
     pub(crate) fn replace_when_settled(&mut self, cx: &mut Context) {
         self.reseat(|slot, seat| match seat {
             Seat::Replacing { current, incoming, .. }
@@ -99,7 +98,7 @@ impl Slot {
         });
     }
 
-    /// Gives up a replacement that was asked for and whose new instance has not taken the seat: the old one goes on. Whether there was one.
+    /// Gives up a requested replacement whose new instance has not taken the seat; the old instance goes on. Returns whether there was one.
     pub(crate) fn keep_current(&mut self, cx: &mut Context) -> bool {
         let is_asked = matches!(
             self.seat,
@@ -112,9 +111,10 @@ impl Slot {
         is_asked
     }
 
-    /// Gives the seat back to the instance that was replaced, if it has not been told to stop yet; whoever sits there is ended. Whether it did.
+    /// Gives the seat back to the replaced instance if it has not been told to stop yet, and stops the one in the seat. Returns whether it
+    /// did.
     pub(crate) fn take_back(&mut self, old: InstanceId, cx: &mut Context) -> bool {
-        // One that was to stay withdrawn waits for its drain to end: that is not known of it any more.
+        // A drained instance would have to wait for its drain to end, and what that waits for isn't known any more.
         if self.on_ready() == OnReady::StayWithdrawn || matches!(self.seat, Seat::Replacing { .. } | Seat::Leaving) {
             return false;
         }

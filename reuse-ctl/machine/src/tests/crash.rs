@@ -40,7 +40,7 @@ fn an_exit_with_code_0_is_a_crash_too() {
     assert!(
         world
             .noted(NoteKind::BackingOff)
-            .contains("exited with code 0 (a server is not meant to end)")
+            .contains("exited with code 0 (a server should not exit)")
     );
 }
 
@@ -237,7 +237,7 @@ fn an_app_that_is_to_stay_does_and_says_so_once() {
     world.pass(10_000_000);
     assert!(world.said.is_empty(), "{:?}", world.said);
     let stop = world.stop();
-    assert_eq!(world.done(stop).message, "everything has ended");
+    assert_eq!(world.done(stop).message, "the app has stopped");
     assert_eq!(world.referee.finished, Some(false));
 }
 

@@ -40,7 +40,7 @@ fn a_share_is_published_and_shown_and_can_be_taken_back() {
     let same = world.weigh(3, Some(10));
     assert_eq!(world.done(same).message, "worker 3 gets 10% of new connections already");
     let back = world.weigh(3, None);
-    assert_eq!(world.done(back).message, "worker 3 shares with the others again");
+    assert_eq!(world.done(back).message, "worker 3 has no fixed share any more");
     assert_eq!(world.published_shares(), [None; 4]);
 }
 
