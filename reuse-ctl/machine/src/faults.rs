@@ -59,8 +59,8 @@ impl Machine {
         }
     }
 
-    /// Seats an instance that settles beside a hung one at once, since waiting longer would prolong the outage. Returns whether there was
-    /// one.
+    /// Seats an instance that is ready beside a hung one that is still published, since waiting until it has settled would prolong the outage.
+    /// Beside a hung one that is withdrawn it goes on settling, because the others serve. Returns whether there was one.
     pub(super) fn replace_hung(&mut self) -> bool {
         let mut any = false;
         for slot in self.slots.iter_mut().filter(|slot| slot.settles_beside_a_hung_one()) {

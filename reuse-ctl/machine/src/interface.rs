@@ -64,7 +64,7 @@ impl Config {
     }
 }
 
-/// What becomes of an app whose workers have all failed.
+/// What happens to an app whose workers have all failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WhenAllFailed {
     /// The app ends, so that its parent (a terminal, a service manager, a container runtime) notices and may start it again.
@@ -219,7 +219,7 @@ pub enum Input {
         /// The instance.
         instance: InstanceId,
     },
-    /// Time passed: [`next_deadline`](super::Machine::next_deadline) is reached.
+    /// Time has passed: [`next_deadline`](super::Machine::next_deadline) is reached.
     Tick,
     /// The controller got Ctrl-C or SIGTERM. The first means `stop`, the second kills.
     Interrupt,
@@ -506,7 +506,7 @@ pub enum Effect {
         /// What it did.
         done: Done,
     },
-    /// Answer a request. Exactly one per request.
+    /// Answer a request. There is exactly one answer per request.
     Reply {
         /// The request.
         id: RequestId,

@@ -74,8 +74,8 @@
 //!   nothing, because a rescue empties it.
 //! - An instance that is to replace one that serves settles first: it is ready and stays so for a while, unpublished (`status` still shows
 //!   `starting`). If it ends before that, or loses its listeners for good, its start has failed and the old instance was never touched. If
-//!   the old instance ends, stops listening or hangs meanwhile, the new one takes the seat at once, because nobody else serves there. An
-//!   instance that starts where nobody serves, or after the old one (stop-first), settles in the seat, published, and the request waits
+//!   the old instance ends or stops listening meanwhile, or is hung and can't be withdrawn, the new one takes the seat at once, because nobody
+//!   else serves there. An instance that starts where nobody serves, or after the old one (stop-first), settles in the seat, published, and the request waits
 //!   until it has settled.
 //! - A rollout replaces a few slots at the same time, and watches all of them until the last new instance has settled and the last old one
 //!   is gone. If any new instance fails before that, the rollout ends. Where the old instance still has the seat, it keeps it; where it has
@@ -85,6 +85,8 @@
 //!   slot knows the version of its next instance.
 //! - A version brought by `apply` or `promote` is all or nothing: if its rollout fails, or the canary fails meanwhile, all slots that have
 //!   anything of it go back. Slots that can't be brought back are reported, and left to `abort`.
+//! - `apply` is one job of several steps: rollout, rules, policy, number of slots (`jobs/apply.rs`). A rollout that fails leaves the app as it
+//!   was; a later step that fails leaves what was done before it.
 //! - A `scale` up and the start of a canary wait until every added instance has settled: in the seat, published, since nobody else serves
 //!   there. If one fails or ends before that, its start has failed and everything is undone: there are as many workers as before.
 //! - An app whose workers have all failed ends, or stays if the configuration says so and a worker has served before (`stopping.rs`). It

@@ -126,12 +126,12 @@ impl Instance {
         self.vigil()?.fault()
     }
 
-    /// Whether it hangs and gets connections all the same, because the app can't do without one more.
+    /// Whether it is hung and still published, because the app can't withdraw one more.
     pub(crate) fn hangs_in_service(&self) -> bool {
         self.is_hung() && !self.vigil().is_some_and(Vigil::is_withdrawn)
     }
 
-    /// It serves, in name: it accepts nothing.
+    /// Whether it is hung: it counts as serving but accepts nothing.
     fn is_hung(&self) -> bool {
         self.vigil().is_some_and(|vigil| vigil.has(FaultKind::Hung))
     }

@@ -104,7 +104,7 @@ impl Slot {
         }
     }
 
-    /// Whether an instance that is ready waits beside one that is hung.
+    /// Whether an instance that is ready waits beside a hung one that is still published.
     pub(crate) fn settles_beside_a_hung_one(&self) -> bool {
         match &self.seat {
             Seat::Replacing { current, incoming, .. } => {

@@ -83,7 +83,8 @@ impl Slot {
         Seat::Held(incoming)
     }
 
-    /// Seats an incoming instance that is ready, if it has settled or if nobody serves beside it; a hung instance doesn't count as serving.
+    /// Seats an incoming instance that is ready, if it has settled or if nobody serves beside it; a hung instance that is still published
+    /// doesn't count as serving.
     pub(crate) fn replace_when_settled(&mut self, cx: &mut Context) {
         self.reseat(|slot, seat| match seat {
             Seat::Replacing { current, incoming, .. }

@@ -149,7 +149,7 @@ impl Task {
 
     pub(crate) fn reply(&mut self, id: RequestId, reply: Reply) {
         self.moves.answered(id);
-        if self.is_recycling(id) {
+        if self.recycle.has_asked(id) {
             self.on_not_begun(reply);
         } else if let Some(signal) = self.signalled.end(id) {
             self.on_signal_answered(signal, &reply);

@@ -64,7 +64,7 @@ impl Task {
             }
             Effect::Applied { id, step, done } => self.on_applied(id, step, &done),
             Effect::Reply { id, outcome } if self.is_applying(id) => self.on_apply_answered(outcome),
-            Effect::Reply { id, outcome } if self.is_recycling(id) => {
+            Effect::Reply { id, outcome } if self.recycle.has_asked(id) => {
                 self.moves.forget(id);
                 self.on_recycled(outcome);
             }
