@@ -1,4 +1,4 @@
-//! What the task does about [`asks`](crate::supervisor::asks).
+//! Requests: those of the API's clients, of signals, and of the recycling of workers. What takes long is looked up beside the task first.
 
 use crate::supervisor::{
     all_failed,
@@ -9,7 +9,7 @@ use crate::supervisor::{
     recycle_rules::Replacement,
     recycle_words,
     request::RequestError,
-    signals::{SignalMeaning, Signalled},
+    signals::{self, SignalMeaning, Signalled},
     status,
     task::Task,
     template::{Renewed, Version},
@@ -17,7 +17,7 @@ use crate::supervisor::{
 use crate::{
     base::{ErrorKind, InstanceId, RequestId, SlotId, VersionId},
     supervisor::handle::Ask,
-    wire::{CanaryRequest, Event, GetRequest, Got, Reply, Status},
+    wire::{CanaryRequest, GetRequest, Got, Reply, Status},
 };
 use reuse_common::{Share, ids::Row};
 use reuse_machine::interface::{Command, Done, Input, Refusal};
@@ -25,7 +25,7 @@ use std::{collections::HashMap, net::SocketAddr, time::Instant};
 use tokio::{sync::oneshot, time::timeout_at};
 
 impl Task {
-    pub(crate) fn on_ask(&mut self, ask: Ask) {
+    pub(super) fn on_ask(&mut self, ask: Ask) {
         match ask {
             Ask::Status(reply) => self.status(reply),
             Ask::Command {
@@ -55,19 +55,19 @@ impl Task {
     }
 
     /// Who asked for it is answered.
-    pub(crate) fn new_request(&mut self, reply: oneshot::Sender<Reply>) -> RequestId {
+    pub(super) fn new_request(&mut self, reply: oneshot::Sender<Reply>) -> RequestId {
         let id = self.next_request_id();
         self.replies.insert(id, reply);
         id
     }
 
-    pub(crate) fn next_request_id(&mut self) -> RequestId {
+    pub(super) fn next_request_id(&mut self) -> RequestId {
         self.next_request += 1;
         RequestId(self.next_request)
     }
 
     /// Carries it out. Whoever asks for new processes wants what is in the env files now.
-    pub(crate) fn request(&mut self, id: RequestId, command: Command) {
+    pub(super) fn request(&mut self, id: RequestId, command: Command) {
         let renewal = match command {
             Command::Restart { .. } | Command::Reload { .. } => self.template.renewal(self.machine.versions()),
             Command::Adopt { .. }
@@ -90,7 +90,7 @@ impl Task {
         });
     }
 
-    pub(crate) fn begin_request(&mut self, id: RequestId, command: Command) {
+    pub(super) fn begin_request(&mut self, id: RequestId, command: Command) {
         if self.recycle.has_asked(id) {
             self.feed_recycling(id, command);
         } else if !self.put_off(id, &command) {
@@ -120,7 +120,7 @@ impl Task {
     }
 
     /// The command was looked up, unless the app runs another version by now.
-    pub(crate) fn begin_canary(
+    pub(super) fn begin_canary(
         &mut self,
         id: RequestId,
         share: Share,
@@ -137,7 +137,7 @@ impl Task {
     }
 
     /// Gives a version a number for this request, unless the machine would refuse that whatever the number.
-    pub(crate) fn new_version(&mut self, version: Version, command: impl Fn(VersionId) -> Command) -> Command {
+    pub(super) fn new_version(&mut self, version: Version, command: impl Fn(VersionId) -> Command) -> Command {
         let refused = command(self.machine.version());
         if !self.machine.would_take(&refused) {
             return refused;
@@ -147,7 +147,7 @@ impl Task {
         command(self.template.versions.push(version, &in_use))
     }
 
-    pub(crate) fn reply(&mut self, id: RequestId, reply: Reply) {
+    pub(super) fn reply(&mut self, id: RequestId, reply: Reply) {
         self.moves.answered(id);
         if self.applying.as_ref().is_some_and(|applying| applying.waits_for(id)) {
             self.on_step(reply);
@@ -203,7 +203,7 @@ impl Task {
             SignalMeaning::ForFewer => self.ask_by(Signalled::Fewer),
             SignalMeaning::ToRotateLogs => {
                 self.logs.rotate_all();
-                self.say_of_signal("SIGUSR1", Ok("all logs are being rotated"));
+                signals::tell("SIGUSR1", Ok("all logs are being rotated"), &self.announcer);
             }
         }
     }
@@ -280,7 +280,7 @@ impl Task {
 
     fn wait_with(&mut self, signal: Signalled, first: &str) {
         let waits = self.signalled.wait(signal, first);
-        self.say_of_signal(signal.name(), Ok(&waits));
+        signals::tell(signal.name(), Ok(&waits), &self.announcer);
     }
 
     fn busy_with(&self, command: &Command) -> Option<String> {
@@ -325,31 +325,9 @@ impl Task {
         if signal == Signalled::Reload && !self.signalled.reload_waits() {
             self.service.reloaded();
         }
-        let outcome = if reply.ok {
-            Ok(reply.message.as_deref().unwrap_or("done"))
-        } else {
-            Err(reply.error.as_deref().unwrap_or("refused"))
-        };
-        self.say_of_signal(signal.name(), outcome);
+        signal.tell_answer(reply, &self.announcer);
     }
 
-    fn say_of_signal(&self, signal: &str, outcome: Result<&str, &str>) {
-        let (word, message) = match outcome {
-            Ok(done) => ("signal", format!("{signal}: {done}")),
-            Err(why) => ("warning", format!("{signal}: {why}")),
-        };
-        let event = Event {
-            at_ms: 0,
-            worker: None,
-            pid: None,
-            event: word.into(),
-            message,
-        };
-        match outcome {
-            Ok(_) => self.announcer.say(event),
-            Err(_) => self.announcer.warn(event),
-        }
-    }
     fn status(&mut self, reply: oneshot::Sender<Status>) {
         let queues = self.groups.queues(&mut self.diag).unwrap_or_default();
         let view = self.machine.view();

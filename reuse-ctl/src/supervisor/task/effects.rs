@@ -29,7 +29,7 @@ use crate::{
 use reuse_machine::interface::{Audience, Effect, Input, Note, NoteKind, Refusal, Seated};
 
 impl Task {
-    pub(crate) fn carry_out(&mut self, effect: Effect) {
+    pub(super) fn carry_out(&mut self, effect: Effect) {
         match effect {
             Effect::Spawn {
                 slot,
@@ -324,7 +324,7 @@ impl Task {
             .map_err(|error| format!("its notify socket {}: {error}", path.display()))
     }
 
-    pub(crate) fn refused(&mut self, refusal: Refusal) -> Reply {
+    pub(super) fn refused(&mut self, refusal: Refusal) -> Reply {
         let (mut error, mut output) = (refusal.error, LastOutput::default());
         if let Some(culprit) = refusal.culprit {
             // The answer comes before the culprit is killed: what it listens on can still be seen.
@@ -361,7 +361,7 @@ impl Task {
         self.failures.diagnose(id, &placement, &mut self.diag);
     }
 
-    pub(crate) fn note(&mut self, note: Note) {
+    pub(super) fn note(&mut self, note: Note) {
         let pid = note.instance.and_then(|id| self.live.get(&id)).and_then(Live::pid);
         self.messages.tell_bus(&note, pid, &self.machine.view());
         let Note {
