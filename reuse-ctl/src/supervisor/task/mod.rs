@@ -268,10 +268,8 @@ impl Task {
             self.feed(Input::Tick);
         }
         self.service.watch(Instant::now());
-        if is_due(self.health.as_ref().and_then(Health::due)) {
-            if let Some(health) = &mut self.health {
-                health.check(&self.live, &self.template, &mut self.groups, &mut self.connections);
-            }
+        if let Some(health) = self.health.as_mut().filter(|health| is_due(health.due())) {
+            health.check(&self.live, &self.template, &mut self.groups, &mut self.connections);
         }
         if is_due(self.recycle.due()) {
             match self.recycle.look() {
