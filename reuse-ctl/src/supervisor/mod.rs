@@ -18,6 +18,7 @@ pub(crate) mod connections;
 pub(crate) mod console;
 pub(crate) mod diagnosis;
 pub(crate) mod faults;
+pub(crate) mod get;
 pub(crate) mod health;
 pub(crate) mod listener_owners;
 pub(crate) mod live;

@@ -2,8 +2,9 @@
 
 use crate::supervisor::{
     all_failed,
-    asks::{MAX_GETS, Questioner, another_version, answer_of, patience, refusal, unreadable},
+    asks::{Questioner, another_version, refusal, unreadable},
     connections::{Connections, DirectedOutcome, Purpose},
+    get,
     lookups::{Asker, Finding, Found, LookupError},
     recycle::workers_seen,
     recycle_rules::Replacement,
@@ -19,9 +20,9 @@ use crate::{
     supervisor::handle::Ask,
     wire::{CanaryRequest, GetRequest, Got, Reply, Status},
 };
-use reuse_common::{Share, ids::Row};
+use reuse_common::Share;
 use reuse_machine::interface::{Command, Done, Input, Refusal};
-use std::{collections::HashMap, net::SocketAddr, time::Instant};
+use std::{collections::HashMap, time::Instant};
 use tokio::{sync::oneshot, time::timeout_at};
 
 impl Task {
@@ -344,16 +345,16 @@ impl Task {
     }
 
     fn get(&mut self, slot: SlotId, request: &GetRequest, reply: oneshot::Sender<Result<Got, Reply>>) {
-        let (id, row, addr) = match self.target_of(slot, request) {
+        let (id, row, addr) = match get::target_of(slot, request, &self.machine.view(), &self.live, &self.groups) {
             Ok(target) => target,
             Err(refusal) => return drop(reply.send(Err(*refusal))),
         };
-        if self.connections.count(Purpose::is_get) >= MAX_GETS {
-            let error = format!("{MAX_GETS} requests to workers are under way already");
+        if self.connections.count(Purpose::is_get) >= get::MAX_GETS {
+            let error = format!("{} requests to workers are under way already", get::MAX_GETS);
             let hint = "try again when one of them has been answered; --timeout bounds how long they take";
             return drop(reply.send(Err(*refusal(ErrorKind::Failed, error, hint))));
         }
-        let patience = patience(request.timeout_ms);
+        let patience = get::patience(request.timeout_ms);
         let questioner = Questioner {
             slot,
             addr,
@@ -363,7 +364,7 @@ impl Task {
         let deadline = Instant::now() + patience;
         let path = request.path.clone();
         let ask = move |opened| async move {
-            let answer = timeout_at(deadline.into(), answer_of(opened, &path)).await;
+            let answer = timeout_at(deadline.into(), get::answer_of(opened, &path)).await;
             DirectedOutcome::Got(answer.unwrap_or(Err(RequestError::Late)))
         };
         match Connections::prepare(&mut self.groups, id, row, addr) {
@@ -372,44 +373,5 @@ impl Task {
                 .direct(prepared, Purpose::Get(questioner), Some(deadline), ask),
             Err(problem) => questioner.refuse(&problem),
         }
-    }
-
-    /// Whom a request is for, and where it listens.
-    fn target_of(&self, slot: SlotId, request: &GetRequest) -> Result<(InstanceId, Row, SocketAddr), Box<Reply>> {
-        let view = self.machine.view();
-        let no_worker = |error| {
-            refusal(
-                ErrorKind::NotFound,
-                error,
-                "`reuse-ctl status` lists the workers and their states",
-            )
-        };
-        let Some(found) = view.slots.iter().find(|known| known.id == slot) else {
-            return Err(no_worker(format!("no worker {slot}")));
-        };
-        let running = found.current.and_then(|id| Some((id, self.live.get(&id)?)));
-        let Some((id, live)) = running.filter(|(_, live)| live.pid().is_some()) else {
-            return Err(no_worker(format!("worker {slot}: nothing runs there now")));
-        };
-        let served = self.groups.served_by(live.row);
-        let addr = match request.addr {
-            Some(addr) if served.contains(&addr) => addr,
-            Some(addr) => {
-                let served: Vec<String> = served.iter().map(ToString::to_string).collect();
-                return Err(refusal(
-                    ErrorKind::Usage,
-                    format!("worker {slot} does not listen on {addr}"),
-                    &format!("it listens on {}", served.join(", ")),
-                ));
-            }
-            None => *served.first().ok_or_else(|| {
-                refusal(
-                    ErrorKind::Failed,
-                    format!("worker {slot} does not listen yet"),
-                    "`reuse-ctl status` shows how it is; a worker that listens nowhere takes messages only: `reuse-ctl send`",
-                )
-            })?,
-        };
-        Ok((id, live.row, addr))
     }
 }

@@ -6,7 +6,6 @@ use reuse_common::{Policy, cuts::Cuts, ids::Row};
 
 use crate::supervisor::{
     connections::Purpose,
-    diagnosis::LastOutput,
     faults::{self, RescueError},
     live::{self, Live, Process},
     placement::Placement,
@@ -324,30 +323,13 @@ impl Task {
             .map_err(|error| format!("its notify socket {}: {error}", path.display()))
     }
 
+    /// What is answered to who asked for what the machine has refused.
     pub(super) fn refused(&mut self, refusal: Refusal) -> Reply {
-        let (mut error, mut output) = (refusal.error, LastOutput::default());
         if let Some(culprit) = refusal.culprit {
             // The answer comes before the culprit is killed: what it listens on can still be seen.
             self.diagnose(culprit);
         }
-        if let Some((problem, last)) = refusal.culprit.and_then(|culprit| self.failures.of(culprit)) {
-            if let Some(problem) = problem {
-                error = format!("{error}: {problem}");
-            }
-            output = last;
-        }
-        let advice = refusal.culprit.and_then(|culprit| self.failures.advice_on(culprit));
-        let hint = advice.map_or_else(|| refusal.hint.clone(), |advice| format!("{advice}; {}", refusal.hint));
-        Reply {
-            ok: false,
-            error: Some(error),
-            hint: Some(hint),
-            kind: Some(refusal.kind),
-            workers: numbers(&refusal.slots),
-            output: output.lines,
-            output_of: output.of,
-            ..Reply::default()
-        }
+        self.failures.explain(refusal)
     }
 
     /// For [`Failures::diagnose`](crate::supervisor::diagnosis::Failures::diagnose).
@@ -382,7 +364,7 @@ impl Task {
         if let Some(id) = instance.filter(|_| is_bad_news) {
             self.diagnose(id);
         }
-        if is_bad_news && let Some((Some(problem), _)) = instance.and_then(|id| self.failures.of(id)) {
+        if is_bad_news && let Some(problem) = instance.and_then(|id| self.failures.problem_of(id)) {
             message = format!("{message} ({problem})");
         }
         // Whether other apps run is not known here.
