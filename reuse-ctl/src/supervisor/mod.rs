@@ -27,6 +27,7 @@ pub(crate) mod lookups;
 pub(crate) mod messages;
 pub(crate) mod moves;
 pub(crate) mod new_address;
+pub(crate) mod new_instance;
 pub(crate) mod placement;
 pub(crate) mod ports;
 pub(crate) mod preparing;
