@@ -28,6 +28,9 @@ const KNOW_THE_MACHINE: &[&str] = &["base", "app", "wire", "supervisor", "server
 /// The task owns the components, and no component knows it: only who starts it does.
 const TASK: [&str; 2] = ["supervisor", "task"];
 
+/// In so many files may methods of the task stand: all it does is to route, and what it routes to are the components.
+const TASK_FILES: usize = 5;
+
 /// So many files may import each other in a loop.
 const LARGEST_LOOP: usize = 9;
 
@@ -51,6 +54,17 @@ fn files_import_each_other_in_small_loops_only() {
 }
 
 #[test]
+fn the_task_stays_small() {
+    let files = Tree::read(&source()).files_that_implement("Task");
+    assert!(
+        files.len() <= TASK_FILES,
+        "{} files have an impl block for Task; what they do belongs to a component:\n{}",
+        files.len(),
+        files.join("\n")
+    );
+}
+
+#[test]
 fn a_planted_offence_is_found() {
     let folder = std::env::temp_dir().join(format!("reuse-layers-{}", std::process::id()));
     for (file, text) in [
@@ -67,7 +81,18 @@ fn a_planted_offence_is_found() {
         ("cli.rs", "use crate::{base, process};"),
         ("supervisor/mod.rs", "mod task; mod part;"),
         ("supervisor/part.rs", "use super::task::Task;"),
-        ("supervisor/task.rs", "pub struct Task;"),
+        (
+            "supervisor/task.rs",
+            "mod more;\npub struct Task;\nimpl Task {}\npub struct Tasks;\nimpl Tasks {}",
+        ),
+        (
+            "supervisor/task/more.rs",
+            "mod none;\nimpl super::Task {}\nimpl<'a> From<&'a super::Task> for u8 {}\nimpl Drop for super::Task {}",
+        ),
+        (
+            "supervisor/task/more/none.rs",
+            "#[cfg(test)] impl crate::supervisor::task::Task {}\n#[cfg(test)] mod tests { impl crate::supervisor::task::Task {} }",
+        ),
         ("fake.rs", "use crate::cli;"),
     ] {
         let path = folder.join(file);
@@ -77,6 +102,7 @@ fn a_planted_offence_is_found() {
     let tree = Tree::read(&folder);
     let found: Vec<String> = offences(&tree).iter().map(ToString::to_string).collect();
     let loops = tree.loops();
+    let of_the_task = tree.files_that_implement("Task");
     fs::remove_dir_all(&folder).expect("ours");
     assert_eq!(
         found,
@@ -89,6 +115,7 @@ fn a_planted_offence_is_found() {
         ]
     );
     assert_eq!(loops, [["base.rs", "cli.rs", "process/mod.rs", "process/paths.rs"]]);
+    assert_eq!(of_the_task, ["supervisor/task.rs", "supervisor/task/more.rs"]);
 }
 
 fn source() -> PathBuf {
@@ -147,6 +174,8 @@ struct Name {
 struct Module {
     file: String,
     imports: Vec<Import>,
+    /// The types that it has impl blocks for, by their last words.
+    implements: BTreeSet<String>,
 }
 
 #[derive(Debug)]
@@ -192,6 +221,7 @@ impl Tree {
         let mut reader = Reader {
             module: path.clone(),
             imports: Vec::new(),
+            implements: BTreeSet::new(),
             below: Vec::new(),
         };
         reader.visit_file(&parsed);
@@ -212,6 +242,7 @@ impl Tree {
         let module = Module {
             file: name,
             imports: reader.imports,
+            implements: reader.implements,
         };
         self.modules.insert(Name { path }, module);
     }
@@ -222,6 +253,12 @@ impl Tree {
             let path = path[..length].to_vec();
             self.modules.get_key_value(&Name { path }).map(|(name, _)| name)
         })
+    }
+
+    /// The files with an impl block for a type of this name, sorted.
+    fn files_that_implement(&self, name: &str) -> Vec<String> {
+        let modules = self.modules.values().filter(|module| module.implements.contains(name));
+        modules.map(|module| module.file.clone()).collect()
     }
 
     /// Files that import each other, each loop sorted.
@@ -255,11 +292,12 @@ impl Tree {
     }
 }
 
-/// Collects the imports of one file, and the modules that are files below it.
+/// Collects the imports and impl blocks of one file, and the modules that are files below it.
 struct Reader {
     /// Where it is, inline modules included.
     module: Vec<String>,
     imports: Vec<Import>,
+    implements: BTreeSet<String>,
     below: Vec<String>,
 }
 
@@ -329,6 +367,18 @@ impl<'ast> Visit<'ast> for Reader {
         if !is_for_tests(&item.attrs) {
             self.expand(&item.tree, &[]);
         }
+    }
+
+    fn visit_item_impl(&mut self, item: &'ast syn::ItemImpl) {
+        if is_for_tests(&item.attrs) {
+            return;
+        }
+        if let syn::Type::Path(of) = &*item.self_ty
+            && let Some(last) = of.path.segments.last()
+        {
+            self.implements.insert(last.ident.to_string());
+        }
+        visit::visit_item_impl(self, item);
     }
 
     fn visit_path(&mut self, path: &'ast syn::Path) {

@@ -137,7 +137,7 @@ async fn run_app(options: RunOptions, lines: TerminalLines) -> Result<(), Failur
 
     let last_failure = task.failures.last().cloned();
     let how = task.machine.view().slots.into_iter().find_map(|slot| slot.reason);
-    // First the last answers, then the program and its maps, the port guards, and the files on disk.
+    // Last answers first; then the program and its maps, the port guards, and what is left on disk.
     drop(close);
     drop(api.await);
     drop(task);

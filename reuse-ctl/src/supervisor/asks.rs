@@ -1,24 +1,14 @@
-//! The requests of the API's clients. Nothing here takes long: what does take long runs beside the task.
+//! Answers to the API's clients: refusals, and who waits for the answer of one worker.
 
-use super::request::{self, RequestError};
+use super::request::RequestError;
 use std::{net::SocketAddr, time::Duration};
 use tokio::sync::oneshot;
 
 use crate::{
     base::{ErrorKind, SlotId},
-    group::Opened,
     process::variables::VariablesError,
     wire::{Got, Reply},
 };
-
-/// How long a request to one worker may take, if its client does not say.
-const GET_PATIENCE_MS: u64 = 10_000;
-
-/// How long it may take at most.
-const MAX_GET_PATIENCE_MS: u64 = 10 * 60 * 1000;
-
-/// So many requests to workers are under way at most: each holds a connection, and its answer in memory.
-pub(crate) const MAX_GETS: usize = 16;
 
 /// A client that waits for the answer of one worker.
 #[derive(Debug)]
@@ -75,19 +65,6 @@ impl Questioner {
     }
 }
 
-pub(crate) async fn answer_of(opened: std::io::Result<Opened>, path: &str) -> Result<Got, RequestError> {
-    let opened = opened.map_err(|error| match error.kind() {
-        std::io::ErrorKind::TimedOut => RequestError::Late,
-        _ => RequestError::Connection(error),
-    })?;
-    let host = opened.target();
-    request::get(opened.into_stream(), host, path).await
-}
-
-pub(crate) fn patience(timeout_ms: Option<u64>) -> Duration {
-    Duration::from_millis(timeout_ms.unwrap_or(GET_PATIENCE_MS).min(MAX_GET_PATIENCE_MS))
-}
-
 pub(crate) fn unreadable(error: &VariablesError) -> Box<Reply> {
     refusal(ErrorKind::Usage, error.to_string(), error.hint())
 }
@@ -107,16 +84,4 @@ pub(crate) fn refusal(kind: ErrorKind, error: String, hint: &str) -> Box<Reply> 
         kind: Some(kind),
         ..Reply::default()
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn no_client_makes_a_request_last_for_ever() {
-        assert_eq!(patience(None), Duration::from_secs(10));
-        assert_eq!(patience(Some(1)), Duration::from_millis(1));
-        assert_eq!(patience(Some(u64::MAX)), Duration::from_secs(600));
-    }
 }

@@ -10,9 +10,10 @@ use crate::{
     base::{InstanceId, OutputOf, WorkerState},
     group::diag::Diag,
     process::logs::{self, Range},
+    wire::Reply,
 };
 use reuse_common::notice::Notice;
-use reuse_machine::View;
+use reuse_machine::{View, interface::Refusal};
 use std::{
     collections::{HashMap, VecDeque},
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
@@ -100,7 +101,7 @@ impl Failures {
         }
     }
 
-    /// The same for what is known already.
+    /// It has failed for a reason that is known already.
     pub(crate) fn note(&mut self, id: InstanceId, problem: String) {
         self.last = Some((problem.clone(), LastOutput::default()));
         self.remember(
@@ -113,16 +114,34 @@ impl Failures {
         );
     }
 
-    /// The problem and the last output of an instance that failed.
-    pub(crate) fn of(&self, id: InstanceId) -> Option<(Option<String>, LastOutput)> {
-        self.known
-            .get(&id)
-            .map(|failure| (failure.problem.clone(), failure.output.clone()))
+    /// What is known to have been wrong with an instance that failed.
+    pub(crate) fn problem_of(&self, id: InstanceId) -> Option<&str> {
+        self.known.get(&id)?.problem.as_deref()
     }
 
-    /// What else might have been meant by whoever started an instance that failed.
-    pub(crate) fn advice_on(&self, id: InstanceId) -> Option<&'static str> {
-        self.known.get(&id)?.advice
+    /// What is answered where the machine has refused something: with what is known of the instance that it failed of.
+    pub(crate) fn explain(&self, refusal: Refusal) -> Reply {
+        let failure = refusal.culprit.and_then(|culprit| self.known.get(&culprit));
+        let problem = failure.and_then(|failure| failure.problem.as_ref());
+        let advice = failure.and_then(|failure| failure.advice);
+        let output = failure.map(|failure| failure.output.clone()).unwrap_or_default();
+        let (error, hint) = (refusal.error, refusal.hint);
+        Reply {
+            ok: false,
+            error: Some(match problem {
+                Some(problem) => format!("{error}: {problem}"),
+                None => error,
+            }),
+            hint: Some(match advice {
+                Some(advice) => format!("{advice}; {hint}"),
+                None => hint,
+            }),
+            kind: Some(refusal.kind),
+            workers: refusal.slots.iter().map(|slot| slot.0).collect(),
+            output: output.lines,
+            output_of: output.of,
+            ..Reply::default()
+        }
     }
 
     /// The last reason why a worker failed, and what it had written: what `run` ends with when all have.

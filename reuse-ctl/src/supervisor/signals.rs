@@ -12,9 +12,13 @@
 //!
 //! While something else is under way a reload or a change of the number waits for its end, as [`Pending`]: nobody is there who could try again.
 
-use crate::base::RequestId;
+use super::announcer::Announcer;
 use crate::process::terminal_signals::has_terminal;
 use crate::process::terminal_signals::is_ignored;
+use crate::{
+    base::RequestId,
+    wire::{Event, Reply},
+};
 use reuse_machine::interface::{Command, MAX_WORKERS, ScaleTarget};
 use std::collections::HashMap;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -206,12 +210,37 @@ impl Signalled {
         }
     }
 
+    /// What it asked for was done or refused.
+    pub(crate) fn tell_answer(self, reply: &Reply, announcer: &Announcer) {
+        let outcome = if reply.ok {
+            Ok(reply.message.as_deref().unwrap_or("done"))
+        } else {
+            Err(reply.error.as_deref().unwrap_or("refused"))
+        };
+        tell(self.name(), outcome, announcer);
+    }
+
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Reload => "SIGHUP",
             Self::More => "SIGTTIN",
             Self::Fewer => "SIGTTOU",
         }
+    }
+}
+
+/// Tells people what has come of a signal.
+pub(crate) fn tell(signal: &str, outcome: Result<&str, &str>, announcer: &Announcer) {
+    let event = |event: &str, what| Event {
+        at_ms: 0,
+        worker: None,
+        pid: None,
+        event: event.into(),
+        message: format!("{signal}: {what}"),
+    };
+    match outcome {
+        Ok(done) => announcer.say(event("signal", done)),
+        Err(why) => announcer.warn(event("warning", why)),
     }
 }
 

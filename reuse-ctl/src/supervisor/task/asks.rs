@@ -1,15 +1,16 @@
-//! What the task does about [`asks`](crate::supervisor::asks).
+//! Requests: those of the API's clients, of signals, and of the recycling of workers. What takes long is looked up beside the task first.
 
 use crate::supervisor::{
     all_failed,
-    asks::{MAX_GETS, Questioner, another_version, answer_of, patience, refusal, unreadable},
+    asks::{Questioner, another_version, refusal, unreadable},
     connections::{Connections, DirectedOutcome, Purpose},
+    get,
     lookups::{Asker, Finding, Found, LookupError},
     recycle::workers_seen,
     recycle_rules::Replacement,
     recycle_words,
     request::RequestError,
-    signals::{SignalMeaning, Signalled},
+    signals::{self, SignalMeaning, Signalled},
     status,
     task::Task,
     template::{Renewed, Version},
@@ -17,15 +18,15 @@ use crate::supervisor::{
 use crate::{
     base::{ErrorKind, InstanceId, RequestId, SlotId, VersionId},
     supervisor::handle::Ask,
-    wire::{CanaryRequest, Event, GetRequest, Got, Reply, Status},
+    wire::{CanaryRequest, GetRequest, Got, Reply, Status},
 };
-use reuse_common::{Share, ids::Row};
+use reuse_common::Share;
 use reuse_machine::interface::{Command, Done, Input, Refusal};
-use std::{collections::HashMap, net::SocketAddr, time::Instant};
+use std::{collections::HashMap, time::Instant};
 use tokio::{sync::oneshot, time::timeout_at};
 
 impl Task {
-    pub(crate) fn on_ask(&mut self, ask: Ask) {
+    pub(super) fn on_ask(&mut self, ask: Ask) {
         match ask {
             Ask::Status(reply) => self.status(reply),
             Ask::Command {
@@ -55,19 +56,19 @@ impl Task {
     }
 
     /// Who asked for it is answered.
-    pub(crate) fn new_request(&mut self, reply: oneshot::Sender<Reply>) -> RequestId {
+    pub(super) fn new_request(&mut self, reply: oneshot::Sender<Reply>) -> RequestId {
         let id = self.next_request_id();
         self.replies.insert(id, reply);
         id
     }
 
-    pub(crate) fn next_request_id(&mut self) -> RequestId {
+    pub(super) fn next_request_id(&mut self) -> RequestId {
         self.next_request += 1;
         RequestId(self.next_request)
     }
 
     /// Carries it out. Whoever asks for new processes wants what is in the env files now.
-    pub(crate) fn request(&mut self, id: RequestId, command: Command) {
+    pub(super) fn request(&mut self, id: RequestId, command: Command) {
         let renewal = match command {
             Command::Restart { .. } | Command::Reload { .. } => self.template.renewal(self.machine.versions()),
             Command::Apply(_)
@@ -90,7 +91,7 @@ impl Task {
         });
     }
 
-    pub(crate) fn begin_request(&mut self, id: RequestId, command: Command) {
+    pub(super) fn begin_request(&mut self, id: RequestId, command: Command) {
         if self.recycle.has_asked(id) {
             self.feed_recycling(id, command);
         } else if !self.put_off(id, &command) {
@@ -120,7 +121,7 @@ impl Task {
     }
 
     /// The command was looked up, unless the app runs another version by now.
-    pub(crate) fn begin_canary(
+    pub(super) fn begin_canary(
         &mut self,
         id: RequestId,
         share: Share,
@@ -137,7 +138,7 @@ impl Task {
     }
 
     /// Gives a version a number for this request, unless the machine would refuse that whatever the number.
-    pub(crate) fn new_version(&mut self, version: Version, command: impl Fn(VersionId) -> Command) -> Command {
+    pub(super) fn new_version(&mut self, version: Version, command: impl Fn(VersionId) -> Command) -> Command {
         let refused = command(self.machine.version());
         if !self.machine.would_take(&refused) {
             return refused;
@@ -147,7 +148,7 @@ impl Task {
         command(self.template.versions.push(version, &in_use))
     }
 
-    pub(crate) fn reply(&mut self, id: RequestId, reply: Reply) {
+    pub(super) fn reply(&mut self, id: RequestId, reply: Reply) {
         self.moves.answered(id);
         if self.recycle.has_asked(id) {
             self.on_not_begun(reply);
@@ -201,7 +202,7 @@ impl Task {
             SignalMeaning::ForFewer => self.ask_by(Signalled::Fewer),
             SignalMeaning::ToRotateLogs => {
                 self.logs.rotate_all();
-                self.say_of_signal("SIGUSR1", Ok("all logs are being rotated"));
+                signals::tell("SIGUSR1", Ok("all logs are being rotated"), &self.announcer);
             }
         }
     }
@@ -278,7 +279,7 @@ impl Task {
 
     fn wait_with(&mut self, signal: Signalled, first: &str) {
         let waits = self.signalled.wait(signal, first);
-        self.say_of_signal(signal.name(), Ok(&waits));
+        signals::tell(signal.name(), Ok(&waits), &self.announcer);
     }
 
     fn busy_with(&self, command: &Command) -> Option<String> {
@@ -323,31 +324,9 @@ impl Task {
         if signal == Signalled::Reload && !self.signalled.reload_waits() {
             self.service.reloaded();
         }
-        let outcome = if reply.ok {
-            Ok(reply.message.as_deref().unwrap_or("done"))
-        } else {
-            Err(reply.error.as_deref().unwrap_or("refused"))
-        };
-        self.say_of_signal(signal.name(), outcome);
+        signal.tell_answer(reply, &self.announcer);
     }
 
-    fn say_of_signal(&self, signal: &str, outcome: Result<&str, &str>) {
-        let (word, message) = match outcome {
-            Ok(done) => ("signal", format!("{signal}: {done}")),
-            Err(why) => ("warning", format!("{signal}: {why}")),
-        };
-        let event = Event {
-            at_ms: 0,
-            worker: None,
-            pid: None,
-            event: word.into(),
-            message,
-        };
-        match outcome {
-            Ok(_) => self.announcer.say(event),
-            Err(_) => self.announcer.warn(event),
-        }
-    }
     fn status(&mut self, reply: oneshot::Sender<Status>) {
         let queues = self.groups.queues(&mut self.diag).unwrap_or_default();
         let view = self.machine.view();
@@ -364,16 +343,16 @@ impl Task {
     }
 
     fn get(&mut self, slot: SlotId, request: &GetRequest, reply: oneshot::Sender<Result<Got, Reply>>) {
-        let (id, row, addr) = match self.target_of(slot, request) {
+        let (id, row, addr) = match get::target_of(slot, request, &self.machine.view(), &self.live, &self.groups) {
             Ok(target) => target,
             Err(refusal) => return drop(reply.send(Err(*refusal))),
         };
-        if self.connections.count(Purpose::is_get) >= MAX_GETS {
-            let error = format!("{MAX_GETS} requests to workers are under way already");
+        if self.connections.count(Purpose::is_get) >= get::MAX_GETS {
+            let error = format!("{} requests to workers are under way already", get::MAX_GETS);
             let hint = "try again when one of them has been answered; --timeout bounds how long they take";
             return drop(reply.send(Err(*refusal(ErrorKind::Failed, error, hint))));
         }
-        let patience = patience(request.timeout_ms);
+        let patience = get::patience(request.timeout_ms);
         let questioner = Questioner {
             slot,
             addr,
@@ -383,7 +362,7 @@ impl Task {
         let deadline = Instant::now() + patience;
         let path = request.path.clone();
         let ask = move |opened| async move {
-            let answer = timeout_at(deadline.into(), answer_of(opened, &path)).await;
+            let answer = timeout_at(deadline.into(), get::answer_of(opened, &path)).await;
             DirectedOutcome::Got(answer.unwrap_or(Err(RequestError::Late)))
         };
         match Connections::prepare(&mut self.groups, id, row, addr) {
@@ -392,44 +371,5 @@ impl Task {
                 .direct(prepared, Purpose::Get(questioner), Some(deadline), ask),
             Err(problem) => questioner.refuse(&problem),
         }
-    }
-
-    /// Whom a request is for, and where it listens.
-    fn target_of(&self, slot: SlotId, request: &GetRequest) -> Result<(InstanceId, Row, SocketAddr), Box<Reply>> {
-        let view = self.machine.view();
-        let no_worker = |error| {
-            refusal(
-                ErrorKind::NotFound,
-                error,
-                "`reuse-ctl status` lists the workers and their states",
-            )
-        };
-        let Some(found) = view.slots.iter().find(|known| known.id == slot) else {
-            return Err(no_worker(format!("no worker {slot}")));
-        };
-        let running = found.current.and_then(|id| Some((id, self.live.get(&id)?)));
-        let Some((id, live)) = running.filter(|(_, live)| live.pid().is_some()) else {
-            return Err(no_worker(format!("worker {slot}: nothing runs there now")));
-        };
-        let served = self.groups.served_by(live.row);
-        let addr = match request.addr {
-            Some(addr) if served.contains(&addr) => addr,
-            Some(addr) => {
-                let served: Vec<String> = served.iter().map(ToString::to_string).collect();
-                return Err(refusal(
-                    ErrorKind::Usage,
-                    format!("worker {slot} does not listen on {addr}"),
-                    &format!("it listens on {}", served.join(", ")),
-                ));
-            }
-            None => *served.first().ok_or_else(|| {
-                refusal(
-                    ErrorKind::Failed,
-                    format!("worker {slot} does not listen yet"),
-                    "`reuse-ctl status` shows how it is; a worker that listens nowhere takes messages only: `reuse-ctl send`",
-                )
-            })?,
-        };
-        Ok((id, live.row, addr))
     }
 }

@@ -25,7 +25,7 @@ use reuse_machine::interface::{Cut, Input};
 const REMEMBERED_BINDS: usize = 16;
 
 impl Task {
-    pub(crate) fn on_background_event(&mut self, event: BackgroundEvent) {
+    pub(super) fn on_background_event(&mut self, event: BackgroundEvent) {
         match event {
             BackgroundEvent::Spawned(id, running) => {
                 let pid = running.pid;
@@ -232,7 +232,7 @@ impl Task {
     }
 
     /// A worker's socket is about to be bound, listens, or has closed; or connections come again.
-    pub(crate) fn on_notice(&mut self, notice: &Notice) {
+    pub(super) fn on_notice(&mut self, notice: &Notice) {
         let kind = NoticeKind::from_number(notice.kind);
         if kind == Some(NoticeKind::Traffic) {
             return self.queue_watch.wake();
@@ -261,7 +261,7 @@ impl Task {
         }
     }
 
-    pub(crate) fn on_listen(&mut self, id: InstanceId, cookie: u64) {
+    pub(super) fn on_listen(&mut self, id: InstanceId, cookie: u64) {
         let Some(live) = self.live.get_mut(&id) else { return };
         match self.groups.appeared(live.row, &live.pids(), cookie) {
             Ok(Appeared::Member(_)) => self.judge(id),
@@ -276,7 +276,7 @@ impl Task {
     }
 
     /// A listener has closed, unless it was only a rescue that closed it for an instant.
-    pub(crate) fn on_close(&mut self, cookie: u64) {
+    pub(super) fn on_close(&mut self, cookie: u64) {
         if self.listens_again(cookie) {
             return;
         }

@@ -1,35 +1,27 @@
 //! Carries out the effects that the machine decides on.
 
-use std::sync::Arc;
-
-use reuse_common::{Policy, cuts::Cuts, ids::Row};
+use reuse_common::{Policy, cuts::Cuts};
 
 use crate::supervisor::{
     connections::Purpose,
-    diagnosis::LastOutput,
     faults::{self, RescueError},
-    live::{self, Live, Process},
+    live::{self, Live},
+    new_instance::NewInstance,
     placement::Placement,
     quiesce,
-    ready_notify::NotifySocket,
-    stop_signal::Signalled,
     task::{Finished, Task},
 };
 use crate::{
-    app::options::{ReadyKind, RunOptions},
+    app::options::RunOptions,
     base::{Failure, InstanceId, SlotId, VersionId, hints::for_app},
-    group::{Choosable, GroupError},
-    process::{
-        cgroup::InstanceCgroup,
-        launch::{LaunchSpec, Output},
-        logs::{self, Stream},
-    },
+    group::Choosable,
+    process::{launch::Output, logs::Stream},
     wire::{Event, Reply},
 };
 use reuse_machine::interface::{Audience, Effect, Input, Note, NoteKind, Refusal, Seated};
 
 impl Task {
-    pub(crate) fn carry_out(&mut self, effect: Effect) {
+    pub(super) fn carry_out(&mut self, effect: Effect) {
         match effect {
             Effect::Spawn {
                 slot,
@@ -240,116 +232,33 @@ impl Task {
             .messages
             .open(slot, id, self.background_events.clone())
             .map_err(|error| format!("socketpair for its messages: {error}"))?;
-        let cgroup = self
-            .template
-            .cgroup
-            .instance(slot, id)
-            .map_err(|error| error.to_string())?;
-        let cgroup = Arc::new(cgroup);
-        let prepared = self.prepare_spawn(slot, id, version, &cgroup);
-        let (row, spec, notify) = prepared.inspect_err(|_| {
-            // Nothing was started in it.
-            drop(cgroup.remove());
-        })?;
-        let (log, err_log) = (
-            self.template.paths.log_file(slot),
-            self.template.paths.err_log_file(slot),
-        );
-        let (log_start, err_log_start) = (logs::len(&log), logs::len(&err_log));
-        if let Output::Files { .. } = spec.output {
-            self.logs.keep(slot, Stream::Out, log.clone(), log_start);
-            self.logs.keep(slot, Stream::Err, err_log.clone(), err_log_start);
-            self.messages.add_output(slot, "log:out", &log);
-            self.messages.add_output(slot, "log:err", &err_log);
-        }
-        let live = Live {
+        let new = NewInstance {
             slot,
+            id,
             version,
-            row,
-            cgroup,
-            process: Process::Launching,
-            signalled: Signalled::default(),
-            channel,
-            log_start,
-            log,
-            err_log_start,
-            err_log,
-            binds: Vec::new(),
-            accepted: Vec::new(),
-            told: self.template.told(&spec, version),
             may_move: self.moves.are_asked_for(),
-            problem: None,
-            told_to_end: Arc::default(),
-            announced_ready: false,
-            listens: false,
-            status_text: None,
-            _notify: notify,
-            ready: false,
-            was_ready: false,
-            was_published: false,
-            unsettled_move: None,
         };
+        let (template, events) = (&self.template, &self.background_events);
+        let (live, spec) = new.prepare(channel, template, &mut self.groups, events)?;
+        if let Output::Files { .. } = spec.output {
+            self.logs.keep(slot, Stream::Out, live.log.clone(), live.log_start);
+            self.logs
+                .keep(slot, Stream::Err, live.err_log.clone(), live.err_log_start);
+            self.messages.add_output(slot, "log:out", &live.log);
+            self.messages.add_output(slot, "log:err", &live.err_log);
+        }
         self.live.insert(id, live);
         live::launch(id, spec, theirs, self.background_events.clone());
         Ok(())
     }
 
-    /// What is needed of it beside its cgroup; the row comes last, because it would have to be given back.
-    fn prepare_spawn(
-        &mut self,
-        slot: SlotId,
-        id: InstanceId,
-        version: VersionId,
-        cgroup: &Arc<InstanceCgroup>,
-    ) -> Result<(Row, LaunchSpec, Option<NotifySocket>), String> {
-        cgroup
-            .limit(&self.template.options(version).limits)
-            .map_err(|error| error.to_string())?;
-        let spec = self.template.launch_spec(slot, version, cgroup);
-        let mut spec = spec.map_err(|error| error.to_string())?;
-        let notify = match self.template.options(version).ready.kind {
-            ReadyKind::Notify => Some(self.open_notify(slot, id, cgroup)?),
-            ReadyKind::Listener | ReadyKind::Ipc | ReadyKind::Started | ReadyKind::Http(_) => None,
-        };
-        if let Some(notify) = &notify {
-            spec.variables.push(("NOTIFY_SOCKET".into(), notify.path().into()));
-        }
-        let row = self.groups.register(slot, cgroup);
-        let row = row.map_err(|error: GroupError| error.to_string())?;
-        Ok((row, spec, notify))
-    }
-
-    fn open_notify(&self, slot: SlotId, id: InstanceId, cgroup: &Arc<InstanceCgroup>) -> Result<NotifySocket, String> {
-        let path = self.template.paths.notify_socket(slot, id);
-        let owner = (self.template.identity.uid, self.template.identity.gid);
-        NotifySocket::open(&path, owner, id, Arc::clone(cgroup), self.background_events.clone())
-            .map_err(|error| format!("its notify socket {}: {error}", path.display()))
-    }
-
-    pub(crate) fn refused(&mut self, refusal: Refusal) -> Reply {
-        let (mut error, mut output) = (refusal.error, LastOutput::default());
+    /// What is answered to who asked for what the machine has refused.
+    pub(super) fn refused(&mut self, refusal: Refusal) -> Reply {
         if let Some(culprit) = refusal.culprit {
             // The answer comes before the culprit is killed: what it listens on can still be seen.
             self.diagnose(culprit);
         }
-        if let Some((problem, last)) = refusal.culprit.and_then(|culprit| self.failures.of(culprit)) {
-            if let Some(problem) = problem {
-                error = format!("{error}: {problem}");
-            }
-            output = last;
-        }
-        let advice = refusal.culprit.and_then(|culprit| self.failures.advice_on(culprit));
-        let hint = advice.map_or_else(|| refusal.hint.clone(), |advice| format!("{advice}; {}", refusal.hint));
-        Reply {
-            ok: false,
-            error: Some(error),
-            hint: Some(hint),
-            kind: Some(refusal.kind),
-            workers: numbers(&refusal.slots),
-            output: output.lines,
-            output_of: output.of,
-            ..Reply::default()
-        }
+        self.failures.explain(refusal)
     }
 
     /// For [`Failures::diagnose`](crate::supervisor::diagnosis::Failures::diagnose).
@@ -363,7 +272,7 @@ impl Task {
         self.failures.diagnose(id, &placement, &mut self.diag);
     }
 
-    pub(crate) fn note(&mut self, note: Note) {
+    pub(super) fn note(&mut self, note: Note) {
         let pid = note.instance.and_then(|id| self.live.get(&id)).and_then(Live::pid);
         self.messages.tell_bus(&note, pid, &self.machine.view());
         let Note {
@@ -384,7 +293,7 @@ impl Task {
         if let Some(id) = instance.filter(|_| is_bad_news) {
             self.diagnose(id);
         }
-        if is_bad_news && let Some((Some(problem), _)) = instance.and_then(|id| self.failures.of(id)) {
+        if is_bad_news && let Some(problem) = instance.and_then(|id| self.failures.problem_of(id)) {
             message = format!("{message} ({problem})");
         }
         // Whether other apps run is not known here.

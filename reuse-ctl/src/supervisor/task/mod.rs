@@ -1,5 +1,9 @@
-//! The task that owns all mutable state. Its methods are spread over the files of this folder by subject; this file has the loop that calls
-//! them.
+//! The task that owns all mutable state: the machine, and the components, which do not know it.
+//!
+//! It only routes. What comes in goes to the component that it is about, or to the machine; what a component returns is fed to the machine,
+//! announced, answered, or passed to another component. Requests come in by `asks.rs` and `apply.rs`, what other tasks and threads report by
+//! `background_events.rs`; `effects.rs` carries out what the machine says. This file has the loop, the looks that it makes by itself, and the
+//! feeding of the machine.
 
 mod apply;
 mod asks;
@@ -24,7 +28,7 @@ use crate::supervisor::{
     apply::Applying,
     connections::Connections,
     console::Console,
-    diagnosis::Failures,
+    diagnosis::{Failures, LastOutput},
     faults::WakeProbes,
     health::Health,
     live::{BackgroundEvent, Live},
@@ -62,39 +66,39 @@ use reuse_machine::{
 
 /// Everything that the controller knows and may change.
 pub(crate) struct Task {
-    pub(crate) machine: Machine,
-    pub(crate) template: Template,
-    pub(crate) groups: Groups,
+    machine: Machine,
+    template: Template,
+    groups: Groups,
     /// Dropped after the groups.
-    pub(crate) guards: Guards,
-    pub(crate) diag: Diag,
-    pub(crate) live: HashMap<InstanceId, Live>,
-    pub(crate) connections: Connections,
-    pub(crate) wake_probes: WakeProbes,
-    pub(crate) queue_watch: QueueWatch,
-    pub(crate) health: Option<Health>,
-    pub(crate) recycle: Recycle,
-    pub(crate) sockets: Sockets,
-    pub(crate) quiesce: Quiesce,
-    pub(crate) freezer: Freezer,
+    guards: Guards,
+    diag: Diag,
+    live: HashMap<InstanceId, Live>,
+    connections: Connections,
+    wake_probes: WakeProbes,
+    queue_watch: QueueWatch,
+    health: Option<Health>,
+    recycle: Recycle,
+    sockets: Sockets,
+    quiesce: Quiesce,
+    freezer: Freezer,
     /// When it ends it shows the last lines.
-    pub(crate) logs: Logs,
-    pub(crate) announcer: Announcer,
-    pub(crate) messages: Messages,
-    pub(crate) meter: Arc<Mutex<UsageMeter>>,
-    pub(crate) background_events: mpsc::Sender<BackgroundEvent>,
-    pub(crate) finished: Option<Finished>,
-    pub(crate) failures: Failures,
-    pub(crate) replies: HashMap<RequestId, oneshot::Sender<Reply>>,
-    pub(crate) next_request: u64,
-    pub(crate) signalled: SignalRequests,
-    pub(crate) applying: Option<Applying>,
-    pub(crate) lookups: Lookups,
-    pub(crate) service: ServiceManager,
-    pub(crate) outlook: Outlook,
-    pub(crate) moves: Moves,
+    logs: Logs,
+    announcer: Announcer,
+    messages: Messages,
+    meter: Arc<Mutex<UsageMeter>>,
+    background_events: mpsc::Sender<BackgroundEvent>,
+    finished: Option<Finished>,
+    failures: Failures,
+    replies: HashMap<RequestId, oneshot::Sender<Reply>>,
+    next_request: u64,
+    signalled: SignalRequests,
+    applying: Option<Applying>,
+    lookups: Lookups,
+    service: ServiceManager,
+    outlook: Outlook,
+    moves: Moves,
     /// Inputs that carrying out an effect has led to.
-    pub(crate) inputs: VecDeque<Input>,
+    inputs: VecDeque<Input>,
     /// What goes on beside the task and uses what belongs to the app by name.
     beside: JoinSet<()>,
     started: Instant,
@@ -213,7 +217,7 @@ impl Task {
     }
 
     /// Does what takes a while and uses what belongs to the app by name: its pins, its cgroups.
-    pub(crate) fn go_on_beside(&mut self, work: impl FnOnce() + Send + 'static) {
+    fn go_on_beside(&mut self, work: impl FnOnce() + Send + 'static) {
         while self.beside.try_join_next().is_some() {}
         self.beside.spawn_blocking(work);
     }
@@ -223,7 +227,13 @@ impl Task {
         while self.beside.join_next().await.is_some() {}
     }
 
-    pub(crate) fn now(&self) -> Millis {
+    /// Why the app has failed, if it has: the reason that a slot has, and the last failure with what that worker had written.
+    pub(crate) fn last_words(&self) -> (Option<String>, Option<(String, LastOutput)>) {
+        let reason = self.machine.view().slots.into_iter().find_map(|slot| slot.reason);
+        (reason, self.failures.last().cloned())
+    }
+
+    fn now(&self) -> Millis {
         Millis(u64::try_from(self.started.elapsed().as_millis()).expect("not for 500 million years"))
     }
 
@@ -258,10 +268,8 @@ impl Task {
             self.feed(Input::Tick);
         }
         self.service.watch(Instant::now());
-        if is_due(self.health.as_ref().and_then(Health::due)) {
-            if let Some(health) = &mut self.health {
-                health.check(&self.live, &self.template, &mut self.groups, &mut self.connections);
-            }
+        if let Some(health) = self.health.as_mut().filter(|health| is_due(health.due())) {
+            health.check(&self.live, &self.template, &mut self.groups, &mut self.connections);
         }
         if is_due(self.recycle.due()) {
             match self.recycle.look() {
@@ -308,14 +316,17 @@ impl Task {
             .plan(seen, began, self.wake_probes.any(), &mut self.groups);
     }
 
-    pub(super) fn look_now(&mut self) {
+    /// For [`Sockets::look_now`].
+    fn look_now(&mut self) {
         self.sockets.look_now();
     }
 
-    pub(super) fn look_soon(&mut self) {
+    /// For [`Sockets::look_soon`].
+    fn look_soon(&mut self) {
         self.sockets.look_soon();
     }
 
+    /// Looks at all sockets, tells the machine the loads that it waits for, and does what is due now and then.
     fn look(&mut self) {
         let waiting = self.something_waits();
         let began = Instant::now();
@@ -420,13 +431,13 @@ impl Task {
     }
 
     /// Tells the machine, and carries out what it says and what follows from that.
-    pub(crate) fn feed(&mut self, input: Input) {
+    fn feed(&mut self, input: Input) {
         self.inputs.push_back(input);
         self.work_off();
     }
 
     /// The same, for what is queued already.
-    pub(crate) fn work_off(&mut self) {
+    fn work_off(&mut self) {
         let mut may_change_workers = false;
         while let Some(input) = self.inputs.pop_front() {
             tracing::debug!(?input);
@@ -463,7 +474,8 @@ impl Task {
         }
     }
 
-    pub(super) fn refresh_health(&mut self, view: &View) {
+    /// For [`Health::refresh`].
+    fn refresh_health(&mut self, view: &View) {
         if let Some(health) = &mut self.health {
             health.refresh(view);
         }
