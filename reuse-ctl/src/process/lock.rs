@@ -110,11 +110,6 @@ pub struct AppLock {
 }
 
 impl AppLock {
-    /// Where the app keeps its files.
-    pub fn paths(&self) -> &AppPaths {
-        &self.paths
-    }
-
     /// Removes sockets, lock file and folder, then gives the lock back. Logs stay.
     ///
     /// # Errors

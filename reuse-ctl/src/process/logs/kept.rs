@@ -3,7 +3,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::{
     index::Index,
@@ -80,11 +80,6 @@ impl KeptLog {
             // It may be too large now, though nobody has written to it.
             self.seen = None;
         }
-    }
-
-    /// The log's file.
-    pub fn path(&self) -> &Path {
-        &self.log
     }
 
     /// Makes the index, before there is a log: on a disk that the log fills there would be no room for it any more.

@@ -65,11 +65,6 @@ impl<T, S: MergeSource<T>> Merged<S, T> {
         }
         Ok(())
     }
-
-    /// The sources, read to their ends or not.
-    pub fn into_sources(self) -> Vec<S> {
-        self.sources
-    }
 }
 
 #[cfg(test)]
