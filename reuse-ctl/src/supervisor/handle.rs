@@ -163,7 +163,6 @@ impl Handle {
     ///
     /// # Errors
     /// Why there is none.
-    #[expect(clippy::result_large_err, reason = "one per request of a person")]
     pub async fn get(&self, slot: SlotId, request: GetRequest) -> Result<Got, Reply> {
         self.answer(|reply| Ask::Get { slot, request, reply }).await?
     }
