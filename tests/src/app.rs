@@ -225,6 +225,13 @@ impl App {
         run::to_end(&mut self.ctl_command(arguments), VERB_LIMIT)
     }
 
+    /// `reuse-ctl canary --app NAME --weight WEIGHT -- COMMAND…`.
+    #[track_caller]
+    pub fn canary(&self, weight: &str, command: &[impl AsRef<OsStr>]) -> Output {
+        let mut canary = self.ctl_command(&["canary"]);
+        run::to_end(canary.args(["--weight", weight, "--"]).args(command), VERB_LIMIT)
+    }
+
     /// As [`Self::ctl`], started and left running.
     pub fn ctl_start(&self, arguments: &[&str]) -> Verb {
         let mut command = self.ctl_command(arguments);

@@ -66,14 +66,16 @@ impl Output {
             "one line with the reason, one with what to do next; it wrote:\n{}",
             self.stderr
         );
-        for word in words {
-            assert!(
-                lines.concat().contains(word),
-                "{word:?} is missing in:\n{}",
-                self.stderr
-            );
-        }
+        assert_says(&lines.concat(), words);
         self
+    }
+}
+
+/// Fails unless all of `words` are in `text`.
+#[track_caller]
+pub fn assert_says(text: &str, words: &[&str]) {
+    for words in words {
+        assert!(text.contains(words), "{words:?} is missing in:\n{text}");
     }
 }
 

@@ -92,17 +92,8 @@ fn build_and_measure(workspace: &Workspace, arguments: &Arguments) -> Result<()>
         peers::install(workspace)?;
     }
     step("building reuse-ctl and the benches");
-    run(&mut release_build(workspace))?;
-    let bench = [
-        "build",
-        "--locked",
-        "--release",
-        "--package",
-        "reuse-tests",
-        "--bin",
-        "reuse-bench",
-    ];
-    run(workspace.rust_tool("cargo").args(bench))?;
+    run(&mut release_build(workspace, "reuse-ctl"))?;
+    run(release_build(workspace, "reuse-tests").args(["--bin", "reuse-bench"]))?;
 
     let folder = workspace
         .root

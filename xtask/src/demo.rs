@@ -20,7 +20,7 @@ pub(crate) struct Arguments {
 /// When the build or the mount fails, or there is neither root nor sudo; else this does not return.
 pub(crate) fn perform(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
     step("building reuse-ctl");
-    run(&mut release_build(workspace))?;
+    run(&mut release_build(workspace, "reuse-ctl"))?;
     machine::mount_bpf_filesystem()?;
     let controller = workspace.root.join("target/release/reuse-ctl");
     // Its exit code becomes ours, and Ctrl-C reaches nothing that would end before it has cleaned up.

@@ -1,6 +1,7 @@
 //! `cargo xtask simulate`: the decisions of `reuse-common` in a simulation beyond one machine's size.
 
 use crate::run::{Workspace, run, step};
+use crate::test::release_build;
 use anyhow::Result;
 use std::process::Command;
 
@@ -24,15 +25,7 @@ pub(crate) struct Arguments {
 /// When the build or the simulation fails.
 pub(crate) fn perform(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
     step("building the simulator");
-    run(workspace.rust_tool("cargo").args([
-        "build",
-        "--locked",
-        "--release",
-        "--package",
-        "reuse-tests",
-        "--bin",
-        "reuse-simulate",
-    ]))?;
+    run(release_build(workspace, "reuse-tests").args(["--bin", "reuse-simulate"]))?;
     step("simulating");
     let mut simulate = Command::new(workspace.root.join("target/release/reuse-simulate"));
     match arguments.scenario.as_deref() {

@@ -31,7 +31,7 @@ pub(crate) fn perform(workspace: &Workspace, arguments: &Arguments) -> Result<()
 
 fn build_and_test(workspace: &Workspace, filter: Option<&str>) -> Result<()> {
     step("building reuse-ctl");
-    run(&mut release_build(workspace))?;
+    run(&mut release_build(workspace, "reuse-ctl"))?;
 
     step("tests of the crates");
     let mut crates = cargo_test(workspace);
@@ -74,10 +74,10 @@ fn build_and_test(workspace: &Workspace, filter: Option<&str>) -> Result<()> {
     Ok(())
 }
 
-/// Builds `target/release/reuse-ctl`.
-pub(crate) fn release_build(workspace: &Workspace) -> Command {
+/// Builds what `package` has for `target/release`.
+pub(crate) fn release_build(workspace: &Workspace, package: &str) -> Command {
     let mut cargo = workspace.rust_tool("cargo");
-    cargo.args(["build", "--locked", "--release", "--package", "reuse-ctl"]);
+    cargo.args(["build", "--locked", "--release", "--package", package]);
     cargo
 }
 

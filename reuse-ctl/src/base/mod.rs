@@ -3,6 +3,8 @@
 pub mod durations;
 pub mod failure;
 pub mod hints;
+#[cfg(test)]
+pub(crate) mod manual;
 pub mod nearest;
 pub mod place;
 pub mod sizes;

@@ -9,6 +9,7 @@ pub(crate) fn quoted(text: &str) -> String {
         match letter {
             '"' | '\\' => quoted.extend(['\\', letter]),
             '\n' => quoted.push_str("\\n"),
+            '\r' => quoted.push_str("\\r"),
             '\t' => quoted.push_str("\\t"),
             letter if letter.is_control() => {
                 write!(quoted, "\\u{:04X}", u32::from(letter)).expect("a string takes everything");

@@ -8,6 +8,7 @@ use super::table::{Becomes, Place, TABLE};
 use super::translate::translate;
 use super::value::Value;
 use super::{ImportError, Imported};
+use crate::base::manual::assert_has_table;
 
 fn import(json: &str) -> Result<Imported, ImportError> {
     let document: Value = serde_json::from_str(json).expect("JSON");
@@ -276,21 +277,9 @@ fn nonsense_has_a_place() {
     }
 }
 
-/// Every line of it is written from the table, so that neither goes without the other.
 #[test]
 fn the_manual_has_the_table() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/from-pm2.md");
-    let manual = std::fs::read_to_string(&path).expect("docs/from-pm2.md");
-    let (before, rest) = manual.split_once("<!-- table -->\n").expect("its beginning");
-    let (_, after) = rest.split_once("<!-- end of table -->").expect("its end");
-    let wanted = format!("{before}<!-- table -->\n{}<!-- end of table -->{after}", manual_table());
-    if std::env::var_os("UPDATE_DOCS").is_some() {
-        std::fs::write(&path, &wanted).expect("docs/from-pm2.md can be written");
-    }
-    assert!(
-        manual == wanted || std::env::var_os("UPDATE_DOCS").is_some(),
-        "docs/from-pm2.md is behind import/table.rs: UPDATE_DOCS=1 cargo test -p reuse-ctl the_manual_has_the_table"
-    );
+    assert_has_table("from-pm2.md", &manual_table(), "import/table.rs");
 }
 
 fn manual_table() -> String {

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-/// The order in which keys are written. `env` follows as a table.
+/// The keys in the order in which a person would write them; `env` follows as a table.
 const ORDER: [&str; 17] = [
     "name",
     "command",

@@ -411,14 +411,15 @@ fn unescape(field: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use std::process::{Child, Command};
 
-    struct Scratch(AppCgroup);
+    /// Of one test.
+    pub(crate) struct Scratch(pub(crate) AppCgroup);
 
     impl Scratch {
-        fn new(name: &str) -> Self {
+        pub(crate) fn new(name: &str) -> Self {
             Self(AppCgroup::create(&format!("test-{}-{name}", std::process::id())).expect("cgroup v2 and root"))
         }
     }

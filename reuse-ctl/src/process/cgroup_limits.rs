@@ -219,20 +219,7 @@ fn io_error(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> L
 mod tests {
     use super::*;
     use crate::base::{InstanceId, SlotId};
-
-    struct Scratch(AppCgroup);
-
-    impl Scratch {
-        fn new(name: &str) -> Self {
-            Self(AppCgroup::create(&format!("test-{}-{name}", std::process::id())).expect("cgroup v2 and root"))
-        }
-    }
-
-    impl Drop for Scratch {
-        fn drop(&mut self) {
-            drop(self.0.remove());
-        }
-    }
+    use crate::process::cgroup::tests::Scratch;
 
     const BOTH: LimitOptions = LimitOptions {
         memory_bytes: Some(64 << 20),

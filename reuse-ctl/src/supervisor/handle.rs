@@ -120,34 +120,24 @@ impl Handle {
     /// # Errors
     /// The supervisor is gone.
     pub async fn status(&self) -> Result<Status, Stopping> {
-        let (sender, receiver) = oneshot::channel();
-        self.asks.send(Ask::Status(sender)).await.map_err(|_| Stopping)?;
-        receiver.await.map_err(|_| Stopping)
+        self.answer(Ask::Status).await
     }
 
     /// Has the supervisor carry out `command`, and waits until it has; [`Stopping`] as a reply when it is gone.
     pub async fn command(&self, asked: impl Into<CommandRequest>) -> Reply {
-        let (reply, receiver) = oneshot::channel();
         let CommandRequest { command, new_address } = asked.into();
-        let ask = Ask::Command {
+        let ask = |reply| Ask::Command {
             command,
             new_address,
             reply,
         };
-        if self.asks.send(ask).await.is_err() {
-            return Stopping.into();
-        }
-        receiver.await.unwrap_or_else(|_| Stopping.into())
+        self.answer(ask).await.unwrap_or_else(Reply::from)
     }
 
     /// Has the supervisor start a canary, and waits until it is active or given up.
     pub async fn canary(&self, share: Share, request: CanaryRequest) -> Reply {
-        let (reply, receiver) = oneshot::channel();
-        let ask = Ask::Canary { share, request, reply };
-        if self.asks.send(ask).await.is_err() {
-            return Stopping.into();
-        }
-        receiver.await.unwrap_or_else(|_| Stopping.into())
+        let ask = |reply| Ask::Canary { share, request, reply };
+        self.answer(ask).await.unwrap_or_else(Reply::from)
     }
 
     /// What the app was told to be; [`Stopping`] when the supervisor is gone.
@@ -155,47 +145,32 @@ impl Handle {
     /// # Errors
     /// The supervisor is gone.
     pub async fn spec(&self) -> Result<AppSpec, Stopping> {
-        let (sender, receiver) = oneshot::channel();
-        self.asks.send(Ask::Spec(sender)).await.map_err(|_| Stopping)?;
-        receiver.await.map_err(|_| Stopping)
+        self.answer(Ask::Spec).await
     }
 
     /// Has the supervisor make the app what this says, and waits until it is.
     /// `by_root`: whether root asks.
     pub async fn apply(&self, request: SpecRequest, by_root: bool) -> Reply {
-        let (reply, receiver) = oneshot::channel();
-        let ask = Ask::Apply {
+        let ask = |reply| Ask::Apply {
             request,
             by_root,
             reply,
         };
-        if self.asks.send(ask).await.is_err() {
-            return Stopping.into();
-        }
-        receiver.await.unwrap_or_else(|_| Stopping.into())
+        self.answer(ask).await.unwrap_or_else(Reply::from)
     }
 
     /// Has the supervisor ask one worker, and waits for its answer.
     ///
     /// # Errors
     /// Why there is none.
-    #[expect(clippy::result_large_err, reason = "one per request of a person")]
     pub async fn get(&self, slot: SlotId, request: GetRequest) -> Result<Got, Reply> {
-        let (reply, receiver) = oneshot::channel();
-        let ask = Ask::Get { slot, request, reply };
-        if self.asks.send(ask).await.is_err() {
-            return Err(Stopping.into());
-        }
-        receiver.await.unwrap_or_else(|_| Err(Stopping.into()))
+        self.answer(|reply| Ask::Get { slot, request, reply }).await?
     }
 
     /// Has the supervisor send a message to one worker or (absent) to all.
     pub async fn send(&self, slot: Option<SlotId>, message: Outgoing) -> Reply {
-        let (reply, receiver) = oneshot::channel();
-        if self.asks.send(Ask::Send { slot, message, reply }).await.is_err() {
-            return Stopping.into();
-        }
-        receiver.await.unwrap_or_else(|_| Stopping.into())
+        let ask = |reply| Ask::Send { slot, message, reply };
+        self.answer(ask).await.unwrap_or_else(Reply::from)
     }
 
     /// What is published on the bus from now on.
@@ -203,8 +178,12 @@ impl Handle {
     /// # Errors
     /// The supervisor is gone.
     pub async fn bus(&self) -> Result<BusReader, Stopping> {
+        self.answer(Ask::Bus).await
+    }
+
+    async fn answer<T>(&self, ask: impl FnOnce(oneshot::Sender<T>) -> Ask) -> Result<T, Stopping> {
         let (reply, receiver) = oneshot::channel();
-        self.asks.send(Ask::Bus(reply)).await.map_err(|_| Stopping)?;
+        self.asks.send(ask(reply)).await.map_err(|_| Stopping)?;
         receiver.await.map_err(|_| Stopping)
     }
 

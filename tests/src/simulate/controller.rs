@@ -57,8 +57,8 @@ impl World<'_> {
         match change {
             Change::Call(slot) => {
                 let row = self.row_of_slot[slot as usize];
-                self.tally.calls += 1;
-                self.tally.false_calls += u64::from(!self.workers[row.index()].frozen);
+                self.tally.counts.calls += 1;
+                self.tally.counts.false_calls += u64::from(!self.workers[row.index()].frozen);
             }
             Change::WakeProbe(slot) => self.wake_probe(self.row_of_slot[slot as usize]),
             Change::Withdraw(slot) => {
@@ -96,7 +96,7 @@ impl World<'_> {
                 client: connection.client,
             };
             let to = self.kernel.migrate(self.now_ns, from, packet);
-            self.tally.rescued += 1;
+            self.tally.counts.rescued += 1;
             self.connections.get(number).row = to;
             self.workers[from.index()].open -= 1;
             self.workers[to.index()].open += 1;

@@ -20,6 +20,19 @@ pub(crate) struct Moves {
     pub(crate) needless: u64,
 }
 
+/// How often something happened.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    pub(crate) arrived: u64,
+    pub(crate) ended: u64,
+    pub(crate) refused: u64,
+    pub(crate) flooded: u64,
+    pub(crate) moves: Moves,
+    pub(crate) calls: u64,
+    pub(crate) false_calls: u64,
+    pub(crate) rescued: u64,
+}
+
 /// Counted while a run goes on.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
@@ -29,14 +42,7 @@ pub(crate) struct Tally {
     pub(crate) balance: Vec<f64>,
     /// The longest wait of the requests of each step.
     pub(crate) timeline_ns: Vec<u64>,
-    pub(crate) arrived: u64,
-    pub(crate) ended: u64,
-    pub(crate) refused: u64,
-    pub(crate) flooded: u64,
-    pub(crate) moves: Moves,
-    pub(crate) calls: u64,
-    pub(crate) false_calls: u64,
-    pub(crate) rescued: u64,
+    pub(crate) counts: Counts,
 }
 
 impl Tally {
@@ -75,14 +81,7 @@ pub(crate) struct RunOutcome {
     /// The last slot's part of all connections, of 1.
     pub(crate) last_share: f64,
     pub(crate) timeline_ms: Vec<f64>,
-    pub(crate) arrived: u64,
-    pub(crate) ended: u64,
-    pub(crate) refused: u64,
-    pub(crate) flooded: u64,
-    pub(crate) moves: Moves,
-    pub(crate) calls: u64,
-    pub(crate) false_calls: u64,
-    pub(crate) rescued: u64,
+    pub(crate) counts: Counts,
     pub(crate) evicted: u64,
     /// Of the times that a sticky client was placed, those away from its bucket's owner.
     pub(crate) away_from_home: f64,
@@ -124,14 +123,7 @@ impl RunOutcome {
                 .last()
                 .map_or(0.0, |&last| last as f64 / totals.iter().sum::<u64>().max(1) as f64),
             timeline_ms: tally.timeline_ns.iter().map(|&wait| milliseconds(wait)).collect(),
-            arrived: tally.arrived,
-            ended: tally.ended,
-            refused: tally.refused,
-            flooded: tally.flooded,
-            moves: tally.moves,
-            calls: tally.calls,
-            false_calls: tally.false_calls,
-            rescued: tally.rescued,
+            counts: tally.counts,
             evicted,
             away_from_home,
         }

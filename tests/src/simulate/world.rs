@@ -113,7 +113,10 @@ impl<'a> World<'a> {
     }
 
     fn finish(self) -> RunOutcome {
-        debug_assert_eq!(self.tally.arrived, self.tally.ended + self.tally.refused);
+        debug_assert_eq!(
+            self.tally.counts.arrived,
+            self.tally.counts.ended + self.tally.counts.refused
+        );
         let totals: Vec<u64> = (0..self.setup.workers)
             .map(|slot| {
                 self.kernel.selected_total(Row(slot + 1)) + self.kernel.selected_total(Row(slot + 1 + OTHER_ROW))
@@ -122,7 +125,7 @@ impl<'a> World<'a> {
         let sticky = self.kernel.sticky_counts();
         let away = sticky.away_from_home as f64 / sticky.placed.max(1) as f64;
         let mut tally = self.tally;
-        tally.moves = self.travels.moves();
+        tally.counts.moves = self.travels.moves();
         RunOutcome::new(tally, &totals, self.kernel.evicted(), away)
     }
 
@@ -142,11 +145,11 @@ impl<'a> World<'a> {
     }
 
     pub(crate) fn all_have_arrived(&self) -> bool {
-        self.tally.arrived >= self.setup.connections
+        self.tally.counts.arrived >= self.setup.connections
     }
 
     fn arrival(&mut self) {
-        self.tally.arrived += 1;
+        self.tally.counts.arrived += 1;
         if !self.all_have_arrived() {
             let gap = self.gaps.draw_ns(&mut self.traffic);
             self.agenda.note(self.now_ns + gap, Event::Arrival);
@@ -197,7 +200,7 @@ impl<'a> World<'a> {
             client: self.flood.u32(1 << 24..),
         };
         self.kernel.select(self.now_ns, packet);
-        self.tally.flooded += 1;
+        self.tally.counts.flooded += 1;
         if !self.all_have_arrived() {
             let gap = Law::Exponential(1.0 / flood.rate).draw_ns(&mut self.flood);
             self.agenda.note(self.now_ns + gap, Event::Flood);
@@ -218,7 +221,7 @@ impl<'a> World<'a> {
         *self.connections.get(number) = connection;
         let row = connection.row.index();
         if self.workers[row].queue.len >= self.setup.backlog {
-            self.tally.refused += 1;
+            self.tally.counts.refused += 1;
             self.connections.remove(number);
             return;
         }
@@ -317,7 +320,7 @@ impl<'a> World<'a> {
         if connection.is_wake_probe {
             return;
         }
-        self.tally.ended += 1;
+        self.tally.counts.ended += 1;
         self.workers[connection.row.index()].open -= 1;
         self.kernel.left(self.now_ns, connection.row, connection.client);
     }

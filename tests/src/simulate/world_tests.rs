@@ -112,14 +112,14 @@ fn eventful(chooser: Chooser) -> Setup {
 fn every_connection_ends_once() {
     for chooser in Chooser::ALL {
         let outcome = run(&eventful(chooser));
-        assert_eq!(outcome.arrived, 30_000);
+        assert_eq!(outcome.counts.arrived, 30_000);
         assert_eq!(
-            outcome.ended + outcome.refused,
-            outcome.arrived,
+            outcome.counts.ended + outcome.counts.refused,
+            outcome.counts.arrived,
             "{chooser:?}: {outcome:?}"
         );
         assert!(
-            outcome.flooded > 1000 && outcome.calls > 0 && outcome.rescued > 0,
+            outcome.counts.flooded > 1000 && outcome.counts.calls > 0 && outcome.counts.rescued > 0,
             "{chooser:?}: {outcome:?}"
         );
     }

@@ -19,16 +19,18 @@ fn run(health: &str, options: &[&str], command: &[String]) -> App {
     App::run(&[&FOUR[..], &CHECKS, &["--health", health], options].concat(), command)
 }
 
+/// Those are sick whose process ids, or "all", the file `sick` of the folder names.
+fn can_be_sick() -> (Scratch, App) {
+    let folder = Scratch::new();
+    let sick = format!("health={}", folder.path().join("sick").display());
+    let app = run("/health", &[], &commands::node_faults(&[&sick]));
+    (folder, app)
+}
+
 #[test]
 fn a_worker_that_says_that_it_is_sick_is_replaced() {
     let _namespace = Namespace::enter();
-    let folder = Scratch::new();
-    let sick = folder.path().join("sick");
-    let app = run(
-        "/health",
-        &[],
-        &commands::node_faults(&[&format!("health={}", sick.display())]),
-    );
+    let (folder, app) = can_be_sick();
     let events = Events::of(&app);
     let clients = OpenLoop::start(SERVER, 200);
     clients.run_for(Duration::from_secs(1));
@@ -65,13 +67,7 @@ fn a_worker_that_says_that_it_is_sick_is_replaced() {
 #[test]
 fn a_sick_worker_is_withdrawn_before_it_is_replaced() {
     let _namespace = Namespace::enter();
-    let folder = Scratch::new();
-    let sick = folder.path().join("sick");
-    let app = run(
-        "/health",
-        &[],
-        &commands::node_faults(&[&format!("health={}", sick.display())]),
-    );
+    let (folder, app) = can_be_sick();
     let events = Events::of(&app);
     let clients = OpenLoop::start(SERVER, 200);
     let pid = app.status().pid_of(2);
@@ -134,13 +130,7 @@ fn a_worker_that_does_not_accept_fails_a_tcp_check() {
 #[test]
 fn when_all_are_sick_all_stay_published() {
     let _namespace = Namespace::enter();
-    let folder = Scratch::new();
-    let sick = folder.path().join("sick");
-    let app = run(
-        "/health",
-        &[],
-        &commands::node_faults(&[&format!("health={}", sick.display())]),
-    );
+    let (folder, app) = can_be_sick();
     let events = Events::of(&app);
     let clients = OpenLoop::start(SERVER, 200);
     clients.run_for(Duration::from_secs(1));
@@ -170,7 +160,7 @@ fn when_all_are_sick_all_stay_published() {
         .filter_map(|event| event.worker)
         .collect();
     assert!((0..4).all(|slot| blamed.contains(&slot)), "events say so: {blamed:?}");
-    std::fs::remove_file(&sick).expect("remove a file of ours");
+    std::fs::remove_file(folder.path().join("sick")).expect("remove a file of ours");
     app.wait_status("all is well again", Duration::from_secs(10), |status| {
         status.faulty().is_empty() && status.published().len() == 4
     });

@@ -15,6 +15,7 @@ use reuse_tests::events::Events;
 use reuse_tests::http::get;
 use reuse_tests::launcher::Launcher;
 use reuse_tests::leftovers::{assert_nothing_left, assert_port_free};
+use reuse_tests::run::assert_says;
 use reuse_tests::scratch::Scratch;
 use reuse_tests::site::Site;
 use reuse_tests::{App, Launch, Namespace, PORT, SERVER, binaries, commands, control, interrupted, kernel, run, wait};
@@ -108,15 +109,16 @@ fn it_says_why_and_is_started_anew_by_reload() {
         .expect_complaint(&["every worker has failed", "reload"]);
     // A reload of what still fails says what is left.
     let failed = app.ctl(&["reload"]).expect_code(1).stderr;
-    for words in [
-        "exited with code 7",
-        "nothing serves in its place",
-        "workers 0, 1 do not serve now",
-        "worker 0 is started again in",
-        "the disk is full",
-    ] {
-        assert!(failed.contains(words), "{words:?} is missing in:\n{failed}");
-    }
+    assert_says(
+        &failed,
+        &[
+            "exited with code 7",
+            "nothing serves in its place",
+            "workers 0, 1 do not serve now",
+            "worker 0 is started again in",
+            "the disk is full",
+        ],
+    );
 
     detached.repair();
     // Whether or not its own retries of worker 0 are over.
@@ -326,17 +328,14 @@ fn what_was_up_for_a_moment_only_says_why() {
         binaries::test_server()
     );
     let output = launch.to_end(&["/bin/sh", "-c", &line], LONG).expect_code(1);
-    for words in [
-        "every worker has failed",
-        "the worker's last output",
-        "the disk is full",
-    ] {
-        assert!(
-            output.stderr.contains(words),
-            "{words:?} is missing in:\n{}",
-            output.stderr
-        );
-    }
+    assert_says(
+        &output.stderr,
+        &[
+            "every worker has failed",
+            "the worker's last output",
+            "the disk is full",
+        ],
+    );
     assert_nothing_left(launch.app_name());
     assert_port_free(PORT);
 }

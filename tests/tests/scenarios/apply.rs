@@ -6,7 +6,7 @@ use reuse_tests::app::controller_command;
 use reuse_tests::events::Events;
 use reuse_tests::http::get;
 use reuse_tests::load::{Load, Mode};
-use reuse_tests::run::{self, Output};
+use reuse_tests::run::{self, Output, assert_says};
 use reuse_tests::scratch::Scratch;
 use reuse_tests::site::Site;
 use reuse_tests::status::Status;
@@ -48,6 +48,22 @@ fn lines<'a>(output: &'a Output, name: &str) -> Vec<&'a str> {
         .collect()
 }
 
+/// An app of its own, applied.
+#[track_caller]
+fn applied(command: &[String], more: &str) -> (String, Site, App) {
+    let name = name();
+    let file = Site::of(&app(&name, command, more));
+    file.apply(&[]).expect_code(0);
+    let app = App::detached(&name);
+    (name, file, app)
+}
+
+#[track_caller]
+fn assert_applies(file: &Site, name: &str, said: &[&str]) {
+    let output = file.apply(&[]).expect_code(0);
+    assert_eq!(lines(&output, name), said, "{output:?}");
+}
+
 fn ready(status: &Status, count: usize) -> bool {
     status.all_active(count)
 }
@@ -85,8 +101,7 @@ fn what_was_typed_and_what_is_written_compare_equal() {
     let file = Site::new();
     let cwd = format!("workers = 2\ndrain_timeout = \"20s\"\ncwd = {:?}", folder.path());
     file.file(&app(&name, &label("v1"), &cwd));
-    let output = file.apply(&[]).expect_code(0);
-    assert_eq!(lines(&output, &name), ["unchanged"], "{output:?}");
+    assert_applies(&file, &name, &["unchanged"]);
     running.stop();
 }
 
@@ -99,25 +114,16 @@ fn nobody_named_is_whoever_they_run_as() {
     let running = launch.run(&label("v1"));
     let cwd = format!("cwd = {:?}", folder.path());
     let file = Site::of(&app(&name, &label("v1"), &cwd));
-    let output = file.apply(&[]).expect_code(0);
-    assert_eq!(lines(&output, &name), ["unchanged"], "{output:?}");
+    assert_applies(&file, &name, &["unchanged"]);
     file.file(&app(&name, &label("v1"), &format!("{cwd}\nuser = \"65534\"")));
-    let output = file.apply(&[]).expect_code(0);
-    assert_eq!(
-        lines(&output, &name),
-        ["unchanged"],
-        "the same user by number: {output:?}"
-    );
+    assert_applies(&file, &name, &["unchanged"]);
     running.stop();
 }
 
 #[test]
 fn workers_policy_and_patience_change_without_a_new_process() {
     let _namespace = Namespace::enter();
-    let name = name();
-    let file = Site::of(&app(&name, &label("v1"), "workers = 2"));
-    file.apply(&[]).expect_code(0);
-    let app_ = App::detached(&name);
+    let (name, file, app_) = applied(&label("v1"), "workers = 2");
     let before = app_.status();
     let more = "workers = 3\npolicy = \"sticky\"\ndrain_timeout = \"5s\"\nwhen_empty = \"refuse\"\nhealth = \"tcp\"";
     file.file(&app(&name, &label("v1"), more));
@@ -150,28 +156,22 @@ fn workers_policy_and_patience_change_without_a_new_process() {
     let after = app_.status();
     assert!(ready(&after, 3) && after.policy == "sticky", "{after:#?}");
     assert_eq!(after.pids()[..2], before.pids()[..], "nobody was restarted");
-    let output = file.apply(&[]).expect_code(0);
-    assert_eq!(lines(&output, &name), ["unchanged"]);
+    assert_applies(&file, &name, &["unchanged"]);
     // Who scales by hand is set right by the next apply.
     app_.ctl(&["scale", "1"]).expect_code(0);
-    let output = file.apply(&[]).expect_code(0);
-    assert_eq!(lines(&output, &name), ["scaled 1 → 3"]);
+    assert_applies(&file, &name, &["scaled 1 → 3"]);
     app_.stop();
 }
 
 #[test]
 fn a_new_command_is_rolled_out_under_load_and_loses_nothing() {
     let _namespace = Namespace::enter();
-    let name = name();
-    let file = Site::of(&app(&name, &label("v1"), "workers = 4"));
-    file.apply(&[]).expect_code(0);
-    let app_ = App::detached(&name);
+    let (name, file, app_) = applied(&label("v1"), "workers = 4");
     let before = app_.status();
     let load = Load::start_with_pause(SERVER, 16, Mode::NewConnections, LIMIT, PAUSE);
     load.wait_for(200, SOON);
     file.file(&app(&name, &label("v2"), "workers = 4"));
-    let output = file.apply(&[]).expect_code(0);
-    assert_eq!(lines(&output, &name), ["command changed: reloaded 4 workers"]);
+    assert_applies(&file, &name, &["command changed: reloaded 4 workers"]);
     load.wait_for(200, SOON);
     load.stop().assert_nothing_failed();
     assert!(answers_as("v2"));
@@ -187,10 +187,7 @@ fn a_new_command_is_rolled_out_under_load_and_loses_nothing() {
 #[test]
 fn a_broken_version_fails_and_the_old_one_goes_on() {
     let _namespace = Namespace::enter();
-    let name = name();
-    let file = Site::of(&app(&name, &label("v1"), "workers = 2"));
-    file.apply(&[]).expect_code(0);
-    let app_ = App::detached(&name);
+    let (name, file, app_) = applied(&label("v1"), "workers = 2");
     let before = app_.status();
     let load = Load::start_with_pause(SERVER, 8, Mode::NewConnections, LIMIT, PAUSE);
     load.wait_for(100, SOON);
@@ -200,13 +197,14 @@ fn a_broken_version_fails_and_the_old_one_goes_on() {
         "workers = 3\ndrain_timeout = \"5s\"",
     ));
     let output = file.apply(&[]).expect_code(1);
-    for words in [
-        "no worker was changed: all run the old version",
-        "  → the old instance",
-        "boom: this version",
-    ] {
-        assert!(output.stderr.contains(words), "{words} is missing in {output:?}");
-    }
+    assert_says(
+        &output.stderr,
+        &[
+            "no worker was changed: all run the old version",
+            "  → the old instance",
+            "boom: this version",
+        ],
+    );
     load.wait_for(100, SOON);
     load.stop().assert_nothing_failed();
     let after = app_.status();
@@ -220,8 +218,7 @@ fn a_broken_version_fails_and_the_old_one_goes_on() {
     );
     // The old file is what runs.
     file.file(&app(&name, &label("v1"), "workers = 2"));
-    let output = file.apply(&[]).expect_code(0);
-    assert_eq!(lines(&output, &name), ["unchanged"]);
+    assert_applies(&file, &name, &["unchanged"]);
     app_.stop();
 }
 
@@ -229,10 +226,7 @@ fn a_broken_version_fails_and_the_old_one_goes_on() {
 #[test]
 fn half_a_rollout_is_taken_back() {
     let _namespace = Namespace::enter();
-    let name = name();
-    let file = Site::of(&app(&name, &label("v1"), "workers = 2"));
-    file.apply(&[]).expect_code(0);
-    let app_ = App::detached(&name);
+    let (name, file, app_) = applied(&label("v1"), "workers = 2");
     let script = file.write_executable(
         "server",
         &format!(
@@ -262,8 +256,7 @@ fn a_new_folder_is_a_new_version() {
     file.apply(&[]).expect_code(0);
     let app_ = App::detached(&name);
     file.file(&app(&name, &label("v1"), &format!("cwd = {:?}", other.path())));
-    let output = file.apply(&[]).expect_code(0);
-    assert_eq!(lines(&output, &name), ["cwd changed: reloaded 1 worker"]);
+    assert_applies(&file, &name, &["cwd changed: reloaded 1 worker"]);
     let pid = app_.status().pid_of(0);
     let cwd = std::fs::read_link(format!("/proc/{pid}/cwd")).expect("a process of ours");
     assert_eq!(cwd, other.path());
@@ -273,10 +266,7 @@ fn a_new_folder_is_a_new_version() {
 #[test]
 fn a_changed_variable_is_rolled_out_and_never_shown() {
     let _namespace = Namespace::enter();
-    let name = name();
-    let file = Site::of(&app(&name, &label("v1"), "env = { TOKEN = \"one\" }"));
-    file.apply(&[]).expect_code(0);
-    let app_ = App::detached(&name);
+    let (name, file, app_) = applied(&label("v1"), "env = { TOKEN = \"one\" }");
     file.file(&app(&name, &label("v1"), "env = { TOKEN = \"hunter2\" }"));
     let output = file.apply(&["--json"]).expect_code(0).stdout;
     assert!(
@@ -306,16 +296,13 @@ fn an_edited_env_file_is_a_new_version() {
     let app_ = App::detached(&name);
     assert!(environment(&app_, 0).contains("COLOUR=red"));
     file.write("app.env", "COLOUR=blue\n");
-    let output = file.apply(&[]).expect_code(0);
-    assert_eq!(lines(&output, &name), ["env-file changed: reloaded 1 worker"]);
+    assert_applies(&file, &name, &["env-file changed: reloaded 1 worker"]);
     assert!(environment(&app_, 0).contains("COLOUR=blue"));
-    let output = file.apply(&[]).expect_code(0);
-    assert_eq!(lines(&output, &name), ["unchanged"]);
+    assert_applies(&file, &name, &["unchanged"]);
     // A reload has read it, too.
     file.write("app.env", "COLOUR=green\n");
     app_.ctl(&["reload"]).expect_code(0);
-    let output = file.apply(&[]).expect_code(0);
-    assert_eq!(lines(&output, &name), ["unchanged"]);
+    assert_applies(&file, &name, &["unchanged"]);
     // One that can't be read changes nothing.
     let before = app_.status().pids();
     file.write("app.env", "nonsense\n");
@@ -327,14 +314,10 @@ fn an_edited_env_file_is_a_new_version() {
 #[test]
 fn recycling_begins_and_ends_without_a_new_process() {
     let _namespace = Namespace::enter();
-    let name = name();
-    let file = Site::of(&app(&name, &label("v1"), ""));
-    file.apply(&[]).expect_code(0);
-    let app_ = App::detached(&name);
+    let (name, file, app_) = applied(&label("v1"), "");
     let before = app_.status().pids();
     file.file(&app(&name, &label("v1"), "max_connections = 5"));
-    let output = file.apply(&[]).expect_code(0);
-    assert_eq!(lines(&output, &name), ["max-connections none → 5"]);
+    assert_applies(&file, &name, &["max-connections none → 5"]);
     assert_eq!(app_.status().pids(), before);
     for _ in 0..10 {
         get(SERVER, None).expect("an answer");
@@ -353,10 +336,7 @@ fn recycling_begins_and_ends_without_a_new_process() {
 #[test]
 fn what_belongs_to_the_start_is_refused_before_anything_is_changed() {
     let _namespace = Namespace::enter();
-    let name = name();
-    let file = Site::of(&app(&name, &label("v1"), "workers = 2"));
-    file.apply(&[]).expect_code(0);
-    let app_ = App::detached(&name);
+    let (name, file, app_) = applied(&label("v1"), "workers = 2");
     let before = app_.status();
     for (key, option) in [
         ("listen = \"127.0.0.1:8081\"", "listen none → 127.0.0.1:8081"),
@@ -378,17 +358,10 @@ fn what_belongs_to_the_start_is_refused_before_anything_is_changed() {
 #[test]
 fn not_while_there_is_a_canary() {
     let _namespace = Namespace::enter();
-    let name = name();
-    let file = Site::of(&app(&name, &label("v1"), "workers = 2"));
-    file.apply(&[]).expect_code(0);
-    let app_ = App::detached(&name);
-    let mut canary = controller_command();
-    canary
-        .args(["canary", "--app", &name, "--weight", "5%", "--"])
-        .args(label("v2"));
-    run::to_end(&mut canary, LIMIT).expect_code(0);
-    let output = file.apply(&[]).expect_code(0);
-    assert_eq!(lines(&output, &name), ["unchanged"], "the canary is nobody's worker");
+    let (name, file, app_) = applied(&label("v1"), "workers = 2");
+    app_.canary("5%", &label("v2")).expect_code(0);
+    // The canary is nobody's worker.
+    assert_applies(&file, &name, &["unchanged"]);
     file.file(&app(&name, &label("v3"), "workers = 3"));
     file.apply(&[])
         .expect_code(1)
@@ -442,10 +415,7 @@ fn no_option_of_a_version_that_fails_was_ever_in_force() {
 #[test]
 fn a_version_that_takes_longer_brings_the_patience_for_it() {
     let _namespace = Namespace::enter();
-    let name = name();
-    let file = Site::of(&app(&name, &label("v1"), "ready_timeout = \"2s\""));
-    file.apply(&[]).expect_code(0);
-    let app_ = App::detached(&name);
+    let (name, file, app_) = applied(&label("v1"), "ready_timeout = \"2s\"");
     let slow = commands::rust(&["--label", "v2", "--boot-delay-ms", "4000"]);
     file.file(&app(&name, &slow, "ready_timeout = \"2s\""));
     let output = file.apply(&[]).expect_code(1);
@@ -456,10 +426,10 @@ fn a_version_that_takes_longer_brings_the_patience_for_it() {
         "{output:?}"
     );
     file.file(&app(&name, &slow, "ready_timeout = \"40s\""));
-    let output = file.apply(&[]).expect_code(0);
-    assert_eq!(
-        lines(&output, &name),
-        ["command changed: reloaded 1 worker; ready-timeout 2s → 40s"]
+    assert_applies(
+        &file,
+        &name,
+        &["command changed: reloaded 1 worker; ready-timeout 2s → 40s"],
     );
     app_.stop();
 }
@@ -468,10 +438,7 @@ fn a_version_that_takes_longer_brings_the_patience_for_it() {
 #[test]
 fn what_runs_can_be_asked_for_and_is_no_change() {
     let _namespace = Namespace::enter();
-    let name = name();
-    let file = Site::of(&app(&name, &label("v1"), "workers = 2\nenv = { TOKEN = \"one\" }"));
-    file.apply(&[]).expect_code(0);
-    let app_ = App::detached(&name);
+    let (name, _file, app_) = applied(&label("v1"), "workers = 2\nenv = { TOKEN = \"one\" }");
     let folder = Scratch::new();
     let mut canary = controller_command();
     canary
@@ -493,9 +460,7 @@ fn what_runs_can_be_asked_for_and_is_no_change() {
         app_.ctl(verb).expect_code(0);
     }
     let told = spec().to_string();
-    for word in ["\"v2\"", "--workers=3", "--policy=hash", "TOKEN"] {
-        assert!(told.contains(word), "{word} is missing in {told}");
-    }
+    assert_says(&told, &["\"v2\"", "--workers=3", "--policy=hash", "TOKEN"]);
     assert!(
         told.contains(folder.path().to_str().expect("plain")) && !told.contains("\"v1\""),
         "{told}"
@@ -584,10 +549,7 @@ fn a_wrong_file_changes_nothing() {
 #[test]
 fn two_at_a_time_are_not_mixed() {
     let _namespace = Namespace::enter();
-    let name = name();
-    let file = Site::of(&app(&name, &label("v1"), "workers = 2"));
-    file.apply(&[]).expect_code(0);
-    let app_ = App::detached(&name);
+    let (name, file, app_) = applied(&label("v1"), "workers = 2");
     let body = |spec: &str| {
         format!("{{\"spec\":{{\"arguments\":[\"--name\",{name:?},\"--workers\",\"2\",{spec}],\"variables\":[]}}}}")
     };

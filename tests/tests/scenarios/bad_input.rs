@@ -13,7 +13,7 @@ use nix::unistd::{Uid, User, chown};
 use reuse_tests::app::controller_command;
 use reuse_tests::http::get;
 use reuse_tests::leftovers::{self, assert_nothing_left, assert_port_free};
-use reuse_tests::run::{self, Output};
+use reuse_tests::run::{self, Output, assert_says};
 use reuse_tests::scratch::Scratch;
 use reuse_tests::{App, Launch, Namespace, PORT, SERVER, binaries, commands, fault};
 
@@ -26,13 +26,7 @@ fn run_fails(options: &[&str], command: &[String], code: i32, words: &[&str]) ->
     let launch = Launch::new(options);
     let output = launch.to_end(command, LIMIT).expect_code(code);
     assert_nothing_left(launch.app_name());
-    for word in words {
-        assert!(
-            output.stderr.contains(word),
-            "{word:?} is missing in:\n{}",
-            output.stderr
-        );
-    }
+    assert_says(&output.stderr, words);
     output
 }
 

@@ -1,18 +1,15 @@
 //! A new version gets a few connections first, exactly as many as it was given, and then all or none.
 
 use std::collections::BTreeMap;
-use std::ffi::OsStr;
 use std::net::Ipv4Addr;
 use std::thread;
 use std::time::Duration;
 
-use reuse_tests::app::controller_command;
 use reuse_tests::heavy::Heavy;
 use reuse_tests::http::get;
 use reuse_tests::load::{Load, Mode};
 use reuse_tests::namespace::ipv4_clients;
 use reuse_tests::reconcile::reconcile;
-use reuse_tests::run::{self, Output};
 use reuse_tests::status::Status;
 use reuse_tests::{App, Namespace, SERVER, binaries, commands};
 
@@ -34,14 +31,6 @@ fn v2() -> Vec<String> {
 
 fn four(options: &[&str]) -> App {
     App::run(&[&["--workers", "4"][..], options].concat(), &v1())
-}
-
-/// `reuse-ctl canary --weight WEIGHT -- COMMAND`.
-#[track_caller]
-fn canary(app: &App, weight: &str, command: &[impl AsRef<OsStr>]) -> Output {
-    let mut canary = controller_command();
-    canary.args(["canary", "--app", app.name(), "--weight", weight, "--"]);
-    run::to_end(canary.args(command), LIMIT)
 }
 
 /// What the servers said of themselves, by their label and by their slot.
@@ -113,7 +102,7 @@ fn assert_five_percent(policy: &str, connections: u16, evenness: f64) {
     let _turn = Heavy::turn();
     let _namespace = Namespace::enter();
     let app = four(&["--policy", policy]);
-    canary(&app, "5%", &v2()).expect_code(0);
+    app.canary("5%", &v2()).expect_code(0);
     let status = app.status();
     let fifth = status.worker(CANARY);
     assert_eq!(
@@ -218,7 +207,7 @@ fn a_promotion_rolls_the_canary_out_and_loses_nothing() {
     let app = four(&["--policy", "round-robin"]);
     let old = app.status().pids();
     let load = Load::start_with_pause(SERVER, 32, Mode::NewConnections, LIMIT, PAUSE);
-    canary(&app, "5%", &v2()).expect_code(0);
+    app.canary("5%", &v2()).expect_code(0);
     load.wait_for(500, LIMIT);
     app.ctl(&["promote"]).expect_code(0);
     load.wait_for(500, LIMIT);
@@ -247,7 +236,7 @@ fn an_abort_leaves_everything_as_it_was() {
     let app = four(&[]);
     let old = app.status().pids();
     let load = Load::start_with_pause(SERVER, 32, Mode::NewConnections, LIMIT, PAUSE);
-    canary(&app, "50%", &v2()).expect_code(0);
+    app.canary("50%", &v2()).expect_code(0);
     assert_eq!(visit(100).labels(), ["v1", "v2"]);
     app.ctl(&["abort"]).expect_code(0);
     load.wait_for(500, LIMIT);
@@ -264,9 +253,9 @@ fn an_abort_leaves_everything_as_it_was() {
 fn a_second_canary_is_refused() {
     let _namespace = Namespace::enter();
     let app = four(&[]);
-    canary(&app, "5%", &v2()).expect_code(0);
+    app.canary("5%", &v2()).expect_code(0);
     let old = app.status().pids();
-    canary(&app, "5%", &v2()).expect_code(1).expect_complaint(&["canary"]);
+    app.canary("5%", &v2()).expect_code(1).expect_complaint(&["canary"]);
     assert_eq!(app.status().pids(), old);
     app.stop();
 }
@@ -278,10 +267,10 @@ fn a_canary_that_never_gets_ready_changes_nothing() {
     let app = four(&["--ready-timeout", "1s"]);
     let old = app.status().pids();
     let load = Load::start_with_pause(SERVER, 16, Mode::NewConnections, LIMIT, PAUSE);
-    let silent = canary(&app, "5%", &commands::rust(&["--never-listen"])).expect_code(1);
+    let silent = app.canary("5%", &commands::rust(&["--never-listen"])).expect_code(1);
     assert!(silent.stderr.contains("listen"), "{}", silent.stderr);
     assert_four_and_no_canary(&app.status());
-    let broken = canary(&app, "5%", &commands::rust(&["--exit-code", "5"])).expect_code(1);
+    let broken = app.canary("5%", &commands::rust(&["--exit-code", "5"])).expect_code(1);
     assert!(broken.stderr.contains("boom"), "its output is shown: {}", broken.stderr);
     let status = app.status();
     assert_four_and_no_canary(&status);
@@ -302,7 +291,7 @@ fn a_promotion_that_fails_half_way_is_taken_back() {
         binaries::test_server()
     );
     let load = Load::start_with_pause(SERVER, 16, Mode::NewConnections, LIMIT, PAUSE);
-    canary(&app, "5%", &["/bin/sh", "-c", &script]).expect_code(0);
+    app.canary("5%", &["/bin/sh", "-c", &script]).expect_code(0);
     let before = app.status();
     let failed = app.ctl(&["promote"]).expect_code(1);
     assert!(

@@ -13,7 +13,7 @@ use nix::unistd::Pid;
 use reuse_tests::binaries::{node24, reuse_ctl};
 use reuse_tests::http::get;
 use reuse_tests::leftovers::{self, assert_nothing_left, assert_port_free};
-use reuse_tests::run;
+use reuse_tests::run::{self, assert_says};
 use reuse_tests::site::Site;
 use reuse_tests::{App, Namespace, PORT, wait};
 
@@ -172,15 +172,22 @@ port = 8081
 env = { WHO = 'api' }
 ";
 
+/// Runs [`TWO`] in the foreground.
+#[track_caller]
+fn start_two(site: &Site) -> (Foreground, App, App) {
+    let (web, api) = (App::detached(&site.name("web")), App::detached(&site.name("api")));
+    let here = start(site, &["run", "-f", "FILE"]);
+    wait_active(&web, 2);
+    wait_active(&api, 1);
+    (here, web, api)
+}
+
 #[test]
 fn two_apps_run_side_by_side_and_end_together() {
     let _namespace = Namespace::enter();
     let site = site();
     site.file(TWO);
-    let (web, api) = (App::detached(&site.name("web")), App::detached(&site.name("api")));
-    let mut here = start(&site, &["run", "-f", "FILE"]);
-    wait_active(&web, 2);
-    wait_active(&api, 1);
+    let (mut here, web, api) = start_two(&site);
     assert!(body(8080).starts_with("WHO=web "));
     assert!(body(8081).starts_with("WHO=api "));
     here.wait_for(&format!("{} | 0| says hello on 8081\n", api.name()));
@@ -201,10 +208,7 @@ fn one_of_two_that_ends_or_fails_leaves_the_other_alone() {
     site.file(&format!(
         "{TWO}[[app]]\nname = 'NAME(broken)'\ncommand = ['NODE', '-e', 'process.exit(3)']\n"
     ));
-    let (web, api) = (App::detached(&site.name("web")), App::detached(&site.name("api")));
-    let mut here = start(&site, &["run", "-f", "FILE"]);
-    wait_active(&web, 2);
-    wait_active(&api, 1);
+    let (mut here, web, api) = start_two(&site);
     api.stop();
     here.wait_for("every worker has failed");
     assert!(web.status().all_active(2));
@@ -225,10 +229,7 @@ fn controllers_do_not_outlive_the_run_that_shows_them() {
     let _namespace = Namespace::enter();
     let site = site();
     site.file(TWO);
-    let (web, api) = (App::detached(&site.name("web")), App::detached(&site.name("api")));
-    let mut here = start(&site, &["run", "-f", "FILE"]);
-    wait_active(&web, 2);
-    wait_active(&api, 1);
+    let (mut here, web, api) = start_two(&site);
     here.signal(Signal::SIGKILL);
     here.wait_exit();
     wait::until("both have cleaned up", LIMIT, || {
@@ -284,13 +285,7 @@ fn is_refused(site: &Site, words: &[&str]) {
             "{}",
             output.stderr
         );
-        for word in words {
-            assert!(
-                output.stderr.contains(word),
-                "{word:?} is missing in:\n{}",
-                output.stderr
-            );
-        }
+        assert_says(&output.stderr, words);
     }
     for app in ["web", "api", "t-site"] {
         assert_nothing_left(&site.name(app));

@@ -5,14 +5,13 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::time::Duration;
 
-use reuse_tests::app::controller_command;
 use reuse_tests::events::Events;
 use reuse_tests::heavy::Heavy;
 use reuse_tests::http::Connection;
 use reuse_tests::launcher::Launcher;
 use reuse_tests::load::{Load, Mode};
 use reuse_tests::reconcile::reconcile;
-use reuse_tests::run::{self, Output};
+use reuse_tests::run::{Output, assert_says};
 use reuse_tests::site::Site;
 use reuse_tests::{App, Launch, Namespace, PORT, SERVER, binaries, commands};
 
@@ -35,8 +34,20 @@ fn server(variables: &str) -> String {
     )
 }
 
+fn shell(script: &str) -> [&str; 3] {
+    ["/bin/sh", "-c", script]
+}
+
 fn dies_after(ms: u32) -> String {
     server(&format!("DIE_MS={ms}"))
+}
+
+/// The same in a file.
+fn write(file: &Site, options: &str, variables: &str) {
+    let command = binaries::script("dies-after-listen.js");
+    file.file(&format!(
+        "name = 'NAME(app)'\ncommand = ['NODE', '{command}']\n{options}\nenv = {{ PORT = '{PORT}'{variables} }}"
+    ));
 }
 
 /// An app of four workers under load.
@@ -118,12 +129,7 @@ fn it_is_not_applied() {
     let _turn = Heavy::turn();
     let _namespace = Namespace::enter();
     let file = Site::new();
-    let write = |variables: &str| {
-        let command = binaries::script("dies-after-listen.js");
-        file.file(&format!(
-            "name = 'NAME(app)'\ncommand = ['NODE', '{command}']\nworkers = 4\nenv = {{ PORT = '{PORT}'{variables} }}"
-        ));
-    };
+    let write = |variables: &str| write(&file, "workers = 4", variables);
     write("");
     file.apply(&[]).expect_code(0);
     let deployed = Deployed::of(App::detached(&file.name("app")));
@@ -147,19 +153,7 @@ fn it_is_not_promoted() {
             server(""),
             dies_after(ms)
         );
-        let mut canary = controller_command();
-        canary.args([
-            "canary",
-            "--app",
-            deployed.app.name(),
-            "--weight",
-            "5%",
-            "--",
-            "/bin/sh",
-            "-c",
-            &script,
-        ]);
-        run::to_end(&mut canary, LIMIT).expect_code(0);
+        deployed.app.canary("5%", &shell(&script)).expect_code(0);
         let output = deployed.app.ctl(&["promote"]);
         deployed.assert_refused(&output, &format!("{ms} ms"));
         assert!(output.stderr.contains("the canary stays"), "{}", output.stderr);
@@ -179,19 +173,18 @@ fn it_is_no_canary_and_nobody_is_scaled_up_with_it() {
     let pids = app.status().pids();
     for ms in [50, 900] {
         launcher.deploy(&dies_after(ms));
-        let mut canary = controller_command();
-        canary.args(["canary", "--app", app.name(), "--weight", "5%", "--"]);
-        canary.args(["/bin/sh", "-c", &format!("exec {}", dies_after(ms))]);
-        for output in [run::to_end(&mut canary, LIMIT), app.ctl(&["scale", "+2"])] {
+        let canary = format!("exec {}", dies_after(ms));
+        for output in [app.canary("5%", &shell(&canary)), app.ctl(&["scale", "+2"])] {
             let said = output.expect_code(1).text();
-            for words in [
-                "exited with code 1",
-                "after it was ready",
-                "there are 2 workers, as before",
-                CULPRIT_SAID,
-            ] {
-                assert!(said.contains(words), "{ms} ms: {words:?}: {said}");
-            }
+            assert_says(
+                &said,
+                &[
+                    "exited with code 1",
+                    "after it was ready",
+                    "there are 2 workers, as before",
+                    CULPRIT_SAID,
+                ],
+            );
             app.wait_status("the rest is gone", SOON, |status| status.workers.len() == 2);
             assert_eq!(app.status().pids(), pids, "{ms} ms");
         }
@@ -207,26 +200,24 @@ fn a_promotion_stops_if_the_canary_dies_meanwhile() {
     let _namespace = Namespace::enter();
     let app = App::run(
         &["--workers", "4", "--surge", "1"],
-        &["/bin/sh", "-c", &format!("exec {}", server(""))],
+        &shell(&format!("exec {}", server(""))),
     );
-    let mut canary = controller_command();
-    canary.args(["canary", "--app", app.name(), "--weight", "5%", "--"]);
     let script = format!(
         "[ $REUSE_WORKER_ID = 4 ] && exec {}; exec {}",
         dies_after(4_000),
         server("")
     );
-    canary.args(["/bin/sh", "-c", &script]);
-    run::to_end(&mut canary, LIMIT).expect_code(0);
+    app.canary("5%", &shell(&script)).expect_code(0);
     // The canary lives for three seconds more; four workers, one after the other, settle for a second each.
     let output = app.ctl(&["promote"]).expect_code(1);
-    for words in [
-        "the canary, worker 4, exited with code 1",
-        "all run the old version",
-        CULPRIT_SAID,
-    ] {
-        assert!(output.stderr.contains(words), "{words:?}: {}", output.stderr);
-    }
+    assert_says(
+        &output.stderr,
+        &[
+            "the canary, worker 4, exited with code 1",
+            "all run the old version",
+            CULPRIT_SAID,
+        ],
+    );
     let status = app.status();
     assert!(
         status.states()[..4].iter().all(|state| *state == "active"),
@@ -279,14 +270,15 @@ fn a_reload_stops_when_the_first_dies_while_later_ones_are_replaced() {
     let before = app.status().pids();
     launcher.deploy(&server("DIE_MS=5000 BOOT_MS=700"));
     let output = app.ctl(&["reload"]).expect_code(1);
-    for words in [
-        "worker 0 exited with code 1",
-        "after it was ready",
-        CULPRIT_SAID,
-        " of 8: 1",
-    ] {
-        assert!(output.stderr.contains(words), "{words:?}: {}", output.stderr);
-    }
+    assert_says(
+        &output.stderr,
+        &[
+            "worker 0 exited with code 1",
+            "after it was ready",
+            CULPRIT_SAID,
+            " of 8: 1",
+        ],
+    );
     let after = app.status();
     assert!(
         after.pids()[6..] == before[6..],
@@ -324,14 +316,15 @@ fn a_reload_goes_back_to_old_processes_that_still_have_work() {
     });
     launcher.deploy(&server("HOST=127.0.0.1 DIE_MS=2000 BOOT_MS=1500"));
     let output = app.ctl(&["reload"]).expect_code(1);
-    for words in [
-        "exited with code 1",
-        "after it was ready",
-        "worker 0 is served by the old process again",
-        CULPRIT_SAID,
-    ] {
-        assert!(output.stderr.contains(words), "{words:?}: {}", output.stderr);
-    }
+    assert_says(
+        &output.stderr,
+        &[
+            "exited with code 1",
+            "after it was ready",
+            "worker 0 is served by the old process again",
+            CULPRIT_SAID,
+        ],
+    );
     let after = app.status();
     assert_eq!(
         (after.pids(), after.states()),
@@ -350,13 +343,7 @@ fn an_apply_goes_back_when_the_first_dies_while_later_ones_are_replaced() {
     let _turn = Heavy::turn();
     let _namespace = Namespace::enter();
     let file = Site::new();
-    let write = |variables: &str| {
-        let command = binaries::script("dies-after-listen.js");
-        file.file(&format!(
-            "name = 'NAME(app)'\ncommand = ['NODE', '{command}']\nworkers = 8\nsurge = 1\nsettle = '500ms'\n\
-             env = {{ PORT = '{PORT}'{variables} }}"
-        ));
-    };
+    let write = |variables: &str| write(&file, "workers = 8\nsurge = 1\nsettle = '500ms'", variables);
     write("");
     file.apply(&[]).expect_code(0);
     let app = App::detached(&file.name("app"));
@@ -364,14 +351,15 @@ fn an_apply_goes_back_when_the_first_dies_while_later_ones_are_replaced() {
     write(", DIE_MS = '5000', BOOT_MS = '700'");
     let output = file.apply(&[]).expect_code(1);
     let said = format!("{}{}", output.stdout, output.stderr);
-    for words in [
-        "exited with code 1",
-        "after it was ready",
-        "had it and were brought back",
-        CULPRIT_SAID,
-    ] {
-        assert!(said.contains(words), "{words:?}: {said}");
-    }
+    assert_says(
+        &said,
+        &[
+            "exited with code 1",
+            "after it was ready",
+            "had it and were brought back",
+            CULPRIT_SAID,
+        ],
+    );
     let after = app.status();
     assert!(after.all_active(8), "{after:#?}");
     assert_eq!(runs_bad(&app), [Some(false); 8]);
@@ -383,35 +371,24 @@ fn an_apply_goes_back_when_the_first_dies_while_later_ones_are_replaced() {
 fn a_promotion_goes_back_when_the_first_dies_while_later_ones_are_replaced() {
     let _turn = Heavy::turn();
     let _namespace = Namespace::enter();
-    let app = App::run(&LATE, &["/bin/sh", "-c", &format!("exec {}", server(""))]);
+    let app = App::run(&LATE, &shell(&format!("exec {}", server(""))));
     let script = format!(
         "[ $REUSE_WORKER_ID = 8 ] && exec {}; exec {}",
         server("CANARY=1"),
         server("DIE_MS=5000 BOOT_MS=700")
     );
-    let mut canary = controller_command();
-    canary.args([
-        "canary",
-        "--app",
-        app.name(),
-        "--weight",
-        "5%",
-        "--",
-        "/bin/sh",
-        "-c",
-        &script,
-    ]);
-    run::to_end(&mut canary, LIMIT).expect_code(0);
+    app.canary("5%", &shell(&script)).expect_code(0);
     let output = app.ctl(&["promote"]).expect_code(1);
-    for words in [
-        "exited with code 1",
-        "after it was ready",
-        "were brought back",
-        "the canary stays",
-        CULPRIT_SAID,
-    ] {
-        assert!(output.stderr.contains(words), "{words:?}: {}", output.stderr);
-    }
+    assert_says(
+        &output.stderr,
+        &[
+            "exited with code 1",
+            "after it was ready",
+            "were brought back",
+            "the canary stays",
+            CULPRIT_SAID,
+        ],
+    );
     assert_eq!(runs_bad(&app), [Some(false); 9]);
     app.ctl(&["abort"]).expect_code(0);
     assert_eq!(runs_bad(&app), [Some(false); 8]);

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use reuse_tests::app::controller_command;
 use reuse_tests::heavy::Heavy;
+use reuse_tests::run::assert_says;
 use reuse_tests::{Namespace, run};
 
 #[test]
@@ -25,25 +26,22 @@ fn the_demo_loses_no_connection() {
 fn the_doctor_finds_this_machine_healthy() {
     let _namespace = Namespace::enter();
     let output = run::to_end(controller_command().arg("doctor"), Duration::from_secs(60)).expect_code(0);
-    for probe in [
-        "select",
-        "migrate",
-        "track",
-        "in flight",
-        "BTF",
-        "cgroup",
-        "pidfd_getfd",
-        "tcp_migrate_req",
-        "bind hook",
-        "service port",
-        "root",
-    ] {
-        assert!(
-            output.stdout.contains(probe),
-            "{probe} is missing in:\n{}",
-            output.stdout
-        );
-    }
+    assert_says(
+        &output.stdout,
+        &[
+            "select",
+            "migrate",
+            "track",
+            "in flight",
+            "BTF",
+            "cgroup",
+            "pidfd_getfd",
+            "tcp_migrate_req",
+            "bind hook",
+            "service port",
+            "root",
+        ],
+    );
     assert!(output.stdout.contains('✓'), "{}", output.stdout);
 }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 use nix::unistd::{User, chown, mkfifo};
 use reuse_tests::app::controller_command;
 use reuse_tests::binaries::{bun, node, node24, pm2, python};
-use reuse_tests::run::{self, Output};
+use reuse_tests::run::{self, Output, assert_says};
 use reuse_tests::scratch::Scratch;
 use serde_json::{Value, json};
 
@@ -341,21 +341,18 @@ fn what_it_prints_is_said_of_every_option() {
         "module.exports = { apps: [{ script: 'a.js', exec_mode: 'cluster', kill_timeout: 3000, cron: '0 3 * * *', instnces: 4 }], deploy: {} }",
     );
     let output = import(&file).expect_code(0);
-    for words in [
-        "kept            kill_timeout → stop_timeout",
-        "changed         cron",
-        "not applicable  exec_mode",
-        "unknown         instnces",
-        "is `instances` meant?",
-        "not applicable  deploy",
-        "6 options: 2 kept, 1 changed, 2 not applicable, 1 unknown",
-    ] {
-        assert!(
-            output.stderr.contains(words),
-            "{words:?} is missing in:\n{}",
-            output.stderr
-        );
-    }
+    assert_says(
+        &output.stderr,
+        &[
+            "kept            kill_timeout → stop_timeout",
+            "changed         cron",
+            "not applicable  exec_mode",
+            "unknown         instnces",
+            "is `instances` meant?",
+            "not applicable  deploy",
+            "6 options: 2 kept, 1 changed, 2 not applicable, 1 unknown",
+        ],
+    );
     assert_eq!(parsed(&output.stdout)["stop_timeout"], "3s");
 }
 

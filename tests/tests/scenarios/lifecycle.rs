@@ -15,6 +15,7 @@ use reuse_tests::http::{Connection, get};
 use reuse_tests::leftovers::{assert_nothing_left, assert_port_free};
 use reuse_tests::load::{Load, Mode};
 use reuse_tests::reconcile::reconcile;
+use reuse_tests::run::assert_says;
 use reuse_tests::scratch::Scratch;
 use reuse_tests::{App, Launch, Namespace, PORT, SERVER, binaries, commands, kernel, run, wait};
 
@@ -147,14 +148,15 @@ fn logs_show_what_the_workers_write() {
         ],
     );
     let all = app.ctl(&["logs"]).expect_code(0).stdout;
-    for line in [
-        "to stdout from 0",
-        "to stderr from 0",
-        "to stdout from 1",
-        "to stderr from 1",
-    ] {
-        assert!(all.contains(line), "{line:?} is missing in:\n{all}");
-    }
+    assert_says(
+        &all,
+        &[
+            "to stdout from 0",
+            "to stderr from 0",
+            "to stdout from 1",
+            "to stderr from 1",
+        ],
+    );
     let one = app.ctl(&["logs", "1"]).expect_code(0).stdout;
     assert!(one.contains("from 1") && !one.contains("from 0"), "{one}");
     app.stop();

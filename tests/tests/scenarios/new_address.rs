@@ -11,6 +11,7 @@ use reuse_tests::http::{Failure, get};
 use reuse_tests::launcher::Launcher;
 use reuse_tests::leftovers::{assert_nothing_left, assert_port_free};
 use reuse_tests::load::{Load, Mode};
+use reuse_tests::run::assert_says;
 use reuse_tests::site::Site;
 use reuse_tests::status::Status;
 use reuse_tests::{App, Launch, Namespace, PORT, SERVER, binaries, commands, kernel, wait};
@@ -228,9 +229,10 @@ fn a_port_that_only_the_code_names_is_changed_when_somebody_says_so() {
     script.deploy(&elsewhere);
     let before = app.status().pids();
     let refused = without_loss(|| app.ctl(&["reload"]).expect_code(1).stderr);
-    for words in [&NEW.to_string(), &SERVER.to_string(), "reuse-ctl reload --new-address"] {
-        assert!(refused.contains(words), "{words:?} is missing in:\n{refused}");
-    }
+    assert_says(
+        &refused,
+        &[&NEW.to_string(), &SERVER.to_string(), "reuse-ctl reload --new-address"],
+    );
     assert_eq!(app.status().pids(), before);
     without_loss(|| app.ctl(&["reload", "--new-address"]).expect_code(0));
     assert_moved(&app, 3);

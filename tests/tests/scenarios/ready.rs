@@ -11,6 +11,7 @@ use reuse_tests::http::get;
 use reuse_tests::launcher::Launcher;
 use reuse_tests::leftovers::{assert_nothing_left, assert_port_free, cgroup_root, run_folder};
 use reuse_tests::load::{Load, Mode};
+use reuse_tests::run::assert_says;
 use reuse_tests::scratch::Scratch;
 use reuse_tests::{App, Launch, Namespace, PORT, SERVER, commands};
 
@@ -87,12 +88,13 @@ fn a_worker_that_never_says_so_has_failed() {
     let output = launch
         .to_end(&commands::python_notify(never, &[]), Duration::from_secs(120))
         .expect_code(1);
-    for said in [
-        "was not ready within 1 s",
-        "it listens, but has not said READY=1 to its NOTIFY_SOCKET",
-    ] {
-        assert!(output.stderr.contains(said), "{}", output.stderr);
-    }
+    assert_says(
+        &output.stderr,
+        &[
+            "was not ready within 1 s",
+            "it listens, but has not said READY=1 to its NOTIFY_SOCKET",
+        ],
+    );
     assert_nothing_left(launch.app_name());
 }
 

@@ -8,6 +8,7 @@ use reuse_tests::heavy::Heavy;
 use reuse_tests::launcher::Launcher;
 use reuse_tests::load::{Load, Mode, Report};
 use reuse_tests::reconcile::{assert_all_ended, reconcile};
+use reuse_tests::run::assert_says;
 use reuse_tests::websocket::{Goodbye, WebSocket};
 use reuse_tests::{App, Launch, Namespace, SERVER, commands};
 
@@ -213,13 +214,7 @@ fn bad_deploy(options: &[&str], good: &[String], bad: &str, words: &[&str]) {
     load.wait_for(200, Duration::from_secs(20));
     launcher.deploy(bad);
     let output = app.ctl(&["reload"]).expect_code(1);
-    for word in words {
-        assert!(
-            output.stderr.contains(word),
-            "{word:?} is missing in:\n{}",
-            output.stderr
-        );
-    }
+    assert_says(&output.stderr, words);
     load.wait_for(200, Duration::from_secs(20));
     let report = load.stop();
     report.assert_nothing_failed();

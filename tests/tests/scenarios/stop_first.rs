@@ -6,6 +6,7 @@ use reuse_tests::heavy::Heavy;
 use reuse_tests::launcher::Launcher;
 use reuse_tests::load::{Load, Mode};
 use reuse_tests::reconcile::{assert_all_ended, reconcile};
+use reuse_tests::run::assert_says;
 use reuse_tests::{App, Namespace, SERVER, commands};
 
 #[test]
@@ -71,14 +72,15 @@ fn a_stop_first_that_fails_says_truly_what_is_left() {
     load.wait_for(200, Duration::from_secs(20));
     script.deploy("/bin/sh -c 'echo broken >&2; exit 3'");
     let restart = app.ctl(&["restart", "0", "--stop-first"]).expect_code(1).stderr;
-    for words in [
-        "exited with code 3",
-        "; nothing serves in its place\n",
-        "worker 0 is started again in",
-        "| broken",
-    ] {
-        assert!(restart.contains(words), "{words:?} is missing in:\n{restart}");
-    }
+    assert_says(
+        &restart,
+        &[
+            "exited with code 3",
+            "; nothing serves in its place\n",
+            "worker 0 is started again in",
+            "| broken",
+        ],
+    );
     assert!(!restart.contains("untouched"), "{restart}");
     let status = app.status();
     assert_ne!(status.worker(0).state, "active");

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
-use std::path::Path;
 
 use super::*;
+use crate::base::manual::assert_has_table;
 
 fn words(line: &str) -> Vec<OsString> {
     let words = shell_words::split(line).expect("closed quotes");
@@ -124,21 +124,9 @@ fn every_row_can_be_reached_and_says_something() {
     }
 }
 
-/// Every line of it is written from the table, so that neither goes without the other.
 #[test]
 fn the_manual_has_the_stop_signals() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/stop-signals.md");
-    let manual = std::fs::read_to_string(&path).expect("docs/stop-signals.md");
-    let (before, rest) = manual.split_once("<!-- table -->\n").expect("its beginning");
-    let (_, after) = rest.split_once("<!-- end of table -->").expect("its end");
-    let wanted = format!("{before}<!-- table -->\n{}<!-- end of table -->{after}", manual_table());
-    if std::env::var_os("UPDATE_DOCS").is_some() {
-        std::fs::write(&path, &wanted).expect("docs/stop-signals.md can be written");
-    }
-    assert!(
-        manual == wanted || std::env::var_os("UPDATE_DOCS").is_some(),
-        "docs/stop-signals.md is behind known_servers/rows.rs: UPDATE_DOCS=1 cargo test -p reuse-ctl the_manual_has_the_stop_signals"
-    );
+    assert_has_table("stop-signals.md", &manual_table(), "known_servers/rows.rs");
 }
 
 fn manual_table() -> String {

@@ -45,8 +45,8 @@ pub(super) fn run(effort: Effort) -> Section {
             let (roomy, small) = (run_all(&of(65_536), effort), run_all(&of(4096), effort));
             for (bound, (roomy, small)) in BOUNDS.iter().zip(roomy.iter().zip(&small)) {
                 let moved = |outcome: &RunOutcome| {
-                    100.0 * outcome.moves.needless as f64
-                        / (outcome.moves.needless + outcome.moves.stayed).max(1) as f64
+                    100.0 * outcome.counts.moves.needless as f64
+                        / (outcome.counts.moves.needless + outcome.counts.moves.stayed).max(1) as f64
                 };
                 rows.push(vec![
                     workers.to_string(),

@@ -116,10 +116,10 @@ fn sticky(section: &mut Section, effort: Effort) {
             };
             vec![
                 (*name).to_owned(),
-                cell(|outcome| outcome.flooded),
+                cell(|outcome| outcome.counts.flooded),
                 cell(|outcome| outcome.evicted),
-                cell(|outcome| outcome.moves.stayed),
-                cell(|outcome| outcome.moves.needless),
+                cell(|outcome| outcome.counts.moves.stayed),
+                cell(|outcome| outcome.counts.moves.needless),
             ]
         });
     section.table(

@@ -126,8 +126,8 @@ fn compare(workers: u16, trouble: Trouble, effort: Effort) -> Vec<Vec<String>> {
             cell(|outcome| outcome.p99()),
             ratio(troubled, calm),
             cell(|outcome| outcome.wait_max),
-            cell(|outcome| outcome.calls as f64),
-            cell(|outcome| outcome.rescued as f64),
+            cell(|outcome| outcome.counts.calls as f64),
+            cell(|outcome| outcome.counts.rescued as f64),
         ]
     })
     .collect()

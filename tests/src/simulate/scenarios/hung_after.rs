@@ -192,7 +192,7 @@ fn false_calls(section: &mut Section, effort: Effort) {
             ratios.sort_by(f64::total_cmp);
             crate::batch::short(ratios[ratios.len() / 2])
         };
-        let calls = cells(&outcomes, move |outcome| outcome.false_calls as f64 / minutes);
+        let calls = cells(&outcomes, move |outcome| outcome.counts.false_calls as f64 / minutes);
         rows.push(
             std::iter::once(name.to_owned())
                 .chain(calls)

@@ -71,10 +71,10 @@ pub(super) fn run(effort: Effort) -> Section {
             rows.push(vec![
                 name.to_owned(),
                 chooser.name().to_owned(),
-                cell(|outcome| outcome.moves.stayed),
-                cell(|outcome| outcome.moves.withdrawn),
-                cell(|outcome| outcome.moves.returned),
-                cell(|outcome| outcome.moves.needless),
+                cell(|outcome| outcome.counts.moves.stayed),
+                cell(|outcome| outcome.counts.moves.withdrawn),
+                cell(|outcome| outcome.counts.moves.returned),
+                cell(|outcome| outcome.counts.moves.needless),
             ]);
         }
     }
