@@ -1,27 +1,27 @@
 //! An app that keeps running although every worker has failed: what it reports, and what becomes of its clients.
 //!
-//! New connections wait, or are refused, as `--when-empty` says. No worker is started without a request, though, so waiting for ever would serve no
-//! client: after [`PATIENCE`] the waiting connections are reset, and new ones are refused, until a worker is started again.
+//! New connections wait, or are refused, as `--when-empty` says. But no worker is started without a request, so clients would wait in vain:
+//! after [`PATIENCE`] the waiting connections are reset and new ones are refused, until a worker is started again.
 
 use super::diagnosis::LastOutput;
 use std::time::{Duration, Instant};
 
-/// So long clients wait for a person to start the app again.
+/// How long clients wait for a user to start the app again.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Whether anybody serves, or may do so without a person's help.
+/// Whether any worker serves, or may do so without a user's request.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) enum Outlook {
     #[default]
     Fine,
     /// Every worker has failed; clients still wait.
     AllFailed { since: Instant },
-    /// The same, and clients are refused.
+    /// Every worker has failed; clients are refused.
     GivenUp,
 }
 
 impl Outlook {
-    /// What it is now, by whether all workers have failed.
+    /// The outlook at `now`, given whether all workers have failed.
     pub(crate) fn after(self, all_failed: bool, now: Instant) -> Self {
         match (self, all_failed) {
             (_, false) => Self::Fine,
@@ -39,7 +39,7 @@ impl Outlook {
     }
 }
 
-/// "every worker has failed: exited with code 1 before it was ready: 0.0.0.0:80 is in use by process 7 (nginx)".
+/// The text for the user: "every worker has failed: exited with code 1 before it was ready: 0.0.0.0:80 is in use by process 7 (nginx)".
 pub(crate) fn all_have_failed(reason: Option<&str>, last_failure: Option<&(String, LastOutput)>) -> String {
     let problem = last_failure.map(|(problem, _)| problem.as_str());
     let why = reason.into_iter().chain(problem.filter(|problem| !problem.is_empty()));

@@ -1,9 +1,10 @@
-//! `apply`: makes the running app what a specification says, step by step, each an ordinary request to the machine.
+//! `apply`: changes the running app to match a specification, step by step. Each step is an ordinary request to the machine.
 //!
-//! What it asks for is looked up beside the task (`wanted.rs`). What can't be done then is refused before anything is changed. Else, in this
-//! order: the new version by a rollout, what needs no worker touched, the policy, the number of workers. So a rollout that fails leaves the
-//! old specification in force as a whole, for the workers that go on with it; nothing later undoes one that succeeded. Only what is about
-//! starts is needed before: while both versions are started, the longer ready timeout and the longer settle time count, and the new surge.
+//! The specification is first resolved beside the task (`wanted.rs`), and refused before anything is changed if it can't be applied. Then
+//! the steps are, in this order: the rollout of the new version, changes that touch no worker, the policy, the number of workers. So if the
+//! rollout fails, the old specification stays in force as a whole, and nothing that comes later undoes a rollout that succeeded. Only the
+//! rules for starts are needed earlier: while instances of both versions are started, the longer ready timeout, the longer settle time and
+//! the new surge apply.
 
 use super::wanted::WatchedFiles;
 use crate::{
@@ -17,27 +18,27 @@ use crate::{
 use reuse_machine::interface::{Command, Rules};
 use std::{collections::VecDeque, sync::Arc};
 
-/// What is under way.
+/// The `apply` in progress.
 #[derive(Debug)]
 pub(crate) struct Applying {
-    /// Who waits for the end of it.
+    /// The request that waits for its end.
     pub(crate) client: RequestId,
     pub(crate) difference: Difference,
     pub(crate) old: Arc<RunOptions>,
     pub(crate) new: Arc<RunOptions>,
-    /// For what comes into force without touching a worker, until it does.
+    /// Watched files that replace the old ones once the changes that touch no worker are made.
     pub(crate) watch: Option<WatchedFiles>,
-    /// The step that is waited for, and the request that it is.
+    /// The current step, and its request to the machine.
     pub(crate) step: (Step, RequestId),
     pub(crate) todo: VecDeque<(Step, Command)>,
-    /// What was done, for a person.
+    /// What was done so far, for the user.
     pub(crate) done: Vec<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Step {
     Reload,
-    /// Every worker has failed, and no new version is to be rolled out.
+    /// Every worker has failed, and there is no new version to roll out.
     StartAnew,
     Policy,
     Scale,
@@ -59,8 +60,8 @@ impl Applying {
     }
 }
 
-/// The old rules, with the patience that the more patient version wants: workers of both are started, of the old one if it has to come back.
-/// How many are replaced at the same time is for the new one to say, since it is the new one that is rolled out.
+/// The old rules, with the longer timeouts of both versions, because workers of both are started (of the old one if it has to come back).
+/// The surge is that of the new version, which is being rolled out.
 pub(crate) fn while_both_start(old: &RunOptions, new: &RunOptions) -> Rules {
     let (old, new) = (preparing::rules(old), preparing::rules(new));
     Rules {

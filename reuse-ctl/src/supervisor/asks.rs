@@ -1,4 +1,4 @@
-//! The requests of the API's clients. Nothing here takes long: what does take long runs beside the task.
+//! Requests of the API's clients. Nothing here takes long; work that does runs beside the task.
 
 use super::request::{self, RequestError};
 use std::{net::SocketAddr, time::Duration};
@@ -11,13 +11,13 @@ use crate::{
     wire::{Got, Reply},
 };
 
-/// How long a request to one worker may take, if its client does not say.
+/// Default timeout of a request to one worker, in milliseconds.
 const GET_PATIENCE_MS: u64 = 10_000;
 
-/// How long it may take at most.
+/// Maximum timeout of a request to one worker, in milliseconds.
 const MAX_GET_PATIENCE_MS: u64 = 10 * 60 * 1000;
 
-/// So many requests to workers are under way at most: each holds a connection, and its answer in memory.
+/// Maximum number of requests to workers at the same time. Each holds a connection, and its answer in memory.
 pub(crate) const MAX_GETS: usize = 16;
 
 /// A client that waits for the answer of one worker.
@@ -67,7 +67,7 @@ impl Questioner {
         drop(self.reply.send(result.map_err(|refusal| *refusal)));
     }
 
-    /// There will be no answer, for this reason.
+    /// Answers that there is no answer of the worker, and why.
     pub(crate) fn refuse(self, why: &str) {
         let error = format!("worker {}: {why}", self.slot);
         let hint = "`reuse-ctl status` shows how the worker is";
@@ -92,7 +92,7 @@ pub(crate) fn unreadable(error: &VariablesError) -> Box<Reply> {
     refusal(ErrorKind::Usage, error.to_string(), error.hint())
 }
 
-/// What was looked up belongs to what ran before.
+/// The refusal if the app's version has changed since the look-up began.
 pub(crate) fn another_version() -> Box<Reply> {
     let error = "another version was rolled out meanwhile".into();
     refusal(ErrorKind::Failed, error, "nothing was changed: try again")

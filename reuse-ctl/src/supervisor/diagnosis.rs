@@ -14,17 +14,17 @@ use std::{
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
 };
 
-/// Lines of a failed worker's output that are shown. Node takes ten to twenty for an error that nobody has caught, and the one that says
-/// what it was stands above the stack.
+/// Number of a failed worker's output lines that are shown. Node prints ten to twenty lines for an uncaught error, with the message above
+/// the stack.
 pub(crate) const OUTPUT_LINES: usize = 20;
 
-/// Of these, so many are of its standard error where it shares its files with another instance.
+/// How many of these come from standard error, if the worker shares its log files with another instance.
 pub(crate) const COMPLAINT_LINES: usize = 15;
 
-/// So many failures are remembered after their instance is gone, for answers that are still to be given.
+/// Number of failures that are remembered after their instance is gone, for answers that are still to be given.
 const REMEMBERED: usize = 64;
 
-/// What was wrong with instances that failed, by instance.
+/// What was wrong with failed instances.
 #[derive(Debug, Default)]
 pub(crate) struct Failures {
     pub(crate) known: HashMap<InstanceId, Failure>,
@@ -35,18 +35,18 @@ pub(crate) struct Failures {
 pub(crate) struct Failure {
     pub(crate) problem: Option<String>,
     pub(crate) output: LastOutput,
-    /// What else might be meant, for a person.
+    /// Another possible cause or remedy, for the user.
     pub(crate) advice: Option<&'static str>,
 }
 
-/// It listens, but elsewhere, where nothing fixes the address.
+/// The advice for a worker that listens on another address than before, when no option fixes the address.
 pub(crate) const ELSEWHERE: &str = "if that is intended, use `reuse-ctl reload --new-address` or `apply --new-address`; the old address is served until the end";
 
-/// The last lines that were written while a worker lived which failed.
+/// The last lines written during the life of a failed worker.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct LastOutput {
     pub(crate) lines: Vec<String>,
-    /// Absent: the worker wrote them.
+    /// Who wrote them; `None`: the worker.
     pub(crate) of: Option<OutputOf>,
 }
 
@@ -63,7 +63,7 @@ impl Failures {
     }
 }
 
-/// Who has the address that a worker wanted to bind.
+/// The program that uses the address which a worker wanted to bind.
 pub(crate) fn taken_by(wanted: SocketAddr, listeners: &[Listener], ours: &[SocketAddr], uid: u32) -> Option<String> {
     let overlaps = |listener: &&Listener| {
         let (a, b) = (listener.addr, wanted);
@@ -82,7 +82,7 @@ pub(crate) fn taken_by(wanted: SocketAddr, listeners: &[Listener], ours: &[Socke
     })
 }
 
-/// Why a listener that is there can't be a member.
+/// Why an existing listener can't be a member.
 pub(crate) fn unsteerable(error: &GroupError, cookie: u64, diag: &mut Diag, uid: u32) -> String {
     if let GroupError::Backstop { addr, .. } = error
         && let Ok(listeners) = diag.listeners_on(addr.port())
@@ -106,7 +106,7 @@ pub(crate) fn unsteerable(error: &GroupError, cookie: u64, diag: &mut Diag, uid:
     error.to_string()
 }
 
-/// `process 123 (nginx: master)`.
+/// The text `process 123 (nginx: master)`.
 pub(crate) fn owner(listener: &Listener) -> String {
     match discover::owner_of_inode(listener.inode) {
         Some((pid, command)) => format!("process {pid} ({command})"),
@@ -114,11 +114,11 @@ pub(crate) fn owner(listener: &Listener) -> String {
     }
 }
 
-/// A unix socket on which one of these processes listens.
+/// The path of a Unix socket on which one of these processes listens.
 pub(crate) fn unix_listener(pids: &[u32]) -> Option<String> {
     let inodes = discover::socket_inodes(pids);
     let table = std::fs::read_to_string(format!("/proc/{}/net/unix", pids.first()?)).ok()?;
-    // Num RefCount Protocol Flags Type St Inode Path; flag 0x10000 is a listening socket.
+    // Columns: Num RefCount Protocol Flags Type St Inode Path. Flag 0x10000 marks a listening socket.
     table.lines().skip(1).find_map(|line| {
         let words: Vec<&str> = line.split_whitespace().collect();
         let listens = words
@@ -130,7 +130,7 @@ pub(crate) fn unix_listener(pids: &[u32]) -> Option<String> {
     })
 }
 
-/// The address of a notice.
+/// The address in a notice.
 pub(crate) fn address_of(notice: &Notice) -> SocketAddr {
     let port = u16::try_from(notice.port).unwrap_or(0);
     if notice.family == 2 {

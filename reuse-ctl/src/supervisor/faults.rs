@@ -1,4 +1,4 @@
-//! What is done for a worker that does not accept: its queue is moved to others, and a connection shows when it accepts again.
+//! Handling of a worker that doesn't accept: its queue is moved to others, and a connection shows when it accepts again.
 
 use super::live::Live;
 use std::{
@@ -8,19 +8,19 @@ use std::{
 
 use crate::base::{InstanceId, Millis};
 
-/// How long an instance may take to stand still. On a busy machine with two cores it took 29 ms at most; what does not within this time sleeps
-/// in the kernel, where it can't look at its listener.
+/// How long an instance may take to stop when it is frozen. On a busy machine with two cores the maximum was 29 ms. A process that takes
+/// longer sleeps in the kernel, where it can't look at its listener.
 pub(crate) const FREEZE_PATIENCE: Duration = Duration::from_millis(100);
 
-/// Who gets wake-up probes: a connection of the controller's own is kept in the queue of each of these, so that it is seen when they accept.
+/// The instances that get wake-up probes: a connection of the controller's own is kept in the queue of each, which shows when it accepts.
 #[derive(Debug, Default)]
 pub(crate) struct WakeProbes {
     pub(crate) wanted: BTreeSet<InstanceId>,
-    /// What people were told already, of the fault that began then.
+    /// The troubles that users were told already, with the beginning of the fault.
     told: BTreeMap<(InstanceId, Trouble), Option<Millis>>,
 }
 
-/// What can't be done for a faulty worker. It is tried again and again, but told once.
+/// An action for a faulty worker that failed. It is tried again and again, but reported once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Trouble {
     Rescue,
@@ -28,29 +28,29 @@ pub(crate) enum Trouble {
 }
 
 impl WakeProbes {
-    /// Whether anybody is.
+    /// Whether any instance gets wake-up probes.
     pub(crate) fn any(&self) -> bool {
         !self.wanted.is_empty()
     }
 
-    /// Nobody needs one there any more.
+    /// Stops the wake-up probes for this instance.
     pub(crate) fn forget(&mut self, id: InstanceId) {
         self.wanted.remove(&id);
     }
 
-    /// The instance has ended.
+    /// Forgets an instance that has ended.
     pub(crate) fn bury(&mut self, id: InstanceId) {
         self.forget(id);
         self.told.retain(|(of, _), _| *of != id);
     }
 
-    /// Whether people don't know of this trouble yet, in the fault that began then.
+    /// Whether this trouble has not been reported yet for the fault that began at this time.
     pub(crate) fn is_news(&mut self, id: InstanceId, trouble: Trouble, fault: Option<Millis>) -> bool {
         self.told.insert((id, trouble), fault) != Some(fault)
     }
 }
 
-/// `worker 2 (pid 411)`.
+/// The name for messages: `worker 2 (pid 411)`.
 pub(crate) fn name_of(live: &Live) -> String {
     match live.pid() {
         Some(pid) => format!("worker {} (pid {pid})", live.slot),

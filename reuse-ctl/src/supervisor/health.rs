@@ -1,4 +1,4 @@
-//! Health checks: every worker that is ready is asked now and then, by a connection directed to it alone.
+//! Health checks: every ready worker is checked at intervals, through a connection directed to it alone.
 
 use super::{
     connections::{DirectedOutcome, is_workers_doing},
@@ -17,11 +17,11 @@ use crate::{
     group::Opened,
 };
 
-/// When whom to check.
+/// The schedule of health checks.
 #[derive(Debug)]
 pub(crate) struct Health {
     pub(crate) options: HealthOptions,
-    /// The next check of each worker that is to be checked.
+    /// The time of the next check of each worker that is checked.
     due: BTreeMap<InstanceId, Instant>,
 }
 
@@ -38,8 +38,8 @@ impl Health {
         self.due.values().min().copied()
     }
 
-    /// From now on exactly these are checked. The first check of each comes at a random moment of its first interval, so that
-    /// workers which became ready together are not checked together.
+    /// Sets the instances to check. The first check of each comes at a random time within its first interval, so that workers which became
+    /// ready together are not checked together.
     pub(crate) fn set_checked(&mut self, checked: &BTreeSet<InstanceId>, now: Instant) {
         self.due.retain(|id, _| checked.contains(id));
         for &id in checked {
@@ -49,7 +49,7 @@ impl Health {
         }
     }
 
-    /// Those whose check is due; each is due again an interval, give or take a tenth, from now.
+    /// The instances whose check is due. Each is due again after the interval, plus or minus a tenth.
     pub(crate) fn take_due(&mut self, now: Instant) -> Vec<InstanceId> {
         let mut taken = Vec::new();
         for (&id, due) in &mut self.due {
@@ -90,7 +90,7 @@ pub(crate) async fn outcome_of(
     }
 }
 
-/// What it means that a check's connection has failed like this.
+/// The outcome if a check's connection failed with this error.
 pub(crate) fn failed(error: &io::Error, problem: String) -> DirectedOutcome {
     if is_workers_doing(error.kind()) {
         DirectedOutcome::Checked(Err(problem))

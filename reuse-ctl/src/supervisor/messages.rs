@@ -1,4 +1,4 @@
-//! Messages to workers, from workers, and the bus: the part of the supervisor's task.
+//! Messages to and from workers, and the bus: the state that the supervisor's task keeps for them.
 //!
 //! ```text
 //!  worker ──channel──▶ Ear ──"ready", complaints──▶ task ──▶ events
@@ -7,7 +7,8 @@
 //!  API ──send──▶ task ──╯        task: process:event ──▶ bus ◀── log:out: read from the logs
 //! ```
 //!
-//! What workers say to each other does not pass through the task: it has queues to watch, and a worker that talks all day must not keep it.
+//! Messages between workers do not pass through the task: it has queues to watch, and must not be kept busy by a worker that sends all the
+//! time.
 
 pub(crate) mod ear;
 pub(crate) mod output;
@@ -33,12 +34,12 @@ use std::{
 };
 use tokio::sync::mpsc;
 
-/// What the task keeps for messages.
+/// The task's state for messages.
 #[derive(Debug)]
 pub(crate) struct Messages {
     pub(crate) app: Arc<str>,
     pub(crate) mailboxes: Arc<Mutex<route::Mailboxes<Mailbox>>>,
-    /// Whom the mailboxes belong to, as the machine said last.
+    /// The instances that own the mailboxes, as the machine last said.
     pub(crate) seated: BTreeMap<SlotId, Option<InstanceId>>,
     turn: Turn,
     pub(crate) bus: Bus,
@@ -46,7 +47,7 @@ pub(crate) struct Messages {
     outputs: Outputs,
 }
 
-/// Who hears what is sent to a slot.
+/// The recipient of messages to a slot.
 #[derive(Debug, Clone)]
 pub(crate) struct Mailbox {
     pub(crate) instance: InstanceId,
@@ -66,7 +67,7 @@ impl Messages {
         }
     }
 
-    /// The channel of a new instance, and the end that it inherits.
+    /// The channel of a new instance, and the end that the instance inherits.
     pub(crate) fn open(
         &self,
         slot: SlotId,
@@ -85,12 +86,12 @@ impl Messages {
         Channel::open(Arc::clone(&self.turn), ear)
     }
 
-    /// A worker is about to write into this log; on the bus its lines are packets of this name.
+    /// Announces that a worker will write to this log. On the bus, its lines become packets with this name.
     pub(crate) fn add_output(&self, slot: SlotId, name: &'static str, log: &Path) {
         self.outputs.add((slot, name), log);
     }
 
-    /// An event of the controller's own, beside the packets that PM2 has: `reuse:warning`.
+    /// Publishes an event of the controller's own, beside PM2's packets: `reuse:warning`.
     pub(crate) fn publish_own(&self, event: &Event) {
         if self.bus.is_heard() {
             self.bus.publish(Packet {
@@ -100,7 +101,7 @@ impl Messages {
         }
     }
 
-    /// What happens from now on.
+    /// A reader of everything that happens from now on.
     pub(crate) fn subscribe(&self) -> BusReader {
         let reader = self.bus.subscribe();
         self.outputs.follow(&self.bus, &self.app);
@@ -108,7 +109,7 @@ impl Messages {
     }
 }
 
-/// "a message ", "3 messages ": of one kind, since the last time that it was told.
+/// "a message ", "3 messages ": number of messages of one kind since the last report.
 pub(crate) fn a_message(times: u64) -> String {
     match times {
         1 => "a message ".into(),

@@ -1,7 +1,7 @@
-//! The accept queues of all workers, seen from outside: what the machine calls hung, and what `least-loaded` counts.
+//! Looks at the accept queues of all workers from outside. The machine uses this to find hung workers, and `least-loaded` to count queues.
 //!
-//! A look is one inet_diag question per service port, and the kernel's counters, which are mapped, before and after it: so what an
-//! instance has accepted when its queue was read is known within bounds.
+//! A look is one inet_diag request per service port, with the kernel's counters, which are mapped, read before and after it. So the number
+//! of connections that an instance had accepted when its queue was read is known within bounds.
 
 use super::cadence::Cadence;
 use crate::base::InstanceId;
@@ -13,10 +13,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// When to look again after the kernel has not told.
+/// Delay after the kernel has failed to answer.
 pub(crate) const AFTER_AN_ERROR: Duration = Duration::from_secs(1);
 
-/// Looks, and when.
+/// Looks at the queues, and decides when.
 #[derive(Debug)]
 pub(crate) struct QueueWatch {
     pub(crate) cadence: Cadence,
@@ -27,17 +27,17 @@ pub(crate) struct QueueWatch {
     pub(crate) fault: bool,
     /// What the last look has seen.
     pub(crate) seen: BTreeMap<InstanceId, Backlog>,
-    /// Connections that had been established when it last looked: what differs from it is traffic.
+    /// Number of connections established at the last look. A difference means traffic.
     pub(crate) arrived: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum State {
-    /// Nobody needs it.
+    /// No look is needed.
     Off,
-    /// Until the kernel tells of a connection.
+    /// Waits until the kernel reports a connection.
     Asleep,
-    /// The next look.
+    /// The time of the next look.
     At(Instant),
 }
 
@@ -53,7 +53,7 @@ impl QueueWatch {
         }
     }
 
-    /// When it wants to look.
+    /// The time of the next look, if any.
     pub(crate) fn due(&self) -> Option<Instant> {
         match self.state {
             State::At(at) => Some(at),
@@ -61,7 +61,7 @@ impl QueueWatch {
         }
     }
 
-    /// Whether some worker has a fault now.
+    /// Sets whether some worker has a fault now.
     pub(crate) fn set_fault(&mut self, fault: bool) {
         self.fault = fault;
     }
@@ -73,7 +73,7 @@ impl QueueWatch {
         }
     }
 
-    /// Look as soon as possible, unless it is off.
+    /// Requests a look as soon as possible, unless looks are off.
     pub(crate) fn hurry(&mut self) {
         if self.state != State::Off {
             self.state = State::At(Instant::now());
@@ -81,12 +81,13 @@ impl QueueWatch {
     }
 }
 
-/// Only whether it has changed is of use: a connection may be counted as directed before it is as established, or be so alone.
+/// A number that only serves to detect changes: a connection may be counted as directed before it is counted as established, or only as
+/// directed.
 pub(crate) fn arrived(established: u64, migrated_in: u64, directed: u64) -> u64 {
     established.wrapping_add(migrated_in).wrapping_sub(directed)
 }
 
-/// An instance's totals at one instant.
+/// An instance's counters at one instant.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Totals {
     /// Connections that were established here or moved here.
@@ -104,22 +105,22 @@ impl Totals {
     }
 }
 
-/// What is known of an instance whose queue was read at some instant between these two. No total ever falls.
+/// The backlog of an instance whose queue was read between these two instants. No counter ever decreases.
 pub(crate) fn backlog(before: Totals, after: Totals, queue: u32) -> Backlog {
     let waiting = u64::from(queue);
     let accepted_at_least = before.came.saturating_sub(after.went + waiting);
     Backlog {
         queue,
         accepted_at_least,
-        // Not below: a connection is in the queue an instant before it is counted as established.
+        // Not less than the lower bound: a connection is in the queue slightly before it is counted as established.
         accepted_at_most: after.came.saturating_sub(before.went + waiting).max(accepted_at_least),
     }
 }
 
-/// The part of a queue that has stood there since the look before without any of it having been accepted: what `least-loaded` counts beside
-/// the connections, of which the queue is a part anyway. A queue that moves says no more than they do, and its length is wrong a moment
-/// later: with all of it counted until the next look, one of four equal workers got up to 31 % of 20,000 short connections; like this 27 %,
-/// and 28 % with nothing counted (on a busy machine).
+/// The part of a queue that has stood since the last look without any connection being accepted. `least-loaded` counts it in addition to
+/// the connections, which include the queue anyway. A moving queue says no more than they do, and its length is soon out of date: with
+/// whole queues counted until the next look, one of four equal workers got up to 31 % of 20,000 short connections; with only this part, 27
+/// %; with nothing, 28 % (on a busy machine).
 pub(crate) fn standing(before: Option<&Backlog>, now: &Backlog) -> u32 {
     match before {
         Some(before) if now.accepted_at_least <= before.accepted_at_most => before.queue.min(now.queue),
@@ -127,7 +128,7 @@ pub(crate) fn standing(before: Option<&Backlog>, now: &Backlog) -> u32 {
     }
 }
 
-/// What this thread has used of the processor.
+/// The CPU time that this thread has used.
 pub(crate) fn processor_time() -> Duration {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: the kernel writes the one timespec that is given.
@@ -137,7 +138,7 @@ pub(crate) fn processor_time() -> Duration {
             u64::try_from(time.tv_sec).unwrap_or(0),
             u32::try_from(time.tv_nsec).unwrap_or(0),
         ),
-        // Every kernel has this clock; without it looks seem to cost nothing.
+        // Every kernel has this clock. Without it looks would seem to cost nothing.
         Err(_) => Duration::ZERO,
     }
 }

@@ -1,5 +1,5 @@
-//! Replaces healthy workers, for the reasons of [`recycle_rules`](super::recycle_rules): through the same requests as a person would
-//! make, so that the machine's rules hold, and only when none of a person's is under way.
+//! Replaces healthy workers, for the reasons in [`recycle_rules`](super::recycle_rules). It uses the same requests as a user, so that the
+//! machine's rules apply, and only while no request of a user is in progress.
 
 use super::{
     live::BackgroundEvent,
@@ -22,38 +22,38 @@ use std::{
 };
 use tokio::{sync::mpsc, task::JoinHandle};
 
-/// So often workers are looked at.
+/// Interval of looks at the workers.
 pub(crate) const LOOK_EVERY: Duration = Duration::from_secs(2);
 
-/// So often it is tried again to replace all while something else is under way.
+/// Interval of attempts to replace all workers while something else is in progress.
 pub(crate) const RETRY_EVERY: Duration = Duration::from_millis(500);
 
-/// Begins to watch files; the app's own `folders` do not count. Needs a runtime.
+/// Starts to watch files; the app's own `folders` are excluded. Needs a runtime.
 ///
 /// # Errors
-/// A path is not there, or can't be watched.
+/// Fails if a path is missing or can't be watched.
 pub(crate) fn watch(options: &WatchOptions, base: &Path, folders: Vec<PathBuf>) -> Result<Files, WatchError> {
-    // The globs were judged when the options were.
+    // The globs were checked together with the options.
     let ignored = Ignored::new(&options.ignore, base, folders).expect("check() has seen them");
     Files::watch(&options.paths, base, ignored, options.delay)
 }
 
-/// What is going on.
+/// The state of recycling.
 #[derive(Debug)]
 pub(crate) struct Recycle {
     pub(crate) rules: RecycleRules,
     pub(crate) cron: Option<Timetable<Local>>,
     pub(crate) next_cron_look: Instant,
     pub(crate) next_look: Instant,
-    /// Memory is being measured.
+    /// Whether memory is being measured.
     pub(crate) measuring: bool,
-    /// The request that carries out what is under way.
+    /// The request that carries out the current replacement.
     pub(crate) asked: Option<RequestId>,
     watching: Option<JoinHandle<()>>,
 }
 
 impl Recycle {
-    /// `files` are watched from now on.
+    /// Starts with `files` being watched.
     pub(crate) fn new(
         options: &RecycleOptions,
         files: Option<Files>,
@@ -70,7 +70,7 @@ impl Recycle {
         }
     }
 
-    /// Other options from now on: what is under way, waits or pauses because of the old ones does so still.
+    /// Sets new options. What is in progress, waits or pauses because of the old options continues.
     pub(crate) fn change(&mut self, old: &RecycleOptions, new: &RecycleOptions) {
         self.rules.change(new);
         if old.cron != new.cron {
@@ -80,7 +80,7 @@ impl Recycle {
         self.next_look = self.next_look.min(Instant::now() + LOOK_EVERY);
     }
 
-    /// Other files are watched from now on, or none.
+    /// Watches other files from now on, or none.
     pub(crate) fn watch(&mut self, files: Option<Files>, background_events: &mpsc::Sender<BackgroundEvent>) {
         if let Some(watching) = self.watching.take() {
             watching.abort();
@@ -88,7 +88,7 @@ impl Recycle {
         self.watching = files.map(|files| tokio::spawn(files.tell(background_events.clone())));
     }
 
-    /// When something is to be looked at.
+    /// When the next look is due.
     pub(crate) fn due(&self) -> Option<Instant> {
         let look = (self.rules.looks_at_workers() || self.rules.is_waiting()).then_some(self.next_look);
         let cron = self.cron.as_ref().map(|_| self.next_cron_look);
@@ -109,7 +109,8 @@ impl Drop for Recycle {
     }
 }
 
-/// All processes of an instance: as its cgroup counts them, else what each has resident. Pages that processes share then count for each.
+/// The memory of all processes of an instance: as its cgroup counts it, else the sum of their resident memory, in which shared pages count
+/// for each.
 pub(crate) fn memory_of(cgroup: &InstanceCgroup) -> u64 {
     cgroup
         .resident_bytes()

@@ -1,11 +1,11 @@
-//! Texts about healthy workers that are replaced.
+//! Texts about the replacement of healthy workers.
 
 use std::fmt;
 
 use super::recycle_rules::{Occasion, Replacement, TooMuch};
 
 impl Replacement {
-    /// What has failed, if it has.
+    /// The subject of the message if the replacement has failed.
     pub(crate) fn word(&self) -> &'static str {
         match self {
             Self::One {
@@ -26,7 +26,7 @@ impl Replacement {
 }
 
 impl fmt::Display for TooMuch {
-    /// To follow a worker's name.
+    /// Follows a worker's name.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
             Self::Memory { bytes, limit } => {
@@ -63,7 +63,7 @@ impl fmt::Display for Replacement {
     }
 }
 
-/// "…; the last line of its output: …": nobody waits for an answer that shows more.
+/// Adds "; the last line of its output: …", because no answer will show more of it.
 pub(crate) fn with_last_line(error: String, output: &[String]) -> String {
     match output.iter().rfind(|line| !line.trim().is_empty()) {
         Some(line) => format!("{error}; the last line of its output: {}", line.trim()),
@@ -85,7 +85,7 @@ fn size(bytes: u64) -> String {
     }
 }
 
-/// "12s", "1h 4m": as the option is written.
+/// "12s", "1h 4m": the form in which the option is given.
 pub(crate) fn seconds(ms: u64) -> String {
     humantime::format_duration(std::time::Duration::from_secs(ms / 1000)).to_string()
 }

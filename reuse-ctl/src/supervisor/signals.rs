@@ -1,16 +1,17 @@
-//! The signals that the controller takes: those that end it, and those that other servers have made familiar.
+//! The signals that the controller handles: those that stop it, and those with their usual meaning in other servers.
 //!
 //! | signal | in a terminal | without one: in the background, as a service |
 //! |---|---|---|
 //! | INT, TERM | stop; INT once more: kill | the same |
 //! | HUP | stop: the terminal is closed | reload |
-//! | TTIN, TTOU | as ever: a job in the background that wants the terminal | one worker more, one worker fewer |
+//! | TTIN, TTOU | as usual: a background job wants the terminal | one worker more, one worker fewer |
 //! | USR1 | rotate all logs | the same |
 //!
-//! "In a terminal" means that the process has a controlling terminal when it starts: the kernel sends these very signals to jobs of a
-//! terminal, and then they must mean what they always have. A HUP that was ignored from the start (`nohup`) stays ignored there.
+//! "In a terminal" means that the process has a controlling terminal when it starts. The kernel sends these very signals to jobs of a
+//! terminal, and then they must have their usual meaning. A HUP that was ignored from the start (`nohup`) stays ignored there.
 //!
-//! While something else is under way a reload or a change of the number waits for its end, as [`Pending`]: nobody is there who could try again.
+//! While something else is in progress, a reload or a change of the number of workers waits as [`Pending`], since nobody is there to try
+//! again.
 
 use crate::process::terminal_signals::has_terminal;
 use crate::process::terminal_signals::is_ignored;
@@ -18,16 +19,16 @@ use reuse_machine::interface::MAX_WORKERS;
 use reuse_machine::interface::{Command, ScaleTarget};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// Waits for them.
+/// Waits for signals.
 pub(crate) struct Signals {
     interrupt: Signal,
     terminate: Signal,
-    /// Absent: ignored.
+    /// `None`: ignored.
     hangup: Option<Signal>,
     rotate: Signal,
-    /// Absent in a terminal.
+    /// `None` in a terminal.
     more: Option<Signal>,
-    /// Absent in a terminal.
+    /// `None` in a terminal.
     fewer: Option<Signal>,
     in_terminal: bool,
 }
@@ -71,9 +72,9 @@ pub(crate) async fn next(signal: &mut Option<Signal>) {
 /// What a signal asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum SignalMeaning {
-    /// Ctrl-C: once to stop, once more to kill.
+    /// Ctrl-C: the first stops, the second kills.
     ByHand,
-    /// To stop, however often it comes: a closing terminal and a service manager send several signals.
+    /// Stop, however often it comes: a closing terminal and a service manager send several signals.
     ToStop,
     ToReload,
     ForMore,
@@ -89,12 +90,12 @@ pub(crate) enum Signalled {
     Fewer,
 }
 
-/// What waits until nothing else is under way.
+/// Signals that wait until nothing else is in progress.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Pending {
-    /// One is enough, however often it was asked for: it begins behind the last signal.
+    /// Whether a reload waits. Several signals need only one reload, which begins after the last of them.
     pub(crate) reload: bool,
-    /// Workers more, or fewer.
+    /// How many workers more, or fewer.
     pub(crate) net: i32,
 }
 
@@ -107,7 +108,7 @@ impl Pending {
         }
     }
 
-    /// What is to be done first, where there are so many workers. As far as it goes: of five fewer where there are three, two.
+    /// The next step for an app with this many workers, as far as possible: of five fewer with three workers, two.
     pub(crate) fn next(self, workers: u16) -> Option<(Signalled, Command)> {
         if self.reload {
             return Some((Signalled::Reload, Signalled::Reload.command()));
