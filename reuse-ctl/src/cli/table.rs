@@ -1,15 +1,15 @@
-//! Tables for a person, and the short forms of durations and sizes in them. Pure.
+//! Tables for users, with short forms of durations and sizes. Pure.
 
 use super::terminal::{Paint, Tone};
 
-/// How a column is set.
+/// The alignment of a column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Align {
     Left,
     Right,
 }
 
-/// One cell. Its width is that of its text, whatever its colour.
+/// One cell. Its width is the width of its text without colours.
 #[derive(Debug, Clone)]
 pub(crate) struct Cell {
     text: String,
@@ -32,7 +32,7 @@ impl Cell {
     }
 }
 
-/// Lines with every column as wide as its widest cell; the last column is not padded, and one without a title and content left out.
+/// Formats a table. Every column is as wide as its widest cell. The last column is not padded; an empty column without a title is left out.
 pub(crate) fn table<const N: usize>(header: [(&str, Align); N], rows: &[[Cell; N]], paint: Paint) -> String {
     let width = |column: usize| {
         let cells = rows.iter().map(|row| row[column].text.chars().count());
@@ -64,7 +64,7 @@ pub(crate) fn table<const N: usize>(header: [(&str, Align); N], rows: &[[Cell; N
     text
 }
 
-/// `42s`, `3m 7s`, `1h 2m`, `5d 3h`.
+/// Formats a duration: `42s`, `3m 7s`, `1h 2m`, `5d 3h`.
 pub(crate) fn short_duration(seconds: u64) -> String {
     let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
     match seconds {
@@ -75,7 +75,7 @@ pub(crate) fn short_duration(seconds: u64) -> String {
     }
 }
 
-/// `512K`, `50.0M`, `1.3G`, in powers of 1024.
+/// Formats a size: `512K`, `50.0M`, `1.3G`, in powers of 1024.
 pub(crate) fn short_bytes(bytes: u64) -> String {
     #[expect(clippy::cast_precision_loss, reason = "three digits are shown")]
     let kib = bytes as f64 / 1024.0;
