@@ -10,7 +10,7 @@ pub(crate) struct Context {
     pub(crate) app: Option<String>,
     /// `--json`.
     pub(crate) json: bool,
-    /// The terminal, if there is one.
+    /// What is known about the output.
     pub(crate) terminal: Terminal,
 }
 

@@ -1,4 +1,4 @@
-//! `events`: prints events as they happen; with `--bus` the packets of PM2's bus.
+//! `events`: prints events as they happen; with `--bus` or `--json` the packets of PM2's bus.
 
 use std::io::{self, Write as _};
 use std::time::{Duration, SystemTime};

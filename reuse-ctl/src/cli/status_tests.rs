@@ -1,4 +1,4 @@
-//! The table, as a person sees it.
+//! The table as users see it.
 
 use super::*;
 use crate::server::fake;

@@ -1,4 +1,4 @@
-//! Whole documents.
+//! Tests with whole documents.
 
 use std::path::Path;
 
@@ -276,7 +276,7 @@ fn nonsense_has_a_place() {
     }
 }
 
-/// Every line of it is written from the table, so that neither goes without the other.
+/// Every line of the manual's table is generated from the table, so that the two can't differ.
 #[test]
 fn the_manual_has_the_table() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/from-pm2.md");

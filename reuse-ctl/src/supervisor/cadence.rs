@@ -181,7 +181,8 @@ mod tests {
         assert_eq!(cadence.next(STANDING), Next::After(ms(5)), "the mean follows");
     }
 
-    /// Never longer than half of `hung_after` with a queue, and a hang is looked at several times before it is called one.
+    /// The interval is never longer than half of `hung_after` with a queue, and a worker is looked at several times before it is declared
+    /// hung.
     #[test]
     fn every_hung_after_has_its_cadence() {
         for hung_after in [1, 10, 50, 200, 10_000] {

@@ -176,7 +176,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever is told, an instance that serves all that was served has nothing missing, and one that listens nowhere lacks all.
+        /// Whatever is named, an instance that serves everything its predecessor served has nothing missing, and one that listens nowhere
+        /// lacks everything.
         #[test]
         fn nothing_is_lost_unnoticed(old in any_place(), new in any_place(), asked: bool) {
             let lost: Vec<_> = old.addresses.difference(&new.addresses).copied().collect();

@@ -226,7 +226,7 @@ mod tests {
         assert_eq!(shown(&"x".repeat(1000)).len(), MAX_STATUS_CHARACTERS);
     }
 
-    /// A process of this test's own, in no instance's cgroup, can write to the socket; it is not believed.
+    /// A process of this test, in no instance's cgroup, can write to the socket, but its message is ignored.
     #[tokio::test]
     async fn only_processes_of_the_instance_are_believed() {
         let app = AppCgroup::create(&format!("test-{}-notify", std::process::id())).expect("cgroup v2 and root");

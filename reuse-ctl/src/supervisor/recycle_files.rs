@@ -153,7 +153,7 @@ impl Files {
                         }
                     },
                     Err(error) => {
-                        let problem = format!("files are not watched any more: {error}");
+                        let problem = format!("files are no longer watched: {error}");
                         return drop(background_events.send(BackgroundEvent::Files(Told::Problem(problem))).await);
                     }
                 },
@@ -181,7 +181,7 @@ impl Files {
             if let Some(path) = burst.as_mut().and_then(|burst| burst.restless(now)) {
                 let name = shown(path, &self.base);
                 told.push(Told::Problem(format!(
-                    "{name} and what is near it do not stop changing: nothing is reloaded before they rest; leave them out with --watch-ignore"
+                    "{name} and files near it keep changing: workers are reloaded only after the changes stop; leave them out with --watch-ignore"
                 )));
             }
             let is_complete = self.roots.iter().all(|root| root.identity.is_some());

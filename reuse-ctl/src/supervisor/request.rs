@@ -127,7 +127,7 @@ mod tests {
 
     const PATIENCE: Duration = Duration::from_secs(5);
 
-    /// Answers one request with these bytes, and hands out what was asked.
+    /// Answers one request with these bytes, and returns the request.
     async fn server(answer: Vec<u8>) -> (TcpStream, SocketAddr, JoinHandle<String>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
         let addr = listener.local_addr().expect("bound");
@@ -138,7 +138,7 @@ mod tests {
             while !asked.ends_with(b"\r\n\r\n") {
                 asked.push(stream.read_u8().await.expect("a request"));
             }
-            // The client may have seen enough before it is all written.
+            // The client may close before everything is written.
             drop(stream.write_all(&answer).await);
             String::from_utf8(asked).expect("ascii")
         });

@@ -188,7 +188,7 @@ mod tests {
         let scale = |target| Some(Command::Scale(target));
         assert_eq!(next(&[Fewer; 5], 3), scale(ScaleTarget::Down(2)));
         assert_eq!(next(&[More; 5], 254), scale(ScaleTarget::Up(2)));
-        // Refused by the machine, in words.
+        // The machine refuses this, with a message.
         assert_eq!(next(&[Fewer; 5], 1), scale(ScaleTarget::Down(1)));
         assert_eq!(next(&[More], 256), scale(ScaleTarget::Up(1)));
     }

@@ -13,13 +13,13 @@ impl World {
         })
     }
 
-    /// What each slot's next instance is started from, and the app's.
+    /// The versions of each slot's next instance, and the app's version.
     fn next_versions(&self) -> (Vec<u32>, u32) {
         let view = self.machine.view();
         (view.slots.iter().map(|slot| slot.version.0).collect(), view.version.0)
     }
 
-    /// Whoever is on its way out ends.
+    /// Every instance that is being stopped ends.
     fn leavers_go(&mut self) {
         for slot in self.machine.view().slots {
             for instance in slot.instances {

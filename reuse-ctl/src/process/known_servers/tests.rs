@@ -1,4 +1,4 @@
-//! What is recognised, what is suggested, and that the manual says the same.
+//! Which servers are recognised, what is suggested, and that the manual says the same.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -124,7 +124,7 @@ fn every_row_can_be_reached_and_says_something() {
     }
 }
 
-/// Every line of it is written from the table, so that neither goes without the other.
+/// Every line of the manual's table is generated from the table, so that the two can't differ.
 #[test]
 fn the_manual_has_the_stop_signals() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/stop-signals.md");
