@@ -205,7 +205,7 @@ fn group_line(group: &GroupStatus, paint: Paint) -> String {
         parts.push(paint.tone(Tone::Changing, &format!("{} parked", group.parked)));
     }
     if !group.strangers.is_empty() {
-        let strangers = format!("strangers share this port: {}", group.strangers.join(", "));
+        let strangers = format!("other programs share this port: {}", group.strangers.join(", "));
         parts.push(paint.tone(Tone::Bad, &strangers));
     }
     parts.join("  ") + "\n"
