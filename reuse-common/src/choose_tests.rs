@@ -13,7 +13,7 @@ use crate::{
 
 const NOW: Moment = Moment::new(9, 100);
 
-/// A group whose slot `n` has row `n + 1`.
+/// A group in which slot `n` has row `n + 1`.
 struct Group {
     membership: Membership,
     places: Box<Places>,
@@ -65,7 +65,7 @@ const fn row_of(slot: u16) -> Row {
     Row(slot + 1)
 }
 
-/// The whole of `sticky`.
+/// All steps of `sticky` together.
 fn by_client(group: &Group, loads: Loads, client: &ClientKey, recorded: Option<u16>) -> Place {
     by_record(&group.membership, recorded.map(Slot))
         .unwrap_or_else(|| for_new_client(&group.membership, &group.places, loads, client, NOW))
@@ -128,7 +128,8 @@ fn ties_are_broken_evenly() {
     }
 }
 
-/// One idle worker among busy ones is found from the sixteen places that see it, of which some are at the table's other end.
+/// One idle worker among busy ones is found from each of the sixteen places whose scan includes it, some of them at the other end of the
+/// table.
 #[test]
 fn above_the_full_scan_neighbours_are_looked_at_around_the_end() {
     for idle in [0u16, 7, 39] {
@@ -206,7 +207,7 @@ fn shares_are_exact_and_the_rest_is_round_robin() {
     for (slot, expected) in [(0, 5_000), (1, 1_000), (2, 5_000), (3, 4_000), (4, 5_000)] {
         assert!(counts[slot].abs_diff(expected) <= 2, "{counts:?}");
     }
-    // Any hundred in a row have their five.
+    // Any hundred connections in a row contain the share's five.
     for start in [0, 777, 12_345, u32::MAX - 50] {
         let draws = (0..100).map(|nth| start.wrapping_add(nth));
         let hits = draws.filter(|&draw| by_share(&group.membership, draw) == Some(Place(3)));
@@ -231,7 +232,7 @@ fn least_loaded_leaves_shares_alone() {
     );
 }
 
-/// However loaded the others are: the canary's 5 % of new clients are decided by their first bucket.
+/// However loaded the others are, the canary's 5 % of new clients are decided by their first bucket.
 #[test]
 fn sticky_honours_shares_under_load() {
     for crowded in [None, Some(0), Some(3)] {
@@ -268,7 +269,7 @@ fn shares_alone_fill_the_whole() {
     assert!(counts(&|n| by_client(&group, loads, &client(n), None)));
 }
 
-/// Of every instance's connections each of its listeners gets its part, even where the instance has few buckets.
+/// Each listener of an instance gets its part of the instance's connections, even if the instance has few buckets.
 #[test]
 fn the_listener_does_not_depend_on_the_bucket() {
     let group = Group::new(0..256);
@@ -293,7 +294,7 @@ proptest! {
     #[test]
     fn every_policy_names_a_seat(slots in prop::collection::btree_set(0u16..256, 1..256), stale in prop::collection::vec(0u16..256, 1..8), hash: u32, turn: u32, recorded in prop::option::of(0u16..300), loaded in prop::collection::vec(1u16..257, 0..400)) {
         let mut group = Group::new(slots.iter().copied());
-        // Owners without a seat, among others.
+        // Some owners have no seat.
         let mut buckets = Box::new(Buckets::EMPTY);
         buckets.assign(&stale.iter().map(|&slot| (Slot(slot), None)).collect::<Vec<_>>());
         *group.places = Places::new(&group.membership, &buckets);
@@ -332,7 +333,7 @@ proptest! {
         prop_assert_eq!(cell::ones_if_less(c, c), 0);
     }
 
-    /// Whoever reads while the controller writes may find places of another membership.
+    /// A program that reads while the controller writes may find places of another membership.
     #[test]
     fn places_of_another_membership_are_harmless(slots in 0u16..256, before in 1u16..=256, hash: u32) {
         let (mut group, other) = (Group::new(0..slots), Group::new(0..before));

@@ -108,7 +108,7 @@ fn a_flood_counts_little() {
     assert_eq!([128, 192].map(|fraction| load(101, fraction)), [most + 1, most / 2 + 1]);
 }
 
-/// Two processors may both take the last one away.
+/// Two CPUs may both settle the last selection.
 #[test]
 fn a_count_below_zero_is_no_flood() {
     let mut table = table();

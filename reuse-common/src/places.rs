@@ -84,7 +84,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(96))]
 
-        /// Of owners and seats any may be without the other: slots that came, went, or got a share in between.
+        /// Owners and seats may differ in any way: slots were added or removed, or got a share in between.
         #[test]
         fn every_place_is_the_owners_or_anybodys(owners in slots(1..12), seated in slots(0..12), common in slots(0..12)) {
             let with_common = |mut slots: Vec<(Slot, Option<Share>)>| {

@@ -1,26 +1,26 @@
-//! The kinds of servers that must be told apart, each simulated millisecond by millisecond, and what must hold for any readings.
+//! Simulates the kinds of servers that must be told apart, millisecond by millisecond, and checks properties for any readings.
 
 use proptest::prelude::*;
 
 use super::*;
 use crate::withhold::{self, Candidate};
 
-/// How a server takes connections from its queue.
+/// How a server accepts connections from its queue.
 #[derive(Debug, Clone)]
 enum Server {
-    /// Takes whatever is there, at once: an event loop with little to do per connection.
+    /// Accepts everything at once: an event loop with little work per connection.
     Prompt,
-    /// One thread: takes up to `burst`, then works on each for `work_ms`.
+    /// One thread: accepts up to `burst` connections, then works on each for `work_ms`.
     Serial { burst: u32, work_ms: u64, until_ms: u64 },
-    /// Each thread takes one and works on it.
+    /// Each thread accepts one connection and works on it.
     Pool { work_ms: u64, until_ms: Vec<u64> },
-    /// An event loop that computes for `busy_ms` in every `every_ms`, from `offset_ms` on.
+    /// An event loop that computes for `busy_ms` in every `every_ms`, starting at `offset_ms`.
     Computing {
         busy_ms: u64,
         every_ms: u64,
         offset_ms: u64,
     },
-    /// Takes whatever is there, but nothing from … to.
+    /// Accepts everything, except from `from_ms` to `to_ms`.
     Stopped { from_ms: u64, to_ms: u64 },
 }
 
@@ -76,13 +76,13 @@ struct App {
     norm: Norm,
     withdrawn: Vec<bool>,
     hung_since_ms: Vec<Option<u64>>,
-    /// (when, who, after what stall).
+    /// When a worker was declared hung, which one, and after what stall.
     calls: Vec<(u64, usize, u64)>,
     recoveries: Vec<(u64, usize)>,
     chance: u64,
     now_ms: u64,
     next_look_ms: u64,
-    /// The controller does not look in this time.
+    /// The controller does not look during this time.
     blind_ms: std::ops::Range<u64>,
     look_every_ms: u64,
     /// New connections per worker and second.
@@ -137,7 +137,7 @@ impl App {
         }
     }
 
-    /// At random over the published: as uneven as it gets.
+    /// Connections go to random published workers, which is as uneven as it gets.
     fn arrive(&mut self) {
         let published: Vec<_> = (0..self.servers.len())
             .filter(|worker| !self.withdrawn[*worker])
@@ -152,7 +152,7 @@ impl App {
 
     fn look(&mut self) {
         for worker in 0..self.servers.len() {
-            // Connections come while the counters are read: either bound may be off by one, and now and then by more.
+            // Connections arrive while the counters are read, so either bound may be off by one, and sometimes by more.
             let comes = u64::from(!self.withdrawn[worker]);
             let (under, over) = (comes * self.below(2), comes * self.below(2));
             let spike = comes * 10 * u64::from(self.below(50) == 0);
@@ -192,7 +192,7 @@ impl App {
         self.withdrawn = candidates.iter().map(|candidate| candidate.withdrawn).collect();
     }
 
-    /// 20 ms after the call the queue goes to others, and one connection of the controller's own comes.
+    /// 20 ms after a worker was declared hung its queue is moved to others, and a wake-up probe arrives.
     fn rescue(&mut self) {
         for worker in 0..self.servers.len() {
             if self.withdrawn[worker] && self.hung_since_ms[worker] == Some(self.now_ms.saturating_sub(20)) {
@@ -203,7 +203,7 @@ impl App {
         }
     }
 
-    /// The stalls that `worker` was called for.
+    /// The stalls after which `worker` was declared hung.
     fn calls_of(&self, worker: usize) -> Vec<u64> {
         let calls = self.calls.iter().filter(|(_, called, _)| *called == worker);
         calls.map(|(_, _, stall_ms)| *stall_ms).collect()
@@ -321,8 +321,8 @@ fn a_slow_server_that_does_hang_is_called_after_what_is_normal_for_it() {
     assert_eq!(app.calls.len(), 1);
 }
 
-/// While the pools fill one after the other, the first full ones may be called: the others are better off then. Once all are full,
-/// nobody is.
+/// While the pools fill one after the other, the first full ones may be declared hung, because the others are better off then. Once all are
+/// full, none is.
 #[test]
 fn pools_that_are_overloaded_together_are_not_called_for_long() {
     for rate in [40, 54, 100] {
@@ -406,7 +406,7 @@ fn the_controllers_own_sleep_is_not_held_against_anybody() {
     for turn in 1..100 {
         let from_ms = turn * 700;
         app.blind_ms = from_ms..from_ms + 10 * (turn % 60);
-        // A connection always waits at the next look: it came just before.
+        // A connection that came just before always waits at the next look.
         app.run(app.blind_ms.end.saturating_sub(app.now_ms + 1));
         app.queues.iter_mut().for_each(|queue| *queue += 1);
         app.run(from_ms + 700 - app.now_ms - 1);
@@ -493,7 +493,7 @@ fn learned_is_the_second_longest_of_the_last_minute() {
 }
 
 proptest! {
-    /// Whatever a hung worker's readings, as long as they are true: no look proves progress, and it stays called.
+    /// Whatever a hung worker's readings are, as long as they are true, no look proves progress and it stays hung.
     #[test]
     fn a_hung_worker_makes_no_progress(
         readings in proptest::collection::vec((0..40_u64, 0..9_u32, 0..5_u64, 0..5_u64), 1..200),
@@ -508,7 +508,8 @@ proptest! {
         }
     }
 
-    /// Whatever happens: nobody is called alone or unknown, only progress ends a call, and no stall is longer than the time.
+    /// Whatever happens: no worker is declared hung alone or before its speed is known, only progress ends the state, and no stall is
+    /// longer than the elapsed time.
     #[test]
     fn calls_end_with_progress_and_only_with_it(
         workers in 1..6_usize,

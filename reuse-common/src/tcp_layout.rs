@@ -4,7 +4,7 @@
 /// Bit of `struct socket`'s flags: the process wants to write more than the buffer holds (`linux/net.h`).
 pub const SOCK_NOSPACE: u32 = 2;
 
-/// The value of [`TcpLayout::wake_bytes`]'s field for a connection that is held back: longer than any request without a large body.
+/// The value at [`TcpLayout::wake_bytes`] for a connection that is held back: longer than any request without a large body.
 pub const HELD_WAKE_BYTES: u32 = 64 * 1024 - 7;
 
 /// Offsets in bytes: into `struct tcp_sock`, which begins with a `struct sock`, unless the field says otherwise.

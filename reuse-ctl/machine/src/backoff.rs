@@ -41,7 +41,7 @@ mod tests {
     use super::super::tests::world::config;
     use super::*;
 
-    /// Shortest and longest delay of many seeds.
+    /// The shortest and longest delay over many seeds.
     fn extremes(crashes: u32) -> (u64, u64) {
         let delays = (0..2000).map(|seed| delay_ms(&config(), crashes, &mut Jitter::seeded(seed)));
         delays.fold((u64::MAX, 0), |(low, high), delay| (low.min(delay), high.max(delay)))

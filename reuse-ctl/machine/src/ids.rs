@@ -23,7 +23,7 @@ impl Millis {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct InstanceId(pub u32);
 
-/// A request whose sender waits for [`Effect::Reply`].
+/// A request whose sender waits for [`Effect::Reply`](crate::interface::Effect::Reply).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RequestId(pub u64);
 

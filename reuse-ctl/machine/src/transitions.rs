@@ -66,7 +66,7 @@ fn lists(table: &Table, from: &str, to: &str) -> bool {
 mod tests {
     use super::*;
 
-    /// The words in backticks of every table row in the documentation: the first of a row, and the others.
+    /// The words in backticks of every table row in the documentation: the first word of a row, and the others.
     fn documented() -> Vec<(&'static str, Vec<&'static str>)> {
         let rows = include_str!("lib.rs")
             .lines()

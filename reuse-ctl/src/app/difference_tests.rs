@@ -17,7 +17,7 @@ fn options(arguments: &str) -> RunOptions {
     spec.resolve().unwrap_or_else(|failure| panic!("{spec:?}: {failure:?}"))
 }
 
-/// An option, a value that is not its default, and what a change to it takes.
+/// An option, a value other than its default, and how a change of it takes effect.
 const OPTIONS: &[(&str, &str, TakesEffect)] = &[
     ("name", "--name other", TakesEffect::NewStart),
     ("workers", "--workers 3", TakesEffect::Scale),
@@ -62,7 +62,7 @@ const OPTIONS: &[(&str, &str, TakesEffect)] = &[
     ("cwd", "--cwd /srv", TakesEffect::Reload),
 ];
 
-/// The changes, as they are told.
+/// The changes as text.
 fn texts(found: &Difference) -> Vec<String> {
     found.changes.iter().map(ToString::to_string).collect()
 }
@@ -79,7 +79,7 @@ fn every_option_is_found_and_classified() {
     }
 }
 
-/// Options that are not in [`OPTIONS`], and why not.
+/// Options that are not in [`OPTIONS`], with the reason.
 const NOT_ALONE: &[(&str, &str)] = &[
     (
         "pm2-compat",
@@ -174,7 +174,7 @@ fn how_a_controller_was_started_is_no_difference() {
 }
 
 proptest! {
-    /// Exactly the options that were changed are found, whatever else was, and both ways round.
+    /// Exactly the options that were changed are found, in both directions, whatever else differs.
     #[test]
     fn exactly_what_was_changed(picked in proptest::collection::vec(any::<bool>(), OPTIONS.len())) {
         let picked: Vec<_> = OPTIONS.iter().zip(picked).filter_map(|(option, picked)| picked.then_some(option)).collect();

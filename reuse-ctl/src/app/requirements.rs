@@ -103,7 +103,7 @@ impl Missing {
     }
 }
 
-/// All that is missing, with the rights and in the environment of this process.
+/// Everything that is missing, seen with the permissions and in the environment of this process.
 pub fn missing(options: &RunOptions, extent: Extent) -> Vec<Missing> {
     let here = std::env::current_dir().unwrap_or_else(|_| "/".into());
     let mut missing = Vec::new();

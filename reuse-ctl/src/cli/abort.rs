@@ -1,4 +1,4 @@
-//! `abort`: the canary is removed, and what a failed promotion has changed is changed back.
+//! `abort`: removes the canary, and undoes what a failed promotion has changed.
 
 use super::{
     apps, output,

@@ -1,6 +1,6 @@
-//! `apply -f FILE`: makes the apps of a file run as it says, and leaves alone what does so already.
+//! `apply -f FILE`: changes the running apps to match a file, and leaves those alone that match already.
 //!
-//! Every app is asked first what it would take. If one of them can't be changed as it runs, nothing is, in any app.
+//! Every app is first asked what it would change. If one of them can't be changed while it runs, no app is changed.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ use crate::{
     wire::{OptionChange, Reply, SpecRequest, Status},
 };
 
-/// More of them have a line each.
+/// Above this number, each change has a line of its own.
 const FEW_CHANGES: usize = 3;
 
 pub(super) async fn run(context: &Context, arguments: &args::Apply) -> Result<(), Failure> {
@@ -47,7 +47,7 @@ pub(super) async fn run(context: &Context, arguments: &args::Apply) -> Result<()
         } else {
             plan.carry_out(context).await
         };
-        // Why one has failed is said at the end.
+        // Failures are reported at the end.
         if !context.json && outcome.error.is_none() {
             output::print(&outcome.text(arguments.dry_run))?;
         }
@@ -76,15 +76,15 @@ pub(super) async fn run(context: &Context, arguments: &args::Apply) -> Result<()
     }
 }
 
-/// What is to run.
+/// The apps to run.
 struct Wanted {
     apps: Vec<NamedSpec>,
-    /// The names of all apps of the file.
+    /// The names of all apps in the file.
     all: Vec<String>,
 }
 
-/// All apps of the file, or the one that `--app` names; judged here, before anything is done. What this user may not look at the controllers
-/// judge.
+/// All apps of the file, or the one that `--app` names, checked before anything is done. What this user may not look at is left to the
+/// controllers.
 fn wanted(context: &Context, arguments: &args::Apply, running: &[KnownApp]) -> Result<Wanted, Failure> {
     let loaded = Loaded::read(&arguments.file, arguments.env.as_deref())?;
     let extent = |app: &NamedSpec| {
@@ -120,7 +120,7 @@ fn refuse_leftovers(name: &str) -> Result<(), Failure> {
     }
 }
 
-/// What it would take, said by the app itself.
+/// Asks the app what it would change.
 async fn ask(entry: &KnownApp, spec: AppSpec, new_address: bool) -> Result<Change, Failure> {
     let app = apps::connect_to(entry.clone()).await?;
     let body = SpecRequest {
@@ -242,42 +242,42 @@ fn interrupted() -> Failure {
     )
 }
 
-/// What `--json` prints.
+/// The output of `--json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Report {
-    /// Nothing was done; this is what would be.
+    /// Whether nothing was done, and this is only what would be done.
     pub dry_run: bool,
-    /// In the order of the file.
+    /// The apps, in the order of the file.
     pub apps: Vec<AppliedApp>,
-    /// Apps that run and were left alone, because the file does not name them.
+    /// Running apps that were left alone because the file does not name them.
     pub not_in_file: Vec<String>,
 }
 
-/// What became of one app.
+/// The outcome for one app.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct AppliedApp {
     /// Its name.
     pub app: String,
-    /// In one word.
+    /// The outcome in one word.
     pub became: Became,
-    /// In one line.
+    /// The outcome in one line.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub message: String,
-    /// Its controller, if it was started.
+    /// The pid of its controller, if it was started.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pid: Option<u32>,
-    /// Option by option.
+    /// The changes, option by option.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub changes: Vec<OptionChange>,
-    /// Why not.
+    /// The error, if it failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
-    /// What to do about that.
+    /// What to do about the error.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
 }
 
-/// What became of an app, or (`--dry-run`) would.
+/// What became of an app, or (`--dry-run`) would become of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[expect(missing_docs, reason = "they say it")]
@@ -286,7 +286,7 @@ pub enum Became {
     Changed,
     Unchanged,
     NotStarted,
-    /// Or not wholly: `changes` says what was.
+    /// Not changed, or not completely: `changes` says what was.
     NotChanged,
 }
 
@@ -312,7 +312,7 @@ impl AppliedApp {
         }
     }
 
-    /// For a person: a line, or one for each of many changes; every line is ended.
+    /// The text for the user: one line, or one for each of many changes.
     fn text(&self, dry_run: bool) -> String {
         let app = &self.app;
         if let Some(error) = &self.error {
@@ -351,7 +351,7 @@ fn show(context: &Context, report: &Report, file: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The failure of the one app that failed, or one that names them all.
+/// The failure of the only app that failed, or one that names all that failed.
 fn failed(report: Report, worst: Failure) -> Failure {
     let failed = report.apps.iter().filter(|app| app.error.is_some());
     let names: Vec<&str> = failed.map(|app| app.app.as_str()).collect();

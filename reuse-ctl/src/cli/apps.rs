@@ -1,4 +1,4 @@
-//! Which app is meant, and the way from its name to a client.
+//! Finds the app that a verb is for, and connects to it.
 
 use crate::{
     app::names::paths_of,
@@ -17,12 +17,12 @@ pub(crate) struct App {
     pub(crate) client: Client,
 }
 
-/// The app that the person means, connected.
+/// Connects to the app that the user means.
 pub(crate) async fn connect(context: &Context) -> Result<App, Failure> {
     connect_to(choose(&list()?, context.app.as_deref())?).await
 }
 
-/// This one, connected.
+/// Connects to this app.
 pub(crate) async fn connect_to(entry: KnownApp) -> Result<App, Failure> {
     let client = Client::connect(&paths_of(&entry.name)?.control_socket()).await;
     Ok(App {
@@ -31,12 +31,12 @@ pub(crate) async fn connect_to(entry: KnownApp) -> Result<App, Failure> {
     })
 }
 
-/// Every app with a lock file, alive or not, by name.
+/// Every app with a lock file, running or not, by name.
 pub(crate) fn list() -> Result<Vec<KnownApp>, Failure> {
     list_apps().map_err(|error| Failure::failed(format!("look for apps: {error}"), "try it with sudo"))
 }
 
-/// The app that is meant, if its controller was killed: the named one, or the only one there is.
+/// The app that the user means (the named one, or the only one there is), if its controller was killed.
 pub(crate) fn dead_one(wanted: Option<&str>) -> Result<Option<String>, Failure> {
     let apps = list()?;
     let meant = match wanted {
@@ -46,15 +46,15 @@ pub(crate) fn dead_one(wanted: Option<&str>) -> Result<Option<String>, Failure> 
     Ok(meant.filter(|app| !app.alive).map(|app| app.name.clone()))
 }
 
-/// Whether this controller is still there; another one of the same name is another one.
+/// Whether this controller is still running. Another controller with the same name doesn't count.
 pub(crate) fn is_alive(controller: &KnownApp) -> Result<bool, Failure> {
     Ok(list()?.iter().any(|app| app == controller && app.alive))
 }
 
-/// The app of this name, or the only one that runs.
+/// The app with this name, or the only running app.
 ///
 /// # Errors
-/// None is meant (exit 3), or several could be (exit 2).
+/// No app matches (exit 3), or several do (exit 2).
 pub(crate) fn choose(apps: &[KnownApp], wanted: Option<&str>) -> Result<KnownApp, Failure> {
     let running: Vec<&KnownApp> = apps.iter().filter(|app| app.alive).collect();
     let names = running
@@ -95,7 +95,7 @@ fn controller_gone(app: &KnownApp) -> Failure {
     )
 }
 
-/// It is there and does not answer. Not a deadline of the person's own, so no exit code 4.
+/// The controller is running and doesn't answer. This is no deadline that the user has set, so the exit code is not 4.
 fn silent(app: &KnownApp) -> Failure {
     let name = &app.name;
     let state = app.pid.and_then(state_of);
@@ -122,14 +122,14 @@ fn silent(app: &KnownApp) -> Failure {
     )
 }
 
-/// How this process is: `R`, `S`, `T`…
+/// The state of a process: `R`, `S`, `T`…
 fn state_of(pid: u32) -> Option<char> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // Its name is in parentheses, and may hold some itself.
+    // The process's name is in parentheses, and may contain parentheses itself.
     stat.rsplit_once(')')?.1.trim_start().chars().next()
 }
 
-/// What a person can do about a controller that can't be asked.
+/// What the user can do about a controller that doesn't answer.
 pub(crate) fn explain(app: &KnownApp, error: ClientError) -> Failure {
     let name = &app.name;
     match error {

@@ -1,7 +1,7 @@
 //! The grammar of the command line, and nothing else: no file, process or socket is looked at here.
 //!
-//! Names and numbers that need a friendlier refusal than clap's (`--policy`, `--workers`, `scale`) are kept as text and judged
-//! where they are resolved.
+//! Names and numbers that need a better error message than clap's (`--policy`, `--workers`, `scale`) are kept as text and checked where
+//! they are resolved.
 
 use std::ffi::OsString;
 use std::net::SocketAddr;

@@ -1,4 +1,4 @@
-//! What may be written, what may not, and the texts of `--help`.
+//! Valid and invalid command lines, and the texts of `--help`.
 
 use clap::CommandFactory as _;
 

@@ -1,4 +1,4 @@
-//! `canary --weight 5% -- CMD…`: one more worker, on another command, with a fixed share of new connections.
+//! `canary --weight 5% -- CMD…`: starts one more worker, with another command and a fixed share of new connections.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -25,7 +25,7 @@ pub(super) async fn run(context: &Context, arguments: &args::Canary) -> Result<(
     output::finish(context, reply)
 }
 
-/// What the controller is told: its working folder is another one than `here`, so paths are made whole.
+/// The request to the controller. Paths are made absolute, because the controller's working folder is not `here`.
 fn request(arguments: &args::Canary, here: &Path) -> Result<CanaryRequest, Failure> {
     let cwd = arguments
         .cwd
@@ -39,7 +39,7 @@ fn request(arguments: &args::Canary, here: &Path) -> Result<CanaryRequest, Failu
     })
 }
 
-/// JSON carries text only.
+/// JSON can only contain text.
 fn text(word: &OsString) -> Result<String, Failure> {
     word.to_str().map(str::to_owned).ok_or_else(|| {
         Failure::usage(

@@ -1,5 +1,5 @@
-//! `check`: shows what a file describes, or every error in it. What `run -f` would refuse here and now is an error; what this user may not look at
-//! is only mentioned.
+//! `check`: shows what a file describes, or every mistake in it. What `run -f` would refuse on this machine is a mistake; what this user
+//! may not look at is only mentioned.
 
 use std::fmt::Write as _;
 
@@ -17,12 +17,12 @@ use crate::{
 struct Checked {
     file: String,
     apps: Vec<App>,
-    /// What only root can judge.
+    /// What only root can check.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     not_checked: Vec<String>,
 }
 
-/// An app of the file, as far as a person wants to see it.
+/// An app of the file, as shown to the user.
 #[derive(Serialize)]
 struct App {
     name: String,
@@ -32,7 +32,7 @@ struct App {
     cwd: Option<String>,
     ports: Vec<u16>,
     listen: Vec<String>,
-    /// Names only: values may be secrets.
+    /// Names only, because values may be secrets.
     variables: Vec<String>,
 }
 

@@ -1,20 +1,20 @@
-//! What every verb is given, and what some need.
+//! What every verb gets, and what some of them require.
 
 use super::terminal::Terminal;
 use crate::base::Failure;
 
-/// What every verb is given.
+/// The options and the terminal that every verb gets.
 #[derive(Debug)]
 pub(crate) struct Context {
     /// `--app` or `REUSE_APP`.
     pub(crate) app: Option<String>,
     /// `--json`.
     pub(crate) json: bool,
-    /// Where the output goes.
+    /// What is known about the output.
     pub(crate) terminal: Terminal,
 }
 
-/// Steering, cgroups and the users of workers need root.
+/// Fails unless run as root, which steering, cgroups and the users of workers require.
 pub(crate) fn require_root(verb: &str) -> Result<(), Failure> {
     if nix::unistd::geteuid().is_root() {
         return Ok(());

@@ -1,4 +1,4 @@
-//! `run --detach`: a controller in a session of its own, and the wait until its workers are active.
+//! `run --detach`: starts a controller in its own session, and waits until its workers are active.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -20,31 +20,31 @@ use crate::{
 };
 
 const POLL: Duration = Duration::from_millis(50);
-/// Beyond the time that one worker may take: the set-up before, and a retry or two.
+/// Time allowed in addition to the start of one worker, for the setup before it and a retry or two.
 const SLACK: Duration = Duration::from_secs(30);
-/// An app whose workers have all failed without ever having served ends by itself, within this time; one that has served stays.
+/// Time within which an app ends by itself if all of its workers have failed without ever having served. An app that has served stays.
 const ENDS_BY_ITSELF: Duration = Duration::from_secs(1);
-/// How much of the controller's log, or of a worker's output, is shown when it fails.
+/// Number of lines shown of the controller's log, or of a worker's output, if it fails.
 const TAIL_LINES: usize = 20;
-/// Its own error is looked for in so many.
+/// Number of last lines in which the controller's own error is searched.
 const LAST_LINES: usize = 1000;
 
-/// An app that was started in the background; all its workers are active.
+/// An app that was started in the background and whose workers are all active.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct Started {
     /// Its name.
     pub(crate) app: String,
-    /// Its controller.
+    /// The pid of its controller.
     pub(crate) pid: u32,
     #[serde(skip)]
     pub(crate) workers: usize,
-    /// What it serves, as shown to people.
+    /// The addresses that it serves, as shown to users.
     #[serde(skip)]
     pub(crate) addresses: Vec<String>,
 }
 
 impl Started {
-    /// One line for people.
+    /// The result in one line for the user.
     pub(crate) fn to_line(&self) -> String {
         let workers = count(self.workers, "worker");
         let place = if self.addresses.is_empty() {
@@ -56,7 +56,7 @@ impl Started {
     }
 }
 
-/// Starts one app in the background, and says how that went.
+/// Starts one app in the background, and reports the result.
 pub(super) fn run(context: &Context, spec: &AppSpec, verbosity: u8) -> Result<(), Failure> {
     let started = super::block_on(start(spec, verbosity))??;
     if context.json {
@@ -68,7 +68,7 @@ pub(super) fn run(context: &Context, spec: &AppSpec, verbosity: u8) -> Result<()
 /// Starts an app in the background and waits until all its workers are active.
 ///
 /// # Errors
-/// It could not be started, a worker has failed, or a deadline passed.
+/// Fails if the app could not be started, a worker has failed, or a deadline has passed.
 pub(crate) async fn start(spec: &AppSpec, verbosity: u8) -> Result<Started, Failure> {
     let options = spec.resolve()?;
     let log = ControllerLog::open(&options.name)?;
@@ -118,7 +118,7 @@ async fn ready(
                 return Ok(status);
             }
             if let Some(problem) = &status.problem {
-                // If nobody was up for an instant the controller ends by itself, having cleaned up: that is waited for above.
+                // If no worker ever served, the controller cleans up and ends by itself; that is handled above.
                 if all_failed_at.get_or_insert_with(Instant::now).elapsed() > ENDS_BY_ITSELF {
                     let failure = Failure::failed(problem, "");
                     let failure = outputs.add_to(failure, &status.workers);
@@ -155,7 +155,7 @@ async fn ready(
     }
 }
 
-/// Its workers were up for a moment and have all failed before it was: what could not be started leaves nothing behind.
+/// Handles an app whose workers have all failed right after they became active: an app that could not be started must leave nothing behind.
 async fn never_up(child: &mut Child, options: &RunOptions, mut failure: Failure) -> Failure {
     let stop = async {
         let client = Client::connect(&paths_of(&options.name).ok()?.control_socket())
@@ -180,13 +180,13 @@ async fn never_up(child: &mut Child, options: &RunOptions, mut failure: Failure)
     failure
 }
 
-/// The app's status, if it is our controller that answers and not another one of the same name.
+/// The app's status, if this controller answers and not another one with the same name.
 async fn status_of(name: &str, controller: u32) -> Option<Status> {
     let client = Client::connect(&paths_of(name).ok()?.control_socket()).await.ok()?;
     client.status().await.ok().filter(|status| status.pid == controller)
 }
 
-/// Where a detached controller writes; `start` is where this one's part begins, whatever was rotated before or since.
+/// The log of a detached controller. `start` is where this controller's part begins, whatever was rotated before or since.
 struct ControllerLog {
     file: File,
     path: PathBuf,
@@ -210,7 +210,7 @@ impl ControllerLog {
     }
 
     fn why_it_ended(&self, code: Option<i32>) -> Failure {
-        // It may have been rotated meanwhile.
+        // The log may have been rotated meanwhile.
         let read = Range::behind(&self.path, self.start).and_then(|range| last_lines(&[range], LAST_LINES));
         let lines = read.unwrap_or_default();
         let mut failure = last_words(&lines, code);
@@ -221,7 +221,7 @@ impl ControllerLog {
     }
 }
 
-/// Where workers write, and where that of this start begins: earlier ones have written to the same files.
+/// The workers' logs, and where the output of this start begins: earlier workers have written to the same files.
 struct WorkerOutputs {
     /// By slot: standard output and standard error.
     logs: Vec<[(PathBuf, u64); 2]>,
@@ -240,7 +240,7 @@ impl WorkerOutputs {
         Ok(Self { logs: logs.collect() })
     }
 
-    /// With the last lines of the worker whose failure is told: the last one with a reason that wrote anything, or else any that did.
+    /// Adds the last lines of the worker whose failure is reported: the last one with a reason and any output, or else any with output.
     fn add_to(&self, mut failure: Failure, workers: &[WorkerStatus]) -> Failure {
         let (told, others): (Vec<_>, Vec<_>) = workers.iter().rev().partition(|worker| worker.reason.is_some());
         let lines = told.into_iter().chain(others).map(|worker| self.last_lines(worker.id));
@@ -255,7 +255,7 @@ impl WorkerOutputs {
     }
 }
 
-/// What the controller said last: its own error, its hint and the worker's lines if it gave them, else its last lines.
+/// The last output of the controller: its own error, hint and worker's lines if there are any, else its last lines.
 fn last_words(lines: &[String], code: Option<i32>) -> Failure {
     let kind = match code {
         Some(2) => ErrorKind::Usage,
@@ -281,7 +281,7 @@ fn last_words(lines: &[String], code: Option<i32>) -> Failure {
     if let Some(hint) = rest.iter().find_map(|line| line.strip_prefix("  → ")) {
         failure.hint = hint.into();
     }
-    // What came before was about other instances, and has been told by the error as far as it matters.
+    // Earlier lines were about other instances; the error says what matters of them.
     let of_worker = rest.iter().filter_map(|line| line.strip_prefix(OUTPUT_MARK));
     failure.output = of_worker.map(str::to_owned).collect();
     failure

@@ -1,4 +1,4 @@
-//! `doctor`: what this kernel can do.
+//! `doctor`: shows which features work on this machine.
 
 use super::{args, output};
 use crate::{

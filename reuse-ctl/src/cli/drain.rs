@@ -51,7 +51,7 @@ pub(super) async fn run(context: &Context, arguments: &args::Drain) -> Result<()
     result
 }
 
-/// One request per worker, all at once: each ends when its own worker is drained.
+/// Sends one request per worker, all at once. Each ends when its worker is drained.
 async fn drain_all(app: &App, ids: &BTreeSet<u16>, request: DrainRequest) -> Result<Vec<(u16, Reply)>, Failure> {
     let mut requests = tokio::task::JoinSet::new();
     for id in ids.iter().copied() {
@@ -81,7 +81,7 @@ fn interrupted(ids: &BTreeSet<u16>) -> Failure {
     )
 }
 
-/// `worker 2: 17 connections left (3 queued), 24.1 s`: the time that is left, or the time so far when no limit is known.
+/// `worker 2: 17 connections left (3 queued), 24.1 s`: with the remaining time, or the elapsed time if no limit is known.
 fn drain_line(status: &Status, ids: &BTreeSet<u16>, time_left: Option<Duration>, elapsed: Duration) -> Option<String> {
     let waiting: Vec<String> = named(status, ids)
         .filter(|worker| worker.connections > 0)

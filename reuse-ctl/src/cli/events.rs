@@ -1,4 +1,4 @@
-//! `events`: what happens, as it happens; with `--bus` or `--json` as PM2's bus tells it.
+//! `events`: prints events as they happen; with `--bus` or `--json` the packets of PM2's bus.
 
 use std::io::{self, Write as _};
 use std::time::{Duration, SystemTime};
@@ -35,13 +35,13 @@ pub(super) async fn run(context: &Context, arguments: &args::Events) -> Result<(
         Ok(())
     };
     tokio::select! {
-        // It ends with the app.
+        // The event stream ends with the app.
         result = follow => result,
         _ = tokio::signal::ctrl_c() => Ok(()),
     }
 }
 
-/// Returns false when nobody reads any more (`| head`).
+/// Prints a line. Returns false if nobody reads the output any more (`| head`).
 fn show(line: &str) -> Result<bool, Failure> {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(line.as_bytes()).and_then(|()| stdout.flush()) {

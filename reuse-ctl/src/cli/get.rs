@@ -1,4 +1,4 @@
-//! `get ID PATH`: one HTTP request to one worker behind the shared port, and its answer as it came.
+//! `get ID PATH`: sends one HTTP request to one worker behind the shared port, and prints its answer unchanged.
 
 use serde::Serialize;
 
@@ -10,7 +10,7 @@ use crate::{
     wire::{GetRequest, Got},
 };
 
-/// Statuses from here on are errors.
+/// Statuses from this one on are errors.
 const FIRST_ERROR: u16 = 400;
 
 pub(super) async fn run(context: &Context, arguments: &args::Get) -> Result<(), Failure> {
@@ -34,14 +34,14 @@ pub(super) async fn run(context: &Context, arguments: &args::Get) -> Result<(), 
     }
 }
 
-/// What a worker answered to `get`.
+/// The answer of a worker to `get`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(super) struct Answered {
     /// The HTTP status.
     status: u16,
-    /// Its type, if it named one.
+    /// The content type, if the worker sent one.
     content_type: Option<String>,
-    /// The body as text; bytes that are none are replaced by U+FFFD.
+    /// The body as text. Invalid UTF-8 is replaced by U+FFFD.
     body: String,
 }
 

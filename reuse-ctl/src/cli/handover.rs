@@ -1,7 +1,7 @@
-//! How a controller that somebody else starts gets its [`AppSpec`].
+//! Passes an [`AppSpec`] to a controller that is started by another process.
 //!
-//! Its arguments are what one would type, so that `ps` shows what runs. The workers' variables may be secrets and more than a command line
-//! holds: they go through a file without a name on the standard input, which nobody but the controller can read.
+//! The controller's arguments are what a user would type, so that `ps` shows what is running. The workers' variables may be secret and too
+//! long for a command line, so they are passed in an unnamed file on standard input, which only the controller can read.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -16,21 +16,21 @@ use crate::{app::AppSpec, base::Failure, cli::detach, process::os_text};
 
 pub(crate) use crate::cli::detach::Started;
 
-/// The hidden option that says where the variables are.
+/// The hidden option that tells where the variables are.
 const OPTION: &str = "--variables-on-stdin";
 
 /// Starts an app in the background and returns when all its workers are active.
 ///
 /// # Errors
-/// As `run --detach`: it could not be started, a worker has failed, or a deadline passed.
+/// As `run --detach`: the app could not be started, a worker has failed, or a deadline has passed.
 pub(crate) async fn start_in_background(spec: &AppSpec, verbosity: u8) -> Result<Started, Failure> {
     detach::start(spec, verbosity).await
 }
 
-/// A controller's command line, with its variables on the standard input; output, session and process group are the caller's to choose.
+/// The command of a controller, with its variables on standard input. The caller chooses output, session and process group.
 ///
 /// # Errors
-/// memfd_create(2), write(2): memory or descriptors are exhausted.
+/// memfd_create(2), write(2): there is no memory or descriptor left.
 pub(crate) fn controller(spec: &AppSpec, verbosity: u8, detached: bool) -> io::Result<Command> {
     let mut command = Command::new("/proc/self/exe");
     command.arg0("reuse-ctl").args(arguments(spec, verbosity, detached));
@@ -42,7 +42,7 @@ pub(crate) fn controller(spec: &AppSpec, verbosity: u8, detached: bool) -> io::R
     Ok(command)
 }
 
-/// `run`, what is for the controller alone, then the specification's own arguments.
+/// `run`, the options for the controller alone, then the specification's own arguments.
 fn arguments(spec: &AppSpec, verbosity: u8, detached: bool) -> Vec<OsString> {
     let mut arguments = vec![OsString::from("run")];
     arguments.extend(std::iter::repeat_n(OsString::from("-v"), verbosity.into()));
@@ -63,10 +63,10 @@ fn unnamed_file(content: &str) -> io::Result<File> {
     Ok(file)
 }
 
-/// What [`controller`] has put on the standard input; nothing is left there for anybody else.
+/// The variables that [`controller`] has put on standard input, which is empty afterwards.
 ///
 /// # Errors
-/// Somebody typed the hidden option.
+/// Fails if a user has typed the hidden option.
 pub(crate) fn take_variables() -> Result<Vec<OsString>, Failure> {
     let failed = |error: &dyn std::fmt::Display| {
         Failure::usage(

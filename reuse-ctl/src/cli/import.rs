@@ -1,4 +1,4 @@
-//! `import FILE`: a PM2 ecosystem file as a `reuse.toml`, and what became of each of its options.
+//! `import FILE`: translates a PM2 ecosystem file to a `reuse.toml`, and reports what became of each option.
 
 use std::io::{self, Write as _};
 
@@ -24,7 +24,7 @@ pub(super) async fn run(context: &Context, arguments: &args::Import) -> Result<(
         }));
     }
     output::print(&toml)?;
-    // Nobody may be there to read it: the file itself is what was asked for.
+    // Errors are ignored: the report may have no reader, and the translated file is the main result.
     drop(io::stderr().write_all(import::to_text(&file.display().to_string(), &findings, &notes).as_bytes()));
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! `init`: a `reuse.toml` for the server in this folder, to begin with.
+//! `init`: writes an initial `reuse.toml` for the server in this folder.
 
 use super::{args, output};
 use std::fmt::Write as _;
@@ -17,7 +17,7 @@ use crate::{
 
 const FILE: &str = "reuse.toml";
 
-/// A command, and why it is that one.
+/// A guessed command, and the reason.
 #[derive(Debug, PartialEq, Eq)]
 struct Guess {
     command: Vec<String>,
@@ -54,7 +54,7 @@ pub(super) fn run(context: &Context, arguments: &args::Init) -> Result<(), Failu
     };
     let text = describe(name.as_deref(), &command, &because);
     write_new(&folder.join(FILE), &text)?;
-    // It must be what `run -f` takes; a command that is not is told where it is.
+    // The file must be valid for `run -f`; an invalid command is reported with its place.
     config::load(Path::new(FILE), None)?;
     let said = shell_words::join(&command);
     if context.json {
@@ -85,7 +85,7 @@ fn write_new(path: &Path, text: &str) -> Result<(), Failure> {
     })
 }
 
-/// What is of interest of a `package.json`.
+/// The relevant fields of a `package.json`.
 struct Package {
     name: Option<String>,
     start: Option<String>,
@@ -105,7 +105,7 @@ impl Package {
     }
 }
 
-/// Files that are a server by their name, and what runs them.
+/// Files that are a server by their name, and the programs that run them.
 const KNOWN: [(&str, &str); 17] = [
     ("server.ts", "bun"),
     ("index.ts", "bun"),
@@ -142,7 +142,7 @@ fn guess(folder: &Path, package: Option<&Package>) -> Option<Guess> {
         let because = "scripts.start of package.json".to_owned();
         return Some(match plain_words(start) {
             Some(command) => Guess { command, because },
-            // It needs a shell, which the package manager starts.
+            // The script needs a shell, which the package manager starts.
             None => Guess {
                 command: [if has_bun { "bun" } else { "npm" }, "run", "start"]
                     .map(str::to_owned)
@@ -180,7 +180,7 @@ fn plain_words(line: &str) -> Option<Vec<String>> {
     (!first.contains('=')).then_some(words)
 }
 
-/// That of the package, else that of the folder, as far as an app can have it.
+/// The package's name, else the folder's, made valid for an app.
 fn name_of(folder: &Path, package: Option<&Package>) -> Option<String> {
     let of_package = package
         .and_then(|package| package.name.as_deref())
@@ -190,7 +190,7 @@ fn name_of(folder: &Path, package: Option<&Package>) -> Option<String> {
     of_package.filter(fits).or(of_folder.filter(fits)).map(str::to_owned)
 }
 
-/// The file.
+/// The text of the file.
 fn describe(name: Option<&str>, command: &[String], because: &str) -> String {
     let mut text = String::from(
         "# Apps for reuse-ctl. Every option of `reuse-ctl run` is a key here, with _ for -; `reuse-ctl schema` prints them for editors.\n\
@@ -210,7 +210,7 @@ fn describe(name: Option<&str>, command: &[String], because: &str) -> String {
     text
 }
 
-/// What one is likely to want next.
+/// Options that users are likely to want next.
 const REST: [&str; 24] = [
     "",
     "# A number, or \"max\": one per processor.",

@@ -1,4 +1,4 @@
-//! What is guessed, and that what is written is right.
+//! Which commands are guessed, and that the written file is valid.
 
 use super::*;
 

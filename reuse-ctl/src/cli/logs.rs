@@ -1,6 +1,6 @@
-//! `logs [ID] [-f]`: what the workers have written, also those of an app that has ended, in the order of time.
+//! `logs [ID] [-f]`: prints the workers' output in the order of time, also that of an app that has ended.
 //!
-//! Nothing is asked of the controller: the files and their indexes have everything.
+//! The controller is not asked: the files and their indexes contain everything.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -27,7 +27,7 @@ use crate::{
     },
 };
 
-/// Without `--lines` and `--since`.
+/// Number of lines without `--lines` and `--since`.
 const LAST_LINES: usize = 20;
 
 pub(super) async fn run(context: &Context, arguments: &args::Logs) -> Result<(), Failure> {
@@ -74,7 +74,7 @@ pub(super) async fn run(context: &Context, arguments: &args::Logs) -> Result<(),
     }
 }
 
-/// The worker that is meant; absent: all.
+/// The worker whose output is wanted; `None`: all.
 fn id_of(arguments: &args::Logs) -> Result<Option<u16>, Failure> {
     match &arguments.id {
         None | Some(Whose::All) => Ok(None),
@@ -93,7 +93,7 @@ fn id_of(arguments: &args::Logs) -> Result<Option<u16>, Failure> {
     }
 }
 
-/// A named app's logs can be read when it no longer runs.
+/// The paths of the app. The logs of a named app can be read even if it no longer runs.
 fn paths_of(context: &Context) -> Result<AppPaths, Failure> {
     let chosen = apps::choose(&apps::list()?, context.app.as_deref());
     match (&context.app, chosen) {
@@ -147,7 +147,7 @@ fn unreadable(path: &Path, error: &io::Error) -> Failure {
     Failure::failed(format!("read {}: {error}", path.display()), "try it with sudo")
 }
 
-/// Whose log it is.
+/// The slot and stream of a log.
 type Key = (u16, Stream);
 
 /// Which lines are to be shown.
@@ -181,7 +181,7 @@ impl Wanted {
         }
     }
 
-    /// The logs in `folder`. No folder, no logs.
+    /// The logs in `folder`. A missing folder contains no logs.
     fn logs_in(&self, folder: &Path) -> Result<BTreeMap<Key, PathBuf>, Failure> {
         let entries = match folder.read_dir() {
             Ok(entries) => entries,
@@ -197,7 +197,7 @@ impl Wanted {
             .collect())
     }
 
-    /// What is there now of each log, from where it is to be shown.
+    /// The part of each log that is to be shown and exists now.
     fn written(&self, logs: &BTreeMap<Key, PathBuf>) -> Result<Vec<Written>, Failure> {
         let mut written = Vec::new();
         let workers: Vec<(&Key, &PathBuf)> = logs.iter().collect();
@@ -222,7 +222,7 @@ impl Wanted {
     }
 }
 
-/// `worker-<id>.log` or `worker-<id>.err.log`.
+/// The slot and stream of a path: `worker-<id>.log` or `worker-<id>.err.log`.
 fn key_of(path: &Path) -> Option<Key> {
     let name = path
         .file_name()?

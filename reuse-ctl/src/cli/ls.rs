@@ -1,4 +1,4 @@
-//! `ls`: the apps that run, and what is left of dead ones.
+//! `ls`: lists the running apps, and those that left something behind.
 
 use super::{
     apps, output,
@@ -18,7 +18,7 @@ use crate::{
     wire::Status,
 };
 
-/// A controller that does not answer so long is listed without its details.
+/// A controller that doesn't answer within this time is listed without details.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 pub(super) async fn run(context: &Context) -> Result<(), Failure> {
@@ -36,7 +36,7 @@ pub(super) async fn run(context: &Context) -> Result<(), Failure> {
     output::print(&render(&rows, context.terminal.paint))
 }
 
-/// One app, as far as it tells.
+/// One app, with the details that are known.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 struct Row {
     app: String,
@@ -51,7 +51,7 @@ struct Row {
     addresses: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     uptime_s: Option<u64>,
-    /// Why nobody serves, if nobody will until a person does something.
+    /// Why no worker serves, if none will until a user intervenes.
     #[serde(skip_serializing_if = "Option::is_none")]
     problem: Option<String>,
     /// Why there are no details.

@@ -1,4 +1,4 @@
-//! `run -f` with several apps: a controller for each, in the background or as child processes whose output is shown together.
+//! `run -f` with several apps: starts a controller for each, in the background or as child processes whose output is shown together.
 
 use std::io::{self, BufRead as _, BufReader, IsTerminal as _, PipeReader, Read as _, Write};
 use std::os::unix::process::CommandExt as _;
@@ -23,7 +23,7 @@ use crate::{
     process::terminal_signals::{has_terminal, is_ignored},
 };
 
-/// What is passed on to all controllers; each knows what to do about it.
+/// Signals that are passed on to all controllers, which handle them.
 const FORWARDED: [Signal; 6] = [
     Signal::SIGINT,
     Signal::SIGTERM,
@@ -33,13 +33,13 @@ const FORWARDED: [Signal; 6] = [
     Signal::SIGTTOU,
 ];
 
-/// How long the last lines may take when all controllers have ended.
+/// How long the last lines may take after all controllers have ended.
 const LAST_LINES: Duration = Duration::from_secs(1);
 
-/// A line that is longer is shown in pieces.
+/// A longer line, in bytes, is shown in pieces.
 const MAX_LINE: u64 = 64 * 1024;
 
-/// Colours that can be told apart on dark and light grounds; workers have others.
+/// Colours that can be distinguished on dark and light backgrounds, and differ from those of workers.
 const COLOURS: [u8; 6] = [95, 94, 96, 93, 92, 91];
 
 pub(super) fn run(context: &Context, apps: &[NamedSpec], call: Call) -> Result<(), Failure> {
@@ -51,7 +51,7 @@ pub(super) fn run(context: &Context, apps: &[NamedSpec], call: Call) -> Result<(
     }
 }
 
-/// Starts one after the other; one that fails does not keep the others from being started.
+/// Starts the apps one after the other. If one fails, the others are started anyway.
 async fn in_background(context: &Context, apps: &[NamedSpec], verbosity: u8) -> Result<(), Failure> {
     let mut outcomes = Vec::new();
     let mut worst: Option<ErrorKind> = None;
@@ -98,25 +98,25 @@ async fn in_background(context: &Context, apps: &[NamedSpec], verbosity: u8) -> 
     Err(failure.with_detail(Apps { apps: outcomes }))
 }
 
-/// What became of several apps.
+/// The outcomes of several apps.
 #[derive(Serialize)]
 struct Apps {
     /// In the order in which they were started.
     apps: Vec<AppOutcome>,
 }
 
-/// What became of one of several apps.
+/// The outcome of one of several apps.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(super) struct AppOutcome {
     /// Its name.
     app: String,
-    /// Its controller, if it runs.
+    /// The pid of its controller, if it runs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pid: Option<u32>,
-    /// Why it does not.
+    /// Why it doesn't run.
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
-    /// What to do about that.
+    /// What to do about the error.
     #[serde(skip_serializing_if = "Option::is_none")]
     hint: Option<String>,
 }
@@ -131,9 +131,9 @@ fn outcome(name: &str, pid: Option<u32>, failure: Option<Failure>) -> AppOutcome
     }
 }
 
-/// Runs them as child processes until all have ended.
+/// Runs the apps as child processes until all have ended.
 async fn here(apps: &[NamedSpec], verbosity: u8) -> Result<(), Failure> {
-    // Before anything is started that a signal would have to end.
+    // Before any process is started that a signal would have to stop.
     let mut asked = signals().map_err(|error| Failure::failed(format!("sigaction: {error}"), ""))?;
     let (forward, _) = broadcast::channel(16);
     let (reading, read) = channel::<()>();
@@ -164,11 +164,11 @@ async fn here(apps: &[NamedSpec], verbosity: u8) -> Result<(), Failure> {
                 Some(Err(error)) => std::panic::resume_unwind(error.into_panic()),
                 None => break,
             },
-            // Nobody listens when the last has just ended.
+            // Sending fails if the last controller has just ended.
             Some(signal) = asked.recv() => drop(forward.send(signal)),
         }
     }
-    // The last lines; if nobody takes them, they are not waited for.
+    // Waits for the last lines, but not for a reader that takes none.
     let (Ok(()) | Err(RecvTimeoutError::Disconnected | RecvTimeoutError::Timeout)) = read.recv_timeout(LAST_LINES);
     if failed.is_empty() {
         return Ok(());
@@ -177,12 +177,12 @@ async fn here(apps: &[NamedSpec], verbosity: u8) -> Result<(), Failure> {
     Err(Failure::failed(error, "their messages above tell why"))
 }
 
-/// What is to be passed on.
+/// Receives the signals that are passed on.
 fn signals() -> io::Result<mpsc::Receiver<Signal>> {
     let (sender, receiver) = mpsc::channel(16);
     let in_terminal = has_terminal();
     for forwarded in FORWARDED {
-        // As one controller does: `nohup` stays in force, and what a terminal's driver sends to jobs stops them as ever.
+        // As in a single controller: `nohup` stays in force, and signals that the terminal sends to jobs stop them as usual.
         let is_left_alone = match forwarded {
             Signal::SIGHUP => is_ignored(forwarded as i32),
             Signal::SIGTTIN | Signal::SIGTTOU => in_terminal,
@@ -193,7 +193,7 @@ fn signals() -> io::Result<mpsc::Receiver<Signal>> {
         }
         let mut stream = signal(SignalKind::from_raw(forwarded as i32))?;
         let sender = sender.clone();
-        // When the terminal is closed there is nobody left who wanted to see all this; else SIGHUP is a message.
+        // If the terminal is closed, the user of this program is gone; otherwise SIGHUP is a request.
         let meant = if forwarded == Signal::SIGHUP && in_terminal {
             Signal::SIGTERM
         } else {
@@ -204,7 +204,7 @@ fn signals() -> io::Result<mpsc::Receiver<Signal>> {
     Ok(receiver)
 }
 
-/// What stands before an app's lines.
+/// The label in front of an app's lines.
 struct Label<'a> {
     name: &'a str,
     width: usize,
@@ -223,20 +223,20 @@ impl Label<'_> {
     }
 }
 
-/// Starts a controller with its output in pipes of ours. It has a process group of its own, or Ctrl-C would reach it twice: from the
-/// terminal and from us.
+/// Starts a controller whose output goes to pipes of this process. It has its own process group; otherwise Ctrl-C would reach it twice,
+/// from the terminal and from this process.
 fn start(app: &NamedSpec, label: &Label<'_>, verbosity: u8, reading: &Sender<()>) -> io::Result<Child> {
     let (stdout, to_stdout) = io::pipe()?;
     let (stderr, to_stderr) = io::pipe()?;
     let mut command = handover::controller(&app.spec, verbosity, false)?;
     command.stdout(to_stdout).stderr(to_stderr).process_group(0);
-    // What a service manager wants to hear is not for one of several to say.
+    // One of several apps can't speak for all to a service manager.
     for variable in ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"] {
         command.env_remove(variable);
     }
     // SAFETY: prctl is a bare system call; nothing of the parent's state is touched between fork and exec.
     unsafe {
-        // Killed together with us, even if we can't say so any more.
+        // Stopped together with this process, even if that is killed.
         command.pre_exec(|| prctl::set_pdeathsig(Signal::SIGTERM).map_err(io::Error::from));
     }
     let child = Command::from(command).spawn()?;
@@ -255,8 +255,8 @@ fn start(app: &NamedSpec, label: &Label<'_>, verbosity: u8, reading: &Sender<()>
     Ok(child)
 }
 
-/// Copies lines, in a thread: a terminal that takes none (Ctrl-S) must not keep us from passing on a signal. The controllers do not wait
-/// for it either, whatever they have to say: they drop lines, and say how many when it takes some again.
+/// Copies lines in a thread of its own, so that a blocked terminal (Ctrl-S) doesn't prevent signals from being passed on. The controllers
+/// don't wait for the terminal either: they drop lines, and say how many when it accepts output again.
 fn show<W: Write>(from: PipeReader, label: String, to: impl Fn() -> W + Send + 'static, reading: Sender<()>) {
     std::thread::spawn(move || {
         let mut lines = BufReader::new(from);
@@ -271,7 +271,7 @@ fn show<W: Write>(from: PipeReader, label: String, to: impl Fn() -> W + Send + '
             if line.last() != Some(&b'\n') {
                 line.push(b'\n');
             }
-            // Nobody is left to tell when the terminal is gone; the pipe must be emptied all the same.
+            // If the terminal is gone, there is nobody to tell, but the pipe must still be emptied.
             drop(to().write_all(&line));
         }
         drop(reading);
@@ -285,7 +285,7 @@ async fn until_ended(mut child: Child, mut signals: broadcast::Receiver<Signal>)
             signal = signals.recv() => {
                 let pid = child.id().and_then(|pid| i32::try_from(pid).ok());
                 if let (Ok(signal), Some(pid)) = (signal, pid) {
-                    // It is a child of ours that was not waited for: if it has ended, that is told above.
+                    // The child has not been waited for, so the pid is its own; if it has ended, that is reported above.
                     let (Ok(()) | Err(_)) = kill(Pid::from_raw(pid), signal);
                 }
             }

@@ -1,6 +1,6 @@
-//! The command line: [`args`] says what may be written, one file per verb says what it does, all by asking over `control.sock`.
+//! The command line. [`args`] defines the grammar, and each verb has its own file. Most verbs send requests to `control.sock`.
 //!
-//! Parsing is pure; which app is meant is resolved afterwards ([`apps`]). Errors go up to `main` as a [`Failure`].
+//! Parsing is pure; the app is resolved afterwards ([`apps`]). Errors are passed up to `main` as a [`Failure`].
 
 mod abort;
 pub mod apply;
@@ -53,21 +53,21 @@ use args::{Arguments, Verb};
 use context::Context;
 use terminal::Terminal;
 
-/// What came of it, and how an error is to be shown.
+/// The result of a verb, and how an error is to be shown.
 #[derive(Debug)]
 pub struct Outcome {
     /// Done, or why not.
     pub result: Result<(), Failure>,
-    /// As JSON on the standard output rather than as text on the error output.
+    /// Whether an error is printed as JSON on standard output rather than as text on standard error.
     pub json: bool,
-    /// How long the error may take to be shown, if the exit code must not wait for a terminal that takes nothing.
+    /// How long printing the error may take, if the exit code must not wait for a blocked terminal.
     pub patience: Option<Duration>,
 }
 
-/// How long the last words of a controller may take.
+/// How long a controller's last output may take.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
-/// Does what the arguments (the first is the program's name) ask for.
+/// Runs the verb that the arguments name. The first argument is the program's name.
 pub fn run(arguments: impl Iterator<Item = OsString>) -> Outcome {
     let arguments: Vec<OsString> = arguments.collect();
     if arguments.get(1).is_some_and(|verb| verb == demo::SERVER_VERB) {
@@ -110,7 +110,7 @@ fn dispatch(Arguments { global, verb }: Arguments, raw: &[OsString]) -> Result<(
     }
 }
 
-/// Runs what asks and waits.
+/// Runs a future on a single-threaded runtime.
 fn block_on<T>(future: impl Future<Output = T>) -> Result<T, Failure> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -148,7 +148,7 @@ async fn ask(context: &Context, verb: Verb) -> Result<(), Failure> {
     }
 }
 
-/// Help and version are asked for and go to the standard output; everything else is a usage error in the house's two lines.
+/// Help and version go to standard output. Everything else is a usage error, with an error and a hint.
 fn not_parsed(error: &clap::Error, arguments: &[OsString]) -> Outcome {
     let json = arguments
         .iter()
@@ -169,11 +169,11 @@ fn not_parsed(error: &clap::Error, arguments: &[OsString]) -> Outcome {
     }
 }
 
-/// Points to the verb's own help, if there is a verb and nothing better to say.
+/// Points to the verb's own help, if there is a verb and no better hint.
 fn of_verb(mut failure: Failure, arguments: &[OsString]) -> Failure {
     let command = <Arguments as clap::CommandFactory>::command();
     let given = arguments.iter().skip(1).take_while(|argument| *argument != "--");
-    // What `--app` names is no verb.
+    // The value of `--app` is not the verb.
     let mut previous = None;
     let verb = given
         .filter(|argument| previous.replace(*argument).is_none_or(|before| before != "--app"))

@@ -1,4 +1,4 @@
-//! The standard output, and the one shape in which every reply is shown.
+//! Standard output, and the common form in which replies are shown.
 
 use std::io::{self, Write as _};
 
@@ -6,15 +6,15 @@ use serde::Serialize;
 
 use crate::{base::Failure, cli::context::Context, wire::Reply};
 
-/// Prints `text` as it is. A reader that has gone (`| head`) is no failure.
+/// Prints `text` unchanged. A closed pipe (`| head`) is no failure.
 ///
 /// # Errors
-/// The output is full or gone in another way.
+/// Fails if the output can't be written for another reason.
 pub(crate) fn print(text: &str) -> Result<(), Failure> {
     print_bytes(text.as_bytes())
 }
 
-/// As [`print`], for what need not be text.
+/// As [`print`], for data that need not be text.
 ///
 /// # Errors
 /// As [`print`].
@@ -29,7 +29,7 @@ pub(crate) fn print_bytes(bytes: &[u8]) -> Result<(), Failure> {
     }
 }
 
-/// A line beside the output: something that a person should know, and that is no failure. It is not worth an error where it can't be written.
+/// Prints a note to standard error: something that the user should know and that is no failure. Errors of writing are ignored.
 pub(super) fn note(line: &str) {
     drop(writeln!(io::stderr(), "reuse-ctl: note: {line}"));
 }
@@ -60,7 +60,7 @@ pub(crate) fn finish(context: &Context, reply: Reply) -> Result<(), Failure> {
     finish_all(context, vec![reply])
 }
 
-/// Shows the replies to several requests as one: done if all are, else with the worst exit code.
+/// Shows the replies to several requests as one: success if all succeeded, else the worst exit code.
 pub(crate) fn finish_all(context: &Context, replies: Vec<Reply>) -> Result<(), Failure> {
     if !context.json {
         for message in replies.iter().filter_map(|reply| reply.message.as_deref()) {

@@ -1,4 +1,4 @@
-//! `policy [NAME]`: shows it, or changes it for the connections to come.
+//! `policy [NAME]`: shows the policy, or changes it for new connections.
 
 use super::{apps, args, output, progress::Request};
 use crate::{app::words::policy_named, base::Failure, cli::context::Context, wire::PolicyRequest};

@@ -1,7 +1,7 @@
-//! A request that takes its time, with a line that says how far it is.
+//! Waits for a request that takes some time, and shows a progress line.
 //!
-//! On a terminal the line is drawn over about five times a second; elsewhere a line is written when it has changed, at most every
-//! second. Both go to the error output, so that the standard output holds the result only.
+//! On a terminal the line is redrawn about five times a second. Otherwise a new line is written when it has changed, at most once a second.
+//! Both go to standard error, so that standard output contains only the result.
 
 use std::io::Write as _;
 use std::time::Duration;
@@ -53,8 +53,8 @@ impl<B: Serialize> Request<B> {
     }
 }
 
-/// Waits for `work` and meanwhile shows what `line` makes of the app's status (`None`: nothing worth saying) and of the time
-/// since the start. Ctrl-C ends the waiting, not what was asked for: `interrupted` says so.
+/// Waits for `work`. Meanwhile it shows the line that `line` makes from the app's status and the elapsed time (`None`: no line). Ctrl-C
+/// ends the waiting, not the request; `interrupted` is the message for that.
 pub(super) async fn watch<T>(
     context: &Context,
     app: &App,
@@ -70,7 +70,7 @@ pub(super) async fn watch<T>(
         };
         loop {
             tokio::time::sleep(POLL).await;
-            // An app that ends while we wait is told by `work`.
+            // If the app ends meanwhile, `work` reports it.
             if let Ok(status) = app.client.status().await {
                 shown.show(line(&status, start.elapsed()).unwrap_or_default());
             }
@@ -126,11 +126,11 @@ impl ProgressLine {
 }
 
 fn write_stderr(text: &str) {
-    // Progress that nobody can read is no reason to give up.
+    // Failing to print progress is no reason to give up.
     drop(std::io::stderr().write_all(text.as_bytes()));
 }
 
-/// What is not yet as it should be while workers are replaced: `3 of 4 active; worker 2: starting, stopping (5 connections left)`.
+/// What is still unfinished while workers are replaced: `3 of 4 active; worker 2: starting, stopping (5 connections left)`.
 pub(super) fn changing_line(status: &Status) -> Option<String> {
     use crate::base::WorkerState::Active;
     let changing: Vec<String> = status.workers.iter().filter_map(changing_worker).collect();

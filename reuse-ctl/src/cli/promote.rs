@@ -1,4 +1,4 @@
-//! `promote`: the canary's command for all workers, `--surge` at a time, or for none.
+//! `promote`: rolls the canary's command out to all workers, `--surge` at a time; if one fails, all go back.
 
 use super::{
     apps, output,

@@ -1,4 +1,4 @@
-//! `reload`: every worker replaced, `--surge` at a time.
+//! `reload`: replaces every worker, `--surge` at a time.
 
 use super::{
     apps, args, output,

@@ -1,4 +1,4 @@
-//! `restart ID…|--all`: a new process in the place of the old one. One after the other; the first that fails ends it.
+//! `restart ID…|--all`: replaces workers by new processes, one after the other. Stops at the first that fails.
 
 use std::collections::BTreeSet;
 

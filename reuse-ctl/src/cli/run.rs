@@ -1,4 +1,4 @@
-//! `run`: from the arguments to checked [`RunOptions`], and on to the supervisor, here or in the background.
+//! `run`: resolves the arguments to checked [`RunOptions`], and starts the app here or in the background.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -39,24 +39,24 @@ pub(super) fn run(context: &Context, arguments: args::Run, raw: &[OsString]) -> 
     start(context, spec, call)
 }
 
-/// What is said about this one call of `run`, and is no part of the app.
+/// The options of this call of `run` that do not belong to the app.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Call {
-    /// In the background; this process only waits.
+    /// Start the app in the background; this process only waits.
     pub(super) detach: bool,
-    /// This process is the one in the background.
+    /// This process is the controller in the background.
     pub(super) detached: bool,
-    /// Workers keep off every port on which anybody else listens.
+    /// Workers stay away from every port on which another program listens.
     pub(super) alone: bool,
-    /// As often as `-v` was given.
+    /// How often `-v` was given.
     pub(super) verbosity: u8,
 }
 
-/// One app, here or in the background.
+/// Starts one app, here or in the background.
 pub(super) fn start(context: &Context, spec: AppSpec, call: Call) -> Result<(), Failure> {
     let options = spec.resolve()?;
     crate::cli::context::require_root("run")?;
-    // The one in the background was started by one that has said it.
+    // A controller in the background was started by a process that has printed this already.
     if !call.detached
         && let Some(line) = options.stop.suggestion(&options.command)
     {
@@ -74,7 +74,7 @@ pub(super) fn start(context: &Context, spec: AppSpec, call: Call) -> Result<(), 
     })
 }
 
-/// The apps of a file, or the one of them that `--name` picks.
+/// The apps of a file, or the one that `--name` selects.
 fn from_file(
     context: &Context,
     file: &Path,
@@ -107,7 +107,7 @@ fn from_file(
     }
 }
 
-/// Absent if it was removed; the supervisor says so then.
+/// `None` if the folder was removed; the supervisor reports that.
 fn current_folder() -> Option<PathBuf> {
     std::env::current_dir().ok()
 }

@@ -1,4 +1,4 @@
-//! `scale N|+N|-N`.
+//! `scale N|+N|-N`: changes the number of workers.
 
 use super::{
     apps, args, output,

@@ -1,4 +1,4 @@
-//! `schema`: for editors that complete and check a file while it is written.
+//! `schema`: prints the JSON Schema of `reuse.toml`, with which editors complete and check the file.
 
 use super::output;
 use crate::{base::Failure, config::schema};

@@ -1,4 +1,4 @@
-//! `send ID|all MESSAGE`: a message over the workers' IPC channel.
+//! `send ID|all MESSAGE`: sends a message over the workers' IPC channel.
 
 use std::io::Read as _;
 
@@ -30,7 +30,7 @@ pub(super) async fn run(context: &Context, arguments: &args::Send) -> Result<(),
     output::finish(context, Request::post(path, request).send(&app).await?)
 }
 
-/// No more than is needed to see that it is too much.
+/// Reads no more than is needed to see that the message is too long.
 fn from_input() -> Result<String, Failure> {
     let mut text = String::new();
     let limit = u64::try_from(MAX_LINE_BYTES).unwrap_or(u64::MAX).saturating_add(2);
@@ -38,7 +38,7 @@ fn from_input() -> Result<String, Failure> {
         .take(limit)
         .read_to_string(&mut text)
         .map_err(|error| Failure::failed(format!("read the standard input: {error}"), "a message is text"))?;
-    // What a shell's commands end with.
+    // Output of shell commands ends with a newline.
     let end = text.strip_suffix('\n').map_or(text.len(), str::len);
     text.truncate(end);
     Ok(text)

@@ -1,4 +1,4 @@
-//! `status`: the app in a table, once or every second.
+//! `status`: shows the app as a table, once or every second.
 
 use std::time::Duration;
 
@@ -54,7 +54,7 @@ async fn watch(context: &Context, app: &App) -> Result<(), Failure> {
         }
         let status = ask(app).await?;
         if is_drawn_over {
-            // Home, every line cleared to its end, and what is left of a longer table below.
+            // Moves to the top, clears each line to its end, and clears the rest of a longer earlier table.
             let text = render(&status, context.terminal.paint).replace('\n', "\x1b[K\n");
             output::print(&format!("\x1b[H{text}\x1b[J"))?;
         } else {
@@ -63,7 +63,7 @@ async fn watch(context: &Context, app: &App) -> Result<(), Failure> {
     }
 }
 
-/// The word of `state` for a person.
+/// The name of `state` for users.
 pub(crate) fn state_name(state: WorkerState) -> &'static str {
     match state {
         WorkerState::Starting => "starting",
@@ -77,7 +77,7 @@ pub(crate) fn state_name(state: WorkerState) -> &'static str {
     }
 }
 
-/// Whether `state` is good news.
+/// The colour of `state`.
 pub(crate) fn state_tone(state: WorkerState) -> Tone {
     match state {
         WorkerState::Active => Tone::Good,
@@ -98,7 +98,7 @@ fn fault_name(kind: FaultKind) -> &'static str {
     }
 }
 
-/// `active`, `hung, withdrawn`, `active, canary`.
+/// The state as shown: `active`, `hung, withdrawn`, `active, canary`.
 fn worker_state_cell(worker: &WorkerStatus) -> Cell {
     let (tone, mut text) = match &worker.fault {
         None => (state_tone(worker.state), state_name(worker.state).to_owned()),
@@ -154,7 +154,7 @@ pub(super) fn render(status: &Status, paint: Paint) -> String {
     text
 }
 
-/// `hung for 42s: accepted nothing for 60 ms with 4 connections in its queue`.
+/// The text for a fault: `hung for 42s: accepted nothing for 60 ms with 4 connections in its queue`.
 fn fault_line(fault: &FaultStatus) -> String {
     format!(
         "{} for {}: {}",
@@ -164,7 +164,7 @@ fn fault_line(fault: &FaultStatus) -> String {
     )
 }
 
-/// An overload of all is not the fault of each: who is still chosen when no active worker is as it should be.
+/// In an overload of the whole app, all active workers are faulty: says which of them are still chosen.
 fn all_faulty_line(workers: &[WorkerStatus]) -> Option<String> {
     let active: Vec<&WorkerStatus> = workers
         .iter()
@@ -205,13 +205,13 @@ fn group_line(group: &GroupStatus, paint: Paint) -> String {
         parts.push(paint.tone(Tone::Changing, &format!("{} parked", group.parked)));
     }
     if !group.strangers.is_empty() {
-        let strangers = format!("strangers share this port: {}", group.strangers.join(", "));
+        let strangers = format!("other programs share this port: {}", group.strangers.join(", "));
         parts.push(paint.tone(Tone::Bad, &strangers));
     }
     parts.join("  ") + "\n"
 }
 
-/// Connections that were not steered; none is the normal case.
+/// Connections that were not steered; normally there are none.
 fn trouble_line(status: &Status, paint: Paint) -> String {
     let count = |count: u64, word: &str, tone| {
         let text = format!("{word} {count}");
@@ -277,7 +277,7 @@ fn worker_row(worker: &WorkerStatus, selected: u64) -> [Cell; 12] {
     ]
 }
 
-/// One of several processes of a slot: only what is known of it alone.
+/// The row of one of several processes of a slot, with only what is known of that process.
 fn instance_row(instance: &InstanceStatus) -> [Cell; 12] {
     let none = || Cell::new("");
     [

@@ -1,4 +1,4 @@
-//! The table, as a person sees it.
+//! The table as users see it.
 
 use super::*;
 use crate::server::fake;
@@ -35,7 +35,7 @@ fn trouble_is_pointed_at() {
     status.workers[0].instances.push(old);
     insta::assert_snapshot!(render(&status, Paint::OFF), @r"
     shop  policy sticky, up 1h 2m, controller 4711
-      tcp 0.0.0.0:8080  1 handshake  strangers share this port: 99 (python3)
+      tcp 0.0.0.0:8080  1 handshake  other programs share this port: 99 (python3)
       tcp [::]:8443  3 parked
       fallbacks 2  unsteered 1  (!) the kernel's own hash decided for these
 

@@ -1,4 +1,4 @@
-//! `stop`: ends the app, and returns when its controller is gone too, so that nothing of it is left.
+//! `stop`: stops the app, and returns when its controller has ended as well, so that nothing is left.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use crate::{
     wire::{Reply, Status, StopRequest},
 };
 
-/// How long a controller that has ended its workers may take to clean up.
+/// Time that a controller has to clean up after its workers have ended.
 const CLEAN_UP: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(20);
 
@@ -62,7 +62,7 @@ pub(super) async fn run(context: &Context, arguments: &args::Stop) -> Result<(),
     output::finish(context, reply)
 }
 
-/// Ends what the killed controller of an app has left behind.
+/// Removes what an app's killed controller has left behind.
 async fn clear_away(name: &str) -> Result<Reply, Failure> {
     crate::cli::context::require_root("stop, when the controller was killed,")?;
     let ended = leftovers::clear(name).await?;

@@ -1,15 +1,15 @@
-//! Tables for a person, and the short forms of durations and sizes in them. Pure.
+//! Tables for users, with short forms of durations and sizes. Pure.
 
 use super::terminal::{Paint, Tone};
 
-/// How a column is set.
+/// The alignment of a column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Align {
     Left,
     Right,
 }
 
-/// One cell. Its width is that of its text, whatever its colour.
+/// One cell. Its width is the width of its text without colours.
 #[derive(Debug, Clone)]
 pub(crate) struct Cell {
     text: String,
@@ -32,7 +32,7 @@ impl Cell {
     }
 }
 
-/// Lines with every column as wide as its widest cell; the last column is not padded, and one without a title and content left out.
+/// Formats a table. Every column is as wide as its widest cell. The last column is not padded; an empty column without a title is left out.
 pub(crate) fn table<const N: usize>(header: [(&str, Align); N], rows: &[[Cell; N]], paint: Paint) -> String {
     let width = |column: usize| {
         let cells = rows.iter().map(|row| row[column].text.chars().count());

@@ -1,16 +1,16 @@
-//! What the terminal can show: colours, one line that is drawn over, its width.
+//! What the terminal supports: colours, a line that is redrawn, its width.
 
 use std::io::{self, IsTerminal as _};
 use std::os::fd::AsRawFd as _;
 
-/// Where the output goes.
+/// What is known about the output.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Terminal {
-    /// The standard output is a terminal: live displays are drawn over.
+    /// Whether standard output is a terminal, on which live displays are redrawn.
     pub(crate) stdout_is_tty: bool,
-    /// The error output is a terminal: progress is drawn over.
+    /// Whether standard error is a terminal, on which progress is redrawn.
     pub(crate) stderr_is_tty: bool,
-    /// Colours on the standard output.
+    /// Colours for standard output.
     pub(crate) paint: Paint,
 }
 
@@ -29,7 +29,7 @@ impl Terminal {
     }
 }
 
-/// Puts colour on text, or leaves it as it is.
+/// Adds colour to text, or leaves it unchanged.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Paint {
     pub(crate) enabled: bool,
@@ -66,7 +66,7 @@ impl Paint {
         }
     }
 
-    /// A colour that tells worker `id` from its neighbours.
+    /// A colour that distinguishes worker `id` from its neighbours.
     pub(crate) fn worker(self, id: u16, text: &str) -> String {
         const COLOURS: [u8; 6] = [36, 33, 32, 35, 34, 31];
         let colour = COLOURS[usize::from(id) % COLOURS.len()];
@@ -78,7 +78,7 @@ impl Paint {
     }
 }
 
-/// Columns of the terminal behind the error output, 80 if it does not say.
+/// Width in columns of the terminal on standard error; 80 if unknown.
 pub(crate) fn stderr_columns() -> usize {
     let mut size = libc::winsize {
         ws_row: 0,

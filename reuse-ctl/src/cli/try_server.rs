@@ -58,7 +58,7 @@ pub(super) async fn run(context: &Context, arguments: &args::Try) -> Result<(), 
     }
 }
 
-/// What was said and holds for `run`, too.
+/// The given options that `run` needs as well.
 fn given(arguments: &args::Try) -> impl Iterator<Item = (&'static str, String)> {
     let said = [
         ("--port", arguments.port.map(|port| port.to_string())),
@@ -68,7 +68,7 @@ fn given(arguments: &args::Try) -> impl Iterator<Item = (&'static str, String)> 
     said.into_iter().filter_map(|(option, value)| Some((option, value?)))
 }
 
-/// What stands behind `run --name NAME`.
+/// The arguments after `run --name NAME`.
 fn run_arguments(arguments: &args::Try) -> Vec<OsString> {
     let time = |time: std::time::Duration| OsString::from(humantime::format_duration(time).to_string());
     let mut own: Vec<OsString> = ["--workers", "1", "--hung-after", "0s", "--drain-timeout"]
@@ -81,7 +81,7 @@ fn run_arguments(arguments: &args::Try) -> Vec<OsString> {
         "--ready-timeout".into(),
         time(arguments.ready_timeout),
     ]);
-    // The server is to be seen as it is, without what is done for it.
+    // Shows the server as it is, without what reuse-ctl would do for it.
     own.extend(["--stop-when", "at-once", "--settle", "0s"].map(OsString::from));
     own.extend(given(arguments).flat_map(|(option, value)| [option.into(), OsString::from(value)]));
     own.push("--alone".into());

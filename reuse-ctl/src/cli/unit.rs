@@ -1,4 +1,4 @@
-//! `unit`: a systemd unit for an app, printed. What it allows itself was tried, capability by capability: see docs/systemd.md.
+//! `unit`: prints a systemd unit for an app. Its permissions were tested one capability at a time: see docs/systemd.md.
 
 use std::ffi::{OsStr, OsString};
 use std::fmt::Write as _;
@@ -20,7 +20,7 @@ use crate::{
     },
 };
 
-/// All that the controller needs of root. Without any one of them something fails, or comes late: docs/systemd.md says what.
+/// The capabilities that the controller needs. Without any one of them something fails or is late: see docs/systemd.md.
 const CAPABILITIES: [&str; 11] = [
     "CAP_BPF",
     "CAP_PERFMON",
@@ -35,19 +35,19 @@ const CAPABILITIES: [&str; 11] = [
     "CAP_SYS_NICE",
 ];
 
-/// Where systemd looks for programs.
+/// The folders in which systemd looks for programs.
 const SYSTEMD_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// How long the controller may say nothing. Its own task answers several times in that time, if it is not stuck.
+/// The watchdog timeout. The controller's task sends several notifications in that time, unless it is stuck.
 const WATCHDOG: Duration = Duration::from_secs(30);
 
-/// Beyond the time that one worker may take to start: the set-up before, and a retry or two.
+/// Time allowed in addition to the start of one worker, for the setup before it and a retry or two.
 const START_SLACK: Duration = Duration::from_secs(30);
 
-/// Beyond the time that workers may take to end: what is cleared away after them.
+/// Time allowed for cleaning up after the workers have ended.
 const STOP_SLACK: Duration = Duration::from_secs(10);
 
-/// Descriptors, for workers: they inherit it.
+/// Limit of open descriptors, which workers inherit.
 const DESCRIPTORS: u32 = 524_288;
 
 pub(super) fn run(context: &Context, arguments: &args::Unit) -> Result<(), Failure> {
@@ -121,7 +121,7 @@ fn of_arguments(run: &[OsString], here: &Path) -> Result<(RunOptions, Vec<OsStri
         arguments: run.to_vec(),
         variables: Vec::new(),
     };
-    // It is parsed as it was typed first: what is wrong with it is said in its own words.
+    // First parsed as it was typed, so that errors are reported in those terms.
     as_typed.resolve()?;
     let raw: Vec<OsString> = ["reuse-ctl".into(), "run".into()]
         .into_iter()
@@ -133,7 +133,7 @@ fn of_arguments(run: &[OsString], here: &Path) -> Result<(RunOptions, Vec<OsStri
     Ok((options, line))
 }
 
-/// A service is called by nobody's sudo: workers would run as root where they run as the caller now.
+/// The user to add: nobody calls a service with sudo, so workers that now run as the caller would run as root.
 fn user_to_add(options: &RunOptions) -> Result<Option<String>, Failure> {
     if options.user.is_some() {
         return Ok(None);
@@ -142,13 +142,13 @@ fn user_to_add(options: &RunOptions) -> Result<Option<String>, Failure> {
     Ok((!caller.runs_as_root()).then_some(caller.name))
 }
 
-/// Among the options: before the `--` that starts the command.
+/// Inserted among the options, before the `--` of the command.
 fn add_user(line: &mut Vec<OsString>, user: &str) {
     let place = line.iter().position(|word| word == "--").unwrap_or(line.len());
     line.insert(place, format!("--user={user}").into());
 }
 
-/// The PATH that the service needs to find what the caller would: if it is not among systemd's own folders.
+/// The PATH that the service needs to find the caller's program; `None` if systemd's own folders contain it.
 fn path_to_set(options: &RunOptions, here: &Path) -> Result<Option<OsString>, Failure> {
     let cwd = options
         .cwd
@@ -253,7 +253,7 @@ impl Unit {
     }
 }
 
-/// What the controller takes at worst: the grace, the longer of grace and stop timeout, and the stop timeout.
+/// The controller's worst-case time to stop: the grace period, plus the longer of grace period and stop timeout, plus the stop timeout.
 fn time_to_stop(options: &RunOptions) -> Duration {
     let (grace, stop) = (options.stop.drain_timeout, options.stop.timeout);
     grace.saturating_add(grace.max(stop)).saturating_add(stop)
@@ -264,12 +264,12 @@ fn seconds(time: Duration) -> u64 {
     time.as_secs().saturating_add(u64::from(time.subsec_nanos() > 0))
 }
 
-/// A word of a command line as systemd reads it.
+/// A word of a command line in systemd's syntax.
 fn word(word: &OsStr) -> String {
     quoted(word, "$$")
 }
 
-/// In double quotes if need be. `%` is special everywhere, `$` (which is written as `dollar`) in command lines.
+/// Adds double quotes if necessary. `%` is special everywhere, `$` (which is written as `dollar`) in command lines.
 fn quoted(word: &OsStr, dollar: &str) -> String {
     let mut text = String::new();
     for &byte in word.as_bytes() {

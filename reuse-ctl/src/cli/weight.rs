@@ -1,4 +1,4 @@
-//! `weight ID PERCENT|auto`: a fixed share of new connections for one worker, whatever the policy.
+//! `weight ID PERCENT|auto`: gives one worker a fixed share of new connections, whatever the policy.
 
 use super::{apps, args, output, progress::Request};
 use crate::{

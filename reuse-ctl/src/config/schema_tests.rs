@@ -39,7 +39,7 @@ fn types_are_what_the_options_take() {
     }
 }
 
-/// Whether the schema takes it: as far as types, lists of values and patterns go.
+/// Whether the schema allows the value, as far as types, enumerations and patterns are concerned.
 fn allows(schema: &Value, value: &Value) -> bool {
     if let Some(ways) = schema["anyOf"].as_array() {
         return ways.iter().any(|way| allows(way, value));
@@ -98,7 +98,7 @@ fn the_schema_takes_what_the_file_takes() {
         let property = &schema["$defs"]["app"]["properties"][&key.name];
         let mut taken = Vec::new();
         for sample in &samples {
-            // Watched files are what ignored ones are among.
+            // Ignored paths are only valid with watched ones.
             let text = format!("command = 'x'\n{} = {sample}\n", key.name);
             let more = if key.name == "watch_ignore" {
                 "watch = '/'\n"

@@ -1,4 +1,4 @@
-//! Files with errors, and the texts of the errors; below, files without.
+//! Files with mistakes, and the texts of the errors; below, files without.
 
 mod any_keys;
 mod host;
@@ -35,7 +35,7 @@ impl Folder {
         load(&self.file("reuse.toml", text), None)
     }
 
-    /// What a person reads, with the folder left out.
+    /// The error text as users see it, without the folder.
     fn complaint(&self, text: impl AsRef<[u8]>) -> String {
         let failure = load(&self.file("reuse.toml", text), None).expect_err("wrong");
         self.said(&failure)
@@ -112,7 +112,7 @@ fn apps_that_are_told_one_port_by_their_environment() {
     };
     let said: Vec<String> = [
         ("env = { PORT = 3000 }", "env = { PORT = '3000' }"),
-        // Each worker has its own, and one of them is another app's.
+        // Each worker has its own port, and one of them is another app's.
         (
             "workers = 4\nport_step = 1\nenv = { PORT = 3000 }",
             "env_file = 'port.env'",

@@ -183,6 +183,6 @@ pub(super) const MIGRATE_REQ: Feature = Feature {
 pub(super) const SOMAXCONN: Feature = Feature {
     name: "somaxconn",
     need: Need::Helpful,
-    lost: "of a burst, connections beyond it are dropped and tried again a second later; so few can wait while nobody is published",
+    lost: "in a burst, connections beyond this number are dropped and retried a second later; no more can wait while no worker is published",
     remedy: "sysctl -w net.core.somaxconn=4096",
 };

@@ -1,4 +1,4 @@
-//! On the real kernel; needs root and cgroup v2.
+//! Run on the real kernel; they need root and cgroup v2.
 
 use std::{
     fs, thread,
@@ -12,7 +12,7 @@ use crate::process::{cgroup::Hierarchy, paths::Paths};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Waits until no doctor of this process has a cgroup or a folder for pins; other tests may run one at the moment.
+/// Waits until no doctor of this process has a cgroup or a folder for pins, because other tests may run one at the moment.
 fn nothing_is_left() {
     let deadline = Instant::now() + PATIENCE;
     while !left_behind().is_empty() {
@@ -38,7 +38,7 @@ fn outcome_of(checks: &[Check], name: &str) -> (CheckOutcome, String) {
     (check.outcome, check.detail.clone())
 }
 
-/// Runs it in a thread of its own, whose rights and namespaces may be changed.
+/// Runs `work` in its own thread, whose permissions and namespaces may be changed.
 fn in_thread<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     thread::scope(|scope| scope.spawn(work).join().expect("no panic"))
 }
@@ -106,7 +106,7 @@ fn without_rights_the_programs_are_missing_and_nothing_is_left() {
             "not tried: the programs could not be loaded".into()
         )
     );
-    // What does not need these rights is still seen to work.
+    // Features that don't need these permissions must still be found to work.
     for name in ["cgroup v2", "pidfd_getfd", "inet_diag", "service port"] {
         assert_eq!(outcome_of(&checks, name).0, CheckOutcome::Works, "{text}");
     }

@@ -1,4 +1,4 @@
-//! Whole documents.
+//! Tests with whole documents.
 
 use std::path::Path;
 

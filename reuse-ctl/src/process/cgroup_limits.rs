@@ -252,7 +252,7 @@ mod tests {
         }
     }
 
-    /// With whatever controller this machine has.
+    /// Uses any controller that this machine has.
     #[test]
     fn controllers_are_handed_down_to_instances() {
         let app = Scratch::new("handed");

@@ -207,7 +207,7 @@ mod tests {
     use super::*;
     use crate::process::cgroup::AppCgroup;
 
-    /// Where clone3 is allowed, [`clone_into`] never takes this way: it is taken by itself.
+    /// Where clone3 is allowed, [`clone_into`] never uses this fallback, so it is tested directly.
     #[test]
     fn a_child_moves_itself_where_it_can_not_be_made_there() {
         let app = AppCgroup::create(&format!("test-{}-move", std::process::id())).expect("cgroup v2 and root");

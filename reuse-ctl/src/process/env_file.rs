@@ -309,7 +309,7 @@ mod tests {
             read(&path, Rights::CallersAt(&place, &nobody)),
             Err(EnvFileError::Open { .. })
         ));
-        // What the workers may read anyway may lie elsewhere.
+        // A file that the workers may read anyway may have moved.
         fs::set_permissions(&secret, fs::Permissions::from_mode(0o644)).expect("ours");
         fs::set_permissions(&folder.0, fs::Permissions::from_mode(0o755)).expect("ours");
         assert!(read(&path, Rights::CallersAt(&place, &nobody)).is_ok());

@@ -1,10 +1,10 @@
 //! The output of workers. Each slot has one file for standard output and one for standard error, to which the worker process itself
 //! appends. The controller only watches the files, so its death or slowness never blocks a worker.
 //!
-//! While it watches, it records how long each file was at which time ([`marks`]), from which the times of lines are taken. It rotates files
-//! that have grown too large while their writers go on writing ([`kept`], [`rotate`]). Both are recorded in an index beside the log
-//! ([`index`]). With the index every other process reads a log and its rotated parts as one ([`view`]): forwards ([`follow`]), from the end
-//! ([`last`]), or several logs together ([`merge`]).
+//! While it watches, it records how long each file was at which time (`marks`), from which the times of lines are taken. It rotates files
+//! that have grown too large while their writers go on writing (`kept`, `rotate`). Both are recorded in an index beside the log
+//! (`index`). With the index every other process reads a log and its rotated parts as one (`view`): forwards (`follow`), from the end
+//! (`last`), or several logs together (`merge`).
 
 use std::fs::{self, File, OpenOptions};
 use std::io;

@@ -61,7 +61,7 @@ mod tests {
                 (nice(), child, String::from_utf8(process.stdout).expect("a number"))
             })
         });
-        // Whoever started the tests with a priority keeps it.
+        // If the tests were started with another priority, it is kept.
         let own = if before == 0 { NICE } else { before };
         match preferred.join().expect("it ends") {
             Ok(seen) => assert_eq!(seen, (own, before, format!("{before}\n"))),

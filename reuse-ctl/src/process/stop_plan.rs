@@ -191,14 +191,14 @@ mod tests {
 
     const MAIN: u32 = 10;
 
-    /// `listens` and `catches` as letters, so that a case reads as a line.
+    /// `listens` and `catches` as letters, so that each case fits on a line.
     fn member(pid: u32, parent: u32, is: &str) -> Member {
         Member {
             pid,
             parent,
             listens: is.contains('l'),
             catches: is.contains('c'),
-            // Each executes a program of its own, but for forks.
+            // Each executes its own program, except forks.
             image: if is.contains('f') { u64::from(MAIN) } else { pid.into() },
         }
     }
@@ -290,14 +290,14 @@ mod tests {
         );
     }
 
-    /// What a process does when it gets the signal, for the model.
+    /// What a process does with the signal, for the model.
     #[derive(Debug, Clone, Copy)]
     struct Habits {
         passes_on: bool,
         to_all_below: bool,
     }
 
-    /// Any tree: each process has an earlier one as its parent, or one outside.
+    /// Any tree: the parent of each process is an earlier process, or outside.
     fn any_tree() -> impl Strategy<Value = Vec<(Member, Habits)>> {
         let one = (any::<prop::sample::Index>(), any::<[bool; 5]>());
         prop::collection::vec(one, 1..12).prop_map(|all| {
@@ -330,7 +330,7 @@ mod tests {
         })
     }
 
-    /// How often each process acts on a signal when `steps` are carried out: signals that wait for a process that is held are one.
+    /// How often each process acts on a signal when `steps` are carried out. Several signals pending for a held process count as one.
     fn run(tree: &[(Member, Habits)], steps: &[Vec<u32>]) -> HashMap<u32, u32> {
         let mut seen = HashMap::new();
         let mut held: BTreeSet<u32> = steps.iter().skip(1).flatten().copied().collect();
@@ -366,7 +366,7 @@ mod tests {
         }
         for step in steps {
             for pid in step {
-                // The engine's rule: what was passed on is not sent again.
+                // The rule of `stop_steps`: a signal that was passed on is not sent again.
                 held.remove(pid);
                 pending.remove(pid);
                 deliver(*pid, tree, &held, &mut pending, &mut seen);
@@ -381,7 +381,7 @@ mod tests {
             let members: Vec<Member> = tree.iter().map(|(member, _)| *member).collect();
             let steps = match plan(MAIN, &members, None) {
                 StopPlan::AtOnce(pids) => {
-                    // Nobody who is above another one may pass it on.
+                    // No process above another one may pass the signal on.
                     let mut steps: Vec<Vec<u32>> = pids.into_iter().map(|pid| vec![pid]).collect();
                     steps.insert(0, Vec::new());
                     steps
@@ -397,7 +397,7 @@ mod tests {
             for pid in &targets {
                 prop_assert_eq!(seen.get(pid), Some(&1), "{} of {:?}", pid, &steps);
             }
-            // Whoever listens gets it, or is below a master that does.
+            // Every process that listens gets the signal, or is below a master that does.
             for member in members.iter().filter(|member| member.listens && !distinct.contains(&member.pid)) {
                 let mut at = member.parent;
                 let mut has_master = false;

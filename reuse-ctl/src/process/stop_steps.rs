@@ -181,13 +181,13 @@ mod tests {
     use super::*;
     use crate::process::{handle::terminate, stop_plan::Member};
 
-    /// Counts SIGTERM and ends a moment after the first.
+    /// Counts SIGTERM, and ends a moment after the first one.
     const SERVER: &str = "import signal,os,time\nseen=0\ndef on(*_):\n global seen\n seen+=1\nsignal.signal(signal.SIGTERM,on)\n\
                           print('server',os.getpid(),flush=True)\n\
                           while not seen: signal.pause()\n\
                           end=time.monotonic()+0.4\nwhile time.monotonic()<end: time.sleep(0.05)\nprint('seen',seen,flush=True)";
 
-    /// A parent that does `on` when it gets SIGTERM, with the server as its child.
+    /// A parent that runs `on` when it gets SIGTERM, with the server as its child.
     fn wrapper(on: &str) -> Family {
         let script = format!(
             "import signal,os,subprocess,sys,threading\nchild=subprocess.Popen([sys.executable,'-c',sys.argv[1]])\n{on}\n\
@@ -228,7 +228,7 @@ mod tests {
         line.trim_end().to_owned()
     }
 
-    /// Stops it by the plan for a wrapper and its server. Returns how long that took.
+    /// Stops it with the plan for a wrapper and its server. Returns the time it took.
     fn stop(family: &Family) -> Duration {
         let member = |pid, listens| Member {
             pid,
@@ -258,7 +258,7 @@ mod tests {
             ("def on(*_): child.terminate(); child.terminate()", true),
             ("def on(*_): child.terminate(); os._exit(0)", true),
             ("def on(*_): os._exit(0)", true),
-            // Swallows it.
+            // Ignores the signal.
             ("def on(*_): pass", false),
         ] {
             let mut family = wrapper(on);
@@ -273,7 +273,7 @@ mod tests {
     fn a_wrapper_that_translates_the_signal_has_its_way() {
         let mut family = wrapper("def on(*_): child.send_signal(signal.SIGUSR1)");
         stop(&family);
-        // Python dies of it: nobody has said `seen`.
+        // Python dies of the signal, so `seen` was not printed.
         assert_eq!(next_line(&mut family.output), "end");
     }
 
@@ -285,7 +285,7 @@ mod tests {
             std::sync::mpsc::channel(),
             std::sync::mpsc::channel::<()>(),
         );
-        // Another tracer, as a debugger is one.
+        // Another tracer, such as a debugger.
         let tracer = thread::spawn(move || {
             let process = ProcessHandle::open(server).expect("it lives");
             let seized = Held::new(&process).expect("nobody else traces it");

@@ -120,7 +120,7 @@ mod tests {
     use std::io::Read as _;
     use std::process::{Child, Command, Stdio};
 
-    /// A child that has said that it is where the test wants it.
+    /// A child that has reported that it is in the state the test needs.
     fn python(script: &str) -> Child {
         let script = format!("import signal,time,os\n{script}\nos.write(1, b'!')\ntime.sleep(600)");
         let mut child = Command::new("/usr/bin/python3")

@@ -1,7 +1,7 @@
 //! An app that keeps running although every worker has failed: what it reports, and what becomes of its clients.
 //!
-//! New connections wait, or are refused, as `--when-empty` says. No worker is started without a request, though, so waiting for ever would serve no
-//! client: after [`PATIENCE`] the waiting connections are reset, and new ones are refused, until a worker is started again.
+//! New connections wait, or are refused, as `--when-empty` says. But no worker is started without a request, so clients would wait in vain:
+//! after [`PATIENCE`] the waiting connections are reset and new ones are refused, until a worker is started again.
 
 use super::diagnosis::LastOutput;
 use crate::{
@@ -11,17 +11,17 @@ use crate::{
 use reuse_machine::{View, count};
 use std::time::{Duration, Instant};
 
-/// So long clients wait for a person to start the app again.
+/// How long clients wait for a user to start the app again.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Whether anybody serves, or may do so without a person's help.
+/// Whether any worker serves, or may do so without a user's request.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) enum Outlook {
     #[default]
     Fine,
     /// Every worker has failed; clients still wait.
     AllFailed { since: Instant },
-    /// The same, and clients are refused.
+    /// Every worker has failed; clients are refused.
     GivenUp,
 }
 

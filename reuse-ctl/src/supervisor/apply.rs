@@ -1,10 +1,10 @@
-//! `apply` makes the running app what a specification says. The order of the steps, and what becomes of the others when one fails, are a job
-//! of the machine (`jobs/apply.rs` there).
+//! `apply`: changes the running app to match a specification, step by step. Each step is an ordinary request to the machine.
 //!
-//! The task looks up what the request asks for (`wanted.rs`), refuses what can't be done before anything is changed, and gives the rest to the
-//! machine as one plan. After each step it does what the machine knows nothing of: ports, watched files, log limits, the words of the answer.
-//!
-//! While both versions are started, the longer ready timeout and the longer settle time count, and the new surge.
+//! The specification is first resolved beside the task (`wanted.rs`), and refused before anything is changed if it can't be applied. Then
+//! the steps are, in this order: the rollout of the new version, changes that touch no worker, the policy, the number of workers. So if the
+//! rollout fails, the old specification stays in force as a whole, and nothing that comes later undoes a rollout that succeeded. Only the
+//! rules for starts are needed earlier: while instances of both versions are started, the longer ready timeout, the longer settle time and
+//! the new surge apply.
 
 use super::wanted::WatchedFiles;
 use crate::{
@@ -18,15 +18,15 @@ use crate::{
 use reuse_machine::interface::{ApplyStep, Rules};
 use std::{collections::VecDeque, sync::Arc};
 
-/// What is under way.
+/// The `apply` in progress.
 #[derive(Debug)]
 pub(crate) struct Applying {
-    /// Who waits for the end of it.
+    /// The request that waits for its end.
     pub(crate) client: RequestId,
     pub(crate) difference: Difference,
     pub(crate) old: Arc<RunOptions>,
     pub(crate) new: Arc<RunOptions>,
-    /// For what comes into force without touching a worker, until it does.
+    /// Watched files that replace the old ones once the changes that touch no worker are made.
     pub(crate) watch: Option<WatchedFiles>,
     /// The steps that the machine has still to carry out.
     pub(crate) todo: VecDeque<ApplyStep>,
@@ -43,8 +43,8 @@ pub(crate) fn takes_effect(step: ApplyStep) -> TakesEffect {
     }
 }
 
-/// The old rules, with the patience that the more patient version wants: workers of both are started, of the old one if it has to come back.
-/// How many are replaced at the same time is for the new one to say, since it is the new one that is rolled out.
+/// The old rules, with the longer timeouts of both versions, because workers of both are started (of the old one if it has to come back).
+/// The surge is that of the new version, which is being rolled out.
 pub(crate) fn while_both_start(old: &RunOptions, new: &RunOptions) -> Rules {
     let (old, new) = (preparing::rules(old), preparing::rules(new));
     Rules {

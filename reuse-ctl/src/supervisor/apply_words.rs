@@ -1,4 +1,4 @@
-//! What `apply` says: what it would do, what it has done.
+//! The texts of `apply`: what it would do, and what it has done.
 
 use crate::{
     app::difference::{Change, Difference, TakesEffect},
@@ -6,7 +6,7 @@ use crate::{
 };
 use reuse_machine::count;
 
-/// What it would take.
+/// The answer to a dry run.
 pub(crate) fn planned(difference: &Difference, workers: usize, starts_anew: bool) -> Reply {
     let mut would = Vec::new();
     let workers = count(workers, "worker");
@@ -34,12 +34,12 @@ pub(crate) fn planned(difference: &Difference, workers: usize, starts_anew: bool
     }
 }
 
-/// `every worker had failed: started 2 workers anew`.
+/// The text `every worker had failed: started 2 workers anew`.
 pub(crate) fn started_anew(workers: usize) -> String {
     format!("every worker had failed: started {} anew", count(workers, "worker"))
 }
 
-/// All of it was done, in these words.
+/// The answer when everything was done, with a text for each step.
 pub(crate) fn applied(difference: &Difference, done: &[String]) -> Reply {
     Reply {
         changes: changes(difference, |_| true),
@@ -73,7 +73,7 @@ fn said(parts: &[String]) -> Reply {
     }
 }
 
-/// `scaled 2 → 4`.
+/// The text `scaled 2 → 4`.
 pub(crate) fn scaled(verb: &str, difference: &Difference) -> String {
     let values = difference
         .by(TakesEffect::Scale)
@@ -82,12 +82,12 @@ pub(crate) fn scaled(verb: &str, difference: &Difference) -> String {
     format!("{verb} {from} → {to}")
 }
 
-/// `drain-timeout 30s → 10s, command`.
+/// The text `drain-timeout 30s → 10s, command`.
 pub(crate) fn list<'a>(changes: impl Iterator<Item = &'a Change>) -> String {
     changes.map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
-/// The same within a sentence: of many only the names.
+/// As [`list`], for use within a sentence: if there are many changes, only their names.
 pub(crate) fn few<'a>(changes: impl Iterator<Item = &'a Change> + Clone) -> String {
     if changes.clone().count() > 3 {
         names(changes)
@@ -96,12 +96,12 @@ pub(crate) fn few<'a>(changes: impl Iterator<Item = &'a Change> + Clone) -> Stri
     }
 }
 
-/// `env-file, command`.
+/// The text `env-file, command`.
 pub(crate) fn names<'a>(changes: impl Iterator<Item = &'a Change>) -> String {
     changes.map(|change| change.option).collect::<Vec<_>>().join(", ")
 }
 
-/// Option by option.
+/// The changes for the JSON answer, one per option.
 pub(crate) fn changes(difference: &Difference, is_done: impl Fn(TakesEffect) -> bool) -> Vec<OptionChange> {
     let changes = difference.changes.iter();
     changes

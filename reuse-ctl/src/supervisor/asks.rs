@@ -1,4 +1,4 @@
-//! Answers to the API's clients: refusals, and who waits for the answer of one worker.
+//! Requests of the API's clients. Nothing here takes long; work that does runs beside the task.
 
 use super::request::RequestError;
 use std::{net::SocketAddr, time::Duration};
@@ -57,7 +57,7 @@ impl Questioner {
         drop(self.reply.send(result.map_err(|refusal| *refusal)));
     }
 
-    /// There will be no answer, for this reason.
+    /// Answers that there is no answer of the worker, and why.
     pub(crate) fn refuse(self, why: &str) {
         let error = format!("worker {}: {why}", self.slot);
         let hint = "`reuse-ctl status` shows how the worker is";
@@ -69,7 +69,7 @@ pub(crate) fn unreadable(error: &VariablesError) -> Box<Reply> {
     refusal(ErrorKind::Usage, error.to_string(), error.hint())
 }
 
-/// What was looked up belongs to what ran before.
+/// The refusal if the app's version has changed since the look-up began.
 pub(crate) fn another_version() -> Box<Reply> {
     let error = "another version was rolled out meanwhile".into();
     refusal(ErrorKind::Failed, error, "nothing was changed: try again")

@@ -1,32 +1,32 @@
-//! PM2's bus: what happens to workers, their messages and their output, for every reader.
+//! PM2's bus: events of workers, their messages and their output, for every reader.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::process::channel::{Offer, Outbox, Weight};
 use crate::wire::Packet;
 
-/// Where packets are published. Without a listener they are not even made.
+/// Publishes packets. Callers don't create packets while there is no reader.
 #[derive(Debug, Clone, Default)]
 pub struct Bus(Arc<Readers>);
 
-/// When the last publisher is gone, the readers get what waits for them, and no more.
+/// When the last publisher is dropped, each reader gets the packets that wait for it, then the end.
 #[derive(Debug, Default)]
 struct Readers(Mutex<Vec<Outbox<Arc<Packet>>>>);
 
-/// One listener's end. What it does not take in time is lost for it, and for nobody else.
+/// A reader's end. Packets that it doesn't take in time are lost for this reader only.
 #[derive(Debug)]
 pub struct BusReader {
     outbox: Outbox<Arc<Packet>>,
-    /// The bytes of the packet that was given out last.
+    /// Size of the last packet handed out, in bytes.
     given_out: Option<usize>,
 }
 
-/// What a listener hears.
+/// What a reader gets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Heard {
-    /// The next one.
+    /// The next packet.
     Packet(Arc<Packet>),
-    /// So many were lost here, because it was too slow.
+    /// Number of packets lost at this point, because the reader was too slow.
     Missed(u64),
 }
 
@@ -37,19 +37,19 @@ impl Weight for Arc<Packet> {
 }
 
 impl Bus {
-    /// Whether anybody listens.
+    /// Whether there is a reader.
     pub fn is_heard(&self) -> bool {
         self.readers().iter().any(Outbox::is_open)
     }
 
-    /// Gives it to all who listen.
+    /// Sends the packet to all readers.
     pub fn publish(&self, packet: Packet) {
         let packet = Arc::new(packet);
         self.readers()
             .retain(|reader| reader.offer(Arc::clone(&packet)) != Offer::Closed);
     }
 
-    /// What is published from now on.
+    /// A reader of everything that is published from now on.
     pub fn subscribe(&self) -> BusReader {
         let outbox = Outbox::new();
         let mut readers = self.readers();

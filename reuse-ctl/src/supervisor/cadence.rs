@@ -1,68 +1,71 @@
-//! When to look at the accept queues next: often while it matters, not at all while nothing happens, and never for more than a
-//! hundredth of a core unless that would be too late to notice a hang.
+//! Decides when to look at the accept queues next: often when it matters, not at all while nothing happens, and never using more than a
+//! hundredth of a core, unless a hang would then be noticed too late.
 
 use std::time::Duration;
 
-/// Looks without traffic before the kernel is asked to wake us. One more follows that, so that nothing slips through in between.
+/// Number of looks without traffic before the controller asks the kernel to wake it. One more look follows, so that no connection is missed
+/// in between.
 const QUIET_LOOKS: u32 = 1;
 
-/// Where hung workers are not looked for, queues are still published for `least-loaded`, as fresh as if they were.
+/// Used if hung workers are not looked for: queues are still published for `least-loaded`, as often as otherwise.
 const USUAL_HUNG_AFTER: Duration = Duration::from_millis(50);
 
-/// While a queue stands still. One that moves is the rule on a busy server, and can wait for the next look: with this pace for any queue,
-/// looks took a hundredth of a core all the time.
+/// Shortest and longest interval while a queue stands still. A moving queue is normal on a busy server and can wait: with this pace for
+/// every queue, looks used a hundredth of a core all the time.
 const TIGHT: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(5));
 
-/// While connections come and are accepted: a fifth of `hung_after`. Four steps of a worker must be seen within that before it can be called
-/// hung as soon (`reuse_common::stall`), and looks that are further apart don't show them.
+/// Shortest and longest interval while connections arrive and are accepted; the usual one is a fifth of `hung_after`. Four steps of a
+/// worker must be seen within `hung_after` before it can be declared hung that soon (`reuse_common::stall`), and looks further apart don't
+/// show them.
 const LOOSE: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(15));
 
-/// Looks may take one part in so many of a core. To be woken for them, with cold caches, takes about half as much again: with 100 it was
-/// 1.5 % in all.
+/// Looks may use one part in this many of a core. Waking up for them, with cold caches, costs about half as much again: with 100 it was 1.5
+/// % in all.
 const SHARE_OF_A_CORE: u32 = 150;
 
-/// The running mean of what looks cost takes so many of them into account.
+/// Number of looks in the running mean of their cost.
 const REMEMBERED_COSTS: u32 = 8;
 
 /// What a look has shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Seen {
-    /// Nothing was accepted from some queue since the look before.
+    /// Some queue has not moved since the last look.
     pub(crate) stands: bool,
     /// Some queue is not empty.
     pub(crate) queued: bool,
     /// Some worker has a fault, or gets a wake-up probe.
     pub(crate) fault: bool,
-    /// Connections were established since the look before.
+    /// Connections were established since the last look.
     pub(crate) traffic: bool,
 }
 
-/// What comes next.
+/// What to do next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Next {
-    /// A look, after so long.
+    /// Look after this time.
     After(Duration),
-    /// Ask the kernel to tell of the next connection, then a last look after so long.
+    /// Ask the kernel for a notice at the next connection, then look once more after this time.
     AskAndAfter(Duration),
-    /// Nothing, until the kernel tells of a connection.
+    /// Sleep until the kernel reports a connection.
     Asleep,
 }
 
-/// Decides, look by look.
+/// Decides when to look next.
 #[derive(Debug)]
 pub(crate) struct Cadence {
     tight: Duration,
     loose: Duration,
-    /// Not longer while a queue stands still, whatever looks cost: half of what counts as blindness (`reuse_common::stall`).
+    /// Longest interval while a queue stands still, whatever looks cost: half of what counts as a sleep of the controller
+    /// (`reuse_common::stall`).
     longest_while_it_stands: Duration,
-    /// Not longer while a fault may end or a queue may begin to wait: that much later a hung worker is noticed.
+    /// Longest interval while a fault may end or a queue may begin to stand: a hung worker is noticed that much later.
     longest_while_awake: Duration,
     quiet: u32,
     mean_cost: Duration,
 }
 
 impl Cadence {
-    /// `hung_after` is zero when hung workers are not looked for.
+    /// `hung_after` is zero if hung workers are not looked for.
     pub(crate) fn new(hung_after: Duration) -> Self {
         let hung_after = if hung_after.is_zero() {
             USUAL_HUNG_AFTER
@@ -79,7 +82,7 @@ impl Cadence {
         }
     }
 
-    /// What a look has cost, in time of the processor.
+    /// Records the cost of a look, in CPU time.
     pub(crate) fn paid(&mut self, cost: Duration) {
         self.mean_cost = if self.mean_cost.is_zero() {
             cost
@@ -111,7 +114,7 @@ impl Cadence {
         }
     }
 
-    /// How long after the first connection to look: it is not worth a look before it may have been accepted.
+    /// How long after the first connection to look: earlier it can't have been accepted yet.
     pub(crate) fn first_pause(&self) -> Duration {
         let affordable = self.mean_cost * SHARE_OF_A_CORE;
         self.loose.max(affordable.min(self.longest_while_awake))
@@ -178,7 +181,8 @@ mod tests {
         assert_eq!(cadence.next(STANDING), Next::After(ms(5)), "the mean follows");
     }
 
-    /// Never longer than half of `hung_after` with a queue, and a hang is looked at several times before it is called one.
+    /// The interval is never longer than half of `hung_after` with a queue, and a worker is looked at several times before it is declared
+    /// hung.
     #[test]
     fn every_hung_after_has_its_cadence() {
         for hung_after in [1, 10, 50, 200, 10_000] {

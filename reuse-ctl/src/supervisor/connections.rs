@@ -1,8 +1,8 @@
-//! Connections of the controller's own to single workers, while they are under way: proofs that an inherited listener is served, questions
-//! whether a worker is ready, wake-up probes, health checks, and requests that a person makes of one worker.
+//! Connections that the controller itself opens to single workers: to prove that an inherited listener is served, to ask whether a worker
+//! is ready, wake-up probes, health checks, and requests of users to one worker.
 //!
-//! The program is told of each before it is opened, and forgets it as soon as both ends are established. A second descriptor of it is
-//! kept here meanwhile: nobody else can get its port as long as the program knows it.
+//! The BPF program is told of each connection before it is opened, and forgets it as soon as both ends are established. A second descriptor
+//! of the connection is kept here meanwhile, so that no other connection can get its port while the program knows it.
 
 use super::{asks::Questioner, live::BackgroundEvent, request::RequestError};
 use crate::{
@@ -20,28 +20,28 @@ use tokio::{
     time::timeout_at,
 };
 
-/// So many connections that ended here are remembered for each instance. Further ones are taken for clients' own.
+/// Number of abandoned connections that are remembered for each instance. Further ones count as connections of clients.
 const REMEMBERED_ABANDONED: usize = 64;
 
-/// The listener's address, and the connection's own.
+/// The listener's address, and the connection's local address.
 type Ends = (SocketAddr, SocketAddr);
 
-/// Names a connection.
+/// Identifies a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Ticket(u64);
 
 /// What a connection is for.
 #[derive(Debug)]
 pub(crate) enum Purpose {
-    /// To see whether somebody serves the inherited listener on this address.
+    /// To see whether the inherited listener on this address is served.
     Prove(SocketAddr),
-    /// To see whether a worker that starts answers as `--ready` wants.
+    /// To see whether a starting worker answers as `--ready` requires.
     AskReady,
     /// To see when a hung worker accepts again.
     WakeProbe,
     /// To see whether a worker is healthy.
     Check,
-    /// To ask it something, for a client of the API.
+    /// To send a request to the worker for a client of the API.
     Get(Questioner),
 }
 
@@ -67,30 +67,29 @@ impl Purpose {
     }
 }
 
-/// What has come of it.
+/// The outcome of a connection.
 #[derive(Debug)]
 pub(crate) enum DirectedOutcome {
     /// Whether the server has accepted it.
     Proved(io::Result<()>),
-    /// Else what came instead of the answer of a worker that is ready.
+    /// If the worker is not ready: what came instead of the expected answer.
     AnsweredReady(Result<(), String>),
-    /// The worker has closed it, or why it could not be opened.
+    /// The worker has closed it, or the error if it could not be opened.
     WakeProbeEnded(io::Result<()>),
-    /// Else what is wrong with the worker.
+    /// If the worker is unhealthy: what is wrong.
     Checked(Result<(), String>),
-    /// It could not be checked, for a reason of the controller's own: that says nothing of the worker.
+    /// The check could not be made, for a reason of the controller's own that says nothing about the worker.
     Unchecked(String),
-    /// The answer.
+    /// The worker's answer.
     Got(Result<Got, RequestError>),
 }
 
-/// Those under way.
+/// The connections in progress.
 #[derive(Debug)]
 pub(crate) struct Connections {
     last: u64,
     under_way: HashMap<Ticket, Connection>,
-    /// Connections to each instance that ended here while they waited in its queue, where they go on waiting: the
-    /// group's address, and both ends.
+    /// Connections that ended here while they waited in an instance's queue, where they still wait: the group's address, and both ends.
     abandoned: HashMap<InstanceId, Vec<(SocketAddr, Ends)>>,
     background_events: mpsc::Sender<BackgroundEvent>,
 }
@@ -99,17 +98,17 @@ pub(crate) struct Connections {
 struct Connection {
     to: InstanceId,
     purpose: Purpose,
-    /// Where the worker listens, by the name of its group.
+    /// The worker's address, as the group is named.
     addr: SocketAddr,
     ends: Ends,
-    /// Until both ends are established.
+    /// Set until both ends are established.
     key: Option<DirectedKey>,
     _hold: OwnedFd,
-    /// The task that does the work ends when this is dropped.
+    /// Dropping it ends the task that does the work.
     _recall: oneshot::Sender<()>,
 }
 
-/// A connection of which the program knows, not opened yet.
+/// A connection that the BPF program knows and that is not opened yet.
 #[derive(Debug)]
 pub(crate) struct Prepared {
     to: InstanceId,
@@ -261,7 +260,7 @@ impl Connections {
             .any(|connection| connection.to == to && is_such(&connection.purpose))
     }
 
-    /// How many are under way whose purpose is such.
+    /// Number of connections in progress with such a purpose.
     pub(crate) fn count(&self, is_such: impl Fn(&Purpose) -> bool) -> usize {
         self.under_way
             .values()
@@ -269,7 +268,7 @@ impl Connections {
             .count()
     }
 
-    /// What waited has been accepted, or moved.
+    /// Forgets abandoned connections that have been accepted or moved.
     pub(crate) fn forget_abandoned(&mut self, to: InstanceId, is_meant: impl Fn(SocketAddr) -> bool) {
         if let Some(abandoned) = self.abandoned.get_mut(&to) {
             abandoned.retain(|&(addr, _)| !is_meant(addr));
@@ -279,7 +278,7 @@ impl Connections {
         }
     }
 
-    /// How many of those under way wait in the queues of this instance, whose purpose is such, on the addresses that are meant.
+    /// Number of connections in progress with such a purpose that wait in this instance's queues, on the selected addresses.
     pub(crate) fn waiting(
         &self,
         diag: &mut Diag,
@@ -311,13 +310,13 @@ fn forget_key(groups: &mut Groups, key: DirectedKey) {
     }
 }
 
-/// Whether the server has not accepted it yet.
+/// Whether the server has not accepted the connection yet.
 fn waits(diag: &mut Diag, (server, client): Ends) -> bool {
     matches!(diag.server_side(server, client), Ok(ServerSide::Queued))
 }
 
-/// Whether an error of a connection says something of the worker: others are of the controller's own making, such as no descriptor or no
-/// port that is free.
+/// Whether an error of a connection says something about the worker. Others are the controller's own, such as a lack of descriptors or
+/// ports.
 pub(crate) const fn is_workers_doing(error: io::ErrorKind) -> bool {
     use io::ErrorKind::{
         BrokenPipe, ConnectionAborted, ConnectionRefused, ConnectionReset, NotConnected, TimedOut, UnexpectedEof,

@@ -1,10 +1,10 @@
-//! The lines in the terminal in which `run` was typed.
+//! The output in the terminal in which `run` was typed.
 
 use super::terminal::{TerminalLine, TerminalLines, is_coloured};
 use crate::{base::SlotId, process::logs::Stream};
 
-/// Writes the controller's own lines, and the workers' output behind their numbers. In the background it writes only its own.
-/// It never waits for the terminal.
+/// Prints the controller's own lines, and the workers' output with their numbers in front. A controller in the background prints only its
+/// own. Never waits for the terminal.
 #[derive(Debug)]
 pub(crate) struct Console {
     colour: bool,
@@ -12,14 +12,14 @@ pub(crate) struct Console {
     lines: TerminalLines,
 }
 
-/// The workers' way to the terminal.
+/// Prints workers' output to the terminal.
 #[derive(Debug, Clone)]
 pub(crate) struct WorkerLines {
     colour: bool,
     lines: TerminalLines,
 }
 
-/// Colours that can be told apart on dark and light grounds.
+/// Colours that can be distinguished on dark and light backgrounds.
 const COLOURS: [u8; 6] = [36, 33, 35, 32, 34, 31];
 
 impl Console {
@@ -31,12 +31,12 @@ impl Console {
         }
     }
 
-    /// One line of the controller's.
+    /// Prints a line of the controller.
     pub(crate) fn say(&self, line: &str) {
         self.own("2", line);
     }
 
-    /// One line that should be seen.
+    /// Prints an important line of the controller.
     pub(crate) fn warn(&self, line: &str) {
         self.own("1;33", line);
     }
@@ -50,7 +50,7 @@ impl Console {
         self.lines.put(TerminalLine::Own(line));
     }
 
-    /// What shows the workers' lines; nothing does in the background.
+    /// The printer for workers' lines; `None` in the background.
     pub(crate) fn worker_lines(&self) -> Option<WorkerLines> {
         (!self.detached).then(|| WorkerLines {
             colour: self.colour,
@@ -60,7 +60,7 @@ impl Console {
 }
 
 impl WorkerLines {
-    /// A line of a worker's, behind its slot's number; what it wrote to its standard error has a `!` there.
+    /// Prints a line of a worker after its slot's number. Lines from standard error have a `!` there.
     pub(crate) fn show(&self, slot: SlotId, stream: Stream, line: &str) {
         let bar = match stream {
             Stream::Out => '|',

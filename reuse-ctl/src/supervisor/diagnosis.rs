@@ -20,17 +20,17 @@ use std::{
     path::PathBuf,
 };
 
-/// Lines of a failed worker's output that are shown. Node takes ten to twenty for an error that nobody has caught, and the one that says
-/// what it was stands above the stack.
+/// Number of a failed worker's output lines that are shown. Node prints ten to twenty lines for an uncaught error, with the message above
+/// the stack.
 const OUTPUT_LINES: usize = 20;
 
-/// Of these, so many are of its standard error where it shares its files with another instance.
+/// How many of these come from standard error, if the worker shares its log files with another instance.
 const COMPLAINT_LINES: usize = 15;
 
-/// So many failures are remembered after their instance is gone, for answers that are still to be given.
+/// Number of failures that are remembered after their instance is gone, for answers that are still to be given.
 const REMEMBERED: usize = 64;
 
-/// What was wrong with instances that failed, by instance.
+/// What was wrong with failed instances.
 #[derive(Debug, Default)]
 pub(crate) struct Failures {
     known: HashMap<InstanceId, Failure>,
@@ -42,18 +42,18 @@ pub(crate) struct Failures {
 struct Failure {
     problem: Option<String>,
     output: LastOutput,
-    /// What else might be meant, for a person.
+    /// Another possible cause or remedy, for the user.
     advice: Option<&'static str>,
 }
 
-/// It listens, but elsewhere, where nothing fixes the address.
+/// The advice for a worker that listens on another address than before, when no option fixes the address.
 const ELSEWHERE: &str = "if that is intended, use `reuse-ctl reload --new-address` or `apply --new-address`; the old address is served until the end";
 
-/// The last lines that were written while a worker lived which failed.
+/// The last lines written during the life of a failed worker.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct LastOutput {
     pub(crate) lines: Vec<String>,
-    /// Absent: the worker wrote them.
+    /// Who wrote them; `None`: the worker.
     pub(crate) of: Option<OutputOf>,
 }
 
@@ -166,8 +166,7 @@ impl Failures {
     }
 }
 
-/// What was written to the instance's logs since it was started. Another instance of its slot that runs writes to the same files: whose
-/// a line is can't be told then, but one that chats on its standard output must not hide what the other complained of.
+/// The program that uses the address which a worker wanted to bind.
 fn last_output(id: InstanceId, all: &HashMap<InstanceId, Live>) -> LastOutput {
     let Some(live) = all.get(&id) else {
         return LastOutput::default();

@@ -1,4 +1,4 @@
-//! What is done for a worker that does not accept: its queue is moved to others, and a connection shows when it accepts again.
+//! Handling of a worker that doesn't accept: its queue is moved to others, and a connection shows when it accepts again.
 
 use super::{
     announcer::Announcer,
@@ -25,19 +25,19 @@ use std::{
     time::Duration,
 };
 
-/// How long an instance may take to stand still. On a busy machine with two cores it took 29 ms at most; what does not within this time sleeps
-/// in the kernel, where it can't look at its listener.
+/// How long an instance may take to stop when it is frozen. On a busy machine with two cores the maximum was 29 ms. A process that takes
+/// longer sleeps in the kernel, where it can't look at its listener.
 const FREEZE_PATIENCE: Duration = Duration::from_millis(100);
 
-/// Who gets wake-up probes: a connection of the controller's own is kept in the queue of each of these, so that it is seen when they accept.
+/// The instances that get wake-up probes: a connection of the controller's own is kept in the queue of each, which shows when it accepts.
 #[derive(Debug, Default)]
 pub(crate) struct WakeProbes {
     wanted: BTreeSet<InstanceId>,
-    /// What people were told already, of the fault that began then.
+    /// The troubles that users were told already, with the beginning of the fault.
     told: BTreeMap<(InstanceId, Trouble), Option<Millis>>,
 }
 
-/// What can't be done for a faulty worker. It is tried again and again, but told once.
+/// An action for a faulty worker that failed. It is tried again and again, but reported once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Trouble {
     Rescue,
@@ -45,7 +45,7 @@ enum Trouble {
 }
 
 impl WakeProbes {
-    /// Whether anybody is.
+    /// Whether any instance gets wake-up probes.
     pub(crate) fn any(&self) -> bool {
         !self.wanted.is_empty()
     }
@@ -60,7 +60,7 @@ impl WakeProbes {
         self.wanted.remove(&id);
     }
 
-    /// The instance has ended.
+    /// Forgets an instance that has ended.
     pub(crate) fn bury(&mut self, id: InstanceId) {
         self.forget(id);
         self.told.retain(|(of, _), _| *of != id);

@@ -1,4 +1,4 @@
-//! The handle of the supervisor: the requests that its task takes. A client that goes away drops its end of the answer; its request goes on.
+//! The handle of the supervisor, with the requests that its task takes. If a client disconnects, its request is still carried out.
 
 use nix::unistd::Uid;
 use tokio::sync::{broadcast, mpsc, oneshot};
@@ -14,89 +14,88 @@ use crate::{
 };
 use reuse_machine::interface::Command;
 
-/// How many asks may wait for the supervisor before further clients wait in turn.
+/// Number of requests that may wait for the supervisor before further clients have to wait.
 const ASKS: usize = 64;
 
-/// How many events a slow reader may lag behind before it misses some (and is told how many).
+/// Number of events by which a reader may lag before it misses some (and is told how many).
 const EVENTS: usize = 1024;
 
-/// What the API asks of the supervisor. A dropped reply receiver means that the client went away.
+/// A request of the API to the supervisor. A dropped reply receiver means that the client has disconnected.
 #[derive(Debug)]
 pub enum Ask {
-    /// How things are now.
+    /// Get the current status.
     Status(oneshot::Sender<Status>),
-    /// Do something; answered when it is done or refused.
+    /// Carry out a command. Answered when it is done or refused.
     Command {
-        /// What.
+        /// The command.
         command: Command,
         /// See [`CommandRequest`].
         new_address: bool,
-        /// The one answer.
+        /// Receives the answer.
         reply: oneshot::Sender<Reply>,
     },
-    /// Start a canary: the command is looked up, then it is a command like any other.
+    /// Start a canary. Its command is looked up first, then this becomes an ordinary command.
     Canary {
-        /// Its share.
+        /// The canary's share.
         share: Share,
-        /// The rest of what was asked.
+        /// The rest of the request.
         request: CanaryRequest,
-        /// The one answer.
+        /// Receives the answer.
         reply: oneshot::Sender<Reply>,
     },
-    /// What the app was told to be.
+    /// Get the app's specification.
     Spec(oneshot::Sender<AppSpec>),
-    /// Make it what this says.
+    /// Change the app to match a specification.
     Apply {
-        /// What.
+        /// The specification.
         request: SpecRequest,
-        /// Whether root asks.
+        /// Whether the client is root.
         by_root: bool,
-        /// The one answer.
+        /// Receives the answer.
         reply: oneshot::Sender<Reply>,
     },
-    /// Ask one worker over HTTP.
+    /// Send an HTTP request to one worker.
     Get {
-        /// Which.
+        /// The worker's slot.
         slot: SlotId,
-        /// What.
+        /// The request.
         request: GetRequest,
-        /// What it answered, or why nothing came.
+        /// Receives the worker's answer, or the reason why there is none.
         reply: oneshot::Sender<Result<Got, Reply>>,
     },
     /// Send a message to one worker, or to all.
     Send {
-        /// Absent: to all.
+        /// The slot; `None`: all.
         slot: Option<SlotId>,
-        /// What.
+        /// The message.
         message: Outgoing,
-        /// The one answer: whom it is queued for, or who can't get it.
+        /// Receives the answer: the workers for which it is queued, or who can't get it.
         reply: oneshot::Sender<Reply>,
     },
-    /// Listen to the bus.
+    /// Subscribe to the bus.
     Bus(oneshot::Sender<BusReader>),
 }
 
-/// The supervisor as the API sees it.
+/// The API's interface to the supervisor.
 #[derive(Debug, Clone)]
 pub struct Handle {
     asks: mpsc::Sender<Ask>,
     events: broadcast::Sender<Event>,
-    /// Whom the workers run as.
+    /// The uid of the workers.
     workers: Uid,
 }
 
 /// The supervisor's ends of a [`Handle`].
 #[derive(Debug)]
 pub struct SupervisorEnds {
-    /// What clients ask. Dropping it makes every further request fail with "the app is stopping".
+    /// The requests of clients. Dropping it makes every further request fail with "the app is stopping".
     pub asks: mpsc::Receiver<Ask>,
-    /// Where the supervisor tells what happens; an error of `send` only means that nobody listens.
+    /// Sends events. An error of `send` only means that nobody listens.
     pub events: broadcast::Sender<Event>,
 }
 
 impl Handle {
-    /// A handle, and what the supervisor keeps of it.
-    /// `workers`: whom the workers run as, which decides who may start a canary.
+    /// A handle, and the ends that the supervisor keeps. `workers` is the workers' uid, which decides who may start a canary.
     pub fn new(workers: Uid) -> (Self, SupervisorEnds) {
         let (asks, asked) = mpsc::channel(ASKS);
         let (events, _) = broadcast::channel(EVENTS);
@@ -110,20 +109,20 @@ impl Handle {
         )
     }
 
-    /// Whom the workers run as.
+    /// The uid of the workers.
     pub fn workers(&self) -> Uid {
         self.workers
     }
 
-    /// The app's status; [`Stopping`] when the supervisor is gone.
+    /// The app's status.
     ///
     /// # Errors
-    /// The supervisor is gone.
+    /// [`Stopping`] if the supervisor has ended.
     pub async fn status(&self) -> Result<Status, Stopping> {
         self.answer(Ask::Status).await
     }
 
-    /// Has the supervisor carry out `command`, and waits until it has; [`Stopping`] as a reply when it is gone.
+    /// Has the supervisor carry out `command`, and waits for the answer. The answer is [`Stopping`] if the supervisor has ended.
     pub async fn command(&self, asked: impl Into<CommandRequest>) -> Reply {
         let CommandRequest { command, new_address } = asked.into();
         let ask = |reply| Ask::Command {
@@ -134,22 +133,21 @@ impl Handle {
         self.answer(ask).await.unwrap_or_else(Reply::from)
     }
 
-    /// Has the supervisor start a canary, and waits until it is active or given up.
+    /// Has the supervisor start a canary, and waits until it is active or has failed.
     pub async fn canary(&self, share: Share, request: CanaryRequest) -> Reply {
         let ask = |reply| Ask::Canary { share, request, reply };
         self.answer(ask).await.unwrap_or_else(Reply::from)
     }
 
-    /// What the app was told to be; [`Stopping`] when the supervisor is gone.
+    /// The app's specification.
     ///
     /// # Errors
-    /// The supervisor is gone.
+    /// [`Stopping`] if the supervisor has ended.
     pub async fn spec(&self) -> Result<AppSpec, Stopping> {
         self.answer(Ask::Spec).await
     }
 
-    /// Has the supervisor make the app what this says, and waits until it is.
-    /// `by_root`: whether root asks.
+    /// Has the supervisor change the app to match a specification, and waits until that is done. `by_root`: whether the client is root.
     pub async fn apply(&self, request: SpecRequest, by_root: bool) -> Reply {
         let ask = |reply| Ask::Apply {
             request,
@@ -159,24 +157,24 @@ impl Handle {
         self.answer(ask).await.unwrap_or_else(Reply::from)
     }
 
-    /// Has the supervisor ask one worker, and waits for its answer.
+    /// Has the supervisor send a request to one worker, and waits for the answer.
     ///
     /// # Errors
-    /// Why there is none.
+    /// The reason why there is no answer.
     pub async fn get(&self, slot: SlotId, request: GetRequest) -> Result<Got, Reply> {
         self.answer(|reply| Ask::Get { slot, request, reply }).await?
     }
 
-    /// Has the supervisor send a message to one worker or (absent) to all.
+    /// Has the supervisor send a message to one worker, or to all (`None`).
     pub async fn send(&self, slot: Option<SlotId>, message: Outgoing) -> Reply {
         let ask = |reply| Ask::Send { slot, message, reply };
         self.answer(ask).await.unwrap_or_else(Reply::from)
     }
 
-    /// What is published on the bus from now on.
+    /// A reader of everything that is published on the bus from now on.
     ///
     /// # Errors
-    /// The supervisor is gone.
+    /// [`Stopping`] if the supervisor has ended.
     pub async fn bus(&self) -> Result<BusReader, Stopping> {
         self.answer(Ask::Bus).await
     }
@@ -187,13 +185,13 @@ impl Handle {
         receiver.await.map_err(|_| Stopping)
     }
 
-    /// What happens from now on.
+    /// The events from now on.
     pub fn events(&self) -> broadcast::Receiver<Event> {
         self.events.subscribe()
     }
 }
 
-/// Nobody is left to carry out a request.
+/// The supervisor has ended, so it can't carry out a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the app is stopping")]
 pub struct Stopping;

@@ -1,4 +1,4 @@
-//! Health checks: every worker that is ready is asked now and then, by a connection directed to it alone.
+//! Health checks: every ready worker is checked at intervals, through a connection directed to it alone.
 
 use super::{
     connections::{Connections, DirectedOutcome, Purpose, is_workers_doing},
@@ -22,11 +22,11 @@ use crate::{
 };
 use tokio::time::timeout_at;
 
-/// When whom to check.
+/// The schedule of health checks.
 #[derive(Debug)]
 pub(crate) struct Health {
     options: HealthOptions,
-    /// The next check of each worker that is to be checked.
+    /// The time of the next check of each worker that is checked.
     due: BTreeMap<InstanceId, Instant>,
 }
 
@@ -92,7 +92,7 @@ impl Health {
         }
     }
 
-    /// Those whose check is due; each is due again an interval, give or take a tenth, from now.
+    /// The instances whose check is due. Each is due again after the interval, plus or minus a tenth.
     fn take_due(&mut self, now: Instant) -> Vec<InstanceId> {
         let mut taken = Vec::new();
         for (&id, due) in &mut self.due {
@@ -154,7 +154,7 @@ async fn outcome_of(check: HealthCheck, mut opened: Opened, cookie: u64, addr: S
     }
 }
 
-/// What it means that a check's connection has failed like this.
+/// The outcome if a check's connection failed with this error.
 fn failed(error: &io::Error, problem: String) -> DirectedOutcome {
     if is_workers_doing(error.kind()) {
         DirectedOutcome::Checked(Err(problem))

@@ -1,4 +1,4 @@
-//! What the controller holds of each instance beside the machine's state.
+//! The data that the controller keeps about each instance, beside the machine's state.
 
 use std::{
     collections::HashMap,
@@ -43,102 +43,101 @@ use crate::{
 };
 use reuse_machine::interface::Exit;
 
-/// How long the kernel may take to end a killed cgroup. It is a matter of milliseconds, unless a process hangs in the kernel.
+/// How long the kernel may take to end the processes of a killed cgroup. This takes milliseconds, unless a process hangs in the kernel.
 const REAP_PATIENCE: Duration = Duration::from_secs(10);
 
-/// How often it is seen whether the servers behind a wrapper that has ended have ended, too.
+/// How often to check whether the servers behind an ended wrapper have ended, too.
 const LOOK_AT_REST_EVERY: Duration = Duration::from_millis(10);
 
-/// Something that a background task has to tell.
+/// The result of a background task.
 pub(crate) enum BackgroundEvent {
-    /// Its command runs.
+    /// The instance's command is running.
     Spawned(InstanceId, Running),
-    /// Its command has run for a while.
+    /// The instance's command has been running for a while.
     Settled(InstanceId),
-    /// It could not be started.
+    /// The instance could not be started.
     SpawnFailed(InstanceId, SpawnError),
-    /// Those of its processes that were told to end have ended, and others go on.
+    /// The instance's processes that were told to stop have ended, and others go on.
     ServersEnded(InstanceId),
-    /// Its main process has ended, and nothing is left in its cgroup.
+    /// The instance's main process has ended, and its cgroup is empty.
     Exited(InstanceId, Exit),
-    /// Both ends of a connection of the controller's own are established.
+    /// Both ends of a connection that the controller opened are established.
     Established(Ticket),
-    /// Something has come of one.
+    /// The outcome of a connection that the controller opened.
     Over(Ticket, DirectedOutcome),
-    /// It has said something to its notify socket.
+    /// The instance has sent a message to its notify socket.
     Notified(InstanceId, Said),
-    /// What instances have in memory, in bytes.
+    /// The memory used by instances, in bytes.
     Measured(HashMap<InstanceId, u64>),
-    /// Of files that are watched.
+    /// Watched files have changed.
     Files(Told),
-    /// A program for the next group.
+    /// A program for the next group was loaded.
     SpareLoaded(Result<Box<GroupProgram>, BpfError>),
-    /// It, or the channel to it, has something for the task.
+    /// The instance, or its channel, has something for the task.
     Said(InstanceId, Report),
-    /// Files were looked at for somebody.
+    /// A look-up of files for a request has ended.
     LookedUp(Result<Found, LookupError>),
-    /// Who has the listener with this cookie, on the address of a group: `pid (command)`.
+    /// The process that has the listener with this cookie, on a group's address: `pid (command)`.
     StrangerNamed(u64, SocketAddr, Option<String>),
 }
 
-/// A process and where it stands in the kernel's tables.
+/// An instance's process, and its data in the kernel's tables.
 #[derive(Debug)]
 pub(crate) struct Live {
     pub(crate) slot: SlotId,
-    /// What it was started from.
+    /// The version that it was started from.
     pub(crate) version: VersionId,
-    /// Row of the load table.
+    /// Its row in the load table.
     pub(crate) row: Row,
     pub(crate) cgroup: Arc<InstanceCgroup>,
     pub(crate) process: Process,
-    /// Who of it has got the stop signal.
+    /// The processes that were sent the stop signal.
     pub(crate) signalled: Signalled,
-    /// For messages to it.
+    /// The channel for messages to it.
     pub(crate) channel: Channel,
-    /// Where its part of the slot's log begins.
+    /// The offset in the slot's log where its output begins.
     pub(crate) log_start: u64,
-    /// Its standard output, if that goes to a file.
+    /// The log of its standard output, if that goes to a file.
     pub(crate) log: PathBuf,
-    /// The same of its standard error.
+    /// The same offset for its standard error.
     pub(crate) err_log_start: u64,
     pub(crate) err_log: PathBuf,
-    /// What it tried to bind, for the case that it does not succeed.
+    /// The addresses that it tried to bind, in case that fails.
     pub(crate) binds: Vec<SocketAddr>,
-    /// Inherited listeners that it has accepted from.
+    /// Inherited listeners from which it has accepted a connection.
     pub(crate) accepted: Vec<SocketAddr>,
-    /// What it was told, as far as it may say where to listen.
+    /// The ports and addresses that occur in its command and variables.
     pub(crate) told: Named,
-    /// Whether somebody has said that it may listen elsewhere than those before it.
+    /// Whether a user has said that it may listen on another address than its predecessors.
     pub(crate) may_move: bool,
-    /// What is known to be wrong with it, for a person.
+    /// A known problem of it, for the user.
     pub(crate) problem: Option<String>,
-    /// Whether it has got the stop signal: then the end of its main process is not the end of the others.
+    /// Whether it was sent the stop signal. Then the end of its main process doesn't end the other processes.
     pub(crate) told_to_end: Arc<AtomicBool>,
-    /// Whether it has said itself that it is ready, in the way that `--ready` wants: by a message, to its `NOTIFY_SOCKET`, or by an
-    /// answer.
+    /// Whether it has said that it is ready in the way that `--ready` requires: by a message, to its `NOTIFY_SOCKET`, or by an answer.
     pub(crate) announced_ready: bool,
-    /// What it says of itself, for a person.
+    /// Its own status text, for the user.
     pub(crate) status_text: Option<String>,
-    /// Over which it says so.
+    /// The socket for such messages.
     pub(crate) _notify: Option<NotifySocket>,
-    /// Whether it was ever seen to listen.
+    /// Whether it was ever seen listening.
     pub(crate) listens: bool,
     /// Whether the machine was told that it is ready.
     pub(crate) ready: bool,
-    /// Whether it ever was.
+    /// Whether it was ever ready.
     pub(crate) was_ready: bool,
-    /// Whether it could ever be chosen.
+    /// Whether it was ever published.
     pub(crate) was_published: bool,
-    /// Where the instances before it served, if it was published without some of that and may still open it.
+    /// Where its predecessors served, if it was published without serving all of that and may still open the rest.
     pub(crate) unsettled_move: Option<Place>,
 }
 
-/// How far the process is.
+/// The state of the process.
 #[derive(Debug)]
 pub(crate) enum Process {
-    /// The shim prepares it.
+    /// The shim is preparing it.
     Launching,
-    /// It runs.
+    /// It is running.
     Running(ProcessHandle),
 }
 
@@ -164,7 +163,7 @@ impl Live {
         self.cgroup.pids().unwrap_or_default()
     }
 
-    /// Whether the listener was made by one of its processes. Not, where the kernel does not tell the listener's cgroup.
+    /// Whether the listener was created by one of its processes. False if the kernel does not report the listener's cgroup.
     pub(crate) fn has_made(&self, listener: &Listener) -> bool {
         listener
             .cgroup
@@ -201,14 +200,14 @@ impl Live {
         }
     }
 
-    /// Its main process was asked to end, but not by a signal.
+    /// Records that its main process was asked to stop, but not by a signal.
     fn note_asked(&self, signal: Signal, mode: Option<KillMode>) {
         if let Process::Running(main) = &self.process {
             self.signalled.note_asked(signal, mode, main.pid());
         }
     }
 
-    /// Ends every process of the instance; its exit is told as usual.
+    /// Kills every process of the instance. Its exit is reported as usual.
     pub(crate) fn kill(&self) {
         if let Err(error) = self.cgroup.kill() {
             tracing::warn!("{error}");
@@ -228,14 +227,14 @@ pub(crate) fn launch(
             Ok(running) => BackgroundEvent::Spawned(id, running),
             Err(error) => BackgroundEvent::SpawnFailed(id, error),
         };
-        // The receiver lives as long as any instance does.
+        // The receiver exists as long as any instance does.
         drop(background_events.send(event).await);
     });
 }
 
-/// Waits in the background for the main process to end. If it was not told to, what is left of the instance is ended: an orphan's inherited
-/// descriptor would go on swallowing connections. Else the servers behind it are waited for, which were told as well; what is left then may
-/// have connections to finish, and the task says when it has to end.
+/// Waits in the background for the main process to end. If it was not told to stop, the rest of the instance is killed: a listener
+/// inherited by an orphan would go on taking connections. Otherwise this waits for the servers behind it, which were told as well. Any
+/// other process may still have connections to finish, and the task decides when it must end.
 pub(crate) fn reap(
     id: InstanceId,
     mut child: Child,
@@ -253,7 +252,7 @@ pub(crate) fn reap(
             }
         };
         if told_to_end.load(Ordering::Acquire) {
-            // A kill ends them at the latest, for which the machine has its times.
+            // A kill ends them at the latest; the machine's timeouts decide when.
             while signalled.has_left(&cgroup) && !cgroup.was_killed() {
                 tokio::time::sleep(LOOK_AT_REST_EVERY).await;
             }

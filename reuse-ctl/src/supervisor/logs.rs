@@ -1,8 +1,8 @@
-//! Looks after the workers' logs, and the controller's own in the background: marks when they grow, rotates them, and shows them on the
+//! Maintains the workers' logs, and in the background the controller's own: marks when they grow, rotates them, and shows them on the
 //! console.
 //!
-//! It does so in a thread of its own: files can be slow, and the runtime must not be. A log that grows is looked at every 200 ms; one
-//! that does not costs nothing: inotify tells of the first write, once (IN_ONESHOT), so that a busy worker pays nothing for it either.
+//! It runs in a thread of its own, because files can be slow and the runtime must not be. A growing log is looked at every 200 ms. An idle
+//! log costs nothing: inotify reports the first write once (IN_ONESHOT), so that it costs a busy worker nothing either.
 
 pub(crate) mod keeper;
 pub(crate) mod kept;
@@ -29,27 +29,27 @@ use std::{
 /// How long the last look may take when the controller ends.
 const LAST_LOOK: Duration = Duration::from_secs(2);
 
-/// The way to the thread.
+/// The connection to the thread.
 #[derive(Debug)]
 pub(crate) struct Logs {
     requests: Sender<LogRequest>,
     waker: UnixStream,
     stopping: Arc<AtomicBool>,
-    /// Ends when the thread does.
+    /// Disconnected when the thread ends.
     ended: Receiver<()>,
 }
 
 #[derive(Debug)]
 pub(crate) enum LogRequest {
-    /// This log is there, or will be in a moment.
+    /// Maintain this log, which exists or will in a moment.
     Keep {
         log: PathBuf,
         shown: Option<Shown>,
     },
     RotateAll,
-    /// From now on logs are rotated by these.
+    /// Use these limits from now on.
     Limit(Limits),
-    /// A rotation is over.
+    /// A rotation has ended.
     Rotated {
         which: usize,
         log: Box<KeptLog>,
@@ -60,7 +60,7 @@ pub(crate) enum LogRequest {
 }
 
 impl Logs {
-    /// Starts the thread; with `console` it shows there what is written from now on.
+    /// Starts the thread. With `console`, it prints there what is written from now on.
     ///
     /// # Errors
     /// As socketpair(2).
@@ -88,18 +88,18 @@ impl Logs {
         })
     }
 
-    /// Looks after a log from now on, whose first `from` bytes need not be shown; when it does so already, it looks at once.
+    /// Maintains a log from now on; its first `from` bytes are not shown. If the log is maintained already, looks at it at once.
     pub(crate) fn keep(&self, slot: SlotId, stream: Stream, log: PathBuf, from: u64) {
         let shown = Some(Shown { slot, stream, from });
         self.ask(LogRequest::Keep { log, shown });
     }
 
-    /// Looks after the controller's own log, which is shown nowhere.
+    /// Maintains the controller's own log, which is not shown.
     pub(crate) fn keep_own(&self, log: PathBuf) {
         self.ask(LogRequest::Keep { log, shown: None });
     }
 
-    /// From now on logs are rotated by these limits.
+    /// Sets new limits for rotation.
     pub(crate) fn limit(&self, options: LogOptions) {
         self.ask(LogRequest::Limit(limits(options)));
     }
@@ -121,11 +121,11 @@ impl Logs {
 pub(crate) struct Shown {
     slot: SlotId,
     stream: Stream,
-    /// What it begins with is known.
+    /// The offset from which it is shown.
     from: u64,
 }
 
-/// What tells the thread something.
+/// Sends requests to the thread.
 #[derive(Debug)]
 pub(crate) struct Answers {
     requests: Sender<LogRequest>,
@@ -142,7 +142,7 @@ impl Drop for Logs {
     }
 }
 
-/// As the thread takes them.
+/// Converts the options to the thread's limits.
 pub(crate) fn limits(options: LogOptions) -> Limits {
     Limits {
         max_bytes: options.max_bytes,
@@ -151,7 +151,7 @@ pub(crate) fn limits(options: LogOptions) -> Limits {
 }
 
 fn wake(mut waker: &UnixStream) {
-    // If it is full it wakes anyway.
+    // If it is full, the thread wakes up anyway.
     drop(waker.write(&[0]));
 }
 

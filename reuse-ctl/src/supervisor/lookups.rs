@@ -1,9 +1,9 @@
-//! Look-ups of files that a request names, by a thread beside the task: a file system may take any time (NFS, FUSE), and the task has to go on
-//! steering.
+//! Look-ups of files that a request names. They run in a thread beside the task, because a file system may take any time (NFS, FUSE) and
+//! the task has to go on steering.
 //!
-//! One look-up runs after the other, in the order of the requests. When the thread is done, the task checks the request again, since anything
-//! may have happened meanwhile, and carries it out. A request whose look-up takes longer than [`PATIENCE`] is refused. Its thread can't be ended:
-//! it is left behind, and its result is dropped.
+//! Look-ups run one after the other, in the order of the requests. When the thread is done, the task checks the request again, since
+//! anything may have happened meanwhile, and carries it out. A request whose look-up takes longer than [`PATIENCE`] is refused. Its thread
+//! can't be stopped: it is left behind, and its result is dropped.
 
 use super::{
     asks::refusal,
@@ -23,23 +23,23 @@ use tokio::{
     time::{error::Elapsed, timeout},
 };
 
-/// A look takes no longer, or nobody waits for it.
+/// Timeout of a look-up.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// So many threads may be left behind; with more of them, nothing is looked at.
+/// Maximum number of threads left behind. With more of them, no further look-up is started.
 const MAX_LEFT_BEHIND: usize = 8;
 
-/// So many may wait for their turn.
+/// Maximum number of waiting look-ups.
 const MAX_WAITING: usize = 64;
 
-/// What was found for a request.
+/// The result of a look-up.
 #[derive(Debug)]
 pub(crate) enum Finding {
-    /// What the app is to be, for an `apply`.
+    /// The resolved specification for an `apply`.
     Wanted(Box<Wanted>),
-    /// What is in the env files now, for a command that starts new processes.
+    /// The current contents of the env files, for a command that starts new processes.
     EnvFiles { command: Command, renewed: Renewed },
-    /// The command of a canary and what is in the env files now. `beside` is the version that the app runs.
+    /// A canary's command, and the current contents of the env files. `beside` is the version that the app runs.
     Canary {
         share: Share,
         beside: VersionId,
@@ -48,27 +48,27 @@ pub(crate) enum Finding {
     },
 }
 
-/// What was found, or the answer that refuses the request.
+/// The result, or the answer that refuses the request.
 pub(crate) type Found = Result<Finding, Box<Reply>>;
 
 type Work<T> = Box<dyn FnOnce() -> T + Send>;
 
-/// Why nothing was found.
+/// Why a look-up has no result.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LookupError {
-    /// The file system does not answer.
+    /// The file system did not answer in time.
     #[error("the files have not answered within {}", humantime::format_duration(PATIENCE))]
     Late(#[from] Elapsed),
-    /// clone(2).
+    /// The thread could not be started.
     #[error("a thread to look at the files: {0}")]
     Thread(#[from] io::Error),
     /// The thread has panicked.
     #[error("the look at the files broke off")]
     Broken(#[from] oneshot::error::RecvError),
-    /// [`MAX_LEFT_BEHIND`].
+    /// There are [`MAX_LEFT_BEHIND`] threads left behind.
     #[error("{MAX_LEFT_BEHIND} threads still wait for files that do not answer")]
     TooManyLeftBehind,
-    /// [`MAX_WAITING`].
+    /// There are [`MAX_WAITING`] look-ups waiting.
     #[error("{MAX_WAITING} requests wait for files already")]
     TooManyWaiting,
 }
@@ -96,12 +96,12 @@ pub(crate) struct Lookups {
     background_events: mpsc::Sender<BackgroundEvent>,
 }
 
-/// Who waits for what is found.
+/// The request for which something is looked up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Asker {
-    /// Gets the answer.
+    /// The request's id.
     pub(crate) id: RequestId,
-    /// It is an `apply` that may change something.
+    /// Whether it is an `apply` that may change something.
     pub(crate) applies: bool,
 }
 
@@ -126,7 +126,7 @@ impl Lookups {
         }
     }
 
-    /// Whether an `apply` is among them.
+    /// Whether one of them is an `apply`.
     pub(crate) fn apply(&self) -> bool {
         let waiting = self.waiting.iter().map(|lookup| &lookup.asker);
         waiting.chain(&self.under_way).any(|asker| asker.applies)
@@ -184,17 +184,17 @@ impl Lookups {
     }
 }
 
-/// What is answered to those who wait when the app stops.
+/// The answer to waiting requests when the app stops.
 pub(crate) fn stopped() -> Reply {
     let hint = "start it again with `reuse-ctl run`";
     *refusal(ErrorKind::Failed, "the app was stopped meanwhile".into(), hint)
 }
 
-/// In a thread of its own and not of the runtime's: the end of the controller must not wait for it.
+/// Runs work in a thread of its own, not one of the runtime's, because the controller must not wait for it when it ends.
 async fn beside<T: Send + 'static>(work: Work<T>, counted: Arc<()>, patience: Duration) -> Result<T, LookupError> {
     let (found, finding) = oneshot::channel();
     thread::Builder::new().name("files".into()).spawn(move || {
-        // Who asked may have given up.
+        // The receiver may have given up.
         drop(found.send(work()));
         drop(counted);
     })?;

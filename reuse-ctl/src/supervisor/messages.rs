@@ -1,4 +1,4 @@
-//! Messages to workers, from workers, and the bus: the part of the supervisor's task.
+//! Messages to and from workers, and the bus: the state that the supervisor's task keeps for them.
 //!
 //! ```text
 //!  worker ──channel──▶ Ear ──"ready", complaints──▶ task ──▶ events
@@ -7,7 +7,8 @@
 //!  API ──send──▶ task ──╯        task: process:event ──▶ bus ◀── log:out: read from the logs
 //! ```
 //!
-//! What workers say to each other does not pass through the task: it has queues to watch, and a worker that talks all day must not keep it.
+//! Messages between workers do not pass through the task: it has queues to watch, and must not be kept busy by a worker that sends all the
+//! time.
 
 pub(crate) mod ear;
 pub(crate) mod output;
@@ -42,12 +43,12 @@ use std::{
 };
 use tokio::sync::mpsc;
 
-/// What the task keeps for messages.
+/// The task's state for messages.
 #[derive(Debug)]
 pub(crate) struct Messages {
     app: Arc<str>,
     mailboxes: Arc<Mutex<route::Mailboxes<Mailbox>>>,
-    /// Whom the mailboxes belong to, as the machine said last.
+    /// The instances that own the mailboxes, as the machine last said.
     seated: BTreeMap<SlotId, Option<InstanceId>>,
     turn: Turn,
     pub(crate) bus: Bus,
@@ -55,7 +56,7 @@ pub(crate) struct Messages {
     outputs: Outputs,
 }
 
-/// Who hears what is sent to a slot.
+/// The recipient of messages to a slot.
 #[derive(Debug, Clone)]
 pub(crate) struct Mailbox {
     pub(crate) instance: InstanceId,
@@ -75,7 +76,7 @@ impl Messages {
         }
     }
 
-    /// The channel of a new instance, and the end that it inherits.
+    /// The channel of a new instance, and the end that the instance inherits.
     pub(crate) fn open(
         &self,
         slot: SlotId,
@@ -94,12 +95,12 @@ impl Messages {
         Channel::open(Arc::clone(&self.turn), ear)
     }
 
-    /// A worker is about to write into this log; on the bus its lines are packets of this name.
+    /// Announces that a worker will write to this log. On the bus, its lines become packets with this name.
     pub(crate) fn add_output(&self, slot: SlotId, name: &'static str, log: &Path) {
         self.outputs.add((slot, name), log);
     }
 
-    /// Who is where, after something may have changed.
+    /// Publishes an event of the controller's own, beside PM2's packets: `reuse:warning`.
     pub(crate) fn assign(&mut self, view: &View, live: &HashMap<InstanceId, Live>) {
         let seated: BTreeMap<_, _> = view.slots.iter().map(|slot| (slot.id, slot.current)).collect();
         if seated == self.seated {
@@ -207,7 +208,7 @@ impl Messages {
         }
     }
 
-    /// What happens from now on.
+    /// A reader of everything that happens from now on.
     pub(crate) fn subscribe(&self) -> BusReader {
         let reader = self.bus.subscribe();
         self.outputs.follow(&self.bus, &self.app);

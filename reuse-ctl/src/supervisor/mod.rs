@@ -1,8 +1,8 @@
-//! Decides what happens to each worker, and does it.
+//! Decides what happens to each worker, and carries it out.
 //!
-//! The crate `reuse_machine` is the pure machine; [`task`] is the one owner of all mutable state: it turns what happens (requests, exits, notices
-//! of listeners, time) into the machine's inputs and carries out its effects. [`queue_watch`] looks at the accept queues while there are
-//! connections, [`sockets`] at all else now and then. `controller::setup` makes what an app needs before
+//! The crate `reuse_machine` is the pure machine. `task` is the single owner of all mutable state: it turns events (requests, exits,
+//! notices about listeners, time) into the machine's inputs, and carries out its effects. `queue_watch` looks at the accept queues while
+//! there are connections, `sockets` looks at everything else at longer intervals. `controller::setup` creates what an app needs before
 //! its first worker, and removes it again, whatever happens in between.
 
 pub mod bus;

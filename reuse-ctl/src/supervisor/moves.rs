@@ -1,8 +1,9 @@
-//! An app that moves: its new instances listen on another address than the old ones.
+//! Handles an app that moves: its new instances listen on another address than the old ones.
 //!
-//! Both groups are steered meanwhile. Workers are replaced `--surge` at a time, and the old address is served by those that are still to be
-//! replaced. The last of them would take it away from one moment to the next: it goes on to serve the old address for [`LINGER`], and
-//! nobody waits for that. Then new connections are refused there, what it has is finished, and the group goes with it.
+//! Both groups are steered meanwhile. Workers are replaced `--surge` at a time, and the instances that are still to be replaced serve the
+//! old address. Replacing the last of them would close the address from one moment to the next. So the last one goes on serving it for
+//! [`LINGER`], and nobody waits for that. Then new connections to the old address are refused, existing ones are finished, and the group is
+//! closed.
 
 use super::{
     live::Live,
@@ -22,28 +23,29 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// So long the last old instance serves the address that the app leaves; at most half of `--drain-timeout`, within which it has to end.
+/// How long the last old instance goes on serving the address that the app leaves. At most half of `--drain-timeout`, within which the
+/// instance must end.
 const LINGER: Duration = Duration::from_secs(5);
 
-/// Who may listen elsewhere, and who still serves where the app was before.
+/// Which instances may listen on another address, and which still serve the app's old address.
 #[derive(Debug, Default)]
 pub(crate) struct Moves {
-    /// Requests whose new instances may listen elsewhere, because somebody said so.
+    /// Requests whose new instances may listen on another address, because the user said so.
     asked: BTreeSet<RequestId>,
     lingering: BTreeMap<InstanceId, Lingering>,
-    /// Where the last published instance of each slot served: while the app moves, not all slots are at the same place.
+    /// Where the last published instance of each slot served. While the app moves, slots may differ.
     places: BTreeMap<SlotId, Place>,
-    /// Requests under way that have workers replaced: they are told what has moved.
+    /// Requests in progress that replace workers. Their answers say what has moved.
     replacing: BTreeSet<RequestId>,
-    /// What has moved while they were, by slot, for a person.
+    /// What has moved meanwhile, by slot, as text for the user.
     moved: BTreeMap<SlotId, String>,
 }
 
-/// An old instance that may serve on at an address which its successor does not serve.
+/// An old instance that may go on serving an address which its successor doesn't serve.
 #[derive(Debug)]
 struct Lingering {
     until: Instant,
-    /// Whether it does: else others of its kind are still there.
+    /// Whether it does. False while other old instances still serve the address.
     serves: bool,
 }
 
@@ -56,12 +58,12 @@ impl Moves {
         self.asked.remove(&id);
     }
 
-    /// Whether an instance that is started now may listen elsewhere because somebody said so.
+    /// Whether an instance started now may listen on another address because the user said so.
     pub(crate) fn are_asked_for(&self) -> bool {
         !self.asked.is_empty()
     }
 
-    /// Whether this instance still serves where the app was before, so that its end is not to be waited for.
+    /// Whether this instance still serves the old address, so that nobody must wait for its end.
     pub(crate) fn lingers(&self, id: InstanceId) -> bool {
         self.lingering.get(&id).is_some_and(|lingering| lingering.serves)
     }
@@ -236,12 +238,12 @@ impl Moves {
         self.places.get(&slot)
     }
 
-    /// There are only so many slots: one that is added later has nothing to do with one that is gone.
+    /// Forgets removed slots: a slot that is added later with the same number is unrelated.
     pub(crate) fn forget_slots_from(&mut self, slots: usize) {
         self.places.retain(|slot, _| usize::from(slot.0) < slots);
     }
 
-    /// A request goes to the machine.
+    /// Records a request that goes to the machine.
     pub(crate) fn begins(&mut self, id: RequestId, command: &Command) {
         match command {
             Command::Restart { .. } | Command::Reload { .. } | Command::Promote => {
@@ -269,7 +271,7 @@ impl Moves {
         }
     }
 
-    /// What is answered to a request: with what has moved of the workers that it has had replaced.
+    /// The answer to a request, including what has moved of the workers that it replaced.
     pub(crate) fn add_to(&mut self, id: RequestId, done: &Done) -> String {
         let mut message = done.message.clone();
         for moved in self.end(id, &done.slots) {
@@ -279,12 +281,12 @@ impl Moves {
         message
     }
 
-    /// It came to nothing, or nobody reads the answer: what has moved all the same is in the status.
+    /// Forgets a request that failed, or whose answer nobody reads. The status shows what has moved.
     pub(crate) fn forget(&mut self, id: RequestId) {
         self.end(id, &[]);
     }
 
-    /// The request is answered: what has moved in these slots, each thing once.
+    /// Ends a request and returns what has moved in these slots, each text once.
     fn end(&mut self, id: RequestId, slots: &[SlotId]) -> BTreeSet<String> {
         if !self.replacing.remove(&id) {
             return BTreeSet::new();

@@ -1,10 +1,10 @@
-//! When a new instance may listen elsewhere than the instances before it.
+//! Decides when a new instance may listen on another address than its predecessors.
 //!
-//! To listen elsewhere by mistake takes the old address away from its clients, so an instance is ready only when it serves what its
-//! predecessor serves, with two exceptions: somebody said that another address is meant (`--new-address`), or what the instance was told
-//! shows it. It does if the old port (or host) stood in the predecessor's command or variables and does not stand in the new ones, and the
-//! new one the other way round: `PORT=8080` became `PORT=8081`. A port that only the program's code names is no such sign, and neither is
-//! a new port beside an old one that simply is not there: there must be as many new addresses as old ones are gone.
+//! Listening elsewhere by mistake would take the old address away from its clients. So an instance counts as ready only when it serves what
+//! its predecessor serves, with two exceptions: a user said that another address is meant (`--new-address`), or the instance's command and
+//! variables show it. They show it if the old port (or host) occurs in the predecessor's command or variables and not in the new ones, and
+//! the new port the other way round: `PORT=8080` became `PORT=8081`. A port that only the program's code names is no such sign. Nor is a
+//! new port in addition while an old one is just missing: there must be as many new addresses as old ones are gone.
 
 use std::{
     collections::BTreeSet,
@@ -13,7 +13,7 @@ use std::{
     os::unix::ffi::OsStrExt as _,
 };
 
-/// What an instance was told, as far as it may say where to listen: every number that could be a port, and every IP address.
+/// The parts of an instance's command and variables that may say where to listen: every number that could be a port, and every IP address.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Named {
     ports: BTreeSet<u16>,
@@ -21,7 +21,7 @@ pub(crate) struct Named {
 }
 
 impl Named {
-    /// By the words of a command and the values of variables.
+    /// Finds them in the words of a command and the values of variables.
     pub(crate) fn of<'a>(words: impl IntoIterator<Item = &'a OsStr>) -> Self {
         let mut told = Self::default();
         for word in words {
@@ -38,14 +38,14 @@ impl Named {
         told
     }
 
-    /// What either was told.
+    /// The union of both.
     pub(crate) fn or(mut self, other: &Self) -> Self {
         self.ports.extend(&other.ports);
         self.hosts.extend(&other.hosts);
         self
     }
 
-    /// Whether it says a part of the address that the other one does not say.
+    /// Whether this names a part of the address that the other doesn't name.
     fn alone_says(&self, addr: SocketAddr, other: &Self) -> bool {
         let (port, host) = (addr.port(), addr.ip());
         (self.ports.contains(&port) && !other.ports.contains(&port))
@@ -53,30 +53,30 @@ impl Named {
     }
 }
 
-/// The IP address of `10.0.0.1`, `10.0.0.1:80`, `[::1]:80`, `::1`.
+/// The IP address in `10.0.0.1`, `10.0.0.1:80`, `[::1]:80` or `::1`.
 fn host_in(text: &str) -> Option<IpAddr> {
     let whole = text.parse::<SocketAddr>().map(|addr| addr.ip());
     whole.or_else(|_| text.trim_matches(['[', ']']).parse()).ok()
 }
 
-/// Where an instance listens, and what it was told.
+/// Where an instance listens, and what its command and variables name.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Place {
     pub(crate) addresses: BTreeSet<SocketAddr>,
     pub(crate) told: Named,
 }
 
-/// The addresses of those before that the new instance has to serve, too, and does not (yet). `asked`: somebody has said that another
-/// address is meant.
+/// The addresses of the predecessors that the new instance must serve too and doesn't (yet). `asked`: a user said that another address is
+/// meant.
 pub(crate) fn missing(before: &Place, now: &Place, asked: bool) -> Vec<SocketAddr> {
     let lost = before.addresses.difference(&now.addresses).copied().collect();
     if is_meant(before, now, asked) { Vec::new() } else { lost }
 }
 
-/// Whether the new instance is meant to listen where it does and not where those before it did. `asked` as above.
+/// Whether the new instance is meant to listen where it does, and not where its predecessors did. `asked` as in [`missing`].
 ///
-/// That it does not listen at an address, even when it is published because nobody else serves, shows nothing by itself: a server opens one
-/// listener after the other.
+/// That it doesn't listen on an address, even when it is published because nobody else serves, proves nothing by itself: a server opens its
+/// listeners one after the other.
 pub(crate) fn is_meant(before: &Place, now: &Place, asked: bool) -> bool {
     let lost: Vec<SocketAddr> = before.addresses.difference(&now.addresses).copied().collect();
     let gained: Vec<SocketAddr> = now.addresses.difference(&before.addresses).copied().collect();
@@ -176,7 +176,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever is told, an instance that serves all that was served has nothing missing, and one that listens nowhere lacks all.
+        /// Whatever is named, an instance that serves everything its predecessor served has nothing missing, and one that listens nowhere
+        /// lacks everything.
         #[test]
         fn nothing_is_lost_unnoticed(old in any_place(), new in any_place(), asked: bool) {
             let lost: Vec<_> = old.addresses.difference(&new.addresses).copied().collect();

@@ -1,4 +1,4 @@
-//! The ports of `--port`: which of the workers' sockets are the app's, and what holds a port while nobody listens there.
+//! The ports of `--port`: which sockets of the workers belong to the app, and the guards that hold a port while nobody listens on it.
 
 use super::{
     preparing::{address_taken, service_ports},
@@ -20,7 +20,7 @@ impl Guards {
     /// Holds these ports for workers of this user.
     ///
     /// # Errors
-    /// Somebody else has one of them.
+    /// Fails if another program has one of them.
     pub(crate) fn hold(ports: &[u16], cgroup: &File, uid: u32, diag: &mut Diag) -> Result<Self, Failure> {
         let mut guards = Self::default();
         guards.add(ports, cgroup, uid, diag)?;
@@ -73,18 +73,18 @@ impl Guards {
         Ok(())
     }
 
-    /// Lets go of all others.
+    /// Releases all other ports.
     fn keep(&mut self, ports: &[u16]) {
         self.0.retain(|port, _| ports.contains(port));
     }
 }
 
-/// Those of either; none means all.
+/// The union of both. An empty list means all ports.
 fn both(old: &[u16], new: &[u16]) -> Vec<u16> {
     if old.is_empty() || new.is_empty() {
         return Vec::new();
     }
-    // What is there already keeps its place: the programs read the table while it is written.
+    // Existing ports keep their position, because programs read the table while it is written.
     let more = new.iter().filter(|port| !old.contains(port));
     let ports: Vec<u16> = old.iter().chain(more).copied().collect();
     if ports.len() > MAX_PORTS { Vec::new() } else { ports }

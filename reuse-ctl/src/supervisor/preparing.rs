@@ -1,4 +1,4 @@
-//! Steps that setting an app up and changing it have in common.
+//! Steps that are needed both to set up an app and to change it.
 
 use crate::{
     app::options::{ReadyKind, RunOptions},
@@ -19,7 +19,7 @@ use std::{
     path::Path,
 };
 
-/// Where workers write is not watched: a reload would write there, too.
+/// The watched files. Folders to which workers write are excluded: a reload would write there and trigger the next one.
 pub(crate) fn watched_files(options: &RunOptions, cwd: &Path, paths: &AppPaths) -> Result<Option<Files>, Failure> {
     let Some(watch) = &options.recycle.watch else {
         return Ok(None);
@@ -32,7 +32,7 @@ pub(crate) fn watched_files(options: &RunOptions, cwd: &Path, paths: &AppPaths) 
     }
 }
 
-/// Workers open their notify socket, if they get one, by its path: whatever the umask, they can pass through the folders, if not list them.
+/// Lets workers reach their notify socket by its path. Whatever the umask, they may enter the folders on the way, though not list them.
 pub(crate) fn open_run_folder(ready: &ReadyKind, paths: &AppPaths) -> Result<(), Failure> {
     if *ready != ReadyKind::Notify {
         return Ok(());
@@ -57,7 +57,7 @@ pub(crate) fn address_taken(addr: SocketAddr, error: &io::Error, uid: u32, diag:
     }
 }
 
-/// With `--port` only these are ours, and those of `--listen`; else every port that a worker binds.
+/// The service ports: those of `--port` and `--listen`, or, without `--port`, every port that a worker binds.
 pub(crate) fn service_ports(options: &RunOptions) -> Vec<u16> {
     if options.ports.is_empty() {
         return Vec::new();
@@ -70,7 +70,7 @@ pub(crate) fn service_ports(options: &RunOptions) -> Vec<u16> {
         .collect()
 }
 
-/// What the machine is told at the start, and again by `apply`.
+/// The machine's rules, at the start and for `apply`.
 pub(crate) fn rules(options: &RunOptions) -> Rules {
     Rules {
         ready_timeout_ms: whole_ms(options.ready.timeout),

@@ -1,7 +1,7 @@
-//! The accept queues of all workers, seen from outside: what the machine calls hung, and what `least-loaded` counts.
+//! Looks at the accept queues of all workers from outside. The machine uses this to find hung workers, and `least-loaded` to count queues.
 //!
-//! A look is one inet_diag question per service port, and the kernel's counters, which are mapped, before and after it: so what an
-//! instance has accepted when its queue was read is known within bounds.
+//! A look is one inet_diag request per service port, with the kernel's counters, which are mapped, read before and after it. So the number
+//! of connections that an instance had accepted when its queue was read is known within bounds.
 
 use super::{
     cadence::{Cadence, Next, Seen},
@@ -22,10 +22,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// When to look again after the kernel has not told.
+/// Delay after the kernel has failed to answer.
 const AFTER_AN_ERROR: Duration = Duration::from_secs(1);
 
-/// Looks, and when.
+/// Looks at the queues, and decides when.
 #[derive(Debug)]
 pub(crate) struct QueueWatch {
     cadence: Cadence,
@@ -63,9 +63,9 @@ pub(crate) struct Watched {
 enum State {
     /// Nobody needs it.
     Off,
-    /// Until the kernel tells of a connection.
+    /// Waits until the kernel reports a connection.
     Asleep,
-    /// The next look.
+    /// The time of the next look.
     At(Instant),
 }
 
@@ -179,7 +179,7 @@ impl QueueWatch {
         }
     }
 
-    /// Whether some worker has a fault now.
+    /// Sets whether some worker has a fault now.
     pub(crate) fn set_fault(&mut self, fault: bool) {
         self.fault = fault;
     }
@@ -191,7 +191,7 @@ impl QueueWatch {
         }
     }
 
-    /// Look as soon as possible, unless it is off.
+    /// Requests a look as soon as possible, unless looks are off.
     pub(crate) fn hurry(&mut self) {
         if self.state != State::Off {
             self.state = State::At(Instant::now());
@@ -225,7 +225,7 @@ fn arrived(established: u64, migrated_in: u64, directed: u64) -> u64 {
     established.wrapping_add(migrated_in).wrapping_sub(directed)
 }
 
-/// An instance's totals at one instant.
+/// An instance's counters at one instant.
 #[derive(Debug, Clone, Copy, Default)]
 struct Totals {
     /// Connections that were established here or moved here.
@@ -243,22 +243,22 @@ impl Totals {
     }
 }
 
-/// What is known of an instance whose queue was read at some instant between these two. No total ever falls.
+/// The backlog of an instance whose queue was read between these two instants. No counter ever decreases.
 fn backlog(before: Totals, after: Totals, queue: u32) -> Backlog {
     let waiting = u64::from(queue);
     let accepted_at_least = before.came.saturating_sub(after.went + waiting);
     Backlog {
         queue,
         accepted_at_least,
-        // Not below: a connection is in the queue an instant before it is counted as established.
+        // Not less than the lower bound: a connection is in the queue slightly before it is counted as established.
         accepted_at_most: after.came.saturating_sub(before.went + waiting).max(accepted_at_least),
     }
 }
 
-/// The part of a queue that has stood there since the look before without any of it having been accepted: what `least-loaded` counts beside
-/// the connections, of which the queue is a part anyway. A queue that moves says no more than they do, and its length is wrong a moment
-/// later: with all of it counted until the next look, one of four equal workers got up to 31 % of 20,000 short connections; like this 27 %,
-/// and 28 % with nothing counted (on a busy machine).
+/// The part of a queue that has stood since the last look without any connection being accepted. `least-loaded` counts it in addition to
+/// the connections, which include the queue anyway. A moving queue says no more than they do, and its length is soon out of date: with
+/// whole queues counted until the next look, one of four equal workers got up to 31 % of 20,000 short connections; with only this part, 27
+/// %; with nothing, 28 % (on a busy machine).
 fn standing(before: Option<&Backlog>, now: &Backlog) -> u32 {
     match before {
         Some(before) if now.accepted_at_least <= before.accepted_at_most => before.queue.min(now.queue),
@@ -266,7 +266,7 @@ fn standing(before: Option<&Backlog>, now: &Backlog) -> u32 {
     }
 }
 
-/// What this thread has used of the processor.
+/// The CPU time that this thread has used.
 fn processor_time() -> Duration {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: the kernel writes the one timespec that is given.
@@ -276,7 +276,7 @@ fn processor_time() -> Duration {
             u64::try_from(time.tv_sec).unwrap_or(0),
             u32::try_from(time.tv_nsec).unwrap_or(0),
         ),
-        // Every kernel has this clock; without it looks seem to cost nothing.
+        // Every kernel has this clock. Without it looks would seem to cost nothing.
         Err(_) => Duration::ZERO,
     }
 }

@@ -1,14 +1,13 @@
-//! When a worker that is being ended may get its stop signal: as soon as no request is in flight on its connections.
+//! Decides when a worker that is being stopped may get its stop signal: as soon as no request is in flight on its connections.
 //!
-//! What a server does with the signal can't be known from outside. Node, Deno, Go and the JVM catch it by themselves and end at once; nginx and
-//! unicorn have handlers that drop what they work on. So the signal waits. Each look compares the kernel's list of connections with the look
-//! before ([`History`]); when nothing is in flight, the worker is frozen, looked at once more, and signalled before it runs again, so that no
-//! request comes in between.
+//! What a server does with the signal can't be known from outside. Node, Deno, Go and the JVM handle it themselves and exit at once; nginx
+//! and unicorn have handlers that drop requests in progress. So the signal is held back. Each look compares the kernel's list of
+//! connections with the look before ([`History`]). When nothing is in flight, the worker is frozen, looked at once more, and signalled
+//! before it runs again, so that no request can come in between.
 //!
-//! Clients that ask again at once leave no moment in which nothing is in flight. When only such clients are in the way, their further requests are
-//! held back: as soon as one is answered, the process is no longer told that the next request has come, which waits unread. After a moment
-//! all are answered, and a request that was held back is one that came too late: its client sees a connection that was idle close, and sends it
-//! again.
+//! Clients that send the next request at once leave no moment in which nothing is in flight. When only such clients are left, their further
+//! requests are held back: as soon as one request is answered, the process is no longer woken for the next one, which waits unread. Soon
+//! all are answered. A request that was held back then came too late: its client sees an idle connection close, and sends it again.
 
 use super::{console::Console, live::Live, stop_signal::Begun, template::Template};
 use crate::{
@@ -32,28 +31,28 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// A worker stands still for no longer than this before it gets its signal, or goes on.
+/// How long a worker may be frozen before it gets its signal or continues.
 const FREEZE_PATIENCE: Duration = Duration::from_millis(20);
 
-/// How long the first process of a frozen worker may take to be signalled before the worker goes on all the same. It is a matter of some
-/// milliseconds, unless the machine is overloaded. The guard thaws after half a second.
+/// How long it may take to signal the first process of a frozen worker before the worker is thawed anyway. It takes some milliseconds,
+/// unless the machine is overloaded. The guard thaws after half a second.
 const BEGIN_PATIENCE: Duration = Duration::from_millis(250);
 
-/// What has to be so on all connections of a worker before it gets its stop signal.
+/// The condition that all connections of a worker must meet before it gets its stop signal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Condition {
-    /// Nothing: it is enough that its accept queue is empty.
+    /// None: it is enough that the accept queue is empty.
     Nothing,
-    /// The server has read every request. It is known to answer what it has read.
+    /// The server has read every request. Such a server is known to answer what it has read.
     Read,
     /// Every request is answered.
     Answered,
-    /// They are closed.
+    /// Every connection is closed.
     Closed,
 }
 
 impl Condition {
-    /// What a person says comes first.
+    /// The user's option takes precedence.
     fn of(options: &RunOptions) -> Self {
         let StopOptions {
             when, signal, message, ..
@@ -64,7 +63,7 @@ impl Condition {
             Some(StopWhen::Closed) => Self::Closed,
             None if message => Self::Answered,
             None => match known_servers::find(&options.command).map(|server| server.finishes(signal)) {
-                // One that gives up after a time of its own would cut what takes longer.
+                // A server with a time limit of its own would cut longer requests.
                 Some(Answer::Finishes { within: None }) => Self::Read,
                 Some(Answer::Finishes { .. } | Answer::FinishesRead { .. } | Answer::Cuts | Answer::Unknown) | None => {
                     Self::Answered
@@ -73,7 +72,7 @@ impl Condition {
         }
     }
 
-    /// Of one connection that can be seen.
+    /// Whether one listed connection meets the condition.
     fn is_met(self, connection: &Connection, history: &History) -> bool {
         match self {
             Self::Nothing => true,
@@ -86,13 +85,13 @@ impl Condition {
         }
     }
 
-    /// Whether it takes a look at each connection.
+    /// Whether the condition requires a look at each connection.
     fn looks(self) -> bool {
         matches!(self, Self::Read | Self::Answered)
     }
 
-    /// What is cut if connections end after the signal that it has allowed. Where everything is answered, a request that comes right before
-    /// the end came on a connection that was idle: its client has to try again, as with any server that closes idle connections.
+    /// Which connections count as cut if they end after the signal. If everything was answered, a request that arrives right before the end
+    /// came on an idle connection: its client has to try again, as with any server that closes idle connections.
     fn counting(self) -> u32 {
         match self {
             Self::Nothing | Self::Read => Cuts::IN_FLIGHT,
@@ -101,36 +100,36 @@ impl Condition {
     }
 }
 
-/// Busy clients are given this long to leave a moment before their further requests are held back.
+/// How long to wait for a moment without requests before further requests of busy clients are held back.
 const HOLD_AFTER: Duration = Duration::from_millis(200);
 
-/// Requests are held back for no longer than this at a time: then something is wrong, and all go on.
+/// Longest time for which requests are held back. After that something is wrong, and all continue.
 const HOLD_LIMIT: Duration = Duration::from_secs(1);
 
-/// How long an instance has been looked at.
+/// The current effort to reach the condition.
 #[derive(Debug, Clone, Copy)]
 enum Effort {
-    /// It is waited for, since then.
+    /// Waiting, since this time.
     Waiting(Instant),
-    /// Further requests are held back, since then.
+    /// Holding back further requests, since this time.
     Holding(Instant),
 }
 
-/// What is remembered between two looks.
+/// State between two looks.
 #[derive(Debug, Default)]
 pub(crate) struct Quiesce {
     histories: HashMap<(InstanceId, u64), History>,
     efforts: HashMap<InstanceId, Effort>,
-    /// People were told that connections can't be seen.
+    /// Whether users were told that connections can't be seen.
     is_blind: bool,
 }
 
-/// What is in the way of the stop signal.
+/// What the stop signal waits for.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Waiting {
-    /// Connections with a request in flight, or what may be one.
+    /// Number of connections with a request in flight, or what may be one.
     pub(crate) connections: u32,
-    /// Whether all of them are of clients that leave no pause between their requests: a moment in which none is in flight is short.
+    /// Whether all of them belong to clients that leave no pause between requests, so that a moment without requests is short.
     pub(crate) is_fleeting: bool,
 }
 
@@ -358,7 +357,7 @@ impl Quiesce {
         self.efforts.remove(&id);
     }
 
-    /// What is to happen to further requests, if that changes: [`Cuts::HOLD`] or [`Cuts::RELEASE`].
+    /// What to do with further requests, if that changes: [`Cuts::HOLD`] or [`Cuts::RELEASE`].
     fn effort(&mut self, id: InstanceId, waiting: Waiting, now: Instant) -> Option<u32> {
         let effort = self.efforts.entry(id).or_insert(Effort::Waiting(now));
         match *effort {

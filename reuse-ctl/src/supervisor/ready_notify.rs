@@ -1,7 +1,7 @@
-//! `--ready notify`: what workers say by sd_notify, each over a socket of its own.
+//! `--ready notify`: messages that workers send by sd_notify, each over its own socket.
 //!
-//! Of what they may say, READY=1 and STATUS= are heard. MAINPID, STOPPING, RELOADING and descriptors are not: whose a process is and when it
-//! ends is seen without being told. A descriptor that comes with BARRIER=1 is closed, which is what its sender waits for.
+//! Only READY=1 and STATUS= are used. MAINPID, STOPPING, RELOADING and descriptors are ignored: which instance a process belongs to and
+//! when it ends is seen directly. A descriptor sent with BARRIER=1 is closed, which is what its sender waits for.
 
 use super::live::BackgroundEvent;
 use crate::{base::InstanceId, process::cgroup::InstanceCgroup};
@@ -28,37 +28,37 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-/// systemd takes no longer message either.
+/// Maximum length of a message in bytes, the same as in systemd.
 const MAX_MESSAGE_BYTES: usize = 4096;
 
-/// No longer status is shown.
+/// Maximum length of the status that is shown.
 const MAX_STATUS_CHARACTERS: usize = 200;
 
-/// A status is passed on at most so often: no worker keeps the controller busy by talking.
+/// Minimum interval between two statuses that are passed on, so that no worker keeps the controller busy.
 const STATUS_EVERY: Duration = Duration::from_millis(100);
 
-/// The socket of one instance; dropping it removes it.
+/// The socket of one instance. Dropping it removes it.
 #[derive(Debug)]
 pub(crate) struct NotifySocket {
     path: PathBuf,
     listening: JoinHandle<()>,
 }
 
-/// What an instance has said.
+/// A message of an instance.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Said {
     /// It is ready.
     Ready,
-    /// How it is, for a person.
+    /// Its status, for the user.
     Status(String),
 }
 
 impl NotifySocket {
-    /// Makes the socket at `path`, which processes of this user may write to, and listens: what processes of `cgroup` say comes back as
-    /// [`BackgroundEvent::Notified`]. Needs a runtime.
+    /// Creates the socket at `path`, to which processes of this user may write, and listens. Messages of processes in `cgroup` are reported
+    /// as [`BackgroundEvent::Notified`]. Needs a runtime.
     ///
     /// # Errors
-    /// Of socket(2), bind(2), chown(2) or chmod(2).
+    /// As socket(2), bind(2), chown(2) or chmod(2).
     pub(crate) fn open(
         path: &Path,
         (uid, gid): (u32, u32),
@@ -68,7 +68,7 @@ impl NotifySocket {
     ) -> io::Result<Self> {
         match fs::remove_file(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            // There was none, or that of a dead controller.
+            // There was no socket, or that of a dead controller.
             _ => {}
         }
         let socket = Socket::bind(path)?;
@@ -87,7 +87,7 @@ impl NotifySocket {
         })
     }
 
-    /// What `NOTIFY_SOCKET` is to be.
+    /// The value of `NOTIFY_SOCKET`.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
@@ -111,7 +111,7 @@ async fn listen(
     let is_its = |pid: u32| cgroup.pids().is_ok_and(|pids| pids.contains(&pid));
     let mut is_ready = false;
     let mut said = String::new();
-    // The last status that was not passed on, and whose it is.
+    // The last status that was not passed on, and its sender.
     let mut waiting: Option<(u32, String)> = None;
     let mut next_status = Instant::now();
     loop {
@@ -122,7 +122,7 @@ async fn listen(
                 let Some((pid, status)) = waiting.take() else { continue };
                 if is_its(pid) {
                     said.clone_from(&status);
-                    // The task is there as long as this has not been aborted.
+                    // The receiver exists as long as this task has not been aborted.
                     drop(background_events.send(BackgroundEvent::Notified(id, Said::Status(status))).await);
                 }
             }
@@ -153,10 +153,10 @@ async fn listen(
     }
 }
 
-/// One message, and the process that sent it, if it can be seen from here.
+/// One message, and its sender's pid if that is visible from here.
 fn receive(socket: &UnixDatagram) -> io::Result<(Option<u32>, Vec<u8>)> {
     let mut message = vec![0; MAX_MESSAGE_BYTES];
-    // No room for descriptors: the kernel closes them.
+    // There is no room for descriptors, so the kernel closes them.
     let mut room = nix::cmsg_space!(UnixCredentials);
     let mut into = [IoSliceMut::new(&mut message)];
     let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_CMSG_CLOEXEC;
@@ -190,7 +190,7 @@ impl Message {
     }
 }
 
-/// Fit for a terminal: a worker must not move its cursor.
+/// Makes a text safe for a terminal: a worker must not move its cursor.
 fn shown(text: &str) -> String {
     let plain = text
         .trim()
@@ -226,7 +226,7 @@ mod tests {
         assert_eq!(shown(&"x".repeat(1000)).len(), MAX_STATUS_CHARACTERS);
     }
 
-    /// A process of this test's own, in no instance's cgroup, can write to the socket; it is not believed.
+    /// A process of this test, in no instance's cgroup, can write to the socket, but its message is ignored.
     #[tokio::test]
     async fn only_processes_of_the_instance_are_believed() {
         let app = AppCgroup::create(&format!("test-{}-notify", std::process::id())).expect("cgroup v2 and root");

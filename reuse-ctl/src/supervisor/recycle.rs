@@ -1,5 +1,5 @@
-//! Replaces healthy workers, for the reasons of [`recycle_rules`](super::recycle_rules): through the same requests as a person would
-//! make, so that the machine's rules hold, and only when none of a person's is under way.
+//! Replaces healthy workers, for the reasons in [`recycle_rules`](super::recycle_rules). It uses the same requests as a user, so that the
+//! machine's rules apply, and only while no request of a user is in progress.
 
 use super::{
     live::{BackgroundEvent, Live},
@@ -43,22 +43,22 @@ pub(crate) enum Due {
     Measure,
 }
 
-/// What is going on.
+/// The state of recycling.
 #[derive(Debug)]
 pub(crate) struct Recycle {
     rules: RecycleRules,
     cron: Option<Timetable<Local>>,
     next_cron_look: Instant,
     next_look: Instant,
-    /// Memory is being measured.
+    /// Whether memory is being measured.
     measuring: bool,
-    /// The request that carries out what is under way.
+    /// The request that carries out the current replacement.
     asked: Option<RequestId>,
     watching: Option<JoinHandle<()>>,
 }
 
 impl Recycle {
-    /// `files` are watched from now on.
+    /// Starts with `files` being watched.
     pub(crate) fn new(
         options: &RecycleOptions,
         files: Option<Files>,
@@ -75,7 +75,7 @@ impl Recycle {
         }
     }
 
-    /// Other options from now on: what is under way, waits or pauses because of the old ones does so still.
+    /// Sets new options. What is in progress, waits or pauses because of the old options continues.
     pub(crate) fn change(&mut self, old: &RecycleOptions, new: &RecycleOptions) {
         self.rules.change(new);
         if old.cron != new.cron {
@@ -85,7 +85,7 @@ impl Recycle {
         self.next_look = self.next_look.min(Instant::now() + LOOK_EVERY);
     }
 
-    /// Other files are watched from now on, or none.
+    /// Watches other files from now on, or none.
     pub(crate) fn watch(&mut self, files: Option<Files>, background_events: &mpsc::Sender<BackgroundEvent>) {
         if let Some(watching) = self.watching.take() {
             watching.abort();

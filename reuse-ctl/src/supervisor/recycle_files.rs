@@ -1,7 +1,7 @@
-//! `--watch`: tells when files have changed.
+//! `--watch`: reports when files have changed.
 //!
-//! inotify itself, and not a crate on top of it: those watch whole trees, also what is ignored (`node_modules` alone may have more folders than
-//! the kernel has watches), and ask for every file that is merely opened, which a server does with each request.
+//! Uses inotify directly and not a crate built on it. Those watch whole trees including ignored folders (`node_modules` alone may have more
+//! folders than the kernel has watches), and ask for an event for every opened file, which a server causes with each request.
 
 use std::{
     collections::HashMap,
@@ -28,33 +28,33 @@ use crate::app::{
 };
 use crate::process::file_identity::identity_of;
 
-/// So often it is seen whether a watched path still names the same folder or file: one that is gone is not told of when it comes back, nor
-/// a symbolic link that leads elsewhere.
+/// Interval of checks whether a watched path still refers to the same file or folder. inotify doesn't report when a missing path comes
+/// back, or when a symbolic link changes.
 const ROOTS_EVERY: Duration = Duration::from_millis(500);
 
 /// Why files can't be watched.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum WatchError {
-    /// It is not there.
+    /// A path is missing.
     #[error("--watch {}: {source}", path.display())]
     Root {
-        /// Which.
+        /// The path.
         path: PathBuf,
-        /// How the kernel answered.
+        /// The kernel's error.
         source: io::Error,
     },
-    /// inotify_init1(2) or inotify_add_watch(2).
+    /// inotify_init1(2) or inotify_add_watch(2) failed.
     #[error("watching {}: {source}", path.display())]
     Inotify {
-        /// What was to be watched.
+        /// The path.
         path: PathBuf,
-        /// ENOSPC: there are no watches left.
+        /// The kernel's error. ENOSPC: there are no watches left.
         source: io::Error,
     },
 }
 
 impl WatchError {
-    /// What to do next, in one line.
+    /// What the user should do next, in one line.
     pub(crate) fn hint(&self) -> &'static str {
         match self {
             Self::Root { .. } => "give files and folders that are there, relative to the working folder",
@@ -69,16 +69,16 @@ impl WatchError {
     }
 }
 
-/// What is told.
+/// What is reported.
 #[derive(Debug)]
 pub(crate) enum Told {
-    /// In words: "server.js has changed".
+    /// A change, in words: "server.js has changed".
     Changed(String),
-    /// Something that people should know.
+    /// A problem that users should know.
     Problem(String),
 }
 
-/// The files that are watched.
+/// The watched files.
 #[derive(Debug)]
 pub(crate) struct Files {
     inotify: AsyncFd<Descriptor>,
@@ -89,11 +89,11 @@ pub(crate) struct Files {
     delay: Duration,
 }
 
-/// What a person named.
+/// A path that the user named.
 #[derive(Debug)]
 struct Root {
     path: PathBuf,
-    /// Device and inode; absent while it is not there.
+    /// Device and inode; `None` while the path is missing.
     identity: Option<(u64, u64)>,
 }
 
@@ -119,7 +119,7 @@ impl Files {
         };
         let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK);
         let inotify = inotify.map_err(|errno| refused(errno.into()))?;
-        // SAFETY: the descriptor is owned, and stays the same and open as long as the registration.
+        // SAFETY: the descriptor is owned, and stays open and unchanged as long as the registration.
         let inotify = unsafe { AsyncFd::register_with_interest(Descriptor(inotify), Interest::READABLE) };
         let inotify = inotify.map_err(|error| refused(error.into()))?;
         let mut files = Self {
@@ -131,7 +131,7 @@ impl Files {
             delay,
         };
         for path in paths {
-            // Without `.` in it, so that it is a part of the paths below it.
+            // Without `.` components, so that it is a prefix of the paths below it.
             let path: PathBuf = base.join(path).components().collect();
             let identity = identity_of(&path).map_err(|source| WatchError::Root {
                 path: path.clone(),
@@ -146,12 +146,12 @@ impl Files {
         Ok(files)
     }
 
-    /// Tells of changes until it is aborted.
+    /// Reports changes until it is aborted.
     pub(crate) async fn tell(mut self, background_events: mpsc::Sender<BackgroundEvent>) {
         let mut burst: Option<Burst> = None;
         let mut next_roots = Instant::now() + ROOTS_EVERY;
         loop {
-            // What is being exchanged is waited for.
+            // Waits while a path is being replaced.
             let is_complete = self.roots.iter().all(|root| root.identity.is_some());
             let over = burst.as_ref().filter(|_| is_complete).map(Burst::over_at);
             let wake = over.map_or(next_roots, |over| over.min(next_roots));
@@ -166,14 +166,14 @@ impl Files {
                         }
                     },
                     Err(error) => {
-                        let problem = format!("files are not watched any more: {error}");
+                        let problem = format!("files are no longer watched: {error}");
                         return drop(background_events.send(BackgroundEvent::Files(Told::Problem(problem))).await);
                     }
                 },
                 () = sleep_until(wake.into()) => {}
             }
             let now = Instant::now();
-            // Before anything is told, too: nobody should start from a folder that is just being exchanged.
+            // Also checked before a report: no worker should start from a folder that is just being replaced.
             if now >= wake {
                 next_roots = now + ROOTS_EVERY;
                 match self.look_at_roots() {
@@ -194,7 +194,7 @@ impl Files {
             if let Some(path) = burst.as_mut().and_then(|burst| burst.restless(now)) {
                 let name = shown(path, &self.base);
                 told.push(Told::Problem(format!(
-                    "{name} and what is near it do not stop changing: nothing is reloaded before they rest; leave them out with --watch-ignore"
+                    "{name} and files near it keep changing: workers are reloaded only after the changes stop; leave them out with --watch-ignore"
                 )));
             }
             let is_complete = self.roots.iter().all(|root| root.identity.is_some());
@@ -202,17 +202,17 @@ impl Files {
                 told.push(Told::Changed(over.describe(&self.base)));
             }
             for told in told {
-                // The task is there as long as this has not been aborted.
+                // The receiver exists as long as this task has not been aborted.
                 drop(background_events.send(BackgroundEvent::Files(told)).await);
             }
         }
     }
 
-    /// What has changed by this, if it counts.
+    /// The changed path of an event, unless it is ignored.
     pub(crate) fn take(&mut self, event: &InotifyEvent) -> Result<Option<PathBuf>, WatchError> {
         use AddWatchFlags as F;
         if event.mask.contains(F::IN_Q_OVERFLOW) {
-            // Nobody knows what was lost.
+            // The kernel's queue has overflowed, so anything may have changed.
             for index in 0..self.roots.len() {
                 self.add_root(&self.roots[index].path.clone())?;
             }
@@ -242,14 +242,14 @@ impl Files {
         Ok(Some(path))
     }
 
-    /// Whether a person wants to hear of it.
+    /// Whether the user wants to know of a change of this path.
     fn counts(&self, path: &Path) -> bool {
         self.roots
             .iter()
             .any(|root| path.starts_with(&root.path) && !self.ignored.ignores(&root.path, path))
     }
 
-    /// Finds those that have come back, or are others now.
+    /// Finds paths that have come back, or refer to something else now.
     fn look_at_roots(&mut self) -> Result<Vec<PathBuf>, WatchError> {
         let mut changed = Vec::new();
         for index in 0..self.roots.len() {
@@ -268,7 +268,7 @@ impl Files {
         Ok(changed)
     }
 
-    /// A folder with what is below it; of a file its folder, because editors put a new file into its place.
+    /// Watches a folder with everything below it. Of a file its folder is watched, because editors replace the file.
     fn add_root(&mut self, path: &Path) -> Result<(), WatchError> {
         if path.is_dir() {
             return self.add_tree(path);
@@ -280,9 +280,9 @@ impl Files {
         let mut folders = vec![path.to_owned()];
         while let Some(folder) = folders.pop() {
             self.add_folder(&folder)?;
-            // One that is gone meanwhile has nothing to watch.
+            // A folder that has been removed meanwhile has nothing to watch.
             let entries = fs::read_dir(&folder).into_iter().flatten().flatten();
-            // Symbolic links are not followed: they may lead in a circle.
+            // Symbolic links are not followed: they may form a cycle.
             let below = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
             folders.extend(below.map(|entry| entry.path()).filter(|path| self.counts(path)));
         }
@@ -303,7 +303,7 @@ impl Files {
                 self.folders.insert(descriptor, path.to_owned());
                 Ok(())
             }
-            // It is gone already, or is a file now, or not ours to read.
+            // It has been removed, is a file now, or may not be read.
             Err(Errno::ENOENT | Errno::ENOTDIR | Errno::EACCES) => Ok(()),
             Err(errno) => Err(WatchError::Inotify {
                 path: path.to_owned(),
@@ -312,16 +312,16 @@ impl Files {
         }
     }
 
-    /// A folder that was moved away would go on telling.
+    /// Stops watching a folder that was moved away and would still cause events.
     fn forget_tree(&mut self, path: &Path) {
         for (descriptor, _) in self.folders.extract_if(|_, folder| folder.starts_with(path)) {
-            // The kernel has forgotten those that are gone.
+            // The kernel has dropped the watches of removed folders.
             self.inotify.get_ref().0.rm_watch(descriptor).ok();
         }
     }
 }
 
-/// What has happened, at least one thing. Cancel-safe.
+/// Waits for events and returns at least one. Cancel-safe.
 async fn read_events(inotify: &AsyncFd<Descriptor>) -> io::Result<Vec<InotifyEvent>> {
     loop {
         let mut ready = inotify.readable().await?;

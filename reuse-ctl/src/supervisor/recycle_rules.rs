@@ -1,7 +1,7 @@
 //! When healthy workers are replaced: pure rules, with the clock and the measurements as arguments.
 //!
-//! At most one replacement of this kind is under way. One that failed is not tried again before a pause that grows; and a worker that uses
-//! too much memory right after its start is replaced more and more rarely, because its successor will be no better.
+//! At most one such replacement is in progress. After a failed one there is a pause that grows. A worker that uses too much memory right
+//! after its start is replaced more and more rarely, because its successor will be no better.
 
 use std::collections::BTreeMap;
 
@@ -12,16 +12,17 @@ use crate::{
     base::{InstanceId, Millis, SlotId, durations::whole_seconds, whole_ms::whole_ms},
 };
 
-/// A worker that is over its limit of memory when it is younger than this is so from the start; and no younger one is replaced for it.
+/// A worker that exceeds its memory limit at a younger age than this has done so from the start. No worker younger than this is replaced
+/// for memory.
 const YOUNG_MS: u64 = 10_000;
 
-/// A worker that is too large from the start is left alone for this long at most.
+/// Longest time for which a worker that is too large from the start is left alone.
 const MAX_LEFT_ALONE_MS: u64 = 10 * 60_000;
 
-/// After a replacement that failed, and what it doubles up to.
+/// The pause after a failed replacement, and the limit up to which it doubles.
 const PAUSE_MS: (u64, u64) = (30_000, 30 * 60_000);
 
-/// Limits of age and connections differ so much from worker to worker, in per mille: they must not all be replaced at once.
+/// By how much the limits of age and connections vary from worker to worker, in per mille, so that workers are not all replaced at once.
 const SCATTER_PER_MILLE: u64 = 100;
 
 /// A worker that is active, has no fault, and is the only instance of its slot.
@@ -29,30 +30,30 @@ const SCATTER_PER_MILLE: u64 = 100;
 pub(crate) struct Seen {
     pub(crate) slot: SlotId,
     pub(crate) instance: InstanceId,
-    /// Since it was started.
+    /// Time since it was started.
     pub(crate) age_ms: u64,
-    /// Since it was ready.
+    /// Time since it became ready.
     pub(crate) active_ms: u64,
-    /// If it was measured.
+    /// Its memory, if that was measured.
     pub(crate) memory_bytes: Option<u64>,
-    /// So many connections it has accepted.
+    /// Number of connections that it has accepted.
     pub(crate) connections: u64,
 }
 
-/// Who is to be replaced.
+/// A replacement.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Replacement {
-    /// This worker.
+    /// Of this worker.
     One {
         slot: SlotId,
         instance: InstanceId,
         why: TooMuch,
     },
-    /// All of them, as by `reload`.
+    /// Of all workers, as by `reload`.
     All(Occasion),
 }
 
-/// What a worker has too much of.
+/// The limit that a worker exceeds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum TooMuch {
     Memory { bytes: u64, limit: u64 },
@@ -60,25 +61,25 @@ pub(crate) enum TooMuch {
     Connections { count: u64, limit: u64 },
 }
 
-/// Why all are replaced.
+/// Why all workers are replaced.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Occasion {
-    /// It is time.
+    /// A time of `--cron` has come.
     Cron,
-    /// Files have changed, in words: "server.js has changed".
+    /// Files have changed; in words: "server.js has changed".
     Changed(String),
 }
 
-/// What a look has led to.
+/// The result of a look.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Decision {
-    /// What is to be begun now.
+    /// The replacement to begin now.
     pub(crate) replacement: Option<Replacement>,
-    /// What people should know of a worker, to follow its name. Said once of each instance.
+    /// Warnings that follow a worker's name. Given once per instance.
     pub(crate) warnings: Vec<(SlotId, String)>,
 }
 
-/// What a worker has too much of, and how much is too much.
+/// Finds whether a worker exceeds a limit, and by how much.
 type Cause = fn(&RecycleRules, &Seen) -> Option<(u64, TooMuch)>;
 
 #[derive(Debug)]
@@ -89,19 +90,19 @@ pub(crate) struct RecycleRules {
     seed: u64,
     under_way: Option<Replacement>,
     waiting: Option<Occasion>,
-    /// Failures in a row, and until when nothing is tried after the last.
+    /// Number of failures in a row, and the end of the pause after the last one.
     failures: u32,
     paused_until: Millis,
     large: BTreeMap<SlotId, Large>,
 }
 
-/// What is remembered of a slot whose workers need too much memory.
+/// State of a slot whose workers need too much memory.
 #[derive(Debug, Clone, Copy)]
 struct Large {
     instance: InstanceId,
-    /// How long it had been active when it was first seen to be too large.
+    /// How long its worker had been active when it was first seen to be too large.
     when_ms: u64,
-    /// No younger one is replaced.
+    /// Workers younger than this are not replaced.
     left_alone_ms: u64,
 }
 
@@ -120,12 +121,12 @@ impl RecycleRules {
         }
     }
 
-    /// Other limits from now on. What is under way goes on, what waits and the pause after a failure stay; but an occasion that there is
-    /// none for any more (no `--cron`, nothing watched) is forgotten.
+    /// Sets new limits. A replacement in progress continues; a waiting one, and the pause after a failure, stay. But a waiting reason that
+    /// no longer exists (no `--cron`, nothing watched) is dropped.
     pub(crate) fn change(&mut self, options: &RecycleOptions) {
         let max_memory = options.max_memory_bytes;
         if self.max_memory != max_memory {
-            // Who was too large for the old limit from the start may be small for the new one.
+            // A worker that was too large for the old limit may be within the new one.
             self.large.clear();
         }
         self.max_memory = max_memory;
@@ -137,48 +138,48 @@ impl RecycleRules {
         });
     }
 
-    /// What was decided last and has not come to its end.
+    /// The last decision, if it has not ended yet.
     pub(crate) fn under_way(&self) -> Option<&Replacement> {
         self.under_way.as_ref()
     }
 
-    /// Whether workers have to be looked at.
+    /// Whether workers must be looked at.
     pub(crate) fn looks_at_workers(&self) -> bool {
         self.causes().next().is_some()
     }
 
-    /// Whether memory has to be measured.
+    /// Whether memory must be measured.
     pub(crate) fn measures(&self) -> bool {
         self.max_memory.is_some()
     }
 
-    /// Whether all are to be replaced as soon as that is possible.
+    /// Whether all workers are to be replaced as soon as possible.
     pub(crate) fn is_waiting(&self) -> bool {
         self.waiting.is_some()
     }
 
-    /// It is time to replace all, unless that is under way, or about to be, anyway.
+    /// A time of `--cron` has come. Does nothing if a replacement of all workers is in progress or waiting.
     pub(crate) fn on_time(&mut self) {
         if !matches!(self.under_way, Some(Replacement::All(_))) && self.waiting.is_none() {
             self.waiting = Some(Occasion::Cron);
         }
     }
 
-    /// Files have changed: also those that a replacement under way has already started from.
+    /// Files have changed, possibly also those from which a replacement in progress has already started.
     pub(crate) fn on_change(&mut self, what: String) {
         self.waiting = Some(Occasion::Changed(what));
     }
 
-    /// What is to be done now. What it decides counts as under way until [`done`](Self::done), [`failed`](Self::failed) or
+    /// Decides what to do now. The decision counts as in progress until [`done`](Self::done), [`failed`](Self::failed) or
     /// [`not_now`](Self::not_now).
     ///
-    /// `can_replace_all`: whether nothing is in the way of that. While something is, a worker that is too large does not wait for the others
-    /// with it; what only has an age or a number of connections does, because it is replaced with the others anyway.
+    /// `can_replace_all`: whether all workers can be replaced now. If not, a worker that is too large is replaced before them; one that
+    /// exceeds its age or number of connections waits, because it is replaced together with the others anyway.
     pub(crate) fn look(&mut self, now: Millis, workers: &[Seen], can_replace_all: bool) -> Decision {
         let warnings = self.note_large(workers);
         let replacement = match (&self.under_way, &self.waiting) {
             (Some(_), _) => None,
-            // Somebody has just mended what was wrong.
+            // The user has probably just fixed the cause of a failure, so its pause is ignored.
             (None, Some(Occasion::Changed(_))) if can_replace_all => self.waiting.take().map(Replacement::All),
             _ if now < self.paused_until => None,
             (None, Some(Occasion::Cron)) if can_replace_all => self.waiting.take().map(Replacement::All),
@@ -191,7 +192,7 @@ impl RecycleRules {
         Decision { replacement, warnings }
     }
 
-    /// It was carried out.
+    /// The replacement was carried out.
     pub(crate) fn done(&mut self) {
         self.failures = 0;
         if let Some(Replacement::One {
@@ -209,7 +210,7 @@ impl RecycleRules {
         }
     }
 
-    /// It was tried. Returns in how many milliseconds it is tried again; absent: not before something changes.
+    /// The replacement failed. Returns the delay of the next attempt in milliseconds; `None`: not before something changes.
     pub(crate) fn failed(&mut self, now: Millis) -> Option<u64> {
         let doublings = self.failures.min(32);
         let pause_ms = PAUSE_MS.0.saturating_mul(1 << doublings).min(PAUSE_MS.1);
@@ -221,17 +222,17 @@ impl RecycleRules {
         }
     }
 
-    /// Something else is under way that it has to wait for.
+    /// The replacement has to wait for something else.
     pub(crate) fn not_now(&mut self) {
         if let Some(Replacement::All(occasion)) = self.under_way.take() {
-            // What came meanwhile is newer.
+            // A reason that came meanwhile is newer.
             self.waiting.get_or_insert(occasion);
         }
     }
 
-    /// What there are limits for: memory first, which may be short.
+    /// The limits that are set: memory first, which may be scarce.
     fn causes(&self) -> impl Iterator<Item = Cause> + use<> {
-        // Each field by its name: a new limit that is not among the causes would never be looked for.
+        // Destructured, so that a new limit can't be forgotten here.
         let Self {
             max_memory,
             max_age_ms,
@@ -253,7 +254,7 @@ impl RecycleRules {
             .filter_map(|(is_limited, cause)| is_limited.then_some(cause))
     }
 
-    /// Remembers when each worker was first too large.
+    /// Records when each worker was first too large, and returns new warnings.
     fn note_large(&mut self, workers: &[Seen]) -> Vec<(SlotId, String)> {
         let Some(limit) = self.max_memory else {
             return Vec::new();
@@ -305,7 +306,7 @@ impl RecycleRules {
         (count > limit).then(|| (count - limit, TooMuch::Connections { count, limit }))
     }
 
-    /// The limit of this instance: a tenth more or less, the same at every look.
+    /// The limit of this instance: up to a tenth more or less, always the same for one instance.
     fn scattered(&self, limit: u64, instance: InstanceId) -> u64 {
         let chance = mix(self.seed.wrapping_add(u64::from(instance.0))) % (2 * SCATTER_PER_MILLE + 1);
         let per_mille = u128::from(1000 - SCATTER_PER_MILLE + chance);
@@ -313,7 +314,7 @@ impl RecycleRules {
     }
 }
 
-/// By the first cause there is; then who is furthest beyond its limit.
+/// The worst worker: by the first cause that applies, then by how far it exceeds the limit.
 fn worst(causes: impl IntoIterator<Item = Cause>, rules: &RecycleRules, workers: &[Seen]) -> Option<Replacement> {
     causes.into_iter().find_map(|cause| {
         let found = workers.iter().filter_map(|seen| Some((seen, cause(rules, seen)?)));

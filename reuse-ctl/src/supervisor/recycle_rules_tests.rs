@@ -119,7 +119,7 @@ fn a_worker_that_is_too_large_from_the_start_is_replaced_ever_more_rarely() {
         [10_000, 20_000, 40_000, 80_000, 160_000, 320_000, 600_000, 600_000]
     );
     assert_eq!(warnings, 8, "each is told of once");
-    // One that leaks slowly proves that it can be helped.
+    // A worker that leaks slowly shows that replacing it helps.
     assert!(
         rules
             .look(Millis(now), &[worker(0, 8, 599_000, 50)], true)
@@ -188,7 +188,7 @@ fn a_roll_is_not_begun_again_by_the_next_tick_but_by_the_next_change() {
         decision.replacement,
         Some(Replacement::All(Occasion::Changed("a.js has changed".into())))
     );
-    // Something of a person's is under way: the newest occasion waits.
+    // A user's request is in progress, so the newest reason waits.
     rules.on_change("b.js has changed".into());
     rules.not_now();
     let decision = rules.look(Millis(3), &[], true);
@@ -250,7 +250,7 @@ fn other_limits_forget_nothing_that_is_under_way_waits_or_has_failed() {
         "what waited"
     );
     rules.done();
-    // The new limit is the one that counts, and the other kind is looked at, too.
+    // The new limit applies, and the other kind is checked too.
     assert!(
         rules
             .look(Millis(30_002), &[worker(0, 1, 60_000, 150)], true)
@@ -307,7 +307,7 @@ fn who_is_too_large_does_not_wait_with_a_roll_that_has_to() {
         );
         assert_eq!(slot_of(&rules.look(Millis(1), &[large, old], false)), Some(0));
         rules.done();
-        // As soon as it is possible, all are.
+        // As soon as possible, all are replaced.
         assert!(matches!(
             rules.look(Millis(2), &[large, old], true).replacement,
             Some(Replacement::All(_))
@@ -326,7 +326,7 @@ proptest! {
         prop_assert!(u128::from(scattered) <= u128::from(limit) * 11 / 10);
     }
 
-    /// Whatever is measured and whatever comes of it, there is at most one replacement under way, and only for workers that are beyond a limit.
+    /// Whatever is measured and whatever the outcome, at most one replacement is in progress, and only workers beyond a limit are replaced.
     #[test]
     fn never_two_and_never_without_a_reason(steps in prop::collection::vec((0_u64..5000, 0_u64..200, 0_u64..40, 0_u8..6), 1..200)) {
         let mut rules = rules(RecycleOptions {

@@ -1,4 +1,4 @@
-//! Texts about healthy workers that are replaced.
+//! Texts about the replacement of healthy workers.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use super::recycle_rules::{Occasion, Replacement, TooMuch};
 use crate::base::{durations::whole_seconds, sizes::bytes_rounded_up};
 
 impl Replacement {
-    /// What has failed, if it has.
+    /// The subject of the message if the replacement has failed.
     pub(crate) fn word(&self) -> &'static str {
         match self {
             Self::One {
@@ -27,7 +27,7 @@ impl Replacement {
 }
 
 impl fmt::Display for TooMuch {
-    /// To follow a worker's name.
+    /// Follows a worker's name.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
             Self::Memory { bytes, limit } => {
@@ -61,7 +61,7 @@ impl fmt::Display for Replacement {
     }
 }
 
-/// "…; the last line of its output: …": nobody waits for an answer that shows more.
+/// Adds "; the last line of its output: …", because no answer will show more of it.
 pub(crate) fn with_last_line(error: String, output: &[String]) -> String {
     match output.iter().rfind(|line| !line.trim().is_empty()) {
         Some(line) => format!("{error}; the last line of its output: {}", line.trim()),

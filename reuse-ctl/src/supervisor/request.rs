@@ -1,4 +1,4 @@
-//! HTTP over a directed connection: the question of a health check, and the one that a person asks of one worker.
+//! HTTP over a directed connection, for health checks and for requests of users to one worker.
 
 use std::{io, net::SocketAddr};
 
@@ -14,28 +14,28 @@ use tokio::{net::TcpStream, task::JoinSet};
 
 use crate::wire::Got;
 
-/// No longer answer is passed on: it is held in memory.
+/// Maximum size of an answer's body in bytes, because it is held in memory.
 pub(crate) const MAX_BODY_BYTES: usize = 16 * 1024 * 1024;
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RequestError {
-    /// Nobody can write this path into a request.
+    /// The path can't be written in a request.
     #[error("{0:?} is not a path")]
     Path(String),
-    /// It was refused, reset or closed.
+    /// The connection was refused, reset or closed.
     #[error("the connection: {0}")]
     Connection(#[from] io::Error),
-    /// The server has closed it without an answer.
+    /// The server has closed the connection without an answer.
     #[error("the server closed the connection before it had answered")]
     Closed,
-    /// What came is no HTTP.
+    /// The answer is not HTTP.
     #[error("the answer is not HTTP: {0}")]
     NotHttp(#[source] hyper::Error),
     /// The answer is longer than [`MAX_BODY_BYTES`].
     #[error("the answer is longer than 16 MiB")]
     TooLong,
-    /// The time is over.
+    /// The timeout has passed.
     #[error("no answer in time")]
     Late,
 }
@@ -52,13 +52,13 @@ impl From<hyper::Error> for RequestError {
     }
 }
 
-/// Asks, and returns the status as soon as the head of the answer is complete.
+/// Sends a request, and returns the status as soon as the head of the answer is complete.
 pub(crate) async fn status(stream: TcpStream, host: SocketAddr, path: &str) -> Result<u16, RequestError> {
     let (response, _connection) = answer(stream, host, path).await?;
     Ok(response.status().as_u16())
 }
 
-/// Asks, and returns the whole answer.
+/// Sends a request, and returns the whole answer.
 pub(crate) async fn get(stream: TcpStream, host: SocketAddr, path: &str) -> Result<Got, RequestError> {
     let (response, _connection) = answer(stream, host, path).await?;
     let status = response.status().as_u16();
@@ -81,7 +81,7 @@ pub(crate) async fn get(stream: TcpStream, host: SocketAddr, path: &str) -> Resu
     })
 }
 
-/// The head of the answer, and what reads the rest as long as it is held.
+/// The head of the answer, and an object that reads the rest while it is held.
 async fn answer(
     stream: TcpStream,
     host: SocketAddr,
@@ -96,7 +96,7 @@ async fn answer(
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     let mut reading = JoinSet::new();
     reading.spawn(async move {
-        // Its errors reach us through the sender and the body.
+        // Its errors are reported through the sender and the body.
         drop(connection.await);
     });
     Ok((sender.send_request(request).await?, reading))
@@ -127,7 +127,7 @@ mod tests {
 
     const PATIENCE: Duration = Duration::from_secs(5);
 
-    /// Answers one request with these bytes, and hands out what was asked.
+    /// Answers one request with these bytes, and returns the request.
     async fn server(answer: Vec<u8>) -> (TcpStream, SocketAddr, JoinHandle<String>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
         let addr = listener.local_addr().expect("bound");
@@ -138,7 +138,7 @@ mod tests {
             while !asked.ends_with(b"\r\n\r\n") {
                 asked.push(stream.read_u8().await.expect("a request"));
             }
-            // The client may have seen enough before it is all written.
+            // The client may close before everything is written.
             drop(stream.write_all(&answer).await);
             String::from_utf8(asked).expect("ascii")
         });

@@ -1,7 +1,7 @@
-//! What the controller tells the service manager that started it, if one did (sd_notify): a datagram of `NAME=value` lines to the socket
-//! that `NOTIFY_SOCKET` names.
+//! Notifications to the service manager that started the controller, if there is one (sd_notify): datagrams of `NAME=value` lines to the
+//! socket that `NOTIFY_SOCKET` names.
 //!
-//! Everything is said from the supervisor's own task: when that is stuck, `WATCHDOG=1` stays out, and the manager notices.
+//! All are sent by the supervisor's own task: if it is stuck, `WATCHDOG=1` is not sent and the manager notices.
 
 use std::{
     ffi::OsStr,
@@ -19,13 +19,13 @@ use std::{
 use crate::base::WorkerState;
 use reuse_machine::View;
 
-/// The service manager, as far as there is one.
+/// The connection to the service manager, if there is one.
 #[derive(Debug, Default)]
 pub(crate) struct ServiceManager {
     manager: Option<Manager>,
     watchdog: Option<Watchdog>,
     stage: Stage,
-    /// The last STATUS.
+    /// The last STATUS sent.
     status: String,
 }
 
@@ -37,7 +37,7 @@ struct Manager {
 
 #[derive(Debug, Clone, Copy)]
 struct Watchdog {
-    /// Half of what the manager allows.
+    /// Half of the interval that the manager allows.
     every: Duration,
     due: Instant,
 }
@@ -47,16 +47,16 @@ enum Stage {
     #[default]
     Starting,
     Ready,
-    /// By SIGHUP.
+    /// A reload by SIGHUP is in progress.
     Reloading,
     Stopping,
 }
 
 impl ServiceManager {
-    /// From what the manager has put into the environment.
+    /// Reads the variables that the manager has set.
     ///
     /// # Errors
-    /// There is a manager, and no way to reach it.
+    /// Fails if there is a manager that can't be reached.
     pub(crate) fn from_environment() -> io::Result<Self> {
         let text = |name| std::env::var_os(name).filter(|value| !value.is_empty());
         let Some(path) = text("NOTIFY_SOCKET") else {
@@ -66,7 +66,7 @@ impl ServiceManager {
         let pid = number("WATCHDOG_PID");
         let every = number("WATCHDOG_USEC").and_then(|allowed| watchdog_interval(allowed, pid, std::process::id()));
         let socket = UnixDatagram::unbound()?;
-        // A manager that does not read must not stop the controller.
+        // A manager that doesn't read must not block the controller.
         socket.set_nonblocking(true)?;
         let address = address_of(&path)?;
         Ok(Self {
@@ -84,7 +84,7 @@ impl ServiceManager {
         self.watchdog.as_ref().map(|watchdog| watchdog.due)
     }
 
-    /// Says that the task lives, if it is time.
+    /// Sends `WATCHDOG=1` if it is due.
     pub(crate) fn watch(&mut self, now: Instant) {
         if let Some(watchdog) = self.watchdog.as_mut().filter(|watchdog| watchdog.due <= now) {
             watchdog.due = now + watchdog.every;
@@ -92,7 +92,7 @@ impl ServiceManager {
         }
     }
 
-    /// Says what has changed.
+    /// Reports what has changed.
     pub(crate) fn tell(&mut self, view: &View) {
         if self.manager.is_none() {
             return;
@@ -115,7 +115,7 @@ impl ServiceManager {
         }
     }
 
-    /// A reload by signal begins. Until it is over, nothing else of the kind is told.
+    /// Reports that a reload by signal begins. Until it ends, no other state is reported.
     pub(crate) fn reloading(&mut self) {
         if self.stage == Stage::Ready {
             self.stage = Stage::Reloading;
@@ -123,7 +123,7 @@ impl ServiceManager {
         }
     }
 
-    /// It is over, well or not: the app serves as before.
+    /// Reports that the reload has ended, successfully or not: the app serves as before.
     pub(crate) fn reloaded(&mut self) {
         if self.stage == Stage::Reloading {
             self.stage = Stage::Ready;
@@ -142,7 +142,7 @@ impl ServiceManager {
     }
 }
 
-/// A path, or the name of an abstract socket behind `@`.
+/// The address of a path, or of an abstract socket whose name follows `@`.
 fn address_of(path: &OsStr) -> io::Result<SocketAddr> {
     match path.as_bytes() {
         [b'@', name @ ..] => SocketAddr::from_abstract_name(name),
@@ -150,7 +150,7 @@ fn address_of(path: &OsStr) -> io::Result<SocketAddr> {
     }
 }
 
-/// Absent: the watchdog is not for us.
+/// The interval of the watchdog; `None` if the watchdog is for another process.
 fn watchdog_interval(allowed_us: u64, pid: Option<u64>, own: u32) -> Option<Duration> {
     let is_ours = pid.is_none_or(|pid| pid == u64::from(own));
     (is_ours && allowed_us > 1).then(|| Duration::from_micros(allowed_us / 2))
@@ -176,7 +176,7 @@ fn status(view: &View) -> String {
     )
 }
 
-/// The kernel's monotonic clock, which the manager compares with its own.
+/// The time of the kernel's monotonic clock in microseconds, which the manager compares with its own.
 fn monotonic_us() -> u64 {
     let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: the clock exists on every Linux, and `now` is a timespec that outlives the call.

@@ -1,16 +1,17 @@
-//! The signals that the controller takes: those that end it, and those that other servers have made familiar.
+//! The signals that the controller handles: those that stop it, and those with their usual meaning in other servers.
 //!
 //! | signal | in a terminal | without one: in the background, as a service |
 //! |---|---|---|
 //! | INT, TERM | stop; INT once more: kill | the same |
 //! | HUP | stop: the terminal is closed | reload |
-//! | TTIN, TTOU | as ever: a job in the background that wants the terminal | one worker more, one worker fewer |
+//! | TTIN, TTOU | as usual: a background job wants the terminal | one worker more, one worker fewer |
 //! | USR1 | rotate all logs | the same |
 //!
-//! "In a terminal" means that the process has a controlling terminal when it starts: the kernel sends these very signals to jobs of a
-//! terminal, and then they must mean what they always have. A HUP that was ignored from the start (`nohup`) stays ignored there.
+//! "In a terminal" means that the process has a controlling terminal when it starts. The kernel sends these very signals to jobs of a
+//! terminal, and then they must have their usual meaning. A HUP that was ignored from the start (`nohup`) stays ignored there.
 //!
-//! While something else is under way a reload or a change of the number waits for its end, as [`Pending`]: nobody is there who could try again.
+//! While something else is in progress, a reload or a change of the number of workers waits as [`Pending`], since nobody is there to try
+//! again.
 
 use super::announcer::Announcer;
 use crate::process::terminal_signals::has_terminal;
@@ -23,16 +24,16 @@ use reuse_machine::interface::{Command, MAX_WORKERS, ScaleTarget};
 use std::collections::HashMap;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// Waits for them.
+/// Waits for signals.
 pub(crate) struct Signals {
     interrupt: Signal,
     terminate: Signal,
-    /// Absent: ignored.
+    /// `None`: ignored.
     hangup: Option<Signal>,
     rotate: Signal,
-    /// Absent in a terminal.
+    /// `None` in a terminal.
     more: Option<Signal>,
-    /// Absent in a terminal.
+    /// `None` in a terminal.
     fewer: Option<Signal>,
     in_terminal: bool,
 }
@@ -76,9 +77,9 @@ async fn next(signal: &mut Option<Signal>) {
 /// What a signal asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum SignalMeaning {
-    /// Ctrl-C: once to stop, once more to kill.
+    /// Ctrl-C: the first stops, the second kills.
     ByHand,
-    /// To stop, however often it comes: a closing terminal and a service manager send several signals.
+    /// Stop, however often it comes: a closing terminal and a service manager send several signals.
     ToStop,
     ToReload,
     ForMore,
@@ -170,7 +171,7 @@ impl Pending {
         }
     }
 
-    /// What is to be done first, where there are so many workers. As far as it goes: of five fewer where there are three, two.
+    /// The next step for an app with this many workers, as far as possible: of five fewer with three workers, two.
     fn next(self, workers: u16) -> Option<(Signalled, Command)> {
         if self.reload {
             return Some((Signalled::Reload, Signalled::Reload.command()));
@@ -275,7 +276,7 @@ mod tests {
         let scale = |target| Some(Command::Scale(target));
         assert_eq!(next(&[Fewer; 5], 3), scale(ScaleTarget::Down(2)));
         assert_eq!(next(&[More; 5], 254), scale(ScaleTarget::Up(2)));
-        // Refused by the machine, in words.
+        // The machine refuses this, with a message.
         assert_eq!(next(&[Fewer; 5], 1), scale(ScaleTarget::Down(1)));
         assert_eq!(next(&[More], 256), scale(ScaleTarget::Up(1)));
     }

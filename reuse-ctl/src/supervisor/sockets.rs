@@ -1,5 +1,5 @@
-//! The look at all sockets. It tells the machine the loads that it waits for, makes up for lost notices, and deals with parked connections
-//! and listeners of strangers. It happens often while something waits for it, and otherwise once a second.
+//! The look at all sockets. It tells the machine the loads that it waits for, makes up for lost notices, and handles parked connections and
+//! listeners of other programs. It runs often while something waits for it, and otherwise once a second.
 
 use super::{
     live::{BackgroundEvent, Live},
@@ -25,29 +25,29 @@ use crate::{
     },
 };
 
-/// How often loads are looked at while something waits for them.
+/// Interval of looks while something waits for loads.
 const LOOK_EVERY: Duration = Duration::from_millis(25);
 
-/// How often while the moments in which no request is in flight are short.
+/// Interval of looks while moments without a request in flight are short.
 const HURRIED_LOOK_EVERY: Duration = Duration::from_millis(4);
 
-/// A look is followed by a pause that is so many times as long.
+/// The pause after a look is this many times as long as the look.
 const LOOK_SHARE: u32 = 4;
 
-/// How often the sockets are looked at when nothing waits.
+/// Interval of looks when nothing waits.
 const IDLE_LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// What the look at the sockets remembers.
+/// State between looks.
 #[derive(Debug)]
 pub(crate) struct Sockets {
     next_look: Instant,
-    /// Members that the last list of listeners did not have.
+    /// Members that were missing in the last list of listeners.
     unseen: Vec<u64>,
-    /// Listeners in our groups that belong to nobody of ours, by cookie, and who has them once that is known.
+    /// Listeners in our groups that belong to none of our workers, by cookie, and their process once that is known.
     strangers: BTreeMap<u64, (SocketAddr, Option<String>)>,
     /// Whether a program for the next group is being loaded.
     loading_spare: bool,
-    /// Whether what waits is to be looked at more often than usual.
+    /// Whether to look more often than usual.
     hurries: bool,
 }
 
@@ -192,7 +192,7 @@ impl Sockets {
     }
 }
 
-/// Whether what is left on it is waited for.
+/// Whether someone waits for its remaining connections.
 fn is_ending(state: WorkerState) -> bool {
     match state {
         WorkerState::Draining | WorkerState::Stopping => true,

@@ -24,13 +24,13 @@ use std::{
 };
 use tokio::sync::oneshot;
 
-/// Remembers the last look at each slot's processor use: a percentage needs two.
+/// Remembers the last look at each slot's CPU usage: a percentage needs two looks.
 #[derive(Debug, Default)]
 pub(crate) struct UsageMeter {
     last: HashMap<SlotId, (Instant, Usage, f64)>,
 }
 
-/// Looks closer together than this would only show the clock's ticks: the last result is shown again.
+/// Looks at shorter intervals would only show the clock's ticks, so the last result is shown again.
 const METER_EVERY: Duration = Duration::from_millis(200);
 
 impl UsageMeter {
@@ -181,11 +181,11 @@ fn verdicts(counts: &VerdictCounts) -> Verdicts {
     verdicts
 }
 
-/// Counts the handshakes under way in each group; both slices are in the order of the groups.
+/// Counts the pending handshakes of each group. Both slices are in the order of the groups.
 fn add_handshakes(groups: &mut [GroupStatus], addresses: &[SocketAddr]) {
     let Ok(mut diag) = Diag::new() else { return };
     for (group, addr) in groups.iter_mut().zip(addresses) {
-        // A listener on all addresses has the handshakes of each.
+        // A listener on all addresses gets the handshakes to each of them.
         let is_its = |local: &SocketAddr| addr.ip().is_unspecified() || local.ip() == addr.ip();
         let handshakes = diag.handshakes(addr.port()).unwrap_or_default();
         group.handshakes = handshakes
@@ -196,7 +196,7 @@ fn add_handshakes(groups: &mut [GroupStatus], addresses: &[SocketAddr]) {
     }
 }
 
-/// Measures each slot's processes; both slices are in slot order.
+/// Measures the usage of each slot's processes. Both slices are in slot order.
 fn add_usage(workers: &mut [WorkerStatus], cgroups: &[Vec<Arc<InstanceCgroup>>], meter: &Mutex<UsageMeter>) {
     let mut meter = meter.lock().unwrap_or_else(PoisonError::into_inner);
     for (worker, cgroups) in workers.iter_mut().zip(cgroups) {

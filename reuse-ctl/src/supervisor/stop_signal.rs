@@ -1,4 +1,4 @@
-//! Sends the stop signal to an instance: sees which processes it has and who of them listens, and has the plan carried out beside the task.
+//! Sends the stop signal to an instance: finds its processes and which of them listen, and has the plan carried out beside the task.
 
 use std::{
     collections::BTreeSet,
@@ -24,7 +24,7 @@ use crate::{
     },
 };
 
-/// What is sent to an instance, and to whom.
+/// A stop signal for an instance, and its recipients.
 #[derive(Debug)]
 pub(crate) struct StopRequest {
     pub(crate) main: ProcessHandle,
@@ -35,7 +35,7 @@ pub(crate) struct StopRequest {
     pub(crate) mode: Option<KillMode>,
 }
 
-/// Which processes of an instance were sent the stop signal. All clones are one.
+/// Which processes of an instance were sent the stop signal. All clones share one state.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Signalled(Arc<Mutex<Option<Sent>>>);
 
@@ -43,12 +43,12 @@ pub(crate) struct Signalled(Arc<Mutex<Option<Sent>>>);
 struct Sent {
     signal: Signal,
     mode: Option<KillMode>,
-    /// By number and start time, because numbers are used again.
+    /// By pid and start time, because pids are reused.
     to: BTreeSet<(u32, u64)>,
 }
 
 impl Signalled {
-    /// Whether a process that was sent the signal is there still.
+    /// Whether a process that was sent the signal still exists.
     pub(crate) fn has_left(&self, cgroup: &InstanceCgroup) -> bool {
         let sent = self.lock();
         let Some(Sent { to, .. }) = &*sent else { return false };
@@ -57,14 +57,14 @@ impl Signalled {
         there.any(|process| to.contains(&process))
     }
 
-    /// See [`stop_plan::tells_rest`]: by the mode under which this instance was told, which may not be the app's present one.
+    /// See [`stop_plan::tells_rest`]: by the mode with which this instance was signalled, which may not be the app's present one.
     pub(crate) fn tells_rest(&self) -> bool {
         stop_plan::tells_rest(self.lock().as_ref().and_then(|sent| sent.mode))
     }
 
     /// Sends the signal to each process of the instance that has not got it: those that only have connections, workers whose master has
-    /// ended, helpers. For when the main process has ended and their connections as well, or time is over. Returns to how many; none if
-    /// nobody has been asked to end yet.
+    /// ended, helpers. Used when the main process and its connections have ended, or time is over. Returns the number of processes; 0 if
+    /// none has been asked to stop yet.
     pub(crate) fn send_to_rest(&self, cgroup: &InstanceCgroup) -> usize {
         let mut sent = self.lock();
         let Some(Sent { signal, to, .. }) = &mut *sent else {
@@ -85,7 +85,7 @@ impl Signalled {
         count
     }
 
-    /// Notes that `pid` was asked to end, by `signal` or in another way.
+    /// Records that `pid` was asked to stop, by `signal` or in another way.
     pub(crate) fn note_asked(&self, signal: Signal, mode: Option<KillMode>, pid: u32) {
         self.note(signal, mode, std::iter::once(pid));
     }
@@ -106,31 +106,32 @@ impl Signalled {
     }
 }
 
-/// The beginning of a stop, which goes on beside the task.
+/// A stop that has begun and continues beside the task.
 #[derive(Debug)]
 pub(crate) struct Begun(Option<mpsc::Receiver<()>>);
 
 impl Begun {
-    /// Nothing is under way.
+    /// No stop is in progress.
     pub(crate) const NOTHING: Self = Self(None);
 
-    /// Waits until the first processes have the signal and those below them are held: an instance that was frozen for this may be thawed
-    /// then. It takes a few milliseconds. Returns false if it takes longer than `patience`.
+    /// Waits until the first processes have been signalled and those below them are held. Then an instance that was frozen for this may be
+    /// thawed. It takes a few milliseconds. Returns false if it takes longer than `patience`.
     #[must_use]
     pub(crate) fn wait(&self, patience: Duration) -> bool {
         match &self.0 {
             None => true,
-            // The sender is dropped when the thread ends in another way.
+            // If the thread ends in another way, it drops the sender.
             Some(begun) => begun.recv_timeout(patience) != Err(mpsc::RecvTimeoutError::Timeout),
         }
     }
 }
 
-/// Sends the signal, by a thread of its own that ends within a second as a rule. Works on a frozen instance as well: the signals wait there.
+/// Sends the signal in a thread of its own, which usually ends within a second. Also works on a frozen instance, where signals stay
+/// pending.
 pub(crate) fn stop(request: StopRequest, signalled: &Signalled) -> Begun {
     let main = request.main.clone();
     let (signal, mode) = (request.signal, request.mode);
-    // Before the thread has begun: whoever asks must not take the instance for one that was told nothing.
+    // Recorded before the thread starts, so that the instance doesn't seem to have been told nothing.
     signalled.note_asked(signal, mode, main.pid());
     let (begun, beginning) = mpsc::sync_channel(1);
     let signalled = signalled.clone();
@@ -138,7 +139,7 @@ pub(crate) fn stop(request: StopRequest, signalled: &Signalled) -> Begun {
         let (plan, handles) = prepare(&request);
         signalled.note(signal, mode, named_in(&plan));
         stop_steps::carry_out(&plan, &handles, signal, || {
-            // Nobody may have waited: then there is no receiver.
+            // If nobody waits, there is no receiver.
             begun.try_send(()).unwrap_or_default();
         });
     });
@@ -194,8 +195,8 @@ fn prepare(request: &StopRequest) -> (StopPlan, Handles) {
     (stop_plan::plan(main.pid(), &members, *mode), handles)
 }
 
-/// The processes of an instance, each held on to by a descriptor: one that was in the
-/// cgroup before it was opened and is there after that is the same, or has ended.
+/// The processes of an instance, each with a handle. A process that was in the cgroup before it was opened and is there afterwards is the
+/// same, or has ended.
 fn members_of(cgroup: &InstanceCgroup) -> Handles {
     let opened: Handles = cgroup
         .pids()
@@ -207,7 +208,7 @@ fn members_of(cgroup: &InstanceCgroup) -> Handles {
     opened.into_iter().filter(|(pid, _)| there.contains(pid)).collect()
 }
 
-/// What /proc calls these listeners.
+/// The inodes of these listeners in /proc.
 fn inodes_of(listeners: &[Listening]) -> Result<BTreeSet<u32>, DiagError> {
     let ports: BTreeSet<u16> = listeners.iter().map(|listening| listening.addr.port()).collect();
     let mut diag = Diag::new()?;

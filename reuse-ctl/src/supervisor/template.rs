@@ -1,4 +1,4 @@
-//! What workers are started from: what all of them share, and the versions of the command.
+//! What workers are started from: the parts that all share, and the versions of the command.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -42,8 +42,8 @@ pub(crate) struct Template {
     pub(crate) verbosity: u8,
 }
 
-/// What an instance is started from, and all else that was said of the app then. What is changed without a new start (`apply`) is changed
-/// here, too.
+/// What an instance is started from, and all options in force at that time. Options changed without a new start (`apply`) are changed here
+/// too.
 #[derive(Debug, Clone)]
 pub(crate) struct Version {
     pub(crate) command: CommandLine,
@@ -52,10 +52,10 @@ pub(crate) struct Version {
 }
 
 impl Template {
-    /// How the shim makes one.
+    /// The shim's specification for an instance.
     ///
     /// # Errors
-    /// Its variables can't be made.
+    /// Fails if its variables can't be computed.
     pub(crate) fn launch_spec(
         &self,
         slot: SlotId,
@@ -105,7 +105,7 @@ impl Template {
         }
     }
 
-    /// What is started from these versions from now on gets what was read.
+    /// Uses the contents that were read for instances started from these versions from now on.
     pub(crate) fn renew(&mut self, read: Renewed) {
         for (id, variables) in read.0 {
             if let Some(version) = self.versions.get_mut(id) {
@@ -114,36 +114,36 @@ impl Template {
         }
     }
 
-    /// What the machine means by this number.
+    /// The version with this number.
     pub(crate) fn version(&self, version: VersionId) -> &Version {
         self.versions.of(version)
     }
 
-    /// All that was said of it.
+    /// The options of this version.
     pub(crate) fn options(&self, version: VersionId) -> &Arc<RunOptions> {
         &self.version(version).options
     }
 
-    /// What was said of it has changed, and nothing that its command was resolved from.
+    /// Replaces the options of a version. Those from which its command was resolved must be unchanged.
     pub(crate) fn replace_options(&mut self, version: VersionId, options: Arc<RunOptions>) {
         let version = self.versions.get_mut(version);
         version.expect("what the machine names is in use").options = options;
     }
 
-    /// Whether a person wants only what matters.
+    /// Whether only important messages are wanted.
     pub(crate) fn quiet(&self) -> bool {
         self.verbosity == 0
     }
 }
 
-/// Variables, and whose rights count where their files are not where they were.
+/// Env files to read, and whose permissions apply if their real paths have changed.
 #[derive(Debug)]
 pub(crate) struct Renewal {
     variables: Vec<(VersionId, Variables)>,
     workers: Identity,
 }
 
-/// What was read for a [`Renewal`].
+/// The contents that were read for a [`Renewal`].
 #[derive(Debug)]
 pub(crate) struct Renewed(Vec<(VersionId, Variables)>);
 
@@ -152,10 +152,10 @@ impl Renewal {
         self.variables.is_empty()
     }
 
-    /// Reads the files as they are now, for as long as that takes.
+    /// Reads the files now. This may take any time.
     ///
     /// # Errors
-    /// One of them can't be used.
+    /// Fails if one of them can't be used.
     pub(crate) fn read(self) -> Result<Renewed, VariablesError> {
         let Self { variables, workers } = self;
         let reread = |(id, variables): (VersionId, Variables)| Ok((id, variables.reread(&workers)?));
@@ -173,14 +173,14 @@ impl Renewed {
 }
 
 impl Version {
-    /// Finds the command of a canary, as `run` finds its own. In all else it is as this one, whose number is `own`, with what was read of
-    /// its files.
+    /// Finds a canary's command, as `run` finds its own. Everything else is taken from this version, whose number is `own`, with the given
+    /// contents of its env files.
     ///
     /// # Errors
-    /// There is no such folder or command.
+    /// Fails if the folder or the command doesn't exist.
     pub(crate) fn canary(self, own: VersionId, request: &CanaryRequest, renewed: &Renewed) -> Result<Self, Box<Reply>> {
         let home = &self.command.cwd;
-        // A relative folder is relative to the app's; an absolute one stays as it is.
+        // A relative folder is relative to the app's; an absolute one replaces it.
         let cwd = request.cwd.as_ref().map_or_else(|| home.clone(), |cwd| home.join(cwd));
         if !cwd.is_dir() {
             return Err(refusal(
@@ -212,10 +212,10 @@ impl Version {
         })
     }
 
-    /// Looks up what the options mean on this machine now: the working folder, the program, the files of variables.
+    /// Resolves the options on this machine: the working folder, the program, the env files.
     ///
     /// # Errors
-    /// Either is not there.
+    /// Fails if one of them is missing.
     pub(crate) fn resolve(options: RunOptions, rights: Rights<'_>) -> Result<Self, Failure> {
         let here = std::env::current_dir()
             .map_err(|error| Failure::failed(format!("the working folder: {error}"), "cd to one that exists"))?;

@@ -1,8 +1,8 @@
-//! Writes lines to the terminal, or to whatever the standard output and error are. Either may stop taking anything at any time: Ctrl-S, a pipe
-//! that nobody reads.
+//! Writes lines to the terminal, or to whatever standard output and error are. Either may block at any time: Ctrl-S, or a pipe that nobody
+//! reads.
 //!
-//! A line is put into a queue, which never waits, and a thread writes it. The queue is bounded: lines that do not fit are lost, and a line in
-//! their place says how many.
+//! A line is added to a queue, which never blocks, and a thread writes it. The queue is bounded. Lines that don't fit are dropped, and a
+//! line in their place says how many.
 
 use std::{
     collections::VecDeque,
@@ -15,32 +15,32 @@ use tracing_subscriber::fmt::MakeWriter;
 
 use crate::base::count;
 
-/// So much may wait to be written.
+/// Maximum size of the waiting lines in bytes.
 const MAX_WAITING_BYTES: usize = 2 << 20;
 
-/// Of that, for the workers' lines: however much they write, there is room for the controller's own.
+/// The part of it for workers' lines: however much they write, there is room for the controller's own lines.
 const MAX_WORKERS_BYTES: usize = 1 << 20;
 
-/// What each line costs beside its bytes.
+/// Added to the size of each line.
 const OVERHEAD_BYTES: usize = 64;
 
 /// How long the last lines may take when the controller ends.
 const LAST_LINES: Duration = Duration::from_secs(1);
 
-/// Who has it waits, when it is dropped, for the last lines: a second at most.
+/// The writer. Dropping it waits for the last lines, for a second at most.
 #[derive(Debug)]
 pub(crate) struct Terminal(TerminalLines);
 
-/// Where lines are put.
+/// Accepts lines for the terminal.
 #[derive(Debug, Clone)]
 pub(crate) struct TerminalLines(Arc<Shared>);
 
-/// A line on its way to the terminal, without its end.
+/// A line for the terminal, without its newline.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum TerminalLine {
-    /// The controller's, to the error output.
+    /// A line of the controller, for standard error.
     Own(String),
-    /// A worker's, to the standard output.
+    /// A line of a worker, for standard output.
     Workers(String),
 }
 
@@ -73,12 +73,13 @@ impl Drop for Terminal {
     }
 }
 
-/// Whether what people read may have colours.
+/// Whether the output that users read may have colours.
 pub(crate) fn is_coloured() -> bool {
     io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
-/// Says panics here, too: the usual way would wait for the terminal. What was said before them is written before the process may end.
+/// Sends panic messages through the queue too, because the default handler would wait for the terminal. Earlier lines are written before
+/// the process may end.
 pub(crate) fn show_panics(lines: TerminalLines) {
     std::panic::set_hook(Box::new(move |panic| {
         let thread = std::thread::current();
@@ -103,18 +104,18 @@ struct Shared {
 struct Queue {
     waiting: VecDeque<Entry>,
     bytes: usize,
-    /// The workers' lines are being lost, until there is room for a good many.
+    /// Workers' lines are being dropped, until there is enough room again.
     workers_are_losing: bool,
-    /// The thread has something in its hands.
+    /// The thread is writing an entry.
     is_writing: bool,
-    /// There is no thread any more, or won't be in a moment.
+    /// The thread has ended or is about to.
     is_finished: bool,
 }
 
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Entry {
     Line(TerminalLine),
-    /// So many lines are missing here.
+    /// This many lines were dropped here.
     Lost(u64),
 }
 
@@ -123,25 +124,25 @@ impl TerminalLines {
         Self(Arc::default())
     }
 
-    /// It is written, or counted as lost. Nobody waits for that.
+    /// Adds a line, which is written or counted as dropped. Never blocks.
     pub(crate) fn put(&self, line: TerminalLine) {
         let mut queue = self.queue();
         if queue.is_finished {
             drop(queue);
-            // Nothing is left that could be held up.
+            // Without the thread, nothing can be held up any more.
             return Entry::Line(line).write();
         }
         queue.put(line);
         self.0.changed.notify_all();
     }
 
-    /// Nothing more is put there.
+    /// Accepts no more lines.
     fn finish(&self) {
         self.queue().is_finished = true;
         self.0.changed.notify_all();
     }
 
-    /// What is to be written next, when there is something. The one before has been written.
+    /// Waits for the next entry. The previous one has been written.
     pub(crate) fn next(&self) -> Option<Entry> {
         let mut queue = self.queue();
         queue.is_writing = false;
@@ -164,7 +165,7 @@ impl TerminalLines {
     }
 
     fn queue(&self) -> MutexGuard<'_, Queue> {
-        // Nothing in here panics half way.
+        // Nothing in here panics while it holds the lock.
         self.0.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -208,7 +209,7 @@ impl TerminalLine {
 
 impl Entry {
     fn write(&self) {
-        // Nobody is left to tell when the terminal is gone.
+        // If the terminal is gone, there is nobody to tell.
         match self {
             Self::Line(TerminalLine::Own(line)) => drop(writeln!(io::stderr(), "{line}")),
             Self::Line(TerminalLine::Workers(line)) => drop(writeln!(io::stdout(), "{line}")),
@@ -223,7 +224,7 @@ impl Entry {
     }
 }
 
-/// Diagnostics go there, too.
+/// Diagnostics are written through the queue too.
 impl MakeWriter<'_> for TerminalLines {
     type Writer = Self;
 
@@ -232,7 +233,7 @@ impl MakeWriter<'_> for TerminalLines {
     }
 }
 
-/// Each piece that is written is a whole line, or several.
+/// Each write contains one or more complete lines.
 impl Write for TerminalLines {
     fn write(&mut self, text: &[u8]) -> io::Result<usize> {
         let line = text.strip_suffix(b"\n").unwrap_or(text);

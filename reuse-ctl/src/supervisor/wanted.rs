@@ -1,5 +1,5 @@
-//! Looks up on this machine what an `apply` asks for: its folder, its program, its files of variables, the files that it watches, and its user.
-//! File systems and user databases may take any time for that, so it is done beside the task.
+//! Resolves on this machine what an `apply` names: its folder, program, env files, watched files and user. File systems and user databases
+//! may take any time, so this is done beside the task.
 
 use std::{path::Path, sync::Arc};
 
@@ -12,45 +12,45 @@ use crate::{
     wire::{Reply, SpecRequest},
 };
 
-/// What is asked for, and what runs.
+/// The request, and the current state.
 pub(crate) struct Search {
     pub(crate) request: SpecRequest,
     pub(crate) by_root: bool,
-    /// What the app's workers are started from.
+    /// The current version of the app.
     pub(crate) version: VersionId,
     pub(crate) old: Arc<RunOptions>,
-    /// Whom they run as.
+    /// The user that the workers run as.
     pub(crate) workers: Identity,
     pub(crate) paths: AppPaths,
-    /// Files are watched with it.
+    /// Needed to watch files.
     pub(crate) runtime: tokio::runtime::Handle,
 }
 
-/// What was found.
+/// The result.
 #[derive(Debug)]
 pub(crate) struct Wanted {
     pub(crate) dry_run: bool,
     pub(crate) version: Version,
     pub(crate) watch: WatchedFiles,
-    /// What it was compared with.
+    /// The version that it was compared with.
     pub(crate) old_version: VersionId,
     pub(crate) old: Arc<RunOptions>,
 }
 
-/// The files that are to be watched.
+/// The files to watch.
 #[derive(Debug)]
 pub(crate) enum WatchedFiles {
-    /// Those that are.
+    /// The same as now.
     Same,
-    /// Others; absent: none any more.
+    /// Other files; `None`: no more files.
     Other(Option<Box<Files>>),
 }
 
 impl Search {
-    /// Looks, for as long as that takes.
+    /// Resolves everything. This may take any time.
     ///
     /// # Errors
-    /// Something is wrong, or not there.
+    /// Fails if something is invalid or missing.
     pub(crate) fn look(self) -> Result<Wanted, Box<Reply>> {
         self.found()
             .map_err(|failure| refusal(failure.kind, failure.error, &failure.hint))
@@ -72,7 +72,7 @@ impl Search {
             user: user_meant(new.user, &workers, &old),
             ..new
         };
-        // Root may have named any file; nobody else one that his workers could not read.
+        // Root may name any file, other users only files that their workers could read.
         let rights = if by_root {
             Rights::Callers
         } else {
@@ -95,8 +95,8 @@ impl Search {
     }
 }
 
-/// Nobody named means whoever the workers run as: who that is was decided by how the app was started. The same user may have been named
-/// differently.
+/// The user to compare. If none is named, it is the user that the workers run as, which was decided when the app was started. The same user
+/// may also have been named differently.
 fn user_meant(user: Option<String>, workers: &Identity, old: &RunOptions) -> Option<String> {
     let is_own = |user: &String| Identity::resolve(Some(user)).is_ok_and(|named| named.uid == workers.uid);
     match user.filter(|user| !is_own(user)) {

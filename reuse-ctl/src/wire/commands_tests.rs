@@ -1,4 +1,4 @@
-//! Bodies as they come over the socket, right and wrong.
+//! Valid and invalid bodies as they arrive on the socket.
 
 use super::*;
 use crate::base::ErrorKind;

@@ -77,8 +77,8 @@ pub struct CanaryRequest {
     pub cwd: Option<std::path::PathBuf>,
 }
 
-/// `POST /v1/workers/{id}/get`: one HTTP/1.1 GET to that worker alone. An answer with the header [`WORKER_HEADER`] is the worker's own,
-/// passed on unchanged. An answer without it is the controller's [`Reply`], which says why there is none.
+/// `POST /v1/workers/{id}/get`: one HTTP/1.1 GET to that worker alone. An answer with the header [`WORKER_HEADER`](super::WORKER_HEADER) is the worker's own,
+/// passed on unchanged. An answer without it is the controller's [`Reply`](super::Reply), which says why there is none.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct GetRequest {

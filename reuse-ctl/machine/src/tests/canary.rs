@@ -7,7 +7,7 @@ use crate::interface::{Command, Cut, Effect, NoteKind};
 use crate::states::ErrorKind;
 
 impl World {
-    /// What each slot's newest instance was started from.
+    /// The version of each slot's newest instance.
     fn versions(&self) -> Vec<u32> {
         let slots = self.machine.view().slots;
         let newest = slots
@@ -204,7 +204,7 @@ fn a_promotion_that_fails_is_taken_back_and_can_be_tried_again() {
     assert_eq!(world.versions(), [1, 1, 1]);
 }
 
-/// Its first slot fails with the new version, too, when it is to go back.
+/// A failed promotion whose first slot also fails with the old version when it goes back.
 fn half_promoted(workers: u16) -> World {
     let mut world = with_canary(workers);
     let promote = world.ask(Command::Promote);

@@ -202,7 +202,7 @@ fn an_instance_that_was_stable_and_lost_its_listeners_starts_the_count_anew_too(
     );
 }
 
-/// The only two workers have failed for good, of an app that stays then.
+/// An app that stays although both of its workers have failed for good.
 fn all_failed() -> World {
     let mut world = staying(2);
     world.ready(0);

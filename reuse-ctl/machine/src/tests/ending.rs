@@ -1,10 +1,10 @@
-//! How an instance is ended: when it hears the stop signal, and when its time is over.
+//! How an instance is stopped: when it gets the stop signal, and when its time is over.
 
 use super::world::{IDLE, TERMINATED, World};
 use crate::ids::InstanceId;
 use crate::interface::{Audience, Cut, Effect, Exit, Input, Load, NoteKind, Rules};
 
-/// Three connections, so many of which have a request in flight.
+/// Three connections, `in_flight` of which have a request in flight.
 fn busy(in_flight: u32) -> Load {
     Load {
         connections: 3,

@@ -1,4 +1,4 @@
-//! What may happen, sensible or not, for the properties.
+//! Random events, sensible or not, for the property tests.
 
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
@@ -12,7 +12,7 @@ use crate::interface::{
     WhenAllFailed,
 };
 
-/// One thing that happens. Instances are picked among those that were ever spawned, the dead ones included.
+/// One event. Instances are picked among all that were ever spawned, including dead ones.
 #[derive(Debug, Clone)]
 pub(super) enum Event {
     Ask(Command),
@@ -24,16 +24,16 @@ pub(super) enum Event {
     Exited(usize, Exit),
     ServersEnded(usize, u32),
     Idle(bool),
-    /// The clock goes on, and the controller is late: whatever comes next comes before the tick that is due.
+    /// The clock advances while the controller is late: the next event comes before the tick that is due.
     Late(u64),
     Observed(Vec<(usize, Load)>),
-    /// So many looks in a row, so many milliseconds apart, during which these slots accept nothing and the others something.
+    /// A number of looks at a fixed interval, during which these slots accept nothing and the others accept something.
     Serve {
         looks: u8,
         gap_ms: u64,
         hung: u8,
     },
-    /// Readings as they may come in the worst case: not even true.
+    /// Readings as bad as they may come; not even true.
     Watched(Vec<(usize, Backlog)>),
     Checked(usize, bool),
     Interrupt,
@@ -64,7 +64,7 @@ pub(super) fn drain() -> impl Strategy<Value = Command> {
     )
 }
 
-/// Commands of all kinds but [`Command::Stop`], which [`ending`] gives.
+/// All commands except [`Command::Stop`], which [`ending`] generates.
 pub(super) fn command() -> impl Strategy<Value = Command> {
     let policy = prop_oneof![Just(Policy::Hash), Just(Policy::Sticky)];
     prop_oneof![
@@ -84,7 +84,7 @@ pub(super) fn command() -> impl Strategy<Value = Command> {
     ]
 }
 
-/// Which of the [`KINDS`] it is. A new one does not compile until it is here, and fails below until it is generated.
+/// The number of the command's kind. A new kind does not compile until it is added here, and the test below fails until it is generated.
 fn kind(command: &Command) -> usize {
     match command {
         Command::Drain { .. } => 0,
@@ -104,7 +104,7 @@ fn kind(command: &Command) -> usize {
     }
 }
 
-/// So many kinds of commands there are.
+/// Number of kinds of commands.
 const KINDS: usize = 14;
 
 #[test]
@@ -133,10 +133,10 @@ fn backlog() -> impl Strategy<Value = Backlog> {
     })
 }
 
-/// What makes instances faulty, and well again.
+/// Events that make instances faulty, and well again.
 pub(super) fn trouble() -> impl Strategy<Value = Event> {
     let looks = || (1..40_u8, 2..9_u64);
-    // Mostly one at a time: then the others are fine.
+    // Usually one at a time, so that the others are fine.
     let hung = prop_oneof![4 => (0..5_u8).prop_map(|slot| 1 << slot), 2 => any::<u8>(), 1 => Just(u8::MAX)];
     let serve = (looks(), hung).prop_map(|((looks, gap_ms), hung)| Event::Serve { looks, gap_ms, hung });
     let well = looks().prop_map(|(looks, gap_ms)| Event::Serve { looks, gap_ms, hung: 0 });
@@ -152,12 +152,12 @@ pub(super) fn exit() -> impl Strategy<Value = Exit> {
     prop_oneof![(0..3).prop_map(Exit::Code), Just(KILLED)]
 }
 
-/// Counted from the newest, so that most picks are alive.
+/// Counted from the newest instance, so that most picks are alive.
 pub(super) fn pick() -> impl Strategy<Value = usize> {
     prop_oneof![4 => 0..6_usize, 1 => 0..40_usize]
 }
 
-/// What happens to processes, and to the clock.
+/// Events of processes and of the clock.
 pub(super) fn fate() -> impl Strategy<Value = Event> {
     prop_oneof![
         6 => prop_oneof![0..1_500_u64, 0..40_000_u64].prop_map(Event::Pass),
@@ -233,7 +233,7 @@ pub(super) fn surge() -> impl Strategy<Value = Surge> {
     ]
 }
 
-/// From sensible to all zeros.
+/// Configurations from sensible to all zeros.
 pub(super) fn any_config() -> impl Strategy<Value = Config> {
     let health = (0..4_u32, 0..3_u32).prop_map(|(fails, passes)| HealthRules { fails, passes });
     let base = (

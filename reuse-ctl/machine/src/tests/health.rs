@@ -1,4 +1,4 @@
-//! Health checks: what makes a worker unhealthy, and what is done about it.
+//! Health checks: what makes a worker unhealthy, and what happens then.
 
 use super::world::{World, config};
 use crate::interface::{Config, Effect, HealthRules, Input, NoteKind};

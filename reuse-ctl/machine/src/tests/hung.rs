@@ -1,4 +1,4 @@
-//! Hung workers: called, withdrawn, rescued, probed, replaced, and back.
+//! Hung workers: declared hung, withdrawn, rescued, probed, replaced, and recovered.
 
 use super::world::{IDLE, KILLED, World, config};
 use crate::ids::{InstanceId, SlotId};
@@ -18,7 +18,7 @@ fn usual(workers: u16) -> World {
     warm(workers, config().hung)
 }
 
-/// 60 ms: enough to be called, not enough to be rescued.
+/// Waits 60 ms: enough to be declared hung, not enough to be rescued.
 fn with_hung(workers: u16, hung: &[u16]) -> World {
     let mut world = usual(workers);
     world.serve(60, hung);

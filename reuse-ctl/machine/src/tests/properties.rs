@@ -1,4 +1,4 @@
-//! Whatever happens, in whatever order. The referee watches every step; see there for what must never be.
+//! Random events in any order. The referee watches every step; it defines what must never happen.
 
 use proptest::prelude::*;
 use reuse_common::Share;
@@ -54,7 +54,7 @@ impl World {
             Event::Exited(which, exit) => self.gone(self.picked(*which), *exit),
             Event::ServersEnded(which, connections) => {
                 let instance = self.picked(*which);
-                // Only of one that was told to.
+                // Only an instance that was told to stop can do this.
                 if self
                     .referee
                     .alive
@@ -103,8 +103,8 @@ impl World {
         }
     }
 
-    /// The least that the machine may count on: what is to be spawned is spawned, what is killed dies, and time passes. Whether
-    /// anything ever gets ready is another question.
+    /// The least that the machine may rely on: requested processes are spawned, killed ones die, and time passes. Instances become ready
+    /// only if `gets_ready` is set.
     pub(super) fn behave(&mut self, gets_ready: bool) {
         for _ in 0..1000 {
             let mut idle = true;
@@ -127,7 +127,7 @@ impl World {
         panic!("it never comes to rest: {:?}", self.machine);
     }
 
-    /// Whoever is faulty accepts again, and passes its checks.
+    /// Faulty instances accept again, and pass their checks.
     fn heal(&mut self) {
         for server in self.traffic.servers.values_mut() {
             server.accepted += 1_000 + u64::from(server.queue);
@@ -195,7 +195,7 @@ proptest! {
         prop_assert!(world.said.is_empty());
     }
 
-    /// Without restarts and the like, what may be chosen can be said in one line: who is ready and not withdrawn.
+    /// Without restarts and similar commands, the published instances are simply those that are ready and not withdrawn.
     #[test]
     fn published_is_who_is_ready_and_not_withdrawn(
         workers in 1..5_u16,
@@ -230,7 +230,7 @@ proptest! {
         }
     }
 
-    /// As long as nobody crashes or withdraws it, a slot whose instances are replaced start-first is always published.
+    /// While it neither crashes nor is withdrawn, a slot whose instances are replaced start-first is always published.
     #[test]
     fn start_first_never_leaves_a_slot_unpublished(
         settle_ms in prop_oneof![Just(0_u64), 1..3_000_u64],
@@ -260,7 +260,7 @@ proptest! {
         }
     }
 
-    /// Of a rollout, whatever dies meanwhile.
+    /// A rollout, whatever dies meanwhile.
     #[test]
     fn a_rollout_has_a_few_slots_under_way_and_is_all_or_nothing(
         workers in 1..7_u16,
@@ -312,7 +312,7 @@ proptest! {
         }
     }
 
-    /// Whatever dies meanwhile: all that was added has lived through the settle time, or nothing is left of it.
+    /// Whatever dies meanwhile: either all added instances have lived through the settle time, or nothing is left of them.
     #[test]
     fn a_scale_up_is_done_when_all_have_settled_or_undone(
         added in 1..4_u16,
@@ -342,7 +342,7 @@ proptest! {
         }
     }
 
-    /// As all requests, in an app that runs well at first: so that there are faults worth the name.
+    /// As with all requests, in an app that runs well at first, so that real faults occur.
     #[test]
     fn faults_and_requests_get_along(
         config in any_config(),
@@ -362,7 +362,7 @@ proptest! {
         prop_assert!(world.referee.unanswered.is_empty(), "{:?}", world.referee.unanswered);
     }
 
-    /// Without requests and crashes: who is active is published, but for the faulty ones that the app can do without.
+    /// Without requests and crashes: every active instance is published, except faulty ones that the app can spare.
     #[test]
     fn nobody_is_withdrawn_but_for_a_fault(
         hung in hung_rules(),

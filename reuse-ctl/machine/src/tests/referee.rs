@@ -1,4 +1,4 @@
-//! Watches everything that goes into a machine and comes out of it, and panics at the first thing that must never be.
+//! Watches every input and effect of a machine, and panics at anything that must never happen.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -9,25 +9,25 @@ use crate::interface::{ApplyPlan, ApplyStep, Audience, Command, Config, Effect, 
 use crate::states::{FaultKind, WorkerState};
 use crate::{Machine, View};
 
-/// What the referee knows of a process, from the inputs and effects alone.
+/// What the referee knows about a process, from inputs and effects alone.
 #[derive(Debug, Default)]
 pub(super) struct Process {
     pub(super) slot: Option<SlotId>,
     pub(super) pid: Option<u32>,
     pub(super) ready: bool,
-    /// Since when it has been, and how long it had to be before it could take another's place.
+    /// Since when it has been settling, and how long it must settle before it may replace another.
     settles: Option<(Millis, u64)>,
     was_published: bool,
     pub(super) terminated: bool,
     pub(super) all_terminated: bool,
-    /// To be terminated if a closer look finds it idle.
+    /// Whether it is to be told to stop if a closer look finds it idle.
     pub(super) idle: bool,
     pub(super) killed: bool,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Referee {
-    /// Every instance of which something is, or may be, left.
+    /// Every instance that is or may be running.
     pub(super) alive: BTreeMap<InstanceId, Process>,
     pub(super) published: Vec<Seated>,
     pub(super) unanswered: BTreeSet<RequestId>,
@@ -127,7 +127,7 @@ impl Referee {
             assert_eq!(self.finished, None, "nothing is said after Finish: {effects:?}");
         }
         assert!(effects.is_sorted_by_key(group), "out of order: {effects:?}");
-        // One that hangs may be replaced in the same step.
+        // A hung instance may be replaced in the same step.
         let called = effects.iter().filter_map(|effect| match effect {
             Effect::Note(note) if note.kind == NoteKind::Hung => note.instance,
             _ => None,
@@ -235,7 +235,7 @@ impl Referee {
         );
     }
 
-    /// What `status` shows must fit what was said.
+    /// The view must match the effects.
     fn see_view(&mut self, view: &View) {
         let active: Vec<_> = view
             .slots
@@ -346,20 +346,20 @@ impl Referee {
         for Seated { instance, .. } in set {
             if let Some(process) = self.alive.get_mut(instance) {
                 process.was_published = true;
-                // It was taken back: what was found out before does not count.
+                // It was taken back, so earlier findings don't count.
                 process.idle = false;
             }
         }
         self.published = set.to_vec();
     }
 
-    /// Whoever takes the place of one that could serve on, and does not hang, has lived for the settle time.
+    /// An instance that replaces one which could go on serving, and is not hung, must have settled.
     fn see_succession(&self, slot: SlotId, instance: InstanceId, now: Millis) {
         let before = self.published.iter().find(|before| before.slot == slot);
         let Some(before) = before.filter(|before| before.instance != instance) else {
             return;
         };
-        // One that is taken back has proved itself before.
+        // An instance that is taken back has settled before.
         let is_new = !self.alive[&instance].was_published;
         let is_hung = self.called_hung.contains(&before.instance);
         if is_new && !is_hung && self.alive.get(&before.instance).is_some_and(|process| process.ready) {
@@ -372,7 +372,7 @@ impl Referee {
         }
     }
 
-    /// A process that may be sent a signal.
+    /// The process, if it may be sent a signal.
     fn signalled(&mut self, instance: InstanceId) -> &mut Process {
         assert!(
             self.published.iter().all(|published| published.instance != instance),

@@ -1,4 +1,4 @@
-//! Rollouts: how many slots at the same time, and that all of them are watched until the end.
+//! Rollouts: how many slots are replaced at the same time, and that all of them are watched until the end.
 
 use super::world::{World, config};
 use crate::ids::{InstanceId, RequestId, SlotId, VersionId};
@@ -35,7 +35,7 @@ impl World {
         slots.iter().filter(is_incoming).map(|slot| slot.id.0).collect()
     }
 
-    /// They get ready, and settle.
+    /// The new instances become ready, and settle.
     fn replaced(&mut self, slots: &[u16]) {
         slots.iter().for_each(|slot| self.ready(*slot));
         self.pass(1_000);
@@ -51,7 +51,7 @@ impl World {
         self.machine.view().slots.iter().map(|slot| slot.version.0).collect()
     }
 
-    /// What the instance that serves in each slot was started from.
+    /// The version of the serving instance of each slot.
     fn serving_versions(&self) -> Vec<Option<u32>> {
         let slots = self.machine.view().slots;
         let served = slots.iter().map(|slot| {
@@ -169,7 +169,7 @@ fn a_crash_of_the_first_while_the_last_starts_stops_a_reload() {
     assert_eq!(world.incoming_slots(), [0; 0]);
 }
 
-/// "Started again" would send people home.
+/// "Started again" would make the user stop watching.
 #[test]
 fn a_reload_that_fails_for_good_does_not_say_that_anything_is_started_again() {
     let mut world = World::active_with(Config {
@@ -236,7 +236,7 @@ fn it_is_watched_until_the_last_old_one_is_gone() {
     );
 }
 
-/// Old instances that have not been told to stop serve on.
+/// Old instances that have not been told to stop go on serving.
 #[test]
 fn a_reload_goes_back_where_the_old_ones_still_live() {
     let mut world = active(5, Surge::Workers(1));
@@ -319,7 +319,7 @@ fn an_adoption_goes_back_wherever_the_new_version_is() {
     assert_eq!(world.serving_versions(), [Some(0); 6]);
 }
 
-/// That the others serve again does not help those who were cut off.
+/// That the others serve again does not help clients that were cut off.
 #[test]
 fn what_was_cut_on_the_way_there_and_back_is_told() {
     let mut world = active(3, Surge::Workers(1));
@@ -388,7 +388,7 @@ fn the_way_back_is_tried_everywhere_and_told_as_it_went() {
     assert_eq!(world.slot_versions(), [0; 4]);
 }
 
-/// It may listen again.
+/// The instance may listen again.
 #[test]
 fn one_that_can_not_be_replaced_keeps_its_version_though_it_does_not_listen() {
     let mut world = active(2, Surge::Workers(1));
@@ -423,7 +423,7 @@ fn a_promotion_goes_back_and_the_canary_stays() {
     assert_eq!(world.published_slots(), [0, 1, 2, 3, 4]);
 }
 
-/// It runs what is on its way to the others.
+/// The canary runs the version that is being rolled out to the others.
 #[test]
 fn a_promotion_goes_back_if_the_canary_itself_dies() {
     let (mut world, promote) = promoting(4, Surge::Workers(1));

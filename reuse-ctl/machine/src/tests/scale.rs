@@ -1,4 +1,4 @@
-//! `scale`: up, down, and back when it fails.
+//! `scale`: up, down, and undone if it fails.
 
 use super::world::{KILLED, World};
 use crate::ids::SlotId;

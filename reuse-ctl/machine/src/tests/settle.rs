@@ -1,4 +1,4 @@
-//! The settle time: who waits for it, who does not, and what ends it.
+//! The settle time: which instances wait for it, which don't, and what ends it.
 
 use super::world::{World, config};
 use crate::ids::{InstanceId, RequestId};
@@ -50,7 +50,7 @@ fn one_that_dies_before_was_never_published_and_the_old_one_never_touched() {
     let new = world.newest(0);
     world.ready(0);
     world.pass(50);
-    // Its listener is seen to be gone first, as it happens.
+    // As in practice, its listener closes first.
     world.send(Input::Unready {
         instance: new,
         reason: "its listener is gone".into(),
@@ -277,7 +277,7 @@ fn so_does_one_that_replaces_an_unhealthy_one() {
     assert_eq!((world.current(0), world.published_slots()), (new, vec![0, 1, 2]));
 }
 
-/// To wait would prolong the outage that the restart is to end.
+/// Waiting would prolong the outage that the restart is to end.
 #[test]
 fn one_beside_a_hung_one_takes_the_seat_when_it_is_ready() {
     for workers in [2, 4] {

@@ -1,4 +1,4 @@
-//! What scripts see of the world.
+//! What tests can observe of the world.
 
 use super::world::{Answer, World};
 use crate::SlotView;
@@ -86,7 +86,7 @@ impl World {
         })
     }
 
-    /// The last thing noted of this kind.
+    /// The text of the last event of this kind.
     pub(super) fn noted(&self, kind: NoteKind) -> &str {
         let note = self.notes().filter(|note| note.kind == kind).last();
         &note.unwrap_or_else(|| panic!("no {kind:?} in {:?}", self.said)).message
@@ -100,7 +100,7 @@ impl World {
         sets.collect()
     }
 
-    /// Crashes until the slot has failed for good.
+    /// Crashes the slot's instances until the slot has failed for good.
     pub(super) fn crash_for_good(&mut self, slot: u16) {
         while self.state(slot) != WorkerState::Failed {
             self.exit(slot, 1);

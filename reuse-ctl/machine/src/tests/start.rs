@@ -1,4 +1,4 @@
-//! Starting: ready in time, or failed.
+//! Starting: an instance becomes ready in time, or fails.
 
 use super::world::{KILLED, World, config, pid_of};
 use crate::ids::{InstanceId, Millis, SlotId};

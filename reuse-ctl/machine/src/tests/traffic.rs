@@ -6,7 +6,7 @@ use super::world::World;
 use crate::ids::InstanceId;
 use crate::interface::{Backlog, Effect, Input, Note, NoteKind};
 
-/// What really is in an instance's queue, and what it has accepted.
+/// The true length of an instance's queue, and what it has accepted.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Server {
     pub(super) queue: u32,
@@ -33,7 +33,7 @@ impl Traffic {
 }
 
 impl World {
-    /// The queues of all that are ready, as they are.
+    /// A look at the true queues of all ready instances.
     pub(super) fn look(&mut self) {
         let ready = self.referee.alive.iter().filter(|(_, process)| process.ready);
         let ready: Vec<_> = ready.map(|(id, _)| *id).collect();
@@ -50,7 +50,7 @@ impl World {
         self.send(Input::Watched(backlogs));
     }
 
-    /// For so long every published worker accepts something before every look, and those that hang have four connections waiting.
+    /// For `ms` milliseconds, every published worker accepts something before each look, and the hung ones have four connections waiting.
     pub(super) fn serve(&mut self, ms: u64, hung: &[u16]) {
         for _ in 0..ms / 5 {
             self.pass(5);
@@ -67,7 +67,7 @@ impl World {
         }
     }
 
-    /// Time passes, nothing is accepted, and the queues are looked at.
+    /// Time passes without any accept, while the queues are looked at.
     pub(super) fn wait(&mut self, ms: u64) {
         for _ in 0..ms / 5 {
             self.pass(5);
@@ -75,7 +75,7 @@ impl World {
         }
     }
 
-    /// The worker takes everything from its queue, and that is seen.
+    /// The worker accepts its whole queue, and a look sees that.
     pub(super) fn accept(&mut self, slot: u16) {
         let instance = self.current(slot);
         let server = self.traffic.of(instance);
@@ -84,7 +84,7 @@ impl World {
         self.look();
     }
 
-    /// All of `workers` are active, and have shown how fast they accept.
+    /// All of `workers` are active, and it is known how fast they accept.
     pub(super) fn warm(workers: u16, mut world: Self) -> Self {
         world.send(Input::Start);
         (0..workers).for_each(|slot| world.ready(slot));
@@ -93,7 +93,7 @@ impl World {
         world
     }
 
-    /// What was said about rescues and wake-up probes, in order.
+    /// The effects about rescues and wake-up probes, in order.
     pub(super) fn rescues(&self) -> Vec<Effect> {
         let effects = self.said.iter().filter(|effect| {
             matches!(

@@ -1,4 +1,4 @@
-//! Which versions are kept: all that anything may still be started from, and no others.
+//! Which versions are kept: all that may still be needed to start an instance, and no others.
 
 use std::collections::BTreeSet;
 
@@ -11,7 +11,7 @@ use crate::ids::{InstanceId, VersionId};
 use crate::interface::{ApplyPlan, Command, Exit, PlannedRollout};
 use crate::versions::Versions;
 
-/// A world, and the versions as the task keeps them.
+/// A world, with the versions as the task keeps them.
 struct Kept {
     world: World,
     versions: Versions<()>,
@@ -27,14 +27,14 @@ impl Kept {
         }
     }
 
-    /// What the machine may name, and what runs.
+    /// The versions that the machine may name, and those that run.
     fn in_use(&self) -> BTreeSet<VersionId> {
         let alive = self.world.referee.alive.keys();
         let live = alive.map(|id| self.world.started_from[id]);
         self.world.machine.versions().into_iter().chain(live).collect()
     }
 
-    /// Asks for this with a version of its own, as the task does.
+    /// Sends a command with a version of its own, as the task does.
     fn ask(&mut self, command: impl Fn(VersionId) -> Command) {
         let mut asked = command(self.world.machine.version());
         if self.world.machine.would_take(&asked) {
@@ -72,7 +72,7 @@ impl Kept {
         self.check();
     }
 
-    /// Whatever was started was started from a version that is kept.
+    /// Checks that everything was started from a version that is kept.
     fn check(&mut self) {
         let kept = self.versions.ids();
         for (id, version) in &self.world.started_from {
@@ -84,7 +84,7 @@ impl Kept {
     }
 }
 
-/// Refused ones, too, and those that never get ready.
+/// Also versions of refused requests, and those that never become ready.
 #[test]
 fn a_thousand_deploys_leave_no_more_than_is_in_use() {
     let mut kept = Kept::new(World::active(2));

@@ -1,4 +1,4 @@
-//! A world for the machine to live in: scripts say what happens, the world spawns what it is told to and remembers the rest.
+//! A world for the machine: tests say what happens, the world spawns requested processes and records the other effects.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ use crate::interface::{
 };
 use crate::states::WorkerState;
 
-/// What a server with nothing to do looks like.
+/// The load of a server with nothing to do.
 pub(crate) const IDLE: Load = Load {
     connections: 0,
     queue: 0,
@@ -71,7 +71,7 @@ pub(super) struct World {
     pub(super) spawns: bool,
     /// Whether a closer look finds instances idle that the machine takes for idle.
     pub(super) is_idle: bool,
-    /// What the end of an instance costs.
+    /// The connections that are cut by the end of an instance.
     pub(super) cut: Cut,
     pub(super) replies: BTreeMap<RequestId, Answer>,
     pub(super) traffic: Traffic,
@@ -80,7 +80,7 @@ pub(super) struct World {
 }
 
 impl World {
-    /// Not even started.
+    /// A machine that has not been started.
     pub(super) fn asleep(config: Config) -> Self {
         Self {
             referee: Referee::of(&config),
@@ -97,7 +97,7 @@ impl World {
         }
     }
 
-    /// Every worker is spawned, none is ready.
+    /// Every worker is spawned, and none is ready.
     pub(super) fn starting(workers: u16) -> Self {
         let mut world = Self::asleep(Config { workers, ..config() });
         world.send(Input::Start);
@@ -146,7 +146,7 @@ impl World {
         }
     }
 
-    /// Time passes, and the clock of the controller rings whenever the machine has asked for it.
+    /// Time passes, with a tick whenever the machine has asked for one.
     pub(super) fn pass(&mut self, ms: u64) {
         let end = self.now.plus(ms);
         while let Some(deadline) = self.machine.next_deadline().filter(|deadline| *deadline <= end) {
@@ -156,7 +156,7 @@ impl World {
         self.now = end;
     }
 
-    /// The newest instance of the slot gets ready.
+    /// The newest instance of the slot becomes ready.
     pub(super) fn ready(&mut self, slot: u16) {
         let instance = self.newest(slot);
         self.send(Input::Ready { instance });
@@ -194,7 +194,7 @@ impl World {
         self.send(Input::Observed(vec![(instance, load)]));
     }
 
-    /// `connections` of which `queue` are not accepted yet are seen on the current instance of the slot.
+    /// The current instance of the slot has `connections`, of which `queue` are not accepted yet.
     pub(super) fn observe_slot(&mut self, slot: u16, connections: u32, queue: u32) {
         let instance = self.current(slot);
         self.observe(

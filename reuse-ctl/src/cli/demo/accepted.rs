@@ -1,4 +1,4 @@
-//! Which connections a process has accepted: read from its descriptors, so that what dies with it is known exactly.
+//! Finds out which connections a process has accepted, from its descriptors, so that the demo knows exactly which die with it.
 
 use std::io;
 use std::net::SocketAddr;
@@ -10,16 +10,16 @@ use socket2::Socket;
 
 use crate::process::handle::ProcessHandle;
 
-/// How long a stop may take to reach every thread.
+/// How long every thread may take to stop.
 const STOP_PATIENCE: Duration = Duration::from_millis(500);
-/// How long a killed process may take to end: one that waits for a disk takes longer, but the demo's workers don't.
+/// How long a killed process may take to end. One that waits for a disk would take longer, but the demo's workers don't.
 const END_PATIENCE_MS: u16 = 5_000;
 
-/// Stops the process, asks `condemn` to note the clients of every TCP connection that it has accepted, kills it, and waits until it
-/// has ended: then its listener is closed, too. Blocks, for at most [`STOP_PATIENCE`] and [`END_PATIENCE_MS`].
+/// Stops the process, passes the clients of every TCP connection that it has accepted to `condemn`, kills it, and waits until it has ended
+/// and its listener is closed. Blocks for at most [`STOP_PATIENCE`] plus [`END_PATIENCE_MS`].
 ///
-/// It is stopped first because a running process would go on accepting between the look and the kill. What still waits in its
-/// queue is not among them: the kernel moves that to other workers.
+/// It is stopped first because a running process would go on accepting between the look and the kill. Connections still in its queue are
+/// not included: the kernel moves those to other workers.
 pub(super) fn kill_knowing(pid: u32, port: u16, condemn: impl FnOnce(Vec<SocketAddr>)) -> io::Result<()> {
     let process = ProcessHandle::open(pid)?;
     process.signal(Signal::SIGSTOP)?;
@@ -28,7 +28,7 @@ pub(super) fn kill_knowing(pid: u32, port: u16, condemn: impl FnOnce(Vec<SocketA
     if let Ok(clients) = clients {
         condemn(clients);
     }
-    // Whatever came before: a stopped worker must not stay.
+    // Killed in any case: a stopped worker must not remain.
     process.signal(Signal::SIGKILL)?;
     wait_until_ended(&process)
 }
@@ -44,8 +44,8 @@ fn wait_until_ended(process: &ProcessHandle) -> io::Result<()> {
     }
 }
 
-/// Every thread must have stopped: one that is still on its way to the stop may accept once more. They do so at their next return from
-/// the kernel, which is a matter of microseconds; a thread that hangs in the kernel accepts nothing.
+/// Waits until every thread has stopped, because a thread that is still running may accept once more. Threads stop at their next return
+/// from the kernel, which takes microseconds; a thread that hangs in the kernel accepts nothing.
 fn wait_until_stopped(pid: u32) {
     let deadline = Instant::now() + STOP_PATIENCE;
     while Instant::now() < deadline && !is_stopped(pid) {
@@ -58,7 +58,7 @@ fn is_stopped(pid: u32) -> bool {
         .into_iter()
         .flatten()
         .flatten();
-    // The state is the word behind the name, which is in parentheses.
+    // The state is the word after the name, which is in parentheses.
     let state = |thread: std::fs::DirEntry| {
         let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
         stat.rsplit(')')
@@ -68,7 +68,7 @@ fn is_stopped(pid: u32) -> bool {
     threads.map(state).all(|state| state == Some('T'))
 }
 
-/// The remote ends of the connections to `port` that the process holds.
+/// The remote ends of the process's connections to `port`.
 fn accepted_by(process: &ProcessHandle, port: u16) -> io::Result<Vec<SocketAddr>> {
     let mut clients = Vec::new();
     for entry in std::fs::read_dir(format!("/proc/{}/fd", process.pid()))?.flatten() {

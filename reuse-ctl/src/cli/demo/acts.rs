@@ -1,4 +1,4 @@
-//! What the demo does to its app, one after the other, while the load goes on.
+//! The acts of the demo, played one after the other while the load goes on.
 
 use std::io;
 use std::time::Duration;
@@ -21,9 +21,9 @@ use crate::{
 const DRAINED: u16 = 2;
 /// The worker that is killed.
 const KILLED: u16 = 1;
-/// How long connections may take to end in a drain: the demo's kept ones live about a second.
+/// Time that connections have to end in a drain. The demo's kept connections live about a second.
 const DRAIN: Duration = Duration::from_secs(15);
-/// How long a killed worker may take to be active again.
+/// Time that a killed worker has to become active again.
 const BACK: Duration = Duration::from_secs(20);
 const POLL: Duration = Duration::from_millis(20);
 
@@ -48,7 +48,7 @@ impl Act {
         Self::Sticky,
     ];
 
-    /// As a person would say or type it.
+    /// The act as the user would name or type it.
     pub(super) fn name(self) -> String {
         match self {
             Self::Steady => "steady, least-loaded".into(),
@@ -60,7 +60,7 @@ impl Act {
         }
     }
 
-    /// Its share of the whole time; an act that needs longer takes longer.
+    /// The act's share of the whole time. An act that needs longer takes longer.
     pub(super) fn duration(self, whole: Duration) -> Duration {
         let twentieths = match self {
             Self::Undrain => 2,
@@ -71,7 +71,7 @@ impl Act {
     }
 }
 
-/// Where the acts take place.
+/// The app on which the acts are played.
 #[derive(Debug, Clone)]
 pub(super) struct Stage {
     pub(super) client: Client,
@@ -80,7 +80,7 @@ pub(super) struct Stage {
 }
 
 impl Stage {
-    /// Plays one act, and says in one line what came of it.
+    /// Plays one act, and returns its result in one line.
     pub(super) async fn play(&self, act: Act) -> Result<String, Failure> {
         match act {
             Act::Steady => Ok("nothing happens".into()),
@@ -154,7 +154,7 @@ impl Stage {
         ))
     }
 
-    /// Kills it on a thread of its own, for the load to go on meanwhile. How many connections it had accepted.
+    /// Kills the process in another thread, so that the load goes on meanwhile. Returns how many connections it had accepted.
     async fn kill_and_wait(&self, pid: u32) -> io::Result<usize> {
         let (tally, port) = (SharedTally::clone(&self.tally), self.port);
         let killing = tokio::task::spawn_blocking(move || {
@@ -171,7 +171,7 @@ impl Stage {
         killing.await.expect("killing does not panic")
     }
 
-    /// The time it took.
+    /// Sends a request, and returns the time it took.
     async fn ask(&self, method: Method, path: &str, body: &impl Serialize) -> Result<Duration, Failure> {
         let start = Instant::now();
         let reply: Reply = self.client.command(method, path, body).await.map_err(gone)?;

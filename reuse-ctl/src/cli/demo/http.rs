@@ -1,4 +1,4 @@
-//! One request and its answer, by hand: the demo must know whether a connection broke before a byte of the answer had come.
+//! One HTTP request and its answer, written by hand: the demo must know whether a connection broke before the first byte of the answer.
 
 use std::io;
 
@@ -7,33 +7,33 @@ use tokio::net::TcpStream;
 
 use crate::cli::tryout::answer::{Progress, body, progress};
 
-/// The most that an answer of the demo's server can be.
+/// Maximum size of an answer of the demo's server.
 const ANSWER_BYTES: usize = 4096;
 
-/// What the demo's server says.
+/// An answer of the demo's server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Answer {
-    /// Who answered.
+    /// The worker that answered.
     pub(super) worker: u16,
-    /// Whether the connection can take another request.
+    /// Whether the connection can be used for another request.
     pub(super) keeps_open: bool,
 }
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ExchangeError {
-    /// The connection ended before a byte of the answer: on a connection that was used before, a client may ask again.
+    /// The connection ended before the first byte of the answer. On a reused connection, the client may then try again.
     #[error("closed without an answer")]
     Unanswered,
     /// The connection ended in the middle of the answer.
     #[error("cut off within the answer: {0}")]
     CutOff(io::Error),
-    /// Somebody else answered.
+    /// The answer is not from the demo's server.
     #[error("an answer that is not the demo's: {0}")]
     Strange(String),
 }
 
-/// Asks once over `stream`, and says whether it `keeps_open` it.
+/// Sends one request over `stream`. `keeps_open`: whether the connection is to be kept.
 pub(super) async fn exchange(stream: &mut TcpStream, keeps_open: bool) -> Result<Answer, ExchangeError> {
     let request: &[u8] = if keeps_open {
         b"GET / HTTP/1.1\r\nhost: demo\r\n\r\n"
@@ -66,7 +66,7 @@ pub(super) async fn exchange(stream: &mut TcpStream, keeps_open: bool) -> Result
 /// Waits until the other end has closed, so that the port is not held on this side.
 pub(super) async fn until_closed(stream: &mut TcpStream) {
     let mut rest = [0; 64];
-    // The answer is complete: how the connection ends no longer matters.
+    // The answer is complete, so it no longer matters how the connection ends.
     while matches!(stream.read(&mut rest).await, Ok(1..)) {}
 }
 

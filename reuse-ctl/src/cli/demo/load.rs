@@ -1,5 +1,5 @@
-//! The demo's clients: some make a new connection for each request, some keep theirs for a while. Each has an address of its
-//! own (all of 127.0.0.0/8 is loopback), so that `sticky` has something to tell apart.
+//! The demo's clients: some make a new connection for each request, some keep theirs for a while. Each has its own address (all of
+//! 127.0.0.0/8 is loopback), so that `sticky` can distinguish them.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -14,31 +14,31 @@ use tokio::time::Instant;
 use super::http::{Answer, ExchangeError, exchange, until_closed};
 use super::tally::{Made, RequestOutcome, Sample, Tally};
 
-/// A request that takes longer is lost.
+/// A request that takes longer counts as lost.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Who asks how often.
+/// The number of clients and how often they send requests.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Plan {
-    /// Clients with a new connection for each request.
+    /// Number of clients that make a new connection for each request.
     pub(super) fresh: usize,
-    /// Clients that keep their connection.
+    /// Number of clients that keep their connection.
     pub(super) keeping: usize,
-    /// Requests over one kept connection, before a new one is made.
+    /// Number of requests over one kept connection before a new one is made.
     pub(super) requests_per_connection: u32,
-    /// How long a client rests between two requests.
+    /// Pause of a client between two requests.
     pub(super) rest: Duration,
 }
 
-/// Counts that the clients and the screen share.
+/// The counts, shared by the clients and the screen.
 pub(super) type SharedTally = Arc<Mutex<Tally>>;
 
-/// The counts, for a moment.
+/// Locks the counts.
 pub(super) fn lock(tally: &SharedTally) -> MutexGuard<'_, Tally> {
     tally.lock().expect("counting does not panic")
 }
 
-/// Clients under way.
+/// The running clients.
 #[derive(Debug)]
 pub(super) struct Load {
     stop: watch::Sender<bool>,
@@ -69,7 +69,7 @@ impl Load {
         Self { stop, clients }
     }
 
-    /// Lets every client finish its request; takes at most the time that one may take.
+    /// Lets every client finish its request. Takes at most the timeout of one request.
     pub(super) async fn finish(self) {
         self.stop.send_replace(true);
         self.clients.join_all().await;
@@ -109,8 +109,8 @@ impl Client {
         }
     }
 
-    /// Asks over the kept connection if there is one. As browsers do, it asks a second time, over a new connection, if the kept
-    /// one closed before a byte of the answer.
+    /// Sends a request over the kept connection if there is one. As browsers do, it tries again over a new connection if the kept one
+    /// closed before the first byte of the answer.
     async fn ask_over(&self, kept: &mut Option<Kept>) -> (RequestOutcome, bool, Option<Made>) {
         let mut was_retried = false;
         if let Some(Kept {
@@ -181,7 +181,7 @@ impl Client {
         Ok((stream, address))
     }
 
-    /// 127.0.1.1 and up.
+    /// The client's address: 127.0.1.1 and up.
     fn source(&self) -> Ipv4Addr {
         let first = u32::from(Ipv4Addr::new(127, 0, 1, 1));
         Ipv4Addr::from(first + u32::try_from(self.number).expect("the plan has few clients"))

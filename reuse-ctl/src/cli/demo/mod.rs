@@ -1,5 +1,5 @@
-//! `demo`: four workers of a small server, a load on them, and everything that can happen to a worker, with every connection
-//! accounted for. Needs nothing but root.
+//! `demo`: runs four workers of a small server under load, plays everything that can happen to a worker, and accounts for every connection.
+//! Needs nothing but root.
 
 mod accepted;
 mod acts;
@@ -30,23 +30,23 @@ use load::{Load, Plan, SharedTally, lock};
 use screen::History;
 use tally::ActSums;
 
-/// The hidden verb behind `demo`: its server.
+/// The hidden verb that runs the demo's server.
 pub(crate) const SERVER_VERB: &str = "__demo-server";
 
-/// The load: 40 clients that rest a little, so that the demo shows steering and not how fast the machine is.
+/// The load: 40 clients with short pauses, so that the demo shows steering and not the speed of the machine.
 const PLAN: Plan = Plan {
     fresh: 32,
     keeping: 8,
     requests_per_connection: 100,
     rest: Duration::from_millis(6),
 };
-/// How many workers the demo has.
+/// Number of workers.
 const WORKERS: u16 = 4;
-/// How long they may take to get ready, on a slow machine.
+/// Time that workers have to become ready, on a slow machine.
 const READY: Duration = Duration::from_secs(30);
-/// The grace of the workers at the end.
+/// The grace period of the workers at the end.
 const GRACE: Duration = Duration::from_secs(5);
-/// Outgoing connections take their ports from 32768 on, so that none can be in the way.
+/// Outgoing connections use ports from 32768 on, so that none of these is taken.
 const PORTS: std::ops::Range<u16> = 20_000..32_000;
 const DRAW: Duration = Duration::from_millis(100);
 
@@ -77,7 +77,7 @@ pub(crate) async fn run(context: &Context, arguments: &args::Demo) -> Result<(),
     played.and(ended).and(verdict)
 }
 
-/// The demo's server on `port`.
+/// Starts the demo's server on `port`.
 fn start(port: u16) -> Result<OwnController, Failure> {
     let name = format!("demo-{}", std::process::id());
     let (workers, port) = (WORKERS.to_string(), port.to_string());
@@ -90,7 +90,7 @@ fn start(port: u16) -> Result<OwnController, Failure> {
     )
 }
 
-/// A port that nobody has.
+/// A port that no program uses.
 fn free_port() -> Result<u16, Failure> {
     (0..100)
         .map(|_| fastrand::u16(PORTS))
@@ -151,7 +151,7 @@ async fn all_acts(stage: &Stage, show: &Show, whole: Duration) -> Result<(), Fai
     Ok(())
 }
 
-/// Shows the tables, and fails if anything was lost.
+/// Shows the tables, and fails if any request was lost.
 fn conclude(context: &Context, tally: &SharedTally, status: Option<Status>) -> Result<(), Failure> {
     let tally = lock(tally);
     let total = tally.total();
@@ -225,7 +225,7 @@ async fn second_interrupt() {
     drop(tokio::signal::ctrl_c().await);
 }
 
-/// The picture on a terminal; elsewhere only the lines of the acts.
+/// The picture on a terminal; otherwise only the lines of the acts.
 struct Show {
     is_drawn: bool,
     is_silent: bool,
@@ -238,7 +238,7 @@ struct Show {
 struct View {
     headline: String,
     status: Option<Status>,
-    /// How many lines of the picture are on the screen.
+    /// Number of lines of the picture on the screen.
     drawn: usize,
 }
 
@@ -261,7 +261,7 @@ impl Show {
         self.view().status.clone()
     }
 
-    /// Draws the picture again and again.
+    /// Draws the picture repeatedly.
     async fn draw(&self, stage: &Stage) {
         let mut history = History::default();
         loop {
@@ -301,7 +301,7 @@ impl Show {
     }
 }
 
-/// Back to the beginning of the last `lines` lines, which are cleared.
+/// Moves the cursor to the beginning of the last `lines` lines, and clears them.
 fn up(lines: usize) -> String {
     if lines == 0 {
         String::new()
@@ -312,11 +312,11 @@ fn up(lines: usize) -> String {
 
 fn write(text: &str) {
     let mut stdout = std::io::stdout().lock();
-    // A picture that nobody can see is no reason to end; the report is written with care.
+    // Failing to draw is no reason to stop; errors of the final report are handled.
     drop(stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()));
 }
 
-/// The hidden verb: `PORT` is its only argument, the worker's number comes from the environment.
+/// The hidden verb. `PORT` is its only argument; the worker's number comes from the environment.
 pub(crate) fn serve(arguments: &[OsString]) -> Result<(), Failure> {
     let hint = "it is started by `reuse-ctl demo`";
     let failed = |error: std::io::Error| Failure::failed(format!("demo server: {error}"), hint);

@@ -1,4 +1,4 @@
-//! What the demo shows: a picture that is drawn over while it runs, and the table at its end. Pure, but for [`History`]'s clock.
+//! The demo's output: a picture that is redrawn while it runs, and the table at its end. Pure, except for [`History`]'s clock.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -26,7 +26,7 @@ pub(super) struct History {
 }
 
 impl History {
-    /// Notes the sums of now, and says how they grew within the last second.
+    /// Records the current sums, and returns how much they grew within the last second.
     pub(super) fn grown(&mut self, now: Instant, sums: &BTreeMap<u16, u64>) -> BTreeMap<u16, u64> {
         self.moments.push_back((now, sums.clone()));
         while self.moments.len() > 2 && now.duration_since(self.moments[1].0) >= SECOND {
@@ -39,7 +39,7 @@ impl History {
     }
 }
 
-/// The picture: what happens, who gets how much, what became of all requests.
+/// The picture: the current act, each worker's share, and the outcome of all requests.
 pub(super) fn picture(
     headline: &str,
     elapsed: Duration,
@@ -88,7 +88,7 @@ pub(super) fn picture(
     text
 }
 
-/// `requests` of `sum`, as a bar that is full at half of it: four workers are seldom above.
+/// `requests` of `sum` as a bar that is full at one half: with four workers a larger share is rare.
 fn bar(requests: u64, sum: u64) -> String {
     let width = u64::try_from(BAR).unwrap_or(u64::MAX);
     let filled = (requests * width * 2 + sum / 2)
@@ -106,7 +106,7 @@ fn percent(part: u64, whole: u64) -> String {
     }
 }
 
-/// The tables at the end: per worker, per act, and the number lost.
+/// The tables at the end: per worker, per act, and the number of lost requests.
 pub(super) fn report(status: Option<&Status>, tally: &Tally, followed: &str, paint: Paint) -> String {
     let mut text = String::new();
     if let Some(status) = status {

@@ -1,7 +1,7 @@
-//! The demo's server: an ordinary HTTP/1.1 server that knows nothing of steering, and ends well on SIGTERM.
+//! The demo's server: an ordinary HTTP/1.1 server that knows nothing of steering, and shuts down gracefully on SIGTERM.
 //!
-//! Ending well: it takes what waits in its queue, closes its listener, answers every further request with `Connection: close`,
-//! closes connections that stay silent, and exits when none is left.
+//! On SIGTERM it accepts the connections in its queue, closes its listener, answers every further request with `Connection: close`, closes
+//! silent connections, and exits when none is left.
 
 use std::convert::Infallible;
 use std::io;
@@ -19,16 +19,17 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-/// How long a kept connection may stay silent after SIGTERM before it is closed: a client that is about to ask gets its answer.
+/// How long a kept connection may be silent after SIGTERM before it is closed, so that a client that is about to send a request gets its
+/// answer.
 const SILENCE: Duration = Duration::from_millis(500);
-/// How long connections may take to end.
+/// Time that connections have to end.
 const GRACE: Duration = Duration::from_secs(10);
 const BACKLOG: u32 = 1024;
 
 /// Serves `127.0.0.1:port` as worker `worker` until `ended` resolves, and then until its connections have ended.
 ///
 /// # Errors
-/// The system call that did not work.
+/// The system call that failed.
 pub(crate) async fn serve(listener: TcpListener, worker: u16, ended: impl Future<Output = ()>) -> io::Result<()> {
     let (end, ending) = watch::channel(false);
     let mut connections = JoinSet::new();
@@ -39,7 +40,7 @@ pub(crate) async fn serve(listener: TcpListener, worker: u16, ended: impl Future
             () = &mut ended => break,
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => drop(connections.spawn(connection(stream, worker, ending.clone()))),
-                // The client has gone already, or descriptors are short for the moment.
+                // The client has disconnected already, or there are temporarily no free descriptors.
                 Err(_) => tokio::task::yield_now().await,
             },
             Some(_) = connections.join_next() => {}
@@ -60,7 +61,7 @@ pub(crate) async fn serve(listener: TcpListener, worker: u16, ended: impl Future
 /// Opens the listener.
 ///
 /// # Errors
-/// The system call that did not work.
+/// The system call that failed.
 pub(crate) fn listen(port: u16) -> io::Result<TcpListener> {
     let socket = TcpSocket::new_v4()?;
     socket.set_reuseaddr(true)?;
@@ -82,7 +83,7 @@ async fn connection(stream: TcpStream, worker: u16, mut ending: watch::Receiver<
         tokio::time::sleep(SILENCE).await;
     };
     tokio::select! {
-        // A client that resets its connection is its own business.
+        // Errors of a connection that its client resets are ignored.
         _ = connection.as_mut() => return,
         () = silent => {}
     }

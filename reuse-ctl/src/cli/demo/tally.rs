@@ -1,4 +1,4 @@
-//! What became of every request: pure counting, by act, by worker and by client.
+//! Counts the outcome of every request, by act, by worker and by client. Pure.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::SocketAddr;
@@ -6,19 +6,19 @@ use std::net::SocketAddr;
 use serde::Serialize;
 use tokio::time::Instant;
 
-/// How one request ended.
+/// The outcome of one request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum RequestOutcome {
-    /// With an answer.
+    /// It was answered.
     Answered {
-        /// By whom.
+        /// The worker that answered.
         worker: u16,
     },
-    /// Without.
+    /// It was not answered.
     Failed {
         /// The client's end of the connection, if there was one.
         client: Option<SocketAddr>,
-        /// One line.
+        /// The reason, in one line.
         reason: String,
     },
 }
@@ -26,41 +26,41 @@ pub(super) enum RequestOutcome {
 /// One request of one client.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Sample {
-    /// Which client.
+    /// The number of the client.
     pub(super) client: usize,
-    /// How it ended.
+    /// The outcome.
     pub(super) outcome: RequestOutcome,
-    /// It was asked twice: the first time on a kept connection that closed before a byte of the answer.
+    /// Whether it was sent twice: the first time on a kept connection that closed before the first byte of the answer.
     pub(super) was_retried: bool,
-    /// The handshake, if its connection was made for it.
+    /// The handshake, if the connection was made for this request.
     pub(super) made: Option<Made>,
 }
 
-/// When a connection was made.
+/// The time at which a connection was made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Made {
-    /// [`Tally::epoch`] at its start.
+    /// [`Tally::epoch`] before the handshake.
     pub(super) epoch: u64,
-    /// Before its SYN.
+    /// Before the SYN.
     pub(super) from: Instant,
-    /// After the ACK that completed it: over loopback the other end has it by then.
+    /// After the ACK that completed the handshake: over loopback the other end has it by then.
     pub(super) until: Instant,
 }
 
 /// The sums of one act.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub(super) struct ActSums {
-    /// What happened in it.
+    /// The name of the act.
     pub(super) act: String,
-    /// Requests that ended in it, however.
+    /// Requests that ended during the act, with any outcome.
     pub(super) requests: u64,
-    /// Of these, asked twice.
+    /// Those of `requests` that were sent twice.
     pub(super) retried: u64,
-    /// Failed because the worker that had accepted the connection was killed.
+    /// Those that failed because the worker that had accepted the connection was killed.
     pub(super) died: u64,
-    /// Failed because the handshake was completed while the killed worker's listener closed ([`Tally::dies`]).
+    /// Those that failed because the handshake was completed while the killed worker's listener closed ([`Tally::dies`]).
     pub(super) caught: u64,
-    /// Failed for any other reason. Must be 0.
+    /// Those that failed for any other reason. Must be 0.
     pub(super) lost: u64,
 }
 
@@ -77,7 +77,7 @@ pub(super) struct Tally {
     moves: u64,
 }
 
-/// From the kill to the end of the process.
+/// The time from the kill to the end of the process.
 #[derive(Debug, Clone, Copy)]
 struct Dying {
     from: Instant,
@@ -90,11 +90,11 @@ impl Dying {
     }
 }
 
-/// Reasons beyond these say nothing new.
+/// Number of reasons that are kept; more would say nothing new.
 const REASONS: usize = 5;
 
 impl Tally {
-    /// What ends from now on belongs to this act.
+    /// Begins an act: requests that end from now on belong to it.
     pub(super) fn begin(&mut self, act: &str) {
         self.acts.push(ActSums {
             act: act.into(),
@@ -105,36 +105,36 @@ impl Tally {
         self.follow_clients();
     }
 
-    /// The connections that end with the worker that is about to be killed: it has accepted them.
+    /// Records the connections that will end with the worker that is about to be killed, because it has accepted them.
     pub(super) fn condemn(&mut self, clients: impl IntoIterator<Item = SocketAddr>) {
         self.condemned.extend(clients);
     }
 
-    /// The worker is killed now.
+    /// Records that the worker is being killed.
     ///
-    /// A listener that closes is marked as shut down a few instructions before it leaves the state LISTEN. A handshake that another
-    /// processor completes in between becomes a connection that inherits the mark: the kernel moves it to another worker like the
-    /// rest of the queue, but has ended it already (seen on Linux 6.18: SYN_RECV, ESTABLISHED, FIN_WAIT1 within 3 µs; in 8 of 570
-    /// kills at 4,000 connections a second). Nobody outside the kernel can help these, so they are counted apart.
+    /// A closing listener is marked as shut down a few instructions before it leaves the state LISTEN. A handshake that another CPU
+    /// completes in between becomes a connection that inherits the mark: the kernel moves it to another worker like the rest of the queue,
+    /// but has ended it already (seen on Linux 6.18: SYN_RECV, ESTABLISHED, FIN_WAIT1 within 3 µs; in 8 of 570 kills at 4,000 connections a
+    /// second). Nothing outside the kernel can prevent this, so these requests are counted separately.
     pub(super) fn dies(&mut self, from: Instant) {
         self.dying = Some(Dying { from, until: None });
     }
 
-    /// It has ended, its listener is closed.
+    /// Records that the worker has ended and its listener is closed.
     pub(super) fn is_dead(&mut self, until: Instant) {
         if let Some(dying) = &mut self.dying {
             dying.until = Some(until);
         }
     }
 
-    /// From now on a client whose new connections go to different workers has moved.
+    /// From now on, counts clients whose new connections go to different workers.
     pub(super) fn follow_clients(&mut self) {
         self.epoch += 1;
         self.places.clear();
         self.moves = 0;
     }
 
-    /// Distinguishes connections made before and after [`Self::follow_clients`].
+    /// Increases with [`Self::follow_clients`], so that connections made before and after it can be told apart.
     pub(super) fn epoch(&self) -> u64 {
         self.epoch
     }
@@ -170,12 +170,12 @@ impl Tally {
         }
     }
 
-    /// Every act so far.
+    /// The sums of every act so far.
     pub(super) fn acts(&self) -> &[ActSums] {
         &self.acts
     }
 
-    /// Requests answered by each worker.
+    /// Number of requests answered by each worker.
     pub(super) fn answered(&self) -> &BTreeMap<u16, u64> {
         &self.answered
     }
@@ -185,12 +185,12 @@ impl Tally {
         &self.reasons
     }
 
-    /// Clients that made connections since [`Self::follow_clients`], and how often one of them changed its worker.
+    /// Number of clients that made connections since [`Self::follow_clients`], and how often one of them changed its worker.
     pub(super) fn clients_and_moves(&self) -> (usize, u64) {
         (self.places.len(), self.moves)
     }
 
-    /// Everything together.
+    /// The sums over all acts.
     pub(super) fn total(&self) -> ActSums {
         self.acts.iter().fold(
             ActSums {

@@ -1,4 +1,4 @@
-//! What is shown of logs, and how.
+//! Which lines of logs are shown, and how.
 
 use std::path::Path;
 use std::time::{Duration, UNIX_EPOCH};
@@ -15,10 +15,10 @@ use crate::{
     process::logs::{MergeSource, Merged, Stream, TimedFollower},
 };
 
-/// Of each followed log, so that Ctrl-C is seen in between.
+/// Bytes of each followed log that are read in one go, so that Ctrl-C is noticed in between.
 const BYTES_AT_A_TIME: u64 = 1 << 20;
 
-/// So much is collected before it is written.
+/// Number of bytes collected before they are written.
 const OUTPUT_BYTES: usize = 64 * 1024;
 
 /// A log that is being read.
@@ -36,7 +36,7 @@ impl Written {
         }
     }
 
-    /// Reads nothing from offset `until` on.
+    /// Stops reading at offset `until`.
     pub(super) fn up_to(&mut self, until: u64) {
         self.follower.up_to(until);
     }
@@ -48,7 +48,7 @@ impl Written {
     }
 }
 
-/// What is there already of a log; a line that has no end yet is the last if nothing more is to come.
+/// The existing part of a log. Its last line may be unfinished, if no more output is expected.
 pub(super) struct History<'a> {
     pub(super) log: &'a mut Written,
     pub(super) with_rest: bool,
@@ -80,7 +80,7 @@ pub(super) struct Shown<'a> {
 }
 
 impl Shown<'_> {
-    /// All that is there, up to where each log is to be read; with `with_rest` what has no end yet, too.
+    /// Shows everything that exists up to the end of each log's range; with `with_rest` also an unfinished line.
     pub(super) fn history(&self, written: &mut [Written], with_rest: bool) -> Result<(), Failure> {
         let keys: Vec<Key> = written.iter().map(|log| log.key).collect();
         let sources = written.iter_mut().map(|log| History { log, with_rest }).collect();
@@ -96,7 +96,7 @@ impl Shown<'_> {
         if text.is_empty() { Ok(()) } else { output::print(&text) }
     }
 
-    /// What was written since the last time, or some of it. Returns whether there was anything.
+    /// Shows what was written since the last call, or a part of it. Returns whether there was anything.
     pub(super) fn fresh(&self, written: &mut [Written]) -> Result<bool, Failure> {
         let mut any = false;
         for log in written.iter_mut() {

@@ -1,27 +1,27 @@
-//! Reads just enough of what comes back on a connection to know when an answer is complete.
+//! Parses just enough of an answer to know when it is complete.
 
-/// How far an HTTP/1 answer has come.
+/// How much of an HTTP/1 answer has arrived.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::cli) enum Progress {
-    /// More must come.
+    /// More must arrive.
     Partly,
-    /// All is there.
+    /// The answer is complete.
     Complete {
-        /// Its status.
+        /// The status.
         status: u16,
         /// Whether another request may follow on the connection.
         keeps_alive: bool,
     },
-    /// Its end is that of the connection.
+    /// The answer ends when the connection is closed.
     UntilClosed {
-        /// Its status.
+        /// The status.
         status: u16,
     },
-    /// It is no HTTP/1.
+    /// This is not HTTP/1.
     NoHttp,
 }
 
-/// What these bytes are, from the beginning of an answer to GET on.
+/// Interprets these bytes, which begin with the answer to a GET.
 pub(in crate::cli) fn progress(bytes: &[u8]) -> Progress {
     let begin = b"HTTP/1.";
     let shown = bytes.len().min(begin.len());

@@ -1,4 +1,4 @@
-//! The connections that clients have open when the stop signal comes, and what becomes of them.
+//! The connections that clients have open when the stop signal is sent, and what becomes of them.
 
 use std::io;
 use std::net::SocketAddr;
@@ -14,35 +14,35 @@ use super::answer::{Progress, close_code, progress};
 use super::report::{Client, Fate, Http, What};
 use crate::base::whole_ms::whole_ms;
 
-/// How long a first answer may take.
+/// Timeout of the first answer.
 const FIRST_ANSWER: Duration = Duration::from_secs(10);
 
-/// Between two questions to a server that does not answer yet.
+/// Pause between requests to a server that doesn't answer yet.
 const AGAIN: Duration = Duration::from_millis(20);
 
-/// A server that leaves a request unanswered for so long, while another connection is open, takes one at a time.
+/// A server that leaves a request unanswered for this long while another connection is open handles one connection at a time.
 const ALONE: Duration = Duration::from_secs(1);
 
-/// How long a server is given to take up a request, so that it works on it when the signal comes.
+/// Time for the server to start on a request, so that it is in progress when the signal is sent.
 const TAKEN_UP: Duration = Duration::from_millis(300);
 
-/// When the rest of the half request is sent, after the signal.
+/// When the rest of the half-sent request is sent, after the signal.
 const REST_AFTER: Duration = Duration::from_millis(300);
 
-/// What is left out of the half request.
+/// The rest of the half-sent request.
 const REST: &[u8] = b"\r\n";
 
-/// What is asked for.
+/// The server, and the paths to request.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Target<'a> {
     pub(super) address: SocketAddr,
-    /// `/`.
+    /// The path, such as `/`.
     pub(super) path: &'a str,
-    /// A path that takes a while.
+    /// A path whose answer takes a while.
     pub(super) slow_path: Option<&'a str>,
 }
 
-/// What is open.
+/// The open connections.
 #[derive(Debug)]
 pub(super) struct Open {
     connections: Vec<(What, TcpStream)>,
@@ -50,7 +50,7 @@ pub(super) struct Open {
 }
 
 impl Target<'_> {
-    /// Asks until there is an answer below 500, or for half of the time any.
+    /// Sends requests until there is an answer below 500; after half of the time any answer will do.
     pub(super) async fn first_answer(&self) -> Http {
         let begun = Instant::now();
         let deadline = begun + FIRST_ANSWER;
@@ -70,7 +70,7 @@ impl Target<'_> {
         }
     }
 
-    /// One request on a new connection, and the connection.
+    /// Sends one request on a new connection. Returns the answer's status and the connection.
     async fn ask(&self) -> io::Result<(u16, bool, TcpStream)> {
         let mut stream = TcpStream::connect(self.address).await?;
         stream.write_all(&self.request(self.path)).await?;
@@ -93,7 +93,7 @@ impl Target<'_> {
         format!("GET {path} HTTP/1.1\r\nhost: {}\r\naccept: */*\r\n\r\n", self.address).into_bytes()
     }
 
-    /// Opens what the server is to have when the signal comes.
+    /// Opens the connections that the server is to have when the signal is sent.
     pub(super) async fn open(&self, keeps_alive: bool) -> Open {
         let mut open = Open {
             connections: Vec::new(),
@@ -113,7 +113,7 @@ impl Target<'_> {
             );
         }
         open.keep(What::HalfRead, self.half_a_request().await.ok());
-        // Whoever takes one connection at a time is busy with the half request now, and would never see the others.
+        // A server that handles one connection at a time is busy with the half-sent request now, and would never see the others.
         if !matches!(timeout(ALONE, self.ask()).await, Ok(Ok(_))) {
             open.connections
                 .retain(|(what, _)| !matches!(what, What::HalfRead | What::Idle));
@@ -141,7 +141,7 @@ impl Target<'_> {
         Ok(stream)
     }
 
-    /// A WebSocket, if the server makes one of it.
+    /// A WebSocket connection, if the server accepts the upgrade.
     async fn upgrade(&self) -> Option<TcpStream> {
         let mut stream = TcpStream::connect(self.address).await.ok()?;
         let request = format!(
@@ -168,7 +168,7 @@ impl Open {
         }
     }
 
-    /// Begins to watch all of them. `signalled` will be told when the signal was sent.
+    /// Starts to watch all connections. `signalled` is set when the signal was sent.
     pub(super) fn watch(self, signalled: &watch::Receiver<Option<Instant>>) -> WatchedConnections {
         let tasks = self.connections.into_iter().map(|(what, stream)| {
             let watching = watch_one(what, stream, signalled.clone());
@@ -181,7 +181,7 @@ impl Open {
     }
 }
 
-/// Connections that are watched.
+/// Connections that are being watched.
 #[derive(Debug)]
 pub(super) struct WatchedConnections {
     tasks: Vec<(What, JoinHandle<(Seen, Instant)>)>,
@@ -189,7 +189,7 @@ pub(super) struct WatchedConnections {
 }
 
 impl WatchedConnections {
-    /// What has become of them by then.
+    /// What has become of them by `until`.
     pub(super) async fn fates(self, signal: Instant, until: Instant) -> Vec<Client> {
         let mut clients = Vec::new();
         for (what, mut task) in self.tasks {
@@ -210,7 +210,7 @@ impl WatchedConnections {
     }
 }
 
-/// How a connection went on.
+/// What was seen of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Seen {
     Answered(u16),
@@ -239,9 +239,9 @@ async fn watch_one(
     mut signalled: watch::Receiver<Option<Instant>>,
 ) -> (Seen, Instant) {
     if what == What::HalfRead {
-        // The sender outlives the trial; without it there is no signal, and nothing to wait for.
+        // The sender outlives the trial. Without it there is no signal, and nothing to wait for.
         drop(signalled.wait_for(Option::is_some).await);
-        // If the server has closed it by then, or has answered, that shows when it is read.
+        // If the server has closed the connection or answered by then, reading shows it.
         if timeout(REST_AFTER, stream.peek(&mut [0])).await.is_err() {
             drop(stream.write_all(REST).await);
         }
@@ -261,7 +261,7 @@ async fn watch_one(
     }
 }
 
-/// What these bytes are, if they are all.
+/// The outcome if these are all bytes that arrived.
 fn said(what: What, bytes: &[u8]) -> Option<Seen> {
     match what {
         What::WebSocket => close_code(bytes).map(Seen::ClosedWith),
@@ -272,7 +272,7 @@ fn said(what: What, bytes: &[u8]) -> Option<Seen> {
     }
 }
 
-/// The connection has ended behind these bytes.
+/// The outcome if the connection ended after these bytes.
 fn closed(what: What, bytes: &[u8]) -> Seen {
     match (what, progress(bytes)) {
         (What::InFlight | What::HalfRead | What::JustSent, Progress::UntilClosed { status }) => Seen::Answered(status),

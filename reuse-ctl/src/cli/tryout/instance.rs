@@ -1,4 +1,4 @@
-//! Starts the server under a controller of its own, looks, ends it, and looks at what is left.
+//! Starts the server under its own controller, examines it, stops it, and examines what is left.
 
 use super::{
     clients::{Target, WatchedConnections},
@@ -29,45 +29,46 @@ use crate::{
     wire::{Status, StopRequest},
 };
 
-/// How long the controller may take beside its worker: to begin, and to clear up.
+/// Time allowed for the controller in addition to its worker, to start and to clean up.
 const SLACK: Duration = Duration::from_secs(10);
 
-/// Between two looks at the processes, while they end.
+/// Interval of looks at the processes while they end.
 const LOOK: Duration = Duration::from_millis(2);
 
-/// How long the signal may take to be sent once the controller was asked to stop: the queue has to be empty first. A signal that is held back longer is taken
-/// for sent, so that the clients go on.
+/// How long sending the signal may take after the controller was asked to stop, because the queue must be empty first. A signal that is
+/// held back for longer counts as sent, so that the clients go on.
 const SIGNAL_SENT: Duration = Duration::from_secs(2);
 
-/// What a client reads after the end of the server was on its way before.
+/// Data that clients read within this time after the server's end was on its way before.
 const LAST_BYTES: Duration = Duration::from_millis(500);
 
-/// How long the controller may take to say who has the port of a server that could not bind it: that server is started again meanwhile.
+/// How long the controller may take to say which program has the port of a server that could not bind it. The server is started again
+/// meanwhile.
 const WORD: Duration = Duration::from_secs(3);
 
-/// So many of the lines are shown that a server wrote which never got ready.
+/// Number of output lines shown of a server that never became ready.
 const OUTPUT_LINES: usize = 20;
 
 const PORT_HINT: &str =
     "end that first, or let the server listen on another port; `sudo ss -ltnp` shows which process it is";
 
-/// What is to be tried.
+/// The server to try.
 #[derive(Debug)]
 pub(crate) struct Trial<'a> {
-    /// The app, as `run` would have it.
+    /// The app's options, as for `run`.
     pub options: &'a RunOptions,
-    /// What stands behind `run --name NAME` for it.
+    /// The arguments after `run --name NAME` for it.
     pub arguments: Vec<OsString>,
-    /// What is asked for.
+    /// The path to request.
     pub path: &'a str,
-    /// What takes a while to be answered.
+    /// A path whose answer takes a while.
     pub slow_path: Option<&'a str>,
 }
 
-/// Starts it, looks, and ends it. Nothing is left behind, unless this process is killed: then the logs of the app are.
+/// Starts the server, examines it, and stops it. Nothing is left behind, except the app's logs if this process is killed.
 ///
 /// # Errors
-/// It can't be served: the port is taken, it never gets ready, or it ended.
+/// Fails if the server can't be served: the port is taken, it never becomes ready, or it has ended.
 pub(crate) async fn examine(trial: &Trial<'_>) -> Result<Report, Failure> {
     let before = processes::tcp_listeners();
     if let Some(taken) = before
@@ -103,12 +104,12 @@ pub(crate) async fn examine(trial: &Trial<'_>) -> Result<Report, Failure> {
     Ok(report)
 }
 
-/// The folder of the trial's logs, removed in the end.
+/// The folder of the trial's logs. Dropping this removes it.
 struct Logs(std::path::PathBuf);
 
 impl Drop for Logs {
     fn drop(&mut self) {
-        // It may never have been made.
+        // It may never have been created.
         drop(fs::remove_dir_all(&self.0));
     }
 }
@@ -172,7 +173,7 @@ async fn look(trial: &Trial<'_>, controller: &mut OwnController) -> Result<Repor
     let running = instance_processes(&trial.options.name);
     let (listeners, holders) = processes::listeners(&running, trial.options.ports.first().map(|_| group.port()));
     let wrappers = processes::wrappers(&running, main, &holders);
-    // Behind a shell the server is another process, and the signal reaches that, too.
+    // Behind a shell the server is another process, and the signal reaches that too.
     let told: BTreeSet<u32> = std::iter::once(main).chain(holders).collect();
     let signal = trial.options.stop.signal;
     let caught = told.iter().any(|pid| usage::catches_signal(*pid, signal));
@@ -218,7 +219,7 @@ async fn fates(watched: WatchedConnections, signal: Instant) -> Vec<super::repor
     watched.fates(signal, Instant::now() + LAST_BYTES).await
 }
 
-/// Where a client reaches the server from this machine, and where that listens.
+/// The address by which clients on this machine reach the server, and the one on which it listens.
 fn first_address(status: &Status, options: &RunOptions) -> Result<(SocketAddr, SocketAddr), Failure> {
     let addresses = status
         .groups
@@ -238,13 +239,14 @@ fn first_address(status: &Status, options: &RunOptions) -> Result<(SocketAddr, S
     Ok((SocketAddr::new(ip, group.port()), group))
 }
 
-/// Of these ports, if some are named.
+/// The address with the lowest port; among the named ports, if any are named.
 fn lowest_port(addresses: impl Iterator<Item = SocketAddr>, named: &[u16]) -> Option<SocketAddr> {
     let wanted = addresses.filter(|address| named.is_empty() || named.contains(&address.port()));
     wanted.min_by_key(|address| (address.port(), *address))
 }
 
-/// What the controller has said of it. It says so of a later start at the latest: of the first one it may learn too late what that wanted to bind.
+/// What the controller says about the program that has the port. It may only say so at a later start: about the first one it may learn too
+/// late which address the server wanted to bind.
 async fn who_has_the_port(controller: &OwnController, output: &[String]) -> Option<String> {
     let was_refused = output.iter().any(|line| is_refusal(line));
     let deadline = Instant::now() + WORD;
@@ -258,15 +260,15 @@ async fn who_has_the_port(controller: &OwnController, output: &[String]) -> Opti
     }
 }
 
-/// What a server writes whose bind was refused because somebody else listens there: EPERM.
+/// Whether a line shows a refused bind: EPERM means that another program listens on the port.
 fn is_refusal(line: &str) -> bool {
     line.contains("EPERM") || line.to_ascii_lowercase().contains("operation not permitted")
 }
 
-/// `taken`: who has the port, if that is known to be the reason.
+/// The failure of a server that never became ready. `taken`: the program that has the port, if that is known to be the reason.
 fn never_ready(reason: &str, taken: Option<&str>, output: Vec<String>) -> Failure {
     if let Some(taken) = taken {
-        // The server's own "operation not permitted" would only lead away from it.
+        // The server's own "operation not permitted" would be misleading.
         return Failure::failed(taken, PORT_HINT);
     }
     let is_taken =
@@ -285,7 +287,7 @@ fn never_ready(reason: &str, taken: Option<&str>, output: Vec<String>) -> Failur
     failure
 }
 
-/// `127.0.0.1:8080 is in use by process 7 (node)`, of a line on a worker that has ended.
+/// The part `127.0.0.1:8080 is in use by process 7 (node)` of a line about a worker that has ended.
 fn in_use(line: &str) -> Option<&str> {
     let problem = line
         .split_once(" exited with ")
@@ -295,7 +297,7 @@ fn in_use(line: &str) -> Option<&str> {
     problem.contains(" is in use by ").then_some(problem)
 }
 
-/// The last lines that the server wrote.
+/// The last lines of the server's output.
 fn written(app: &str) -> Vec<String> {
     let Ok(paths) = paths_of(app) else {
         return Vec::new();
@@ -326,7 +328,7 @@ fn instance_processes(app: &str) -> Vec<Process> {
 /// How the instance ended.
 struct Ended {
     signal: Instant,
-    /// Until the last process that got the signal was gone.
+    /// The time until the last process that got the signal was gone.
     took: Duration,
     /// Whether the controller had to kill it.
     killed: bool,
@@ -336,7 +338,7 @@ struct Ended {
     left: Vec<String>,
 }
 
-/// Has the controller end the app, and watches how its processes go; `told` are those that serve, and the main one.
+/// Has the controller stop the app, and watches its processes end. `told` are the main process and those that serve.
 async fn end(
     trial: &Trial<'_>,
     client: &Client,
@@ -359,7 +361,7 @@ async fn end(
     let stopping = tokio::spawn(async move { asking.command(hyper::Method::POST, "/v1/stop", &request).await });
     let mut signal = None;
     let mut over = None;
-    // It answers when nothing of the instance is left, or it has given up.
+    // The controller answers when nothing of the instance is left, or when it has given up.
     while !stopping.is_finished() {
         if signal.is_none() {
             let late = began.elapsed() > SIGNAL_SENT;
@@ -383,7 +385,7 @@ async fn end(
     }
     let over = over.unwrap_or_else(Instant::now);
     let left = instance_processes(&trial.options.name);
-    // The controller ends its event stream when it ends.
+    // The controller closes its event stream when it ends.
     drop(tokio::time::timeout(SLACK, listening).await);
     let heard = heard.borrow().clone();
     let signal = heard.signal.unwrap_or(began);
@@ -397,7 +399,7 @@ async fn end(
     })
 }
 
-/// What the events say of the instance.
+/// What the events say about the instance.
 #[derive(Debug, Clone, Default)]
 struct Heard {
     signal: Option<Instant>,

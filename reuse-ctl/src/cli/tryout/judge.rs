@@ -10,37 +10,37 @@ use super::report::{Fate, Http, Listener, ListenerKind, Report, What};
 use crate::app::options::StopOptions;
 use crate::base::durations::tenths;
 
-/// A server that answers its first request so much later than it listens was not ready when it listened.
+/// A server whose first answer comes this much later than its listener was not ready when it listened.
 const SLOW_START_MS: u64 = 500;
 
-/// What to run it with, and why.
+/// A recommended option, and the reason.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct Recommendation {
-    /// `--stop-signal SIGQUIT`; absent where the server itself is to be changed.
+    /// The option, such as `--stop-signal SIGQUIT`; `None` if the server itself should be changed.
     pub option: Option<String>,
-    /// One line.
+    /// The reason, in one line.
     pub reason: String,
 }
 
-/// What was in force.
+/// The options in force during the trial.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct InForce<'a> {
-    /// How the server was ended.
+    /// How the server was stopped.
     pub stop: &'a StopOptions,
-    /// What was asked for.
+    /// The requested path.
     pub path: &'a str,
     /// Whether `--port` was given.
     pub port_given: bool,
 }
 
-/// What is worth saying, the most important first; nothing if the defaults are right.
+/// All recommendations, the most important first. Empty if the defaults are right.
 pub(crate) fn recommend(report: &Report, in_force: InForce<'_>) -> Vec<Recommendation> {
     let rules: [fn(&Report, InForce<'_>) -> Option<Recommendation>; 7] =
         [port, slow_start, signal, swallowed, never_ends, at_once, slow_end];
     rules.iter().filter_map(|rule| rule(report, in_force)).collect()
 }
 
-/// Whether the signal cuts a request that was asked in whole or in part: one did not get its answer, or nothing in the server hears of the signal.
+/// Whether the signal cuts a request that was sent completely or partly: one got no answer, or no process of the server handles the signal.
 pub(crate) fn cuts_requests(report: &Report) -> bool {
     let is_cut = [What::InFlight, What::HalfRead, What::JustSent]
         .into_iter()
@@ -53,7 +53,7 @@ pub(crate) fn cuts_requests(report: &Report) -> bool {
     is_cut || (serves_http && !report.ending.caught)
 }
 
-/// Which port clients use is known only where the others can't be it.
+/// The port that clients use can be recommended only if the others can't be it.
 fn port(report: &Report, in_force: InForce<'_>) -> Option<Recommendation> {
     let shared: Vec<&str> = report.shared().map(|listener| listener.address.as_str()).collect();
     let is_private = |listener: &Listener| listener.kind == ListenerKind::Private;
@@ -91,7 +91,7 @@ fn slow_start(report: &Report, in_force: InForce<'_>) -> Option<Recommendation> 
     })
 }
 
-/// A better signal, for a server that is known.
+/// A better signal for a known server.
 fn signal(report: &Report, in_force: InForce<'_>) -> Option<Recommendation> {
     let command: Vec<OsString> = report.command.iter().map(OsString::from).collect();
     let reason = in_force.stop.suggestion(&command)?;
@@ -102,8 +102,8 @@ fn signal(report: &Report, in_force: InForce<'_>) -> Option<Recommendation> {
     })
 }
 
-/// What was started is not the server, and something did not end. The signal reaches the server in any case, so that requests which are cut are the
-/// server's own doing.
+/// The started process is not the server, and some process did not end. The signal reaches the server in any case, so requests that were
+/// cut are the server's own doing.
 fn swallowed(report: &Report, _: InForce<'_>) -> Option<Recommendation> {
     if report.wrappers.is_empty() || !report.ending.killed {
         return None;
@@ -136,7 +136,7 @@ fn never_ends(report: &Report, in_force: InForce<'_>) -> Option<Recommendation> 
     })
 }
 
-/// Nothing is gained by waiting before the signal, if the server finishes all by itself.
+/// If the server finishes everything by itself, waiting before the signal gains nothing.
 fn at_once(report: &Report, _: InForce<'_>) -> Option<Recommendation> {
     let finishes = |what| matches!(report.fate(what), Some(Fate::Answered { .. }));
     let does = finishes(What::InFlight) && finishes(What::HalfRead) && !cuts_requests(report) && !report.ending.killed;

@@ -1,8 +1,8 @@
-//! `try`: one instance of a server is started, looked at and ended, and what was seen is reported, as `doctor` reports on the machine.
+//! `try`: starts one instance of a server, examines and stops it, and reports what was seen, as `doctor` does for the machine.
 //!
-//! [`report`] has what was seen, [`judge`] says what follows from it (both pure), [`render`] shows it. `instance` starts the server under a controller of its
-//! own, `processes` looks at what it runs and where that listens, `clients` are the connections that are open when the stop signal comes, `answer` reads
-//! what comes back on them.
+//! [`report`] holds what was seen, [`judge`] says what follows from it (both are pure), [`render`] shows it. `instance` starts the server
+//! under its own controller, `processes` looks at its processes and their listeners, `clients` has the connections that are open when the
+//! stop signal is sent, `answer` parses the answers on them.
 
 pub(super) mod answer;
 mod clients;

@@ -1,4 +1,4 @@
-//! The processes of an instance and where they listen, from /proc. Nothing is cached: processes come and go.
+//! The processes of an instance and their listeners, from /proc. Nothing is cached: processes come and go.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
@@ -13,11 +13,11 @@ use super::report::{Listener, ListenerKind};
 pub(super) struct Process {
     pub(super) pid: u32,
     pub(super) parent: u32,
-    /// Its name, as the process may have set it.
+    /// The name, which the process may have set itself.
     pub(super) name: String,
 }
 
-/// A socket that is bound to an address, in a process's network.
+/// A socket bound to an address, in a process's network namespace.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Bound {
     Tcp(SocketAddr),
@@ -25,14 +25,14 @@ enum Bound {
     Unix(String),
 }
 
-/// Those of these processes that are there.
+/// Those of these processes that exist.
 pub(super) fn processes(pids: &[u32]) -> Vec<Process> {
     pids.iter().filter_map(|pid| process(*pid)).collect()
 }
 
 fn process(pid: u32) -> Option<Process> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name is in parentheses, and may hold some itself.
+    // The name is in parentheses, and may contain parentheses itself.
     let (before, after) = stat.rsplit_once(')')?;
     let (_, name) = before.split_once('(')?;
     let mut fields = after.split_whitespace();
@@ -51,11 +51,11 @@ pub(super) fn age_ms(pid: u32) -> Option<u64> {
     let uptime = fs::read_to_string("/proc/uptime").ok()?;
     let (whole, hundredths) = uptime.split_whitespace().next()?.split_once('.')?;
     let now_ms = whole.parse::<u64>().ok()? * 1000 + hundredths.parse::<u64>().ok()? * 10;
-    // A tick is a hundredth of a second on every Linux.
+    // A clock tick is a hundredth of a second on every Linux.
     Some(now_ms.saturating_sub(ticks * 10))
 }
 
-/// Every listener of these processes, each once, with the first process that has it open; `asked` is `--port`.
+/// Every listener of these processes, once each, with the first process that has it open. `asked` is the value of `--port`.
 pub(super) fn listeners(processes: &[Process], asked: Option<u16>) -> (Vec<Listener>, Vec<u32>) {
     let picked = picked_ports();
     let mut networks: HashMap<String, HashMap<u64, Bound>> = HashMap::new();
@@ -93,7 +93,7 @@ fn kind_of(port: u16, asked: Option<u16>, picked: &RangeInclusive<u16>) -> Liste
     }
 }
 
-/// The names on the way from `main` to the highest process that has a shared listener open; empty if that is `main`.
+/// The names of the processes from `main` to the highest process that has a shared listener open; empty if that is `main` itself.
 pub(super) fn wrappers(processes: &[Process], main: u32, holders: &[u32]) -> Vec<String> {
     let by_pid: HashMap<u32, &Process> = processes.iter().map(|process| (process.pid, process)).collect();
     let way_to = |holder: u32| {
@@ -110,7 +110,7 @@ pub(super) fn wrappers(processes: &[Process], main: u32, holders: &[u32]) -> Vec
     ways.min_by_key(Vec::len).unwrap_or_default()
 }
 
-/// Where somebody listens with TCP in this network, whoever that is.
+/// Every address in this network namespace on which any program listens with TCP.
 pub(super) fn tcp_listeners() -> Vec<SocketAddr> {
     let all = bound_sockets(std::process::id()).into_values();
     all.filter_map(|bound| match bound {
@@ -120,14 +120,14 @@ pub(super) fn tcp_listeners() -> Vec<SocketAddr> {
     .collect()
 }
 
-/// The ports that the kernel picks for who asks for none.
+/// The range of ports that the kernel assigns to sockets which request none.
 fn picked_ports() -> RangeInclusive<u16> {
     let text = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
     let mut ports = text.split_whitespace().filter_map(|port| port.parse().ok());
     ports.next().unwrap_or(32_768)..=ports.next().unwrap_or(60_999)
 }
 
-/// The inodes of the sockets that the process has open.
+/// The inodes of the process's open sockets.
 fn sockets_of(pid: u32) -> BTreeSet<u64> {
     let links = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
     links
@@ -136,7 +136,7 @@ fn sockets_of(pid: u32) -> BTreeSet<u64> {
         .collect()
 }
 
-/// All in the network of the process, by inode.
+/// All bound sockets in the process's network namespace, by inode.
 fn bound_sockets(pid: u32) -> HashMap<u64, Bound> {
     let read = |file: &str| {
         fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("net").join(file)).unwrap_or_default()
@@ -152,7 +152,7 @@ fn bound_sockets(pid: u32) -> HashMap<u64, Bound> {
     bound
 }
 
-/// Lines of /proc/net/tcp in this state.
+/// Parses the lines of /proc/net/tcp in this state.
 fn parse_internet<'a>(text: &'a str, state: &'a str) -> impl Iterator<Item = (u64, SocketAddr)> + 'a {
     text.lines().skip(1).filter_map(move |line| {
         let fields: Vec<&str> = line.split_whitespace().collect();
@@ -166,7 +166,7 @@ fn parse_internet<'a>(text: &'a str, state: &'a str) -> impl Iterator<Item = (u6
     })
 }
 
-/// Words of 32 bits in hexadecimal, each as the processor reads it from memory.
+/// Parses 32-bit words in hexadecimal, each as the CPU reads it from memory.
 fn parse_ip(text: &str) -> Option<IpAddr> {
     let word = |at: usize| Some(u32::from_str_radix(text.get(at..at + 8)?, 16).ok()?.to_ne_bytes());
     match text.len() {
@@ -180,12 +180,12 @@ fn parse_ip(text: &str) -> Option<IpAddr> {
     }
 }
 
-/// Unix sockets that listen on a path.
+/// Parses Unix sockets that listen on a path.
 fn parse_unix(text: &str) -> impl Iterator<Item = (u64, String)> + '_ {
     text.lines().skip(1).filter_map(|line| {
         let fields: Vec<&str> = line.split_whitespace().collect();
         let (flags, inode, path) = (fields.get(3)?, fields.get(6)?, fields.get(7)?);
-        // SO_ACCEPTCON; `@` begins an abstract name, which leaves nothing behind.
+        // SO_ACCEPTCON. `@` begins an abstract name, which leaves no file behind.
         (*flags == "00010000" && path.starts_with('/')).then(|| Some((inode.parse().ok()?, (*path).to_owned())))?
     })
 }

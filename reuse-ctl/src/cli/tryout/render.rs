@@ -13,9 +13,9 @@ const GREEN: &str = "\x1b[32m";
 const YELLOW: &str = "\x1b[33m";
 const PLAIN: &str = "\x1b[0m";
 
-/// A line for each thing that was seen, what follows, and the command to run.
+/// A line for each thing that was seen, the recommendations, and the command to run.
 ///
-/// `given`: the options that the trial was given and that `run` needs, too.
+/// `given`: the options of the trial that `run` needs as well.
 pub(crate) fn render(report: &Report, recommendations: &[Recommendation], given: &str, colour: bool) -> String {
     let lines = lines(report);
     let width = lines.iter().map(|line| line.name.chars().count()).max().unwrap_or(0);
@@ -147,7 +147,7 @@ fn lines(report: &Report) -> Vec<ReportLine> {
             };
             let (took, signal) = (time(ending.took_ms), &ending.signal);
             match report.wrappers.first() {
-                // One signal that is named twice reads like two.
+                // Naming the same signal twice would read like two signals.
                 None if ending.how.ends_with(signal.as_str()) => format!("{signal} ended it after {took}{handler}"),
                 None => format!("it {}, {took} after {signal}{handler}", ending.how),
                 Some(first) => format!(
@@ -198,7 +198,7 @@ fn of(what: What) -> &'static str {
     }
 }
 
-/// Absent where nothing was learned.
+/// `None` if nothing was learned.
 fn fate(what: What, fate: Fate) -> Option<String> {
     let owed = match what {
         What::InFlight | What::HalfRead | What::JustSent => " without an answer",

@@ -1,4 +1,4 @@
-//! A key is its option, whatever is said.
+//! A key means the same as its option, for any values.
 
 use std::ffi::OsString;
 
@@ -12,7 +12,7 @@ use crate::app::{
 };
 use crate::base::toml_text;
 
-/// Values that each kind of option takes.
+/// Valid values of each option.
 fn value_of(name: &str) -> BoxedStrategy<String> {
     match name {
         "name" => "[a-z][a-z0-9._-]{0,10}".boxed(),
@@ -53,7 +53,7 @@ fn value_of(name: &str) -> BoxedStrategy<String> {
         "increment_var" => "[A-Z]{1,5}=[0-9]{1,4}".boxed(),
         "max_hung" => (0..=100_u8).prop_map(|percent| percent.to_string()).boxed(),
         "sticky_prefix4" | "sticky_prefix6" => (1..=32_u8).prop_map(|bits| bits.to_string()).boxed(),
-        // Those that name what must be there.
+        // Options that name existing files or folders.
         "cwd" | "env_file" => Just("/".to_owned()).boxed(),
         "watch" => "/[a-z]{1,8}".boxed(),
         "max_age" | "sticky_ttl" => (1..=99_999_u32).prop_map(|seconds| format!("{seconds}s")).boxed(),
@@ -75,7 +75,7 @@ fn value_of(name: &str) -> BoxedStrategy<String> {
     }
 }
 
-/// Any choice of keys, each with values that are right.
+/// Any set of keys with valid values.
 fn any_values() -> impl Strategy<Value = Vec<(usize, Vec<String>)>> {
     let keys = Keys::new();
     let one = |(at, key): (usize, &keys::Key)| {
@@ -100,7 +100,7 @@ proptest! {
     fn a_key_is_its_option(mut chosen in any_values(), reversed in any::<bool>(), as_number in any::<bool>()) {
         let keys = Keys::new();
         let is = |at: usize, name: &str| keys.all()[at].name == name;
-        // Globs are for what is watched.
+        // Ignored globs require watched paths.
         if !chosen.iter().any(|(at, _)| is(*at, "watch")) {
             chosen.retain(|(at, _)| !is(*at, "watch_ignore"));
         }
@@ -132,7 +132,7 @@ proptest! {
         let mut typed = AppSpec::typed(&line, Some(&folder.0));
         let from_file = apps[0].spec.resolve().expect("it was checked");
         prop_assert_eq!(&from_file, &typed.resolve().expect("right"));
-        // And the way to a controller changes nothing.
+        // Passing the specification to a controller changes nothing.
         if !chosen.iter().any(|(at, _)| is(*at, "name")) {
             let name = typed.resolve().expect("right").name;
             typed.arguments.insert(0, format!("--name={name}").into());

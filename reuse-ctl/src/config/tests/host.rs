@@ -3,7 +3,7 @@
 use super::Folder;
 use crate::{app::requirements::Extent, config::Loaded};
 
-/// Complaints about missing requirements, as `run -f` has them; and `check`.
+/// Errors about missing requirements, as in `run -f` and `check`.
 fn complaints(folder: &Folder, text: &str, extent: Extent) -> String {
     let loaded = Loaded::read(&folder.file("reuse.toml", text), None).expect("right in itself");
     let failure = loaded.judge(|_| Some(extent), &[]).expect_err("something is missing");
@@ -23,13 +23,13 @@ fn everything_that_the_machine_lacks_is_found_at_once() {
                 [[app]]\nname = 'e'\ncommand = '.'\n";
     let text = text.replace("command = '.'", "command = './.'");
     let said = complaints(&folder, &text, Extent::Start);
-    // The PATH of whoever runs this is not for the snapshot.
+    // The PATH of the test's user is removed from the snapshot.
     let said: Vec<&str> = said
         .lines()
         .map(|line| line.split("; looked in").next().expect("one"))
         .collect();
     insta::assert_snapshot!("everything_that_the_machine_lacks_is_found_at_once", said.join("\n"));
-    // A controller that runs has another PATH, and another PORT.
+    // A running controller has another PATH, and another PORT.
     let said = complaints(&folder, &text, Extent::Change);
     for words in ["no-such-command-anywhere", "65535"] {
         assert!(!said.contains(words), "{said}");

@@ -1,4 +1,4 @@
-//! Files that are right, and command lines that say the same.
+//! Valid files, and equivalent command lines.
 
 use std::ffi::OsString;
 use std::fs;

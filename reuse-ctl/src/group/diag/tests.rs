@@ -1,4 +1,4 @@
-//! Against the real kernel: sockets of this process, seen from outside.
+//! Run on the real kernel, with sockets of this process.
 
 use super::*;
 use std::net::{TcpListener, TcpStream};
@@ -108,7 +108,7 @@ fn an_mptcp_listener_is_left_out() {
     assert_eq!(diag.listeners_on(port).expect("a dump"), []);
 }
 
-/// From now on a connection stays in SYN_RECV until its first byte.
+/// Makes connections stay in SYN_RECV until their first byte.
 fn defer_accept(server: &TcpListener) {
     let seconds: libc::c_int = 30;
     // SAFETY: an open socket, and an int with its size.
@@ -146,7 +146,7 @@ fn handshakes_are_counted_by_local_address() {
     );
 }
 
-/// Many enough for several messages of 32 KiB.
+/// Enough listeners for several messages of 32 KiB.
 #[test]
 fn long_answers_come_in_parts() {
     let mut diag = Diag::new().expect("inet_diag");
@@ -163,7 +163,7 @@ fn long_answers_come_in_parts() {
     assert!(took < Duration::from_millis(200), "{took:?}");
 }
 
-/// From the SYN to the end, as a stranger sees it.
+/// A connection from the SYN to its end, seen from outside.
 #[test]
 fn the_servers_end_is_seen_to_queue_and_to_be_accepted() {
     let mut diag = Diag::new().expect("inet_diag");

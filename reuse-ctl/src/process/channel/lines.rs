@@ -78,7 +78,7 @@ impl Lines {
 mod tests {
     use super::*;
 
-    /// What comes out of `bytes` in pieces of this size: the lines, or `None` for one that is too long.
+    /// The lines that `bytes` yield in pieces of this size; `None` for a line that is too long.
     fn lines_of(bytes: &[u8], piece: usize) -> Vec<Option<Vec<u8>>> {
         let mut lines = Lines::default();
         let mut all = Vec::new();

@@ -71,13 +71,13 @@ pub enum Unsendable {
     /// The line is not JSON. It would crash Node, and make Bun close its channel.
     #[error("it is not JSON: {0}")]
     NotJson(String),
-    /// See [`MAX_DEPTH`].
+    /// The values are nested too deeply (more than 512 levels).
     #[error("more than {MAX_DEPTH} values lie within one another")]
     TooDeep,
     /// See [`MAX_LINE_BYTES`].
     #[error("it is longer than 16 MiB")]
     TooLong,
-    /// See [`INTERNAL`].
+    /// The line is an internal message of Node.
     #[error("a `cmd` that begins with {INTERNAL} is Node's own")]
     Internal,
 }

@@ -202,7 +202,7 @@ mod tests {
         let outbox = Outbox::new();
         assert_eq!(outbox.offer(Block(HALF)), Offer::Queued);
         assert_eq!(outbox.offer(Block(HALF)), Offer::Lost { is_first: true });
-        // It would fit, but it must not overtake what was lost.
+        // It would fit, but must not overtake the lost items.
         assert_eq!(outbox.offer(Block(1)), Offer::Lost { is_first: false });
         assert_eq!(outbox.take().await, Some(Block(HALF)));
         assert_eq!(

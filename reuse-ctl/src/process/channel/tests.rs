@@ -1,4 +1,4 @@
-//! The controller's end against a plain socket.
+//! The controller's end of a channel against a plain socket.
 
 use std::{
     io::{Read as _, Write as _},
@@ -145,7 +145,7 @@ async fn a_line_that_is_too_long_costs_itself_alone() {
     assert_eq!(next(&mut hears).await, Some(Heard::Line(b"2".to_vec())));
 }
 
-/// Returns when so many bytes can be read, and reads none.
+/// Waits until this many bytes can be read, without reading them.
 fn wait_for_bytes(worker: &Plain, bytes: usize) {
     let started = Instant::now();
     let mut all = vec![0; bytes];
@@ -171,7 +171,7 @@ async fn what_a_worker_had_not_read_when_it_ended_is_counted() {
             say(b"3\n");
             wait_for_bytes(&worker, 6);
         } else {
-            // Each is read before the next one is said.
+            // Each is read before the next one is sent.
             for line in [&b"1\n"[..], b"2\n", b"3\n"] {
                 say(line);
                 wait_for_bytes(&worker, 2);
@@ -187,7 +187,7 @@ async fn what_a_worker_had_not_read_when_it_ended_is_counted() {
     }
 }
 
-/// On one thread, so that the task has gone as far as it can whenever the test goes on.
+/// On one thread, so that the task has done everything it can whenever the test continues.
 #[tokio::test]
 async fn the_workers_end_may_be_closed_after_the_controllers() {
     let (ours, worker) = Plain::pair().expect("a socket pair");

@@ -1,4 +1,4 @@
-//! What is recognised, what is suggested, and that the manual says the same.
+//! Which servers are recognised, what is suggested, and that the manual says the same.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;

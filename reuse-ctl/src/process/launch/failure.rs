@@ -12,7 +12,7 @@ use super::LAUNCH_PATIENCE;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Step {
-    /// Read the [`LaunchSpec`].
+    /// Read the specification.
     Specification,
     /// Create a process group and reset signals.
     Signals,

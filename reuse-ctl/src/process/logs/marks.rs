@@ -196,7 +196,7 @@ mod tests {
         let scratch = Scratch::new(name);
         let mut bytes = vec![0; PLACE_BYTES];
         bytes.extend(marks.iter().flat_map(|mark| mark.encode()));
-        // One that was cut short.
+        // A mark that was cut short.
         bytes.extend([7; 9]);
         scratch.write(&index_of(&scratch.log()), &bytes);
         Marks::open(&scratch.log()).expect("readable")

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
-/// Folders of different file systems: one that can take blocks out of files and one that can't, or those in `REUSE_LOG_PLACES`.
+/// Folders on different file systems: one that supports collapsing and one that doesn't, or those in `REUSE_LOG_PLACES`.
 fn places() -> Vec<String> {
     let given = std::env::var("REUSE_LOG_PLACES").unwrap_or_else(|_| "/tmp:/dev/shm".into());
     given.split(':').map(str::to_owned).collect()
@@ -46,7 +46,7 @@ impl Scratch {
         KeptLog::new(self.log(), Limits { max_bytes, keep })
     }
 
-    /// The rotated parts, oldest first, and what is left, without holes.
+    /// The rotated parts, oldest first, followed by the live file without holes.
     fn everything(&self) -> Vec<u8> {
         let copies = (1..)
             .map(|number| rotated(&self.log(), number))
@@ -87,7 +87,7 @@ fn numbered(numbers: std::ops::Range<u64>) -> Vec<u8> {
         .collect()
 }
 
-/// The numbers of a log's lines, which must be well formed.
+/// The numbers of a log's lines, which must be valid.
 fn numbers(bytes: &[u8]) -> Vec<u64> {
     let text = std::str::from_utf8(bytes).expect("text");
     text.lines()
@@ -181,7 +181,7 @@ fn a_log_is_marked_as_it_grows_and_its_lines_have_times() {
         assert_eq!(kept.look().expect("marked"), Looked::Changed { too_large: false });
         assert_eq!(kept.look().expect("nothing new"), Looked::Same);
     }
-    // What no controller has seen has the time of the last write.
+    // A part that no controller has seen has the time of the last write.
     drop(kept);
     scratch.append(b"f\nunfinished");
     let file = OpenOptions::new().append(true).open(scratch.log()).expect("opens");
@@ -197,7 +197,7 @@ fn a_log_is_marked_as_it_grows_and_its_lines_have_times() {
             .map(|line| (line.at_ms, line.text))
             .collect::<Vec<_>>()
     };
-    // A clock that is set back does not bring the lines out of order.
+    // A clock that is set back does not change the order of lines.
     let all = [
         (1_000, "a"),
         (5_000, "b"),
@@ -213,7 +213,7 @@ fn a_log_is_marked_as_it_grows_and_its_lines_have_times() {
     assert_eq!(times(5_001), all[4..]);
     assert_eq!(times(9_500), all[5..]);
     assert_eq!(times(20_001), []);
-    // Where to begin is found from the marks: what is before is not read.
+    // The marks tell where to begin, so earlier content is not read.
     assert_eq!(Range::since(&scratch.log(), 9_000).expect("readable").start, 8);
 }
 
@@ -252,7 +252,7 @@ fn rotation_moves_whole_blocks_and_what_is_older_goes() {
         assert!(metadata.blocks() * 512 <= 4096, "{place}: {} blocks", metadata.blocks());
         assert_eq!(tail(&scratch, 0, 2), ["line 3999", "line 4000"]);
 
-        // Nothing is kept any more.
+        // From here on, no rotated files are kept.
         drop(kept);
         let mut kept = scratch.kept(8192, 0);
         scratch.append(&numbered(4001..6000));
@@ -307,7 +307,7 @@ fn an_index_has_one_owner() {
     second.look().expect("free again");
 }
 
-/// The states in which a crash may leave a log, made by hand: each is finished by the next controller, and readable before.
+/// The states in which a crash may leave a log, made by hand: each can be read, and is completed by the next controller.
 #[test]
 fn whenever_a_rotation_is_cut_off_nothing_is_lost_and_nothing_doubled() {
     const LEN: u64 = 8192;
@@ -370,7 +370,7 @@ fn whenever_a_rotation_is_cut_off_nothing_is_lost_and_nothing_doubled() {
             drop((file, index));
             scratch.append(&numbered(5000..5100));
 
-            // What was dropped was not copied; the line in which it ends is not whole.
+            // Dropped content was not copied, and the line at its end is incomplete.
             let first = if copied {
                 0
             } else {
@@ -422,7 +422,7 @@ fn numbers_after(text: &[u8], offset: u64) -> u64 {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(12))]
 
-    /// Someone writes as fast as he can; someone rotates; someone reads. Every line is there once and in order, for the reader too.
+    /// With a fast writer, a rotating thread and readers, every line occurs once and in order, for the readers too.
     #[test]
     fn no_line_is_lost_under_a_writer_at_full_speed(
         blocks in 1..24_u64,
@@ -455,7 +455,7 @@ proptest! {
                     lines.extend(more);
                 }
             });
-            // Whoever reads what has just been cut meets a rotation most often.
+            // A reader at the end of the part that was just cut meets rotations most often.
             let late_reader = scope.spawn(|| {
                 while !done.load(Ordering::Acquire) {
                     let (_, end) = view::bounds(&scratch.log()).expect("readable");

@@ -1,4 +1,4 @@
-//! The thread that looks after the logs.
+//! The thread that maintains the logs.
 
 use std::{
     collections::HashMap,
@@ -28,15 +28,15 @@ use crate::{
 pub(crate) struct Keeper {
     limits: Limits,
     console: Option<WorkerLines>,
-    /// Absent where there are no more of them: then every log is always looked at.
+    /// `None` if the system has no more inotify instances; then every log is looked at regularly.
     inotify: Option<Inotify>,
     woken: UnixStream,
     asked: Receiver<LogRequest>,
     answers: Answers,
     stopping: Arc<AtomicBool>,
-    /// One log at a time is rotated, in another thread.
+    /// Whether a rotation is in progress. One log at a time is rotated, in another thread.
     rotating: bool,
-    /// All have their turn.
+    /// The log rotated last, so that each gets its turn.
     rotated_last: usize,
     armed: HashMap<WatchDescriptor, usize>,
     logs: Vec<Kept>,
@@ -67,7 +67,7 @@ impl Keeper {
         }
     }
 
-    /// Until it is told to stop.
+    /// Runs until told to stop.
     pub(crate) fn run(&mut self) {
         loop {
             self.wait();
@@ -99,12 +99,12 @@ impl Keeper {
         }
     }
 
-    /// Until something is written, asked or due.
+    /// Waits until something is written, requested or due.
     fn wait(&mut self) {
         let due = self.logs.iter().filter_map(|log| log.due).min();
         let timeout = due.map_or(PollTimeout::NONE, |due| {
             let left = due.saturating_duration_since(Instant::now());
-            // Rounded up: not to wake before it is due.
+            // Rounded up, so as not to wake before it is due.
             PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX)
         });
         let mut ends = vec![PollFd::new(self.woken.as_fd(), PollFlags::POLLIN)];
@@ -114,7 +114,7 @@ impl Keeper {
                 .map(|inotify| PollFd::new(inotify.as_fd(), PollFlags::POLLIN)),
         );
         if let Err(errno) = poll(&mut ends, timeout) {
-            // Interrupted: what is due is looked at.
+            // Interrupted; what is due is looked at.
             tracing::debug!("poll: {errno}");
         }
         while matches!((&self.woken).read(&mut [0; 64]), Ok(64)) {}
@@ -130,7 +130,7 @@ impl Keeper {
     pub(crate) fn keep(&mut self, log: PathBuf, shown: Option<Shown>) {
         let now = Some(Instant::now());
         if let Some(known) = self.logs.iter_mut().find(|known| known.path == log) {
-            // It may be a new file.
+            // The file may have been replaced.
             known.due = now;
             return;
         }
@@ -149,7 +149,7 @@ impl Keeper {
         }
     }
 
-    /// Looks at a log, and again soon if it has changed. If not, it is watched from now on.
+    /// Looks at a log, and again soon if it has changed. If not, the log is watched from now on.
     pub(crate) fn look(&mut self, which: usize, now: Instant) {
         let soon = Some(self.next_tick(now));
         if self.logs[which].changed(self.console.as_ref(), now) {
@@ -163,7 +163,7 @@ impl Keeper {
         self.logs[which].due = match watched {
             Some(watch) => {
                 self.armed.insert(watch, which);
-                // It may have been written to before it was watched.
+                // It may have been written to before the watch was added.
                 if self.logs[which].changed(self.console.as_ref(), now) {
                     soon
                 } else {
@@ -185,7 +185,7 @@ impl Keeper {
         }
     }
 
-    /// Copying may take a while, and others go on meanwhile.
+    /// In another thread, because copying may take a while and the other logs must go on.
     fn rotate_next(&mut self, now: Instant) {
         if self.rotating {
             return;
@@ -213,7 +213,7 @@ impl Keeper {
         let rotate = move || {
             let Ok(mut log) = given.recv() else { return };
             let result = log.rotate(everything, || stopping.load(Ordering::Relaxed));
-            // Nobody waits for it when the controller ends.
+            // The receiver may be gone when the controller ends.
             drop(answers.send(LogRequest::Rotated {
                 which,
                 log,
@@ -242,7 +242,7 @@ impl Keeper {
         self.rotating = false;
         let now = Instant::now();
         let kept = &mut self.logs[which];
-        // They may have changed meanwhile.
+        // The limits may have changed meanwhile.
         log.set_limits(self.limits);
         kept.log = Some(log);
         kept.due = Some(now);
@@ -252,7 +252,7 @@ impl Keeper {
         }
     }
 
-    /// All logs are looked at together: one wake-up for all.
+    /// The next time at which all logs are looked at together, in one wake-up.
     fn next_tick(&self, now: Instant) -> Instant {
         let since = now.duration_since(self.started).as_millis();
         let ticks = u32::try_from(since / POLL.as_millis()).unwrap_or(u32::MAX - 1) + 1;

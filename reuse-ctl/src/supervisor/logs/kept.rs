@@ -1,4 +1,4 @@
-//! One log that the keeper looks after.
+//! A log that the keeper maintains.
 
 use std::{
     path::PathBuf,
@@ -11,36 +11,36 @@ use crate::{
     supervisor::console::WorkerLines,
 };
 
-/// So often a log is read (64 KiB each time) before the next one's turn.
+/// Number of reads (64 KiB each) of one log before the next log's turn.
 const READS_IN_A_ROW: usize = 16;
 
-/// A log that is looked after.
+/// A maintained log.
 pub(crate) struct Kept {
     pub(crate) path: PathBuf,
-    /// Absent while it is being rotated.
+    /// `None` while it is being rotated.
     pub(crate) log: Option<Box<KeptLog>>,
     shown: Option<(Shown, Follower)>,
-    /// When it is looked at next; absent: when something is written.
+    /// The time of the next look; `None`: when something is written.
     pub(crate) due: Option<Instant>,
     pub(crate) rotation: Rotation,
 }
 
-/// Whether it should be rotated.
+/// Whether the log should be rotated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Rotation {
     NotNeeded,
-    /// It has failed before: not before that time.
+    /// It should be, but a rotation has failed: not before that time.
     Needed {
         everything: bool,
         after: Option<Instant>,
     },
 }
 
-/// After a failure (a full disk, most likely) it is tried again so much later.
+/// Delay after a failed rotation (usually because the disk is full).
 const RETRY: Duration = Duration::from_secs(10);
 
 impl Kept {
-    /// A rotation has failed.
+    /// Schedules the next attempt after a failed rotation.
     pub(crate) fn retry(&mut self, everything: bool, now: Instant) {
         self.rotation = Rotation::Needed {
             everything,
@@ -48,7 +48,7 @@ impl Kept {
         };
     }
 
-    /// It is looked at at once.
+    /// A log that is looked at immediately.
     pub(crate) fn new(path: PathBuf, shown: Option<Shown>, limits: Limits) -> Self {
         let mut log = KeptLog::new(path.clone(), limits);
         if let Err(error) = log.prepare() {
@@ -63,7 +63,7 @@ impl Kept {
         }
     }
 
-    /// Marks and shows what is new. Returns whether anything is, or it should be looked at again for other reasons.
+    /// Marks and shows what is new. Returns whether anything is new, or another look is needed for other reasons.
     pub(crate) fn changed(&mut self, console: Option<&WorkerLines>, now: Instant) -> bool {
         let mut changed = false;
         if let Some(log) = &mut self.log {
@@ -79,7 +79,7 @@ impl Kept {
                         };
                     }
                 }
-                // Without marks lines have the time of later ones, and nothing is lost. It is tried again.
+                // Without a mark lines get the time of a later one; nothing is lost. The next look tries again.
                 Err(error) => {
                     tracing::debug!("{}: {error}", self.path.display());
                     changed = true;
@@ -87,7 +87,7 @@ impl Kept {
             }
         }
         if let (Some((shown, follower)), Some(console)) = (&mut self.shown, console) {
-            // A log that grows faster than it can be read must not keep the others waiting.
+            // A log that grows faster than it can be read must not block the others.
             for _ in 0..READS_IN_A_ROW {
                 match follower.poll() {
                     Ok(lines) if lines.is_empty() => break,

@@ -1,4 +1,5 @@
-//! Reads the messages of one worker, and passes each on at once: to other workers or to the bus. Only messages for the supervisor go to its task.
+//! Reads the messages of one worker, and passes each on at once, to other workers or to the bus. Only messages for the supervisor go to its
+//! task.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -18,33 +19,33 @@ use crate::{
     supervisor::{bus::Bus, live::BackgroundEvent},
 };
 
-/// The same complaint about one worker is made once in so long.
+/// Minimum interval between equal complaints about one worker.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(10);
 
-/// What the supervisor hears of.
+/// Reports for the supervisor's task.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Report {
-    /// It said that it is ready.
+    /// The worker said that it is ready.
     Ready,
-    /// It said something that is no message. Said once of each instance.
+    /// The worker sent a line that is not a message. Reported once per instance.
     NoMessage {
-        /// The beginning of it.
+        /// The beginning of the line.
         line: String,
         why: String,
     },
-    /// It said something that is longer than 16 MiB, so many times since it was last told.
+    /// The worker sent messages longer than 16 MiB; `times` since the last report.
     TooLong { times: u64 },
-    /// It spoke to nobody, so many times since it was last told.
+    /// The worker sent messages that reach nobody; `times` since the last report.
     Unreachable { why: String, times: u64 },
-    /// Another one does not read what is sent to it.
+    /// Another worker doesn't read the messages sent to it.
     Deaf { slot: SlotId, instance: InstanceId },
-    /// It has read all that waited for it; so many messages were lost.
+    /// The worker has read all waiting messages, after `lost` were lost.
     HearsAgain { lost: u64 },
-    /// It has closed its end, and lives.
+    /// The worker has closed its end of the channel and is still running.
     HungUp,
 }
 
-/// The listener of one instance.
+/// The listener for one instance's messages.
 #[derive(Debug)]
 pub(crate) struct Ear {
     pub(crate) slot: SlotId,
@@ -65,7 +66,7 @@ pub(crate) struct Memory {
     unreachable: Complaints,
 }
 
-/// How often something was to be complained about.
+/// Counts complaints of one kind.
 #[derive(Debug, Default)]
 struct Complaints {
     last: Option<Instant>,
@@ -73,7 +74,7 @@ struct Complaints {
 }
 
 impl Complaints {
-    /// One more. Returns how many there are to complain about, if it is time for it.
+    /// Counts one more. Returns the number to report, if it is time for a report.
     fn count(&mut self, now: Instant) -> Option<u64> {
         self.unsaid += 1;
         if self.last.is_some_and(|last| now.duration_since(last) < COMPLAIN_EVERY) {
@@ -141,7 +142,7 @@ impl Listener for Ear {
     }
 }
 
-/// More than what is shown of a line has bytes.
+/// Maximum size in bytes of the part of a line that is shown.
 const SHOWN_BYTES: usize = 1024;
 
 impl Ear {
@@ -162,7 +163,7 @@ impl Ear {
                     self.memory().reports.push(Report::Deaf { slot, instance });
                 }
                 (Offer::Closed, Addressee::Slot(number)) => self.complain(&route::Unreachable::Closed(*number)),
-                // Of all, nobody is missed there.
+                // With a message to all, a worker that is gone is not reported.
                 (Offer::Queued | Offer::Lost { .. } | Offer::Closed, _) => {}
             }
         }
@@ -181,7 +182,7 @@ impl Ear {
     }
 
     async fn report(&self, report: Report) {
-        // The receiver lives as long as any instance does.
+        // The receiver exists as long as any instance does.
         drop(
             self.background_events
                 .send(BackgroundEvent::Said(self.instance, report))

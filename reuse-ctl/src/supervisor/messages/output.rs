@@ -1,4 +1,4 @@
-//! The output of workers on the bus, read from their logs as long as the bus has a reader.
+//! The output of workers on the bus, read from their logs while the bus has a reader.
 
 use std::{
     collections::BTreeMap,
@@ -13,7 +13,7 @@ use crate::{
     supervisor::bus::Bus,
 };
 
-/// So often a log is read (64 KiB each time) before the next one's turn.
+/// Number of reads (64 KiB each) of one log before the next log's turn.
 const READS_IN_A_ROW: usize = 16;
 
 /// The logs of all slots.
@@ -23,16 +23,16 @@ pub(crate) struct Outputs(Arc<Mutex<State>>);
 #[derive(Debug, Default)]
 pub(crate) struct State {
     paths: BTreeMap<OutputKey, PathBuf>,
-    /// Not followed yet.
+    /// Logs that are not followed yet.
     fresh: Vec<(OutputKey, Follower)>,
     is_following: bool,
 }
 
-/// Who writes, and the name of the packets: `log:out`, `log:err`.
+/// The writer, and the name of its packets: `log:out`, `log:err`.
 type OutputKey = (SlotId, &'static str);
 
 impl Outputs {
-    /// A worker is about to write there.
+    /// Adds a log to which a worker will write.
     pub(crate) fn add(&self, key: OutputKey, log: &Path) {
         let mut state = self.state();
         if state.paths.insert(key, log.to_owned()).is_none() && state.is_following {
@@ -40,7 +40,7 @@ impl Outputs {
         }
     }
 
-    /// Publishes what is written from now on, until nobody listens any more.
+    /// Publishes what is written from now on, until the bus has no reader.
     pub(crate) fn follow(&self, bus: &Bus, app: &Arc<str>) {
         let mut state = self.state();
         if state.is_following {
@@ -52,7 +52,7 @@ impl Outputs {
         tokio::spawn(publish(self.clone(), bus.clone(), Arc::clone(app)));
     }
 
-    /// Those that are to be followed as well; `None` when nobody listens any more.
+    /// The logs to follow in addition; `None` when the bus has no reader.
     fn fresh(&self, bus: &Bus) -> Option<Vec<(OutputKey, Follower)>> {
         let mut state = self.state();
         state.is_following = bus.is_heard();
@@ -78,7 +78,7 @@ async fn publish(outputs: Outputs, bus: Bus, app: Arc<str>) {
             is_readable: true,
         }));
         let (to, app) = (bus.clone(), Arc::clone(&app));
-        // Files can be slow, and up to 1 MiB of each is read: not where others wait for their turn.
+        // Reading can be slow, and up to 1 MiB of each log is read, so it is done in a blocking thread.
         let read = tokio::task::spawn_blocking(move || {
             followed.iter_mut().for_each(|one| one.publish_new(&to, &app));
             followed
@@ -86,14 +86,14 @@ async fn publish(outputs: Outputs, bus: Bus, app: Arc<str>) {
         followed = match read.await {
             Ok(followed) => followed,
             Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-            // The controller ends.
+            // The controller is ending.
             Err(_) => return,
         };
         tokio::time::sleep(logs::POLL).await;
     }
 }
 
-/// A log on its way to the bus.
+/// A log that is being published.
 #[derive(Debug)]
 struct Followed {
     key: OutputKey,
@@ -102,7 +102,7 @@ struct Followed {
 }
 
 impl Followed {
-    /// If it can't be read now, it is tried again next time, from there on.
+    /// Publishes new lines. If the log can't be read now, the next call continues from the same offset.
     fn publish_new(&mut self, bus: &Bus, app: &str) {
         let (slot, name) = self.key;
         let process = Process::new(slot, app);

@@ -1,4 +1,4 @@
-//! PM2's packets, as people's code expects them on the bus.
+//! PM2's packets, in the form that existing code expects on the bus.
 
 use std::collections::HashSet;
 
@@ -11,10 +11,10 @@ use crate::{
 };
 use reuse_machine::interface::{Note, NoteKind};
 
-/// What PM2 calls the group of an app that names none.
+/// PM2's namespace for apps that have none.
 const NAMESPACE: &str = "default";
 
-/// Who a packet is about.
+/// The process that a packet is about.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Process<'a> {
     pub(crate) pm_id: u16,
@@ -22,7 +22,7 @@ pub(crate) struct Process<'a> {
     namespace: &'static str,
 }
 
-/// Who an event is about: what PM2 tells more of him.
+/// Further data that PM2 gives about a process in an event.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Details<'a> {
     #[serde(flatten)]
@@ -32,19 +32,19 @@ pub(crate) struct Details<'a> {
     pub(crate) restart_time: u64,
 }
 
-/// Something that PM2 tells of a process.
+/// An event that PM2 reports about a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Happened {
     pub(crate) event: &'static str,
     pub(crate) manually: bool,
 }
 
-/// What is remembered to tell it.
+/// What must be remembered to report events.
 #[derive(Debug, Default)]
 pub(crate) struct Lives {
-    /// Something ran there before.
+    /// Slots in which a process ran before.
     slots: HashSet<SlotId>,
-    /// Nobody has asked for what comes next there.
+    /// Slots whose next process was not requested by a user.
     troubled: HashSet<SlotId>,
     online: HashSet<InstanceId>,
     ending: HashSet<InstanceId>,
@@ -59,17 +59,17 @@ impl<'a> Process<'a> {
         }
     }
 
-    /// `{type, data}` of a worker.
+    /// The packet for a worker's message `{type, data}`.
     pub(crate) fn said(&self, name: &str, data: &str) -> Packet {
         self.packet(name, "data", &on_one_line(data))
     }
 
-    /// Anything else that a worker says.
+    /// The packet for any other message of a worker.
     pub(crate) fn said_raw(&self, raw: &str) -> Packet {
         self.packet("process:msg", "raw", &on_one_line(raw))
     }
 
-    /// A line that a worker wrote. PM2 gives it with its end.
+    /// The packet for a line of a worker's output. PM2's packet includes the newline.
     pub(crate) fn wrote(&self, name: &str, line: &str) -> Packet {
         let line = serde_json::to_string(&format!("{line}\n")).expect("text");
         self.packet(name, "data", &line)
@@ -97,7 +97,7 @@ impl Happened {
         }
     }
 
-    /// PM2's word for how the process is then.
+    /// PM2's name for the state of the process after the event.
     pub(crate) fn status(self) -> &'static str {
         match self.event {
             "start" | "restart" => "launching",
@@ -109,19 +109,19 @@ impl Happened {
 }
 
 impl Lives {
-    /// What PM2 would tell of this. `is_leaving`: no other instance is there to take its place.
+    /// The event that PM2 would report. `is_leaving`: no other instance takes its place.
     pub(crate) fn happened(&mut self, note: &Note, is_leaving: bool) -> Option<Happened> {
         let slot = note.slot?;
         let is_wanted = !self.troubled.contains(&slot);
         let (event, manually) = match note.kind {
             NoteKind::Spawned if self.slots.insert(slot) => ("start", is_wanted),
             NoteKind::Spawned => ("restart", is_wanted),
-            // Only once of each instance: one that was drained is active again, but was online all the time.
+            // Once per instance: one that was drained becomes active again, but was online all the time.
             NoteKind::Active if self.online.insert(note.instance?) => {
                 self.troubled.remove(&slot);
                 ("online", is_wanted)
             }
-            // Said when it is withdrawn, and again when it is asked to end.
+            // Noted when it is withdrawn, and again when it is told to stop.
             NoteKind::Stopping if self.ending.insert(note.instance?) && is_leaving => ("stop", is_wanted),
             NoteKind::Exited => {
                 let instance = note.instance?;
@@ -150,7 +150,7 @@ impl Lives {
         Some(Happened { event, manually })
     }
 
-    /// The slot is gone.
+    /// The event for a removed slot.
     pub(crate) fn removed(&mut self, slot: SlotId) -> Happened {
         self.slots.remove(&slot);
         self.troubled.remove(&slot);

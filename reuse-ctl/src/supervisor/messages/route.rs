@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::{base::SlotId, process::channel::message::Addressee};
 
-/// What can be spoken to in each slot that there is: its current instance. One that is to take its place hears nothing before it has.
+/// The mailbox of the current instance of each existing slot. An instance that is to replace it gets no messages before it has the seat.
 pub(crate) type Mailboxes<T> = BTreeMap<SlotId, Option<T>>;
 
 /// Why a message reaches nobody.
@@ -20,7 +20,7 @@ pub(crate) enum Unreachable {
     Closed(u16),
 }
 
-/// The slots that a message from slot `from` is for. To "all" means to all others: nobody hears himself.
+/// The recipients of a message from slot `from`. "All" means all other slots: no worker gets its own message.
 pub(crate) fn recipients<T>(
     to: &Addressee,
     from: SlotId,

@@ -29,7 +29,7 @@ fn what_does_not_fit_is_counted_in_its_place_and_the_controller_has_room_of_its_
     for _ in 0..10 {
         assert_eq!(text(queue.take()), format!("{TENTH} bytes"));
     }
-    // There is room again, behind what was lost.
+    // There is room again, after the dropped lines.
     queue.put(workers(TENTH));
     let rest: Vec<String> = std::iter::from_fn(|| queue.take())
         .map(|entry| text(Some(entry)))
@@ -82,7 +82,7 @@ fn who_has_a_line_does_not_wait_and_who_waits_does_so_until_it_is_written() {
     assert_eq!(written, ["diagnostics", "the last"]);
 }
 
-/// It fails in a process of its own: who says panics is the same for all threads.
+/// Runs in its own process, because the panic hook is shared by all threads.
 #[test]
 fn a_panic_is_said_behind_all_that_was_said_before() {
     const CHILD: &str = "REUSE_TEST_PANICS";
