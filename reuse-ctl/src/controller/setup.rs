@@ -135,8 +135,7 @@ async fn run_app(options: RunOptions, lines: TerminalLines) -> Result<(), Failur
     let finished = task.run(ends.asks, notices, happened, signals).await;
     task.come_to_rest().await;
 
-    let last_failure = task.failures.last().cloned();
-    let how = task.machine.view().slots.into_iter().find_map(|slot| slot.reason);
+    let (how, last_failure) = task.last_words();
     // Last answers first; then the program and its maps, the port guards, and what is left on disk.
     drop(close);
     drop(api.await);

@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use crate::base::toml_text::quoted;
+
 /// The keys in the order in which a person would write them; `env` follows as a table.
 const ORDER: [&str; 17] = [
     "name",
@@ -129,23 +131,6 @@ fn key_text(key: &str) -> String {
     } else {
         quoted(key)
     }
-}
-
-/// A basic TOML string on one line.
-fn quoted(text: &str) -> String {
-    let mut out = String::from('"');
-    for letter in text.chars() {
-        match letter {
-            '"' => out += "\\\"",
-            '\\' => out += "\\\\",
-            '\n' => out += "\\n",
-            '\t' => out += "\\t",
-            '\r' => out += "\\r",
-            letter if letter.is_control() => write!(out, "\\u{:04X}", u32::from(letter)).expect("a string"),
-            letter => out.push(letter),
-        }
-    }
-    out + "\""
 }
 
 #[cfg(test)]

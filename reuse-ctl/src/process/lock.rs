@@ -110,11 +110,6 @@ pub struct AppLock {
 }
 
 impl AppLock {
-    /// The paths of the app's files.
-    pub fn paths(&self) -> &AppPaths {
-        &self.paths
-    }
-
     /// Removes the sockets, the lock file and the folder, then releases the lock. Logs stay.
     ///
     /// # Errors

@@ -82,11 +82,6 @@ impl KeptLog {
         }
     }
 
-    /// The path of the log.
-    pub fn path(&self) -> &Path {
-        &self.log
-    }
-
     /// Creates the index before there is a log: if the log fills the disk, there is no room for an index any more.
     ///
     /// # Errors

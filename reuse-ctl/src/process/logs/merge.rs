@@ -64,11 +64,6 @@ impl<T, S: MergeSource<T>> Merged<S, T> {
         }
         Ok(())
     }
-
-    /// Returns the sources, read to their ends or not.
-    pub fn into_sources(self) -> Vec<S> {
-        self.sources
-    }
 }
 
 #[cfg(test)]
