@@ -7,6 +7,7 @@ use reuse_common::{Policy, Share, limits::MAX_SLOTS};
 use crate::{
     ids::{InstanceId, RequestId, SlotId, VersionId},
     states::ErrorKind,
+    text::Text,
 };
 
 /// The most slots that an app may have: the kernel program has room for no more.
@@ -477,7 +478,7 @@ pub struct Refusal {
     /// One line: what is wrong.
     pub error: String,
     /// One line: what to do next.
-    pub hint: String,
+    pub hint: Text,
     /// The slots that were changed all the same (a reload that stopped half way).
     pub slots: Vec<SlotId>,
     /// The instance that failed, if one did: its last output lines and what it listens on are added to the answer.
@@ -494,7 +495,7 @@ pub struct Note {
     /// The stable word of `events`.
     pub kind: NoteKind,
     /// One line for a person.
-    pub message: String,
+    pub message: Text,
 }
 
 /// The stable words of `events`.

@@ -1,7 +1,6 @@
 //! What every folder above may use: names, states, kinds of failure, small words and measures.
 
 pub mod failure;
-pub mod hints;
 pub mod nearest;
 pub mod place;
 pub mod sizes;
@@ -13,3 +12,4 @@ pub use place::Place;
 pub use reuse_machine::ids::{InstanceId, Millis, RequestId, SlotId, VersionId};
 pub use reuse_machine::interface::{Exit, MAX_WORKERS, Signal};
 pub use reuse_machine::states::{ErrorKind, FaultKind, WorkerState};
+pub use reuse_machine::text::{Text, Verb};

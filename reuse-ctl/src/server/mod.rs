@@ -28,7 +28,7 @@ mod round_trips;
 mod socket;
 
 use crate::{
-    base::{ErrorKind, Failure, SlotId, whole_ms::unix_now_ms},
+    base::{ErrorKind, Failure, SlotId, Verb, whole_ms::unix_now_ms},
     supervisor::handle::{Handle, Stopping},
     wire::{
         Event, Got, Reply, SpecReply, WORKER_HEADER,
@@ -205,14 +205,10 @@ async fn reload(State(shared): State<Shared>, body: Body) -> Response {
 
 async fn canary(State(shared): State<Shared>, ConnectInfo(Peer(peer)): ConnectInfo<Peer>, body: Body) -> Response {
     if !may_start_commands(peer, shared.owner, shared.handle.workers()) {
-        return answer(Reply {
-            error: Some(
-                "a canary runs a command as the workers' user: only root may start one, and the app's owner if that is him".into(),
-            ),
-            hint: Some("use sudo, or ask the app's owner; weights, promote and abort are yours".into()),
-            kind: Some(ErrorKind::Failed),
-            ..Reply::default()
-        });
+        let error =
+            "a canary runs a command as the workers' user: only root may start one, and the app's owner if that is him";
+        let hint = "use sudo, or ask the app's owner; weights, promote and abort are yours";
+        return answer(Failure::failed(error, hint).into());
     }
     answer(match parsed(body, commands::canary) {
         Ok((share, request)) => shared.handle.canary(share, request).await,
@@ -245,12 +241,7 @@ async fn apply(State(shared): State<Shared>, ConnectInfo(Peer(peer)): ConnectInf
 }
 
 fn not_yours(error: &str) -> Reply {
-    Reply {
-        error: Some(error.into()),
-        hint: Some("use sudo, or ask the app's owner".into()),
-        kind: Some(ErrorKind::Failed),
-        ..Reply::default()
-    }
+    Failure::failed(error, "use sudo, or ask the app's owner").into()
 }
 
 async fn ask_worker(State(shared): State<Shared>, UrlPath(id): UrlPath<String>, body: Body) -> Response {
@@ -271,15 +262,12 @@ fn pass_on(slot: SlotId, got: Got) -> Response {
         .ok()
         .filter(|status| !status.is_informational())
     else {
-        return answer(Reply {
-            error: Some(format!(
-                "worker {slot} answered with status {}, which is not a valid answer",
-                got.status
-            )),
-            hint: Some(format!("`reuse-ctl logs {slot}` shows what it has written")),
-            kind: Some(ErrorKind::Failed),
-            ..Reply::default()
-        });
+        let error = format!(
+            "worker {slot} answered with status {}, which is not a valid answer",
+            got.status
+        );
+        let hint = Verb::Logs.with(slot) + " shows what it has written";
+        return answer(Failure::failed(error, hint).into());
     };
     let mut response = (status, [(WORKER_HEADER, slot.to_string())], got.body).into_response();
     let content_type = got.content_type.and_then(|text| HeaderValue::try_from(text).ok());
@@ -308,14 +296,9 @@ async fn status(State(shared): State<Shared>) -> Response {
 }
 
 async fn unknown_path(uri: Uri) -> Response {
-    answer(Reply {
-        error: Some(format!("there is no {}", uri.path())),
-        hint: Some(
-            "the paths start with /v1/: status, spec, workers, canary, reload, policy, stop, send, events, bus".into(),
-        ),
-        kind: Some(ErrorKind::NotFound),
-        ..Reply::default()
-    })
+    let error = format!("there is no {}", uri.path());
+    let hint = "the paths start with /v1/: status, spec, workers, canary, reload, policy, stop, send, events, bus";
+    answer(Failure::not_found(error, hint).into())
 }
 
 async fn wrong_method(method: Method, uri: Uri) -> Response {

@@ -1,7 +1,7 @@
 //! Explains why a worker does not serve.
 
 use crate::{
-    base::{InstanceId, OutputOf},
+    base::{InstanceId, OutputOf, Text, Verb},
     group::{
         GroupError,
         diag::{Diag, Listener},
@@ -36,11 +36,15 @@ pub(crate) struct Failure {
     pub(crate) problem: Option<String>,
     pub(crate) output: LastOutput,
     /// What else might be meant, for a person.
-    pub(crate) advice: Option<&'static str>,
+    pub(crate) advice: Option<Text>,
 }
 
 /// It listens, but elsewhere, where nothing fixes the address.
-pub(crate) const ELSEWHERE: &str = "if that is intended, use `reuse-ctl reload --new-address` or `apply --new-address`; the old address is served until the end";
+pub(crate) fn elsewhere() -> Text {
+    "if that is intended, use "
+        + Verb::Reload.with("--new-address")
+        + " or `apply --new-address`; the old address is served until the end"
+}
 
 /// The last lines that were written while a worker lived which failed.
 #[derive(Debug, Clone, Default)]

@@ -12,7 +12,7 @@ use super::{
     load::{SharedTally, lock},
 };
 use crate::{
-    base::{Failure, WorkerState},
+    base::{Failure, Verb, WorkerState},
     client::{Client, ClientError},
     wire::{DrainRequest, PolicyRequest, ReloadRequest, Reply, Status},
 };
@@ -153,7 +153,7 @@ impl Stage {
                 "worker {KILLED} was not active again {} s after it was killed",
                 BACK.as_secs()
             ),
-            "run `reuse-ctl status` in a second terminal",
+            "run " + Verb::Status.run() + " in a second terminal",
         ))
     }
 

@@ -1,6 +1,5 @@
 //! What the task does about [`all_failed`](crate::supervisor::all_failed).
 
-use crate::base::hints::for_app;
 use crate::supervisor::all_failed::*;
 use crate::supervisor::task::Task;
 use reuse_machine::{View, count};
@@ -50,9 +49,6 @@ impl Task {
             return None;
         }
         let reason = view.slots.iter().rev().find_map(|slot| slot.reason.as_deref());
-        Some(for_app(
-            &all_have_failed(reason, self.last_failure.as_ref()),
-            &self.template.app,
-        ))
+        Some(all_have_failed(reason, self.last_failure.as_ref()))
     }
 }

@@ -16,7 +16,7 @@ use crate::{
         difference::{Difference, TakesEffect, difference},
         options::{RunOptions, WhenEmpty},
     },
-    base::{ErrorKind, Failure, RequestId},
+    base::{ErrorKind, Failure, RequestId, Verb},
     supervisor::health::Health,
     supervisor::preparing,
     wire::{Reply, SpecRequest},
@@ -49,7 +49,7 @@ impl Task {
     pub(crate) fn apply(&mut self, request: SpecRequest, by_root: bool, reply: oneshot::Sender<Reply>) {
         let id = self.new_request(reply);
         if self.applying.is_some() || self.lookups.apply() {
-            let hint = "try again when it is done; `reuse-ctl status` shows how far it is";
+            let hint = "try again when it is done; " + Verb::Status.run() + " shows how far it is";
             return self.reply(id, *refusal(ErrorKind::Failed, "an apply is under way".into(), hint));
         }
         if self.machine.view().stopping {
@@ -114,7 +114,7 @@ impl Task {
                 "nothing was changed; `reuse-ctl stop --app {0}` and `reuse-ctl apply` start it anew",
                 self.template.app
             );
-            let mut refusal = refusal(ErrorKind::Failed, error, &hint);
+            let mut refusal = refusal(ErrorKind::Failed, error, hint);
             refusal.changes = changes(&difference, |_| false);
             return Err(refusal);
         }
@@ -122,7 +122,7 @@ impl Task {
             && let Some(canary) = view.slots.iter().find(|slot| slot.canary)
         {
             let error = format!("worker {} is a canary: promote or abort the canary first", canary.id);
-            let hint = "`reuse-ctl promote` rolls it to all workers, `reuse-ctl abort` removes it";
+            let hint = Verb::Promote.run() + " rolls it to all workers, " + Verb::Abort.run() + " removes it";
             return Err(refusal(ErrorKind::Failed, error, hint));
         }
         Ok(difference)
@@ -155,12 +155,12 @@ impl Task {
             .map(|(_, command)| command)
             .try_for_each(|command| self.machine.check(command));
         if let Err(refusal) = judged {
-            let mut refused = self.refused(refusal);
+            let mut refused = Reply::from(self.refused(refusal));
             refused.changes = changes(&difference, |_| false);
             return self.reply(client, refused);
         }
         if let Err(failure) = self.prepare(&old, &new) {
-            return self.reply(client, *refusal(failure.kind, failure.error, &failure.hint));
+            return self.reply(client, failure.into());
         }
         let mut applying = Applying {
             client,
@@ -175,7 +175,7 @@ impl Task {
         match applying.todo.front_mut() {
             Some((Step::Reload, command)) => {
                 if let Err(failure) = self.open_ports(&applying.old, &applying.new) {
-                    return self.reply(client, *refusal(failure.kind, failure.error, &failure.hint));
+                    return self.reply(client, failure.into());
                 }
                 *command = self.new_version(version, |version| Command::Adopt { version });
                 self.inputs

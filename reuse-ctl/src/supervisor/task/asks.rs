@@ -10,7 +10,7 @@ use crate::supervisor::{
 };
 use crate::supervisor::{lookups::Finding, template::Renewed};
 use crate::{
-    base::{ErrorKind, InstanceId, RequestId, SlotId, VersionId},
+    base::{ErrorKind, InstanceId, RequestId, SlotId, Verb, VersionId},
     supervisor::handle::Ask,
     wire::{CanaryRequest, GetRequest, Got, Reply},
 };
@@ -97,7 +97,7 @@ impl Task {
         let own = self.machine.version();
         if let Err(refusal) = self.machine.check(&Command::Canary { share, version: own }) {
             let refused = self.refused(refusal);
-            return self.reply(id, refused);
+            return self.reply(id, refused.into());
         }
         let renewal = self.template.renewal(self.machine.versions());
         let version = self.template.version(own).clone();
@@ -190,7 +190,7 @@ impl Task {
             refusal(
                 ErrorKind::NotFound,
                 error,
-                "`reuse-ctl status` lists the workers and their states",
+                Verb::Status.run() + " lists the workers and their states",
             )
         };
         let Some(found) = view.slots.iter().find(|known| known.id == slot) else {
@@ -208,14 +208,16 @@ impl Task {
                 return Err(refusal(
                     ErrorKind::Usage,
                     format!("worker {slot} does not listen on {addr}"),
-                    &format!("it listens on {}", served.join(", ")),
+                    format!("it listens on {}", served.join(", ")),
                 ));
             }
             None => *served.first().ok_or_else(|| {
                 refusal(
                     ErrorKind::Failed,
                     format!("worker {slot} does not listen yet"),
-                    "`reuse-ctl status` shows how it is; a worker that listens nowhere takes messages only: `reuse-ctl send`",
+                    Verb::Status.run()
+                        + " shows how it is; a worker that listens nowhere takes messages only: "
+                        + Verb::Send.run(),
                 )
             })?,
         };

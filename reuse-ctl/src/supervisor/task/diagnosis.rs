@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::PathBuf};
 use crate::supervisor::diagnosis::*;
 use crate::supervisor::task::Task;
 use crate::{
-    base::{InstanceId, OutputOf, WorkerState},
+    base::{InstanceId, OutputOf, Text, WorkerState},
     process::logs::{self, Range},
 };
 
@@ -32,7 +32,7 @@ impl Task {
         };
         let output = self.last_output(id);
         self.last_failure = Some((problem.clone().unwrap_or_default(), output.clone()));
-        let advice = self.listens_elsewhere(id).then_some(ELSEWHERE);
+        let advice = self.listens_elsewhere(id).then(elsewhere);
         let failure = Failure {
             problem,
             output,
@@ -110,8 +110,8 @@ impl Task {
     }
 
     /// What else might have been meant by whoever started an instance that failed.
-    pub(crate) fn advice_on(&self, id: InstanceId) -> Option<&'static str> {
-        self.failures.known.get(&id)?.advice
+    pub(crate) fn advice_on(&self, id: InstanceId) -> Option<Text> {
+        self.failures.known.get(&id)?.advice.clone()
     }
 
     /// Whether all that it lacks are addresses that may change, and it has others instead.

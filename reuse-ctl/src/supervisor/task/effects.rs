@@ -13,7 +13,7 @@ use crate::supervisor::{
 };
 use crate::{
     app::options::ReadyKind,
-    base::{InstanceId, SlotId, VersionId, hints::for_app},
+    base::{Failure, InstanceId, SlotId, VersionId},
     group::{Choosable, GroupError},
     process::{
         cgroup::InstanceCgroup,
@@ -70,7 +70,7 @@ impl Task {
                     },
                     Err(refusal) => {
                         self.moves.forget(id);
-                        self.refused(refusal)
+                        self.refused(refusal).into()
                     }
                 };
                 self.reply(id, reply);
@@ -198,7 +198,8 @@ impl Task {
             .map_err(|error| format!("its notify socket {}: {error}", path.display()))
     }
 
-    pub(crate) fn refused(&mut self, refusal: Refusal) -> Reply {
+    /// The failure that the machine's refusal is to people: with what is known of the instance that failed.
+    pub(crate) fn refused(&mut self, refusal: Refusal) -> Failure {
         let (mut error, mut output) = (refusal.error, LastOutput::default());
         if let Some(culprit) = refusal.culprit {
             // The answer comes before the culprit is killed: what it listens on can still be seen.
@@ -211,16 +212,15 @@ impl Task {
             output = last;
         }
         let advice = refusal.culprit.and_then(|culprit| self.advice_on(culprit));
-        let hint = advice.map_or_else(|| refusal.hint.clone(), |advice| format!("{advice}; {}", refusal.hint));
-        Reply {
-            ok: false,
-            error: Some(error),
-            hint: Some(hint),
-            kind: Some(refusal.kind),
-            workers: numbers(&refusal.slots),
+        let hint = match advice {
+            Some(advice) => advice + "; " + refusal.hint,
+            None => refusal.hint,
+        };
+        Failure {
+            workers: numbers(&refusal.slots).into(),
             output: output.lines,
             output_of: output.of,
-            ..Reply::default()
+            ..Failure::new(refusal.kind, error, hint)
         }
     }
 
@@ -245,10 +245,10 @@ impl Task {
             self.diagnose(id);
         }
         if is_bad_news && let Some((Some(problem), _)) = instance.and_then(|id| self.failure_of(id)) {
-            message = format!("{message} ({problem})");
+            message = message + " (" + problem + ")";
         }
         // Whether other apps run is not known here.
-        message = for_app(&message, &self.template.app);
+        let message = message.for_app(&self.template.app);
         match kind {
             NoteKind::Failed
             | NoteKind::Cut

@@ -5,7 +5,7 @@ use crate::supervisor::messages::packets::{Details, Happened, Process};
 use crate::supervisor::messages::*;
 use crate::supervisor::{asks::refusal, live::Live, stop_signal::Begun, task::Task};
 use crate::{
-    base::{ErrorKind, InstanceId, SlotId, WorkerState},
+    base::{ErrorKind, InstanceId, SlotId, Verb, WorkerState},
     process::channel::{
         Offer, Unread,
         message::{Outgoing, SHUTDOWN, line_of},
@@ -96,7 +96,7 @@ impl Task {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone();
-        let hint = "`reuse-ctl status` lists the workers and their states";
+        let hint = Verb::Status.run() + " lists the workers and their states";
         if let Some(slot) = to
             && !mailboxes.contains_key(&slot)
         {

@@ -134,7 +134,8 @@ impl Task {
                 message: format!(
                     "the app has left {left}: the old instance of worker {slot} serves there for {:.1} s more",
                     until.saturating_duration_since(Instant::now()).as_secs_f64()
-                ),
+                )
+                .into(),
             });
         }
     }

@@ -9,7 +9,7 @@ use crate::supervisor::{
     task::Task,
 };
 use crate::{
-    base::{InstanceId, RequestId, SlotId, WorkerState},
+    base::{Failure, InstanceId, RequestId, SlotId, Text, WorkerState},
     process::cgroup::InstanceCgroup,
     wire::Reply,
 };
@@ -75,9 +75,9 @@ impl Task {
             // Stopped, scaled away: there is nothing to try again.
             Err(refusal) if refusal.culprit.is_none() => self.recycle.rules.not_now(),
             Err(refusal) => {
-                let reply = self.refused(refusal);
-                let why = recycle_words::with_last_line(reply.error.unwrap_or_default(), &reply.output);
-                self.recycling_failed(&why);
+                let failure = self.refused(refusal);
+                let why = recycle_words::with_last_line(failure.error, &failure.output);
+                self.recycling_failed(why.into());
             }
         }
     }
@@ -172,7 +172,7 @@ impl Task {
                 slot,
                 instance: None,
                 kind: NoteKind::Recycled,
-                message: replacement.to_string(),
+                message: replacement.to_string().into(),
             };
             self.note(note);
         }
@@ -185,11 +185,11 @@ impl Task {
         if self.machine.view().stopping {
             return self.recycle.rules.not_now();
         }
-        let (error, hint) = (reply.error.unwrap_or_default(), reply.hint.unwrap_or_default());
-        self.recycling_failed(&format!("{error}; {hint}"));
+        let failure = Failure::from(reply);
+        self.recycling_failed(Text::from(failure.error) + "; " + failure.hint);
     }
 
-    fn recycling_failed(&mut self, why: &str) {
+    fn recycling_failed(&mut self, why: Text) {
         let now = self.now();
         let what = self
             .recycle
@@ -204,16 +204,16 @@ impl Task {
             ),
             None => "not tried again before the next occasion".to_owned(),
         };
-        self.warn(None, format!("{what} has failed and is {again}: {why}"));
+        self.warn(None, Text::from(format!("{what} has failed and is {again}: ")) + why);
     }
 
     /// An event, and a line for people.
-    pub(crate) fn warn(&mut self, slot: Option<SlotId>, message: String) {
+    pub(crate) fn warn(&mut self, slot: Option<SlotId>, message: impl Into<Text>) {
         self.note(Note {
             slot,
             instance: None,
             kind: NoteKind::Warning,
-            message,
+            message: message.into(),
         });
     }
 }
