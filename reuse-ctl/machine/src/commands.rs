@@ -12,6 +12,7 @@ use crate::ids::SlotId;
 use crate::interface::MAX_WORKERS;
 use crate::interface::{Command, Done, Effect, Refusal, ScaleTarget};
 use crate::states::WorkerState;
+use crate::text::Verb;
 
 /// The result of checking a request that is not refused.
 #[derive(Debug, PartialEq, Eq)]
@@ -96,7 +97,7 @@ impl Machine {
 
     fn judge_drain(&self, slot: SlotId, force: bool) -> Result<Judgement, Refusal> {
         let worker = self.idle_slot(slot)?;
-        let status = "`reuse-ctl status` shows when it is active";
+        let status = Verb::Status.run() + " shows when it is active";
         match worker.state() {
             WorkerState::Active => {
                 let others = self
@@ -119,7 +120,7 @@ impl Machine {
             )),
             WorkerState::Failed | WorkerState::Exited => Err(words::failed(
                 format!("worker {slot} has failed: nothing runs there"),
-                format!("`reuse-ctl restart {slot}` starts it again"),
+                Verb::Restart.with(slot) + " starts it again",
             )),
         }
     }
@@ -228,8 +229,10 @@ impl Machine {
             .plus(timeout_ms.unwrap_or(self.cx.config().drain_timeout_ms));
         if let Some(Waiter { ticket, .. }) = worker.drain(Some(Waiter { ticket, deadline }), &mut self.cx) {
             let error = format!("worker {slot} can't be drained now");
-            self.cx
-                .answer(ticket, Err(words::failed(error, "`reuse-ctl status` shows its state")));
+            self.cx.answer(
+                ticket,
+                Err(words::failed(error, Verb::Status.run() + " shows its state")),
+            );
         }
     }
 

@@ -7,6 +7,7 @@ use super::jobs::Apply;
 use super::words;
 use crate::ids::{InstanceId, Millis, RequestId, SlotId, VersionId};
 use crate::interface::{Config, Cut, Done, Effect, Note, NoteKind, Refusal, Rules, Seated};
+use crate::text::Text;
 
 /// The right to answer one request. It can't be copied and [`Context::answer`] consumes it, so no request is answered twice.
 #[derive(Debug)]
@@ -232,12 +233,18 @@ impl Context {
         self.cuts.get(&slot).copied().unwrap_or_default()
     }
 
-    pub(super) fn note(&mut self, kind: NoteKind, slot: Option<SlotId>, instance: Option<InstanceId>, message: String) {
+    pub(super) fn note(
+        &mut self,
+        kind: NoteKind,
+        slot: Option<SlotId>,
+        instance: Option<InstanceId>,
+        message: impl Into<Text>,
+    ) {
         self.say(Effect::Note(Note {
             slot,
             instance,
             kind,
-            message,
+            message: message.into(),
         }));
     }
 

@@ -7,6 +7,7 @@ use reuse_common::{Policy, Share, limits::MAX_SLOTS};
 use crate::{
     ids::{InstanceId, RequestId, SlotId, VersionId},
     states::ErrorKind,
+    text::Text,
 };
 
 /// The most slots that an app may have, limited by the kernel program.
@@ -548,7 +549,7 @@ pub struct Refusal {
     /// What is wrong, in one line.
     pub error: String,
     /// What to do next, in one line.
-    pub hint: String,
+    pub hint: Text,
     /// The slots that were changed anyway (by a reload that stopped half way).
     pub slots: Vec<SlotId>,
     /// The instance that failed, if one did. Its last output and its listeners are added to the answer.
@@ -565,7 +566,7 @@ pub struct Note {
     /// The kind of event.
     pub kind: NoteKind,
     /// The text, in one line for the user.
-    pub message: String,
+    pub message: Text,
 }
 
 /// The kinds of events, with stable names.

@@ -97,6 +97,7 @@
 pub mod ids;
 pub mod interface;
 pub mod states;
+pub mod text;
 pub mod versions;
 
 mod backoff;
@@ -378,7 +379,7 @@ impl Machine {
         }
         if choosable.is_empty() && matches!(self.mode, Mode::Running) {
             self.cx
-                .note(NoteKind::Warning, None, None, "no worker is published now".into());
+                .note(NoteKind::Warning, None, None, "no worker is published now");
         }
         self.has_served |= !choosable.is_empty();
         self.published.clone_from(&choosable);

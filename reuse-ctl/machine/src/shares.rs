@@ -10,6 +10,7 @@ use super::words;
 use crate::ids::SlotId;
 use crate::interface::{Done, NoteKind, Refusal};
 use crate::states::ErrorKind;
+use crate::text::Verb;
 
 /// Maximum number of slots with a share, limited by the kernel program.
 const MAX_SHARES: usize = 32;
@@ -79,7 +80,7 @@ fn fit(shares: impl Iterator<Item = Option<Share>>) -> Result<(), Refusal> {
     Err(words::refusal(
         ErrorKind::Usage,
         error,
-        "`reuse-ctl status` shows the shares; `reuse-ctl weight ID auto` takes one back",
+        Verb::Status.run() + " shows the shares; " + Verb::Weight.with("ID auto") + " takes one back",
     ))
 }
 

@@ -26,7 +26,7 @@ impl Machine {
                     NoteKind::Warning,
                     None,
                     None,
-                    "interrupted again: every worker is killed".into(),
+                    "interrupted again: every worker is killed",
                 );
                 for slot in &mut self.slots {
                     slot.kill_outgoing(&mut self.cx);

@@ -7,6 +7,7 @@ use crate::ids::{InstanceId, SlotId};
 use crate::interface::MAX_WORKERS;
 use crate::interface::{Cut, Exit, Load, Refusal};
 use crate::states::{ErrorKind, FaultKind};
+use crate::text::{Text, Verb};
 
 /// Why an instance is stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -144,7 +145,7 @@ pub(super) fn are<N: Copy + fmt::Display + PartialEq + From<u8>>(number: N, noun
     format!("{} {are}", count(number, noun))
 }
 
-pub(super) fn refusal(kind: ErrorKind, error: impl Into<String>, hint: impl Into<String>) -> Refusal {
+pub(super) fn refusal(kind: ErrorKind, error: impl Into<String>, hint: impl Into<Text>) -> Refusal {
     Refusal {
         kind,
         error: error.into(),
@@ -154,7 +155,7 @@ pub(super) fn refusal(kind: ErrorKind, error: impl Into<String>, hint: impl Into
     }
 }
 
-pub(super) fn failed(error: impl Into<String>, hint: impl Into<String>) -> Refusal {
+pub(super) fn failed(error: impl Into<String>, hint: impl Into<Text>) -> Refusal {
     refusal(ErrorKind::Failed, error, hint)
 }
 
@@ -167,7 +168,7 @@ pub(super) fn no_such_worker(slot: SlotId, workers: usize) -> Refusal {
     refusal(
         ErrorKind::NotFound,
         format!("no worker {slot}; this app {there_are}"),
-        "`reuse-ctl status` lists them",
+        Verb::Status.run() + " lists them",
     )
 }
 
@@ -175,16 +176,19 @@ pub(super) fn drain_timed_out(slot: SlotId, seen: Option<Load>) -> Refusal {
     refusal(
         ErrorKind::Timeout,
         format!("worker {slot}: {}", left(seen)),
-        format!(
-            "it stays withdrawn: `reuse-ctl undrain {slot}` publishes it again, `reuse-ctl restart {slot}` replaces it"
-        ),
+        "it stays withdrawn: "
+            + Verb::Undrain.with(slot)
+            + " publishes it again, "
+            + Verb::Restart.with(slot)
+            + " replaces it",
     )
 }
 
 pub(super) fn last_active(slot: SlotId) -> Refusal {
     failed(
         format!("worker {slot} is the last active one: nobody would serve new connections"),
-        "`reuse-ctl scale +1` adds a worker; --force drains it all the same, and new connections wait until one is active",
+        Verb::Scale.with("+1")
+            + " adds a worker; --force drains it all the same, and new connections wait until one is active",
     )
 }
 
@@ -192,21 +196,21 @@ pub(super) fn too_many_workers(workers: u16) -> Refusal {
     refusal(
         ErrorKind::Usage,
         format!("an app has 1 to {MAX_WORKERS} workers; this one has {workers}"),
-        "`reuse-ctl scale 4` sets the number, `scale +1` and `scale -1` change it",
+        Verb::Scale.with(4) + " sets the number, `scale +1` and `scale -1` change it",
     )
 }
 
 pub(super) fn canary_first(canary: SlotId) -> Refusal {
     failed(
         format!("worker {canary} is a canary: promote or abort the canary first"),
-        "`reuse-ctl promote` rolls it to all workers, `reuse-ctl abort` removes it",
+        Verb::Promote.run() + " rolls it to all workers, " + Verb::Abort.run() + " removes it",
     )
 }
 
 pub(super) fn being_removed(slot: SlotId) -> Refusal {
     failed(
         format!("worker {slot} is being removed"),
-        "`reuse-ctl status` lists the workers",
+        Verb::Status.run() + " lists the workers",
     )
 }
 
@@ -221,14 +225,14 @@ pub(super) fn stopped_meanwhile() -> Refusal {
 pub(super) fn under_way(what: impl fmt::Display) -> Refusal {
     failed(
         format!("{what} is under way"),
-        "try again when it is done; `reuse-ctl status` shows how far it is",
+        "try again when it is done; " + Verb::Status.run() + " shows how far it is",
     )
 }
 
 pub(super) fn undrained_meanwhile(slot: SlotId) -> Refusal {
     failed(
         format!("worker {slot} was undrained meanwhile"),
-        format!("`reuse-ctl drain {slot}` withdraws it again"),
+        Verb::Drain.with(slot) + " withdraws it again",
     )
 }
 
@@ -245,54 +249,61 @@ pub(super) fn drain_cut_short(slot: SlotId, why: Why) -> Refusal {
 pub(super) fn removed_meanwhile(slot: SlotId) -> Refusal {
     failed(
         format!("worker {slot} was removed meanwhile"),
-        "`reuse-ctl status` lists the workers that are left",
+        Verb::Status.run() + " lists the workers that are left",
     )
 }
 
 /// Every worker has failed: the text of the event, and the first line of `status`.
-pub(super) fn all_failed(workers: usize, reason: Option<&str>) -> String {
+pub(super) fn all_failed(workers: usize, reason: Option<&str>) -> Text {
     let (who, how) = match workers {
         1 => ("the only worker has failed", String::new()),
         _ => ("every worker has failed", "the last one ".to_owned()),
     };
     let how = reason.map(|reason| format!(" ({how}{reason})")).unwrap_or_default();
-    format!("{who}{how}: nobody serves; `reuse-ctl reload` starts the app anew, `reuse-ctl stop` ends it")
+    Text::from(format!("{who}{how}: nobody serves; "))
+        + Verb::Reload.run()
+        + " starts the app anew, "
+        + Verb::Stop.run()
+        + " ends it"
 }
 
 pub(super) fn nobody_to_add_to() -> Refusal {
     failed(
         "every worker has failed: the app can't be scaled",
-        "`reuse-ctl reload` starts them again; scale the app when they serve",
+        Verb::Reload.run() + " starts them again; scale the app when they serve",
     )
 }
+
+/// Follows the command that shows the logs of a slot with two instances.
+const NEW_ONE: &str = " shows what the new one wrote";
 
 /// The refusal for a start that failed, with what is left in its slot.
 pub(super) fn start_failed(slot: SlotId, culprit: InstanceId, reason: &str, left: Left) -> Refusal {
     let error = format!("the new instance of worker {slot} {reason}");
-    let logs = format!("`reuse-ctl logs {slot}` shows what it wrote");
+    let (logs, its_logs) = (Verb::Logs.with(slot), Verb::Logs.with(slot) + " shows what it wrote");
     let (error, hint) = match left {
         Left::Survivor(pid) => (
             error,
-            format!(
-                "the old instance (pid {pid}) goes on, untouched; `reuse-ctl logs {slot}` shows what the new one wrote"
-            ),
+            Text::from(format!("the old instance (pid {pid}) goes on, untouched; ")) + logs + NEW_ONE,
         ),
         Left::Restored(pid) => (
             error,
-            format!("the old instance (pid {pid}) serves again; `reuse-ctl logs {slot}` shows what the new one wrote"),
+            Text::from(format!("the old instance (pid {pid}) serves again; ")) + logs + NEW_ONE,
         ),
-        Left::Removed => (error, logs),
+        Left::Removed => (error, its_logs),
         Left::Nobody { next, others_serve } => {
             let whom = if others_serve { "" } else { ", and nobody else serves" };
-            let next = match next {
-                Next::Starts => format!("worker {slot} is being started again"),
-                Next::StartsIn { ms } => format!("worker {slot} is started again in {}", lasting(ms)),
-                Next::StartsWhenGone => format!("worker {slot} is started again when that one is gone"),
-                Next::IsLeftAlone => format!("worker {slot} is left alone until `reuse-ctl restart {slot}`"),
+            let next: Text = match next {
+                Next::Starts => format!("worker {slot} is being started again").into(),
+                Next::StartsIn { ms } => format!("worker {slot} is started again in {}", lasting(ms)).into(),
+                Next::StartsWhenGone => format!("worker {slot} is started again when that one is gone").into(),
+                Next::IsLeftAlone => {
+                    Text::from(format!("worker {slot} is left alone until ")) + Verb::Restart.with(slot)
+                }
             };
             (
                 format!("{error}; nothing serves in its place{whom}"),
-                format!("{next}; {logs}"),
+                next + "; " + its_logs,
             )
         }
     };
@@ -333,9 +344,9 @@ pub(super) fn not_brought_back(failure: Refusal, again: &Refusal, stuck: Vec<Slo
     Refusal {
         error: format!("{error}: {}", again.error),
         hint: if stuck.is_empty() {
-            "`reuse-ctl status` shows which workers serve, `reuse-ctl logs` what they wrote".into()
+            Verb::Status.run() + " shows which workers serve, " + Verb::Logs.run() + " what they wrote"
         } else {
-            "`reuse-ctl abort` brings every worker back to the old version".into()
+            Verb::Abort.run() + " brings every worker back to the old version"
         },
         slots: stuck,
         ..failure
@@ -365,17 +376,17 @@ pub(super) fn not_promoted(refusal: Refusal, canary: SlotId, left: Left) -> Refu
         | Left::Removed => "is left alone",
     };
     let abort = if refusal.slots.is_empty() {
-        "`reuse-ctl abort` removes the canary"
+        Verb::Abort.run() + " removes the canary"
     } else {
-        "`reuse-ctl abort` brings every worker back"
+        Verb::Abort.run() + " brings every worker back"
     };
     let first = match left {
-        Left::Survivor(_) | Left::Restored(_) => "`reuse-ctl promote` tries again".to_owned(),
-        Left::Nobody { .. } | Left::Removed => format!("`reuse-ctl logs {canary}` shows what it wrote"),
+        Left::Survivor(_) | Left::Restored(_) => Verb::Promote.run() + " tries again",
+        Left::Nobody { .. } | Left::Removed => Verb::Logs.with(canary) + " shows what it wrote",
     };
     Refusal {
         error: format!("{}; the canary {stays}", refusal.error),
-        hint: format!("{first}, {abort}"),
+        hint: first + ", " + abort,
         ..refusal
     }
 }

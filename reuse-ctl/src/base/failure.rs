@@ -1,10 +1,14 @@
 //! The failure of a verb: one line that says what happened, and one that says what to do.
+//!
+//! There is one type from the lowest folder to the terminal. The machine, a crate of its own, has a `Refusal`, and the task makes a [`Failure`] of it. On the
+//! control socket a failure is a `Reply`, and becomes the same failure again in the client. A hint is a [`Text`]: its commands are data, and name their
+//! app where several run.
 
 use std::fmt::Write as _;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ErrorKind, place::Place, sizes::SizeError};
+use super::{ErrorKind, Text, place::Place, sizes::SizeError};
 
 /// Who wrote the last lines that are shown when a worker has failed, if not that worker alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,7 +28,7 @@ pub struct Failure {
     /// What is wrong, in one line.
     pub error: String,
     /// What to do next, in one line; may be empty.
-    pub hint: String,
+    pub hint: Text,
     /// What is left when a deadline has passed, one line each.
     pub left: Box<[String]>,
     /// The last lines that a worker which failed had written.
@@ -52,26 +56,27 @@ pub enum Detail {
 
 impl Failure {
     /// It was tried and did not work: exit 1.
-    pub fn failed(error: impl Into<String>, hint: impl Into<String>) -> Self {
+    pub fn failed(error: impl Into<String>, hint: impl Into<Text>) -> Self {
         Self::new(ErrorKind::Failed, error, hint)
     }
 
     /// The request makes no sense: exit 2.
-    pub fn usage(error: impl Into<String>, hint: impl Into<String>) -> Self {
+    pub fn usage(error: impl Into<String>, hint: impl Into<Text>) -> Self {
         Self::new(ErrorKind::Usage, error, hint)
     }
 
     /// No such app or worker: exit 3.
-    pub fn not_found(error: impl Into<String>, hint: impl Into<String>) -> Self {
+    pub fn not_found(error: impl Into<String>, hint: impl Into<Text>) -> Self {
         Self::new(ErrorKind::NotFound, error, hint)
     }
 
     /// A deadline passed: exit 4.
-    pub fn timeout(error: impl Into<String>, hint: impl Into<String>) -> Self {
+    pub fn timeout(error: impl Into<String>, hint: impl Into<Text>) -> Self {
         Self::new(ErrorKind::Timeout, error, hint)
     }
 
-    fn new(kind: ErrorKind, error: impl Into<String>, hint: impl Into<String>) -> Self {
+    /// Of a kind that is decided elsewhere.
+    pub(crate) fn new(kind: ErrorKind, error: impl Into<String>, hint: impl Into<Text>) -> Self {
         let (left, output, workers) = (Box::default(), Vec::new(), Box::default());
         Self {
             kind,
@@ -224,7 +229,7 @@ impl From<&clap::Error> for Failure {
                 usage = Some(format!("usage: {text}"));
             }
         }
-        Self::usage(message, tip.or(usage).unwrap_or_else(|| SEE_HELP.into()))
+        Self::usage(message, tip.or(usage).unwrap_or_else(|| SEE_HELP.to_owned()))
     }
 }
 

@@ -2,7 +2,6 @@
 
 pub mod durations;
 pub mod failure;
-pub mod hints;
 #[cfg(test)]
 pub(crate) mod manual;
 pub mod nearest;
@@ -17,3 +16,4 @@ pub use reuse_machine::count;
 pub use reuse_machine::ids::{InstanceId, Millis, RequestId, SlotId, VersionId};
 pub use reuse_machine::interface::{Exit, MAX_WORKERS, Signal};
 pub use reuse_machine::states::{ErrorKind, FaultKind, WorkerState};
+pub use reuse_machine::text::{Text, Verb};

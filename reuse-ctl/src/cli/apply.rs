@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     app::{AppSpec, difference::TakesEffect, requirements::Extent},
-    base::{ErrorKind, Failure},
+    base::{ErrorKind, Failure, Verb},
     cli::{context::Context, handover},
     config::{Loaded, NamedSpec},
     process::paths::KnownApp,
@@ -238,7 +238,7 @@ impl Change {
 fn interrupted() -> Failure {
     Failure::failed(
         "no longer waiting; what has begun goes on in the controller",
-        "`reuse-ctl status --watch` shows how far it is; a second `apply` shows what is left",
+        Verb::Status.with("--watch") + " shows how far it is; a second `apply` shows what is left",
     )
 }
 
@@ -307,7 +307,7 @@ impl AppliedApp {
         Self {
             changes,
             error: Some(failure.error.clone()),
-            hint: Some(failure.hint.clone()),
+            hint: Some(failure.hint.to_string()),
             ..Self::new(app, became, "")
         }
     }

@@ -365,3 +365,161 @@ fn help_of_run() {
     TIME is like 300ms, 30s or 1m30s; SIZE is like 300M or 1.5G.
     "#);
 }
+
+/// The commands that the program's texts name: the written ones can be given, and none that asks a running app is mere words.
+mod commands_in_texts {
+    use std::fs;
+    use std::path::{Path, PathBuf};
+
+    use proc_macro2::{Delimiter, TokenStream, TokenTree};
+
+    use super::*;
+    use crate::base::Verb as Asking;
+
+    /// Texts that speak of verbs in general, not of what to do about a running app.
+    const IN_GENERAL: &str = "src/import/";
+
+    /// What the sources hold.
+    #[derive(Debug, Default)]
+    struct Found {
+        /// `Verb::Logs.with(…)`: the verb, and the arguments as far as they are a literal.
+        built: Vec<(Asking, Option<String>)>,
+        /// Where each string is, and the string.
+        strings: Vec<(String, String)>,
+    }
+
+    impl Found {
+        fn in_folder(&mut self, folder: &Path) {
+            let mut entries: Vec<PathBuf> = fs::read_dir(folder)
+                .expect("a folder of the crate")
+                .map(|entry| entry.expect("it can be read").path())
+                .collect();
+            entries.sort();
+            for path in entries {
+                let name = path.file_stem().expect("it has a name").to_string_lossy().into_owned();
+                if name == "tests" || name.ends_with("_tests") {
+                    continue;
+                }
+                if path.is_dir() {
+                    self.in_folder(&path);
+                } else if path.extension().is_some_and(|extension| extension == "rs") {
+                    let text = fs::read_to_string(&path).expect("it can be read");
+                    let tokens: TokenStream = text.parse().expect("Rust");
+                    self.in_tokens(&path.display().to_string(), tokens);
+                }
+            }
+        }
+
+        fn in_tokens(&mut self, place: &str, tokens: TokenStream) {
+            let tokens: Vec<TokenTree> = tokens.into_iter().collect();
+            let mut is_for_tests = false;
+            for (at, token) in tokens.iter().enumerate() {
+                let is_attribute = at > 0 && matches!(&tokens[at - 1], TokenTree::Punct(sign) if sign.as_char() == '#');
+                match token {
+                    TokenTree::Group(group) if is_attribute && group.delimiter() == Delimiter::Bracket => {
+                        is_for_tests |= group.stream().to_string() == "cfg (test)";
+                    }
+                    TokenTree::Group(group) if group.delimiter() == Delimiter::Brace && is_for_tests => {
+                        is_for_tests = false;
+                    }
+                    TokenTree::Group(group) => self.in_tokens(place, group.stream()),
+                    TokenTree::Literal(literal) => self.strings.extend(
+                        syn::parse_str::<syn::LitStr>(&literal.to_string())
+                            .ok()
+                            .map(|literal| (place.to_owned(), literal.value())),
+                    ),
+                    TokenTree::Punct(sign) if sign.as_char() == ';' => is_for_tests = false,
+                    TokenTree::Punct(_) => {}
+                    TokenTree::Ident(_) => self.built.extend(built(&tokens[at..])),
+                }
+            }
+        }
+    }
+
+    /// `Verb :: Logs . with ( … )`.
+    fn built(tokens: &[TokenTree]) -> Option<(Asking, Option<String>)> {
+        let [class, _, _, verb, _, method, TokenTree::Group(arguments), ..] = tokens else {
+            return None;
+        };
+        let method = method.to_string();
+        if class.to_string() != "Verb" || !["run", "with", "with_command"].contains(&method.as_str()) {
+            return None;
+        }
+        let verb = Asking::ALL
+            .into_iter()
+            .find(|known| format!("{known:?}") == verb.to_string())?;
+        let first = arguments.stream().into_iter().next();
+        let literal = first.and_then(|first| syn::parse_str::<syn::LitStr>(&first.to_string()).ok());
+        let arguments = literal.map(|literal| literal.value());
+        Some((
+            verb,
+            if method == "run" {
+                Some(String::new())
+            } else {
+                arguments
+            },
+        ))
+    }
+
+    fn found() -> Found {
+        let mut found = Found::default();
+        let crate_folder = Path::new(env!("CARGO_MANIFEST_DIR"));
+        found.in_folder(&crate_folder.join("src"));
+        found.in_folder(&crate_folder.join("machine/src"));
+        found
+    }
+
+    #[test]
+    fn each_can_be_given_and_names_the_app() {
+        let built = found().built;
+        assert!(built.len() > 50, "they were found: {}", built.len());
+        for (verb, arguments) in built {
+            // A number stands for what is known at run time only: a worker.
+            let arguments = arguments.map_or_else(|| "1".to_owned(), |arguments| arguments.replace("ID", "1"));
+            let is_bare = arguments.is_empty();
+            let text = match verb {
+                Asking::Canary => verb.with_command(arguments, "CMD"),
+                _ => verb.with(arguments),
+            };
+            let line = text.for_app("web").replace('`', "");
+            match parsed(&line) {
+                Ok(arguments) => assert_eq!(arguments.global.app.as_deref(), Some("web"), "{line}"),
+                Err(error) => assert!(
+                    is_bare && error.kind() == clap::error::ErrorKind::MissingRequiredArgument,
+                    "{line}: {error}"
+                ),
+            }
+        }
+    }
+
+    #[test]
+    fn every_verb_that_asks_is_one_of_the_command_line() {
+        let command = Arguments::command();
+        for verb in Asking::ALL {
+            assert!(command.find_subcommand(verb.name()).is_some(), "{}", verb.name());
+        }
+    }
+
+    #[test]
+    fn words_hold_no_command_that_must_name_its_app() {
+        let command = Arguments::command();
+        for (place, text) in found().strings {
+            for code in text.split('`').skip(1).step_by(2) {
+                let own = code.strip_prefix("sudo ").unwrap_or(code);
+                let Some(verb) = own.strip_prefix("reuse-ctl ").and_then(|rest| rest.split(' ').next()) else {
+                    continue;
+                };
+                let is_option_or_known_later = verb.starts_with(['-', '{']);
+                assert!(
+                    is_option_or_known_later || verb == "help" || command.find_subcommand(verb).is_some(),
+                    "{place}: there is no verb {verb}: {text}"
+                );
+                let asks = Asking::ALL.iter().any(|known| known.name() == verb);
+                assert!(
+                    !asks || code.contains("--app") || place.contains(IN_GENERAL),
+                    "{place}: write it as Verb::…, so that it names its app: {text}"
+                );
+            }
+        }
+    }
+}

@@ -8,7 +8,7 @@ use super::{
     progress::{Request, changing_line, watch},
 };
 use crate::{
-    base::Failure,
+    base::{Failure, Verb},
     cli::context::Context,
     wire::{CanaryRequest, weight::canary_share},
 };
@@ -52,7 +52,7 @@ fn text(word: &OsString) -> Result<String, Failure> {
 fn interrupted() -> Failure {
     Failure::failed(
         "no longer waiting; the controller goes on starting the canary",
-        "`reuse-ctl status --watch` shows it, `reuse-ctl abort` removes it",
+        Verb::Status.with("--watch") + " shows it, " + Verb::Abort.run() + " removes it",
     )
 }
 

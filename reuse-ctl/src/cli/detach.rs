@@ -167,12 +167,13 @@ async fn never_up(child: &mut Child, options: &RunOptions, mut failure: Failure)
     failure.hint = format!(
         "see `reuse-ctl logs --app {0}`, or the files in /var/log/reuse-ctl/{0}",
         options.name
-    );
+    )
+    .into();
     let deadline = Instant::now() + SLACK;
     drop(stop.await);
     while matches!(child.try_wait(), Ok(None)) {
         if Instant::now() > deadline {
-            failure.hint = format!("it is still there: `reuse-ctl stop --app {}`", options.name);
+            failure.hint = format!("it is still there: `reuse-ctl stop --app {}`", options.name).into();
             return failure;
         }
         tokio::time::sleep(POLL).await;
@@ -215,7 +216,7 @@ impl ControllerLog {
         let lines = read.unwrap_or_default();
         let mut failure = last_words(&lines, code);
         if failure.hint.is_empty() {
-            failure.hint = format!("see {}", self.path.display());
+            failure.hint = format!("see {}", self.path.display()).into();
         }
         failure
     }

@@ -9,7 +9,7 @@ use super::{
     progress::{Request, watch},
 };
 use crate::{
-    base::{ErrorKind, Failure, count, durations::tenths, whole_ms::whole_ms},
+    base::{ErrorKind, Failure, Verb, count, durations::tenths, whole_ms::whole_ms},
     cli::context::Context,
     wire::{DrainRequest, Reply, Status, WorkerStatus},
 };
@@ -77,7 +77,7 @@ fn interrupted(ids: &BTreeSet<u16>) -> Failure {
     let ids: Vec<String> = ids.iter().map(u16::to_string).collect();
     Failure::failed(
         "no longer waiting; the workers stay withdrawn, and their connections go on to their end",
-        format!("`reuse-ctl undrain {}` publishes them again", ids.join(" ")),
+        Verb::Undrain.with(ids.join(" ")) + " publishes them again",
     )
 }
 

@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::{apps, args, output};
 use crate::{
     app::words::check_path,
-    base::{Failure, whole_ms::whole_ms},
+    base::{Failure, Verb, whole_ms::whole_ms},
     cli::context::Context,
     wire::{GetRequest, Got},
 };
@@ -49,7 +49,7 @@ fn failure_of(id: u16, got: &Got) -> Option<Failure> {
     (got.status >= FIRST_ERROR).then(|| {
         Failure::failed(
             format!("worker {id} answered {}", got.status),
-            format!("`reuse-ctl logs {id}` shows what it has written"),
+            Verb::Logs.with(id) + " shows what it has written",
         )
     })
 }

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     app::names,
-    base::{ErrorKind, Failure, whole_ms::whole_ms},
+    base::{ErrorKind, Failure, Verb, whole_ms::whole_ms},
     cli::context::Context,
     process::{
         journal,
@@ -84,9 +84,9 @@ fn id_of(arguments: &args::Logs) -> Result<Option<u16>, Failure> {
             Err(Failure::usage(
                 format!("{text} is not a worker: workers are named by their numbers"),
                 if is_app {
-                    format!("the logs of that app: `reuse-ctl logs --app {text}`")
+                    format!("the logs of that app: `reuse-ctl logs --app {text}`").into()
                 } else {
-                    "`reuse-ctl logs` shows all, `reuse-ctl logs 0` those of worker 0".to_owned()
+                    Verb::Logs.run() + " shows all, " + Verb::Logs.with(0) + " those of worker 0"
                 },
             ))
         }
@@ -115,7 +115,8 @@ fn paths_of(context: &Context) -> Result<AppPaths, Failure> {
                 failure.hint = format!(
                     "there are logs of earlier apps: `reuse-ctl --app {} logs`",
                     name.display()
-                );
+                )
+                .into();
             }
             Err(failure)
         }
@@ -123,7 +124,7 @@ fn paths_of(context: &Context) -> Result<AppPaths, Failure> {
 }
 
 fn nothing_written(folder: &Path, id: Option<u16>) -> Failure {
-    let hint = "`reuse-ctl status` lists the workers";
+    let hint = Verb::Status.run() + " lists the workers";
     match id {
         Some(id) => Failure::not_found(format!("no log of a worker {id} in {}", folder.display()), hint),
         None => Failure::not_found(format!("no logs in {}", folder.display()), hint),

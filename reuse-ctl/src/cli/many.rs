@@ -122,7 +122,7 @@ pub(super) struct AppOutcome {
 }
 
 fn outcome(name: &str, pid: Option<u32>, failure: Option<Failure>) -> AppOutcome {
-    let (error, hint) = failure.map(|failure| (failure.error, failure.hint)).unzip();
+    let (error, hint) = failure.map(|failure| (failure.error, failure.hint.to_string())).unzip();
     AppOutcome {
         app: name.to_owned(),
         pid,

@@ -181,7 +181,7 @@ fn of_verb(mut failure: Failure, arguments: &[OsString]) -> Failure {
     if let Some(verb) = verb
         && failure.hint == SEE_HELP
     {
-        failure.hint = format!("see `reuse-ctl {} --help`", verb.get_name());
+        failure.hint = format!("see `reuse-ctl {} --help`", verb.get_name()).into();
     }
     failure
 }

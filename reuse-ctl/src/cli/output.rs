@@ -91,8 +91,10 @@ fn merge(replies: Vec<Reply>) -> Reply {
         if is_worse {
             merged.kind = reply.kind;
         }
-        if is_worse || merged.hint.is_none() {
-            merged.hint = reply.hint.or(merged.hint);
+        if (is_worse || merged.hint.is_none())
+            && let Some(hint) = reply.hint
+        {
+            (merged.hint, merged.hint_app_at) = (Some(hint), reply.hint_app_at);
         }
         messages.extend(reply.message);
         errors.extend(reply.error);

@@ -4,7 +4,10 @@ use super::{
     apps, output,
     progress::{Request, changing_line, watch},
 };
-use crate::{base::Failure, cli::context::Context};
+use crate::{
+    base::{Failure, Verb},
+    cli::context::Context,
+};
 
 pub(super) async fn run(context: &Context) -> Result<(), Failure> {
     let app = apps::connect(context).await?;
@@ -17,6 +20,6 @@ pub(super) async fn run(context: &Context) -> Result<(), Failure> {
 fn interrupted() -> Failure {
     Failure::failed(
         "no longer waiting; the controller goes on rolling out the canary's command",
-        "`reuse-ctl status --watch` shows how far it is, `reuse-ctl abort` takes it back",
+        Verb::Status.with("--watch") + " shows how far it is, " + Verb::Abort.run() + " takes it back",
     )
 }

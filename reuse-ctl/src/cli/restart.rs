@@ -7,7 +7,11 @@ use super::{
     progress::{Request, changing_line, watch},
     reload,
 };
-use crate::{base::Failure, cli::context::Context, wire::RestartRequest};
+use crate::{
+    base::{Failure, Verb},
+    cli::context::Context,
+    wire::RestartRequest,
+};
 
 pub(super) async fn run(context: &Context, arguments: &args::Restart) -> Result<(), Failure> {
     if arguments.all {
@@ -47,6 +51,6 @@ pub(super) async fn run(context: &Context, arguments: &args::Restart) -> Result<
 pub(super) fn interrupted() -> Failure {
     Failure::failed(
         "no longer waiting; the controller finishes the replacement that it has begun",
-        "`reuse-ctl status --watch` shows how far it is",
+        Verb::Status.with("--watch") + " shows how far it is",
     )
 }

@@ -29,7 +29,7 @@ mod routes;
 mod socket;
 
 use crate::{
-    base::{ErrorKind, Failure, SlotId, whole_ms::unix_now_ms},
+    base::{ErrorKind, Failure, SlotId, Verb, whole_ms::unix_now_ms},
     supervisor::handle::{Handle, Stopping},
     wire::{
         Event, Got, Reply, SpecReply, WORKER_HEADER,
@@ -170,14 +170,10 @@ async fn reload(State(shared): State<Shared>, body: Body) -> Response {
 
 async fn canary(State(shared): State<Shared>, ConnectInfo(Peer(peer)): ConnectInfo<Peer>, body: Body) -> Response {
     if !may_start_commands(peer, shared.owner, shared.handle.workers()) {
-        return answer(Reply {
-            error: Some(
-                "a canary runs a command as the workers' user: only root may start one, and the app's owner if that is him".into(),
-            ),
-            hint: Some("use sudo, or ask the app's owner; weights, promote and abort are yours".into()),
-            kind: Some(ErrorKind::Failed),
-            ..Reply::default()
-        });
+        let error =
+            "a canary runs a command as the workers' user: only root may start one, and the app's owner if that is him";
+        let hint = "use sudo, or ask the app's owner; weights, promote and abort are yours";
+        return answer(Failure::failed(error, hint).into());
     }
     answer(match parsed(body, commands::canary) {
         Ok((share, request)) => shared.handle.canary(share, request).await,
@@ -210,12 +206,7 @@ async fn apply(State(shared): State<Shared>, ConnectInfo(Peer(peer)): ConnectInf
 }
 
 fn not_yours(error: &str) -> Reply {
-    Reply {
-        error: Some(error.into()),
-        hint: Some("use sudo, or ask the app's owner".into()),
-        kind: Some(ErrorKind::Failed),
-        ..Reply::default()
-    }
+    Failure::failed(error, "use sudo, or ask the app's owner").into()
 }
 
 async fn ask_worker(State(shared): State<Shared>, UrlPath(id): UrlPath<String>, body: Body) -> Response {
@@ -236,15 +227,12 @@ fn pass_on(slot: SlotId, got: Got) -> Response {
         .ok()
         .filter(|status| !status.is_informational())
     else {
-        return answer(Reply {
-            error: Some(format!(
-                "worker {slot} answered with status {}, which is not a valid answer",
-                got.status
-            )),
-            hint: Some(format!("`reuse-ctl logs {slot}` shows what it has written")),
-            kind: Some(ErrorKind::Failed),
-            ..Reply::default()
-        });
+        let error = format!(
+            "worker {slot} answered with status {}, which is not a valid answer",
+            got.status
+        );
+        let hint = Verb::Logs.with(slot) + " shows what it has written";
+        return answer(Failure::failed(error, hint).into());
     };
     let mut response = (status, [(WORKER_HEADER, slot.to_string())], got.body).into_response();
     let content_type = got.content_type.and_then(|text| HeaderValue::try_from(text).ok());
@@ -273,12 +261,8 @@ async fn status(State(shared): State<Shared>) -> Response {
 }
 
 async fn unknown_path(uri: Uri) -> Response {
-    answer(Reply {
-        error: Some(format!("there is no {}", uri.path())),
-        hint: Some("GET /v1/openapi.json describes all paths".into()),
-        kind: Some(ErrorKind::NotFound),
-        ..Reply::default()
-    })
+    let error = format!("there is no {}", uri.path());
+    answer(Failure::not_found(error, "GET /v1/openapi.json describes all paths").into())
 }
 
 async fn wrong_method(method: Method, uri: Uri) -> Response {

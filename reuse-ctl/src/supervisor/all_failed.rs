@@ -4,10 +4,7 @@
 //! after [`PATIENCE`] the waiting connections are reset and new ones are refused, until a worker is started again.
 
 use super::diagnosis::LastOutput;
-use crate::{
-    base::hints::for_app,
-    group::{GroupError, Groups},
-};
+use crate::group::{GroupError, Groups};
 use reuse_machine::{View, count};
 use std::time::{Duration, Instant};
 
@@ -78,12 +75,12 @@ impl Outlook {
 }
 
 /// What `status` says at its top when nobody serves, or will by himself.
-pub(crate) fn problem(view: &View, last_failure: Option<&(String, LastOutput)>, app: &str) -> Option<String> {
+pub(crate) fn problem(view: &View, last_failure: Option<&(String, LastOutput)>) -> Option<String> {
     if !view.all_failed {
         return None;
     }
     let reason = view.slots.iter().rev().find_map(|slot| slot.reason.as_deref());
-    Some(for_app(&all_have_failed(reason, last_failure), app))
+    Some(all_have_failed(reason, last_failure))
 }
 
 /// "every worker has failed: exited with code 1 before it was ready: 0.0.0.0:80 is in use by process 7 (nginx)".

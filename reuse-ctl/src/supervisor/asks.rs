@@ -5,7 +5,7 @@ use std::{net::SocketAddr, time::Duration};
 use tokio::sync::oneshot;
 
 use crate::{
-    base::{ErrorKind, SlotId},
+    base::{ErrorKind, Failure, SlotId, Text, Verb},
     process::variables::VariablesError,
     wire::{Got, Reply},
 };
@@ -31,7 +31,7 @@ impl Questioner {
                     "worker {slot} did not answer within {}",
                     humantime::format_duration(patience)
                 ),
-                "`reuse-ctl status` shows whether it hangs; give it more time with --timeout",
+                Verb::Status.run() + " shows whether it hangs; give it more time with --timeout",
             ),
             RequestError::Path(_) => refusal(
                 ErrorKind::Usage,
@@ -51,7 +51,7 @@ impl Questioner {
             RequestError::Connection(_) | RequestError::Closed => refusal(
                 ErrorKind::Failed,
                 format!("worker {slot} on {addr}: {error}"),
-                "`reuse-ctl status` shows how the worker is, `reuse-ctl logs` what it wrote",
+                Verb::Status.run() + " shows how the worker is, " + Verb::Logs.run() + " what it wrote",
             ),
         });
         drop(self.reply.send(result.map_err(|refusal| *refusal)));
@@ -60,7 +60,7 @@ impl Questioner {
     /// Answers that there is no answer of the worker, and why.
     pub(crate) fn refuse(self, why: &str) {
         let error = format!("worker {}: {why}", self.slot);
-        let hint = "`reuse-ctl status` shows how the worker is";
+        let hint = Verb::Status.run() + " shows how the worker is";
         drop(self.reply.send(Err(*refusal(ErrorKind::Failed, error, hint))));
     }
 }
@@ -76,12 +76,6 @@ pub(crate) fn another_version() -> Box<Reply> {
 }
 
 /// A reply that says no.
-pub(crate) fn refusal(kind: ErrorKind, error: String, hint: &str) -> Box<Reply> {
-    Box::new(Reply {
-        ok: false,
-        error: Some(error),
-        hint: Some(hint.into()),
-        kind: Some(kind),
-        ..Reply::default()
-    })
+pub(crate) fn refusal(kind: ErrorKind, error: String, hint: impl Into<Text>) -> Box<Reply> {
+    Box::new(Failure::new(kind, error, hint).into())
 }

@@ -7,10 +7,9 @@ use super::{
     template::Template,
 };
 use crate::{
-    base::{InstanceId, OutputOf, WorkerState},
+    base::{self, InstanceId, OutputOf, Text, Verb, WorkerState},
     group::diag::Diag,
     process::logs::{self, Range},
-    wire::Reply,
 };
 use reuse_common::notice::Notice;
 use reuse_machine::{View, interface::Refusal};
@@ -43,11 +42,15 @@ struct Failure {
     problem: Option<String>,
     output: LastOutput,
     /// Another possible cause or remedy, for the user.
-    advice: Option<&'static str>,
+    advice: Option<Text>,
 }
 
 /// The advice for a worker that listens on another address than before, when no option fixes the address.
-const ELSEWHERE: &str = "if that is intended, use `reuse-ctl reload --new-address` or `apply --new-address`; the old address is served until the end";
+fn elsewhere() -> Text {
+    "if that is intended, use "
+        + Verb::Reload.with("--new-address")
+        + " or `apply --new-address`; the old address is served until the end"
+}
 
 /// The last lines written during the life of a failed worker.
 #[derive(Debug, Clone, Default)]
@@ -74,7 +77,7 @@ impl Failures {
         };
         let output = last_output(id, placement.live);
         self.last = Some((problem.clone().unwrap_or_default(), output.clone()));
-        let advice = listens_elsewhere(id, live, placement).then_some(ELSEWHERE);
+        let advice = listens_elsewhere(id, live, placement).then(elsewhere);
         let failure = Failure {
             problem,
             output,
@@ -119,28 +122,25 @@ impl Failures {
         self.known.get(&id)?.problem.as_deref()
     }
 
-    /// What is answered where the machine has refused something: with what is known of the instance that it failed of.
-    pub(crate) fn explain(&self, refusal: Refusal) -> Reply {
+    /// The failure that a refusal of the machine is to its users: with what is known of the instance that failed.
+    pub(crate) fn explain(&self, refusal: Refusal) -> base::Failure {
         let failure = refusal.culprit.and_then(|culprit| self.known.get(&culprit));
         let problem = failure.and_then(|failure| failure.problem.as_ref());
-        let advice = failure.and_then(|failure| failure.advice);
+        let advice = failure.and_then(|failure| failure.advice.clone());
         let output = failure.map(|failure| failure.output.clone()).unwrap_or_default();
-        let (error, hint) = (refusal.error, refusal.hint);
-        Reply {
-            ok: false,
-            error: Some(match problem {
-                Some(problem) => format!("{error}: {problem}"),
-                None => error,
-            }),
-            hint: Some(match advice {
-                Some(advice) => format!("{advice}; {hint}"),
-                None => hint,
-            }),
-            kind: Some(refusal.kind),
+        let error = match problem {
+            Some(problem) => format!("{}: {problem}", refusal.error),
+            None => refusal.error,
+        };
+        let hint = match advice {
+            Some(advice) => advice + "; " + refusal.hint,
+            None => refusal.hint,
+        };
+        base::Failure {
             workers: refusal.slots.iter().map(|slot| slot.0).collect(),
             output: output.lines,
             output_of: output.of,
-            ..Reply::default()
+            ..base::Failure::new(refusal.kind, error, hint)
         }
     }
 

@@ -6,7 +6,7 @@ use super::{
     request::{self, RequestError},
 };
 use crate::{
-    base::{ErrorKind, InstanceId, SlotId},
+    base::{ErrorKind, InstanceId, SlotId, Verb},
     group::{Groups, Opened},
     wire::{GetRequest, Got, Reply},
 };
@@ -38,7 +38,7 @@ pub(crate) fn target_of(
         refusal(
             ErrorKind::NotFound,
             error,
-            "`reuse-ctl status` lists the workers and their states",
+            Verb::Status.run() + " lists the workers and their states",
         )
     };
     let Some(found) = view.slots.iter().find(|known| known.id == slot) else {
@@ -56,14 +56,16 @@ pub(crate) fn target_of(
             return Err(refusal(
                 ErrorKind::Usage,
                 format!("worker {slot} does not listen on {addr}"),
-                &format!("it listens on {}", served.join(", ")),
+                format!("it listens on {}", served.join(", ")),
             ));
         }
         None => *served.first().ok_or_else(|| {
             refusal(
                 ErrorKind::Failed,
                 format!("worker {slot} does not listen yet"),
-                "`reuse-ctl status` shows how it is; a worker that listens nowhere takes messages only: `reuse-ctl send`",
+                Verb::Status.run()
+                    + " shows how it is; a worker that listens nowhere takes messages only: "
+                    + Verb::Send.run(),
             )
         })?,
     };

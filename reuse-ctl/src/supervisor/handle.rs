@@ -8,7 +8,7 @@ use reuse_common::Share;
 use super::bus::BusReader;
 use crate::{
     app::AppSpec,
-    base::{ErrorKind, SlotId},
+    base::{Failure, SlotId},
     process::channel::message::Outgoing,
     wire::{CanaryRequest, Event, GetRequest, Got, Reply, SpecRequest, Status, commands::CommandRequest},
 };
@@ -198,11 +198,6 @@ pub struct Stopping;
 
 impl From<Stopping> for Reply {
     fn from(stopping: Stopping) -> Self {
-        Self {
-            error: Some(stopping.to_string()),
-            hint: Some("`reuse-ctl ls` shows what still runs".into()),
-            kind: Some(ErrorKind::Failed),
-            ..Self::default()
-        }
+        Failure::failed(stopping.to_string(), "`reuse-ctl ls` shows what still runs").into()
     }
 }

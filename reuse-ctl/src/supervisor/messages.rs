@@ -28,7 +28,7 @@ use super::{
     live::{BackgroundEvent, Live},
 };
 use crate::{
-    base::{ErrorKind, InstanceId, SlotId, WorkerState},
+    base::{ErrorKind, InstanceId, SlotId, Verb, WorkerState},
     process::channel::{Channel, Offer, Outbox, Turn, Unread, message::Outgoing},
     wire::{Event, Reply},
 };
@@ -159,7 +159,7 @@ impl Messages {
         announcer: &Announcer,
     ) -> Reply {
         let mailboxes = self.mailboxes.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let hint = "`reuse-ctl status` lists the workers and their states";
+        let hint = Verb::Status.run() + " lists the workers and their states";
         if let Some(slot) = to
             && !mailboxes.contains_key(&slot)
         {

@@ -203,7 +203,8 @@ impl Moves {
                         list(&groups.left_to(live.row)),
                         live.slot,
                         lingering.until.saturating_duration_since(Instant::now()).as_secs_f64()
-                    ),
+                    )
+                    .into(),
                 };
                 (id, note)
             })

@@ -11,7 +11,7 @@ use crate::{
         options::RecycleOptions,
         recycle_cron::{self, Timetable},
     },
-    base::{InstanceId, Millis, RequestId, WorkerState},
+    base::{InstanceId, Millis, RequestId, Text, WorkerState},
     group::Groups,
     process::{cgroup::InstanceCgroup, usage},
 };
@@ -181,7 +181,7 @@ impl Recycle {
             slot,
             instance: None,
             kind: NoteKind::Recycled,
-            message: replacement.to_string(),
+            message: replacement.to_string().into(),
         })
     }
 
@@ -198,7 +198,7 @@ impl Recycle {
     }
 
     /// It was tried, and has failed for this reason. Returns what people are told.
-    pub(crate) fn failed(&mut self, now: Millis, why: &str) -> String {
+    pub(crate) fn failed(&mut self, now: Millis, why: Text) -> Text {
         self.asked = None;
         let what = self
             .rules
@@ -212,7 +212,7 @@ impl Recycle {
             ),
             None => "not tried again before the next occasion".to_owned(),
         };
-        format!("{what} has failed and is {again}: {why}")
+        Text::from(format!("{what} has failed and is {again}: ")) + why
     }
 
     /// When something is to be looked at.

@@ -204,7 +204,7 @@ impl Version {
             ..RunOptions::clone(&self.options)
         };
         let command = CommandLine::resolve(args, cwd)
-            .map_err(|error| refusal(ErrorKind::Failed, error.to_string(), &error.hint()))?;
+            .map_err(|error| refusal(ErrorKind::Failed, error.to_string(), error.hint()))?;
         Ok(Self {
             command,
             options: Arc::new(options),

@@ -3,7 +3,7 @@
 
 use std::{path::Path, sync::Arc};
 
-use super::{asks::refusal, recycle_files::Files, template::Version};
+use super::{recycle_files::Files, template::Version};
 use crate::{
     app::options::RunOptions,
     base::{Failure, VersionId},
@@ -52,8 +52,7 @@ impl Search {
     /// # Errors
     /// Fails if something is invalid or missing.
     pub(crate) fn look(self) -> Result<Wanted, Box<Reply>> {
-        self.found()
-            .map_err(|failure| refusal(failure.kind, failure.error, &failure.hint))
+        self.found().map_err(|failure| Box::new(failure.into()))
     }
 
     fn found(self) -> Result<Wanted, Failure> {

@@ -9,7 +9,7 @@ use super::weight::{canary_share, weight_of};
 use crate::app::words::check_path;
 use crate::app::words::policy_named;
 use crate::{
-    base::{Failure, SlotId},
+    base::{Failure, SlotId, Verb},
     process::channel::message::{Outgoing, Unsendable},
     wire::{
         CanaryRequest, DrainRequest, GetRequest, PolicyRequest, ReloadRequest, RestartRequest, ScaleRequest,
@@ -203,7 +203,7 @@ pub fn scale_target(text: &str) -> Result<ScaleTarget, Failure> {
     match target {
         ScaleTarget::To(0) => Err(Failure::usage(
             "an app has at least one worker",
-            "`reuse-ctl stop` ends the app",
+            Verb::Stop.run() + " ends the app",
         )),
         ScaleTarget::To(count) | ScaleTarget::Up(count) if count > MAX_WORKERS => Err(Failure::usage(
             format!("an app has at most {MAX_WORKERS} workers"),
@@ -220,7 +220,7 @@ fn slot_named(id: &str) -> Result<SlotId, Failure> {
 fn no_such_worker(id: &str) -> Failure {
     Failure::not_found(
         format!("no worker {id}"),
-        "`reuse-ctl status` lists the workers; they are numbered from 0",
+        Verb::Status.run() + " lists the workers; they are numbered from 0",
     )
 }
 

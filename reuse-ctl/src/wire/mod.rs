@@ -8,7 +8,7 @@ use crate::{
         AppSpec,
         difference::{Change, TakesEffect},
     },
-    base::{ErrorKind, Failure, FaultKind, OutputOf, WorkerState},
+    base::{ErrorKind, Failure, FaultKind, OutputOf, Text, Verb, WorkerState},
 };
 
 pub mod commands;
@@ -204,6 +204,9 @@ pub struct Reply {
     /// What to do next, in one line.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
+    /// Where ` --app NAME` belongs in `hint` if several apps run, in bytes from its start.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hint_app_at: Vec<usize>,
     /// The kind of error, which decides the CLI's exit code.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kind: Option<ErrorKind>,
@@ -297,10 +300,12 @@ pub struct Packet {
 
 impl From<Failure> for Reply {
     fn from(failure: Failure) -> Self {
+        let (hint, hint_app_at) = failure.hint.into_halves();
         Self {
             kind: Some(failure.kind),
             error: Some(failure.error),
-            hint: Some(failure.hint),
+            hint: Some(hint),
+            hint_app_at,
             output: failure.output,
             output_of: failure.output_of,
             workers: failure.workers.into(),
@@ -316,9 +321,10 @@ impl From<Reply> for Failure {
             error: reply
                 .error
                 .unwrap_or_else(|| "the controller refused without a reason".into()),
-            hint: reply
-                .hint
-                .unwrap_or_else(|| "`reuse-ctl status` shows how things are".into()),
+            hint: match reply.hint {
+                Some(hint) => Text::from_halves(hint, reply.hint_app_at),
+                None => Verb::Status.run() + " shows how things are",
+            },
             left: Box::default(),
             output: reply.output,
             output_of: reply.output_of,
@@ -337,5 +343,25 @@ mod tests {
         let failure = Failure::from(Reply::default());
         assert_eq!(failure.kind, ErrorKind::Failed);
         assert!(!failure.error.is_empty() && !failure.hint.is_empty());
+    }
+
+    #[test]
+    fn a_failure_arrives_as_it_was_and_its_commands_can_name_their_app() {
+        let failure = Failure {
+            workers: Box::new([1]),
+            output: vec!["boom".into()],
+            ..Failure::timeout("it is late", "wait; " + Verb::Logs.with(1) + " says more")
+        };
+        let sent = serde_json::to_string(&Reply::from(failure.clone())).expect("plain data");
+        assert!(
+            sent.contains(r#""hint":"wait; `reuse-ctl logs 1` says more""#),
+            "{sent}"
+        );
+        let arrived = Failure::from(serde_json::from_str::<Reply>(&sent).expect("it was a reply"));
+        assert_eq!(arrived, failure);
+        assert_eq!(
+            arrived.hint.for_app("web"),
+            "wait; `reuse-ctl logs 1 --app web` says more"
+        );
     }
 }

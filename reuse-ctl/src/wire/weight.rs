@@ -2,7 +2,7 @@
 
 use reuse_common::Share;
 
-use crate::base::Failure;
+use crate::base::{Failure, Verb};
 
 /// Parses `10%`, or `auto` (`None`): no fixed share.
 ///
@@ -49,11 +49,11 @@ impl NoShare {
             ),
             Self::Nothing => Failure::usage(
                 format!("the weight {text} would leave the worker nothing"),
-                "`reuse-ctl drain` withdraws a worker",
+                Verb::Drain.run() + " withdraws a worker",
             ),
             Self::TooMuch => Failure::usage(
                 format!("the weight {text} would leave the others nothing"),
-                "give at most 99.99%; `reuse-ctl drain` withdraws the others",
+                "give at most 99.99%; " + Verb::Drain.run() + " withdraws the others",
             ),
         }
     }
@@ -150,7 +150,11 @@ mod tests {
             ("-5%", "\"-5%\" is not a weight", "give a percentage like 10%, or auto"),
         ] {
             let refusal = weight_of(text).expect_err(text);
-            assert_eq!(refusal, Failure::usage(error, hint), "{text}");
+            assert_eq!(
+                (refusal.kind, &*refusal.error, &*refusal.hint),
+                (ErrorKind::Usage, error, hint),
+                "{text}"
+            );
         }
         for text in [
             "", "%", ".5%", "5.%", "+5%", "1e1%", "5 %", " 5%", "5%%", "five", "Auto", "٥%", "1.-5%",

@@ -15,6 +15,7 @@ use crate::interface::MAX_WORKERS;
 use crate::interface::{Done, NoteKind, Refusal};
 use crate::slot::{Order, Slot};
 use crate::states::WorkerState;
+use crate::text::Verb;
 use crate::words::{self, Why};
 
 /// The canary's version goes to all other slots; when they have it, the canary's goes. If they can't have it, it stays.
@@ -57,7 +58,7 @@ impl Machine {
         if let Some(canary) = self.canary() {
             return Err(words::failed(
                 format!("worker {} is a canary already", canary.id()),
-                "`reuse-ctl promote` rolls it to all workers, `reuse-ctl abort` removes it",
+                Verb::Promote.run() + " rolls it to all workers, " + Verb::Abort.run() + " removes it",
             ));
         }
         self.judge_one_version()?;
@@ -75,7 +76,7 @@ impl Machine {
         }
         Err(words::failed(
             "some workers run another version than the others",
-            "`reuse-ctl abort` brings them back",
+            Verb::Abort.run() + " brings them back",
         ))
     }
 
@@ -98,10 +99,7 @@ impl Machine {
             WorkerState::Active | WorkerState::Draining | WorkerState::Drained => Ok(Judgement::Accepted),
             _ => Err(words::failed(
                 format!("the canary, worker {}, does not serve", canary.id()),
-                format!(
-                    "`reuse-ctl logs {}` shows what it wrote; `reuse-ctl abort` removes it",
-                    canary.id()
-                ),
+                Verb::Logs.with(canary.id()) + " shows what it wrote; " + Verb::Abort.run() + " removes it",
             )),
         }
     }
@@ -208,7 +206,7 @@ impl Machine {
             let still = self.still(&unchanged, "the others", "run the canary's version");
             let refusal = self.explain(&abortion.rollout, failure, "brought back", &still);
             let refusal = Refusal {
-                hint: "`reuse-ctl abort` tries again".into(),
+                hint: Verb::Abort.run() + " tries again",
                 ..refusal
             };
             let leaving: Vec<_> = abortion
@@ -317,5 +315,8 @@ fn canary_failure(canary: SlotId, happened: &Happened) -> Option<Failure> {
 }
 
 fn no_canary() -> Refusal {
-    words::failed("there is no canary", "`reuse-ctl canary --weight 5% -- CMD` starts one")
+    words::failed(
+        "there is no canary",
+        Verb::Canary.with_command("--weight 5%", "CMD") + " starts one",
+    )
 }

@@ -4,6 +4,7 @@ use super::{Seat, Slot};
 use crate::context::{Context, Happened};
 use crate::instance::{Instance, OnReady};
 use crate::interface::{Cut, Exit, NoteKind};
+use crate::text::{Text, Verb};
 use crate::words;
 
 /// How an instance ended.
@@ -85,9 +86,10 @@ impl Slot {
         }
         self.crashes = crashes;
         let message = format!(
-            "worker {} {reason}; that was failure {crashes} in a row: it is left alone until `reuse-ctl restart {}`",
-            self.id, self.id
+            "worker {} {reason}; that was failure {crashes} in a row: it is left alone until ",
+            self.id
         );
+        let message = Text::from(message) + Verb::Restart.with(self.id);
         cx.note(NoteKind::Failed, Some(self.id), None, message);
         Seat::Failed { reason, on_ready }
     }

@@ -12,7 +12,7 @@ use super::{
     load::{SharedTally, lock},
 };
 use crate::{
-    base::{Failure, WorkerState, durations::tenths},
+    base::{Failure, Verb, WorkerState, durations::tenths},
     client::{Client, ClientError},
     wire::{DrainRequest, PolicyRequest, ReloadRequest, Reply, Status},
 };
@@ -150,7 +150,7 @@ impl Stage {
                 "worker {KILLED} was not active again {} s after it was killed",
                 BACK.as_secs()
             ),
-            "run `reuse-ctl status` in a second terminal",
+            "run " + Verb::Status.run() + " in a second terminal",
         ))
     }
 

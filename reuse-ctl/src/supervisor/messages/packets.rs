@@ -164,6 +164,7 @@ impl Lives {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::Text;
     use serde_json::{Value, json};
 
     fn without_time(packet: &Packet) -> Value {
@@ -216,7 +217,7 @@ mod tests {
                 slot: Some(SlotId(1)),
                 instance: Some(InstanceId(instance)),
                 kind,
-                message: String::new(),
+                message: Text::default(),
             };
             let happened = lives.happened(&note, is_leaving)?;
             Some((happened.event, happened.manually))

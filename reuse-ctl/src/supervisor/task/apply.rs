@@ -16,7 +16,7 @@ use crate::{
         difference::{Difference, TakesEffect, difference},
         options::{RunOptions, WhenEmpty},
     },
-    base::{ErrorKind, Failure, RequestId},
+    base::{ErrorKind, Failure, RequestId, Verb},
     supervisor::health::Health,
     supervisor::preparing,
     wire::{Reply, SpecRequest},
@@ -49,7 +49,7 @@ impl Task {
     pub(crate) fn apply(&mut self, request: SpecRequest, by_root: bool, reply: oneshot::Sender<Reply>) {
         let id = self.new_request(reply);
         if self.applying.is_some() || self.lookups.apply() {
-            let hint = "try again when it is done; `reuse-ctl status` shows how far it is";
+            let hint = "try again when it is done; " + Verb::Status.run() + " shows how far it is";
             return self.reply(id, *refusal(ErrorKind::Failed, "an apply is under way".into(), hint));
         }
         if self.machine.view().stopping {
@@ -114,7 +114,7 @@ impl Task {
                 "nothing was changed; `reuse-ctl stop --app {0}` and `reuse-ctl apply` start it anew",
                 self.template.app
             );
-            let mut refusal = refusal(ErrorKind::Failed, error, &hint);
+            let mut refusal = refusal(ErrorKind::Failed, error, hint);
             refusal.changes = changes(&difference, |_| false);
             return Err(refusal);
         }
@@ -122,7 +122,7 @@ impl Task {
             && let Some(canary) = view.slots.iter().find(|slot| slot.canary)
         {
             let error = format!("worker {} is a canary: promote or abort the canary first", canary.id);
-            let hint = "`reuse-ctl promote` rolls it to all workers, `reuse-ctl abort` removes it";
+            let hint = Verb::Promote.run() + " rolls it to all workers, " + Verb::Abort.run() + " removes it";
             return Err(refusal(ErrorKind::Failed, error, hint));
         }
         Ok(difference)
@@ -149,7 +149,7 @@ impl Task {
             }
         };
         if let Err(refusal) = self.machine.check(&Command::Apply(plan(own))) {
-            let mut refused = self.refused(refusal);
+            let mut refused = Reply::from(self.refused(refusal));
             refused.changes = changes(&difference, |_| false);
             return self.reply(client, refused);
         }
@@ -158,7 +158,7 @@ impl Task {
             prepared = prepared.and_then(|()| self.open_ports(&old, &new));
         }
         if let Err(failure) = prepared {
-            return self.reply(client, *refusal(failure.kind, failure.error, &failure.hint));
+            return self.reply(client, failure.into());
         }
         let todo = plan(own).steps().collect();
         let command = if brings_version {
@@ -228,13 +228,13 @@ impl Task {
                 self.settle_ports(&applying.old);
                 Reply {
                     changes: changes(&applying.difference, |_| false),
-                    ..self.refused(refusal)
+                    ..self.refused(refusal).into()
                 }
             }
             (Err(refusal), Some(step @ (ApplyStep::Policy | ApplyStep::Scale))) => {
                 self.keep(&applying.new);
                 let step = takes_effect(*step);
-                applied_in_part(&applying.difference, &applying.done, step, self.refused(refusal))
+                applied_in_part(&applying.difference, &applying.done, step, self.refused(refusal).into())
             }
         };
         self.reply(applying.client, reply);

@@ -16,7 +16,7 @@ use crate::supervisor::{
     template::{Renewed, Version},
 };
 use crate::{
-    base::{ErrorKind, InstanceId, RequestId, SlotId, VersionId},
+    base::{ErrorKind, Failure, InstanceId, RequestId, SlotId, Text, VersionId},
     supervisor::handle::Ask,
     wire::{CanaryRequest, GetRequest, Got, Reply, Status},
 };
@@ -105,7 +105,7 @@ impl Task {
         let own = self.machine.version();
         if let Err(refusal) = self.machine.check(&Command::Canary { share, version: own }) {
             let refused = self.refused(refusal);
-            return self.reply(id, refused);
+            return self.reply(id, refused.into());
         }
         let renewal = self.template.renewal(self.machine.versions());
         let version = self.template.version(own).clone();
@@ -250,9 +250,9 @@ impl Task {
             // Stopped, scaled away: there is nothing to try again.
             Err(refusal) if refusal.culprit.is_none() => self.recycle.not_now(),
             Err(refusal) => {
-                let reply = self.refused(refusal);
-                let why = recycle_words::with_last_line(reply.error.unwrap_or_default(), &reply.output);
-                let failed = self.recycle.failed(self.now(), &why);
+                let failure = self.refused(refusal);
+                let why = recycle_words::with_last_line(failure.error, &failure.output);
+                let failed = self.recycle.failed(self.now(), why.into());
                 self.warn(None, failed);
             }
         }
@@ -263,8 +263,9 @@ impl Task {
         if self.machine.view().stopping {
             return self.recycle.not_now();
         }
-        let (error, hint) = (reply.error.unwrap_or_default(), reply.hint.unwrap_or_default());
-        let failed = self.recycle.failed(self.now(), &format!("{error}; {hint}"));
+        let failure = Failure::from(reply);
+        let why = Text::from(failure.error) + "; " + failure.hint;
+        let failed = self.recycle.failed(self.now(), why);
         self.warn(None, failed);
     }
 
@@ -338,7 +339,7 @@ impl Task {
             queues,
             sockets: &self.sockets,
         };
-        let problem = all_failed::problem(&view, self.failures.last(), &self.template.app);
+        let problem = all_failed::problem(&view, self.failures.last());
         sources.answer(&self.template.app, problem, self.options(), &self.meter, reply);
     }
 

@@ -13,7 +13,7 @@ use crate::supervisor::{
 };
 use crate::{
     app::options::RunOptions,
-    base::{Failure, InstanceId, SlotId, VersionId, hints::for_app},
+    base::{Failure, InstanceId, SlotId, Text, VersionId},
     group::Choosable,
     process::{launch::Output, logs::Stream},
     wire::{Event, Reply},
@@ -70,7 +70,7 @@ impl Task {
                     },
                     Err(refusal) => {
                         self.moves.forget(id);
-                        self.refused(refusal)
+                        self.refused(refusal).into()
                     }
                 };
                 self.reply(id, reply);
@@ -252,8 +252,8 @@ impl Task {
         Ok(())
     }
 
-    /// What is answered to who asked for what the machine has refused.
-    pub(super) fn refused(&mut self, refusal: Refusal) -> Reply {
+    /// The failure that a refusal of the machine is to its users.
+    pub(super) fn refused(&mut self, refusal: Refusal) -> Failure {
         if let Some(culprit) = refusal.culprit {
             // The answer comes before the culprit is killed: what it listens on can still be seen.
             self.diagnose(culprit);
@@ -294,10 +294,10 @@ impl Task {
             self.diagnose(id);
         }
         if is_bad_news && let Some(problem) = instance.and_then(|id| self.failures.problem_of(id)) {
-            message = format!("{message} ({problem})");
+            message = message + " (" + problem + ")";
         }
         // Whether other apps run is not known here.
-        message = for_app(&message, &self.template.app);
+        let message = message.for_app(&self.template.app);
         let event = Event {
             at_ms: 0,
             worker: slot.map(|slot| slot.0),
@@ -319,12 +319,12 @@ impl Task {
     }
 
     /// An event, and a line for people.
-    pub(super) fn warn(&mut self, slot: Option<SlotId>, message: String) {
+    pub(super) fn warn(&mut self, slot: Option<SlotId>, message: impl Into<Text>) {
         self.note(Note {
             slot,
             instance: None,
             kind: NoteKind::Warning,
-            message,
+            message: message.into(),
         });
     }
 
