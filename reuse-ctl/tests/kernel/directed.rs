@@ -60,7 +60,7 @@ async fn it_is_refused_when_its_worker_is_gone() {
     let mut rig = Rig::new(Policy::LeastLoaded);
     let mut group = rig.group("127.0.0.1:8080", 2);
     group.publish([0]);
-    drop(group.workers.remove(&1));
+    group.close(1);
     let probe = Probe::new(group.addr).expect("a local end");
     rig.app.direct(probe.key(), Some(row(1))).expect("directed");
     let error = probe.accepted(1, PATIENCE).await.expect_err("its worker is gone");

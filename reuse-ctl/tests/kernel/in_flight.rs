@@ -131,7 +131,7 @@ async fn whose_a_connection_is_stands_with_it() {
     assert_eq!((cgroups.len(), listed(&mut rig).len()), (2, 6));
 
     // One that moves stays in its cgroup; where it went is known by its cookie.
-    group.workers.remove(&0);
+    group.close(0);
     until("they have moved", || rig.load_of(1).established() == 6);
     let moved = listed(&mut rig)
         .into_iter()

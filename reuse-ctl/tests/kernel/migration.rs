@@ -33,7 +33,7 @@ async fn queued_connections_move_and_the_sums_stay_right() {
     until("seven are on the first worker", || rig.load_of(0).established() == 7);
 
     group.publish([1, 2]);
-    drop(group.workers.remove(&0));
+    group.close(0);
     assert_eq!(
         (group.verdict(Verdict::Migrated), group.verdict(Verdict::Fallback)),
         (6, 0)
@@ -73,7 +73,7 @@ async fn a_connection_may_move_twice() {
     let clients = queue_on_first(&rig, &mut group, 4);
     for (closing, next) in [(0, 1), (1, 2)] {
         group.publish([next]);
-        drop(group.workers.remove(&closing));
+        group.close(closing);
     }
     assert_eq!(group.verdict(Verdict::Migrated), 8);
     assert_eq!(rig.each(moves), [(0, 0, 4), (0, 4, 4), (4, 4, 0)]);
@@ -89,7 +89,7 @@ async fn a_connection_that_moved_outlives_its_instance() {
     let mut group = rig.group("127.0.0.1:8080", 2);
     let clients = queue_on_first(&rig, &mut group, 3);
     group.publish([1]);
-    drop(group.workers.remove(&0));
+    group.close(0);
     assert_eq!(rig.each(moves), [(0, 0, 3), (3, 3, 0)]);
     rig.register(0, 0);
     let accepted = accept_all(&group.workers[&1]);
@@ -105,7 +105,7 @@ async fn with_nobody_published_they_move_to_the_backstop() {
     let mut group = rig.group("127.0.0.1:8080", 1);
     let clients = queue_on_first(&rig, &mut group, 3);
     group.publish([]);
-    drop(group.workers.remove(&0));
+    group.close(0);
     assert_eq!(
         (group.verdict(Verdict::Migrated), group.verdict(Verdict::Parked)),
         (3, 0)
@@ -123,7 +123,7 @@ async fn a_worker_that_dies_unannounced_loses_nothing() {
     group.publish(0..4);
     let before: Vec<TcpStream> = (0..40).map(|_| group.connect()).collect();
     until("all are counted", || rig.each(|load| load.established()) == [10; 4]);
-    drop(group.workers.remove(&2));
+    group.close(2);
     // The dead worker has the smallest load, so that each of these asks for it first.
     let after: Vec<TcpStream> = (0..40).map(|_| connect(group.target())).collect();
     until("all are counted", || {

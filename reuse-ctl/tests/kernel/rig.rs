@@ -9,7 +9,7 @@ use std::{
     os::fd::AsFd as _,
     process::Command,
     sync::{
-        Arc,
+        Arc, PoisonError, RwLock,
         atomic::{AtomicU32, Ordering},
     },
     time::{Duration, Instant},
@@ -40,6 +40,9 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 /// As many clients as `sticky` remembers in these tests.
 pub(crate) const CLIENT_CAPACITY: u32 = 1024;
 const BACKLOG: i32 = 1024;
+
+/// A child has copies of all descriptors until it executes its program. A listener that is closed meanwhile, by another test, stays open.
+static STARTS: RwLock<()> = RwLock::new(());
 
 /// One app on a network of its own.
 pub(crate) struct Rig {
@@ -208,6 +211,12 @@ impl Group {
         self.publish_shares(slots.into_iter().map(|slot| (slot, None)));
     }
 
+    /// Closes the listener of this worker; it is closed when this returns.
+    pub(crate) fn close(&mut self, slot: u16) {
+        let _nobody_starts = STARTS.read().unwrap_or_else(PoisonError::into_inner);
+        self.workers.remove(&slot).expect("a worker");
+    }
+
     /// Slots with a fixed share, and without.
     pub(crate) fn publish_shares(&mut self, slots: impl IntoIterator<Item = (u16, Option<Share>)>) {
         let seats: Vec<Seat> = slots
@@ -307,7 +316,12 @@ pub(crate) fn until(what: &str, mut condition: impl FnMut() -> bool) {
 
 /// Runs `ip` in the network of this thread.
 pub(crate) fn ip(args: &str) {
-    let status = Command::new("ip").args(args.split(' ')).status().expect("ip runs");
+    // It is started when this returns, and has none of our descriptors any more.
+    let child = {
+        let _nobody_closes = STARTS.write().unwrap_or_else(PoisonError::into_inner);
+        Command::new("ip").args(args.split(' ')).spawn()
+    };
+    let status = child.expect("ip starts").wait().expect("ip ends");
     assert!(status.success(), "ip {args}");
 }
 

@@ -108,7 +108,7 @@ async fn a_closing_workers_queue_is_shared_out_too() {
     let clients: Vec<_> = (0..200).map(|_| group.connect()).collect();
     crate::rig::until("all wait on the first worker", || rig.load_of(0).established() == 200);
     group.publish_shares([(1, None), (2, percent(10))]);
-    drop(group.workers.remove(&0));
+    group.close(0);
     assert_eq!(group.verdict(Verdict::Migrated), 200);
     let moved = rig.load_of(2).migrated_in_total();
     assert!((18..=22).contains(&moved), "{moved}");

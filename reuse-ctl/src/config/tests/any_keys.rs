@@ -57,6 +57,8 @@ fn value_of(name: &str) -> BoxedStrategy<String> {
         "cwd" | "env_file" => Just("/".to_owned()).boxed(),
         "watch" => "/[a-z]{1,8}".boxed(),
         "max_age" | "sticky_ttl" => (1..=99_999_u32).prop_map(|seconds| format!("{seconds}s")).boxed(),
+        // With `ready = "started"` it is a second at least.
+        "ready_timeout" => (1000..=99_999_u32).prop_map(|ms| format!("{ms}ms")).boxed(),
         name if name.ends_with("_timeout")
             || name.ends_with("_after")
             || name.ends_with("_interval")
