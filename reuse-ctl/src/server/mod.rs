@@ -9,8 +9,9 @@ use axum::Json;
 use axum::body::Bytes;
 use axum::extract::connect_info::{ConnectInfo, Connected};
 use axum::extract::rejection::BytesRejection;
-use axum::extract::{DefaultBodyLimit, Path as UrlPath, State};
+use axum::extract::{DefaultBodyLimit, Path as UrlPath, Request, State};
 use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
+use axum::middleware::Next;
 use axum::response::sse::{self, Sse};
 use axum::response::{IntoResponse, Response};
 use axum::serve::IncomingStream;
@@ -36,6 +37,7 @@ use crate::{
         commands::{self, CommandRequest},
     },
 };
+use routes::NotYours;
 pub use socket::{BindError, bind};
 
 /// How long pending answers may take once the app ends.
@@ -122,7 +124,7 @@ fn router(shared: Shared) -> axum::Router {
     routes::all()
         .into_iter()
         .fold(axum::Router::new(), |router, route| {
-            router.route(route.path, route.handler())
+            router.route(route.path, route.handler(&shared))
         })
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
@@ -168,25 +170,14 @@ async fn reload(State(shared): State<Shared>, body: Body) -> Response {
     answer(reply)
 }
 
-async fn canary(State(shared): State<Shared>, ConnectInfo(Peer(peer)): ConnectInfo<Peer>, body: Body) -> Response {
-    if !may_start_commands(peer, shared.owner, shared.handle.workers()) {
-        let error =
-            "a canary runs a command as the workers' user: only root may start one, and the app's owner if that is him";
-        let hint = "use sudo, or ask the app's owner; weights, promote and abort are yours";
-        return answer(Failure::failed(error, hint).into());
-    }
+async fn canary(State(shared): State<Shared>, body: Body) -> Response {
     answer(match parsed(body, commands::canary) {
         Ok((share, request)) => shared.handle.canary(share, request).await,
         Err(refusal) => refusal.into(),
     })
 }
 
-async fn spec(State(shared): State<Shared>, ConnectInfo(Peer(peer)): ConnectInfo<Peer>) -> Response {
-    if !may_start_commands(peer, shared.owner, shared.handle.workers()) {
-        return answer(not_yours(
-            "variables may be secrets: only root may read what the app was told to be, and its owner if the workers run as him",
-        ));
-    }
+async fn spec(State(shared): State<Shared>) -> Response {
     match shared.handle.spec().await {
         Ok(spec) => Json(SpecReply { ok: true, spec }).into_response(),
         Err(stopping) => answer(stopping.into()),
@@ -194,19 +185,24 @@ async fn spec(State(shared): State<Shared>, ConnectInfo(Peer(peer)): ConnectInfo
 }
 
 async fn apply(State(shared): State<Shared>, ConnectInfo(Peer(peer)): ConnectInfo<Peer>, body: Body) -> Response {
-    if !may_start_commands(peer, shared.owner, shared.handle.workers()) {
-        return answer(not_yours(
-            "`apply` runs a command as the workers' user: only root may, and the app's owner if that is him",
-        ));
-    }
     answer(match parsed(body, commands::spec) {
         Ok(request) => shared.handle.apply(request, peer.is_some_and(Uid::is_root)).await,
         Err(refusal) => refusal.into(),
     })
 }
 
-fn not_yours(error: &str) -> Reply {
-    Failure::failed(error, "use sudo, or ask the app's owner").into()
+/// Passes a request on only if it comes from someone who may have any command run.
+async fn only_who_starts_commands(
+    State((shared, refusal)): State<(Shared, NotYours)>,
+    ConnectInfo(Peer(peer)): ConnectInfo<Peer>,
+    request: Request,
+    next: Next,
+) -> Response {
+    if may_start_commands(peer, shared.owner, shared.handle.workers()) {
+        next.run(request).await
+    } else {
+        answer(Failure::failed(refusal.error, refusal.hint).into())
+    }
 }
 
 async fn ask_worker(State(shared): State<Shared>, UrlPath(id): UrlPath<String>, body: Body) -> Response {

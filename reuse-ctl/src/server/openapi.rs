@@ -6,7 +6,7 @@ use schemars::{
 };
 use serde_json::{Map, Value, json};
 
-use super::routes::{self, Answers, Route, SchemaOf, Takes};
+use super::routes::{self, Answers, Route, SchemaOf, Takes, Who};
 use crate::{
     base::ErrorKind,
     wire::{Event, Reply, WORKER_HEADER},
@@ -49,6 +49,10 @@ fn operation(route: &Route, schemas: &mut Schemas) -> Value {
         "operationId": format!("{}_{words}", route.method.as_str().to_lowercase()),
         "summary": route.summary,
     });
+    if let Who::StartsCommands(_) = route.who {
+        operation["description"] =
+            "Only for root, and for the app's owner if the workers run as the owner. Others are refused with status 500.".into();
+    }
     if route.is_about_one_worker() {
         operation["parameters"] = json!([{
             "name": "id",

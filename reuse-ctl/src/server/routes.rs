@@ -4,6 +4,7 @@
 use axum::extract::{DefaultBodyLimit, Path as UrlPath, State};
 use axum::handler::Handler;
 use axum::http::Method;
+use axum::middleware::from_fn_with_state;
 use axum::routing::{MethodFilter, MethodRouter, on};
 use reuse_machine::interface::Command;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
@@ -11,7 +12,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use super::{
     BODY_BYTES, Body, SPEC_BYTES, Shared, apply, ask_worker, canary, events,
     messages::{self, SEND_BODY_BYTES},
-    openapi, reload, spec, status,
+    only_who_starts_commands, openapi, reload, spec, status,
 };
 use crate::{
     base::{ErrorKind, Failure},
@@ -34,6 +35,7 @@ pub(super) struct Route {
     pub(super) summary: &'static str,
     pub(super) takes: Takes,
     pub(super) answers: Answers,
+    pub(super) who: Who,
     /// The longest body that is read.
     pub(super) body_bytes: usize,
     handler: MethodRouter<Shared>,
@@ -65,12 +67,29 @@ pub(super) enum Answers {
     Packets,
 }
 
+/// Who may ask (`SECURITY.md`). The socket's mode has let everybody else out already.
+#[derive(Clone, Copy)]
+pub(super) enum Who {
+    /// All who can open the socket: root, the app's owner, the control group.
+    Drives,
+    /// Root, and the owner if the workers run as the owner: it runs any command as the workers' user, or shows what may be secret.
+    StartsCommands(NotYours),
+}
+
+/// What everybody else is told.
+#[derive(Clone, Copy)]
+pub(super) struct NotYours {
+    pub(super) error: &'static str,
+    pub(super) hint: &'static str,
+}
+
 impl Route {
     fn new<T: 'static>(
         method: Method,
         path: &'static str,
         takes: Takes,
         answers: Answers,
+        who: Who,
         handler: impl Handler<T, Shared>,
         summary: &'static str,
     ) -> Self {
@@ -81,6 +100,7 @@ impl Route {
             summary,
             takes,
             answers,
+            who,
             body_bytes: BODY_BYTES,
             handler: on(filter, handler),
         }
@@ -91,8 +111,14 @@ impl Route {
         Self { body_bytes, ..self }
     }
 
-    pub(super) fn handler(self) -> MethodRouter<Shared> {
-        self.handler.layer(DefaultBodyLimit::max(self.body_bytes))
+    pub(super) fn handler(self, shared: &Shared) -> MethodRouter<Shared> {
+        let handler = self.handler.layer(DefaultBodyLimit::max(self.body_bytes));
+        match self.who {
+            Who::Drives => handler,
+            Who::StartsCommands(refusal) => {
+                handler.layer(from_fn_with_state((shared.clone(), refusal), only_who_starts_commands))
+            }
+        }
     }
 
     pub(super) fn is_about_one_worker(&self) -> bool {
@@ -116,10 +142,17 @@ impl Route {
     }
 }
 
+const ASK_THE_OWNER: &str = "use sudo, or ask the app's owner";
+
+const fn not_yours(error: &'static str, hint: &'static str) -> NotYours {
+    NotYours { error, hint }
+}
+
 /// In the order of the documentation.
 pub(super) fn all() -> Vec<Route> {
     use Answers::{Description, Events, Json, Packets, Reply, ReplyInTime, Worker};
     use Takes::{Nothing, Optional, Required};
+    use Who::{Drives, StartsCommands};
     let worker = |verb: WorkerVerb| {
         async move |State(shared): State<Shared>, UrlPath(id): UrlPath<String>, body: Body| {
             shared.carry_out(body, |body| commands::worker(verb, &id, body)).await
@@ -134,6 +167,7 @@ pub(super) fn all() -> Vec<Route> {
             "/v1/openapi.json",
             Nothing,
             Description,
+            Drives,
             async || axum::Json(openapi::document()),
             "Describes this API (OpenAPI 3.1)",
         ),
@@ -142,6 +176,7 @@ pub(super) fn all() -> Vec<Route> {
             "/v1/status",
             Nothing,
             Json(of::<Status>),
+            Drives,
             status,
             "Shows the app, its addresses and its workers",
         ),
@@ -150,6 +185,7 @@ pub(super) fn all() -> Vec<Route> {
             "/v1/events",
             Nothing,
             Events,
+            Drives,
             events,
             "Streams what happens, until the client leaves or the app ends",
         ),
@@ -158,6 +194,7 @@ pub(super) fn all() -> Vec<Route> {
             "/v1/bus",
             Nothing,
             Packets,
+            Drives,
             messages::bus,
             "Streams the packets of PM2's bus, until the client leaves or the app ends",
         ),
@@ -166,6 +203,7 @@ pub(super) fn all() -> Vec<Route> {
             "/v1/workers/{id}/drain",
             Optional(of::<DrainRequest>),
             ReplyInTime,
+            Drives,
             worker(WorkerVerb::Drain),
             "Withdraws a worker and waits until its connections have ended",
         ),
@@ -174,6 +212,7 @@ pub(super) fn all() -> Vec<Route> {
             "/v1/workers/{id}/undrain",
             Nothing,
             Reply,
+            Drives,
             worker(WorkerVerb::Undrain),
             "Publishes a withdrawn worker again",
         ),
@@ -182,6 +221,7 @@ pub(super) fn all() -> Vec<Route> {
             "/v1/workers/{id}/restart",
             Optional(of::<RestartRequest>),
             ReplyInTime,
+            Drives,
             worker(WorkerVerb::Restart),
             "Replaces a worker's process by a new one",
         ),
@@ -190,6 +230,7 @@ pub(super) fn all() -> Vec<Route> {
             "/v1/workers/{id}/weight",
             Required(of::<WeightRequest>),
             Reply,
+            Drives,
             worker(WorkerVerb::Weigh),
             "Sets a worker's share of new connections",
         ),
@@ -198,6 +239,7 @@ pub(super) fn all() -> Vec<Route> {
             "/v1/workers/{id}/get",
             Required(of::<GetRequest>),
             Worker,
+            Drives,
             ask_worker,
             "Sends one HTTP/1.1 GET to one worker and passes on its answer",
         ),
@@ -206,6 +248,7 @@ pub(super) fn all() -> Vec<Route> {
             "/v1/workers/{id}/send",
             Required(of::<SendRequest>),
             Reply,
+            Drives,
             messages::send_to_one,
             "Sends a message to one worker",
         )
@@ -215,6 +258,7 @@ pub(super) fn all() -> Vec<Route> {
             "/v1/send",
             Required(of::<SendRequest>),
             Reply,
+            Drives,
             messages::send_to_all,
             "Sends a message to all workers that run",
         )
@@ -224,6 +268,7 @@ pub(super) fn all() -> Vec<Route> {
             "/v1/workers",
             Required(of::<ScaleRequest>),
             Reply,
+            Drives,
             whole(commands::scale),
             "Sets the number of workers",
         ),
@@ -232,6 +277,7 @@ pub(super) fn all() -> Vec<Route> {
             "/v1/policy",
             Required(of::<PolicyRequest>),
             Reply,
+            Drives,
             whole(commands::policy),
             "Sets how workers are chosen for new connections",
         ),
@@ -240,6 +286,7 @@ pub(super) fn all() -> Vec<Route> {
             "/v1/reload",
             Optional(of::<ReloadRequest>),
             ReplyInTime,
+            Drives,
             reload,
             "Replaces every worker's process by a new one",
         ),
@@ -248,6 +295,10 @@ pub(super) fn all() -> Vec<Route> {
             "/v1/canary",
             Required(of::<CanaryRequest>),
             ReplyInTime,
+            StartsCommands(not_yours(
+                "a canary runs a command as the workers' user: only root may start one, and the app's owner if that is him",
+                "use sudo, or ask the app's owner; weights, promote and abort are yours",
+            )),
             canary,
             "Starts one worker more, with another command and a share of new connections",
         ),
@@ -256,6 +307,7 @@ pub(super) fn all() -> Vec<Route> {
             "/v1/canary/promote",
             Nothing,
             Reply,
+            Drives,
             whole(commands::promote),
             "Rolls the canary's command out to all workers",
         ),
@@ -264,6 +316,7 @@ pub(super) fn all() -> Vec<Route> {
             "/v1/canary/abort",
             Nothing,
             Reply,
+            Drives,
             whole(commands::abort),
             "Removes the canary, or takes a failed rollout back",
         ),
@@ -272,6 +325,10 @@ pub(super) fn all() -> Vec<Route> {
             "/v1/spec",
             Nothing,
             Json(of::<SpecReply>),
+            StartsCommands(not_yours(
+                "variables may be secrets: only root may read what the app was told to be, and its owner if the workers run as him",
+                ASK_THE_OWNER,
+            )),
             spec,
             "Shows what the app was told to be",
         ),
@@ -280,6 +337,10 @@ pub(super) fn all() -> Vec<Route> {
             "/v1/spec",
             Required(of::<SpecRequest>),
             ReplyInTime,
+            StartsCommands(not_yours(
+                "`apply` runs a command as the workers' user: only root may, and the app's owner if that is him",
+                ASK_THE_OWNER,
+            )),
             apply,
             "Makes the app what the specification says, or says what that would take",
         )
@@ -289,6 +350,7 @@ pub(super) fn all() -> Vec<Route> {
             "/v1/stop",
             Optional(of::<StopRequest>),
             Reply,
+            Drives,
             whole(commands::stop),
             "Ends the app",
         ),
