@@ -97,17 +97,44 @@ fn dispatch(Arguments { global, verb }: Arguments, raw: &[OsString]) -> Result<(
         json: global.json,
         terminal: Terminal::current(),
     };
+    let context = &context;
     match verb {
-        Verb::Run(arguments) => run::run(&context, *arguments, raw),
-        Verb::Unit(arguments) => unit::run(&context, &arguments),
-        Verb::Check(arguments) => check::run(&context, &arguments),
-        Verb::Init(arguments) => init::run(&context, &arguments),
+        Verb::Run(arguments) => run::run(context, *arguments, raw),
+        Verb::Unit(arguments) => unit::run(context, &arguments),
+        Verb::Check(arguments) => check::run(context, &arguments),
+        Verb::Init(arguments) => init::run(context, &arguments),
         Verb::Schema => schema::run(),
-        asking => block_on(ask(&context, asking))?.map_err(|failure| match &context.app {
-            Some(app) => say_which::say_which(app, failure),
-            None => failure,
-        }),
+        Verb::Apply(arguments) => ask(context, apply::run(context, &arguments)),
+        Verb::Status(arguments) => ask(context, status::run(context, &arguments)),
+        Verb::Ls => ask(context, ls::run(context)),
+        Verb::Drain(arguments) => ask(context, drain::run(context, &arguments)),
+        Verb::Undrain(arguments) => ask(context, undrain::run(context, &arguments)),
+        Verb::Restart(arguments) => ask(context, restart::run(context, &arguments)),
+        Verb::Reload(arguments) => ask(context, reload::run(context, &arguments)),
+        Verb::Scale(arguments) => ask(context, scale::run(context, &arguments)),
+        Verb::Policy(arguments) => ask(context, policy::run(context, &arguments)),
+        Verb::Weight(arguments) => ask(context, weight::run(context, &arguments)),
+        Verb::Canary(arguments) => ask(context, canary::run(context, &arguments)),
+        Verb::Promote => ask(context, promote::run(context)),
+        Verb::Abort => ask(context, abort::run(context)),
+        Verb::Get(arguments) => ask(context, get::run(context, &arguments)),
+        Verb::Import(arguments) => ask(context, import::run(context, &arguments)),
+        Verb::Send(arguments) => ask(context, send::run(context, &arguments)),
+        Verb::Stop(arguments) => ask(context, stop::run(context, &arguments)),
+        Verb::Logs(arguments) => ask(context, logs::run(context, &arguments)),
+        Verb::Events(arguments) => ask(context, events::run(context, &arguments)),
+        Verb::Doctor(arguments) => ask(context, doctor::run(context, &arguments)),
+        Verb::Try(arguments) => ask(context, try_server::run(context, &arguments)),
+        Verb::Demo(arguments) => ask(context, demo::run(context, &arguments)),
     }
+}
+
+/// What a controller is asked; a refusal names the app where its hint has a command.
+fn ask(context: &Context, asking: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    block_on(asking)?.map_err(|failure| match &context.app {
+        Some(app) => say_which::say_which(app, failure),
+        None => failure,
+    })
 }
 
 /// Runs a future on a single-threaded runtime.
@@ -117,35 +144,6 @@ fn block_on<T>(future: impl Future<Output = T>) -> Result<T, Failure> {
         .build()
         .map(|runtime| runtime.block_on(future))
         .map_err(|error| Failure::failed(format!("epoll_create: {error}"), "see `ulimit -n`"))
-}
-
-async fn ask(context: &Context, verb: Verb) -> Result<(), Failure> {
-    match verb {
-        Verb::Apply(arguments) => apply::run(context, &arguments).await,
-        Verb::Status(arguments) => status::run(context, &arguments).await,
-        Verb::Ls => ls::run(context).await,
-        Verb::Drain(arguments) => drain::run(context, &arguments).await,
-        Verb::Undrain(arguments) => undrain::run(context, &arguments).await,
-        Verb::Restart(arguments) => restart::run(context, &arguments).await,
-        Verb::Reload(arguments) => reload::run(context, &arguments).await,
-        Verb::Scale(arguments) => scale::run(context, &arguments).await,
-        Verb::Policy(arguments) => policy::run(context, &arguments).await,
-        Verb::Weight(arguments) => weight::run(context, &arguments).await,
-        Verb::Canary(arguments) => canary::run(context, &arguments).await,
-        Verb::Promote => promote::run(context).await,
-        Verb::Abort => abort::run(context).await,
-        Verb::Get(arguments) => get::run(context, &arguments).await,
-        Verb::Import(arguments) => import::run(context, &arguments).await,
-        Verb::Send(arguments) => send::run(context, &arguments).await,
-        Verb::Stop(arguments) => stop::run(context, &arguments).await,
-        Verb::Logs(arguments) => logs::run(context, &arguments).await,
-        Verb::Events(arguments) => events::run(context, &arguments).await,
-        Verb::Doctor(arguments) => doctor::run(context, &arguments).await,
-        Verb::Try(arguments) => try_server::run(context, &arguments).await,
-        Verb::Demo(arguments) => demo::run(context, &arguments).await,
-        Verb::Run(_) => unreachable!("it makes its own runtime"),
-        Verb::Check(_) | Verb::Init(_) | Verb::Schema | Verb::Unit(_) => unreachable!("they ask nobody"),
-    }
 }
 
 /// Help and version go to standard output. Everything else is a usage error, with an error and a hint.
