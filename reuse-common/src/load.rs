@@ -36,6 +36,42 @@ struct Pending {
     count: u32,
 }
 
+/// What was counted for instances since they began.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct InstanceTotals {
+    /// How often the program has chosen them.
+    pub selected: u64,
+    /// Handshakes completed.
+    pub established: u64,
+    /// Connections moved to them.
+    pub migrated_in: u64,
+    /// Connections moved away from them.
+    pub migrated_out: u64,
+    /// Of `established`, the connections that came before the program steered.
+    pub unsteered: u64,
+    /// Of `established`, the connections that the controller directed to them.
+    pub directed: u64,
+}
+
+impl core::ops::AddAssign for InstanceTotals {
+    fn add_assign(&mut self, other: Self) {
+        let Self {
+            selected,
+            established,
+            migrated_in,
+            migrated_out,
+            unsteered,
+            directed,
+        } = self;
+        *selected += other.selected;
+        *established += other.established;
+        *migrated_in += other.migrated_in;
+        *migrated_out += other.migrated_out;
+        *unsteered += other.unsteered;
+        *directed += other.directed;
+    }
+}
+
 /// Selections count fully in their epoch of 2^28 ns (0.27 s) and fade out during the next, so that SYNs which never complete don't count
 /// for ever. They fade because selections of a flood that were dropped all at once drew every connection to the worker that dropped most.
 const EPOCH_SHIFT: u32 = 28;
@@ -129,6 +165,31 @@ impl InstanceLoad {
     /// Connections moved away from this instance.
     pub fn migrated_out_total(&self) -> u64 {
         self.migrated_out_total
+    }
+
+    /// All that only grows.
+    pub fn totals(&self) -> InstanceTotals {
+        // Taken apart, so that a new counter can't be forgotten.
+        let Self {
+            established: _,
+            slot: _,
+            queue: _,
+            pending: _,
+            selected_total,
+            established_total,
+            migrated_in_total,
+            migrated_out_total,
+            unsteered_total,
+            directed_total,
+        } = *self;
+        InstanceTotals {
+            selected: selected_total,
+            established: established_total,
+            migrated_in: migrated_in_total,
+            migrated_out: migrated_out_total,
+            unsteered: unsteered_total.into(),
+            directed: directed_total.into(),
+        }
     }
 
     /// Connections that came before the program steered.

@@ -98,7 +98,7 @@ impl Machine {
     fn judge_drain(&self, slot: SlotId, force: bool) -> Result<Judgement, Refusal> {
         let worker = self.idle_slot(slot)?;
         let status = Verb::Status.run() + " shows when it is active";
-        match worker.state() {
+        match worker.worker_state() {
             WorkerState::Active => {
                 let others = self
                     .slots
@@ -127,7 +127,7 @@ impl Machine {
 
     fn judge_undrain(&self, slot: SlotId) -> Result<Judgement, Refusal> {
         let worker = self.idle_slot(slot)?;
-        Ok(match (worker.on_ready(), worker.state()) {
+        Ok(match (worker.on_ready(), worker.worker_state()) {
             (OnReady::StayWithdrawn, _) => Accepted,
             (OnReady::Publish, WorkerState::Active) => AlreadyDone(format!("worker {slot} is active already")),
             (OnReady::Publish, _) => AlreadyDone(format!("worker {slot} is not withdrawn; it does not run yet")),
@@ -182,9 +182,15 @@ impl Machine {
             Command::Undrain { slot } => {
                 let worker = &mut self.slots[usize::from(slot.0)];
                 worker.undrain(&mut self.cx);
-                let message = match worker.state() {
+                let message = match worker.worker_state() {
                     WorkerState::Active => format!("worker {slot} is published again"),
-                    _ => format!("worker {slot} will be published when it is ready"),
+                    WorkerState::Starting
+                    | WorkerState::Draining
+                    | WorkerState::Drained
+                    | WorkerState::Stopping
+                    | WorkerState::BackingOff
+                    | WorkerState::Failed
+                    | WorkerState::Exited => format!("worker {slot} will be published when it is ready"),
                 };
                 self.cx.answer(
                     ticket,

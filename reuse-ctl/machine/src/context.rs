@@ -6,7 +6,7 @@ use super::backoff::Jitter;
 use super::jobs::Apply;
 use super::words;
 use crate::ids::{InstanceId, Millis, RequestId, SlotId, VersionId};
-use crate::interface::{Config, Cut, Done, Effect, Note, NoteKind, Refusal, Rules, Seated};
+use crate::interface::{Config, Cut, Done, Effect, Note, NoteKind, Published, Refusal, Rules};
 use crate::text::Text;
 
 /// The right to answer one request. It can't be copied and [`Context::answer`] consumes it, so no request is answered twice.
@@ -35,7 +35,7 @@ type Cuts = BTreeMap<SlotId, Cut>;
 /// Events that waiting requests react to.
 #[derive(Debug)]
 pub(super) enum Happened {
-    /// An instance that was starting has taken the seat and serves.
+    /// An instance that was starting has taken the slot and serves.
     Up {
         slot: SlotId,
         instance: InstanceId,
@@ -263,7 +263,7 @@ impl Context {
     /// The effects decided since the last call, in the order in which they must be carried out. Left out are rescues while nobody is
     /// published who could take the queue, stop signals for an instance that was taken back since, and the closer look at an instance that
     /// is told to stop in any case.
-    pub(super) fn take_effects(&mut self, published: &[Seated]) -> Vec<Effect> {
+    pub(super) fn take_effects(&mut self, published: &[Published]) -> Vec<Effect> {
         let mut effects = std::mem::take(&mut self.effects);
         let ends: BTreeSet<InstanceId> = effects
             .iter()
@@ -272,7 +272,7 @@ impl Context {
                 _ => None,
             })
             .collect();
-        let is_published = |id: InstanceId| published.iter().any(|seated| seated.instance == id);
+        let is_published = |id: InstanceId| published.iter().any(|entry| entry.instance == id);
         effects.retain(|effect| match effect {
             Effect::Rescue { instance } => !published.is_empty() && !is_published(*instance),
             Effect::TerminateIfIdle { instance } => !is_published(*instance) && !ends.contains(instance),

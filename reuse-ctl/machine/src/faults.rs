@@ -59,7 +59,7 @@ impl Machine {
         }
     }
 
-    /// Seats an instance that is ready beside a hung one that is still published, since waiting until it has settled would prolong the outage.
+    /// Gives the slot to an instance that is ready beside a hung one that is still published, since waiting until it has settled would prolong the outage.
     /// Beside a hung one that is withdrawn it goes on settling, because the others serve. Returns whether there was one.
     pub(super) fn replace_hung(&mut self) -> bool {
         let mut any = false;

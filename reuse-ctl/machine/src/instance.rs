@@ -42,7 +42,7 @@ enum Phase {
     Requested(Plan),
     /// The process runs and doesn't serve yet, or not any more.
     Starting { pid: u32, on_ready: OnReady, stage: Stage },
-    /// It has become ready and has the seat.
+    /// It has become ready and has the slot.
     Serving {
         pid: u32,
         ready_at: Millis,
@@ -134,7 +134,7 @@ impl Instance {
         }
     }
 
-    /// Since when it has been ready without a break; `None` if it doesn't have the seat.
+    /// Since when it has been ready without a break; `None` if it doesn't have the slot.
     pub(super) fn ready_at(&self) -> Option<Millis> {
         match self.phase {
             Phase::Serving { ready_at, .. } => Some(ready_at),
@@ -162,7 +162,7 @@ impl Instance {
         }
     }
 
-    /// How long ago it became ready, in milliseconds, whether it has the seat or is settling, and whether or not it still listens: a
+    /// How long ago it became ready, in milliseconds, whether it has the slot or is settling, and whether or not it still listens: a
     /// process that dies closes its listeners first.
     pub(super) fn ready_ms(&self, now: Millis) -> Option<u64> {
         match self.phase {

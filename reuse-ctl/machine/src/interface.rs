@@ -427,7 +427,7 @@ pub enum ApplyStep {
 
 /// A published slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Seated {
+pub struct Published {
     /// The slot.
     pub slot: SlotId,
     /// The slot's published instance.
@@ -460,7 +460,7 @@ pub enum Effect {
         version: VersionId,
     },
     /// The complete set of published slots, sorted by slot. Sent whenever it changes.
-    Publish(Vec<Seated>),
+    Publish(Vec<Published>),
     /// Move the instance's queue to others. The instance is withdrawn, and another one is published.
     Rescue {
         /// The instance.

@@ -19,30 +19,32 @@
 //! (Not drawn: `emptying` → `active`, if its replacement has failed; `starting` → `emptying`, of an instance that has closed its
 //! listeners.)
 //!
-//! **An instance** is in one of these phases. No other transition is possible (`transitions.rs`, checked at every change).
+//! **An instance** is in one of these phases. No other transition is possible (`transitions.rs`, checked at every change). Users see fewer
+//! states: those of `WorkerState` (`states.rs`), read off the phase by `Instance::state`.
 //!
-//! | from | to |
-//! |---|---|
-//! | `requested` | `starting`, `terminated`, `killed`, `gone` |
-//! | `starting` | `settling`, `active`, `drained`, `emptying`, `terminated`, `killed`, `gone` |
-//! | `settling` | `active`, `starting`, `drained`, `terminated`, `gone` |
-//! | `active` | `starting`, `draining`, `emptying`, `gone` |
-//! | `draining` | `active`, `starting`, `drained`, `emptying`, `gone` |
-//! | `drained` | `active`, `starting`, `terminated`, `gone` |
-//! | `emptying` | `active`, `terminated`, `killed`, `gone` |
-//! | `terminated` | `terminated`, `killed`, `gone` |
-//! | `killed` | `gone` |
+//! | from | to | shown by `status` as |
+//! |---|---|---|
+//! | `requested` | `starting`, `terminated`, `killed`, `gone` | starting, or stopping if it is to end at once |
+//! | `starting` | `settling`, `active`, `drained`, `emptying`, `terminated`, `killed`, `gone` | starting |
+//! | `settling` | `active`, `starting`, `drained`, `terminated`, `gone` | starting |
+//! | `active` | `starting`, `draining`, `emptying`, `gone` | active |
+//! | `draining` | `active`, `starting`, `drained`, `emptying`, `gone` | draining |
+//! | `drained` | `active`, `starting`, `terminated`, `gone` | drained |
+//! | `emptying` | `active`, `terminated`, `killed`, `gone` | stopping |
+//! | `terminated` | `terminated`, `killed`, `gone` | stopping |
+//! | `killed` | `gone` | stopping |
 //!
-//! **A slot** has a seat, and beside it the outgoing instances, which are being stopped.
+//! **A slot** is in one of these states. Beside it there are the outgoing instances, which are being stopped. `Slot::worker_state`
+//! (`slot/queries.rs`) says what users see.
 //!
-//! | seat | next seat |
-//! |---|---|
-//! | `held` | `held`, `replacing`, `vacating`, `failing`, `backing off`, `failed`, `leaving` |
-//! | `replacing` | `held`, `leaving` |
-//! | `vacating` | `held`, `leaving` |
-//! | `failing` | `held`, `vacating`, `backing off`, `failed`, `leaving` |
-//! | `backing off` | `held`, `leaving` |
-//! | `failed` | `held`, `leaving` |
+//! | from | to | shown by `status` as |
+//! |---|---|---|
+//! | `held` | `held`, `replacing`, `vacating`, `failing`, `backing off`, `failed`, `leaving` | its instance's state |
+//! | `replacing` | `held`, `leaving` | the old instance's state |
+//! | `vacating` | `held`, `leaving` | stopping |
+//! | `failing` | `held`, `vacating`, `backing off`, `failed`, `leaving` | stopping |
+//! | `backing off` | `held`, `leaving` | backing_off |
+//! | `failed` | `held`, `leaving` | failed |
 //!
 //! **A fault** is a property of an active instance, in addition to its phase: it is hung, or unhealthy, or both (`fault.rs`).
 //!
@@ -74,12 +76,12 @@
 //!   nothing, because a rescue empties it.
 //! - An instance that is to replace one that serves settles first: it is ready and stays so for a while, unpublished (`status` still shows
 //!   `starting`). If it ends before that, or loses its listeners for good, its start has failed and the old instance was never touched. If
-//!   the old instance ends or stops listening meanwhile, or is hung and can't be withdrawn, the new one takes the seat at once, because nobody
-//!   else serves there. An instance that starts where nobody serves, or after the old one (stop-first), settles in the seat, published, and the request waits
+//!   the old instance ends or stops listening meanwhile, or is hung and can't be withdrawn, the new one takes the slot at once, because nobody
+//!   else serves there. An instance that starts where nobody serves, or after the old one (stop-first), settles in the slot, published, and the request waits
 //!   until it has settled.
 //! - A rollout replaces a few slots at the same time, and watches all of them until the last new instance has settled and the last old one
-//!   is gone. If any new instance fails before that, the rollout ends. Where the old instance still has the seat, it keeps it; where it has
-//!   not been told to stop yet, it takes the seat back. Otherwise a slot whose new instance has crashed is started again as after any
+//!   is gone. If any new instance fails before that, the rollout ends. Where the old instance still has the slot, it keeps it; where it has
+//!   not been told to stop yet, it takes the slot back. Otherwise a slot whose new instance has crashed is started again as after any
 //!   crash.
 //! - A canary is one more slot, the last one, and `scale` waits until it is promoted or aborted. So slots come and go at the end only. Each
 //!   slot knows the version of its next instance.
@@ -87,7 +89,7 @@
 //!   anything of it go back. Slots that can't be brought back are reported, and left to `abort`.
 //! - `apply` is one job of several steps: rollout, rules, policy, number of slots (`jobs/apply.rs`). A rollout that fails leaves the app as it
 //!   was; a later step that fails leaves what was done before it.
-//! - A `scale` up and the start of a canary wait until every added instance has settled: in the seat, published, since nobody else serves
+//! - A `scale` up and the start of a canary wait until every added instance has settled: in the slot, published, since nobody else serves
 //!   there. If one fails or ends before that, its start has failed and everything is undone: there are as many workers as before.
 //! - An app whose workers have all failed ends, or stays if the configuration says so and a worker has served before (`stopping.rs`). It
 //!   can be started again by `reload`, `restart` or `apply`; `scale` can only remove workers then.
@@ -129,7 +131,7 @@ pub use self::words::count;
 
 use self::context::{Context, Happened, Ticket};
 use self::ids::{Millis, SlotId, VersionId};
-use self::interface::{Config, Effect, Input, NoteKind, Rules, Seated};
+use self::interface::{Config, Effect, Input, NoteKind, Published, Rules};
 use self::jobs::Jobs;
 use self::slot::{Departure, Slot};
 
@@ -144,7 +146,7 @@ pub struct Machine {
     slots: Vec<Slot>,
     jobs: Jobs,
     /// The content of the last [`Effect::Publish`].
-    published: Vec<Seated>,
+    published: Vec<Published>,
     norm: Norm,
     /// Whether every active instance is faulty, and users were told so.
     all_faulty: bool,
@@ -332,7 +334,7 @@ impl Machine {
         loop {
             self.let_jobs_hear();
             self.tend_faults();
-            // Ends, because each round seats an incoming instance, and their number is limited.
+            // Ends, because each round installs an incoming instance, and their number is limited.
             if !self.replace_hung() {
                 return;
             }
@@ -367,7 +369,7 @@ impl Machine {
             .slots
             .iter()
             .filter_map(|slot| {
-                Some(Seated {
+                Some(Published {
                     slot: slot.id(),
                     instance: slot.published_instance()?,
                     share: slot.share(),

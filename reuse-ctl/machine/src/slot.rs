@@ -1,4 +1,4 @@
-//! A slot: which instance has its seat, which is to take it, which are being stopped, and what a crash means.
+//! A slot: which instance has it, which is to take it, which are being stopped, and what a crash means.
 
 mod crash;
 mod leave;
@@ -23,23 +23,23 @@ pub(super) use crash::Departure;
 #[derive(Debug)]
 pub(super) struct Slot {
     id: SlotId,
-    seat: Seat,
+    state: SlotState,
     /// Instances that are being stopped, each with its own deadlines.
     outgoing: Vec<Instance>,
     /// Number of crashes and failed starts in a row, none of them of a stable instance.
     crashes: u32,
-    /// Number of instances that have had the seat.
-    seated: u64,
+    /// Number of instances that have had the slot.
+    took_over: u64,
     /// The version of the next instance.
     version: VersionId,
     is_canary: bool,
-    /// The slot's fixed share of new connections, whichever instance has the seat.
+    /// The slot's fixed share of new connections, whichever instance has the slot.
     share: Option<Share>,
     recoveries: Recoveries,
 }
 
 #[derive(Debug)]
-enum Seat {
+enum SlotState {
     /// One instance, starting or serving.
     Held(Instance),
     /// Start-first: the incoming instance takes over when it is ready and has settled, or when the current one doesn't serve any more.
@@ -87,10 +87,10 @@ impl Slot {
         let first = Instance::request(id, version, OnReady::Publish, cx);
         Self {
             id,
-            seat: Seat::Held(first),
+            state: SlotState::Held(first),
             outgoing: Vec::new(),
             crashes: 0,
-            seated: 1,
+            took_over: 1,
             version,
             is_canary: false,
             share: None,
@@ -117,14 +117,14 @@ impl Slot {
     }
 
     pub(super) fn ready(&mut self, id: InstanceId, cx: &mut Context) {
-        if let Seat::Replacing { incoming, .. } = &mut self.seat
+        if let SlotState::Replacing { incoming, .. } = &mut self.state
             && incoming.id() == id
         {
             incoming.settle(cx);
             return self.replace_when_settled(cx);
         }
         if self.instance_mut(id).is_some_and(|instance| instance.ready(cx)) {
-            // Nobody else served, so it settles in the seat.
+            // Nobody else served, so it settles in the slot.
             let settled_at = cx.now().plus(cx.config().settle_ms);
             cx.tell(Happened::Up {
                 slot: self.id,
@@ -156,9 +156,9 @@ impl Slot {
         self.outgoing
             .extract_if(.., |outgoing| outgoing.id() == id)
             .for_each(|gone| gone.depart(&how, departure.cut(), cx));
-        self.reseat(|slot, seat| match seat {
-            Seat::Held(current) if current.id() == id => slot.lose(current, departure, cx),
-            Seat::Failing {
+        self.change_state(|slot, state| match state {
+            SlotState::Held(current) if current.id() == id => slot.lose(current, departure, cx),
+            SlotState::Failing {
                 dying,
                 reason,
                 on_ready,
@@ -166,20 +166,20 @@ impl Slot {
                 dying.depart(&how, departure.cut(), cx);
                 slot.crash(reason, on_ready, cx)
             }
-            Seat::Replacing { current, incoming, .. } if current.id() == id => {
+            SlotState::Replacing { current, incoming, .. } if current.id() == id => {
                 current.depart(&how, departure.cut(), cx);
-                slot.seat_incoming(incoming, cx)
+                slot.install(incoming, cx)
             }
-            Seat::Replacing { current, incoming, .. } if incoming.id() == id => {
+            SlotState::Replacing { current, incoming, .. } if incoming.id() == id => {
                 cx.tell(Happened::StartFailed {
                     slot: slot.id,
                     instance: id,
                     reason: departure.too_early(incoming.ready_ms(cx.now())),
                 });
                 incoming.depart(&how, departure.cut(), cx);
-                Seat::Held(current)
+                SlotState::Held(current)
             }
-            Seat::Vacating { old, on_ready } if old == id => slot.seat_new(on_ready, cx),
+            SlotState::Vacating { old, on_ready } if old == id => slot.start_new(on_ready, cx),
             other => other,
         });
         cx.add_cut(self.id, departure.cut());
@@ -189,31 +189,31 @@ impl Slot {
     /// Carries out what is due.
     pub(super) fn elapse(&mut self, cx: &mut Context) {
         self.instances_mut().for_each(|instance| instance.progress(cx));
-        self.reseat(|slot, seat| match seat {
-            Seat::Held(current) => match current.overdue(cx) {
+        self.change_state(|slot, state| match state {
+            SlotState::Held(current) => match current.overdue(cx) {
                 Some(reason) => slot.fail(current, reason, cx),
-                None => Seat::Held(current),
+                None => SlotState::Held(current),
             },
-            Seat::Replacing {
+            SlotState::Replacing {
                 current,
                 incoming,
                 cause,
             } => match (incoming.overdue(cx), current.overdue(cx)) {
                 (Some(reason), _) => {
                     slot.dismiss(incoming, reason, cx);
-                    Seat::Held(current)
+                    SlotState::Held(current)
                 }
                 (None, Some(reason)) => {
                     slot.dismiss(current, reason, cx);
-                    slot.seat_incoming(incoming, cx)
+                    slot.install(incoming, cx)
                 }
-                (None, None) => Seat::Replacing {
+                (None, None) => SlotState::Replacing {
                     current,
                     incoming,
                     cause,
                 },
             },
-            Seat::BackingOff { until, on_ready, .. } if until <= cx.now() => slot.seat_new(on_ready, cx),
+            SlotState::BackingOff { until, on_ready, .. } if until <= cx.now() => slot.start_new(on_ready, cx),
             other => other,
         });
         self.replace_when_settled(cx);
@@ -222,29 +222,36 @@ impl Slot {
     /// See [`Instance::drain`].
     pub(super) fn drain(&mut self, waiter: Option<Waiter>, cx: &mut Context) -> Option<Waiter> {
         self.give_way(cx);
-        match &mut self.seat {
-            Seat::Held(current) => current.drain(waiter, cx),
-            _ => waiter,
+        match &mut self.state {
+            SlotState::Held(current) => current.drain(waiter, cx),
+            SlotState::Replacing { .. }
+            | SlotState::Vacating { .. }
+            | SlotState::Failing { .. }
+            | SlotState::BackingOff { .. }
+            | SlotState::Failed { .. }
+            | SlotState::Leaving => waiter,
         }
     }
 
     /// Publishes the instance again, or the next one when it is ready.
     pub(super) fn undrain(&mut self, cx: &mut Context) {
-        match &mut self.seat {
-            Seat::Held(current) => current.undrain(cx),
-            Seat::Failing { on_ready, .. } | Seat::BackingOff { on_ready, .. } | Seat::Failed { on_ready, .. } => {
+        match &mut self.state {
+            SlotState::Held(current) => current.undrain(cx),
+            SlotState::Failing { on_ready, .. }
+            | SlotState::BackingOff { on_ready, .. }
+            | SlotState::Failed { on_ready, .. } => {
                 *on_ready = OnReady::Publish;
             }
-            Seat::Replacing { .. } | Seat::Vacating { .. } | Seat::Leaving => {}
+            SlotState::Replacing { .. } | SlotState::Vacating { .. } | SlotState::Leaving => {}
         }
     }
 
-    /// The only place where the seat changes. `next` gets the current seat; while it runs, the seat counts as empty.
-    fn reseat(&mut self, next: impl FnOnce(&mut Self, Seat) -> Seat) {
-        let from = self.seat.name();
-        let seat = mem::replace(&mut self.seat, Seat::Leaving);
-        self.seat = next(self, seat);
-        let to = self.seat.name();
+    /// The only place where the state changes. `next` gets the current state; while it runs, the slot counts as empty.
+    fn change_state(&mut self, next: impl FnOnce(&mut Self, SlotState) -> SlotState) {
+        let from = self.state.name();
+        let state = mem::replace(&mut self.state, SlotState::Leaving);
+        self.state = next(self, state);
+        let to = self.state.name();
         debug_assert!(
             from == to || seat_may_follow(from, to),
             "worker {}: {from} → {to}",

@@ -40,7 +40,7 @@ impl Machine {
 
     /// Whether nobody serves, and nobody will without a request. Old instances may still be ending.
     pub(super) fn all_have_failed(&self) -> bool {
-        matches!(self.mode, Mode::Running) && self.slots.iter().all(|slot| slot.state() == WorkerState::Failed)
+        matches!(self.mode, Mode::Running) && self.slots.iter().all(|slot| slot.worker_state() == WorkerState::Failed)
     }
 
     /// Reports once that all workers have failed, if the app stays.

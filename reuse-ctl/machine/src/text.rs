@@ -9,10 +9,10 @@ use std::ops::{Add, Deref};
 
 /// A line for a person.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Text(Box<Line>);
+pub struct Text(Box<Words>);
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-struct Line {
+struct Words {
     words: String,
     /// In bytes from the start of `words`, ascending.
     app_at: Vec<usize>,
@@ -20,7 +20,7 @@ struct Line {
 
 impl Text {
     fn new(words: String, app_at: Vec<usize>) -> Self {
-        Self(Box::new(Line { words, app_at }))
+        Self(Box::new(Words { words, app_at }))
     }
 
     /// The text from its two halves, as [`Self::into_halves`] gives them. Places that are not in the words are left out.

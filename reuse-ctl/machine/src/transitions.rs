@@ -1,4 +1,4 @@
-//! The transition tables. Every change of a phase or a seat is checked against them in debug builds, and so in every test. A test compares
+//! The transition tables. Every change of an instance's phase or a slot's state is checked against them in debug builds, and so in every test. A test compares
 //! them with the tables in the documentation of [`super`].
 
 type Table = [(&'static str, &'static [&'static str])];
@@ -27,8 +27,8 @@ const PHASES: &Table = &[
     ("killed", &["gone"]),
 ];
 
-/// The seats of a slot.
-const SEATS: &Table = &[
+/// The states of a slot.
+const SLOTS: &Table = &[
     (
         "held",
         &[
@@ -53,9 +53,9 @@ pub(super) fn phase_may_follow(from: &str, to: &str) -> bool {
     lists(PHASES, from, to)
 }
 
-/// Whether a slot's seat may change from one to the other.
+/// Whether a slot's state may change from one to the other.
 pub(super) fn seat_may_follow(from: &str, to: &str) -> bool {
-    lists(SEATS, from, to)
+    lists(SLOTS, from, to)
 }
 
 fn lists(table: &Table, from: &str, to: &str) -> bool {
@@ -85,7 +85,7 @@ mod tests {
     fn the_documentation_shows_the_tables_of_the_code() {
         let in_code: Vec<_> = PHASES
             .iter()
-            .chain(SEATS)
+            .chain(SLOTS)
             .map(|(from, to)| (*from, to.to_vec()))
             .collect();
         assert_eq!(documented(), in_code);
@@ -93,7 +93,7 @@ mod tests {
 
     #[test]
     fn the_last_states_are_reachable_from_everywhere() {
-        for (table, last) in [(PHASES, "gone"), (SEATS, "leaving")] {
+        for (table, last) in [(PHASES, "gone"), (SLOTS, "leaving")] {
             for (from, to) in table {
                 assert!(to.contains(&last), "{from} must be able to end");
             }

@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ErrorKind, Text, place::Place, sizes::SizeError};
+use super::{ErrorKind, Text, file_position::FilePosition, sizes::SizeError};
 
 /// Who wrote the last lines that are shown when a worker has failed, if not that worker alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,7 +48,7 @@ pub enum Detail {
     /// All that is wrong in a file, in its order. `error` and `hint` are those of the first.
     Places {
         /// Not empty.
-        places: Vec<Place>,
+        places: Vec<FilePosition>,
     },
     /// An object, for JSON only: a person has seen it already.
     Object(serde_json::Value),

@@ -24,12 +24,12 @@ const PATIENCE: Duration = Duration::from_secs(2);
 pub(super) async fn run(context: &Context) -> Result<(), Failure> {
     let mut rows = Vec::new();
     for entry in apps::list()? {
-        rows.push(Row::look(entry).await);
+        rows.push(AppRow::look(entry).await);
     }
     if context.json {
         #[derive(Serialize)]
         struct Apps {
-            apps: Vec<Row>,
+            apps: Vec<AppRow>,
         }
         return output::print_json(&output::Okay::new(Apps { apps: rows }));
     }
@@ -38,7 +38,7 @@ pub(super) async fn run(context: &Context) -> Result<(), Failure> {
 
 /// One app, with the details that are known.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
-struct Row {
+struct AppRow {
     app: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pid: Option<u32>,
@@ -59,7 +59,7 @@ struct Row {
     error: Option<String>,
 }
 
-impl Row {
+impl AppRow {
     async fn look(entry: KnownApp) -> Self {
         let Ok(paths) = paths_of(&entry.name) else {
             return Self::silent(&entry, "its name can't be an app's".into());
@@ -92,7 +92,7 @@ impl Row {
     }
 }
 
-impl From<&Status> for Row {
+impl From<&Status> for AppRow {
     fn from(status: &Status) -> Self {
         Self {
             app: status.app.clone(),
@@ -114,7 +114,7 @@ impl From<&Status> for Row {
     }
 }
 
-fn render(rows: &[Row], paint: Paint) -> String {
+fn render(rows: &[AppRow], paint: Paint) -> String {
     if rows.is_empty() {
         return "no app is running; `sudo reuse-ctl run -- ./server` starts one\n".into();
     }
@@ -172,8 +172,8 @@ mod tests {
             alive: false,
         };
         let rows = [
-            Row::from(&crate::server::fake::status()),
-            Row::silent(&dead, "its controller is gone".into()),
+            AppRow::from(&crate::server::fake::status()),
+            AppRow::silent(&dead, "its controller is gone".into()),
         ];
         insta::assert_snapshot!(render(&rows, Paint::OFF), @r"
         APP       PID  POLICY  ACTIVE  UPTIME  ADDRESSES
@@ -184,7 +184,7 @@ mod tests {
             problem: Some("every worker has failed: exited with code 1".into()),
             ..crate::server::fake::status()
         };
-        let shown = render(&[Row::from(&failed)], Paint::OFF);
+        let shown = render(&[AppRow::from(&failed)], Paint::OFF);
         assert!(
             shown.contains("0.0.0.0:8080 [::]:8443: every worker has failed: exited with code 1"),
             "{shown}"

@@ -51,7 +51,7 @@ impl Loaded {
                 }
                 let problem = place.problem(&one);
                 if one.is_denied() && !is_root {
-                    unseen.push(self.source.place(problem).title());
+                    unseen.push(self.source.position(problem).title());
                 } else {
                     problems.push(problem);
                 }

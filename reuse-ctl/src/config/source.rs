@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
-use crate::base::{Failure, Place, failure::Detail};
+use crate::base::{Failure, FilePosition, failure::Detail};
 
 /// Maximum size in bytes.
 const MAX_BYTES: u64 = 1 << 20;
@@ -116,7 +116,7 @@ impl Source {
         problems.dedup();
         let count = problems.len();
         problems.truncate(MAX_PLACES);
-        let mut places: Vec<Place> = problems.into_iter().map(|problem| self.place(problem)).collect();
+        let mut places: Vec<FilePosition> = problems.into_iter().map(|problem| self.position(problem)).collect();
         if let (Some(last), true) = (places.last_mut(), count > MAX_PLACES) {
             last.hint = format!("{}, and {} more", last.hint, count - MAX_PLACES);
         }
@@ -129,8 +129,8 @@ impl Source {
         }
     }
 
-    pub(super) fn place(&self, Problem { span, error, hint }: Problem) -> Place {
-        Place::new(&self.shown, &self.text, span, error, hint)
+    pub(super) fn position(&self, Problem { span, error, hint }: Problem) -> FilePosition {
+        FilePosition::new(&self.shown, &self.text, span, error, hint)
     }
 
     /// The line number of a byte offset, from 1.

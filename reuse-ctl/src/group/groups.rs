@@ -15,11 +15,11 @@ use reuse_common::{
     cuts::Cuts,
     ids::{Row, Slot},
     in_flight::Connection,
-    load::InstanceLoad,
+    load::{InstanceLoad, InstanceTotals},
     settings::DirectedKey,
 };
 
-use super::{Counters, GroupError, GroupView, Registry, neighbours, one::Group};
+use super::{GroupError, GroupView, Registry, neighbours, one::Group};
 use crate::{
     bpf::{AppOptions, AppPrograms, BpfError, GroupProgram, Notices, UnverifiedProgram},
     process::cgroup::{AppCgroup, InstanceCgroup},
@@ -281,8 +281,8 @@ impl Groups {
     }
 
     /// The counters of a slot over all its instances.
-    pub fn counters(&self, slot: Slot) -> Counters {
-        self.registry.counters(slot, |row| self.app.load_of(row))
+    pub fn totals(&self, slot: Slot) -> InstanceTotals {
+        self.registry.totals(slot, |row| self.app.load_of(row))
     }
 
     /// The groups, by address.

@@ -24,4 +24,4 @@ pub use groups::{Choosable, Groups, GroupsOptions};
 pub use listeners::{Appeared, Listening};
 pub use one::GroupView;
 pub use probe::{Opened, Probe};
-pub use registry::{Counters, Registry};
+pub use registry::Registry;

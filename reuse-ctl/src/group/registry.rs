@@ -3,7 +3,7 @@
 use reuse_common::{
     ids::{Row, Slot},
     limits::MAX_ROWS,
-    load::InstanceLoad,
+    load::{InstanceLoad, InstanceTotals},
 };
 
 /// Assigns rows to instances. A free row rests as long as possible, and is not reused while a connection still counts in it, because its
@@ -17,40 +17,7 @@ pub struct Registry {
     /// Where the search for a free row begins.
     next: usize,
     /// Indexed by slot: the counters of rows that have since been given to other slots.
-    earlier: Vec<Counters>,
-}
-
-/// Cumulative counters of one slot.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Counters {
-    /// How often the program has chosen the slot.
-    pub selected: u64,
-    /// Handshakes completed.
-    pub established: u64,
-    /// Connections moved to this slot.
-    pub migrated_in: u64,
-    /// Connections moved away from this slot.
-    pub migrated_out: u64,
-    /// Connections that came before the program steered.
-    pub unsteered: u64,
-}
-
-impl Counters {
-    fn add(&mut self, row: &InstanceLoad) {
-        // Destructured, so that a new counter can't be forgotten.
-        let Self {
-            selected,
-            established,
-            migrated_in,
-            migrated_out,
-            unsteered,
-        } = self;
-        *selected += row.selected_total();
-        *established += row.established_total();
-        *migrated_in += row.migrated_in_total();
-        *migrated_out += row.migrated_out_total();
-        *unsteered += u64::from(row.unsteered_total());
-    }
+    earlier: Vec<InstanceTotals>,
 }
 
 impl Default for Registry {
@@ -73,7 +40,7 @@ impl Registry {
             .into_iter()
             .find(|&index| !self.in_use[index] && load_of(row_at(index)).is_at_rest())?;
         if let Some(owner) = self.owners[index].replace(slot) {
-            self.earlier_of(owner).add(&load_of(row_at(index)));
+            *self.earlier_of(owner) += load_of(row_at(index)).totals();
         }
         self.in_use[index] = true;
         self.next = index + 1;
@@ -85,21 +52,21 @@ impl Registry {
         self.in_use[usize::from(row.0)] = false;
     }
 
-    /// The counters of a slot over all its instances.
-    pub fn counters(&self, slot: Slot, load_of: impl Fn(Row) -> InstanceLoad) -> Counters {
+    /// What was counted for a slot, over all its instances.
+    pub fn totals(&self, slot: Slot, load_of: impl Fn(Row) -> InstanceLoad) -> InstanceTotals {
         let mut sum = self.earlier.get(usize::from(slot.0)).copied().unwrap_or_default();
         for (index, owner) in self.owners.iter().enumerate() {
             if *owner == Some(slot) {
-                sum.add(&load_of(row_at(index)));
+                sum += load_of(row_at(index)).totals();
             }
         }
         sum
     }
 
-    fn earlier_of(&mut self, slot: Slot) -> &mut Counters {
+    fn earlier_of(&mut self, slot: Slot) -> &mut InstanceTotals {
         let index = usize::from(slot.0);
         if self.earlier.len() <= index {
-            self.earlier.resize(index + 1, Counters::default());
+            self.earlier.resize(index + 1, InstanceTotals::default());
         }
         &mut self.earlier[index]
     }

@@ -4,7 +4,7 @@ use super::command;
 use super::error::ImportError;
 use super::options::Options;
 use super::pm2;
-use super::table::{self, Row};
+use super::table::{self, OptionRow};
 use super::toml::Item;
 use super::translate::Draft;
 use super::translated::{OFF, Translated};
@@ -14,7 +14,7 @@ impl Draft<'_> {
     /// Translates `env`, or `env_NAME` with its name.
     pub(super) fn environment(
         &mut self,
-        row: &Row,
+        row: &OptionRow,
         written: &str,
         value: &Value,
         name: Option<&str>,
@@ -60,7 +60,12 @@ impl Draft<'_> {
     }
 
     /// `env_file`, which PM2 doesn't have: it takes it for an environment named "file".
-    pub(super) fn env_file(&mut self, row: &Row, written: &str, value: &Value) -> Result<Translated, ImportError> {
+    pub(super) fn env_file(
+        &mut self,
+        row: &OptionRow,
+        written: &str,
+        value: &Value,
+    ) -> Result<Translated, ImportError> {
         let files = match value {
             Value::Text(file) => vec![file.clone()],
             Value::List(items)

@@ -7,7 +7,7 @@ use super::{
     error::ImportError,
     pm2,
     surroundings::ScriptFile,
-    table::{Becomes, Row},
+    table::{Becomes, OptionRow},
     toml::Item,
     translate::Draft,
     translated::{OFF, Translated},
@@ -73,7 +73,12 @@ impl<'a> Draft<'a> {
         );
     }
 
-    pub(super) fn instances(&mut self, row: &Row, written: &str, value: &Value) -> Result<Translated, ImportError> {
+    pub(super) fn instances(
+        &mut self,
+        row: &OptionRow,
+        written: &str,
+        value: &Value,
+    ) -> Result<Translated, ImportError> {
         let all = self.around.processors;
         let number = match value {
             Value::Text(text) if text == "max" => Some(0.0),
@@ -118,7 +123,7 @@ impl<'a> Draft<'a> {
         })
     }
 
-    pub(super) fn memory(&mut self, row: &Row, written: &str, value: &Value) -> Result<Translated, ImportError> {
+    pub(super) fn memory(&mut self, row: &OptionRow, written: &str, value: &Value) -> Result<Translated, ImportError> {
         const WANTED: &str = "a number of bytes, or one with K, M or G: \"300M\"";
         if pm2::is_forgotten(row.option, written, value) {
             return Ok(Translated::nothing(OFF));
@@ -141,7 +146,7 @@ impl<'a> Draft<'a> {
 
     pub(super) fn instance_variable(
         &mut self,
-        row: &Row,
+        row: &OptionRow,
         written: &str,
         value: &Value,
     ) -> Result<Translated, ImportError> {
@@ -159,7 +164,7 @@ impl<'a> Draft<'a> {
         Ok(Translated::usual(row))
     }
 
-    pub(super) fn switch(&mut self, row: &Row, written: &str, value: &Value) -> Result<Translated, ImportError> {
+    pub(super) fn switch(&mut self, row: &OptionRow, written: &str, value: &Value) -> Result<Translated, ImportError> {
         match value.truth() {
             Some(false) => return Ok(Translated::nothing(OFF)),
             Some(true) => {}
@@ -174,7 +179,12 @@ impl<'a> Draft<'a> {
         Ok(Translated::usual(row))
     }
 
-    pub(super) fn duration(&mut self, row: &Row, written: &str, value: &Value) -> Result<Translated, ImportError> {
+    pub(super) fn duration(
+        &mut self,
+        row: &OptionRow,
+        written: &str,
+        value: &Value,
+    ) -> Result<Translated, ImportError> {
         let number = match pm2::number(value) {
             Some(number) => number,
             None if pm2::is_falsy(value) => 0.0,
@@ -211,7 +221,7 @@ impl<'a> Draft<'a> {
         Ok(Translated::usual(row))
     }
 
-    pub(super) fn ignored(&mut self, row: &Row, written: &str, value: &Value) -> Result<Translated, ImportError> {
+    pub(super) fn ignored(&mut self, row: &OptionRow, written: &str, value: &Value) -> Result<Translated, ImportError> {
         if !self.options.is_watched() {
             return Ok(Translated::nothing("nothing is watched"));
         }

@@ -4,7 +4,7 @@ use super::apps::Entry;
 use super::command;
 use super::error::ImportError;
 use super::pm2;
-use super::table::{self, Place, Row};
+use super::table::{self, OptionRow, WrittenIn};
 use super::toml::Variables;
 use super::translated::Translated;
 use super::value::Value;
@@ -19,7 +19,7 @@ pub(super) struct Options<'a> {
 
 impl<'a> Options<'a> {
     /// Whether `written` is the name that applies if an option occurs under several names. The option's own name has priority.
-    pub(super) fn is_the_one(&self, row: &Row, written: &str) -> bool {
+    pub(super) fn is_the_one(&self, row: &OptionRow, written: &str) -> bool {
         let found = self.found(row.option);
         found.is_none_or(|(name, _)| name == written)
     }
@@ -28,7 +28,7 @@ impl<'a> Options<'a> {
     pub(super) fn found(&self, option: &str) -> Option<(&'a str, &'a Value)> {
         let row = table::TABLE
             .iter()
-            .find(|row| row.place == Place::App && row.option == option)?;
+            .find(|row| row.place == WrittenIn::App && row.option == option)?;
         let named = || {
             let called = |(name, value): &&'a (String, Value)| row.is_called(name) && *value != Value::Null;
             self.entry.options.iter().filter(called)
@@ -64,7 +64,7 @@ impl<'a> Options<'a> {
     /// The result for an unusable value: an error if PM2 refuses it, else a finding.
     pub(super) fn strange(
         &self,
-        row: &Row,
+        row: &OptionRow,
         written: &str,
         value: &Value,
         wanted: &str,

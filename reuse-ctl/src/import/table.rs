@@ -16,7 +16,7 @@ pub enum Becomes {
 
 /// Where PM2 accepts an option.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Place {
+pub enum WrittenIn {
     /// In an app of the file.
     App,
     /// At the top of the file, beside the apps.
@@ -29,28 +29,28 @@ pub enum Place {
 
 /// An option.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Row {
+pub struct OptionRow {
     /// Its name in PM2's schema; `env_*` stands for every name that begins so.
     pub option: &'static str,
     /// Its other names, except its own name in camel case.
     pub aliases: &'static [&'static str],
     /// Where PM2 accepts it.
-    pub place: Place,
+    pub place: WrittenIn,
     /// What becomes of it.
     pub becomes: Becomes,
 }
 
-const fn app(option: &'static str, aliases: &'static [&'static str], becomes: Becomes) -> Row {
-    Row {
+const fn app(option: &'static str, aliases: &'static [&'static str], becomes: Becomes) -> OptionRow {
+    OptionRow {
         option,
         aliases,
-        place: Place::App,
+        place: WrittenIn::App,
         becomes,
     }
 }
 
-const fn elsewhere(place: Place, option: &'static str, becomes: Becomes) -> Row {
-    Row {
+const fn elsewhere(place: WrittenIn, option: &'static str, becomes: Becomes) -> OptionRow {
+    OptionRow {
         option,
         aliases: &[],
         place,
@@ -59,7 +59,7 @@ const fn elsewhere(place: Place, option: &'static str, becomes: Becomes) -> Row 
 }
 
 use Becomes::{Changed, Kept, Nothing};
-use Place::{CommandLine, Program, Top};
+use WrittenIn::{CommandLine, Program, Top};
 
 const NOTHING_INSIDE: &str = "reuse-ctl adds nothing to the app's process";
 const LOG_FILES: &str = "each worker writes directly to its own file, rotated by size, or to the journal: `log`, `log_size`, `reuse-ctl logs`";
@@ -73,7 +73,7 @@ const DISPLAY: &str = "only affects what PM2's own commands print";
 
 /// The table.
 #[rustfmt::skip]
-pub const TABLE: &[Row] = &[
+pub const TABLE: &[OptionRow] = &[
     // What runs
     app("name", &[], Kept("name")),
     app("script", &["exec", "cmd", "command"], Kept("command")),
@@ -176,13 +176,13 @@ pub const TABLE: &[Row] = &[
 ];
 
 /// The row of an app's option, by any of its names.
-pub(super) fn of_app(name: &str) -> Option<&'static Row> {
-    let is_in_apps = |row: &&Row| matches!(row.place, Place::App | Program | CommandLine);
+pub(super) fn of_app(name: &str) -> Option<&'static OptionRow> {
+    let is_in_apps = |row: &&OptionRow| matches!(row.place, WrittenIn::App | Program | CommandLine);
     TABLE.iter().filter(is_in_apps).find(|row| row.is_called(name))
 }
 
 /// The row of an option beside the apps, by any of its names.
-pub(super) fn of_top(name: &str) -> Option<&'static Row> {
+pub(super) fn of_top(name: &str) -> Option<&'static OptionRow> {
     TABLE.iter().find(|row| row.place == Top && row.option == name)
 }
 
@@ -190,7 +190,7 @@ pub(super) fn of_top(name: &str) -> Option<&'static Row> {
 pub(super) fn names_in_apps() -> impl Iterator<Item = &'static str> {
     TABLE
         .iter()
-        .filter(|row| row.place == Place::App)
+        .filter(|row| row.place == WrittenIn::App)
         .flat_map(|row| std::iter::once(row.option).chain(row.aliases.iter().copied()))
 }
 
@@ -199,7 +199,7 @@ pub(super) fn names_at_top() -> impl Iterator<Item = &'static str> {
     TABLE.iter().filter(|row| row.place == Top).map(|row| row.option)
 }
 
-impl Row {
+impl OptionRow {
     /// Whether PM2 accepts the option under this name.
     pub fn is_called(&self, name: &str) -> bool {
         match self.option.strip_suffix('*') {
@@ -250,7 +250,7 @@ mod tests {
 
     #[test]
     fn no_name_means_two_things() {
-        for row in TABLE.iter().filter(|row| row.place == Place::App) {
+        for row in TABLE.iter().filter(|row| row.place == WrittenIn::App) {
             let camel = camel_case(row.option);
             for name in std::iter::once(row.option)
                 .chain([camel.as_str()])
@@ -258,7 +258,7 @@ mod tests {
             {
                 let owners: Vec<_> = TABLE
                     .iter()
-                    .filter(|row| row.place == Place::App && row.is_called(name))
+                    .filter(|row| row.place == WrittenIn::App && row.is_called(name))
                     .map(|row| row.option)
                     .collect();
                 // `env_*` has a name like any other.

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::report::{Fate, to_text};
 use super::surroundings::{ScriptFile, Surroundings};
-use super::table::{Becomes, Place, TABLE};
+use super::table::{Becomes, TABLE, WrittenIn};
 use super::translate::translate;
 use super::value::Value;
 use super::{ImportError, Imported};
@@ -145,7 +145,7 @@ fn several_apps_are_tables_and_no_two_have_one_name() {
 
 #[test]
 fn every_row_with_a_key_sets_it() {
-    for row in TABLE.iter().filter(|row| row.place == Place::App) {
+    for row in TABLE.iter().filter(|row| row.place == WrittenIn::App) {
         let (Becomes::Kept(key) | Becomes::Changed(key, _)) = row.becomes else {
             continue;
         };
@@ -285,17 +285,17 @@ fn the_manual_has_the_table() {
 fn manual_table() -> String {
     let mut text = String::new();
     for (place, title) in [
-        (Place::App, "In an app"),
-        (Place::Top, "Beside the apps"),
-        (Place::CommandLine, "On PM2's command line only"),
-        (Place::Program, "In the options of `pm2.start()` only"),
+        (WrittenIn::App, "In an app"),
+        (WrittenIn::Top, "Beside the apps"),
+        (WrittenIn::CommandLine, "On PM2's command line only"),
+        (WrittenIn::Program, "In the options of `pm2.start()` only"),
     ] {
         text += &format!("\n### {title}\n\n| PM2 | here | |\n|---|---|---|\n");
         for row in TABLE.iter().filter(|row| row.place == place) {
             let names: Vec<String> = std::iter::once(&row.option)
                 .chain(row.aliases)
                 .map(|name| match place {
-                    Place::CommandLine => format!("`--{}`", name.replace('_', "-")),
+                    WrittenIn::CommandLine => format!("`--{}`", name.replace('_', "-")),
                     _ => format!("`{name}`"),
                 })
                 .collect();

@@ -8,7 +8,7 @@ use super::options::Options;
 use super::pm2;
 use super::report::{Fate, Finding};
 use super::surroundings::Surroundings;
-use super::table::{self, Becomes, JOB, Place, Row};
+use super::table::{self, Becomes, JOB, OptionRow, WrittenIn};
 use super::toml::{self, App, Item};
 use super::translated::{EMPTY, OFF, Translated};
 use super::value::Value;
@@ -98,7 +98,7 @@ impl<'a> Draft<'a> {
                     why: Some(apps::unknown(written, table::names_in_apps())),
                 },
                 Some(_) if *value == Value::Null => Translated::nothing("it has no value"),
-                Some(row) if row.place != Place::App => {
+                Some(row) if row.place != WrittenIn::App => {
                     let Translated { why, .. } = Translated::usual(row);
                     let why = why.unwrap_or_default();
                     Translated::nothing(format!("PM2 does not take it from a file; {why}"))
@@ -126,7 +126,7 @@ impl<'a> Draft<'a> {
         Ok(())
     }
 
-    fn option(&mut self, row: &'static Row, written: &str, value: &'a Value) -> Result<Translated, ImportError> {
+    fn option(&mut self, row: &'static OptionRow, written: &str, value: &'a Value) -> Result<Translated, ImportError> {
         let usual = || Ok(Translated::usual(row));
         let has_own_word =
             matches!(row.option, "name" | "script" | "instances") || matches!(row.becomes, Becomes::Nothing(_));

@@ -1,7 +1,7 @@
 //! The result for one option, without its app.
 
 use super::report::Fate;
-use super::table::{Becomes, Row};
+use super::table::{Becomes, OptionRow};
 
 /// For an option that only asks for the default.
 pub(super) const OFF: &str = "it is off, which is the default";
@@ -42,7 +42,7 @@ impl Translated {
     }
 
     /// The table's entry, for usual values.
-    pub(super) fn usual(row: &Row) -> Self {
+    pub(super) fn usual(row: &OptionRow) -> Self {
         match row.becomes {
             Becomes::Kept(key) => Self::kept(key),
             Becomes::Changed(key, why) => Self::changed(key, why),

@@ -1,6 +1,6 @@
 //! Requests of the API's clients. Nothing here takes long; work that does runs beside the task.
 
-use super::request::RequestError;
+use super::worker_http::RequestError;
 use std::{net::SocketAddr, time::Duration};
 use tokio::sync::oneshot;
 

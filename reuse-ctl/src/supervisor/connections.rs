@@ -4,7 +4,7 @@
 //! The BPF program is told of each connection before it is opened, and forgets it as soon as both ends are established. A second descriptor
 //! of the connection is kept here meanwhile, so that no other connection can get its port while the program knows it.
 
-use super::{asks::Questioner, live::BackgroundEvent, request::RequestError};
+use super::{asks::Questioner, live::BackgroundEvent, worker_http::RequestError};
 use crate::{
     base::InstanceId,
     group::{
@@ -28,7 +28,7 @@ type Ends = (SocketAddr, SocketAddr);
 
 /// Identifies a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct Ticket(u64);
+pub(crate) struct DirectedId(u64);
 
 /// What a connection is for.
 #[derive(Debug)]
@@ -88,7 +88,7 @@ pub(crate) enum DirectedOutcome {
 #[derive(Debug)]
 pub(crate) struct Connections {
     last: u64,
-    under_way: HashMap<Ticket, Connection>,
+    under_way: HashMap<DirectedId, Connection>,
     /// Connections that ended here while they waited in an instance's queue, where they still wait: the group's address, and both ends.
     abandoned: HashMap<InstanceId, Vec<(SocketAddr, Ends)>>,
     background_events: mpsc::Sender<BackgroundEvent>,
@@ -154,7 +154,7 @@ impl Connections {
         F: Future<Output = DirectedOutcome> + Send,
     {
         self.last += 1;
-        let ticket = Ticket(self.last);
+        let id = DirectedId(self.last);
         let (recall, recalled) = oneshot::channel();
         let connection = Connection {
             to,
@@ -165,14 +165,14 @@ impl Connections {
             _hold: hold,
             _recall: recall,
         };
-        self.under_way.insert(ticket, connection);
+        self.under_way.insert(id, connection);
         let background_events = self.background_events.clone();
         let opening = background_events.clone();
         let working = async move {
             let opened = open(probe, deadline).await;
             if opened.is_ok() {
                 // The task is there as long as this has not been recalled.
-                drop(opening.send(BackgroundEvent::Established(ticket)).await);
+                drop(opening.send(BackgroundEvent::Established(id)).await);
             }
             work(opened).await
         };
@@ -180,14 +180,14 @@ impl Connections {
             tokio::select! {
                 biased;
                 _ = recalled => {}
-                outcome = working => drop(background_events.send(BackgroundEvent::Over(ticket, outcome)).await),
+                outcome = working => drop(background_events.send(BackgroundEvent::Over(id, outcome)).await),
             }
         });
     }
 
     /// Both ends are established: the program needs not know it any more.
-    pub(crate) fn established(&mut self, ticket: Ticket, groups: &mut Groups) {
-        let connection = self.under_way.get_mut(&ticket);
+    pub(crate) fn established(&mut self, id: DirectedId, groups: &mut Groups) {
+        let connection = self.under_way.get_mut(&id);
         if let Some(key) = connection.and_then(|connection| connection.key.take()) {
             forget_key(groups, key);
         }
@@ -196,11 +196,11 @@ impl Connections {
     /// Its end, and that of the task behind it: whom it was to, and what for. Absent: it was recalled meanwhile.
     pub(crate) fn take(
         &mut self,
-        ticket: Ticket,
+        id: DirectedId,
         groups: &mut Groups,
         diag: &mut Diag,
     ) -> Option<(InstanceId, Purpose)> {
-        let connection = self.under_way.remove(&ticket)?;
+        let connection = self.under_way.remove(&id)?;
         if waits(diag, connection.ends) {
             let abandoned = self.abandoned.entry(connection.to).or_default();
             if abandoned.len() < REMEMBERED_ABANDONED {
@@ -223,8 +223,8 @@ impl Connections {
         groups: &mut Groups,
         diag: &mut Diag,
     ) {
-        for ticket in self.tickets(to, is_such) {
-            let Some((_, purpose)) = self.take(ticket, groups, diag) else {
+        for id in self.ids(to, is_such) {
+            let Some((_, purpose)) = self.take(id, groups, diag) else {
                 continue;
             };
             match purpose {
@@ -292,15 +292,15 @@ impl Connections {
         u32::try_from(waiting).unwrap_or(u32::MAX)
     }
 
-    fn tickets(&self, to: InstanceId, is_such: impl Fn(&Purpose) -> bool) -> Vec<Ticket> {
-        let mut tickets: Vec<Ticket> = self
+    fn ids(&self, to: InstanceId, is_such: impl Fn(&Purpose) -> bool) -> Vec<DirectedId> {
+        let mut ids: Vec<DirectedId> = self
             .under_way
             .iter()
             .filter(|(_, connection)| connection.to == to && is_such(&connection.purpose))
-            .map(|(&ticket, _)| ticket)
+            .map(|(&id, _)| id)
             .collect();
-        tickets.sort_unstable();
-        tickets
+        ids.sort_unstable();
+        ids
     }
 }
 

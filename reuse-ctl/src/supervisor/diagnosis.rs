@@ -7,7 +7,7 @@ use super::{
     template::Template,
 };
 use crate::{
-    base::{self, InstanceId, OutputOf, Text, Verb, WorkerState},
+    base::{Failure, InstanceId, OutputOf, Text, Verb, WorkerState},
     group::diag::Diag,
     process::logs::{self, Range},
 };
@@ -31,14 +31,14 @@ const REMEMBERED: usize = 64;
 
 /// What was wrong with failed instances.
 #[derive(Debug, Default)]
-pub(crate) struct Failures {
-    known: HashMap<InstanceId, Failure>,
+pub(crate) struct Diagnoses {
+    known: HashMap<InstanceId, Diagnosis>,
     order: VecDeque<InstanceId>,
     last: Option<(String, LastOutput)>,
 }
 
 #[derive(Debug, Clone, Default)]
-struct Failure {
+struct Diagnosis {
     problem: Option<String>,
     output: LastOutput,
     /// Another possible cause or remedy, for the user.
@@ -60,7 +60,7 @@ pub(crate) struct LastOutput {
     pub(crate) of: Option<OutputOf>,
 }
 
-impl Failures {
+impl Diagnoses {
     /// Finds out, while it can still be seen, why an instance that is being ended, or has just ended, was not ready.
     pub(crate) fn diagnose(&mut self, id: InstanceId, placement: &Placement<'_>, diag: &mut Diag) {
         let Some(live) = placement.live.get(&id) else { return };
@@ -78,12 +78,12 @@ impl Failures {
         let output = last_output(id, placement.live);
         self.last = Some((problem.clone().unwrap_or_default(), output.clone()));
         let advice = listens_elsewhere(id, live, placement).then(elsewhere);
-        let failure = Failure {
+        let diagnosis = Diagnosis {
             problem,
             output,
             advice,
         };
-        self.remember(id, failure);
+        self.remember(id, diagnosis);
     }
 
     /// Of one that was ready and has ended without having been told to: nothing that can be seen of it says more than what it wrote.
@@ -95,12 +95,12 @@ impl Failures {
         let mut instances = view.slots.iter().flat_map(|slot| &slot.instances);
         if instances.any(|instance| instance.id == id && instance.state != WorkerState::Stopping) {
             let output = last_output(id, live);
-            let failure = Failure {
+            let diagnosis = Diagnosis {
                 problem: None,
                 advice: None,
                 output,
             };
-            self.remember(id, failure);
+            self.remember(id, diagnosis);
         }
     }
 
@@ -109,7 +109,7 @@ impl Failures {
         self.last = Some((problem.clone(), LastOutput::default()));
         self.remember(
             id,
-            Failure {
+            Diagnosis {
                 problem: Some(problem),
                 output: LastOutput::default(),
                 advice: None,
@@ -123,7 +123,7 @@ impl Failures {
     }
 
     /// The failure that a refusal of the machine is to its users: with what is known of the instance that failed.
-    pub(crate) fn explain(&self, refusal: Refusal) -> base::Failure {
+    pub(crate) fn explain(&self, refusal: Refusal) -> Failure {
         let failure = refusal.culprit.and_then(|culprit| self.known.get(&culprit));
         let problem = failure.and_then(|failure| failure.problem.as_ref());
         let advice = failure.and_then(|failure| failure.advice.clone());
@@ -136,11 +136,11 @@ impl Failures {
             Some(advice) => advice + "; " + refusal.hint,
             None => refusal.hint,
         };
-        base::Failure {
+        Failure {
             workers: refusal.slots.iter().map(|slot| slot.0).collect(),
             output: output.lines,
             output_of: output.of,
-            ..base::Failure::new(refusal.kind, error, hint)
+            ..Failure::new(refusal.kind, error, hint)
         }
     }
 
@@ -154,8 +154,8 @@ impl Failures {
         self.last = None;
     }
 
-    fn remember(&mut self, id: InstanceId, failure: Failure) {
-        if self.known.insert(id, failure).is_none() {
+    fn remember(&mut self, id: InstanceId, diagnosis: Diagnosis) {
+        if self.known.insert(id, diagnosis).is_none() {
             self.order.push_back(id);
         }
         if self.order.len() > REMEMBERED

@@ -3,7 +3,7 @@
 use super::{
     asks::refusal,
     live::Live,
-    request::{self, RequestError},
+    worker_http::{self, RequestError},
 };
 use crate::{
     base::{ErrorKind, InstanceId, SlotId, Verb},
@@ -78,7 +78,7 @@ pub(crate) async fn answer_of(opened: std::io::Result<Opened>, path: &str) -> Re
         _ => RequestError::Connection(error),
     })?;
     let host = opened.target();
-    request::get(opened.into_stream(), host, path).await
+    worker_http::get(opened.into_stream(), host, path).await
 }
 
 pub(crate) fn patience(timeout_ms: Option<u64>) -> Duration {

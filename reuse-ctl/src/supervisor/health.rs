@@ -3,8 +3,8 @@
 use super::{
     connections::{Connections, DirectedOutcome, Purpose, is_workers_doing},
     live::Live,
-    request::{self, RequestError},
     template::Template,
+    worker_http::{self, RequestError},
 };
 use reuse_common::ids::Row;
 use reuse_machine::View;
@@ -139,7 +139,7 @@ async fn outcome_of(check: HealthCheck, mut opened: Opened, cookie: u64, addr: S
         },
         HealthCheck::Http(path) => {
             let host = opened.target();
-            match request::status(opened.into_stream(), host, &path).await {
+            match worker_http::status(opened.into_stream(), host, &path).await {
                 Ok(status) if status < 400 => DirectedOutcome::Checked(Ok(())),
                 Ok(status) => DirectedOutcome::Checked(Err(format!("GET {path} on {addr}: status {status}"))),
                 Err(error) => {

@@ -17,10 +17,10 @@ use reuse_common::ids::Row;
 use tokio::sync::mpsc;
 
 use super::{
-    connections::{DirectedOutcome, Ticket},
+    connections::{DirectedId, DirectedOutcome},
     lookups::{Found, LookupError},
     messages::Report,
-    new_address::{Named, Place},
+    new_address::{Named, ServedAt},
     ready_notify::{NotifySocket, Said},
     recycle_files::Told,
     stop_signal::{self, Begun, Signalled, StopRequest},
@@ -54,7 +54,7 @@ pub(crate) enum BackgroundEvent {
     /// The instance's command is running.
     Spawned(InstanceId, Running),
     /// The instance's command has been running for a while.
-    Settled(InstanceId),
+    RanForAWhile(InstanceId),
     /// The instance could not be started.
     SpawnFailed(InstanceId, SpawnError),
     /// The instance's processes that were told to stop have ended, and others go on.
@@ -62,9 +62,9 @@ pub(crate) enum BackgroundEvent {
     /// The instance's main process has ended, and its cgroup is empty.
     Exited(InstanceId, Exit),
     /// Both ends of a connection that the controller opened are established.
-    Established(Ticket),
+    Established(DirectedId),
     /// The outcome of a connection that the controller opened.
-    Over(Ticket, DirectedOutcome),
+    Over(DirectedId, DirectedOutcome),
     /// The instance has sent a message to its notify socket.
     Notified(InstanceId, Said),
     /// The memory used by instances, in bytes.
@@ -129,7 +129,7 @@ pub(crate) struct Live {
     /// Whether it was ever published.
     pub(crate) was_published: bool,
     /// Where its predecessors served, if it was published without serving all of that and may still open the rest.
-    pub(crate) unsettled_move: Option<Place>,
+    pub(crate) unsettled_move: Option<ServedAt>,
 }
 
 /// The state of the process.

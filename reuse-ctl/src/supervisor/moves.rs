@@ -7,7 +7,7 @@
 
 use super::{
     live::Live,
-    new_address::{Place, is_meant},
+    new_address::{ServedAt, is_meant},
     placement::Placement,
     template::Template,
 };
@@ -16,7 +16,7 @@ use crate::{
     group::{Choosable, Groups},
 };
 use reuse_common::ids::Row;
-use reuse_machine::interface::{Command, Done, Note, NoteKind, Seated};
+use reuse_machine::interface::{Command, Done, Note, NoteKind, Published};
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     net::SocketAddr,
@@ -34,7 +34,7 @@ pub(crate) struct Moves {
     asked: BTreeSet<RequestId>,
     lingering: BTreeMap<InstanceId, Lingering>,
     /// Where the last published instance of each slot served. While the app moves, slots may differ.
-    places: BTreeMap<SlotId, Place>,
+    places: BTreeMap<SlotId, ServedAt>,
     /// Requests in progress that replace workers. Their answers say what has moved.
     replacing: BTreeSet<RequestId>,
     /// What has moved meanwhile, by slot, as text for the user.
@@ -71,7 +71,7 @@ impl Moves {
     /// These are about to be published.
     pub(crate) fn notice(
         &mut self,
-        published: &[Seated],
+        published: &[Published],
         all: &mut HashMap<InstanceId, Live>,
         groups: &mut Groups,
         template: &Template,
@@ -129,7 +129,7 @@ impl Moves {
     fn judge(
         &mut self,
         id: InstanceId,
-        before: Place,
+        before: ServedAt,
         predecessor: Option<InstanceId>,
         all: &mut HashMap<InstanceId, Live>,
         groups: &mut Groups,
@@ -142,7 +142,7 @@ impl Moves {
         if lost.is_empty() {
             return;
         }
-        let now = Place {
+        let now = ServedAt {
             addresses: own,
             told: live.told.clone(),
         };
@@ -229,13 +229,13 @@ impl Moves {
             let addresses = groups.served_by(live.row);
             if !addresses.is_empty() {
                 let told = live.told.clone();
-                self.places.insert(live.slot, Place { addresses, told });
+                self.places.insert(live.slot, ServedAt { addresses, told });
             }
         }
     }
 
     /// Where the last published instance of this slot served.
-    pub(crate) fn place_of(&self, slot: SlotId) -> Option<&Place> {
+    pub(crate) fn place_of(&self, slot: SlotId) -> Option<&ServedAt> {
         self.places.get(&slot)
     }
 

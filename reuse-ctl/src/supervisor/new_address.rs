@@ -61,14 +61,14 @@ fn host_in(text: &str) -> Option<IpAddr> {
 
 /// Where an instance listens, and what its command and variables name.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Place {
+pub(crate) struct ServedAt {
     pub(crate) addresses: BTreeSet<SocketAddr>,
     pub(crate) told: Named,
 }
 
 /// The addresses of the predecessors that the new instance must serve too and doesn't (yet). `asked`: a user said that another address is
 /// meant.
-pub(crate) fn missing(before: &Place, now: &Place, asked: bool) -> Vec<SocketAddr> {
+pub(crate) fn missing(before: &ServedAt, now: &ServedAt, asked: bool) -> Vec<SocketAddr> {
     let lost = before.addresses.difference(&now.addresses).copied().collect();
     if is_meant(before, now, asked) { Vec::new() } else { lost }
 }
@@ -77,7 +77,7 @@ pub(crate) fn missing(before: &Place, now: &Place, asked: bool) -> Vec<SocketAdd
 ///
 /// That it doesn't listen on an address, even when it is published because nobody else serves, proves nothing by itself: a server opens its
 /// listeners one after the other.
-pub(crate) fn is_meant(before: &Place, now: &Place, asked: bool) -> bool {
+pub(crate) fn is_meant(before: &ServedAt, now: &ServedAt, asked: bool) -> bool {
     let lost: Vec<SocketAddr> = before.addresses.difference(&now.addresses).copied().collect();
     let gained: Vec<SocketAddr> = now.addresses.difference(&before.addresses).copied().collect();
     let shown = gained
@@ -94,14 +94,14 @@ mod tests {
 
     use super::*;
 
-    fn place(addresses: &[&str], words: &[&str]) -> Place {
-        Place {
+    fn place(addresses: &[&str], words: &[&str]) -> ServedAt {
+        ServedAt {
             addresses: addresses.iter().map(|addr| addr.parse().expect("an address")).collect(),
             told: Named::of(words.iter().map(OsStr::new)),
         }
     }
 
-    fn missing_words(before: &Place, now: &Place) -> Vec<String> {
+    fn missing_words(before: &ServedAt, now: &ServedAt) -> Vec<String> {
         missing(before, now, false).iter().map(ToString::to_string).collect()
     }
 
@@ -190,10 +190,10 @@ mod tests {
         }
     }
 
-    fn any_place() -> impl Strategy<Value = Place> {
+    fn any_place() -> impl Strategy<Value = ServedAt> {
         let addresses = proptest::collection::btree_set(8080..8084_u16, 0..4);
         let words = proptest::collection::vec(8080..8084_u16, 0..4);
-        (addresses, words).prop_map(|(ports, words)| Place {
+        (addresses, words).prop_map(|(ports, words)| ServedAt {
             addresses: ports.into_iter().map(|port| ([127, 0, 0, 1], port).into()).collect(),
             told: Named {
                 ports: words.into_iter().collect(),

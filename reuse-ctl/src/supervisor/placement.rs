@@ -3,7 +3,7 @@
 use super::{
     live::Live,
     moves::Moves,
-    new_address::{Place, missing},
+    new_address::{ServedAt, missing},
     template::Template,
 };
 use crate::{
@@ -24,7 +24,7 @@ pub(crate) struct Placement<'a> {
 
 /// How an instance stands by its listeners.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Standing {
+pub(crate) enum ListenerState {
     /// It does not run, or has nothing that can be judged.
     Unknown,
     /// It was ready, and its last listener is gone.
@@ -36,15 +36,15 @@ pub(crate) enum Standing {
 }
 
 impl Placement<'_> {
-    pub(crate) fn standing(&self, id: InstanceId) -> Standing {
+    pub(crate) fn listener_state(&self, id: InstanceId) -> ListenerState {
         let Some(live) = self.live.get(&id).filter(|live| live.pid().is_some()) else {
-            return Standing::Unknown;
+            return ListenerState::Unknown;
         };
         match self.groups.served_by(live.row).is_empty() {
-            true if live.ready && live.listens => Standing::Lost,
-            true => Standing::Unknown,
-            false if !live.ready && self.missing(id).is_empty() => Standing::Complete,
-            false => Standing::Listens,
+            true if live.ready && live.listens => ListenerState::Lost,
+            true => ListenerState::Unknown,
+            false if !live.ready && self.missing(id).is_empty() => ListenerState::Complete,
+            false => ListenerState::Listens,
         }
     }
 
@@ -86,7 +86,7 @@ impl Placement<'_> {
         let Some(live) = self.live.get(&id) else {
             return Vec::new();
         };
-        let own = Place {
+        let own = ServedAt {
             addresses: self.groups.served_by(live.row),
             told: live.told.clone(),
         };
@@ -110,11 +110,11 @@ impl Placement<'_> {
     /// Where the instance that it replaces listens, and where the last published one of its slot did: that may have crashed while one before
     /// it still ends. If it replaces none: the latter, and where all other ready instances listen, unless each has a port of its own, or need
     /// not listen. While an app moves these are two places. Empty: it is the first.
-    pub(crate) fn before(&self, id: InstanceId) -> Vec<Place> {
+    pub(crate) fn before(&self, id: InstanceId) -> Vec<ServedAt> {
         let Some(live) = self.live.get(&id) else {
             return Vec::new();
         };
-        let place = |other: &Live| Place {
+        let place = |other: &Live| ServedAt {
             addresses: self.groups.served_by(other.row),
             told: other.told.clone(),
         };
@@ -129,7 +129,7 @@ impl Placement<'_> {
             .live
             .iter()
             .filter(|(other, other_live)| self.serves_beside(id, **other, other_live));
-        let shared = others.map(|(_, other)| place(other)).reduce(|a, b| Place {
+        let shared = others.map(|(_, other)| place(other)).reduce(|a, b| ServedAt {
             addresses: &a.addresses & &b.addresses,
             told: a.told.or(&b.told),
         });

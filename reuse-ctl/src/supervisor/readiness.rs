@@ -3,8 +3,8 @@
 use super::{
     connections::{Connections, DirectedOutcome, Purpose},
     live::{BackgroundEvent, Live},
-    request,
     template::Template,
+    worker_http,
 };
 use crate::{
     app::options::{ReadyKind, STARTED_AFTER},
@@ -70,7 +70,7 @@ pub(crate) fn on_started(
         tokio::spawn(async move {
             tokio::time::sleep(STARTED_AFTER).await;
             // Nobody is there any more when the app has ended.
-            drop(background_events.send(BackgroundEvent::Settled(id)).await);
+            drop(background_events.send(BackgroundEvent::RanForAWhile(id)).await);
         });
     }
 }
@@ -173,7 +173,7 @@ fn begin_proof(
 async fn answer_of(opened: io::Result<Opened>, path: &str) -> Result<(), String> {
     let opened = opened.map_err(|error| error.to_string())?;
     let host = opened.target();
-    match request::status(opened.into_stream(), host, path).await {
+    match worker_http::status(opened.into_stream(), host, path).await {
         Ok(200..=399) => Ok(()),
         Ok(status) => Err(format!("status {status}")),
         Err(error) => Err(error.to_string()),

@@ -89,7 +89,7 @@ pub(crate) enum SignalMeaning {
 
 /// A signal that is carried out as a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Signalled {
+pub(crate) enum SignalRequest {
     Reload,
     More,
     Fewer,
@@ -98,19 +98,19 @@ pub(crate) enum Signalled {
 /// What signals have asked for. Nobody waits for an answer: people are told on the console.
 #[derive(Debug, Default)]
 pub(crate) struct SignalRequests {
-    under_way: HashMap<RequestId, Signalled>,
+    under_way: HashMap<RequestId, SignalRequest>,
     /// What was asked for while something else was under way.
     pending: Pending,
 }
 
 impl SignalRequests {
     /// This request carries one out.
-    pub(crate) fn begin(&mut self, id: RequestId, signal: Signalled) {
+    pub(crate) fn begin(&mut self, id: RequestId, signal: SignalRequest) {
         self.under_way.insert(id, signal);
     }
 
     /// Whether the request is a signal's, which is under way no more then.
-    pub(crate) fn end(&mut self, id: RequestId) -> Option<Signalled> {
+    pub(crate) fn end(&mut self, id: RequestId) -> Option<SignalRequest> {
         self.under_way.remove(&id)
     }
 
@@ -122,16 +122,16 @@ impl SignalRequests {
     pub(crate) fn busy_with(&self) -> Option<String> {
         let signal = self.under_way.values().next()?;
         Some(match signal {
-            Signalled::Reload => "a reload".to_owned(),
-            Signalled::More | Signalled::Fewer => "a scale".to_owned(),
+            SignalRequest::Reload => "a reload".to_owned(),
+            SignalRequest::More | SignalRequest::Fewer => "a scale".to_owned(),
         })
     }
 
     /// It has to wait for what is under way `first`. Returns what people are told.
-    pub(crate) fn wait(&mut self, signal: Signalled, first: &str) -> String {
+    pub(crate) fn wait(&mut self, signal: SignalRequest, first: &str) -> String {
         self.pending.add(signal);
         let then = match (signal, self.pending.net) {
-            (Signalled::Reload, _) => "a reload follows it".to_owned(),
+            (SignalRequest::Reload, _) => "a reload follows it".to_owned(),
             (_, 0) => "the number of workers stays as it is behind it".to_owned(),
             (_, net) => format!("the number of workers is changed by {net:+} behind it"),
         };
@@ -139,12 +139,12 @@ impl SignalRequests {
     }
 
     /// What is to be done first of all that waits; see [`Pending::next`].
-    pub(crate) fn next(&self, workers: u16) -> Option<(Signalled, Command)> {
+    pub(crate) fn next(&self, workers: u16) -> Option<(SignalRequest, Command)> {
         self.pending.next(workers)
     }
 
     /// It does not wait any more.
-    pub(crate) fn take(&mut self, signal: Signalled) {
+    pub(crate) fn take(&mut self, signal: SignalRequest) {
         self.pending.take(signal);
     }
 
@@ -163,18 +163,18 @@ struct Pending {
 }
 
 impl Pending {
-    fn add(&mut self, signal: Signalled) {
+    fn add(&mut self, signal: SignalRequest) {
         match signal {
-            Signalled::Reload => self.reload = true,
-            Signalled::More => self.net = self.net.saturating_add(1),
-            Signalled::Fewer => self.net = self.net.saturating_sub(1),
+            SignalRequest::Reload => self.reload = true,
+            SignalRequest::More => self.net = self.net.saturating_add(1),
+            SignalRequest::Fewer => self.net = self.net.saturating_sub(1),
         }
     }
 
     /// The next step for an app with this many workers, as far as possible: of five fewer with three workers, two.
-    fn next(self, workers: u16) -> Option<(Signalled, Command)> {
+    fn next(self, workers: u16) -> Option<(SignalRequest, Command)> {
         if self.reload {
-            return Some((Signalled::Reload, Signalled::Reload.command()));
+            return Some((SignalRequest::Reload, SignalRequest::Reload.command()));
         }
         let count = |most: u16| {
             u16::try_from(self.net.unsigned_abs())
@@ -184,25 +184,25 @@ impl Pending {
         match self.net {
             0 => None,
             1.. => Some((
-                Signalled::More,
+                SignalRequest::More,
                 Command::Scale(ScaleTarget::Up(count(MAX_WORKERS.saturating_sub(workers)))),
             )),
             ..0 => Some((
-                Signalled::Fewer,
+                SignalRequest::Fewer,
                 Command::Scale(ScaleTarget::Down(count(workers.saturating_sub(1)))),
             )),
         }
     }
 
-    fn take(&mut self, signal: Signalled) {
+    fn take(&mut self, signal: SignalRequest) {
         match signal {
-            Signalled::Reload => self.reload = false,
-            Signalled::More | Signalled::Fewer => self.net = 0,
+            SignalRequest::Reload => self.reload = false,
+            SignalRequest::More | SignalRequest::Fewer => self.net = 0,
         }
     }
 }
 
-impl Signalled {
+impl SignalRequest {
     pub(crate) fn command(self) -> Command {
         match self {
             Self::Reload => Command::Reload { stop_first: false },
@@ -249,7 +249,7 @@ pub(crate) fn tell(signal: &str, outcome: Result<&str, &str>, announcer: &Announ
 mod tests {
     use super::*;
 
-    fn pending(signals: &[Signalled]) -> Pending {
+    fn pending(signals: &[SignalRequest]) -> Pending {
         let mut pending = Pending::default();
         signals.iter().for_each(|signal| pending.add(*signal));
         pending
@@ -257,7 +257,7 @@ mod tests {
 
     #[test]
     fn many_reloads_are_one_and_more_and_fewer_are_counted() {
-        use Signalled::{Fewer, More, Reload};
+        use SignalRequest::{Fewer, More, Reload};
         let mut all = pending(&[More, Reload, More, Fewer, Reload, More]);
         let (signal, command) = all.next(3).expect("something waits");
         assert_eq!((signal, command), (Reload, Command::Reload { stop_first: false }));
@@ -271,8 +271,8 @@ mod tests {
 
     #[test]
     fn it_goes_as_far_as_it_goes() {
-        use Signalled::{Fewer, More};
-        let next = |signals: &[Signalled], workers| pending(signals).next(workers).map(|(_, command)| command);
+        use SignalRequest::{Fewer, More};
+        let next = |signals: &[SignalRequest], workers| pending(signals).next(workers).map(|(_, command)| command);
         let scale = |target| Some(Command::Scale(target));
         assert_eq!(next(&[Fewer; 5], 3), scale(ScaleTarget::Down(2)));
         assert_eq!(next(&[More; 5], 254), scale(ScaleTarget::Up(2)));

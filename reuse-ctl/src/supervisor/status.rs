@@ -13,6 +13,7 @@ use crate::{
 };
 use reuse_common::{
     ids::Row,
+    load::InstanceTotals,
     verdict::{Verdict, VerdictCounts},
 };
 use reuse_machine::{SlotView, View};
@@ -70,7 +71,7 @@ impl Sources<'_> {
     ) {
         let slots = self.view.slots.iter();
         let workers = slots.clone().map(|slot| self.worker_status(slot)).collect();
-        let unsteered = slots.clone().map(|slot| self.groups.counters(slot.id).unsteered).sum();
+        let unsteered = slots.clone().map(|slot| self.groups.totals(slot.id).unsteered).sum();
         let cgroups: Vec<_> = slots.map(|slot| self.cgroups_of(slot)).collect();
         let groups = self.group_statuses();
         let addresses = self.groups.addresses();
@@ -128,8 +129,17 @@ impl Sources<'_> {
             });
         }
         let queue: u32 = instances.iter().map(|instance| instance.queue).sum();
-        let counters = self.groups.counters(slot.id);
-        let arrived = counters.established + counters.migrated_in;
+        let InstanceTotals {
+            selected,
+            established,
+            migrated_in,
+            migrated_out,
+            // Shown for the whole app.
+            unsteered: _,
+            // The controller's own.
+            directed: _,
+        } = self.groups.totals(slot.id);
+        let arrived = established + migrated_in;
         WorkerStatus {
             id: slot.id.0,
             pid: slot.pid,
@@ -138,11 +148,11 @@ impl Sources<'_> {
             restarts: slot.restarts,
             connections: instances.iter().map(|instance| instance.connections).sum(),
             queue,
-            selected_total: counters.selected,
-            established_total: counters.established,
-            accepted_total: arrived.saturating_sub(counters.migrated_out + u64::from(queue)),
-            migrated_in_total: counters.migrated_in,
-            migrated_out_total: counters.migrated_out,
+            selected_total: selected,
+            established_total: established,
+            accepted_total: arrived.saturating_sub(migrated_out + u64::from(queue)),
+            migrated_in_total: migrated_in,
+            migrated_out_total: migrated_out,
             cut_total: slot.cut.connections().into(),
             cut_in_flight_total: slot.cut.in_flight.into(),
             cpu_percent: 0.0,

@@ -34,7 +34,7 @@ impl Instance {
         }
     }
 
-    /// It listens and has the seat. Returns whether this completed a start.
+    /// It listens and has the slot. Returns whether this completed a start.
     pub(crate) fn ready(&mut self, cx: &mut Context) -> bool {
         self.listens = true;
         match &mut self.phase {
@@ -49,7 +49,7 @@ impl Instance {
         false
     }
 
-    /// It listens, and another instance has the seat.
+    /// It listens, and another instance has the slot.
     pub(crate) fn settle(&mut self, cx: &mut Context) {
         self.listens = true;
         match self.phase {
@@ -73,7 +73,7 @@ impl Instance {
         }
     }
 
-    /// Gives it the seat. If it is settling, it need not settle any longer: returns when it would have settled.
+    /// Gives it the slot. If it is settling, it need not settle any longer: returns when it would have settled.
     pub(crate) fn take_seat(&mut self, cx: &mut Context) -> Option<Millis> {
         match self.phase {
             Phase::Starting {

@@ -1,5 +1,5 @@
-//! `apply`: makes the running app what a plan says, step by step. Its steps that take a while are the jobs that `reload` and `scale` are, with
-//! another one to answer to.
+//! `apply`: makes the running app what a plan says, step by step. The steps that take a while are the same jobs as `reload` and `scale`; when
+//! such a job is done, it answers to the `apply` and not to a client.
 //!
 //! ```text
 //!  rollout ──▶ rules ──▶ policy ──▶ scale ──▶ Reply
@@ -7,8 +7,8 @@
 //!     ╰──────────────▶ Reply                   ╰──────────────▶ Reply
 //! ```
 //!
-//! The rollout comes first, so an app whose rollout has failed is as it was before. Every step that has ended is said
-//! ([`Effect::Applied`]), in this order.
+//! The rollout comes first, so an app whose rollout has failed is as it was before. [`Effect::Applied`] announces each step that has ended,
+//! in this order.
 
 use std::collections::VecDeque;
 
@@ -21,13 +21,13 @@ use crate::ids::RequestId;
 use crate::interface::{ApplyPlan, ApplyStep, Done, Effect, PlannedRollout, Refusal, Rules, ScaleTarget};
 use crate::slot::Order;
 
-/// An `apply` that is under way: it travels with the ticket of its current step.
+/// An `apply` that is under way. The ticket of its current step carries it.
 #[derive(Debug)]
 pub(crate) struct Apply {
-    /// What is under way.
+    /// The step that is under way.
     step: ApplyStep,
     todo: VecDeque<Step>,
-    /// In force again if the rollout fails.
+    /// The rules that are in force again if the rollout fails.
     rules_before: Rules,
     done: Done,
 }
@@ -41,7 +41,7 @@ enum Step {
 }
 
 impl Machine {
-    /// Refused before anything is changed, if a step would be refused now.
+    /// Refuses the whole plan, before anything is changed, if one of its steps would be refused now.
     pub(crate) fn judge_apply(&self, plan: &ApplyPlan) -> Result<Judgement, Refusal> {
         if let Some(rollout) = plan.rollout {
             match rollout.version {
@@ -75,7 +75,7 @@ impl Machine {
         self.begin_steps(id, apply);
     }
 
-    /// Goes on if the step of an `apply` has ended; whether one has.
+    /// Goes on with an `apply` whose step has ended. Returns whether there was one.
     pub(crate) fn continue_apply(&mut self) -> bool {
         let Some(EndedStep { id, mut apply, outcome }) = self.cx.take_ended_step() else {
             return false;
@@ -95,7 +95,7 @@ impl Machine {
         true
     }
 
-    /// Begins the next steps, up to the first that takes a while. After the last one the request is answered.
+    /// Begins the next steps, up to the first one that takes a while. Answers the request after the last one.
     fn begin_steps(&mut self, id: RequestId, mut apply: Apply) {
         while let Some(step) = apply.todo.pop_front() {
             apply.step = step.kind();

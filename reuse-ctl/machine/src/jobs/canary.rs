@@ -1,10 +1,10 @@
-//! `canary`, `promote` and `abort`: one more slot on another version, and what becomes of that version.
+//! `canary`, `promote` and `abort`: a canary is one more slot, which runs another version. The version is then given to all slots, or removed.
 
 use reuse_common::Share;
 
 use super::Wide;
 use super::delivery::{Delivery, Progress};
-use super::replacement::{Failure, Replacement};
+use super::replacement::{Replacement, StartFailure};
 use super::rollout::Rollout;
 use super::scale::{Growth, ScaleUp, Undoing};
 use crate::Machine;
@@ -18,7 +18,7 @@ use crate::states::WorkerState;
 use crate::text::Verb;
 use crate::words::{self, Why};
 
-/// The canary's version goes to all other slots; when they have it, the canary's goes. If they can't have it, it stays.
+/// `promote`: rolls the canary's version out to all other slots. Then the canary's slot is removed. If the rollout fails, the canary stays.
 #[derive(Debug)]
 pub(super) struct Promotion {
     ticket: Ticket,
@@ -30,25 +30,25 @@ pub(super) struct Promotion {
 #[derive(Debug)]
 enum Stage {
     RollingOut(Delivery),
-    /// The canary itself has failed, with the version that is on its way to the others.
-    CanaryFailed(Delivery, Failure),
-    /// These slots have the version.
+    /// The canary itself has failed while its version is being rolled out. The rollout is taken back.
+    CanaryFailed(Delivery, StartFailure),
+    /// These slots have the version, and the canary's slot is being removed.
     CanaryLeaves(Vec<SlotId>),
     CanaryHasLeft(Vec<SlotId>),
 }
 
-/// The canary's slot goes, and slots that could not be brought back by themselves go back.
+/// `abort`: removes the canary's slot, and brings back the slots that an earlier failed rollout has left on another version.
 #[derive(Debug)]
 pub(super) struct Abortion {
     ticket: Ticket,
     rollout: Rollout,
     canary: Option<SlotId>,
-    /// Whether the canary has still to leave.
+    /// Whether the canary's slot is still being removed.
     is_canary_there: bool,
 }
 
 impl Machine {
-    /// The canary's slot, if there is one. It is the last.
+    /// The canary's slot, if there is one. It is the last slot.
     pub(crate) fn canary(&self) -> Option<&Slot> {
         self.slots.iter().find(|slot| slot.is_canary() && !slot.is_leaving())
     }
@@ -69,7 +69,7 @@ impl Machine {
         Ok(Judgement::Accepted)
     }
 
-    /// A promotion or an apply that failed, and could not be taken back, leaves several.
+    /// Refuses while slots run several versions: a `promote` or an `apply` that failed and could not be taken back leaves them so.
     pub(super) fn judge_one_version(&self) -> Result<(), Refusal> {
         if self.slots.iter().all(|slot| slot.version() == self.version) {
             return Ok(());
@@ -95,9 +95,13 @@ impl Machine {
     pub(crate) fn judge_promote(&self) -> Result<Judgement, Refusal> {
         self.judge_reload()?;
         let canary = self.canary().ok_or_else(no_canary)?;
-        match canary.state() {
+        match canary.worker_state() {
             WorkerState::Active | WorkerState::Draining | WorkerState::Drained => Ok(Judgement::Accepted),
-            _ => Err(words::failed(
+            WorkerState::Starting
+            | WorkerState::Stopping
+            | WorkerState::BackingOff
+            | WorkerState::Failed
+            | WorkerState::Exited => Err(words::failed(
                 format!("the canary, worker {}, does not serve", canary.id()),
                 Verb::Logs.with(canary.id()) + " shows what it wrote; " + Verb::Abort.run() + " removes it",
             )),
@@ -240,7 +244,7 @@ impl Machine {
 }
 
 impl Promotion {
-    /// Until all have the version.
+    /// The rollout, until all slots have the version.
     pub(super) fn rollout(&self) -> Option<&Rollout> {
         match &self.stage {
             Stage::RollingOut(delivery) | Stage::CanaryFailed(delivery, _) => Some(delivery.rollout()),
@@ -292,13 +296,13 @@ impl Abortion {
     }
 }
 
-/// Whether an instance of the canary's slot has ended unasked, or could not be started.
-fn canary_failure(canary: SlotId, happened: &Happened) -> Option<Failure> {
+/// Why the canary failed: an instance of its slot has ended without being told to, or could not be started.
+fn canary_failure(canary: SlotId, happened: &Happened) -> Option<StartFailure> {
     match happened {
         Happened::Lost { slot, instance, reason } | Happened::StartFailed { slot, instance, reason }
             if *slot == canary =>
         {
-            Some(Failure {
+            Some(StartFailure {
                 culprit: *instance,
                 reason: reason.clone(),
                 had_served: matches!(happened, Happened::Lost { .. }),

@@ -1,4 +1,4 @@
-//! The delivery of a version to slots: all of them get it, or those that had it go back to the old one.
+//! Delivers a version to slots. All of them get it, or those that already run it go back to the old one.
 //!
 //! ```text
 //!                       all have settled, the old ones are gone
@@ -16,12 +16,12 @@ use crate::interface::Refusal;
 use crate::slot::Order;
 use crate::words;
 
-/// A version on its way to slots.
+/// A version that is being rolled out to slots.
 #[derive(Debug)]
 pub(super) enum Delivery {
-    /// To all that are meant.
+    /// The version is rolled out to all the slots.
     Forth(Rollout),
-    /// Back to the app's version, where anything of the new one is, after this failure.
+    /// After this failure: the slots that have anything of the new version are brought back to the app's version.
     Back { rollout: Rollout, failure: Refusal },
 }
 
@@ -29,18 +29,18 @@ pub(super) enum Delivery {
 #[derive(Debug)]
 pub(super) enum Progress {
     UnderWay(Delivery),
-    /// These slots have the version, and what they ran before is gone.
+    /// These slots run the version, and the instances that they ran before are gone.
     Delivered(Vec<SlotId>),
     Failed {
-        /// None has it, or this says which.
+        /// What failed. It names the slots that could not be brought back, if there are any.
         refusal: Refusal,
-        /// Where it was, or was to be started.
+        /// The slots that ran the version, or were about to.
         touched: Vec<SlotId>,
     },
 }
 
 impl Machine {
-    /// To this version, start-first, whatever runs there now.
+    /// Rolls this version out, start-first, whatever the slots run now.
     pub(super) fn delivery(&self, version: VersionId, todo: Vec<SlotId>) -> Delivery {
         let mut rollout = self.rollout(Order::StartFirst, Some(version), todo);
         rollout.goes_back = true;
@@ -68,7 +68,7 @@ impl Machine {
         }
     }
 
-    /// Gives the version up for a reason that lies elsewhere. On the way back already, it goes on.
+    /// Gives the version up, for a reason that is not in its rollout. Does nothing if it is being taken back already.
     pub(super) fn give_up(&mut self, delivery: Delivery, failure: Refusal) -> Progress {
         match delivery {
             Delivery::Forth(mut rollout) => {
@@ -79,7 +79,7 @@ impl Machine {
         }
     }
 
-    /// After it was halted.
+    /// The way back, after the rollout was halted.
     fn turn_back(&mut self, rollout: Rollout, failure: Refusal) -> Progress {
         // Even if there are none: then it is over at once.
         let mut back = self.rollout(Order::StartFirst, Some(self.version), rollout.slots_changed());
@@ -88,7 +88,7 @@ impl Machine {
         self.deliver(Delivery::Back { rollout: back, failure })
     }
 
-    /// As [`Machine::roll_on`], and whatever fails, the others are tried as well.
+    /// As [`Machine::roll_on`], but if one slot fails, the others are tried as well.
     fn roll_back(&mut self, rollout: &mut Rollout) {
         for failed in rollout
             .begun
@@ -96,7 +96,7 @@ impl Machine {
             .filter(|replacement| replacement.failure().is_some())
         {
             let slot = &mut self.slots[usize::from(failed.slot.0)];
-            if let Some(version) = slot.seated_version() {
+            if let Some(version) = slot.current_version() {
                 slot.set_version(version);
             }
         }
@@ -129,7 +129,7 @@ impl Delivery {
         }
     }
 
-    /// Not back already.
+    /// Whether the version is still being rolled out, and not taken back.
     pub(super) fn is_on_its_way(&self) -> bool {
         match self {
             Self::Forth(_) => true,

@@ -1,27 +1,27 @@
-//! One instance takes another's place, or the first one that of a new slot, and how that goes.
+//! A new instance for a slot: it takes over from the slot's old instance, or is the first one of a new slot. Says how far that has come.
 
 use crate::context::Happened;
 use crate::ids::{InstanceId, Millis, SlotId, VersionId};
 
-/// It is over when the new instance has settled and the old one is gone; until then, it fails if the new one does.
+/// It is over when the new instance has settled and the old one is gone. Until then it fails if the new instance fails.
 #[derive(Debug)]
 pub(super) struct Replacement {
     pub(super) slot: SlotId,
-    /// What the slot goes back to if it fails.
+    /// The version to which the slot goes back if it fails.
     pub(super) version_before: VersionId,
     /// The new instance is the first of the slot with this id or a higher one.
     fresh_from: InstanceId,
-    /// Until it is gone.
+    /// The old instance, until it is gone.
     old: Option<InstanceId>,
     start: Start,
 }
 
-/// How far the new instance is.
+/// How far the new instance has come.
 #[derive(Debug)]
 enum Start {
-    /// It does not serve: it is not ready, or settles beside the old one.
+    /// It does not serve yet: it is not ready, or it settles beside the old instance.
     UnderWay,
-    /// It serves and has not lived for the settle time: nobody else served, so it could not be waited for.
+    /// It serves, and has not lived for the settle time yet. Nobody else served in the slot, so it was published at once.
     Serving {
         instance: InstanceId,
         settled_at: Millis,
@@ -30,20 +30,20 @@ enum Start {
     Settled {
         instance: InstanceId,
     },
-    /// It served and listens no more: it does again, or fails.
+    /// It served and has stopped listening. Either it listens again, or it fails.
     Down {
         instance: InstanceId,
     },
-    Failed(Failure),
+    Failed(StartFailure),
 }
 
-/// What became of a new instance.
+/// How a new instance failed.
 #[derive(Debug, Clone)]
-pub(super) struct Failure {
+pub(super) struct StartFailure {
     pub(super) culprit: InstanceId,
-    /// To follow a worker's name.
+    /// What happened, as words that follow a worker's name.
     pub(super) reason: String,
-    /// Whether it had taken the old one's place.
+    /// Whether it had taken over from the old instance.
     pub(super) had_served: bool,
 }
 
@@ -110,7 +110,7 @@ impl Replacement {
         self.old
     }
 
-    /// When it is further if nothing happens.
+    /// When the new instance will have settled, if nothing happens before.
     pub(super) fn deadline(&self) -> Option<Millis> {
         match self.start {
             Start::Serving { settled_at, .. } => Some(settled_at),
@@ -118,12 +118,12 @@ impl Replacement {
         }
     }
 
-    /// The new instance has not taken the seat, and may still.
+    /// Whether the new instance has not taken the slot yet, and still may.
     pub(super) fn is_under_way(&self) -> bool {
         matches!(self.start, Start::UnderWay)
     }
 
-    /// The new instance has neither settled nor failed.
+    /// Whether the new instance has neither settled nor failed.
     pub(super) fn is_undecided(&self) -> bool {
         match self.start {
             Start::UnderWay | Start::Serving { .. } | Start::Down { .. } => true,
@@ -135,7 +135,7 @@ impl Replacement {
         matches!(self.start, Start::Settled { .. })
     }
 
-    pub(super) fn failure(&self) -> Option<&Failure> {
+    pub(super) fn failure(&self) -> Option<&StartFailure> {
         match &self.start {
             Start::Failed(failure) => Some(failure),
             Start::UnderWay | Start::Serving { .. } | Start::Settled { .. } | Start::Down { .. } => None,
@@ -161,7 +161,7 @@ impl Replacement {
         }
     }
 
-    /// The new instance, if it has the seat.
+    /// The new instance, if it has the slot.
     fn serving(&self) -> Option<InstanceId> {
         match self.start {
             Start::Serving { instance, .. } | Start::Settled { instance } | Start::Down { instance } => Some(instance),
@@ -170,7 +170,7 @@ impl Replacement {
     }
 
     fn fail(&mut self, culprit: InstanceId, reason: &str) {
-        self.start = Start::Failed(Failure {
+        self.start = Start::Failed(StartFailure {
             culprit,
             reason: reason.to_owned(),
             had_served: self.serving().is_some(),

@@ -1,5 +1,5 @@
-//! What `reload`, `apply`, `promote` and `abort` share: slots are replaced, a few at a time, and all of them are watched until the last is
-//! done.
+//! A rollout, which `reload`, `apply`, `promote` and `abort` share: it replaces slots, a few at a time, and watches all of them until the
+//! last one is done.
 
 use std::collections::VecDeque;
 
@@ -13,26 +13,26 @@ use crate::left::{Left, Next};
 use crate::slot::Order;
 use crate::words;
 
-/// Slots that are replaced, so many at the same time.
+/// Slots to replace, and how many at the same time.
 #[derive(Debug)]
 pub(super) struct Rollout {
     order: Order,
-    /// To which version; absent: each to its own.
+    /// The version that they get. If `None`, each slot is replaced by its own version.
     to: Option<VersionId>,
     at_once: usize,
-    /// Whether slots that were changed go back when it fails.
+    /// Whether the slots that were replaced go back if it fails.
     pub(super) goes_back: bool,
     todo: VecDeque<SlotId>,
     /// At most `at_once` of them have neither settled nor failed.
     pub(super) begun: Vec<Replacement>,
-    /// Where the old instance, not told to stop yet, has taken the seat back.
+    /// The slots that their old instance has taken back, because it had not been told to stop yet.
     pub(super) restored: Vec<SlotId>,
-    /// Where anything was done, whatever became of it.
+    /// The slots in which anything was done, whatever came of it.
     pub(super) touched: Vec<SlotId>,
 }
 
 impl Machine {
-    /// Stop-first takes one slot after the other: what it takes away is capacity. A canary is no part of the app's size.
+    /// Stop-first replaces one slot at a time, because it takes capacity away. A canary does not count as one of the app's workers.
     pub(super) fn rollout(&self, order: Order, to: Option<VersionId>, todo: Vec<SlotId>) -> Rollout {
         let workers = self.slots.iter().filter(|slot| !slot.is_leaving() && !slot.is_canary());
         let at_once = match order {
@@ -51,10 +51,11 @@ impl Machine {
         }
     }
 
-    /// Goes on to further slots as soon as new instances have settled; the old ones end meanwhile.
+    /// Begins with further slots as soon as new instances have settled. The old instances may still be ending then.
     ///
     /// # Errors
-    /// A new instance has failed. Nothing further is begun, and where the old one still has the seat, or can have it again, it has it.
+    /// A new instance has failed. No further slot is begun. Where the old instance still has its slot, it keeps it; where it can take the slot
+    /// back, it has done so.
     pub(super) fn roll_on(&mut self, rollout: &mut Rollout) -> Result<(), Refusal> {
         let failed = rollout
             .begun
@@ -86,7 +87,7 @@ impl Machine {
         }
     }
 
-    /// Begins nothing further, and gives the seat to the old instances that have it still or can have it again.
+    /// Begins with no further slot. Old instances keep their slots, and take them back where they can.
     pub(super) fn halt(&mut self, rollout: &mut Rollout) {
         let mut begun = Vec::new();
         for replacement in std::mem::take(&mut rollout.begun) {
@@ -108,7 +109,7 @@ impl Machine {
         rollout.begun = begun;
     }
 
-    /// With the version `to`, or with the slot's own.
+    /// Begins a replacement by the version `to`, or by the slot's own version.
     pub(super) fn replace(
         &mut self,
         slot: SlotId,
@@ -124,7 +125,7 @@ impl Machine {
         Replacement::begun(slot, version_before, fresh_from, old)
     }
 
-    /// `is_restored`: the old instance has taken the seat back.
+    /// `is_restored`: the old instance has taken the slot back.
     pub(super) fn failure_of(&self, replacement: &Replacement, is_restored: bool) -> Option<Refusal> {
         let failure = replacement.failure()?;
         let left = self.left_after(replacement.slot, is_restored);
@@ -186,7 +187,7 @@ impl Machine {
 }
 
 impl Rollout {
-    /// What slots are brought to, and what they go back to if that fails.
+    /// The versions that are still needed: the one that is rolled out, and those to which slots may go back.
     pub(super) fn versions(&self) -> impl Iterator<Item = VersionId> {
         let before = self.begun.iter().map(|replacement| replacement.version_before);
         self.to.into_iter().chain(before)
@@ -210,13 +211,13 @@ impl Rollout {
         self.slots_that(Replacement::has_settled)
     }
 
-    /// Those that were to be changed, and of which nothing new is left.
+    /// The slots that were to be replaced, and in which nothing of the new version is left.
     pub(super) fn slots_not_done(&self) -> Vec<SlotId> {
         let failed = self.slots_that(|replacement| replacement.failure().is_some_and(|failure| !failure.had_served));
         failed.into_iter().chain(self.todo.iter().copied()).collect()
     }
 
-    /// After it was halted: where anything of the new version is, or would be started next.
+    /// The slots in which anything of the new version is, or would be started next. For a rollout that was halted.
     pub(super) fn slots_changed(&self) -> Vec<SlotId> {
         self.slots_that(|replacement| replacement.failure().is_none_or(|failure| failure.had_served))
     }

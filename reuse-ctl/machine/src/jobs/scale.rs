@@ -3,7 +3,7 @@
 use reuse_common::Share;
 
 use super::Wide;
-use super::replacement::{Failure, Replacement};
+use super::replacement::{Replacement, StartFailure};
 use crate::Machine;
 use crate::context::{Happened, Ticket};
 use crate::ids::{Millis, SlotId};
@@ -16,15 +16,15 @@ use crate::words::{self, Why};
 pub(super) struct ScaleUp {
     ticket: Ticket,
     growth: Growth,
-    /// What comes into each added slot: watched until the last of them has settled.
+    /// The new instance of each added slot. All are watched until the last of them has settled.
     added: Vec<Replacement>,
 }
 
-/// What slots are added for.
+/// Why slots are added.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Growth {
     Scale,
-    /// One slot, with this share.
+    /// For a canary: one slot, with this share.
     Canary(Share),
 }
 
@@ -32,11 +32,11 @@ pub(super) enum Growth {
 pub(super) struct ScaleDown {
     ticket: Ticket,
     removed: Vec<SlotId>,
-    /// Those of `removed` that are still there.
+    /// The slots of `removed` that are still there.
     leaving: Vec<SlotId>,
 }
 
-/// Something has failed and was answered; slots still go.
+/// A scale up has failed and its request is answered. The slots that it had added are still being removed.
 #[derive(Debug)]
 pub(super) struct Undoing {
     what: &'static str,
@@ -106,8 +106,8 @@ impl Machine {
         None
     }
 
-    /// One has not started, or has ended before all had settled. All or nothing: those that did start go as well, as in a scale down.
-    fn undo_scale_up(&mut self, scale: ScaleUp, slot: SlotId, failure: &Failure) -> Undoing {
+    /// An added instance did not start, or ended before all had settled. All or nothing: the others are removed as well, as in a scale down.
+    fn undo_scale_up(&mut self, scale: ScaleUp, slot: SlotId, failure: &StartFailure) -> Undoing {
         let what = scale.name();
         let added = scale.slots();
         let grace_ms = self.cx.config().drain_timeout_ms;
@@ -140,7 +140,7 @@ impl ScaleUp {
         self
     }
 
-    /// When it is further if nothing happens.
+    /// When all added instances will have settled, if nothing happens before.
     pub(super) fn deadline(&self) -> Option<Millis> {
         self.added.iter().filter_map(Replacement::deadline).min()
     }
@@ -181,7 +181,7 @@ impl Undoing {
         self.what
     }
 
-    /// Nothing, when it is done.
+    /// Returns `None` when it is done.
     pub(super) fn hear(mut self, happened: &Happened) -> Option<Self> {
         forget_removed(&mut self.leaving, happened);
         (!self.leaving.is_empty()).then_some(self)

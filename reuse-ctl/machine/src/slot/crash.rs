@@ -1,6 +1,6 @@
 //! What follows when an instance ends without being told to, or never becomes ready.
 
-use super::{Seat, Slot};
+use super::{Slot, SlotState};
 use crate::context::{Context, Happened};
 use crate::instance::{Instance, OnReady};
 use crate::interface::{Cut, Exit, NoteKind};
@@ -16,7 +16,7 @@ pub(crate) enum Departure<'a> {
 
 impl Slot {
     /// The current instance has ended without being told to.
-    pub(super) fn lose(&mut self, current: Instance, departure: Departure<'_>, cx: &mut Context) -> Seat {
+    pub(super) fn lose(&mut self, current: Instance, departure: Departure<'_>, cx: &mut Context) -> SlotState {
         let (id, on_ready) = (current.id(), current.on_ready());
         let ready_ms = current.ready_ms(cx.now());
         let reason = departure.too_early(ready_ms);
@@ -47,17 +47,17 @@ impl Slot {
     }
 
     /// The current instance is not ready in time.
-    pub(super) fn fail(&mut self, mut current: Instance, reason: String, cx: &mut Context) -> Seat {
+    pub(super) fn fail(&mut self, mut current: Instance, reason: String, cx: &mut Context) -> SlotState {
         let on_ready = current.on_ready();
         self.kill_overdue(&mut current, reason.clone(), cx);
-        Seat::Failing {
+        SlotState::Failing {
             dying: current,
             reason,
             on_ready,
         }
     }
 
-    /// As [`Slot::fail`], if another instance takes the seat: this is no crash of the slot.
+    /// As [`Slot::fail`], if another instance takes the slot: this is no crash of the slot.
     pub(super) fn dismiss(&mut self, mut instance: Instance, reason: String, cx: &mut Context) {
         self.kill_overdue(&mut instance, reason, cx);
         self.outgoing.push(instance);
@@ -79,7 +79,7 @@ impl Slot {
         instance.kill(cx);
     }
 
-    pub(super) fn crash(&mut self, reason: String, on_ready: OnReady, cx: &mut Context) -> Seat {
+    pub(super) fn crash(&mut self, reason: String, on_ready: OnReady, cx: &mut Context) -> SlotState {
         let crashes = self.crashes + 1;
         if crashes < cx.config().crash_limit {
             return self.back_off(crashes, reason, on_ready, cx);
@@ -91,10 +91,10 @@ impl Slot {
         );
         let message = Text::from(message) + Verb::Restart.with(self.id);
         cx.note(NoteKind::Failed, Some(self.id), None, message);
-        Seat::Failed { reason, on_ready }
+        SlotState::Failed { reason, on_ready }
     }
 
-    fn back_off(&mut self, crashes: u32, reason: String, on_ready: OnReady, cx: &mut Context) -> Seat {
+    fn back_off(&mut self, crashes: u32, reason: String, on_ready: OnReady, cx: &mut Context) -> SlotState {
         self.crashes = crashes;
         let delay_ms = cx.backoff_ms(crashes);
         let message = format!(
@@ -103,7 +103,7 @@ impl Slot {
             words::seconds(delay_ms)
         );
         cx.note(NoteKind::BackingOff, Some(self.id), None, message);
-        Seat::BackingOff {
+        SlotState::BackingOff {
             until: cx.now().plus(delay_ms),
             reason,
             on_ready,

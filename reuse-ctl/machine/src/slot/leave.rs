@@ -1,6 +1,6 @@
 //! How instances leave a slot, and how the slot itself is removed.
 
-use super::{Seat, Slot};
+use super::{Slot, SlotState};
 use crate::context::Context;
 use crate::instance::Instance;
 use crate::words::Why;
@@ -11,23 +11,26 @@ impl Slot {
         self.outgoing
             .iter_mut()
             .for_each(|instance| instance.end(grace_ms, why, cx));
-        self.reseat(|slot, seat| {
-            match seat {
-                Seat::Held(current) => slot.end(current, grace_ms, why, cx),
-                Seat::Replacing { current, incoming, .. } => {
+        self.change_state(|slot, state| {
+            match state {
+                SlotState::Held(current) => slot.end(current, grace_ms, why, cx),
+                SlotState::Replacing { current, incoming, .. } => {
                     slot.end(current, grace_ms, why, cx);
                     slot.end(incoming, grace_ms, why, cx);
                 }
-                Seat::Failing { dying, .. } => slot.outgoing.push(dying),
-                Seat::Vacating { .. } | Seat::BackingOff { .. } | Seat::Failed { .. } | Seat::Leaving => {}
+                SlotState::Failing { dying, .. } => slot.outgoing.push(dying),
+                SlotState::Vacating { .. }
+                | SlotState::BackingOff { .. }
+                | SlotState::Failed { .. }
+                | SlotState::Leaving => {}
             }
-            Seat::Leaving
+            SlotState::Leaving
         });
     }
 
     /// As [`Slot::leave`], but kills an instance that never served.
     pub(crate) fn abandon(&mut self, grace_ms: u64, why: Why, cx: &mut Context) {
-        if let Seat::Held(current) = &mut self.seat
+        if let SlotState::Held(current) = &mut self.state
             && !current.is_serving()
         {
             current.kill(cx);

@@ -3,7 +3,7 @@
 use reuse_common::Share;
 
 use super::recovery::Cause;
-use super::{Seat, Slot};
+use super::{Slot, SlotState};
 use crate::context::Context;
 use crate::ids::{InstanceId, Millis, SlotId, VersionId};
 use crate::instance::{Instance, OnReady};
@@ -31,16 +31,16 @@ impl Slot {
     }
 
     pub(crate) fn active_mut(&mut self) -> Option<&mut Instance> {
-        match &mut self.seat {
-            Seat::Held(current) | Seat::Replacing { current, .. } if current.is_active() => Some(current),
+        match &mut self.state {
+            SlotState::Held(current) | SlotState::Replacing { current, .. } if current.is_active() => Some(current),
             _ => None,
         }
     }
 
     /// The instance that serves here, published or not.
     pub(crate) fn serving_mut(&mut self) -> Option<&mut Instance> {
-        match &mut self.seat {
-            Seat::Held(current) | Seat::Replacing { current, .. } if current.is_serving() => Some(current),
+        match &mut self.state {
+            SlotState::Held(current) | SlotState::Replacing { current, .. } if current.is_serving() => Some(current),
             _ => None,
         }
     }
@@ -62,65 +62,65 @@ impl Slot {
         self.current().filter(|current| current.is_serving())?.pid()
     }
 
-    /// The version of the instance in the seat, whether or not it serves at the moment.
-    pub(crate) fn seated_version(&self) -> Option<VersionId> {
-        match &self.seat {
-            Seat::Held(current) | Seat::Replacing { current, .. } => Some(current.version()),
-            Seat::Vacating { .. }
-            | Seat::Failing { .. }
-            | Seat::BackingOff { .. }
-            | Seat::Failed { .. }
-            | Seat::Leaving => None,
+    /// The version of the instance in the slot, whether or not it serves at the moment.
+    pub(crate) fn current_version(&self) -> Option<VersionId> {
+        match &self.state {
+            SlotState::Held(current) | SlotState::Replacing { current, .. } => Some(current.version()),
+            SlotState::Vacating { .. }
+            | SlotState::Failing { .. }
+            | SlotState::BackingOff { .. }
+            | SlotState::Failed { .. }
+            | SlotState::Leaving => None,
         }
     }
 
     /// What the next instance must do when it becomes ready.
     pub(crate) fn on_ready(&self) -> OnReady {
-        match &self.seat {
-            Seat::Held(instance) | Seat::Replacing { incoming: instance, .. } => instance.on_ready(),
-            Seat::Vacating { on_ready, .. }
-            | Seat::Failing { on_ready, .. }
-            | Seat::BackingOff { on_ready, .. }
-            | Seat::Failed { on_ready, .. } => *on_ready,
-            Seat::Leaving => OnReady::Publish,
+        match &self.state {
+            SlotState::Held(instance) | SlotState::Replacing { incoming: instance, .. } => instance.on_ready(),
+            SlotState::Vacating { on_ready, .. }
+            | SlotState::Failing { on_ready, .. }
+            | SlotState::BackingOff { on_ready, .. }
+            | SlotState::Failed { on_ready, .. } => *on_ready,
+            SlotState::Leaving => OnReady::Publish,
         }
     }
 
     /// Why the slot can't take a request at the moment, if so.
     pub(crate) fn busy(&self) -> Option<Refusal> {
-        match &self.seat {
-            Seat::Replacing {
+        match &self.state {
+            SlotState::Replacing {
                 cause: Cause::Asked, ..
             }
-            | Seat::Vacating { .. } => Some(words::under_way(format_args!("a restart of worker {}", self.id))),
-            Seat::Leaving => Some(words::being_removed(self.id)),
-            Seat::Held(_)
-            | Seat::Replacing {
+            | SlotState::Vacating { .. } => Some(words::under_way(format_args!("a restart of worker {}", self.id))),
+            SlotState::Leaving => Some(words::being_removed(self.id)),
+            SlotState::Held(_)
+            | SlotState::Replacing {
                 cause: Cause::Fault, ..
             }
-            | Seat::Failing { .. }
-            | Seat::BackingOff { .. }
-            | Seat::Failed { .. } => None,
+            | SlotState::Failing { .. }
+            | SlotState::BackingOff { .. }
+            | SlotState::Failed { .. } => None,
         }
     }
 
     /// Whether an instance that is ready waits beside a hung one that is still published.
     pub(crate) fn settles_beside_a_hung_one(&self) -> bool {
-        match &self.seat {
-            Seat::Replacing { current, incoming, .. } => {
+        match &self.state {
+            SlotState::Replacing { current, incoming, .. } => {
                 current.hangs_in_service() && incoming.settles_until().is_some()
             }
-            Seat::Held(_)
-            | Seat::Vacating { .. }
-            | Seat::Failing { .. }
-            | Seat::BackingOff { .. }
-            | Seat::Failed { .. }
-            | Seat::Leaving => false,
+            SlotState::Held(_)
+            | SlotState::Vacating { .. }
+            | SlotState::Failing { .. }
+            | SlotState::BackingOff { .. }
+            | SlotState::Failed { .. }
+            | SlotState::Leaving => false,
         }
     }
 
     pub(crate) fn is_leaving(&self) -> bool {
-        matches!(self.seat, Seat::Leaving)
+        matches!(self.state, SlotState::Leaving)
     }
 
     /// Whether the slot was to be removed and nothing of it is left.
@@ -130,36 +130,41 @@ impl Slot {
 
     /// Whether the slot won't start again by itself and nothing of it is left.
     pub(crate) fn has_failed(&self) -> bool {
-        matches!(self.seat, Seat::Failed { .. }) && self.outgoing.is_empty()
+        matches!(self.state, SlotState::Failed { .. }) && self.outgoing.is_empty()
     }
 
     /// What happens next while nobody serves here.
     pub(crate) fn next(&self, cx: &Context) -> Next {
-        match &self.seat {
-            Seat::Held(_) | Seat::Replacing { .. } | Seat::Vacating { .. } => Next::Starts,
-            Seat::Failing { .. } if self.crashes + 1 < cx.config().crash_limit => Next::StartsWhenGone,
-            Seat::BackingOff { until, .. } => Next::StartsIn {
+        match &self.state {
+            SlotState::Held(_) | SlotState::Replacing { .. } | SlotState::Vacating { .. } => Next::Starts,
+            SlotState::Failing { .. } if self.crashes + 1 < cx.config().crash_limit => Next::StartsWhenGone,
+            SlotState::BackingOff { until, .. } => Next::StartsIn {
                 ms: until.since(cx.now()),
             },
-            Seat::Failing { .. } | Seat::Failed { .. } | Seat::Leaving => Next::IsLeftAlone,
+            SlotState::Failing { .. } | SlotState::Failed { .. } | SlotState::Leaving => Next::IsLeftAlone,
         }
     }
 
     /// Why it is failed, backing off or about to be. Follows its name.
     pub(crate) fn reason(&self) -> Option<&str> {
-        match &self.seat {
-            Seat::Failing { reason, .. } | Seat::BackingOff { reason, .. } | Seat::Failed { reason, .. } => {
-                Some(reason)
-            }
-            Seat::Held(_) | Seat::Replacing { .. } | Seat::Vacating { .. } | Seat::Leaving => None,
+        match &self.state {
+            SlotState::Failing { reason, .. }
+            | SlotState::BackingOff { reason, .. }
+            | SlotState::Failed { reason, .. } => Some(reason),
+            SlotState::Held(_) | SlotState::Replacing { .. } | SlotState::Vacating { .. } | SlotState::Leaving => None,
         }
     }
 
     /// When something is due if nothing else happens.
     pub(crate) fn deadline(&self, config: &Config) -> Option<Millis> {
-        let restart = match self.seat {
-            Seat::BackingOff { until, .. } => Some(until),
-            _ => None,
+        let restart = match self.state {
+            SlotState::BackingOff { until, .. } => Some(until),
+            SlotState::Held(_)
+            | SlotState::Replacing { .. }
+            | SlotState::Vacating { .. }
+            | SlotState::Failing { .. }
+            | SlotState::Failed { .. }
+            | SlotState::Leaving => None,
         };
         self.instances()
             .filter_map(|instance| instance.deadline(config))
@@ -167,14 +172,14 @@ impl Slot {
             .min()
     }
 
-    /// The state of the current instance, or of the slot if none runs.
-    pub(crate) fn state(&self) -> WorkerState {
-        match &self.seat {
-            Seat::Held(current) | Seat::Replacing { current, .. } => current.state(),
-            Seat::Leaving if self.outgoing.is_empty() => WorkerState::Exited,
-            Seat::Vacating { .. } | Seat::Failing { .. } | Seat::Leaving => WorkerState::Stopping,
-            Seat::BackingOff { .. } => WorkerState::BackingOff,
-            Seat::Failed { .. } => WorkerState::Failed,
+    /// What `status` shows: the state of the current instance, or of the slot if none runs.
+    pub(crate) fn worker_state(&self) -> WorkerState {
+        match &self.state {
+            SlotState::Held(current) | SlotState::Replacing { current, .. } => current.state(),
+            SlotState::Leaving if self.outgoing.is_empty() => WorkerState::Exited,
+            SlotState::Vacating { .. } | SlotState::Failing { .. } | SlotState::Leaving => WorkerState::Stopping,
+            SlotState::BackingOff { .. } => WorkerState::BackingOff,
+            SlotState::Failed { .. } => WorkerState::Failed,
         }
     }
 
@@ -182,12 +187,12 @@ impl Slot {
         let current = self.current();
         SlotView {
             id: self.id,
-            state: self.state(),
+            state: self.worker_state(),
             current: current.map(Instance::id),
             pid: current.and_then(Instance::pid),
             started_at: current.map(Instance::requested_at),
             active_at: current.and_then(Instance::ready_at),
-            restarts: self.seated - 1,
+            restarts: self.took_over - 1,
             reason: self.reason().map(str::to_owned),
             published: self.published_instance().is_some(),
             fault: current.and_then(Instance::fault_view),
@@ -205,35 +210,46 @@ impl Slot {
     }
 
     fn current(&self) -> Option<&Instance> {
-        match &self.seat {
-            Seat::Held(current) | Seat::Replacing { current, .. } | Seat::Failing { dying: current, .. } => {
-                Some(current)
-            }
-            Seat::Vacating { .. } | Seat::BackingOff { .. } | Seat::Failed { .. } | Seat::Leaving => None,
+        match &self.state {
+            SlotState::Held(current)
+            | SlotState::Replacing { current, .. }
+            | SlotState::Failing { dying: current, .. } => Some(current),
+            SlotState::Vacating { .. }
+            | SlotState::BackingOff { .. }
+            | SlotState::Failed { .. }
+            | SlotState::Leaving => None,
         }
     }
 
     /// The current instance, the incoming one, and the outgoing ones.
     fn instances(&self) -> impl Iterator<Item = &Instance> {
-        let incoming = match &self.seat {
-            Seat::Replacing { incoming, .. } => Some(incoming),
-            _ => None,
+        let incoming = match &self.state {
+            SlotState::Replacing { incoming, .. } => Some(incoming),
+            SlotState::Held(_)
+            | SlotState::Vacating { .. }
+            | SlotState::Failing { .. }
+            | SlotState::BackingOff { .. }
+            | SlotState::Failed { .. }
+            | SlotState::Leaving => None,
         };
         self.current().into_iter().chain(incoming).chain(&self.outgoing)
     }
 
     pub(super) fn instances_mut(&mut self) -> impl Iterator<Item = &mut Instance> {
-        let (current, incoming) = match &mut self.seat {
-            Seat::Held(current) | Seat::Failing { dying: current, .. } => (Some(current), None),
-            Seat::Replacing { current, incoming, .. } => (Some(current), Some(incoming)),
-            Seat::Vacating { .. } | Seat::BackingOff { .. } | Seat::Failed { .. } | Seat::Leaving => (None, None),
+        let (current, incoming) = match &mut self.state {
+            SlotState::Held(current) | SlotState::Failing { dying: current, .. } => (Some(current), None),
+            SlotState::Replacing { current, incoming, .. } => (Some(current), Some(incoming)),
+            SlotState::Vacating { .. }
+            | SlotState::BackingOff { .. }
+            | SlotState::Failed { .. }
+            | SlotState::Leaving => (None, None),
         };
         current.into_iter().chain(incoming).chain(&mut self.outgoing)
     }
 }
 
-impl Seat {
-    /// The seat's name in the transition table.
+impl SlotState {
+    /// The state's name in the transition table.
     pub(super) fn name(&self) -> &'static str {
         match self {
             Self::Held(_) => "held",

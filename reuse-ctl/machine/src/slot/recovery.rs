@@ -1,6 +1,6 @@
 //! Recovery: a faulty instance is replaced without a request, start-first, and less and less often if that doesn't help.
 
-use super::{Seat, Slot};
+use super::{Slot, SlotState};
 use crate::context::Context;
 use crate::fault::{Fault, note_kind};
 use crate::ids::Millis;
@@ -38,7 +38,9 @@ struct Recovery {
 impl Slot {
     /// When its instance is to be replaced for a fault. The replacement may have to wait for other jobs.
     pub(crate) fn recovery_due(&self, config: &Config) -> Option<Millis> {
-        let Seat::Held(current) = &self.seat else { return None };
+        let SlotState::Held(current) = &self.state else {
+            return None;
+        };
         let due = current.replacement_due(config)?;
         let wait = self.recoveries.last.filter(|_| !self.has_proved_well(current, config));
         Some(wait.map_or(due, |recovery| due.max(recovery.next)))
@@ -46,8 +48,8 @@ impl Slot {
 
     pub(crate) fn is_recovering(&self) -> bool {
         matches!(
-            self.seat,
-            Seat::Replacing {
+            self.state,
+            SlotState::Replacing {
                 cause: Cause::Fault,
                 ..
             }
@@ -56,11 +58,11 @@ impl Slot {
 
     /// Starts to replace its faulty instance.
     pub(crate) fn begin_recovery(&mut self, cx: &mut Context) {
-        self.reseat(|slot, seat| match seat {
-            Seat::Held(current) => {
+        self.change_state(|slot, state| match state {
+            SlotState::Held(current) => {
                 slot.count_recovery(&current, cx);
                 let incoming = Instance::request(slot.id, slot.version, OnReady::Publish, cx);
-                Seat::Replacing {
+                SlotState::Replacing {
                     current,
                     incoming,
                     cause: Cause::Fault,
@@ -77,14 +79,14 @@ impl Slot {
 
     /// Stops the incoming instance if this is why it was started.
     pub(super) fn give_up_incoming(&mut self, given_up: Cause, cx: &mut Context) {
-        self.reseat(|slot, seat| match seat {
-            Seat::Replacing {
+        self.change_state(|slot, state| match state {
+            SlotState::Replacing {
                 current,
                 incoming,
                 cause,
             } if cause == given_up => {
                 slot.end(incoming, cx.config().drain_timeout_ms, Why::GivenUp, cx);
-                Seat::Held(current)
+                SlotState::Held(current)
             }
             other => other,
         });

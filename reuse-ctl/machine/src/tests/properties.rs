@@ -225,7 +225,7 @@ proptest! {
                 .filter(|(slot, _)| !withdrawn[usize::from(slot.0)])
                 .collect();
             expected.sort();
-            let published: Vec<_> = world.referee.published.iter().map(|seated| (seated.slot, seated.instance)).collect();
+            let published: Vec<_> = world.referee.published.iter().map(|entry| (entry.slot, entry.instance)).collect();
             prop_assert_eq!(published, expected);
         }
     }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use reuse_common::Share;
 
 use crate::ids::{InstanceId, Millis, RequestId, SlotId};
-use crate::interface::{ApplyPlan, ApplyStep, Audience, Command, Config, Effect, Input, NoteKind, Rules, Seated};
+use crate::interface::{ApplyPlan, ApplyStep, Audience, Command, Config, Effect, Input, NoteKind, Published, Rules};
 use crate::states::{FaultKind, WorkerState};
 use crate::{Machine, View};
 
@@ -29,12 +29,12 @@ pub(super) struct Process {
 pub(super) struct Referee {
     /// Every instance that is or may be running.
     pub(super) alive: BTreeMap<InstanceId, Process>,
-    pub(super) published: Vec<Seated>,
+    pub(super) published: Vec<Published>,
     pub(super) unanswered: BTreeSet<RequestId>,
     pub(super) finished: Option<bool>,
     spawned: BTreeSet<InstanceId>,
     probed: BTreeSet<InstanceId>,
-    /// Of those in a seat: the faulty ones that were called hung since they are. They may be unhealthy, too, and hang no more.
+    /// Of those that have a slot: the faulty ones that were called hung since they are. They may be unhealthy, too, and hang no more.
     called_hung: BTreeSet<InstanceId>,
     rules: Watched,
     /// Those under way.
@@ -206,7 +206,7 @@ impl Referee {
                 Effect::SetPolicy(_) | Effect::Note(_) => {}
             }
         }
-        for Seated { instance, .. } in &self.published {
+        for Published { instance, .. } in &self.published {
             let process = self
                 .alive
                 .get(instance)
@@ -255,7 +255,7 @@ impl Referee {
         let said = self
             .published
             .iter()
-            .map(|seated| (seated.slot, Some(seated.instance), seated.share));
+            .map(|entry| (entry.slot, Some(entry.instance), entry.share));
         assert!(
             said.eq(published.iter().map(|slot| (slot.id, slot.current, slot.share))),
             "{published:?} are shown, {:?} are published",
@@ -321,13 +321,13 @@ impl Referee {
         }
     }
 
-    fn see_publish(&mut self, set: &[Seated], now: Millis) {
+    fn see_publish(&mut self, set: &[Published], now: Millis) {
         assert_ne!(self.published, set, "published again without a change");
         assert!(
             set.is_sorted_by(|one, next| one.slot < next.slot),
             "unsorted, or two of a slot: {set:?}"
         );
-        for Seated { slot, instance, .. } in set {
+        for Published { slot, instance, .. } in set {
             let process = self
                 .alive
                 .get(instance)
@@ -335,15 +335,15 @@ impl Referee {
             assert_eq!(process.slot, Some(*slot));
             self.see_succession(*slot, *instance, now);
         }
-        let shares = set.iter().filter_map(|seated| seated.share);
+        let shares = set.iter().filter_map(|entry| entry.share);
         let sum: u16 = shares.map(Share::hundredths_of_a_percent).sum();
-        let whole = if set.iter().any(|seated| seated.share.is_none()) {
+        let whole = if set.iter().any(|entry| entry.share.is_none()) {
             Share::WHOLE - 1
         } else {
             Share::WHOLE
         };
         assert!(sum <= whole, "nothing is left for some: {set:?}");
-        for Seated { instance, .. } in set {
+        for Published { instance, .. } in set {
             if let Some(process) = self.alive.get_mut(instance) {
                 process.was_published = true;
                 // It was taken back, so earlier findings don't count.

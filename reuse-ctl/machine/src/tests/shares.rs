@@ -20,7 +20,7 @@ impl World {
     }
 
     pub(super) fn published_shares(&self) -> Vec<Option<Share>> {
-        self.referee.published.iter().map(|seated| seated.share).collect()
+        self.referee.published.iter().map(|entry| entry.share).collect()
     }
 }
 

@@ -36,11 +36,11 @@ impl World {
     }
 
     pub(super) fn published_slots(&self) -> Vec<u16> {
-        self.referee.published.iter().map(|seated| seated.slot.0).collect()
+        self.referee.published.iter().map(|entry| entry.slot.0).collect()
     }
 
     pub(super) fn is_published(&self, instance: InstanceId) -> bool {
-        self.referee.published.iter().any(|seated| seated.instance == instance)
+        self.referee.published.iter().any(|entry| entry.instance == instance)
     }
 
     pub(super) fn is_terminated(&self, instance: InstanceId) -> bool {
@@ -94,7 +94,7 @@ impl World {
 
     pub(super) fn published_sets(&self) -> Vec<Vec<(SlotId, InstanceId)>> {
         let sets = self.said.iter().filter_map(|effect| match effect {
-            Effect::Publish(set) => Some(set.iter().map(|seated| (seated.slot, seated.instance)).collect()),
+            Effect::Publish(set) => Some(set.iter().map(|entry| (entry.slot, entry.instance)).collect()),
             _ => None,
         });
         sets.collect()

@@ -54,9 +54,9 @@ impl World {
     pub(super) fn serve(&mut self, ms: u64, hung: &[u16]) {
         for _ in 0..ms / 5 {
             self.pass(5);
-            for seated in self.referee.published.clone() {
-                let server = self.traffic.of(seated.instance);
-                if hung.contains(&seated.slot.0) {
+            for entry in self.referee.published.clone() {
+                let server = self.traffic.of(entry.instance);
+                if hung.contains(&entry.slot.0) {
                     server.queue = 4;
                 } else {
                     server.accepted += 1 + u64::from(server.queue);

@@ -60,7 +60,13 @@ pub(super) fn picture(
         let state = format!("{:<11}", state_name(worker.state));
         let left = match worker.state {
             WorkerState::Draining => format!("  {} left", count(worker.connections, "connection")),
-            _ => String::new(),
+            WorkerState::Starting
+            | WorkerState::Active
+            | WorkerState::Drained
+            | WorkerState::Stopping
+            | WorkerState::BackingOff
+            | WorkerState::Failed
+            | WorkerState::Exited => String::new(),
         };
         text.push_str(&format!(
             "  worker {}  {}  {}  {requests:>5}/s  {:>5}{left}\n",

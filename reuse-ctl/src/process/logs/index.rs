@@ -1,19 +1,19 @@
-//! The index of a log as the controller writes it: the place, then the marks.
+//! The index of a log as the controller writes it: the layout, then the marks.
 
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
+use super::layout::{LAYOUT_BYTES, Layout, index_of};
 use super::marks::{MARK_BYTES, MAX_MARKS, Mark, Marks, thinned};
-use super::place::{PLACE_BYTES, Place, index_of};
 
 /// The index, open for writing. Only one controller has it at a time.
 #[derive(Debug)]
 pub(super) struct Index {
     path: PathBuf,
     file: File,
-    place: Place,
+    layout: Layout,
     marks: u64,
     last: Option<Mark>,
 }
@@ -34,44 +34,44 @@ impl Index {
             .custom_flags(libc::O_NOFOLLOW)
             .open(&path)?;
         file.try_lock().map_err(io::Error::from)?;
-        if let Some(place) = Place::read(&file)? {
+        if let Some(layout) = Layout::read(&file)? {
             let mut marks = Marks::of(file.try_clone()?)?;
             return Ok(Self {
-                place,
+                layout,
                 marks: marks.count(),
                 last: marks.last()?,
                 path,
                 file,
             });
         }
-        let place = Place::assumed(log);
+        let layout = Layout::assumed(log);
         file.set_len(0)?;
-        file.write_all_at(&place.encode(), 0)?;
+        file.write_all_at(&layout.encode(), 0)?;
         Ok(Self {
             path,
             file,
-            place,
+            layout,
             marks: 0,
             last: None,
         })
     }
 
-    pub(super) fn place(&self) -> Place {
-        self.place
+    pub(super) fn layout(&self) -> Layout {
+        self.layout
     }
 
     pub(super) fn last(&self) -> Option<Mark> {
         self.last
     }
 
-    /// Writes a new place.
+    /// Writes a new layout.
     ///
     /// # Errors
-    /// As write(2). The old place then stays valid.
-    pub(super) fn set_place(&mut self, mut place: Place) -> io::Result<()> {
-        place.changes = self.place.changes + 1;
-        self.file.write_all_at(&place.encode(), 0)?;
-        self.place = place;
+    /// As write(2). The old layout then stays valid.
+    pub(super) fn set_layout(&mut self, mut layout: Layout) -> io::Result<()> {
+        layout.changes = self.layout.changes + 1;
+        self.file.write_all_at(&layout.encode(), 0)?;
+        self.layout = layout;
         Ok(())
     }
 
@@ -83,7 +83,7 @@ impl Index {
         if self.marks >= MAX_MARKS as u64 {
             self.thin(kept_from())?;
         }
-        let at = PLACE_BYTES as u64 + self.marks * MARK_BYTES;
+        let at = LAYOUT_BYTES as u64 + self.marks * MARK_BYTES;
         self.file.write_all_at(&mark.encode(), at)?;
         self.marks += 1;
         self.last = Some(mark);
@@ -93,11 +93,11 @@ impl Index {
     /// Writes a shorter index to a new file, and replaces the old one: readers have either the old one or the new one.
     fn thin(&mut self, kept_from: u64) -> io::Result<()> {
         let marks = thinned(&Marks::of(self.file.try_clone()?)?.all()?, kept_from);
-        let place = Place {
-            changes: self.place.changes + 1,
-            ..self.place
+        let layout = Layout {
+            changes: self.layout.changes + 1,
+            ..self.layout
         };
-        let mut bytes = place.encode().to_vec();
+        let mut bytes = layout.encode().to_vec();
         bytes.extend(marks.iter().flat_map(|mark| mark.encode()));
         let fresh = self.path.with_extension("times.new");
         let file = OpenOptions::new()
@@ -112,7 +112,7 @@ impl Index {
         file.write_all_at(&bytes, 0)?;
         std::fs::rename(&fresh, &self.path)?;
         self.file = file;
-        self.place = place;
+        self.layout = layout;
         self.marks = marks.len() as u64;
         Ok(())
     }

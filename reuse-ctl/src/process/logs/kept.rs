@@ -7,8 +7,8 @@ use std::path::PathBuf;
 
 use super::{
     index::Index,
+    layout::{Cut, Layout, Piece, in_rotation},
     marks::Mark,
-    place::{Cut, Piece, Place, in_rotation},
     rotate,
     seen::Seen,
     view,
@@ -115,8 +115,8 @@ impl KeptLog {
         let limits = self.limits;
         let log = self.log.clone();
         let index = self.index()?;
-        let place = settled(index, seen)?;
-        let end = place.shift + seen.size;
+        let layout = settled(index, seen)?;
+        let end = layout.shift + seen.size;
         if index.last().map_or(0, |last| last.offset) < end {
             let mark = Mark {
                 // The time of the last write, which is when the last line was written; never before the previous mark, even if the clock
@@ -133,7 +133,7 @@ impl KeptLog {
             }
         }
         self.seen = Some(seen);
-        let too_large = seen.size.saturating_sub(place.hole) > limits.max_bytes;
+        let too_large = seen.size.saturating_sub(layout.hole) > limits.max_bytes;
         Ok(Looked::Changed { too_large })
     }
 
@@ -169,37 +169,37 @@ impl KeptLog {
             .max(SMALLEST_BLOCK);
         let mut everything_until = None;
         while !stop() {
-            let (place, size) = self.placed(&file).map_err(self.failed("read"))?;
-            let size = size.saturating_sub(place.hole);
-            let end = *everything_until.get_or_insert(place.shift + place.hole + size);
-            let wanted = everything && place.shift + place.hole < end;
+            let (layout, size) = self.known_layout(&file).map_err(self.failed("read"))?;
+            let size = size.saturating_sub(layout.hole);
+            let end = *everything_until.get_or_insert(layout.shift + layout.hole + size);
+            let wanted = everything && layout.shift + layout.hole < end;
             if size <= self.limits.max_bytes && !wanted {
                 break;
             }
             let Some(piece) = self.limits.next_piece(size, block) else {
                 break;
             };
-            self.cut(&file, place, piece)?;
+            self.cut(&file, layout, piece)?;
         }
         Ok(())
     }
 
-    fn placed(&mut self, file: &File) -> io::Result<(Place, u64)> {
+    fn known_layout(&mut self, file: &File) -> io::Result<(Layout, u64)> {
         let metadata = file.metadata()?;
-        let place = settled(self.index()?, Seen::of(&metadata))?;
-        Ok((place, metadata.len()))
+        let layout = settled(self.index()?, Seen::of(&metadata))?;
+        Ok((layout, metadata.len()))
     }
 
-    fn cut(&mut self, file: &File, mut place: Place, mut piece: Piece) -> Result<(), RotateError> {
+    fn cut(&mut self, file: &File, mut layout: Layout, mut piece: Piece) -> Result<(), RotateError> {
         if piece.copied {
-            piece.copied = self.copy(file, place.hole, piece.len)?;
+            piece.copied = self.copy(file, layout.hole, piece.len)?;
         }
-        place.cut = Cut::Begun(piece);
+        layout.cut = Cut::Begun(piece);
         let keep = self.limits.keep;
         let log = self.log.clone();
         self.index()
             .and_then(|index| {
-                index.set_place(place)?;
+                index.set_layout(layout)?;
                 rotate::carry_on(&log, index, file, keep)
             })
             .map_err(self.failed("take out what was copied"))
@@ -269,22 +269,22 @@ impl Limits {
     }
 }
 
-/// The place after a comparison with the file, which someone may have truncated or replaced. Its content is new then.
-fn settled(index: &mut Index, seen: Seen) -> io::Result<Place> {
-    let mut place = index.place();
-    let known_end = index.last().map_or(0, |last| last.offset).max(place.live_start());
-    let replaced = place.inode != 0 && place.inode != seen.inode;
-    if replaced || place.shift + seen.size < known_end {
-        place = Place {
-            rotated_end: place.rotated_end,
+/// The layout after a comparison with the file, which someone may have truncated or replaced. Its content is new then.
+fn settled(index: &mut Index, seen: Seen) -> io::Result<Layout> {
+    let mut layout = index.layout();
+    let known_end = index.last().map_or(0, |last| last.offset).max(layout.live_start());
+    let replaced = layout.inode != 0 && layout.inode != seen.inode;
+    if replaced || layout.shift + seen.size < known_end {
+        layout = Layout {
+            rotated_end: layout.rotated_end,
             shift: known_end,
             inode: seen.inode,
-            ..Place::default()
+            ..Layout::default()
         };
-        index.set_place(place)?;
-    } else if place.inode == 0 {
-        place.inode = seen.inode;
-        index.set_place(place)?;
+        index.set_layout(layout)?;
+    } else if layout.inode == 0 {
+        layout.inode = seen.inode;
+        index.set_layout(layout)?;
     }
-    Ok(index.place())
+    Ok(index.layout())
 }

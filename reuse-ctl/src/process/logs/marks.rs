@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
-use super::place::{PLACE_BYTES, index_of};
+use super::layout::{LAYOUT_BYTES, index_of};
 
 /// Size of a mark in the index: two 64-bit numbers.
 pub(super) const MARK_BYTES: u64 = 16;
@@ -67,7 +67,7 @@ impl Marks {
     /// As fstat(2).
     pub(super) fn of(index: File) -> io::Result<Self> {
         // A mark that was cut short when the machine stopped is ignored.
-        let count = index.metadata()?.len().saturating_sub(PLACE_BYTES as u64) / MARK_BYTES;
+        let count = index.metadata()?.len().saturating_sub(LAYOUT_BYTES as u64) / MARK_BYTES;
         Ok(Self {
             file: Some(index),
             count,
@@ -149,7 +149,7 @@ impl Marks {
         let start = at.saturating_sub(WINDOW / 2);
         let len = WINDOW.min(self.count - start);
         let mut bytes = vec![0; usize::try_from(len * MARK_BYTES).expect("some kilobytes")];
-        file.read_exact_at(&mut bytes, PLACE_BYTES as u64 + start * MARK_BYTES)?;
+        file.read_exact_at(&mut bytes, LAYOUT_BYTES as u64 + start * MARK_BYTES)?;
         self.window = bytes.chunks_exact(MARK_BYTES as usize).map(Mark::decode).collect();
         self.window_start = start;
         Ok(self.window[usize::try_from(at - start).expect("in the window")])
@@ -194,7 +194,7 @@ mod tests {
 
     fn written(marks: &[Mark], name: &str) -> Marks {
         let scratch = Scratch::new(name);
-        let mut bytes = vec![0; PLACE_BYTES];
+        let mut bytes = vec![0; LAYOUT_BYTES];
         bytes.extend(marks.iter().flat_map(|mark| mark.encode()));
         // A mark that was cut short.
         bytes.extend([7; 9]);

@@ -16,12 +16,12 @@ use std::path::Path;
 use nix::unistd::{Gid, Uid};
 
 use super::index::Index;
-use super::place::{Cut, begins_with_hole, in_rotation, rotated};
+use super::layout::{Cut, begins_with_hole, in_rotation, rotated};
 
 /// Finishes what an earlier controller had begun.
 pub(super) fn recover(log: &Path, index: &mut Index, keep: u16) -> io::Result<()> {
-    let place = index.place();
-    if place.cut == Cut::None {
+    let layout = index.layout();
+    if layout.cut == Cut::None {
         // Removes a copy that is unfinished or worthless.
         return remove_if_there(&in_rotation(log));
     }
@@ -31,61 +31,61 @@ pub(super) fn recover(log: &Path, index: &mut Index, keep: u16) -> io::Result<()
         .custom_flags(libc::O_NOFOLLOW)
         .open(log);
     match file {
-        Ok(file) if file.metadata()?.ino() == place.inode => carry_on(log, index, &file, keep),
+        Ok(file) if file.metadata()?.ino() == layout.inode => carry_on(log, index, &file, keep),
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         // The piece was removed meanwhile; the copy is what is left of it.
-        Ok(_) | Err(_) => after_cut(log, index, place.live_start(), 0, keep),
+        Ok(_) | Err(_) => after_cut(log, index, layout.live_start(), 0, keep),
     }
 }
 
-/// Makes the piece that the place names a hole, and collapses the hole. If the piece is to be kept, it must have been copied. Some of these
+/// Makes the piece that the layout names a hole, and collapses the hole. If the piece is to be kept, it must have been copied. Some of these
 /// steps may have been done already.
 ///
 /// # Errors
 /// As fallocate(2): nothing was cut. As lseek(2), rename(2), write(2): the rotation can be continued later.
 pub(super) fn carry_on(log: &Path, index: &mut Index, file: &File, keep: u16) -> io::Result<()> {
-    let mut place = index.place();
-    let piece = place.cut.piece().expect("asked for when there is one");
-    let hollow = place.hole + piece.len;
-    if matches!(place.cut, Cut::Begun(_)) {
+    let mut layout = index.layout();
+    let piece = layout.cut.piece().expect("asked for when there is one");
+    let hollow = layout.hole + piece.len;
+    if matches!(layout.cut, Cut::Begun(_)) {
         if !begins_with_hole(file, hollow)?
-            && let Err(error) = fallocate(file, PUNCH, place.hole, piece.len)
+            && let Err(error) = fallocate(file, PUNCH, layout.hole, piece.len)
         {
-            place.cut = Cut::None;
-            index.set_place(place)?;
+            layout.cut = Cut::None;
+            index.set_layout(layout)?;
             remove_if_there(&in_rotation(log))?;
             return Err(error);
         }
         if !begins_with_hole(file, hollow)? {
             // The file system doesn't show its holes, so it could not be seen later whether this one was collapsed. It is left in the file.
-            return after_cut(log, index, place.shift, hollow, keep);
+            return after_cut(log, index, layout.shift, hollow, keep);
         }
-        place.cut = Cut::Hollow(piece);
-        index.set_place(place)?;
+        layout.cut = Cut::Hollow(piece);
+        index.set_layout(layout)?;
     }
     // A hole that can't be collapsed stays, whatever the reason.
     let stays = begins_with_hole(file, hollow)? && fallocate(file, COLLAPSE, 0, hollow).is_err();
     let (shift, hole) = if stays {
-        (place.shift, hollow)
+        (layout.shift, hollow)
     } else {
-        (place.live_start(), 0)
+        (layout.live_start(), 0)
     };
     after_cut(log, index, shift, hole, keep)
 }
 
 fn after_cut(log: &Path, index: &mut Index, shift: u64, hole: u64, keep: u16) -> io::Result<()> {
-    let mut place = index.place();
-    if place.cut.piece().is_some_and(|piece| piece.copied) {
+    let mut layout = index.layout();
+    if layout.cut.piece().is_some_and(|piece| piece.copied) {
         shift_copies(log, keep)?;
     } else {
         // Copies older than dropped content are dropped too.
         while remove_oldest(log) {}
     }
-    place.rotated_end = shift + hole;
-    place.shift = shift;
-    place.hole = hole;
-    place.cut = Cut::None;
-    index.set_place(place)
+    layout.rotated_end = shift + hole;
+    layout.shift = shift;
+    layout.hole = hole;
+    layout.cut = Cut::None;
+    index.set_layout(layout)
 }
 
 /// Makes the new copy `.1`, gives each older copy the next number, and removes the one beyond the limit. Repeating it after a crash is

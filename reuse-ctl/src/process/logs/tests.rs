@@ -1,4 +1,4 @@
-use super::place::{Cut, Piece, Place, in_rotation, index_of, rotated};
+use super::layout::{Cut, Layout, Piece, in_rotation, index_of, rotated};
 use super::rotate::{COLLAPSE, PUNCH, copy_to, fallocate};
 use super::*;
 use proptest::prelude::*;
@@ -338,7 +338,7 @@ fn whenever_a_rotation_is_cut_off_nothing_is_lost_and_nothing_doubled() {
                 .open(scratch.log())
                 .expect("opens");
             let mut index = index::Index::open(&scratch.log()).expect("free");
-            let mut at = index.place();
+            let mut at = index.layout();
             let piece = Piece { len: LEN, copied };
             let rename = |from: &Path, to: u16| fs::rename(from, rotated(&scratch.log(), to)).expect("renamed");
             if copied {
@@ -346,14 +346,14 @@ fn whenever_a_rotation_is_cut_off_nothing_is_lost_and_nothing_doubled() {
             }
             if step >= 1 {
                 at.cut = Cut::Begun(piece);
-                index.set_place(at).expect("written");
+                index.set_layout(at).expect("written");
             }
             if step >= 2 {
                 fallocate(&file, PUNCH, at.hole, LEN).expect("punched");
             }
             if step >= 3 {
                 at.cut = Cut::Hollow(piece);
-                index.set_place(at).expect("written");
+                index.set_layout(at).expect("written");
             }
             if step >= 4 {
                 // Not everywhere.
@@ -405,7 +405,7 @@ fn whenever_a_rotation_is_cut_off_nothing_is_lost_and_nothing_doubled() {
             kept.look().expect("finished");
             read("after");
             assert!(!in_rotation(&scratch.log()).exists());
-            assert_eq!(Place::of(&scratch.log()).expect("there").cut, Cut::None);
+            assert_eq!(Layout::of(&scratch.log()).expect("there").cut, Cut::None);
             if copied {
                 assert_eq!(numbers(&scratch.everything()), expected);
             }

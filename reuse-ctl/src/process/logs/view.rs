@@ -5,9 +5,9 @@ use std::io;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::Path;
 
-use super::place::{Cut, Place, in_rotation, rotated};
+use super::layout::{Cut, Layout, in_rotation, rotated};
 
-/// Maximum number of attempts. A rotation changes the place three times, and a reader that meets it starts again.
+/// Maximum number of attempts. A rotation changes the layout three times, and a reader that meets it starts again.
 const ATTEMPTS: usize = 1000;
 
 /// Bytes of a log.
@@ -38,7 +38,7 @@ pub(super) fn read(log: &Path, from: u64, max: usize) -> io::Result<Chunk> {
 pub(super) fn bounds(log: &Path) -> io::Result<(u64, u64)> {
     consistently(log, |view| {
         let oldest = view.copies(log, 0)?.last().map(|copy| copy.start);
-        Ok((oldest.unwrap_or(view.place.live_start()), view.end()))
+        Ok((oldest.unwrap_or(view.layout.live_start()), view.end()))
     })
 }
 
@@ -68,7 +68,7 @@ fn consistently<T>(log: &Path, look: impl Fn(&View) -> io::Result<T>) -> io::Res
 
 /// The layout of a log at one moment.
 struct View {
-    place: Place,
+    layout: Layout,
     live: Option<File>,
     /// The offset of the live file's first byte.
     shift: u64,
@@ -85,15 +85,15 @@ struct Copy {
 
 impl View {
     fn take(log: &Path) -> io::Result<Self> {
-        let place = Place::of(log)?;
+        let layout = Layout::of(log)?;
         let live = open(log)?;
         // In this order: if the file is cut between the two calls, the check at the end notices it.
         let (shift, size) = match &live {
-            Some(file) => (place.shift_of(file)?, file.metadata()?.len()),
-            None => (place.shift, 0),
+            Some(file) => (layout.shift_of(file)?, file.metadata()?.len()),
+            None => (layout.shift, 0),
         };
         Ok(Self {
-            place,
+            layout,
             live,
             shift,
             size,
@@ -101,11 +101,11 @@ impl View {
     }
 
     fn is_current(&self, log: &Path) -> io::Result<bool> {
-        if Place::of(log)? != self.place {
+        if Layout::of(log)? != self.layout {
             return Ok(false);
         }
         match &self.live {
-            Some(file) if matches!(self.place.cut, Cut::Hollow(_)) => Ok(self.place.shift_of(file)? == self.shift),
+            Some(file) if matches!(self.layout.cut, Cut::Hollow(_)) => Ok(self.layout.shift_of(file)? == self.shift),
             _ => Ok(true),
         }
     }
@@ -113,7 +113,7 @@ impl View {
     fn end(&self) -> u64 {
         match self.live {
             Some(_) => self.shift + self.size,
-            None => self.place.live_start(),
+            None => self.layout.live_start(),
         }
     }
 
@@ -122,13 +122,13 @@ impl View {
         let copy = copies.iter().rev().find(|copy| copy.end > from);
         let (start, file, file_start, file_end) = match (copy, &self.live) {
             (Some(copy), _) => (from.max(copy.start), &copy.file, copy.start, copy.end),
-            (None, Some(live)) => (from.max(self.place.live_start()), live, self.shift, self.end()),
+            (None, Some(live)) => (from.max(self.layout.live_start()), live, self.shift, self.end()),
             (None, None) => {
                 return Ok(Chunk {
                     start: from,
                     bytes: Vec::new(),
                     log_end: self.end(),
-                    live_start: self.place.live_start(),
+                    live_start: self.layout.live_start(),
                 });
             }
         };
@@ -140,7 +140,7 @@ impl View {
             start,
             bytes,
             log_end: self.end(),
-            live_start: self.place.live_start(),
+            live_start: self.layout.live_start(),
         })
     }
 
@@ -151,9 +151,9 @@ impl View {
     fn copies(&self, log: &Path, from: u64) -> io::Result<Vec<Copy>> {
         let mut copies = Vec::new();
         let mut inodes = Vec::new();
-        let mut end = self.place.copies_end();
+        let mut end = self.layout.copies_end();
         let mut gaps = 0;
-        let newest = self.place.cut.piece().is_some_and(|piece| piece.copied);
+        let newest = self.layout.cut.piece().is_some_and(|piece| piece.copied);
         let names = newest.then(|| in_rotation(log)).into_iter();
         for path in names.chain((1..=u16::MAX).map(|number| rotated(log, number))) {
             if end <= from || gaps == 2 {

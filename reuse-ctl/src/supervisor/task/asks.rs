@@ -9,11 +9,11 @@ use crate::supervisor::{
     recycle::workers_seen,
     recycle_rules::Replacement,
     recycle_words,
-    request::RequestError,
-    signals::{self, SignalMeaning, Signalled},
+    signals::{self, SignalMeaning, SignalRequest},
     status,
     task::Task,
     template::{Renewed, Version},
+    worker_http::RequestError,
 };
 use crate::{
     base::{ErrorKind, Failure, InstanceId, RequestId, SlotId, Text, VersionId},
@@ -196,10 +196,10 @@ impl Task {
             SignalMeaning::ToStop | SignalMeaning::ByHand => self.feed(Input::Interrupt),
             SignalMeaning::ToReload => {
                 self.service.reloading();
-                self.ask_by(Signalled::Reload);
+                self.ask_by(SignalRequest::Reload);
             }
-            SignalMeaning::ForMore => self.ask_by(Signalled::More),
-            SignalMeaning::ForFewer => self.ask_by(Signalled::Fewer),
+            SignalMeaning::ForMore => self.ask_by(SignalRequest::More),
+            SignalMeaning::ForFewer => self.ask_by(SignalRequest::Fewer),
             SignalMeaning::ToRotateLogs => {
                 self.logs.rotate_all();
                 signals::tell("SIGUSR1", Ok("all logs are being rotated"), &self.announcer);
@@ -270,7 +270,7 @@ impl Task {
     }
 
     /// At once, or when what is under way is done.
-    fn ask_by(&mut self, signal: Signalled) {
+    fn ask_by(&mut self, signal: SignalRequest) {
         let command = signal.command();
         match self.busy_with(&command) {
             None => self.request_by(signal, command),
@@ -278,7 +278,7 @@ impl Task {
         }
     }
 
-    fn wait_with(&mut self, signal: Signalled, first: &str) {
+    fn wait_with(&mut self, signal: SignalRequest, first: &str) {
         let waits = self.signalled.wait(signal, first);
         signals::tell(signal.name(), Ok(&waits), &self.announcer);
     }
@@ -314,15 +314,15 @@ impl Task {
         }
     }
 
-    fn request_by(&mut self, signal: Signalled, command: Command) {
+    fn request_by(&mut self, signal: SignalRequest, command: Command) {
         let id = self.next_request_id();
         self.signalled.begin(id, signal);
         self.request(id, command);
     }
 
     /// What a signal asked for was done or refused.
-    fn on_signal_answered(&mut self, signal: Signalled, reply: &Reply) {
-        if signal == Signalled::Reload && !self.signalled.reload_waits() {
+    fn on_signal_answered(&mut self, signal: SignalRequest, reply: &Reply) {
+        if signal == SignalRequest::Reload && !self.signalled.reload_waits() {
             self.service.reloaded();
         }
         signal.tell_answer(reply, &self.announcer);
@@ -339,7 +339,7 @@ impl Task {
             queues,
             sockets: &self.sockets,
         };
-        let problem = all_failed::problem(&view, self.failures.last());
+        let problem = all_failed::problem(&view, self.diagnoses.last());
         sources.answer(&self.template.app, problem, self.options(), &self.meter, reply);
     }
 

@@ -8,12 +8,12 @@ use reuse_common::{
 };
 
 use crate::supervisor::{
-    connections::{DirectedOutcome, Purpose, Ticket, is_workers_doing},
+    connections::{DirectedId, DirectedOutcome, Purpose, is_workers_doing},
     diagnosis::address_of,
     listener_owners::unsteerable,
     live::{self, BackgroundEvent, Process},
     messages::{self, Report},
-    placement::{Placement, Standing},
+    placement::{ListenerState, Placement},
     readiness,
     ready_notify::Said,
     task::Task,
@@ -43,11 +43,11 @@ impl Task {
                 if let Some(live) = self.live.get(&id) {
                     readiness::on_started(id, live, &self.template, &self.background_events);
                 }
-                self.judge(id);
+                self.report_readiness(id);
             }
-            BackgroundEvent::Settled(id) => self.announce_ready(id),
+            BackgroundEvent::RanForAWhile(id) => self.announce_ready(id),
             BackgroundEvent::SpawnFailed(id, error) => {
-                self.failures.note(id, format!("{error}; {}", error.hint()));
+                self.diagnoses.note(id, format!("{error}; {}", error.hint()));
                 self.bury(id);
                 self.feed(Input::SpawnFailed {
                     instance: id,
@@ -69,7 +69,7 @@ impl Task {
                     .get(&id)
                     .map(|live| self.groups.cuts_of(live.row))
                     .unwrap_or_default();
-                self.failures.keep_last_output(id, &self.live, &self.machine.view());
+                self.diagnoses.keep_last_output(id, &self.live, &self.machine.view());
                 self.bury(id);
                 self.feed(Input::Exited {
                     instance: id,
@@ -80,8 +80,8 @@ impl Task {
                     },
                 });
             }
-            BackgroundEvent::Established(ticket) => self.connections.established(ticket, &mut self.groups),
-            BackgroundEvent::Over(ticket, outcome) => self.on_over(ticket, outcome),
+            BackgroundEvent::Established(id) => self.connections.established(id, &mut self.groups),
+            BackgroundEvent::Over(id, outcome) => self.on_over(id, outcome),
             BackgroundEvent::Notified(id, Said::Ready) => self.announce_ready(id),
             BackgroundEvent::Notified(id, Said::Status(text)) => {
                 if let Some(live) = self.live.get_mut(&id) {
@@ -125,21 +125,21 @@ impl Task {
     }
 
     /// Something has come of a connection that was not recalled meanwhile.
-    fn on_over(&mut self, ticket: Ticket, outcome: DirectedOutcome) {
-        let Some((to, purpose)) = self.connections.take(ticket, &mut self.groups, &mut self.diag) else {
+    fn on_over(&mut self, id: DirectedId, outcome: DirectedOutcome) {
+        let Some((to, purpose)) = self.connections.take(id, &mut self.groups, &mut self.diag) else {
             return;
         };
         match (purpose, outcome) {
             (Purpose::Prove(addr), DirectedOutcome::Proved(result)) => {
                 let live = self.live.get_mut(&to);
                 if live.is_some_and(|live| readiness::on_proved(live, addr, result)) {
-                    self.judge(to);
+                    self.report_readiness(to);
                 }
             }
             (Purpose::AskReady, DirectedOutcome::AnsweredReady(result)) => {
                 let Some(live) = self.live.get_mut(&to) else { return };
                 readiness::on_answer(live, result);
-                self.judge(to);
+                self.report_readiness(to);
             }
             (Purpose::Check, DirectedOutcome::Checked(result)) => self.on_checked(to, result),
             (Purpose::Check, DirectedOutcome::Unchecked(problem)) => {
@@ -156,23 +156,23 @@ impl Task {
     }
 
     /// Tells the machine when an instance has become ready, or has lost its last listener.
-    pub(super) fn judge(&mut self, id: InstanceId) {
-        let standing = self.placement().standing(id);
+    pub(super) fn report_readiness(&mut self, id: InstanceId) {
+        let listener_state = self.placement().listener_state(id);
         let Some(live) = self.live.get_mut(&id) else { return };
-        match standing {
-            Standing::Unknown => {}
-            Standing::Lost => {
+        match listener_state {
+            ListenerState::Unknown => {}
+            ListenerState::Lost => {
                 live.ready = false;
                 self.feed(Input::Unready {
                     instance: id,
                     reason: "its listener is gone".into(),
                 });
             }
-            Standing::Complete => {
+            ListenerState::Complete => {
                 live.listens = true;
                 self.become_ready(id);
             }
-            Standing::Listens => {
+            ListenerState::Listens => {
                 live.listens = true;
                 self.moves
                     .judge_again(id, &mut self.live, &mut self.groups, &self.template);
@@ -182,7 +182,7 @@ impl Task {
 
     /// The same, right after a look at all sockets: what is not seen then does not listen.
     pub(super) fn judge_after_look(&mut self, id: InstanceId) {
-        self.judge(id);
+        self.report_readiness(id);
         if !self.placement().is_complete_without_listener(id) {
             return;
         }
@@ -200,7 +200,7 @@ impl Task {
     fn become_ready(&mut self, id: InstanceId) {
         let Some(live) = self.live.get_mut(&id) else { return };
         if readiness::go_on(id, live, &self.template, &mut self.groups, &mut self.connections) {
-            self.failures.forget_last();
+            self.diagnoses.forget_last();
             self.feed(Input::Ready { instance: id });
         }
     }
@@ -209,7 +209,7 @@ impl Task {
     pub(super) fn announce_ready(&mut self, id: InstanceId) {
         let Some(live) = self.live.get_mut(&id) else { return };
         live.announced_ready = true;
-        self.judge(id);
+        self.report_readiness(id);
         if self.live.get(&id).is_some_and(|live| !live.ready) {
             self.look_now();
         }
@@ -255,7 +255,7 @@ impl Task {
             Some(NoticeKind::Listen) => self.on_listen(id, notice.cookie),
             Some(NoticeKind::Close) => {
                 self.on_close(notice.cookie);
-                self.judge(id);
+                self.report_readiness(id);
             }
             Some(NoticeKind::Traffic) | None => tracing::warn!("a notice of unknown kind {}", notice.kind),
         }
@@ -264,7 +264,7 @@ impl Task {
     pub(super) fn on_listen(&mut self, id: InstanceId, cookie: u64) {
         let Some(live) = self.live.get_mut(&id) else { return };
         match self.groups.appeared(live.row, &live.pids(), cookie) {
-            Ok(Appeared::Member(_)) => self.judge(id),
+            Ok(Appeared::Member(_)) => self.report_readiness(id),
             // Closed again, or on its way to another descriptor: the next look finds it if it is still there.
             Ok(Appeared::Gone) => self.look_soon(),
             Err(error) => {

@@ -18,7 +18,7 @@ use crate::{
     process::{launch::Output, logs::Stream},
     wire::{Event, Reply},
 };
-use reuse_machine::interface::{Audience, Effect, Input, Note, NoteKind, Refusal, Seated};
+use reuse_machine::interface::{Audience, Effect, Input, Note, NoteKind, Published, Refusal};
 
 impl Task {
     pub(super) fn carry_out(&mut self, effect: Effect) {
@@ -83,7 +83,7 @@ impl Task {
         }
     }
 
-    fn publish(&mut self, published: &[Seated]) {
+    fn publish(&mut self, published: &[Published]) {
         let choosable = published
             .iter()
             .filter_map(|seated| {
@@ -258,10 +258,10 @@ impl Task {
             // The answer comes before the culprit is killed: what it listens on can still be seen.
             self.diagnose(culprit);
         }
-        self.failures.explain(refusal)
+        self.diagnoses.explain(refusal)
     }
 
-    /// For [`Failures::diagnose`](crate::supervisor::diagnosis::Failures::diagnose).
+    /// For [`Diagnoses::diagnose`](crate::supervisor::diagnosis::Diagnoses::diagnose).
     pub(super) fn diagnose(&mut self, id: InstanceId) {
         let placement = Placement {
             live: &self.live,
@@ -269,7 +269,7 @@ impl Task {
             template: &self.template,
             moves: &self.moves,
         };
-        self.failures.diagnose(id, &placement, &mut self.diag);
+        self.diagnoses.diagnose(id, &placement, &mut self.diag);
     }
 
     pub(super) fn note(&mut self, note: Note) {
@@ -293,7 +293,7 @@ impl Task {
         if let Some(id) = instance.filter(|_| is_bad_news) {
             self.diagnose(id);
         }
-        if is_bad_news && let Some(problem) = instance.and_then(|id| self.failures.problem_of(id)) {
+        if is_bad_news && let Some(problem) = instance.and_then(|id| self.diagnoses.problem_of(id)) {
             message = message + " (" + problem + ")";
         }
         // Whether other apps run is not known here.

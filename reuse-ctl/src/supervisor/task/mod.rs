@@ -28,7 +28,7 @@ use crate::supervisor::{
     apply::Applying,
     connections::Connections,
     console::Console,
-    diagnosis::{Failures, LastOutput},
+    diagnosis::{Diagnoses, LastOutput},
     faults::WakeProbes,
     health::Health,
     live::{BackgroundEvent, Live},
@@ -88,7 +88,7 @@ pub(crate) struct Task {
     meter: Arc<Mutex<UsageMeter>>,
     background_events: mpsc::Sender<BackgroundEvent>,
     finished: Option<Finished>,
-    failures: Failures,
+    diagnoses: Diagnoses,
     replies: HashMap<RequestId, oneshot::Sender<Reply>>,
     next_request: u64,
     signalled: SignalRequests,
@@ -165,7 +165,7 @@ impl Task {
             lookups: Lookups::new(background_events.clone()),
             background_events,
             finished: None,
-            failures: Failures::default(),
+            diagnoses: Diagnoses::default(),
             replies: HashMap::new(),
             next_request: 0,
             signalled: SignalRequests::default(),
@@ -230,7 +230,7 @@ impl Task {
     /// Why the app has failed, if it has: the reason that a slot has, and the last failure with what that worker had written.
     pub(crate) fn last_words(&self) -> (Option<String>, Option<(String, LastOutput)>) {
         let reason = self.machine.view().slots.into_iter().find_map(|slot| slot.reason);
-        (reason, self.failures.last().cloned())
+        (reason, self.diagnoses.last().cloned())
     }
 
     fn now(&self) -> Millis {
@@ -279,7 +279,7 @@ impl Task {
             }
         }
         if is_due(Some(self.sockets.next_look())) {
-            self.look();
+            self.poll_sockets();
         }
     }
 
@@ -327,7 +327,7 @@ impl Task {
     }
 
     /// Looks at all sockets, tells the machine the loads that it waits for, and does what is due now and then.
-    fn look(&mut self) {
+    fn poll_sockets(&mut self) {
         let waiting = self.something_waits();
         let began = Instant::now();
         self.sockets.begin_look(waiting, began);

@@ -13,7 +13,7 @@ const BEFORE: usize = 30;
 
 /// A mistake in a file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Place {
+pub struct FilePosition {
     /// The file's name as given.
     pub file: String,
     /// The line, from 1.
@@ -29,7 +29,7 @@ pub struct Place {
     pub excerpt: Vec<String>,
 }
 
-impl Place {
+impl FilePosition {
     /// The place of a mistake at `span` (in bytes) of `text`.
     pub fn new(file: &str, text: &str, span: Range<usize>, error: String, hint: String) -> Self {
         let start = floor(text, span.start);
@@ -104,7 +104,7 @@ mod tests {
 
     fn shown(text: &str, wrong: &str) -> String {
         let start = text.find(wrong).expect("it is there");
-        let place = Place::new("f", text, start..start + wrong.len(), "e".into(), String::new());
+        let place = FilePosition::new("f", text, start..start + wrong.len(), "e".into(), String::new());
         format!("{}:{}\n{}", place.line, place.column, place.excerpt.join("\n"))
     }
 
@@ -141,7 +141,7 @@ mod tests {
     #[test]
     fn the_end_of_the_file_and_nonsense_have_a_place_too() {
         for (text, span) in [("", 0..0), ("a\n", 2..2), ("a", 5..9), ("ä", 1..1), ("a\nb", 1..3)] {
-            let place = Place::new("f", text, span, String::new(), String::new());
+            let place = FilePosition::new("f", text, span, String::new(), String::new());
             assert!(
                 place.line >= 1 && place.column >= 1 && place.excerpt.len() == 2,
                 "{text:?}"

@@ -17,12 +17,12 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use nix::unistd::{Whence, lseek};
 
-/// Size of the place at the beginning of the index. It is written in one write within one sector, so it is never half written.
-pub(super) const PLACE_BYTES: usize = 128;
+/// Size of the layout at the beginning of the index. It is written in one write within one sector, so it is never half written.
+pub(super) const LAYOUT_BYTES: usize = 128;
 const WORDS: usize = 9;
 const MAGIC: u64 = u64::from_le_bytes(*b"reuselog");
 
-/// The file with the place and the marks of a log: `worker-0.times` beside `worker-0.log`.
+/// The file with the layout and the marks of a log: `worker-0.times` beside `worker-0.log`.
 pub(super) fn index_of(log: &Path) -> PathBuf {
     log.with_extension("times")
 }
@@ -45,7 +45,7 @@ fn with_suffix(log: &Path, suffix: &str) -> PathBuf {
 
 /// See the picture in the module's documentation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Place {
+pub(super) struct Layout {
     /// Counts the changes, so that a reader notices them.
     pub(super) changes: u64,
     /// The offset where `.1` ends; `.2` ends where `.1` begins, and so on.
@@ -91,8 +91,8 @@ impl Cut {
     }
 }
 
-impl Place {
-    /// Reads the place from a log's index. A log without an index was never seen by a controller: its copies, if any, end where it begins.
+impl Layout {
+    /// Reads the layout from a log's index. A log without an index was never seen by a controller: its copies, if any, end where it begins.
     ///
     /// # Errors
     /// As open(2) and read(2).
@@ -104,7 +104,7 @@ impl Place {
         }
     }
 
-    /// The place of a log that has no index.
+    /// The layout of a log that has no index.
     pub(super) fn assumed(log: &Path) -> Self {
         let len_of = |number| fs::metadata(rotated(log, number)).ok().map(|metadata| metadata.len());
         let rotated_end = (1..=u16::MAX).map_while(len_of).sum();
@@ -115,9 +115,9 @@ impl Place {
         }
     }
 
-    /// Reads the place; `None` if the index has no valid one.
+    /// Reads the layout; `None` if the index has no valid one.
     pub(super) fn read(index: &File) -> io::Result<Option<Self>> {
-        let mut bytes = [0; PLACE_BYTES];
+        let mut bytes = [0; LAYOUT_BYTES];
         match index.read_exact_at(&mut bytes, 0) {
             Ok(()) => Ok(Self::decode(&bytes)),
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
@@ -151,7 +151,7 @@ impl Place {
         }
     }
 
-    pub(super) fn encode(&self) -> [u8; PLACE_BYTES] {
+    pub(super) fn encode(&self) -> [u8; LAYOUT_BYTES] {
         let (phase, piece) = match self.cut {
             Cut::None => (0, None),
             Cut::Begun(piece) => (1, Some(piece)),
@@ -169,16 +169,16 @@ impl Place {
             u64::from(copied),
             self.inode,
         ];
-        let mut bytes = [0; PLACE_BYTES];
+        let mut bytes = [0; LAYOUT_BYTES];
         let (words_part, rest) = bytes.split_at_mut(WORDS * 8);
-        for (place, word) in words_part.chunks_exact_mut(8).zip(words) {
-            place.copy_from_slice(&word.to_le_bytes());
+        for (layout, word) in words_part.chunks_exact_mut(8).zip(words) {
+            layout.copy_from_slice(&word.to_le_bytes());
         }
         rest[..8].copy_from_slice(&checksum(words_part).to_le_bytes());
         bytes
     }
 
-    pub(super) fn decode(bytes: &[u8; PLACE_BYTES]) -> Option<Self> {
+    pub(super) fn decode(bytes: &[u8; LAYOUT_BYTES]) -> Option<Self> {
         let word = |at: usize| u64::from_le_bytes(bytes[at * 8..at * 8 + 8].try_into().expect("eight bytes"));
         if word(0) != MAGIC || word(WORDS) != checksum(&bytes[..WORDS * 8]) {
             return None;
@@ -217,7 +217,7 @@ pub(super) fn begins_with_hole(file: &File, len: u64) -> io::Result<bool> {
     }
 }
 
-/// FNV-1a. Tells a place from other data, and a torn write from a complete one.
+/// FNV-1a. Tells a layout from other data, and a torn write from a complete one.
 fn checksum(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |sum, byte| {
         (sum ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3)
@@ -233,7 +233,7 @@ mod tests {
         #[test]
         fn a_place_is_read_as_written(words in any::<[u64; 6]>(), phase in 0..3, copied in any::<bool>(), flip in 0..(WORDS + 1) * 8) {
             let piece = Piece { len: words[4], copied };
-            let place = Place {
+            let layout = Layout {
                 changes: words[0],
                 rotated_end: words[1],
                 shift: words[2],
@@ -241,10 +241,10 @@ mod tests {
                 cut: [Cut::None, Cut::Begun(piece), Cut::Hollow(piece)][usize::try_from(phase).expect("small")],
                 inode: words[5],
             };
-            let mut bytes = place.encode();
-            prop_assert_eq!(Place::decode(&bytes), Some(place));
+            let mut bytes = layout.encode();
+            prop_assert_eq!(Layout::decode(&bytes), Some(layout));
             bytes[flip] ^= 1;
-            prop_assert_eq!(Place::decode(&bytes), None);
+            prop_assert_eq!(Layout::decode(&bytes), None);
         }
     }
 }
