@@ -28,6 +28,9 @@ pub(super) struct Slot {
     outgoing: Vec<Instance>,
     /// Number of crashes and failed starts in a row, none of them of a stable instance.
     crashes: u32,
+    /// The instance that was stable when it stopped listening. If it ends without listening again, that is the crash of a stable instance:
+    /// the notice that a process has closed its listener mostly comes before the news that it has ended.
+    was_stable: Option<InstanceId>,
     /// Number of instances that have had the slot.
     took_over: u64,
     /// The version of the next instance.
@@ -90,6 +93,7 @@ impl Slot {
             state: SlotState::Held(first),
             outgoing: Vec::new(),
             crashes: 0,
+            was_stable: None,
             took_over: 1,
             version,
             is_canary: false,
@@ -124,6 +128,7 @@ impl Slot {
             return self.replace_when_settled(cx);
         }
         if self.instance_mut(id).is_some_and(|instance| instance.ready(cx)) {
+            self.was_stable = None;
             // Nobody else served, so it settles in the slot.
             let settled_at = cx.now().plus(cx.config().settle_ms);
             cx.tell(Happened::Up {
@@ -136,13 +141,14 @@ impl Slot {
 
     pub(super) fn unready(&mut self, id: InstanceId, reason: &str, cx: &mut Context) {
         let Some(instance) = self.instance_mut(id) else { return };
-        let (was_stable, was_serving) = (is_stable(instance, cx), instance.is_serving());
+        let (is_stable, was_serving) = (is_stable(instance, cx), instance.is_serving());
         instance.unready(reason, cx);
         if was_serving && !instance.is_serving() {
             cx.tell(Happened::Down { instance: id });
         }
-        if was_stable {
+        if is_stable {
             self.crashes = 0;
+            self.was_stable = Some(id);
         }
         self.replace_when_settled(cx);
     }

@@ -37,7 +37,7 @@ impl Slot {
             Some(_) => departure.unasked(),
             None => departure.too_early(None),
         };
-        let was_stable = is_stable(&current, cx);
+        let was_stable = self.was_stable == Some(id) || is_stable(&current, cx);
         current.depart(&departure.words(), departure.cut(), cx);
         if was_stable {
             self.back_off(0, reason, on_ready, cx)

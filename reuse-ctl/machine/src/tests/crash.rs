@@ -202,6 +202,55 @@ fn an_instance_that_was_stable_and_lost_its_listeners_starts_the_count_anew_too(
     );
 }
 
+/// Which of the two the controller hears first, that the listener is closed or that the process has ended, is chance.
+#[test]
+fn the_crash_of_a_stable_instance_does_not_count_whatever_is_heard_first() {
+    for closes_first in [false, true] {
+        let mut world = World::active(2);
+        world.pass(10_000);
+        if closes_first {
+            world.unready(0);
+        }
+        world.exit(0, 1);
+        for crash in 1..5 {
+            assert_eq!(world.state(0), WorkerState::BackingOff, "{crash}, {closes_first}");
+            world.pass(delay(&world));
+            world.ready(0);
+            world.exit(0, 1);
+        }
+        assert_eq!(
+            world.state(0),
+            WorkerState::BackingOff,
+            "the fourth that counts, {closes_first}"
+        );
+        world.pass(delay(&world));
+        world.exit(0, 1);
+        assert_eq!(world.state(0), WorkerState::Failed, "the fifth, {closes_first}");
+    }
+}
+
+/// Being stable is of no use to an instance that listens again and then crashes.
+#[test]
+fn the_crash_of_an_instance_that_listens_again_counts() {
+    let mut world = World::active(2);
+    for _ in 0..3 {
+        world.exit(0, 1);
+        world.pass(delay(&world));
+        world.ready(0);
+    }
+    world.pass(10_000);
+    world.unready(0);
+    world.ready(0);
+    for _ in 0..4 {
+        world.exit(0, 1);
+        assert_eq!(world.state(0), WorkerState::BackingOff);
+        world.pass(delay(&world));
+        world.ready(0);
+    }
+    world.exit(0, 1);
+    assert_eq!(world.state(0), WorkerState::Failed);
+}
+
 /// An app that stays although both of its workers have failed for good.
 fn all_failed() -> World {
     let mut world = staying(2);
