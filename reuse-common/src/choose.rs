@@ -3,7 +3,7 @@
 use crate::{
     cell,
     client::ClientKey,
-    ids::{Place, Slot},
+    ids::{Place, SlotId},
     limits::FULL_SCAN,
     load::{Loads, Moment},
     places::Places,
@@ -69,7 +69,7 @@ pub fn by_load(membership: &Membership, loads: Loads, moment: Moment, random: u3
 
 /// `sticky`, for a known client: the seat of its recorded slot, if that slot is published.
 #[inline(always)]
-pub fn by_record(membership: &Membership, recorded: Option<Slot>) -> Option<Place> {
+pub fn by_record(membership: &Membership, recorded: Option<SlotId>) -> Option<Place> {
     membership.place_of(recorded?)
 }
 

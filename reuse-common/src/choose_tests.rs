@@ -26,7 +26,8 @@ impl Group {
     }
 
     fn with_shares(slots: impl IntoIterator<Item = (u16, Option<Share>)>) -> Self {
-        let slots: Vec<(Slot, Option<Share>)> = slots.into_iter().map(|(slot, share)| (Slot(slot), share)).collect();
+        let slots: Vec<(SlotId, Option<Share>)> =
+            slots.into_iter().map(|(slot, share)| (SlotId(slot), share)).collect();
         let mut buckets = Box::new(Buckets::EMPTY);
         buckets.assign(&slots);
         // SAFETY: a table of integers may be all zeroes.
@@ -67,7 +68,7 @@ const fn row_of(slot: u16) -> Row {
 
 /// All steps of `sticky` together.
 fn by_client(group: &Group, loads: Loads, client: &ClientKey, recorded: Option<u16>) -> Place {
-    by_record(&group.membership, recorded.map(Slot))
+    by_record(&group.membership, recorded.map(SlotId))
         .unwrap_or_else(|| for_new_client(&group.membership, &group.places, loads, client, NOW))
 }
 
@@ -296,7 +297,7 @@ proptest! {
         let mut group = Group::new(slots.iter().copied());
         // Some owners have no seat.
         let mut buckets = Box::new(Buckets::EMPTY);
-        buckets.assign(&stale.iter().map(|&slot| (Slot(slot), None)).collect::<Vec<_>>());
+        buckets.assign(&stale.iter().map(|&slot| (SlotId(slot), None)).collect::<Vec<_>>());
         *group.places = Places::new(&group.membership, &buckets);
         let loads = group.loads();
         for row in loaded {

@@ -1,6 +1,6 @@
 //! What counts as one client under `sticky`.
 
-use crate::{cell, ids::Slot, rendezvous::mix};
+use crate::{cell, ids::SlotId, rendezvous::mix};
 
 /// A client: an address with every bit beyond the prefix cleared. IPv4 addresses are written as `::ffff:a.b.c.d`, so that a client has the
 /// same key on an IPv4 listener and on a dual-stack one. The words are in network byte order.
@@ -95,7 +95,7 @@ const SEEN_SHIFT: u32 = 30;
 impl ClientRecord {
     /// A record for this slot, last seen now.
     #[inline(always)]
-    pub const fn new(slot: Slot, now_ns: u64) -> Self {
+    pub const fn new(slot: SlotId, now_ns: u64) -> Self {
         Self {
             slot: slot.0 as u32,
             seen: (now_ns >> SEEN_SHIFT) as u32,
@@ -104,13 +104,13 @@ impl ClientRecord {
 
     /// The slot, unless the record is older than `ttl_ticks` (units of 2^30 ns; 0 never expires).
     #[inline(always)]
-    pub const fn slot(&self, now_ns: u64, ttl_ticks: u32) -> Option<Slot> {
+    pub const fn slot(&self, now_ns: u64, ttl_ticks: u32) -> Option<SlotId> {
         let age = ((now_ns >> SEEN_SHIFT) as u32).wrapping_sub(self.seen);
         // If another CPU's clock was slightly ahead, the age wraps to just below 2^32.
         if ttl_ticks != 0 && age > ttl_ticks && age < u32::MAX / 2 {
             None
         } else {
-            Some(Slot(self.slot as u16))
+            Some(SlotId(self.slot as u16))
         }
     }
 
@@ -120,7 +120,7 @@ impl ClientRecord {
     /// # Safety
     /// `record` must be valid for reads and writes, and aligned.
     #[inline(always)]
-    pub unsafe fn renew(record: *mut Self, slot: Slot, now_ns: u64) -> bool {
+    pub unsafe fn renew(record: *mut Self, slot: SlotId, now_ns: u64) -> bool {
         let now = Self::new(slot, now_ns);
         // SAFETY: the caller's promise.
         unsafe {
@@ -216,26 +216,26 @@ mod tests {
     #[test]
     fn records_expire() {
         let second = 1_000_000_000;
-        let record = ClientRecord::new(Slot(7), 1000 * second);
+        let record = ClientRecord::new(SlotId(7), 1000 * second);
         let ttl = ClientRecord::ticks(60);
-        assert_eq!(record.slot(1030 * second, ttl), Some(Slot(7)));
+        assert_eq!(record.slot(1030 * second, ttl), Some(SlotId(7)));
         assert_eq!(record.slot(1070 * second, ttl), None);
         assert_eq!(
             record.slot(999 * second, ttl),
-            Some(Slot(7)),
+            Some(SlotId(7)),
             "a slightly later clock is not an old record"
         );
-        assert_eq!(record.slot(900_000 * second, 0), Some(Slot(7)), "0 keeps it");
+        assert_eq!(record.slot(900_000 * second, 0), Some(SlotId(7)), "0 keeps it");
     }
 
     #[test]
     fn records_are_renewed_by_their_own_slot() {
         let second = 1_000_000_000;
-        let mut record = ClientRecord::new(Slot(7), 1000 * second);
+        let mut record = ClientRecord::new(SlotId(7), 1000 * second);
         // SAFETY: the record outlives the calls.
-        let renewed = [(Slot(8), 1050), (Slot(7), 1050)]
+        let renewed = [(SlotId(8), 1050), (SlotId(7), 1050)]
             .map(|(slot, at)| unsafe { ClientRecord::renew(&raw mut record, slot, at * second) });
         assert_eq!(renewed, [false, true]);
-        assert_eq!(record, ClientRecord::new(Slot(7), 1050 * second));
+        assert_eq!(record, ClientRecord::new(SlotId(7), 1050 * second));
     }
 }

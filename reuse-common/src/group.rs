@@ -1,7 +1,7 @@
 //! The map value that the controller and a group's copy of `select` share. The controller maps it into its own memory.
 //!
-//! The program finds everything with one map look-up. Besides its seat, a connection reads and writes only the first cache line of this
-//! value.
+//! The program finds everything with one map look-up. A connection writes only the first cache line of this value. It reads that line, the
+//! counts of the membership, the seats that its policy looks at, and under `hash` and `sticky` the place of a bucket.
 
 #[cfg(not(target_arch = "bpf"))]
 use crate::rendezvous::Buckets;
@@ -136,7 +136,7 @@ impl Group {
 mod tests {
     use super::*;
     use crate::{
-        ids::{Place, Row, Slot},
+        ids::{Place, Row, SlotId},
         seats::Seat,
     };
 
@@ -149,15 +149,15 @@ mod tests {
         assert_eq!(group.published().membership.count(), 0);
         let mut buckets = Buckets::EMPTY;
         for slot in [5, 6, 7] {
-            buckets.assign(&[(Slot(slot), None)]);
+            buckets.assign(&[(SlotId(slot), None)]);
             // The other seat comes first, so that the owner's place is not what an empty table says.
             group.publish(
-                Membership::new([slot + 100, slot].map(|slot| Seat::new(Slot(slot), Row(slot + 1), 1))),
+                Membership::new([slot + 100, slot].map(|slot| Seat::new(SlotId(slot), Row(slot + 1), 1))),
                 &buckets,
             );
             let Published { membership, places } = group.published();
-            assert_eq!(membership.seat(Place(0)).slot(), Slot(slot + 100));
-            assert_eq!(membership.seat(places.of(77)).slot(), Slot(slot));
+            assert_eq!(membership.seat(Place(0)).slot(), SlotId(slot + 100));
+            assert_eq!(membership.seat(places.of(77)).slot(), SlotId(slot));
         }
         group.publish(Membership::EMPTY, &buckets);
         assert_eq!(group.published().membership.count(), 0);

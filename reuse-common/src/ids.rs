@@ -1,13 +1,13 @@
 //! The numbers by which the BPF programs and the controller name things. Each is a type of its own, so that the compiler catches a mix-up.
 //!
-//! Users name a [`Slot`]. An instance is one process incarnation of a slot and has a [`Row`] of the load table for its whole life. In each
+//! Users name a [`SlotId`]. An instance is one process incarnation of a slot and has a [`Row`] of the load table for its whole life. In each
 //! group where the instance listens, each of its listeners has a [`MemberIndex`]. While the instance is published, it has a
 //! [`Seat`](crate::seats::Seat) in the group's table, with its slot, its row and its number of listeners. The position of a seat is its
 //! [`Place`]. A key belongs to a [`Bucket`], and a bucket to a slot.
 //!
 //! | type | range | indexes |
 //! |---|---|---|
-//! | [`Slot`] | 0…255 | `place_of_slot` of [`Membership`](crate::seats::Membership) |
+//! | [`SlotId`] | 0…255 | `place_of_slot` of [`Membership`](crate::seats::Membership) |
 //! | [`Row`] | 0…1023 | [`LoadTable`](crate::load::LoadTable), [`CutTable`](crate::cuts::CutTable) |
 //! | [`Place`] | 0…255 | the seats of [`Membership`](crate::seats::Membership) |
 //! | [`Bucket`] | 0…16383 | [`Buckets`](crate::rendezvous::Buckets), [`Places`](crate::places::Places) |
@@ -25,9 +25,9 @@ use crate::{
 /// A slot's number, 0…255, as users write it. A request may contain a larger number, which no slot has.
 #[repr(transparent)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub struct Slot(pub u16);
+pub struct SlotId(pub u16);
 
-impl Slot {
+impl SlotId {
     /// The index into a table of all slots. Masked, so that the verifier sees that it is in bounds.
     #[inline(always)]
     pub const fn index(self) -> usize {
@@ -35,7 +35,7 @@ impl Slot {
     }
 }
 
-impl fmt::Display for Slot {
+impl fmt::Display for SlotId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
     }
@@ -139,7 +139,7 @@ impl MemberIndex {
     }
 }
 
-const _: () = assert!(size_of::<Slot>() == 2 && size_of::<Row>() == 2 && size_of::<Bucket>() == 2);
+const _: () = assert!(size_of::<SlotId>() == 2 && size_of::<Row>() == 2 && size_of::<Bucket>() == 2);
 const _: () = assert!(size_of::<Place>() == 4 && size_of::<MemberIndex>() == 4);
 const _: () = assert!(
     BUCKETS.is_power_of_two() && BUCKETS <= 1 << 16,
@@ -161,7 +161,7 @@ mod tests {
 
     #[test]
     fn numbers_out_of_range_stay_inside_the_tables() {
-        assert!(Slot(u16::MAX).index() < MAX_SLOTS && Row(u16::MAX).index() < MAX_ROWS);
+        assert!(SlotId(u16::MAX).index() < MAX_SLOTS && Row(u16::MAX).index() < MAX_ROWS);
         assert!(Place(u32::MAX).index() < MAX_SLOTS && Bucket::of(u32::MAX).index() < BUCKETS);
         assert!(MemberIndex::new(Row(u16::MAX), u16::MAX).key() < MAX_MEMBERS as u32);
     }

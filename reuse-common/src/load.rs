@@ -2,7 +2,7 @@
 
 use crate::{
     cell,
-    ids::{Row, Slot},
+    ids::{Row, SlotId},
     limits::MAX_ROWS,
 };
 
@@ -14,7 +14,7 @@ pub struct InstanceLoad {
     /// Connections in ESTABLISHED or CLOSE_WAIT now. May briefly be off by one while a connection migrates.
     established: u32,
     /// The slot that the instance stands for.
-    slot: Slot,
+    slot: SlotId,
     /// Connections waiting in the instance's accept queues when the controller last looked; at most 65,535.
     queue: u16,
     /// Selections that have not become connections yet, by the epoch in which they were made.
@@ -121,7 +121,7 @@ impl Moment {
 
 impl InstanceLoad {
     /// A fresh row for an instance of `slot`.
-    pub fn new(slot: Slot) -> Self {
+    pub fn new(slot: SlotId) -> Self {
         Self {
             slot,
             ..Self::default()
@@ -288,7 +288,7 @@ impl Loads {
 
     /// The slot of the row's instance.
     #[inline(always)]
-    pub fn slot(&self, row: Row) -> Slot {
+    pub fn slot(&self, row: Row) -> SlotId {
         // SAFETY: a line points into the table.
         unsafe { cell::read(&raw const (*self.line(row)).slot) }
     }
@@ -359,7 +359,7 @@ impl Loads {
 
     /// A selection of this instance, if one was [reserved](Self::reserve), has become a connection.
     #[inline(always)]
-    pub fn settle(&self, row: Row, epoch: u32) {
+    pub fn unreserve(&self, row: Row, epoch: u32) {
         let line = self.line(row);
         // SAFETY: a line points into the table; the pending index is below 2.
         unsafe {

@@ -24,14 +24,14 @@ fn a_selection_counts_until_it_is_a_connection() {
     loads.reserve(Row(5), 100);
     assert_eq!(load(100), 2);
     loads.entered(Row(5), true);
-    loads.settle(Row(5), 100);
+    loads.unreserve(Row(5), 100);
     assert_eq!(load(100), 2, "one established, one pending");
     assert_eq!(load(101), 2, "still recent");
     assert_eq!(load(102), 1, "the SYN that never completed is forgotten");
     loads.reserve(Row(5), 102);
     assert_eq!(load(102), 2);
     loads.entered(Row(5), true);
-    loads.settle(Row(5), 103);
+    loads.unreserve(Row(5), 103);
     assert_eq!(load(103), 2);
     loads.left(Row(5));
     loads.left(Row(5));
@@ -49,18 +49,18 @@ fn what_waits_counts_more_until_the_row_begins_anew() {
     let mut table = table();
     // SAFETY: the table outlives the view.
     let loads = unsafe { Loads::new(&raw mut *table) };
-    loads.reset(Row(5), InstanceLoad::new(Slot(300)));
+    loads.reset(Row(5), InstanceLoad::new(SlotId(300)));
     loads.entered(Row(5), true);
-    loads.settle(Row(5), 100);
+    loads.unreserve(Row(5), 100);
     loads.set_queue(Row(5), 1);
     let moment = Moment::new(100, 7);
     assert_eq!(loads.load(Row(5), moment) - Loads::BIAS, 1 + QUEUE_WEIGHT);
     assert_eq!(loads.established(Row(5)) - Loads::BIAS, 1);
-    assert_eq!((loads.slot(Row(5)), loads.copy(Row(5)).queue()), (Slot(300), 1));
+    assert_eq!((loads.slot(Row(5)), loads.copy(Row(5)).queue()), (SlotId(300), 1));
     loads.set_queue(Row(5), 1_000_000);
     assert_eq!(loads.copy(Row(5)).queue(), u16::MAX);
     assert!(loads.load(Row(5), moment) & 0x8000_0000 == 0, "31 bits are compared");
-    loads.reset(Row(5), InstanceLoad::new(Slot(2)));
+    loads.reset(Row(5), InstanceLoad::new(SlotId(2)));
     assert_eq!(
         (loads.copy(Row(5)).queue(), loads.load(Row(5), moment)),
         (0, Loads::BIAS)

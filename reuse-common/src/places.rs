@@ -56,19 +56,19 @@ mod tests {
 
     use super::*;
     use crate::{
-        ids::{Row, Slot},
+        ids::{Row, SlotId},
         seats::Seat,
         share::Share,
     };
 
-    fn slots(size: core::ops::Range<usize>) -> impl Strategy<Value = Vec<(Slot, Option<Share>)>> {
+    fn slots(size: core::ops::Range<usize>) -> impl Strategy<Value = Vec<(SlotId, Option<Share>)>> {
         // 0 is no share.
         let share = prop_oneof![2 => Just(0), 1 => 1u16..2500].prop_map(Share::from_hundredths_of_a_percent);
-        prop::collection::btree_map((0u16..256).prop_map(Slot), share, size)
+        prop::collection::btree_map((0u16..256).prop_map(SlotId), share, size)
             .prop_map(|slots| slots.into_iter().collect())
     }
 
-    fn membership(slots: &[(Slot, Option<Share>)]) -> Membership {
+    fn membership(slots: &[(SlotId, Option<Share>)]) -> Membership {
         Membership::new(
             slots
                 .iter()
@@ -87,7 +87,7 @@ mod tests {
         /// Owners and seats may differ in any way: slots were added or removed, or got a share in between.
         #[test]
         fn every_place_is_the_owners_or_anybodys(owners in slots(1..12), seated in slots(0..12), common in slots(0..12)) {
-            let with_common = |mut slots: Vec<(Slot, Option<Share>)>| {
+            let with_common = |mut slots: Vec<(SlotId, Option<Share>)>| {
                 slots.retain(|(slot, _)| common.iter().all(|(other, _)| other != slot));
                 slots.extend(&common);
                 slots
@@ -111,8 +111,8 @@ mod tests {
     #[test]
     fn the_buckets_of_a_slot_without_a_seat_are_divided() {
         let mut buckets = Box::new(Buckets::EMPTY);
-        buckets.assign(&[(Slot(9), None)]);
-        let places = Places::new(&membership(&[1, 2, 3].map(|slot| (Slot(slot), None))), &buckets);
+        buckets.assign(&[(SlotId(9), None)]);
+        let places = Places::new(&membership(&[1, 2, 3].map(|slot| (SlotId(slot), None))), &buckets);
         let mut counts = [0; 3];
         for hash in one_hash_each() {
             counts[places.of(hash).index()] += 1;
@@ -123,7 +123,7 @@ mod tests {
     #[test]
     fn nobody_published_is_the_first_place_without_a_seat() {
         let mut buckets = Box::new(Buckets::EMPTY);
-        buckets.assign(&[(Slot(9), None), (Slot(200), None)]);
+        buckets.assign(&[(SlotId(9), None), (SlotId(200), None)]);
         assert!(Places::new(&Membership::EMPTY, &buckets) == Places::EMPTY);
         assert_eq!(Membership::EMPTY.seat(Place(0)).listeners(), 0);
     }

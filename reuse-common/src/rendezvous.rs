@@ -10,7 +10,7 @@
 
 #[cfg(not(target_arch = "bpf"))]
 use crate::{
-    ids::{Bucket, Slot},
+    ids::{Bucket, SlotId},
     limits::MAX_SLOTS,
     portion::{MAX_SHARES, Scale},
     share::Share,
@@ -32,13 +32,13 @@ impl Buckets {
     pub const EMPTY: Self = Self { slots: [0; BUCKETS] };
 
     /// The slot that owns the bucket of a key with this hash.
-    pub const fn owner(&self, hash: u32) -> Slot {
-        Slot(self.slots[Bucket::of(hash).index()] as u16)
+    pub const fn owner(&self, hash: u32) -> SlotId {
+        SlotId(self.slots[Bucket::of(hash).index()] as u16)
     }
 
     /// The owner of each bucket, in ascending order of buckets.
-    pub fn owners(&self) -> impl Iterator<Item = Slot> {
-        self.slots.iter().map(|&slot| Slot(slot.into()))
+    pub fn owners(&self) -> impl Iterator<Item = SlotId> {
+        self.slots.iter().map(|&slot| SlotId(slot.into()))
     }
 
     /// Divides the buckets among these slots. Without slots nothing changes.
@@ -46,12 +46,12 @@ impl Buckets {
     /// The slots with a share come first: the first [`MAX_SHARES`] of them, in ascending order, each take their number of buckets
     /// ([`Scale`] says how many), the ones with the slot's highest scores that are not taken yet. Each other bucket goes to the slot
     /// without a share that scores highest for it. If every slot has a share and rounding leaves a bucket over, all slots compete for it.
-    pub fn assign(&mut self, slots: &[(Slot, Option<Share>)]) {
-        let mut shared: Vec<(Slot, Share)> = slots.iter().filter_map(|&(slot, share)| Some((slot, share?))).collect();
+    pub fn assign(&mut self, slots: &[(SlotId, Option<Share>)]) {
+        let mut shared: Vec<(SlotId, Share)> = slots.iter().filter_map(|&(slot, share)| Some((slot, share?))).collect();
         shared.sort_unstable();
         shared.truncate(MAX_SHARES);
-        let is_free = |slot: Slot| shared.iter().all(|&(other, _)| other != slot);
-        let mut rest: Vec<Slot> = slots
+        let is_free = |slot: SlotId| shared.iter().all(|&(other, _)| other != slot);
+        let mut rest: Vec<SlotId> = slots
             .iter()
             .map(|&(slot, _)| slot)
             .filter(|&slot| is_free(slot))
@@ -85,13 +85,13 @@ impl Buckets {
 }
 
 #[cfg(not(target_arch = "bpf"))]
-const fn owner_byte(slot: Slot) -> u8 {
+const fn owner_byte(slot: SlotId) -> u8 {
     slot.index() as u8
 }
 
 /// A slot's score for a bucket. The slot is part of the result, so that no two slots have the same score.
 #[cfg(not(target_arch = "bpf"))]
-const fn score(bucket: Bucket, slot: Slot) -> u64 {
+const fn score(bucket: Bucket, slot: SlotId) -> u64 {
     let slot = slot.0 as u64;
     (mix((bucket.index() as u64) << 16 | slot) & !0xff) | (slot & 0xff)
 }
@@ -116,31 +116,31 @@ mod tests {
 
     use super::*;
 
-    fn assigned(slots: &[(Slot, Option<Share>)]) -> Box<Buckets> {
+    fn assigned(slots: &[(SlotId, Option<Share>)]) -> Box<Buckets> {
         let mut buckets = Box::new(Buckets::EMPTY);
         buckets.assign(slots);
         buckets
     }
 
-    fn free(slots: impl IntoIterator<Item = u16>) -> Vec<(Slot, Option<Share>)> {
-        slots.into_iter().map(|slot| (Slot(slot), None)).collect()
+    fn free(slots: impl IntoIterator<Item = u16>) -> Vec<(SlotId, Option<Share>)> {
+        slots.into_iter().map(|slot| (SlotId(slot), None)).collect()
     }
 
     fn share(hundredths: u16) -> Option<Share> {
         Share::from_hundredths_of_a_percent(hundredths)
     }
 
-    fn count(buckets: &Buckets, slot: Slot) -> usize {
+    fn count(buckets: &Buckets, slot: SlotId) -> usize {
         buckets.owners().filter(|&owner| owner == slot).count()
     }
 
     /// Slots, some with a share (0 is none).
-    fn some_slots(size: core::ops::Range<usize>) -> impl Strategy<Value = Vec<(Slot, Option<Share>)>> {
+    fn some_slots(size: core::ops::Range<usize>) -> impl Strategy<Value = Vec<(SlotId, Option<Share>)>> {
         let share_of = prop_oneof![2 => Just(0), 1 => 1u16..2500];
         prop::collection::btree_map(0u16..256, share_of, size).prop_map(|slots| {
             slots
                 .into_iter()
-                .map(|(slot, hundredths)| (Slot(slot), share(hundredths)))
+                .map(|(slot, hundredths)| (SlotId(slot), share(hundredths)))
                 .collect()
         })
     }
@@ -150,7 +150,7 @@ mod tests {
 
         #[test]
         fn taking_a_slot_away_moves_only_its_own_buckets(slots in some_slots(3..24), nth in any::<prop::sample::Index>()) {
-            let free: Vec<Slot> = slots.iter().filter(|(_, share)| share.is_none()).map(|&(slot, _)| slot).collect();
+            let free: Vec<SlotId> = slots.iter().filter(|(_, share)| share.is_none()).map(|&(slot, _)| slot).collect();
             prop_assume!(free.len() >= 2);
             let gone = free[nth.index(free.len())];
             let rest: Vec<_> = slots.iter().copied().filter(|&(slot, _)| slot != gone).collect();
@@ -202,21 +202,21 @@ mod tests {
 
     #[test]
     fn shares_of_all_fill_the_table() {
-        let buckets = assigned(&[0, 1, 2].map(|slot| (Slot(slot), share(100))));
-        let counts = [0, 1, 2].map(|slot| count(&buckets, Slot(slot)));
+        let buckets = assigned(&[0, 1, 2].map(|slot| (SlotId(slot), share(100))));
+        let counts = [0, 1, 2].map(|slot| count(&buckets, SlotId(slot)));
         assert_eq!(counts.iter().sum::<usize>(), BUCKETS);
         assert!(
             counts.iter().all(|count| count.abs_diff(BUCKETS / 3) <= 1),
             "{counts:?}"
         );
-        assert_eq!(count(&assigned(&[(Slot(7), share(1))]), Slot(7)), BUCKETS);
+        assert_eq!(count(&assigned(&[(SlotId(7), share(1))]), SlotId(7)), BUCKETS);
     }
 
     #[test]
     fn the_order_of_the_slots_does_not_matter() {
         assert!(assigned(&free([0, 1, 2, 7])) == assigned(&free([7, 2, 0, 1])));
-        let (two, seven) = ((Slot(2), share(700)), (Slot(7), share(3000)));
-        assert!(assigned(&[(Slot(0), None), two, seven]) == assigned(&[seven, (Slot(0), None), two]));
+        let (two, seven) = ((SlotId(2), share(700)), (SlotId(7), share(3000)));
+        assert!(assigned(&[(SlotId(0), None), two, seven]) == assigned(&[seven, (SlotId(0), None), two]));
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use crate::portion::Scale;
 use crate::{
     cell,
-    ids::{Place, Row, Slot},
+    ids::{Place, Row, SlotId},
     limits::MAX_SLOTS,
     portion::MAX_SHARES,
     share::Share,
@@ -16,7 +16,7 @@ use crate::{
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Seat {
     row: Row,
-    slot: Slot,
+    slot: SlotId,
     listeners: u16,
     /// Hundredths of a percent; 0 means no share.
     share: u16,
@@ -24,7 +24,7 @@ pub struct Seat {
 
 impl Seat {
     /// A seat for `slot`, held by the instance in `row` with `listeners` (1…8) members of the group, and without a share.
-    pub const fn new(slot: Slot, row: Row, listeners: u16) -> Self {
+    pub const fn new(slot: SlotId, row: Row, listeners: u16) -> Self {
         Self {
             row,
             slot,
@@ -51,7 +51,7 @@ impl Seat {
 
     /// The slot.
     #[inline(always)]
-    pub const fn slot(&self) -> Slot {
+    pub const fn slot(&self) -> SlotId {
         self.slot
     }
 
@@ -88,7 +88,7 @@ impl Membership {
     pub const EMPTY: Self = Self {
         count: 0,
         free: 0,
-        seats: [Seat::new(Slot(0), Row::BACKSTOP, 0); MAX_SLOTS],
+        seats: [Seat::new(SlotId(0), Row::BACKSTOP, 0); MAX_SLOTS],
         place_of_slot: [NO_SEAT; MAX_SLOTS],
         last_draws: [0; MAX_SHARES],
     };
@@ -190,7 +190,7 @@ impl Membership {
 
     /// The place of this slot's seat, if it is published.
     #[inline(always)]
-    pub const fn place_of(&self, slot: Slot) -> Option<Place> {
+    pub const fn place_of(&self, slot: SlotId) -> Option<Place> {
         let place = self.place_of_slot[slot.index()];
         if place == NO_SEAT {
             None
@@ -222,30 +222,30 @@ mod tests {
     #[test]
     fn every_slot_has_at_most_one_seat() {
         let membership = Membership::new([
-            Seat::new(Slot(3), Row(10), 1),
-            Seat::new(Slot(3), Row(11), 1),
-            Seat::new(Slot(900), Row(12), 1),
-            Seat::new(Slot(0), Row(13), 2),
+            Seat::new(SlotId(3), Row(10), 1),
+            Seat::new(SlotId(3), Row(11), 1),
+            Seat::new(SlotId(900), Row(12), 1),
+            Seat::new(SlotId(0), Row(13), 2),
         ]);
         assert_eq!(membership.count(), 2);
-        assert_eq!(membership.place_of(Slot(3)), Some(Place(0)));
+        assert_eq!(membership.place_of(SlotId(3)), Some(Place(0)));
         assert_eq!(membership.seat(Place(0)).row(), Row(10));
-        assert_eq!(membership.place_of(Slot(0)), Some(Place(1)));
-        assert_eq!(membership.place_of(Slot(1)), None);
+        assert_eq!(membership.place_of(SlotId(0)), Some(Place(1)));
+        assert_eq!(membership.place_of(SlotId(1)), None);
         assert!(!membership.has_shares());
     }
 
     #[test]
     fn seats_with_a_share_come_last() {
         let membership = Membership::new([
-            Seat::new(Slot(0), Row(10), 1).with_share(percent(25)),
-            Seat::new(Slot(1), Row(11), 1),
-            Seat::new(Slot(2), Row(12), 1).with_share(percent(50)),
-            Seat::new(Slot(3), Row(13), 1),
+            Seat::new(SlotId(0), Row(10), 1).with_share(percent(25)),
+            Seat::new(SlotId(1), Row(11), 1),
+            Seat::new(SlotId(2), Row(12), 1).with_share(percent(50)),
+            Seat::new(SlotId(3), Row(13), 1),
         ]);
         let slots: Vec<u16> = membership.seats().iter().map(|seat| seat.slot().0).collect();
         assert_eq!((slots, membership.free()), (vec![1, 3, 0, 2], 2));
-        assert_eq!(membership.place_of(Slot(0)), Some(Place(2)));
+        assert_eq!(membership.place_of(SlotId(0)), Some(Place(2)));
         let quarter = 1 << 30;
         for (draw, place) in [
             (0, Some(Place(2))),
@@ -261,12 +261,12 @@ mod tests {
 
     #[test]
     fn a_share_too_many_is_none() {
-        let seats = (0..40).map(|slot| Seat::new(Slot(slot), Row(slot + 1), 1).with_share(percent(1)));
+        let seats = (0..40).map(|slot| Seat::new(SlotId(slot), Row(slot + 1), 1).with_share(percent(1)));
         let membership = Membership::new(seats);
         assert_eq!((membership.count(), membership.free()), (40, 8));
         assert_eq!(membership.shared_place(0), Some(Place(8)));
         assert_eq!(membership.shared_place(u32::MAX), None);
-        assert_eq!(membership.seat(Place(0)).slot(), Slot(32));
+        assert_eq!(membership.seat(Place(0)).slot(), SlotId(32));
         assert_eq!(membership.seat(Place(0)).share(), None);
     }
 
@@ -274,7 +274,7 @@ mod tests {
         #[test]
         fn a_draw_falls_to_the_first_that_reaches_it(shares in prop::collection::vec(0u16..5000, 1..60), draw: u32) {
             let seats = shares.iter().enumerate().map(|(slot, &share)| {
-                Seat::new(Slot(slot as u16), Row(slot as u16 + 1), 1).with_share(Share::from_hundredths_of_a_percent(share))
+                Seat::new(SlotId(slot as u16), Row(slot as u16 + 1), 1).with_share(Share::from_hundredths_of_a_percent(share))
             });
             let membership = Membership::new(seats);
             prop_assume!(membership.has_shares());

@@ -8,9 +8,9 @@ pub enum Verdict {
     Chosen = 0,
     /// The controller directed the connection.
     Directed = 1,
-    /// No instance was published: the connection went to the backstop.
+    /// No instance was published, or all listeners that were tried had just closed: the connection went to the backstop.
     Parked = 2,
-    /// Nobody was published and the app refuses connections then; or the connection was directed to a worker that has closed its listener.
+    /// As for `Parked`, and the app refuses connections then; or the connection was directed to a worker that has closed its listener.
     Refused = 3,
     /// A queued connection or a handshake was moved off a closing listener.
     Migrated = 4,

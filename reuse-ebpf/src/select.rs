@@ -77,6 +77,7 @@ fn choose_at_once(ctx: &SkReuseportContext) -> bool {
 fn thoroughly(md: *mut sk_reuseport_md) -> u32 {
     let ctx = SkReuseportContext::new(md);
     let Some(connection) = Connection::new(&ctx) else {
+        // Never: its maps are arrays, and the index is in bounds.
         return sk_action::SK_PASS;
     };
     let verdict = connection.decide(&ctx);

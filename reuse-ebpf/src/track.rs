@@ -16,7 +16,7 @@ use reuse_common::{
     cell,
     client::{ClientKey, ClientRecord},
     cuts::{Cuts, WORKED_ON_US},
-    ids::{Row, Slot},
+    ids::{Row, SlotId},
     load::epoch,
     notice::{Notice, NoticeKind},
     settings::{DirectedKey, Settings},
@@ -87,7 +87,7 @@ fn entered(ctx: &SockOpsContext, app: App) {
     loads.entered(row, !is_unsteered(ctx));
     if settings.weighs_loads() {
         let now_ns = now_ns();
-        loads.settle(row, epoch(now_ns));
+        loads.unreserve(row, epoch(now_ns));
         if row != Row::BACKSTOP
             && let Some(client) = client(ctx, settings)
         {
@@ -160,7 +160,7 @@ fn count_cut(ctx: &SockOpsContext, row: Row, client_closed: bool) {
 
 /// Refreshes the record of this client on this slot. Returns whether there is one.
 #[inline(always)]
-fn renew(client: &ClientKey, slot: Slot, now_ns: u64) -> bool {
+fn renew(client: &ClientKey, slot: SlotId, now_ns: u64) -> bool {
     // SAFETY: a live map value.
     CLIENTS
         .get_ptr_mut(client)

@@ -15,7 +15,7 @@ use reuse_common::{
     choose,
     client::{ClientKey, ClientMask, ClientRecord},
     group::{Group, GroupTable, Published},
-    ids::{MemberIndex, Place, Row, Slot},
+    ids::{MemberIndex, Place, Row, SlotId},
     limits::MAX_PORTS,
     load::{InstanceLoad, Moment},
     rendezvous::Buckets,
@@ -142,7 +142,9 @@ impl World {
                 Box::<GroupTable>::new_zeroed().assume_init(),
             )
         };
-        let seats: Vec<Seat> = (1..=workers).map(|row| Seat::new(Slot(row - 1), Row(row), 1)).collect();
+        let seats: Vec<Seat> = (1..=workers)
+            .map(|row| Seat::new(SlotId(row - 1), Row(row), 1))
+            .collect();
         // SAFETY: the tables outlive the views.
         let (app_view, group_view) = unsafe { (App::new(&raw mut *app), Group::new(&raw mut *group)) };
         app_view.set_settings(Settings {
@@ -164,7 +166,7 @@ impl World {
         Self {
             app,
             group,
-            record: (case == Case::StickyHit).then(|| ClientRecord::new(Slot(0), NOW_NS)),
+            record: (case == Case::StickyHit).then(|| ClientRecord::new(SlotId(0), NOW_NS)),
             context: Context {
                 eth_protocol: IPV4,
                 hash: HASH,

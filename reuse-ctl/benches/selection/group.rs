@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context as _, ensure};
 use reuse_common::{
-    ids::{Row, Slot},
+    ids::{Row, SlotId},
     seats::Seat,
     verdict::Verdict,
 };
@@ -100,7 +100,7 @@ impl Group {
             program.set_member(row, 0, member.as_fd())?;
         }
         program.attach(members[0].as_fd())?;
-        let seats: Vec<Seat> = (1..=size).map(|row| Seat::new(Slot(row - 1), Row(row), 1)).collect();
+        let seats: Vec<Seat> = (1..=size).map(|row| Seat::new(SlotId(row - 1), Row(row), 1)).collect();
         program.publish(&seats)?;
         Ok(Self {
             size,

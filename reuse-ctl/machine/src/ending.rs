@@ -56,18 +56,18 @@ impl Withdrawal {
 
     /// Whether nothing is left and nothing new arrives: the end of a drain.
     pub(super) fn is_empty(&self, now: Millis) -> bool {
-        self.is_settled(now) && self.seen.is_some_and(|load| load.connections == 0)
+        self.handshakes_are_over(now) && self.seen.is_some_and(|load| load.connections == 0)
     }
 
     /// Whether connections are left, none of them with a request in flight as far as known. A closer look may then allow the stop signal.
     fn is_idle(&self, now: Millis) -> bool {
-        self.is_settled(now)
+        self.handshakes_are_over(now)
             && self
                 .seen
                 .is_some_and(|load| load.connections > 0 && load.in_flight == 0)
     }
 
-    fn is_settled(&self, now: Millis) -> bool {
+    fn handshakes_are_over(&self, now: Millis) -> bool {
         let patient = now.since(self.at) < HANDSHAKE_PATIENCE_MS;
         self.seen
             .is_some_and(|load| load.queue == 0 && (load.handshakes == 0 || !patient))
@@ -96,8 +96,8 @@ impl Withdrawal {
 /// So the worst case is twice the grace period plus twice `stop_timeout_ms`. The usual case is a few milliseconds: the server has answered
 /// its requests, and closes its connections when told to stop.
 ///
-/// An instance that is not named in an observation keeps the load last seen, so a server that has closed its listener and still serves its
-/// connections is not taken for an idle one.
+/// An instance that is not named in an observation keeps the load last seen, so one that could not be looked at is not taken for an idle
+/// one.
 #[derive(Debug)]
 pub(super) enum Ending {
     Emptying {

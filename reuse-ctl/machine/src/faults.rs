@@ -55,7 +55,7 @@ impl Machine {
             .filter(|(due, _)| *due <= now)
             .map(|(_, place)| place)
         {
-            self.slots[slot].begin_recovery(&mut self.cx);
+            self.slots[slot].replace_faulty(&mut self.cx);
         }
     }
 

@@ -1,7 +1,7 @@
 //! Types for slots, instances, versions, requests and times.
 
 /// A slot's number. The machine and the kernel share the type.
-pub use reuse_common::ids::Slot as SlotId;
+pub use reuse_common::ids::SlotId;
 
 /// Milliseconds on the controller's monotonic clock, whose start is arbitrary.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]

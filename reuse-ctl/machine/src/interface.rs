@@ -180,9 +180,10 @@ pub enum Input {
         /// The reason, in one line.
         reason: String,
     },
-    /// The load of the live instances; names every instance that has listeners.
+    /// The load of the live instances. Leaves out an instance that lingers at an address that the app leaves, and one whose listeners were not
+    /// all seen.
     Observed(Vec<(InstanceId, Load)>),
-    /// The accept queues of the live instances; names every instance that has listeners. Sent every few milliseconds while there is
+    /// The accept queues of the live instances that have listeners. Sent every few milliseconds while there is
     /// traffic, and while an instance has a queue or is probed. A gap of more than half of `hung_after_ms` counts as a sleep of the
     /// controller, and hardly adds to a stall.
     Watched(Vec<(InstanceId, Backlog)>),
@@ -233,7 +234,8 @@ pub struct Load {
     pub connections: u32,
     /// Those of `connections` that are not accepted yet.
     pub queue: u32,
-    /// Handshakes under way in the instance's groups. The kernel doesn't tell which instance they are for.
+    /// Handshakes under way on the ports of the app: the kernel doesn't tell which instance they are for. Looked for only when an instance that
+    /// is being stopped has no connection left; 0 otherwise.
     pub handshakes: u32,
     /// Those of `connections` that the stop signal must wait for: with a request in flight, or what may be one. Set only for an instance
     /// that is being stopped.

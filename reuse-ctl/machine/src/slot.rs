@@ -1,9 +1,9 @@
 //! A slot: which instance has it, which is to take it, which are being stopped, and what a crash means.
 
 mod crash;
+mod fault_replacement;
 mod leave;
 mod queries;
-mod recovery;
 mod replace;
 
 use std::mem;
@@ -13,10 +13,10 @@ use reuse_common::Share;
 use super::context::{Context, Happened};
 use super::drain::Waiter;
 use super::instance::{Instance, OnReady};
-use super::transitions::seat_may_follow;
+use super::transitions::slot_may_become;
 use crate::ids::{InstanceId, Millis, SlotId, VersionId};
 use crash::is_stable;
-use recovery::{Cause, Recoveries};
+use fault_replacement::{Cause, FaultReplacements};
 
 pub(super) use crash::Departure;
 
@@ -38,7 +38,7 @@ pub(super) struct Slot {
     is_canary: bool,
     /// The slot's fixed share of new connections, whichever instance has the slot.
     share: Option<Share>,
-    recoveries: Recoveries,
+    fault_replacements: FaultReplacements,
 }
 
 #[derive(Debug)]
@@ -98,7 +98,7 @@ impl Slot {
             version,
             is_canary: false,
             share: None,
-            recoveries: Recoveries::default(),
+            fault_replacements: FaultReplacements::default(),
         }
     }
 
@@ -259,7 +259,7 @@ impl Slot {
         self.state = next(self, state);
         let to = self.state.name();
         debug_assert!(
-            from == to || seat_may_follow(from, to),
+            from == to || slot_may_become(from, to),
             "worker {}: {from} → {to}",
             self.id
         );

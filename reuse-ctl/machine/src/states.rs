@@ -26,7 +26,7 @@ pub enum FaultKind {
 pub enum WorkerState {
     /// Spawned, not ready yet.
     Starting,
-    /// Ready and published.
+    /// Ready. It is published, unless it is withdrawn for a fault.
     Active,
     /// Withdrawn; connections remain.
     Draining,

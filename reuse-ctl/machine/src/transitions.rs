@@ -54,7 +54,7 @@ pub(super) fn phase_may_follow(from: &str, to: &str) -> bool {
 }
 
 /// Whether a slot's state may change from one to the other.
-pub(super) fn seat_may_follow(from: &str, to: &str) -> bool {
+pub(super) fn slot_may_become(from: &str, to: &str) -> bool {
     lists(SLOTS, from, to)
 }
 

@@ -116,7 +116,7 @@ impl Difference {
         }
     }
 
-    fn add_time(&mut self, option: &'static str, old: Duration, new: Duration) {
+    fn add_live_time(&mut self, option: &'static str, old: Duration, new: Duration) {
         self.add_shown(option, TakesEffect::Live, &old, &new, time);
     }
 }
@@ -196,7 +196,7 @@ pub fn difference(old: &RunOptions, new: &RunOptions) -> Difference {
 fn add_ready(found: &mut Difference, old: &ReadyOptions, new: &ReadyOptions) {
     let ReadyOptions { kind, timeout } = old;
     found.add_shown("ready", TakesEffect::Reload, kind, &new.kind, ready_name);
-    found.add_time("ready-timeout", *timeout, new.timeout);
+    found.add_live_time("ready-timeout", *timeout, new.timeout);
 }
 
 fn add_stop(found: &mut Difference, old: &StopOptions, new: &StopOptions) {
@@ -208,7 +208,7 @@ fn add_stop(found: &mut Difference, old: &StopOptions, new: &StopOptions) {
         when,
         timeout,
     } = old;
-    found.add_time("drain-timeout", *drain_timeout, new.drain_timeout);
+    found.add_live_time("drain-timeout", *drain_timeout, new.drain_timeout);
     found.add_shown(
         "stop-signal",
         TakesEffect::Live,
@@ -229,12 +229,12 @@ fn add_stop(found: &mut Difference, old: &StopOptions, new: &StopOptions) {
     found.add_shown("stop-when", TakesEffect::Live, when, &new.when, |when| {
         when.map_or("default", StopWhen::name).to_owned()
     });
-    found.add_time("stop-timeout", *timeout, new.timeout);
+    found.add_live_time("stop-timeout", *timeout, new.timeout);
 }
 
 fn add_rollout(found: &mut Difference, old: &RolloutOptions, new: &RolloutOptions) {
     let RolloutOptions { settle, surge } = old;
-    found.add_time("settle", *settle, new.settle);
+    found.add_live_time("settle", *settle, new.settle);
     found.add_shown("surge", TakesEffect::Live, surge, &new.surge, ToString::to_string);
 }
 
@@ -272,8 +272,8 @@ fn add_health(found: &mut Difference, old: Option<&HealthOptions>, new: Option<&
         timeout,
         rules: HealthRules { fails, passes },
     } = old;
-    found.add_time("health-interval", *interval, new.interval);
-    found.add_time("health-timeout", *timeout, new.timeout);
+    found.add_live_time("health-interval", *interval, new.interval);
+    found.add_live_time("health-timeout", *timeout, new.timeout);
     found.add_shown("health-fails", live, fails, &new.rules.fails, u32::to_string);
     found.add_shown("health-passes", live, passes, &new.rules.passes, u32::to_string);
 }
@@ -311,7 +311,7 @@ fn add_watch(found: &mut Difference, old: Option<&WatchOptions>, new: Option<&Wa
         delay,
     } = old;
     found.add_shown("watch-ignore", live, ignore, &new.ignore, |globs| list(globs));
-    found.add_time("watch-delay", *delay, new.delay);
+    found.add_live_time("watch-delay", *delay, new.delay);
 }
 
 /// Limits are set before a worker's first instruction.
@@ -392,7 +392,7 @@ fn add_sticky(found: &mut Difference, old: &StickyOptions, new: &StickyOptions) 
     let new_start = TakesEffect::NewStart;
     found.add_shown("sticky-prefix4", new_start, prefix4, &new.prefix4, u8::to_string);
     found.add_shown("sticky-prefix6", new_start, prefix6, &new.prefix6, u8::to_string);
-    found.add_time("sticky-ttl", *ttl, new.ttl);
+    found.add_live_time("sticky-ttl", *ttl, new.ttl);
     found.add_shown("sticky-capacity", new_start, capacity, &new.capacity, u32::to_string);
 }
 

@@ -1,6 +1,6 @@
 //! The options of an app, checked as far as that is possible without looking at the machine.
 //!
-//! The command line and the configuration file both end up here ([`cli::run::resolve`](crate::app::resolve::resolve)); the supervisor knows
+//! The command line and the configuration file both end up here ([`resolve`](crate::app::resolve::resolve)); the supervisor knows
 //! nothing else.
 
 use std::ffi::OsString;

@@ -27,7 +27,7 @@ use reuse_common::{
     app::AppTable,
     client::{ClientKey, ClientMask, ClientRecord},
     cuts::{CutTable, Cuts},
-    ids::{Row, Slot},
+    ids::{Row, SlotId},
     in_flight::Connection,
     limits::MAX_PORTS,
     load::InstanceLoad,
@@ -259,7 +259,7 @@ impl AppPrograms {
     ///
     /// # Errors
     /// Fails if `track` can't be attached there, or a map can't be written.
-    pub fn register(&mut self, row: Row, slot: Slot, cgroup: &InstanceCgroup) -> Result<(), BpfError> {
+    pub fn register(&mut self, row: Row, slot: SlotId, cgroup: &InstanceCgroup) -> Result<(), BpfError> {
         self.table.view().loads().reset(row, InstanceLoad::new(slot));
         self.cuts.view().reset(row);
         let failed = |source| BpfError::Cgroup {

@@ -13,7 +13,7 @@ use aya::{
 use reuse_common::{
     Share,
     group::GroupTable,
-    ids::{MemberIndex, Row, Slot},
+    ids::{MemberIndex, Row, SlotId},
     rendezvous::Buckets,
     seats::{Membership, Seat},
     tcp_layout::TcpLayout,
@@ -33,7 +33,7 @@ pub struct GroupProgram {
     /// The owner of each bucket, among [`assigned`](Self::assigned).
     buckets: Box<Buckets>,
     /// The slots that `buckets` were computed for.
-    assigned: Vec<(Slot, Option<Share>)>,
+    assigned: Vec<(SlotId, Option<Share>)>,
     ebpf: Ebpf,
 }
 

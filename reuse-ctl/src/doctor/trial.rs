@@ -11,7 +11,7 @@ use std::{
 use reuse_common::{
     Policy,
     client::ClientMask,
-    ids::{Row, Slot},
+    ids::{Row, SlotId},
     notice::NoticeKind,
     seats::Seat,
     verdict::{Verdict, VerdictCounts},
@@ -62,8 +62,8 @@ impl Programs {
             verbose: false,
         };
         let (mut app, notices) = AppPrograms::load(&cgroup.pins(), &folder, &options)?;
-        app.register(FIRST, Slot(0), cgroup.worker())?;
-        app.register(SECOND, Slot(1), cgroup.other())?;
+        app.register(FIRST, SlotId(0), cgroup.worker())?;
+        app.register(SECOND, SlotId(1), cgroup.other())?;
         let mut group = GroupProgram::load(&app, false)?;
         group.attach(backstop.as_fd())?;
         group.set_member(Row::BACKSTOP, 0, backstop.as_fd())?;
@@ -243,7 +243,7 @@ impl Trial {
     }
 
     fn publish(&mut self, rows: &[Row]) -> Result<(), String> {
-        let seats: Vec<Seat> = rows.iter().map(|&row| Seat::new(Slot(row.0 - 1), row, 1)).collect();
+        let seats: Vec<Seat> = rows.iter().map(|&row| Seat::new(SlotId(row.0 - 1), row, 1)).collect();
         self.programs.group.publish(&seats).map_err(|error| error.to_string())
     }
 

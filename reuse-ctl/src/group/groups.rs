@@ -13,7 +13,7 @@ use std::{
 use reuse_common::{
     Policy, Share,
     cuts::Cuts,
-    ids::{Row, Slot},
+    ids::{Row, SlotId},
     in_flight::Connection,
     load::{InstanceLoad, InstanceTotals},
     settings::DirectedKey,
@@ -66,7 +66,7 @@ pub struct Groups {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Choosable {
     /// The slot it stands for.
-    pub slot: Slot,
+    pub slot: SlotId,
     /// Its row of the load table.
     pub row: Row,
     /// Its fixed share of new connections, if it has one.
@@ -146,7 +146,7 @@ impl Groups {
     ///
     /// # Errors
     /// Fails if a map can't be written, or there is no free row.
-    pub fn register(&mut self, slot: Slot, cgroup: &InstanceCgroup) -> Result<Row, GroupError> {
+    pub fn register(&mut self, slot: SlotId, cgroup: &InstanceCgroup) -> Result<Row, GroupError> {
         let row = self
             .registry
             .allocate(slot, |row| self.app.load_of(row))
@@ -177,7 +177,7 @@ impl Groups {
         self.registry.release(row);
     }
 
-    /// Publishes exactly these instances, in every group in which they have a listener. In a group that the app [leaves](Self::leave) and
+    /// Publishes exactly these instances, in every group in which they have a listener. In a group that the app [leaves](Self::leave_addresses) and
     /// nobody else serves, the [lingering](Self::set_lingering) instances are published.
     ///
     /// # Errors
@@ -209,10 +209,10 @@ impl Groups {
 
     /// Marks these addresses as left: the app's instances don't listen there any more, except old ones that are being stopped. The mark is
     /// removed when an instance that listens there is published.
-    pub fn leave(&mut self, addresses: &[SocketAddr]) {
+    pub fn leave_addresses(&mut self, addresses: &[SocketAddr]) {
         for addr in addresses {
             if let Some(group) = self.groups.get_mut(addr) {
-                group.leave_address();
+                group.leave();
             }
         }
     }
@@ -220,7 +220,7 @@ impl Groups {
     /// Marks all addresses as left on which no instance listens any more.
     pub fn leave_unserved(&mut self) {
         let unserved = self.groups.values_mut().filter(|group| group.members().is_empty());
-        unserved.for_each(Group::leave_address);
+        unserved.for_each(Group::leave);
     }
 
     /// Whether the instance in `row` is published in some group only because it lingers.
@@ -281,7 +281,7 @@ impl Groups {
     }
 
     /// The counters of a slot over all its instances.
-    pub fn totals(&self, slot: Slot) -> InstanceTotals {
+    pub fn totals(&self, slot: SlotId) -> InstanceTotals {
         self.registry.totals(slot, |row| self.app.load_of(row))
     }
 

@@ -76,7 +76,7 @@ impl Groups {
             if !group.members().iter().any(|member| member.cookie == cookie) {
                 continue;
             }
-            let gap = group.leave(cookie);
+            let gap = group.remove_member(cookie);
             // First publish one listener less: from here on the last number is not selected any more.
             group.publish(&self.published, &self.lingering)?;
             if let Some(gap) = gap

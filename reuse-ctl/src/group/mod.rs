@@ -5,13 +5,13 @@
 //! any worker for `--listen`. Its *backstop* keeps the group and its program alive, and takes connections while nobody is published.
 
 mod backstop;
+mod directed;
 mod error;
 mod groups;
 mod listeners;
 mod member;
 mod neighbours;
 mod one;
-mod probe;
 mod registry;
 mod rescue;
 
@@ -19,9 +19,9 @@ pub mod diag;
 pub mod discover;
 
 pub use backstop::Guard;
+pub use directed::{DirectedConnection, Opened};
 pub use error::GroupError;
 pub use groups::{Choosable, Groups, GroupsOptions};
 pub use listeners::{Appeared, Listening};
 pub use one::GroupView;
-pub use probe::{Opened, Probe};
 pub use registry::Registry;

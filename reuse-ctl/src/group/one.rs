@@ -90,7 +90,7 @@ impl Group {
     }
 
     /// The app's instances listen elsewhere from now on.
-    pub(super) fn leave_address(&mut self) {
+    pub(super) fn leave(&mut self) {
         (self.is_left, self.some_have_left) = (true, true);
         self.set_refuse_when_empty(self.refuse_when_empty);
     }
@@ -124,7 +124,7 @@ impl Group {
 
     /// Removes a listener that has closed. An instance's listeners must be numbered without gaps: if another one must take the free number,
     /// it is returned. It stays selectable under its old number until it is [`renumbered`](Self::renumber).
-    pub(super) fn leave(&mut self, cookie: u64) -> Option<Gap> {
+    pub(super) fn remove_member(&mut self, cookie: u64) -> Option<Gap> {
         let place = self.members.iter().position(|member| member.cookie == cookie)?;
         let gone = self.members.swap_remove(place);
         self.take_out(&gone);

@@ -1,7 +1,7 @@
 //! Assigns rows of the load table to instances, and keeps the counters of every slot.
 
 use reuse_common::{
-    ids::{Row, Slot},
+    ids::{Row, SlotId},
     limits::MAX_ROWS,
     load::{InstanceLoad, InstanceTotals},
 };
@@ -11,7 +11,7 @@ use reuse_common::{
 #[derive(Debug)]
 pub struct Registry {
     /// The last slot of each row. Row 0 is for the backstops.
-    owners: Vec<Option<Slot>>,
+    owners: Vec<Option<SlotId>>,
     /// Indexed by row.
     in_use: Vec<bool>,
     /// Where the search for a free row begins.
@@ -34,7 +34,7 @@ impl Default for Registry {
 impl Registry {
     /// Allocates a row for an instance of `slot`; the caller must clear it. `None` if every row is in use, which can't happen as the number
     /// of instances per slot is bounded.
-    pub fn allocate(&mut self, slot: Slot, load_of: impl Fn(Row) -> InstanceLoad) -> Option<Row> {
+    pub fn allocate(&mut self, slot: SlotId, load_of: impl Fn(Row) -> InstanceLoad) -> Option<Row> {
         let candidates = (self.next..MAX_ROWS).chain(1..self.next);
         let index = candidates
             .into_iter()
@@ -53,7 +53,7 @@ impl Registry {
     }
 
     /// What was counted for a slot, over all its instances.
-    pub fn totals(&self, slot: Slot, load_of: impl Fn(Row) -> InstanceLoad) -> InstanceTotals {
+    pub fn totals(&self, slot: SlotId, load_of: impl Fn(Row) -> InstanceLoad) -> InstanceTotals {
         let mut sum = self.earlier.get(usize::from(slot.0)).copied().unwrap_or_default();
         for (index, owner) in self.owners.iter().enumerate() {
             if *owner == Some(slot) {
@@ -63,7 +63,7 @@ impl Registry {
         sum
     }
 
-    fn earlier_of(&mut self, slot: Slot) -> &mut InstanceTotals {
+    fn earlier_of(&mut self, slot: SlotId) -> &mut InstanceTotals {
         let index = usize::from(slot.0);
         if self.earlier.len() <= index {
             self.earlier.resize(index + 1, InstanceTotals::default());
@@ -84,15 +84,15 @@ mod tests {
     fn rows_rest_and_counters_stay() {
         let mut registry = Registry::default();
         let idle = |_| InstanceLoad::default();
-        let first = registry.allocate(Slot(0), idle).expect("a row");
+        let first = registry.allocate(SlotId(0), idle).expect("a row");
         registry.release(first);
-        let second = registry.allocate(Slot(0), idle).expect("a row");
+        let second = registry.allocate(SlotId(0), idle).expect("a row");
         assert_ne!(first, second, "a released row rests");
         for _ in 2..MAX_ROWS - 1 {
-            let row = registry.allocate(Slot(3), idle).expect("a row");
+            let row = registry.allocate(SlotId(3), idle).expect("a row");
             registry.release(row);
         }
-        assert_eq!(registry.allocate(Slot(1), idle), Some(first), "after all others");
+        assert_eq!(registry.allocate(SlotId(1), idle), Some(first), "after all others");
         assert_eq!(registry.owners[0], None, "the backstop's row is never given away");
     }
 
@@ -100,8 +100,8 @@ mod tests {
     fn all_rows_in_use_is_said() {
         let mut registry = Registry::default();
         for _ in 1..MAX_ROWS {
-            assert!(registry.allocate(Slot(0), |_| InstanceLoad::default()).is_some());
+            assert!(registry.allocate(SlotId(0), |_| InstanceLoad::default()).is_some());
         }
-        assert_eq!(registry.allocate(Slot(0), |_| InstanceLoad::default()), None);
+        assert_eq!(registry.allocate(SlotId(0), |_| InstanceLoad::default()), None);
     }
 }

@@ -2,8 +2,8 @@
 
 use super::{
     announcer::Announcer,
-    connections::{Connections, DirectedOutcome, Purpose},
     console::Console,
+    directed::{DirectedConnections, DirectedOutcome, Purpose},
     live::Live,
     queue_watch::Watched,
 };
@@ -72,7 +72,7 @@ impl WakeProbes {
         &self,
         live: &HashMap<InstanceId, Live>,
         groups: &mut Groups,
-        connections: &mut Connections,
+        connections: &mut DirectedConnections,
     ) -> Vec<(InstanceId, String)> {
         let mut problems = Vec::new();
         for &id in &self.wanted {
@@ -94,7 +94,7 @@ impl WakeProbes {
                     Err(error) => Err(error),
                 })
             };
-            match Connections::prepare(groups, id, row, addr) {
+            match DirectedConnections::prepare(groups, id, row, addr) {
                 Ok(prepared) => connections.direct(prepared, Purpose::WakeProbe, None, keep_open),
                 Err(problem) => problems.push((id, problem)),
             }
@@ -137,7 +137,7 @@ impl WakeProbes {
         &Watched { id, row, backlog }: &Watched,
         listeners: &[Queue],
         groups: &Groups,
-        connections: &mut Connections,
+        connections: &mut DirectedConnections,
         diag: &mut Diag,
     ) -> u32 {
         let queue = backlog.queue;

@@ -95,7 +95,8 @@ pub struct SupervisorEnds {
 }
 
 impl Handle {
-    /// A handle, and the ends that the supervisor keeps. `workers` is the workers' uid, which decides who may start a canary.
+    /// A handle, and the ends that the supervisor keeps. `workers` is the workers' uid, which decides who may start a canary, `apply`, and read the
+    /// specification.
     pub fn new(workers: Uid) -> (Self, SupervisorEnds) {
         let (asks, asked) = mpsc::channel(ASKS);
         let (events, _) = broadcast::channel(EVENTS);

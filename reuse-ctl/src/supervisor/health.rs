@@ -1,7 +1,7 @@
 //! Health checks: every ready worker is checked at intervals, through a connection directed to it alone.
 
 use super::{
-    connections::{Connections, DirectedOutcome, Purpose, is_workers_doing},
+    directed::{DirectedConnections, DirectedOutcome, Purpose, is_workers_doing},
     live::Live,
     template::Template,
     worker_http::{self, RequestError},
@@ -61,7 +61,7 @@ impl Health {
         live: &HashMap<InstanceId, Live>,
         template: &Template,
         groups: &mut Groups,
-        connections: &mut Connections,
+        connections: &mut DirectedConnections,
     ) {
         for id in self.take_due(Instant::now()) {
             // One that listens nowhere was said to be unchecked when it became ready.
@@ -110,7 +110,7 @@ fn begin_check(
     row: Row,
     options: &HealthOptions,
     groups: &mut Groups,
-    connections: &mut Connections,
+    connections: &mut DirectedConnections,
 ) -> Result<(), String> {
     let addr = *groups.served_by(row).first().ok_or("it does not listen")?;
     let cookie = groups
@@ -118,7 +118,7 @@ fn begin_check(
         .ok_or("it does not listen any more")?;
     let (check, timeout) = (options.check.clone(), options.timeout);
     let deadline = Instant::now() + timeout;
-    let prepared = Connections::prepare(groups, id, row, addr)?;
+    let prepared = DirectedConnections::prepare(groups, id, row, addr)?;
     connections.direct(prepared, Purpose::Check, Some(deadline), move |opened| async move {
         match opened {
             Ok(opened) => timeout_at(deadline.into(), outcome_of(check, opened, cookie, addr))

@@ -17,7 +17,7 @@ use reuse_common::ids::Row;
 use tokio::sync::mpsc;
 
 use super::{
-    connections::{DirectedId, DirectedOutcome},
+    directed::{DirectedId, DirectedOutcome},
     lookups::{Found, LookupError},
     messages::Report,
     new_address::{Named, ServedAt},

@@ -49,7 +49,7 @@ pub(crate) struct Messages {
     app: Arc<str>,
     mailboxes: Arc<Mutex<route::Mailboxes<Mailbox>>>,
     /// The instances that own the mailboxes, as the machine last said.
-    seated: BTreeMap<SlotId, Option<InstanceId>>,
+    current: BTreeMap<SlotId, Option<InstanceId>>,
     turn: Turn,
     pub(crate) bus: Bus,
     lives: Lives,
@@ -68,7 +68,7 @@ impl Messages {
         Self {
             app: app.into(),
             mailboxes: Arc::default(),
-            seated: BTreeMap::new(),
+            current: BTreeMap::new(),
             turn: Turn::default(),
             bus: Bus::default(),
             lives: Lives::default(),
@@ -102,11 +102,11 @@ impl Messages {
 
     /// Publishes an event of the controller's own, beside PM2's packets: `reuse:warning`.
     pub(crate) fn assign(&mut self, view: &View, live: &HashMap<InstanceId, Live>) {
-        let seated: BTreeMap<_, _> = view.slots.iter().map(|slot| (slot.id, slot.current)).collect();
-        if seated == self.seated {
+        let current: BTreeMap<_, _> = view.slots.iter().map(|slot| (slot.id, slot.current)).collect();
+        if current == self.current {
             return;
         }
-        let mailboxes = seated.iter().map(|(&slot, &current)| {
+        let mailboxes = current.iter().map(|(&slot, &current)| {
             let live = current.and_then(|instance| Some((instance, live.get(&instance)?)));
             let mailbox = live.map(|(instance, live)| Mailbox {
                 instance,
@@ -116,9 +116,9 @@ impl Messages {
         });
         let mailboxes = mailboxes.collect();
         *self.mailboxes.lock().unwrap_or_else(PoisonError::into_inner) = mailboxes;
-        let before = std::mem::replace(&mut self.seated, seated);
+        let before = std::mem::replace(&mut self.current, current);
         for slot in before.into_keys() {
-            if !self.seated.contains_key(&slot) {
+            if !self.current.contains_key(&slot) {
                 let happened = self.lives.removed(slot);
                 self.publish_event(happened, slot, None, view);
             }

@@ -34,7 +34,7 @@ pub(crate) struct Moves {
     asked: BTreeSet<RequestId>,
     lingering: BTreeMap<InstanceId, Lingering>,
     /// Where the last published instance of each slot served. While the app moves, slots may differ.
-    places: BTreeMap<SlotId, ServedAt>,
+    last_served: BTreeMap<SlotId, ServedAt>,
     /// Requests in progress that replace workers. Their answers say what has moved.
     replacing: BTreeSet<RequestId>,
     /// What has moved meanwhile, by slot, as text for the user.
@@ -76,10 +76,10 @@ impl Moves {
         groups: &mut Groups,
         template: &Template,
     ) {
-        for seated in published {
-            let live = all.get_mut(&seated.instance);
+        for entry in published {
+            let live = all.get_mut(&entry.instance);
             if live.is_some_and(|live| !std::mem::replace(&mut live.was_published, true)) {
-                self.notice_one(seated.instance, all, groups, template);
+                self.notice_one(entry.instance, all, groups, template);
             }
         }
     }
@@ -154,7 +154,7 @@ impl Moves {
         if live.may_move {
             groups.leave_unserved();
         }
-        groups.leave(&lost);
+        groups.leave_addresses(&lost);
         self.note(live.slot, format!("{} → {}", list(&lost), list(&gained)));
         let drain_timeout = template.options(live.version).stop.drain_timeout;
         let row = predecessor.and_then(|old| all.get(&old)).map(|old| old.row);
@@ -224,24 +224,24 @@ impl Moves {
 
     /// Called when the published ones have changed, and now and then: an instance may open a listener later, or close one. One that listens
     /// nowhere may be on its way out, and has told where it was.
-    pub(crate) fn remember_places(&mut self, live: &HashMap<InstanceId, Live>, groups: &Groups) {
+    pub(crate) fn remember_served(&mut self, live: &HashMap<InstanceId, Live>, groups: &Groups) {
         for live in live.values().filter(|live| live.ready && groups.is_published(live.row)) {
             let addresses = groups.served_by(live.row);
             if !addresses.is_empty() {
                 let told = live.told.clone();
-                self.places.insert(live.slot, ServedAt { addresses, told });
+                self.last_served.insert(live.slot, ServedAt { addresses, told });
             }
         }
     }
 
     /// Where the last published instance of this slot served.
-    pub(crate) fn place_of(&self, slot: SlotId) -> Option<&ServedAt> {
-        self.places.get(&slot)
+    pub(crate) fn last_served(&self, slot: SlotId) -> Option<&ServedAt> {
+        self.last_served.get(&slot)
     }
 
     /// Forgets removed slots: a slot that is added later with the same number is unrelated.
     pub(crate) fn forget_slots_from(&mut self, slots: usize) {
-        self.places.retain(|slot, _| usize::from(slot.0) < slots);
+        self.last_served.retain(|slot, _| usize::from(slot.0) < slots);
     }
 
     /// Records a request that goes to the machine.

@@ -118,7 +118,7 @@ impl Placement<'_> {
             addresses: self.groups.served_by(other.row),
             told: other.told.clone(),
         };
-        let last = self.moves.place_of(live.slot).cloned();
+        let last = self.moves.last_served(live.slot).cloned();
         if let Some(predecessor) = self.predecessor(id).and_then(|id| self.live.get(&id)) {
             return [place(predecessor)].into_iter().chain(last).collect();
         }

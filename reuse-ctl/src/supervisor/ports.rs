@@ -55,7 +55,7 @@ impl Guards {
     }
 
     /// It was rolled out, or taken back: these are the app's ports from now on.
-    pub(crate) fn settle(&mut self, options: &RunOptions, groups: &mut Groups) {
+    pub(crate) fn keep_only(&mut self, options: &RunOptions, groups: &mut Groups) {
         self.keep(&options.ports);
         groups.set_service_ports(&service_ports(options));
     }

@@ -1,7 +1,7 @@
 //! When an instance that listens as it should is ready: when it serves what it inherited, and has said or shown what `--ready` wants.
 
 use super::{
-    connections::{Connections, DirectedOutcome, Purpose},
+    directed::{DirectedConnections, DirectedOutcome, Purpose},
     live::{BackgroundEvent, Live},
     template::Template,
     worker_http,
@@ -38,7 +38,7 @@ pub(crate) fn go_on(
     live: &mut Live,
     template: &Template,
     groups: &mut Groups,
-    connections: &mut Connections,
+    connections: &mut DirectedConnections,
 ) -> bool {
     // An inherited listener listens before its server runs: only an accepted connection shows that somebody serves it.
     let unproved = template.listen.iter().find(|addr| !live.accepted.contains(addr));
@@ -98,7 +98,7 @@ pub(crate) fn on_proved(live: &mut Live, addr: SocketAddr, result: io::Result<()
 }
 
 /// Asks the instance, unless a question is under way.
-fn ask(id: InstanceId, live: &mut Live, path: &str, groups: &mut Groups, connections: &mut Connections) {
+fn ask(id: InstanceId, live: &mut Live, path: &str, groups: &mut Groups, connections: &mut DirectedConnections) {
     if connections.has(id, Purpose::is_question) {
         return;
     }
@@ -113,10 +113,10 @@ fn begin_question(
     row: Row,
     path: &str,
     groups: &mut Groups,
-    connections: &mut Connections,
+    connections: &mut DirectedConnections,
 ) -> Result<(), String> {
     let addr = *groups.served_by(row).first().ok_or("it does not listen")?;
-    let prepared = Connections::prepare(groups, id, row, addr)?;
+    let prepared = DirectedConnections::prepare(groups, id, row, addr)?;
     let began = Instant::now();
     let deadline = began + ASK_PATIENCE;
     let path = path.to_owned();
@@ -134,7 +134,13 @@ fn begin_question(
 }
 
 /// Has the server behind an inherited listener accept a connection, unless one is under way.
-fn prove(id: InstanceId, live: &mut Live, addr: SocketAddr, groups: &mut Groups, connections: &mut Connections) {
+fn prove(
+    id: InstanceId,
+    live: &mut Live,
+    addr: SocketAddr,
+    groups: &mut Groups,
+    connections: &mut DirectedConnections,
+) {
     if connections.has(id, Purpose::is_proof) {
         return;
     }
@@ -148,12 +154,12 @@ fn begin_proof(
     row: Row,
     addr: SocketAddr,
     groups: &mut Groups,
-    connections: &mut Connections,
+    connections: &mut DirectedConnections,
 ) -> Result<(), String> {
     let cookie = groups
         .directed_listener(row, addr)
         .ok_or("its inherited listener is gone")?;
-    let prepared = Connections::prepare(groups, id, row, addr)?;
+    let prepared = DirectedConnections::prepare(groups, id, row, addr)?;
     let deadline = Instant::now() + PROOF_PATIENCE;
     connections.direct(
         prepared,

@@ -75,9 +75,9 @@ pub struct Verdicts {
     pub chosen: u64,
     /// The controller directed the connection to one worker.
     pub directed: u64,
-    /// Nobody was published: the connection waited at the backstop listener.
+    /// Nobody was published, or every listener that was tried had just closed: the connection waited at the backstop listener.
     pub parked: u64,
-    /// Nobody was published and `--when-empty refuse` is set.
+    /// The same, and `--when-empty refuse` is set; or the controller directed the connection to a worker that has closed its listener.
     pub refused: u64,
     /// A queued connection or a handshake was moved off a listener that closed.
     pub migrated: u64,
@@ -184,7 +184,7 @@ pub struct Got {
     pub body: Vec<u8>,
 }
 
-/// The answer to every request except `status` and `events`.
+/// The answer to a request that changes something, and every refusal.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Reply {
     /// Whether the request was carried out.

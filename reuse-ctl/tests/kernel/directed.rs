@@ -3,7 +3,7 @@
 use std::{os::fd::AsFd as _, thread};
 
 use reuse_common::{Policy, verdict::Verdict};
-use reuse_ctl::group::{Probe, discover::cookie_of};
+use reuse_ctl::group::{DirectedConnection, discover::cookie_of};
 
 use crate::rig::{PATIENCE, Rig, accept_all, row, until};
 
@@ -12,8 +12,8 @@ async fn it_reaches_its_worker_even_one_that_is_not_published_and_nobody_elses_d
     let mut rig = Rig::new(Policy::Sticky);
     let mut group = rig.group("127.0.0.1:8080", 3);
     group.publish([0, 1]);
-    let probe = Probe::new(group.addr).expect("a local end");
-    let key = probe.key();
+    let connection = DirectedConnection::new(group.addr).expect("a local end");
+    let key = connection.key();
     rig.app.direct(key, Some(row(2))).expect("directed");
 
     // A stranger, from the same address but another port, is steered as ever.
@@ -31,7 +31,7 @@ async fn it_reaches_its_worker_even_one_that_is_not_published_and_nobody_elses_d
         });
         accepted
     });
-    probe.accepted(cookie, PATIENCE).await.expect("accepted");
+    connection.accepted(cookie, PATIENCE).await.expect("accepted");
     let accepted = server.join().expect("no panic");
     assert_eq!(accepted.len(), 1);
     let load = rig.load_of(2);
@@ -61,9 +61,9 @@ async fn it_is_refused_when_its_worker_is_gone() {
     let mut group = rig.group("127.0.0.1:8080", 2);
     group.publish([0]);
     group.close(1);
-    let probe = Probe::new(group.addr).expect("a local end");
-    rig.app.direct(probe.key(), Some(row(1))).expect("directed");
-    let error = probe.accepted(1, PATIENCE).await.expect_err("its worker is gone");
+    let connection = DirectedConnection::new(group.addr).expect("a local end");
+    rig.app.direct(connection.key(), Some(row(1))).expect("directed");
+    let error = connection.accepted(1, PATIENCE).await.expect_err("its worker is gone");
     assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused);
     assert_eq!(
         [Verdict::Directed, Verdict::Chosen, Verdict::Refused, Verdict::Fallback].map(|verdict| group.verdict(verdict)),

@@ -19,13 +19,13 @@ use nix::sched::{CloneFlags, unshare};
 use reuse_common::{
     Policy, Share,
     client::ClientMask,
-    ids::{Row, Slot},
+    ids::{Row, SlotId},
     load::InstanceLoad,
     seats::Seat,
     verdict::{Verdict, VerdictCounts},
 };
 use reuse_ctl::{
-    base::{InstanceId, SlotId},
+    base::InstanceId,
     bpf::{AppOptions, AppPrograms, GroupProgram, Notices},
     group::discover::cookie_of,
     process::{
@@ -135,7 +135,7 @@ impl Rig {
         self.instances += 1;
         let cgroup = self.cgroup.0.instance(SlotId(of), InstanceId(self.instances));
         let cgroup = cgroup.expect("made");
-        self.app.register(row(slot), Slot(of), &cgroup).expect("registered");
+        self.app.register(row(slot), SlotId(of), &cgroup).expect("registered");
         if let Some(before) = self.slots.insert(slot, cgroup) {
             self.app.unregister(before.id()).expect("unregistered");
             before.remove().expect("nobody is in it");
@@ -221,7 +221,7 @@ impl Group {
     pub(crate) fn publish_shares(&mut self, slots: impl IntoIterator<Item = (u16, Option<Share>)>) {
         let seats: Vec<Seat> = slots
             .into_iter()
-            .map(|(slot, share)| Seat::new(Slot(slot), row(slot), 1).with_share(share))
+            .map(|(slot, share)| Seat::new(SlotId(slot), row(slot), 1).with_share(share))
             .collect();
         self.program.publish(&seats).expect("published");
     }

@@ -1,7 +1,7 @@
 //! The controller's side of the simulation: who is published, and what a look at the queues leads to.
 
 use reuse_common::{
-    ids::{Row, Slot},
+    ids::{Row, SlotId},
     seats::Seat,
 };
 
@@ -28,7 +28,7 @@ impl World<'_> {
 
     fn seat(&self, slot: u16) -> Seat {
         let canary = self.setup.canary.filter(|_| slot + 1 == self.setup.workers);
-        Seat::new(Slot(slot), self.row_of_slot[slot as usize], 1).with_share(canary)
+        Seat::new(SlotId(slot), self.row_of_slot[slot as usize], 1).with_share(canary)
     }
 
     /// A look at the accept queues.

@@ -3,7 +3,7 @@
 use reuse_common::{
     Policy, choose,
     client::{ClientKey, ClientMask, ClientRecord},
-    ids::{Place, Row, Slot},
+    ids::{Place, Row, SlotId},
     limits::{MAX_ROWS, MAX_SLOTS},
     load::{LoadTable, Loads},
     places::Places,
@@ -43,7 +43,7 @@ pub(crate) struct Kernel {
     other_buckets: Option<OtherBuckets>,
     loads: Box<LoadTable>,
     clients: ClientTable,
-    slot_of_row: Vec<Slot>,
+    slot_of_row: Vec<SlotId>,
     turns: u32,
     draws: u32,
     sticky: StickyCounts,
@@ -66,7 +66,7 @@ impl Kernel {
             // SAFETY: a table of integers may be all zeroes.
             loads: unsafe { Box::<LoadTable>::new_zeroed().assume_init() },
             clients: ClientTable::new(clients),
-            slot_of_row: vec![Slot(0); MAX_ROWS],
+            slot_of_row: vec![SlotId(0); MAX_ROWS],
             turns: 0,
             draws: 0,
             sticky: StickyCounts::default(),
@@ -84,7 +84,7 @@ impl Kernel {
             self.buckets.assign(&slots);
             *self.places = Places::new(&self.membership, &self.buckets);
             if self.tuning.bucket_bits != Tuning::REAL.bucket_bits {
-                let slots: Vec<Slot> = seats.iter().map(Seat::slot).collect();
+                let slots: Vec<SlotId> = seats.iter().map(Seat::slot).collect();
                 self.other_buckets = Some(OtherBuckets::new(self.tuning.bucket_bits, &slots));
             }
         }
@@ -97,7 +97,7 @@ impl Kernel {
 
     /// Whether this slot may be chosen.
     pub(crate) fn is_published(&self, slot: u16) -> bool {
-        (slot as usize) < MAX_SLOTS && self.membership.place_of(Slot(slot)).is_some()
+        (slot as usize) < MAX_SLOTS && self.membership.place_of(SlotId(slot)).is_some()
     }
 
     /// A SYN: the row of the listener that takes it.
@@ -120,7 +120,7 @@ impl Kernel {
         self.loads().entered(row, true);
         if self.weighs_loads() {
             let epoch = self.tuning.epoch(now_ns);
-            self.loads().settle(row, epoch);
+            self.loads().unreserve(row, epoch);
         }
         let slot = self.slot_of_row[row.index()];
         if self.is_sticky() && !self.clients.renew(&key(client), slot, now_ns) {

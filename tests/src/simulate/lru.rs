@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use reuse_common::{
     client::{ClientKey, ClientRecord},
-    ids::Slot,
+    ids::SlotId,
 };
 
 /// How many entries are freed, and looked at, at a time (`LOCAL_FREE_TARGET`).
@@ -83,7 +83,7 @@ impl ClientTable {
     }
 
     /// Marks the client's record as seen now, if it is of this slot.
-    pub(crate) fn renew(&mut self, client: &ClientKey, slot: Slot, now_ns: u64) -> bool {
+    pub(crate) fn renew(&mut self, client: &ClientKey, slot: SlotId, now_ns: u64) -> bool {
         let Some(&number) = self.node_of.get(client) else {
             return false;
         };
@@ -221,16 +221,16 @@ mod tests {
         ClientKey::from_v4(number, &ClientMask::new(32, 64))
     }
 
-    fn slot(table: &mut ClientTable, number: u32) -> Option<Slot> {
+    fn slot(table: &mut ClientTable, number: u32) -> Option<SlotId> {
         table.get(&client(number)).and_then(|record| record.slot(0, 0))
     }
 
     #[test]
     fn a_client_keeps_its_newest_record() {
         let mut table = ClientTable::new(1000);
-        table.insert(client(1), ClientRecord::new(Slot(3), 0));
-        table.insert(client(1), ClientRecord::new(Slot(4), 0));
-        assert_eq!(slot(&mut table, 1), Some(Slot(4)));
+        table.insert(client(1), ClientRecord::new(SlotId(3), 0));
+        table.insert(client(1), ClientRecord::new(SlotId(4), 0));
+        assert_eq!(slot(&mut table, 1), Some(SlotId(4)));
         assert_eq!(slot(&mut table, 2), None);
         assert_eq!(table.evicted(), 0);
     }
@@ -241,11 +241,11 @@ mod tests {
         for round in 0..20 {
             for regular in 0..300 {
                 if round == 0 || slot(&mut table, regular).is_some() {
-                    table.insert(client(regular), ClientRecord::new(Slot(1), 0));
+                    table.insert(client(regular), ClientRecord::new(SlotId(1), 0));
                 }
             }
             for stranger in 0..300 {
-                table.insert(client(1000 + round * 300 + stranger), ClientRecord::new(Slot(2), 0));
+                table.insert(client(1000 + round * 300 + stranger), ClientRecord::new(SlotId(2), 0));
             }
         }
         let regulars = (0..300).filter(|&regular| slot(&mut table, regular).is_some()).count();

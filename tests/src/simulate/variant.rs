@@ -3,7 +3,7 @@
 
 use reuse_common::{
     client::ClientKey,
-    ids::{Place, Row, Slot},
+    ids::{Place, Row, SlotId},
     limits::FULL_SCAN,
     load::{Loads, Moment, PENDING_AT_MOST, QUEUE_WEIGHT},
     places::Places,
@@ -143,24 +143,26 @@ pub(crate) fn by_load(membership: &Membership, weighed: Weighed<'_>, random: u32
 /// [`Buckets`](reuse_common::rendezvous::Buckets) of another number, for slots without shares.
 #[derive(Debug, Default)]
 pub(crate) struct OtherBuckets {
-    slots: Vec<Slot>,
+    slots: Vec<SlotId>,
 }
 
 impl OtherBuckets {
     /// So many buckets, all of them one of these slots'.
-    pub(crate) fn new(bits: u32, slots: &[Slot]) -> Self {
+    pub(crate) fn new(bits: u32, slots: &[SlotId]) -> Self {
         let owner = |bucket| slots.iter().copied().max_by_key(|&slot| score(bucket, slot));
         Self {
-            slots: (0..1 << bits).map(|bucket| owner(bucket).unwrap_or(Slot(0))).collect(),
+            slots: (0..1 << bits)
+                .map(|bucket| owner(bucket).unwrap_or(SlotId(0)))
+                .collect(),
         }
     }
 
-    fn owner(&self, hash: u32) -> Slot {
+    fn owner(&self, hash: u32) -> SlotId {
         self.slots[(hash >> (u32::BITS - self.slots.len().ilog2())) as usize]
     }
 }
 
-const fn score(bucket: u64, slot: Slot) -> u64 {
+const fn score(bucket: u64, slot: SlotId) -> u64 {
     let slot = slot.0 as u64;
     (mix(bucket << 16 | slot) & !0xff) | (slot & 0xff)
 }
@@ -243,12 +245,12 @@ mod tests {
             } else {
                 random.u16(1..=256)
             };
-            let slots: Vec<Slot> = (0..256)
+            let slots: Vec<SlotId> = (0..256)
                 .filter(|_| random.u16(0..256) < count)
                 .chain([3])
-                .map(Slot)
+                .map(SlotId)
                 .collect();
-            let shares: Vec<(Slot, Option<Share>)> = slots
+            let shares: Vec<(SlotId, Option<Share>)> = slots
                 .iter()
                 .map(|&slot| {
                     (
@@ -268,7 +270,7 @@ mod tests {
             let mut buckets = Box::new(Buckets::EMPTY);
             // Of an earlier membership, now and then.
             buckets.assign(if random.u8(0..4) == 0 {
-                &[(Slot(7), None), (Slot(200), None)]
+                &[(SlotId(7), None), (SlotId(200), None)]
             } else {
                 &shares
             });
@@ -280,7 +282,7 @@ mod tests {
                 loads.reserve(row, 8 + random.u32(0..3));
                 if random.bool() {
                     loads.entered(row, true);
-                    loads.settle(row, 10);
+                    loads.unreserve(row, 10);
                 }
                 loads.set_queue(row, random.u32(0..3));
             }
@@ -307,7 +309,7 @@ mod tests {
 
     #[test]
     fn the_real_number_of_buckets_gives_the_real_owners() {
-        let slots = [0, 3, 7, 8, 200].map(Slot);
+        let slots = [0, 3, 7, 8, 200].map(SlotId);
         let membership = Membership::new(slots.iter().map(|&slot| Seat::new(slot, Row(slot.0 + 1), 1)));
         let mut buckets = Box::new(Buckets::EMPTY);
         buckets.assign(&slots.map(|slot| (slot, None)));

@@ -74,7 +74,7 @@ impl Instance {
     }
 
     /// Gives it the slot. If it is settling, it need not settle any longer: returns when it would have settled.
-    pub(crate) fn take_seat(&mut self, cx: &mut Context) -> Option<Millis> {
+    pub(crate) fn take_slot(&mut self, cx: &mut Context) -> Option<Millis> {
         match self.phase {
             Phase::Starting {
                 pid,

@@ -2,7 +2,7 @@
 
 use reuse_common::Share;
 
-use super::recovery::Cause;
+use super::fault_replacement::Cause;
 use super::{Slot, SlotState};
 use crate::context::Context;
 use crate::ids::{InstanceId, Millis, SlotId, VersionId};

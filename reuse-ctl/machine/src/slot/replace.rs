@@ -1,6 +1,6 @@
 //! How another instance takes the slot.
 
-use super::recovery::Cause;
+use super::fault_replacement::Cause;
 use super::{Order, Slot, SlotState};
 use crate::context::{Context, Happened};
 use crate::ids::InstanceId;
@@ -64,7 +64,7 @@ impl Slot {
         self.install(instance, cx)
     }
 
-    /// As [`Slot::seat_new`], on a user's request: earlier crashes are forgotten.
+    /// As [`Slot::start_new`], on a user's request: earlier crashes are forgotten.
     fn start_afresh(&mut self, on_ready: OnReady, cx: &mut Context) -> SlotState {
         self.crashes = 0;
         self.start_new(on_ready, cx)
@@ -73,7 +73,7 @@ impl Slot {
     /// Gives the slot to the incoming instance. It is published in the next step if it is ready.
     pub(super) fn install(&mut self, mut incoming: Instance, cx: &mut Context) -> SlotState {
         self.took_over += 1;
-        if let Some(settled_at) = incoming.take_seat(cx) {
+        if let Some(settled_at) = incoming.take_slot(cx) {
             cx.tell(Happened::Up {
                 slot: self.id,
                 instance: incoming.id(),

@@ -3,7 +3,7 @@
 use crate::supervisor::{
     all_failed,
     asks::{Questioner, another_version, refusal, unreadable},
-    connections::{Connections, DirectedOutcome, Purpose},
+    directed::{DirectedConnections, DirectedOutcome, Purpose},
     get,
     lookups::{Asker, Finding, Found, LookupError},
     recycle::workers_seen,
@@ -366,7 +366,7 @@ impl Task {
             let answer = timeout_at(deadline.into(), get::answer_of(opened, &path)).await;
             DirectedOutcome::Got(answer.unwrap_or(Err(RequestError::Late)))
         };
-        match Connections::prepare(&mut self.groups, id, row, addr) {
+        match DirectedConnections::prepare(&mut self.groups, id, row, addr) {
             Ok(prepared) => self
                 .connections
                 .direct(prepared, Purpose::Get(questioner), Some(deadline), ask),

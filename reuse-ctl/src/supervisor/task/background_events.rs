@@ -8,8 +8,8 @@ use reuse_common::{
 };
 
 use crate::supervisor::{
-    connections::{DirectedId, DirectedOutcome, Purpose, is_workers_doing},
     diagnosis::address_of,
+    directed::{DirectedId, DirectedOutcome, Purpose, is_workers_doing},
     listener_owners::unsteerable,
     live::{self, BackgroundEvent, Process},
     messages::{self, Report},

@@ -3,7 +3,7 @@
 use reuse_common::{Policy, cuts::Cuts};
 
 use crate::supervisor::{
-    connections::Purpose,
+    directed::Purpose,
     faults::{self, RescueError},
     live::{self, Live},
     new_instance::NewInstance,
@@ -86,11 +86,11 @@ impl Task {
     fn publish(&mut self, published: &[Published]) {
         let choosable = published
             .iter()
-            .filter_map(|seated| {
+            .filter_map(|entry| {
                 Some(Choosable {
-                    slot: seated.slot,
-                    row: self.live.get(&seated.instance)?.row,
-                    share: seated.share,
+                    slot: entry.slot,
+                    row: self.live.get(&entry.instance)?.row,
+                    share: entry.share,
                 })
             })
             .collect();
@@ -107,7 +107,7 @@ impl Task {
             self.inputs.push_back(Input::Lingers { instance: id });
             self.note(note);
         }
-        self.moves.remember_places(&self.live, &self.groups);
+        self.moves.remember_served(&self.live, &self.groups);
         // Who was withdrawn may be waited for.
         self.look_now();
     }
@@ -335,7 +335,7 @@ impl Task {
     }
 
     pub(super) fn settle_ports(&mut self, options: &RunOptions) {
-        self.guards.settle(options, &mut self.groups);
+        self.guards.keep_only(options, &mut self.groups);
     }
 }
 

@@ -26,9 +26,9 @@ use crate::supervisor::{
     all_failed::Outlook,
     announcer::Announcer,
     apply::Applying,
-    connections::Connections,
     console::Console,
     diagnosis::{Diagnoses, LastOutput},
+    directed::DirectedConnections,
     faults::WakeProbes,
     health::Health,
     live::{BackgroundEvent, Live},
@@ -73,7 +73,7 @@ pub(crate) struct Task {
     guards: Guards,
     diag: Diag,
     live: HashMap<InstanceId, Live>,
-    connections: Connections,
+    connections: DirectedConnections,
     wake_probes: WakeProbes,
     queue_watch: QueueWatch,
     health: Option<Health>,
@@ -150,7 +150,7 @@ impl Task {
             guards: upkeep.guards,
             diag,
             live: HashMap::new(),
-            connections: Connections::new(background_events.clone()),
+            connections: DirectedConnections::new(background_events.clone()),
             wake_probes: WakeProbes::default(),
             queue_watch: QueueWatch::new(upkeep.hung_after_ms),
             health: upkeep.health.map(Health::new),
@@ -369,7 +369,7 @@ impl Task {
                 .release_all_but(&[], &self.live, &mut self.groups, &self.announcer.console);
         }
         self.reconcile(&listeners);
-        self.moves.remember_places(&self.live, &self.groups);
+        self.moves.remember_served(&self.live, &self.groups);
         for id in self.live.keys().copied().collect::<Vec<_>>() {
             self.judge_after_look(id);
         }

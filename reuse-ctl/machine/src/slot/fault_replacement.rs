@@ -8,7 +8,7 @@ use crate::instance::{Instance, OnReady};
 use crate::interface::Config;
 use crate::words::{self, Why};
 
-/// Longest wait between recoveries that don't help, in multiples of the stable time: about every five minutes for 10 s.
+/// Longest wait between fault_replacements that don't help, in multiples of the stable time: about every five minutes for 10 s.
 const LONGEST_WAITS: u64 = 32;
 
 /// Why an instance is replaced.
@@ -22,7 +22,7 @@ pub(super) enum Cause {
 
 /// The replacements for faults so far.
 #[derive(Debug, Default)]
-pub(super) struct Recoveries {
+pub(super) struct FaultReplacements {
     /// Number of replacements none of which was followed by a stable time without a fault.
     in_a_row: u32,
     last: Option<Recovery>,
@@ -42,7 +42,10 @@ impl Slot {
             return None;
         };
         let due = current.replacement_due(config)?;
-        let wait = self.recoveries.last.filter(|_| !self.has_proved_well(current, config));
+        let wait = self
+            .fault_replacements
+            .last
+            .filter(|_| !self.has_proved_well(current, config));
         Some(wait.map_or(due, |recovery| due.max(recovery.next)))
     }
 
@@ -57,7 +60,7 @@ impl Slot {
     }
 
     /// Starts to replace its faulty instance.
-    pub(crate) fn begin_recovery(&mut self, cx: &mut Context) {
+    pub(crate) fn replace_faulty(&mut self, cx: &mut Context) {
         self.change_state(|slot, state| match state {
             SlotState::Held(current) => {
                 slot.count_recovery(&current, cx);
@@ -94,11 +97,11 @@ impl Slot {
 
     fn count_recovery(&mut self, current: &Instance, cx: &mut Context) {
         if self.has_proved_well(current, cx.config()) {
-            self.recoveries.in_a_row = 0;
+            self.fault_replacements.in_a_row = 0;
         }
-        self.recoveries.in_a_row = self.recoveries.in_a_row.saturating_add(1);
-        let delay_ms = wait_ms(self.recoveries.in_a_row, cx.config());
-        self.recoveries.last = Some(Recovery {
+        self.fault_replacements.in_a_row = self.fault_replacements.in_a_row.saturating_add(1);
+        let delay_ms = wait_ms(self.fault_replacements.in_a_row, cx.config());
+        self.fault_replacements.last = Some(Recovery {
             begun: cx.now(),
             next: cx.now().plus(delay_ms),
         });
@@ -112,7 +115,7 @@ impl Slot {
     /// Whether its present fault came after a stable time without one, and was not the reason for the last recovery.
     fn has_proved_well(&self, current: &Instance, config: &Config) -> bool {
         let is_new = |fault: &Fault| {
-            self.recoveries
+            self.fault_replacements
                 .last
                 .is_none_or(|recovery| recovery.begun < fault.since())
         };
@@ -120,7 +123,7 @@ impl Slot {
     }
 }
 
-/// How long the next recovery waits after the last of `in_a_row` recoveries, in milliseconds. A replacement that becomes faulty itself
+/// How long the next recovery waits after the last of `in_a_row` fault_replacements, in milliseconds. A replacement that becomes faulty itself
 /// shows that the fault is not in a single process. So it gets the time in which it would have become stable, and twice that the next time.
 /// Faster replacement made things worse while a database was down: 28 restarts of four workers in ten seconds.
 fn wait_ms(in_a_row: u32, config: &Config) -> u64 {

@@ -17,13 +17,13 @@ const LOOK_EVERY: (Duration, Duration) = (Duration::from_millis(1), Duration::fr
 
 /// A connection that is about to be opened. Its local end is bound, so that the program can be told in advance where it must go.
 #[derive(Debug)]
-pub struct Probe {
+pub struct DirectedConnection {
     socket: Socket,
     target: SocketAddr,
     local: SocketAddr,
 }
 
-impl Probe {
+impl DirectedConnection {
     /// Binds the local end of a connection to the listener on `addr`.
     ///
     /// # Errors
@@ -232,9 +232,10 @@ mod tests {
     #[tokio::test]
     async fn a_listener_on_all_addresses_can_be_reached() {
         let listener = TcpListener::bind((Ipv6Addr::UNSPECIFIED, 0)).expect("bound");
-        let probe = Probe::new(listener.local_addr().expect("bound")).expect("an address of this machine");
-        let (server, client) = probe.ends();
-        let opened = tokio::time::timeout(Duration::from_secs(5), probe.open()).await;
+        let connection =
+            DirectedConnection::new(listener.local_addr().expect("bound")).expect("an address of this machine");
+        let (server, client) = connection.ends();
+        let opened = tokio::time::timeout(Duration::from_secs(5), connection.open()).await;
         opened.expect("in time").expect("connected");
         let seen = Diag::new().and_then(|mut diag| diag.server_side(server, client));
         assert_eq!(seen.expect("told"), ServerSide::Queued, "also after our end has closed");

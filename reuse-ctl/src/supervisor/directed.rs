@@ -8,7 +8,7 @@ use super::{asks::Questioner, live::BackgroundEvent, worker_http::RequestError};
 use crate::{
     base::InstanceId,
     group::{
-        Groups, Opened, Probe,
+        DirectedConnection, Groups, Opened,
         diag::{Diag, ServerSide},
     },
     wire::Got,
@@ -86,7 +86,7 @@ pub(crate) enum DirectedOutcome {
 
 /// The connections in progress.
 #[derive(Debug)]
-pub(crate) struct Connections {
+pub(crate) struct DirectedConnections {
     last: u64,
     under_way: HashMap<DirectedId, Connection>,
     /// Connections that ended here while they waited in an instance's queue, where they still wait: the group's address, and both ends.
@@ -113,11 +113,11 @@ struct Connection {
 pub(crate) struct Prepared {
     to: InstanceId,
     addr: SocketAddr,
-    probe: Probe,
+    connection: DirectedConnection,
     hold: OwnedFd,
 }
 
-impl Connections {
+impl DirectedConnections {
     pub(crate) fn new(background_events: mpsc::Sender<BackgroundEvent>) -> Self {
         Self {
             last: 0,
@@ -134,19 +134,29 @@ impl Connections {
     /// In words: there is no port or descriptor for it, or no room in the program's map.
     pub(crate) fn prepare(groups: &mut Groups, to: InstanceId, row: Row, addr: SocketAddr) -> Result<Prepared, String> {
         let told = |error: io::Error| format!("a connection to {addr}: {error}");
-        let probe = Probe::new(addr).map_err(told)?;
-        let hold = probe.hold().map_err(told)?;
+        let connection = DirectedConnection::new(addr).map_err(told)?;
+        let hold = connection.hold().map_err(told)?;
         groups
-            .direct(probe.key(), Some(row))
+            .direct(connection.key(), Some(row))
             .map_err(|error| format!("a connection to {addr}: {error}"))?;
-        Ok(Prepared { to, addr, probe, hold })
+        Ok(Prepared {
+            to,
+            addr,
+            connection,
+            hold,
+        })
     }
 
     /// Opens a connection in the background, before `deadline` if there is one, and then does `work`, whose outcome comes back as
     /// [`BackgroundEvent::Over`].
     pub(crate) fn direct<F>(
         &mut self,
-        Prepared { to, addr, probe, hold }: Prepared,
+        Prepared {
+            to,
+            addr,
+            connection,
+            hold,
+        }: Prepared,
         purpose: Purpose,
         deadline: Option<Instant>,
         work: impl FnOnce(io::Result<Opened>) -> F + Send + 'static,
@@ -156,20 +166,20 @@ impl Connections {
         self.last += 1;
         let id = DirectedId(self.last);
         let (recall, recalled) = oneshot::channel();
-        let connection = Connection {
+        let entry = Connection {
             to,
             purpose,
             addr,
-            ends: probe.ends(),
-            key: Some(probe.key()),
+            ends: connection.ends(),
+            key: Some(connection.key()),
             _hold: hold,
             _recall: recall,
         };
-        self.under_way.insert(id, connection);
+        self.under_way.insert(id, entry);
         let background_events = self.background_events.clone();
         let opening = background_events.clone();
         let working = async move {
-            let opened = open(probe, deadline).await;
+            let opened = open(connection, deadline).await;
             if opened.is_ok() {
                 // The task is there as long as this has not been recalled.
                 drop(opening.send(BackgroundEvent::Established(id)).await);
@@ -327,12 +337,12 @@ pub(crate) const fn is_workers_doing(error: io::ErrorKind) -> bool {
     )
 }
 
-async fn open(probe: Probe, deadline: Option<Instant>) -> io::Result<Opened> {
+async fn open(connection: DirectedConnection, deadline: Option<Instant>) -> io::Result<Opened> {
     let Some(deadline) = deadline else {
-        return probe.open().await;
+        return connection.open().await;
     };
     let late = |_| io::Error::from(io::ErrorKind::TimedOut);
-    timeout_at(deadline.into(), probe.open()).await.map_err(late)?
+    timeout_at(deadline.into(), connection.open()).await.map_err(late)?
 }
 
 #[cfg(test)]
