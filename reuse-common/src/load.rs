@@ -23,8 +23,8 @@ pub struct InstanceLoad {
     established_total: u64,
     migrated_in_total: u64,
     migrated_out_total: u64,
-    /// Two numbers of 32 bits: of `established_total`, the connections that came before the program steered, and those that the controller
-    /// directed.
+    /// Two numbers of 32 bits: of `established_total`, the connections that came before the program steered; of `selected_total`, those that the
+    /// controller directed.
     unsteered_total: u32,
     directed_total: u32,
 }
@@ -49,7 +49,7 @@ pub struct InstanceTotals {
     pub migrated_out: u64,
     /// Of `established`, the connections that came before the program steered.
     pub unsteered: u64,
-    /// Of `established`, the connections that the controller directed to them.
+    /// Of `selected`, the connections that the controller directed to them.
     pub directed: u64,
 }
 

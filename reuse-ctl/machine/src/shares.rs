@@ -65,22 +65,22 @@ fn fit(shares: impl Iterator<Item = Option<Share>>) -> Result<(), Refusal> {
     }
     let whole = u32::from(Share::WHOLE);
     let error = if fixed > MAX_SHARES {
-        format!("at most {MAX_SHARES} workers can have a share of their own")
+        format!("at most {MAX_SHARES} workers can have a weight of their own")
     } else if free > 0 && sum >= whole {
         format!(
-            "the fixed shares would add up to {}: nothing would be left for {}",
+            "the weights would add up to {}: nothing would be left for {}",
             percent(sum),
             words::count(free, "other worker")
         )
     } else if sum > whole {
-        format!("the fixed shares would add up to {}", percent(sum))
+        format!("the weights would add up to {}", percent(sum))
     } else {
         return Ok(());
     };
     Err(words::refusal(
         ErrorKind::Usage,
         error,
-        Verb::Status.run() + " shows the shares; " + Verb::Weight.with("ID auto") + " takes one back",
+        Verb::Status.run() + " shows the weights; " + Verb::Weight.with("ID auto") + " takes one back",
     ))
 }
 

@@ -293,7 +293,7 @@ pub struct Weight {
     /// Number of the worker
     #[arg(value_parser = worker_id)]
     pub id: u16,
-    /// Share of new connections, or `auto`: the policy divides what the fixed shares leave
+    /// Share of new connections, or `auto`: the policy divides what the weights leave
     #[arg(value_name = "PERCENT|auto", allow_hyphen_values = true)]
     pub weight: String,
 }

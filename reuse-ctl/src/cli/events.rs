@@ -83,7 +83,9 @@ fn event_line(event: &Event, paint: Paint) -> String {
     let at = SystemTime::UNIX_EPOCH + Duration::from_millis(event.at_ms);
     let tone = match event.event.as_str() {
         "active" | "recovered" | "hearing" => Tone::Good,
-        "failed" | "hung" | "unhealthy" | "warning" | "deaf" | "lost" | "backing_off" => Tone::Bad,
+        "failed" | "all_failed" | "cut" | "hung" | "unhealthy" | "warning" | "deaf" | "lost" | "backing_off" => {
+            Tone::Bad
+        }
         _ => Tone::Plain,
     };
     let word = paint.tone(tone, &format!("{:<11}", event.event));

@@ -40,7 +40,7 @@ impl Loaded {
         let options = self.options.iter().zip(&self.content.apps);
         for (app, (options, parsed)) in self.apps.iter().zip(options) {
             let Some(extent) = extent(app) else { continue };
-            let place = Places {
+            let place = Positions {
                 parsed,
                 keys: &self.content.keys,
                 environment: self.environment.as_deref(),
@@ -79,13 +79,13 @@ fn keys_of(missing: &Missing) -> &'static [&'static str] {
 }
 
 /// The places of an app's options in the file.
-struct Places<'a> {
+struct Positions<'a> {
     parsed: &'a ParsedApp,
     keys: &'a Keys,
     environment: Option<&'a str>,
 }
 
-impl Places<'_> {
+impl Positions<'_> {
     fn problem(&self, missing: &Missing) -> Problem {
         let (error, hint) = self.words(missing);
         Problem::new(self.of(missing).clone(), error, hint)

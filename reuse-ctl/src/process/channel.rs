@@ -29,7 +29,7 @@ use lines::Lines;
 pub use lines::{Line, MAX_LINE_BYTES};
 pub use open_line::Unread;
 use open_line::{OpenLine, Written};
-pub use outbox::{Offer, Outbox, Weight};
+pub use outbox::{Offer, Outbox, SizeInBytes};
 
 /// Bytes read at once.
 const READ_BYTES: usize = 64 * 1024;

@@ -45,7 +45,7 @@ pub const fn tells_rest(mode: Option<KillMode>) -> bool {
 
 /// A process of an instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Member {
+pub struct InstanceProcess {
     /// The process's pid.
     pub pid: u32,
     /// Its parent's pid. The parent may be outside the instance.
@@ -59,7 +59,7 @@ pub struct Member {
     pub image: u64,
 }
 
-impl Member {
+impl InstanceProcess {
     /// Whether `other`, a process below this one with the same listener, is left to this one. A master stops its workers; and a process
     /// that a server forked for a connection has the listener only because it did not close it.
     fn is_master_of(&self, other: &Self) -> bool {
@@ -81,7 +81,7 @@ pub enum StopPlan {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Step {
     /// The processes of this step.
-    pub members: Vec<Member>,
+    pub members: Vec<InstanceProcess>,
 }
 
 impl Step {
@@ -96,7 +96,7 @@ impl Step {
 }
 
 /// Decides which of `members` get the signal. `main` gets it even if it is not among them.
-pub fn plan(main: u32, members: &[Member], mode: Option<KillMode>) -> StopPlan {
+pub fn plan(main: u32, members: &[InstanceProcess], mode: Option<KillMode>) -> StopPlan {
     match mode {
         Some(KillMode::Process | KillMode::Mixed) => StopPlan::AtOnce(vec![main]),
         Some(KillMode::ControlGroup) => {
@@ -108,7 +108,7 @@ pub fn plan(main: u32, members: &[Member], mode: Option<KillMode>) -> StopPlan {
     }
 }
 
-fn default_plan(main: u32, members: &[Member]) -> StopPlan {
+fn default_plan(main: u32, members: &[InstanceProcess]) -> StopPlan {
     let tree = Tree::new(main, members);
     let mut steps: BTreeMap<usize, Step> = BTreeMap::new();
     for pid in tree.targets() {
@@ -127,14 +127,14 @@ fn default_plan(main: u32, members: &[Member]) -> StopPlan {
 /// An instance's processes by pid.
 struct Tree {
     main: u32,
-    members: BTreeMap<u32, Member>,
+    members: BTreeMap<u32, InstanceProcess>,
 }
 
 impl Tree {
-    fn new(main: u32, members: &[Member]) -> Self {
-        let mut members: BTreeMap<u32, Member> = members.iter().map(|member| (member.pid, *member)).collect();
+    fn new(main: u32, members: &[InstanceProcess]) -> Self {
+        let mut members: BTreeMap<u32, InstanceProcess> = members.iter().map(|member| (member.pid, *member)).collect();
         // Its parent is the controller.
-        let unknown = Member {
+        let unknown = InstanceProcess {
             pid: main,
             parent: 0,
             listens: false,
@@ -192,8 +192,8 @@ mod tests {
     const MAIN: u32 = 10;
 
     /// `listens` and `catches` as letters, so that each case fits on a line.
-    fn member(pid: u32, parent: u32, is: &str) -> Member {
-        Member {
+    fn member(pid: u32, parent: u32, is: &str) -> InstanceProcess {
+        InstanceProcess {
             pid,
             parent,
             listens: is.contains('l'),
@@ -298,7 +298,7 @@ mod tests {
     }
 
     /// Any tree: the parent of each process is an earlier process, or outside.
-    fn any_tree() -> impl Strategy<Value = Vec<(Member, Habits)>> {
+    fn any_tree() -> impl Strategy<Value = Vec<(InstanceProcess, Habits)>> {
         let one = (any::<prop::sample::Index>(), any::<[bool; 5]>());
         prop::collection::vec(one, 1..12).prop_map(|all| {
             let member = |(at, (parent, [listens, catches, orphan, passes_on, to_all_below])): (
@@ -311,7 +311,7 @@ mod tests {
                 } else {
                     MAIN + u32::try_from(parent.index(at)).expect("small")
                 };
-                let member = Member {
+                let member = InstanceProcess {
                     pid,
                     parent,
                     listens,
@@ -331,13 +331,13 @@ mod tests {
     }
 
     /// How often each process acts on a signal when `steps` are carried out. Several signals pending for a held process count as one.
-    fn run(tree: &[(Member, Habits)], steps: &[Vec<u32>]) -> HashMap<u32, u32> {
+    fn run(tree: &[(InstanceProcess, Habits)], steps: &[Vec<u32>]) -> HashMap<u32, u32> {
         let mut seen = HashMap::new();
         let mut held: BTreeSet<u32> = steps.iter().skip(1).flatten().copied().collect();
         let mut pending: BTreeSet<u32> = BTreeSet::new();
         fn deliver(
             pid: u32,
-            tree: &[(Member, Habits)],
+            tree: &[(InstanceProcess, Habits)],
             held: &BTreeSet<u32>,
             pending: &mut BTreeSet<u32>,
             seen: &mut HashMap<u32, u32>,
@@ -348,7 +348,7 @@ mod tests {
             }
             *seen.entry(pid).or_default() += 1;
             let habits = tree.iter().find(|(member, _)| member.pid == pid).expect("known").1;
-            let is_below = |member: &Member| {
+            let is_below = |member: &InstanceProcess| {
                 let mut at = member.parent;
                 while let Some((up, _)) = tree.iter().find(|(other, _)| other.pid == at) {
                     if up.pid == pid {
@@ -378,7 +378,7 @@ mod tests {
     proptest! {
         #[test]
         fn every_target_sees_it_once_whoever_passes_it_on(tree in any_tree()) {
-            let members: Vec<Member> = tree.iter().map(|(member, _)| *member).collect();
+            let members: Vec<InstanceProcess> = tree.iter().map(|(member, _)| *member).collect();
             let steps = match plan(MAIN, &members, None) {
                 StopPlan::AtOnce(pids) => {
                     // No process above another one may pass the signal on.

@@ -179,7 +179,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::process::{handle::terminate, stop_plan::Member};
+    use crate::process::{handle::terminate, stop_plan::InstanceProcess};
 
     /// Counts SIGTERM, and ends a moment after the first one.
     const SERVER: &str = "import signal,os,time\nseen=0\ndef on(*_):\n global seen\n seen+=1\nsignal.signal(signal.SIGTERM,on)\n\
@@ -230,7 +230,7 @@ mod tests {
 
     /// Stops it with the plan for a wrapper and its server. Returns the time it took.
     fn stop(family: &Family) -> Duration {
-        let member = |pid, listens| Member {
+        let member = |pid, listens| InstanceProcess {
             pid,
             parent: 0,
             listens,

@@ -296,7 +296,7 @@ pub(super) fn all() -> Vec<Route> {
             Required(of::<CanaryRequest>),
             ReplyInTime,
             StartsCommands(not_yours(
-                "a canary runs a command as the workers' user: only root may start one, and the app's owner if that is him",
+                "a canary runs a command as the workers' user: only root may start one, and the app's owner if the workers run as the owner",
                 "use sudo, or ask the app's owner; weights, promote and abort are yours",
             )),
             canary,
@@ -326,7 +326,7 @@ pub(super) fn all() -> Vec<Route> {
             Nothing,
             Json(of::<SpecReply>),
             StartsCommands(not_yours(
-                "variables may be secrets: only root may read what the app was told to be, and its owner if the workers run as him",
+                "variables may be secrets: only root may read what the app was told to be, and its owner if the workers run as the owner",
                 ASK_THE_OWNER,
             )),
             spec,
@@ -338,7 +338,7 @@ pub(super) fn all() -> Vec<Route> {
             Required(of::<SpecRequest>),
             ReplyInTime,
             StartsCommands(not_yours(
-                "`apply` runs a command as the workers' user: only root may, and the app's owner if that is him",
+                "`apply` runs a command as the workers' user: only root may, and the app's owner if the workers run as the owner",
                 ASK_THE_OWNER,
             )),
             apply,

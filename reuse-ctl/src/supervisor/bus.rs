@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::process::channel::{Offer, Outbox, Weight};
+use crate::process::channel::{Offer, Outbox, SizeInBytes};
 use crate::wire::Packet;
 
 /// Publishes packets. Callers don't create packets while there is no reader.
@@ -30,7 +30,7 @@ pub enum Heard {
     Missed(u64),
 }
 
-impl Weight for Arc<Packet> {
+impl SizeInBytes for Arc<Packet> {
     fn bytes(&self) -> usize {
         self.name.len() + self.data.len()
     }

@@ -140,7 +140,7 @@ async fn outcome_of(check: HealthCheck, mut opened: Opened, cookie: u64, addr: S
         HealthCheck::Http(path) => {
             let host = opened.target();
             match worker_http::status(opened.into_stream(), host, &path).await {
-                Ok(status) if status < 400 => DirectedOutcome::Checked(Ok(())),
+                Ok(200..=399) => DirectedOutcome::Checked(Ok(())),
                 Ok(status) => DirectedOutcome::Checked(Err(format!("GET {path} on {addr}: status {status}"))),
                 Err(error) => {
                     let problem = format!("GET {path} on {addr}: {error}");

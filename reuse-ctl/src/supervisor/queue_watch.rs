@@ -133,7 +133,7 @@ impl QueueWatch {
         for (&id, &(row, before)) in &before {
             let Some(&queue) = queues.get(&row) else { continue };
             let backlog = backlog(before, Totals::of(&groups.load_of(row)), queue);
-            let standing = standing(self.seen.get(&id), &backlog);
+            let standing = stuck(self.seen.get(&id), &backlog);
             groups.set_queue(row, standing);
             stands |= standing > 0;
             watched.push(Watched { id, row, backlog });
@@ -259,7 +259,7 @@ fn backlog(before: Totals, after: Totals, queue: u32) -> Backlog {
 /// the connections, which include the queue anyway. A moving queue says no more than they do, and its length is soon out of date: with
 /// whole queues counted until the next look, one of four equal workers got up to 31 % of 20,000 short connections; with only this part, 27
 /// %; with nothing, 28 % (on a busy machine).
-fn standing(before: Option<&Backlog>, now: &Backlog) -> u32 {
+fn stuck(before: Option<&Backlog>, now: &Backlog) -> u32 {
     match before {
         Some(before) if now.accepted_at_least <= before.accepted_at_most => before.queue.min(now.queue),
         _ => 0,
@@ -307,15 +307,15 @@ mod tests {
             accepted_at_least: accepted,
             accepted_at_most: accepted + 1,
         };
-        assert_eq!(standing(None, &look(5, 7)), 0, "not known yet");
-        assert_eq!(standing(Some(&look(5, 7)), &look(9, 7)), 5);
+        assert_eq!(stuck(None, &look(5, 7)), 0, "not known yet");
+        assert_eq!(stuck(Some(&look(5, 7)), &look(9, 7)), 5);
         assert_eq!(
-            standing(Some(&look(5, 7)), &look(2, 8)),
+            stuck(Some(&look(5, 7)), &look(2, 8)),
             2,
             "whether it moved is not certain"
         );
-        assert_eq!(standing(Some(&look(5, 7)), &look(9, 9)), 0, "it moves");
-        assert_eq!(standing(Some(&look(0, 7)), &look(9, 7)), 0, "it has just come");
+        assert_eq!(stuck(Some(&look(5, 7)), &look(9, 9)), 0, "it moves");
+        assert_eq!(stuck(Some(&look(0, 7)), &look(9, 7)), 0, "it has just come");
     }
 
     #[test]

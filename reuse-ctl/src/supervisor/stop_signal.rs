@@ -18,7 +18,7 @@ use crate::{
     process::{
         cgroup::InstanceCgroup,
         handle::ProcessHandle,
-        stop_plan::{self, KillMode, Member, StopPlan},
+        stop_plan::{self, InstanceProcess, KillMode, StopPlan},
         stop_steps::{self, Handles},
         usage,
     },
@@ -180,10 +180,10 @@ fn prepare(request: &StopRequest) -> (StopPlan, Handles) {
         tracing::warn!("the stop signal goes to the main process {} only: {error}", main.pid());
         BTreeSet::new()
     });
-    let members: Vec<Member> = handles
+    let members: Vec<InstanceProcess> = handles
         .keys()
         .filter_map(|&pid| {
-            Some(Member {
+            Some(InstanceProcess {
                 pid,
                 parent: usage::parent(pid)?,
                 listens: discover::has_socket(pid, &inodes),

@@ -283,7 +283,7 @@ pub struct Event {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pid: Option<u32>,
     /// A stable word: `spawned`, `active`, `draining`, `drained`, `stopping`, `exited`, `failed`, `all_failed`, `backing_off`, `hung`,
-    /// `unhealthy`, `rescued`, `recovered`, `weighed`, `recycled`, `moved`, `deaf`, `hearing`, `lost`, `warning`, …
+    /// `unhealthy`, `rescued`, `recovered`, `weighed`, `recycled`, `moved`, `deaf`, `hearing`, `lost`, `cut`, `signal`, `warning`, …
     pub event: String,
     /// One line for a user.
     pub message: String,

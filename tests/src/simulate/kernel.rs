@@ -232,9 +232,8 @@ impl Kernel {
         self.chooser == Chooser::By(Policy::Sticky)
     }
 
-    /// As `Settings::weighs_loads` says.
     fn weighs_loads(&self) -> bool {
-        matches!(self.chooser, Chooser::By(Policy::LeastLoaded | Policy::Sticky))
+        matches!(self.chooser, Chooser::By(policy) if policy.weighs_loads())
     }
 
     fn weighed(&self, loads: Loads, now_ns: u64) -> Weighed<'_> {

@@ -104,7 +104,7 @@ fn its_share_must_fit() {
     let second = world.canary(1);
     assert_eq!(
         world.refused(second, ErrorKind::Usage).error,
-        "the fixed shares would add up to 101%"
+        "the weights would add up to 101%"
     );
 }
 

@@ -72,21 +72,21 @@ fn something_must_be_left_for_the_others() {
     let all = world.weigh(1, Some(40));
     assert_eq!(
         world.refused(all, ErrorKind::Usage).error,
-        "the fixed shares would add up to 100%: nothing would be left for 1 other worker"
+        "the weights would add up to 100%: nothing would be left for 1 other worker"
     );
     let most = world.weigh(1, Some(39));
     world.done(most);
     let too_much = world.weigh(2, Some(2));
     assert_eq!(
         world.refused(too_much, ErrorKind::Usage).error,
-        "the fixed shares would add up to 101%"
+        "the weights would add up to 101%"
     );
     let exactly = world.weigh(2, Some(1));
     world.done(exactly);
     let one_more = world.scale(4);
     assert_eq!(
         world.refused(one_more, ErrorKind::Usage).error,
-        "the fixed shares would add up to 100%: nothing would be left for 1 other worker"
+        "the weights would add up to 100%: nothing would be left for 1 other worker"
     );
 }
 
@@ -100,7 +100,7 @@ fn at_most_32_have_one() {
     let one_more = world.weigh(33, Some(1));
     assert_eq!(
         world.refused(one_more, ErrorKind::Usage).error,
-        "at most 32 workers can have a share of their own"
+        "at most 32 workers can have a weight of their own"
     );
 }
 

@@ -11,7 +11,7 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
-use super::{MAX_LINE_BYTES, Weight};
+use super::{MAX_LINE_BYTES, SizeInBytes};
 
 /// The message that asks a worker to stop (`--stop-message`), in PM2's form.
 pub const SHUTDOWN: &str = "\"shutdown\"";
@@ -82,7 +82,7 @@ pub enum Unsendable {
     Internal,
 }
 
-impl Weight for Bytes {
+impl SizeInBytes for Bytes {
     fn bytes(&self) -> usize {
         self.len()
     }

@@ -14,7 +14,7 @@ pub const MAX_WAITING_BYTES: usize = 2 * super::MAX_LINE_BYTES;
 const OVERHEAD_BYTES: usize = 64;
 
 /// An item of an [`Outbox`].
-pub trait Weight {
+pub trait SizeInBytes {
     /// Its size in bytes.
     fn bytes(&self) -> usize;
 }
@@ -62,7 +62,7 @@ impl<T> Clone for Outbox<T> {
     }
 }
 
-impl<T: Weight> Outbox<T> {
+impl<T: SizeInBytes> Outbox<T> {
     /// An empty queue.
     pub fn new() -> Self {
         Self(Arc::new(Shared {
@@ -172,13 +172,13 @@ impl<T> State<T> {
     }
 }
 
-impl<T: Weight> Default for Outbox<T> {
+impl<T: SizeInBytes> Default for Outbox<T> {
     fn default() -> Self {
         Self::new()
     }
 }
 
-fn cost(thing: &impl Weight) -> usize {
+fn cost(thing: &impl SizeInBytes) -> usize {
     thing.bytes() + OVERHEAD_BYTES
 }
 
@@ -189,7 +189,7 @@ mod tests {
     #[derive(Debug, PartialEq, Eq)]
     struct Block(usize);
 
-    impl Weight for Block {
+    impl SizeInBytes for Block {
         fn bytes(&self) -> usize {
             self.0
         }
