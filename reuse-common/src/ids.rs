@@ -11,7 +11,7 @@
 //! | [`Row`] | 0…1023 | [`LoadTable`](crate::load::LoadTable), [`CutTable`](crate::cuts::CutTable) |
 //! | [`Place`] | 0…255 | the seats of [`Membership`](crate::seats::Membership) |
 //! | [`Bucket`] | 0…16383 | [`Buckets`](crate::rendezvous::Buckets), [`Places`](crate::places::Places) |
-//! | [`MemberIndex`] | 0…8191 | `MEMBERS`, the sockarray of a group |
+//! | [`MemberIndex`] | 0…131071 | `MEMBERS`, the sockarray of a group |
 //!
 //! A field of a map value may be wider or narrower than the type: a row stored by itself has 32 bits, a place in `Places` has 8.
 
@@ -120,13 +120,13 @@ impl Bucket {
     }
 }
 
-/// The index of a listener in its group's sockarray, 0…8191. Each row has eight entries, so a chosen instance needs no further look-up.
+/// The index of a listener in its group's sockarray, 0…131071. Each row has 128 entries, so a chosen instance needs no further look-up.
 #[repr(transparent)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MemberIndex(u32);
 
 impl MemberIndex {
-    /// The index of listener number `nth` (0…7) of the instance in `row`.
+    /// The index of listener number `nth` (0…127) of the instance in `row`.
     #[inline(always)]
     pub const fn new(row: Row, nth: u16) -> Self {
         Self(row.index() as u32 * LISTENERS_PER_INSTANCE as u32 + (nth as u32 & (LISTENERS_PER_INSTANCE as u32 - 1)))
@@ -149,21 +149,21 @@ const _: () = assert!(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::limits::MAX_MEMBERS;
+    use crate::limits::MEMBER_INDEXES;
 
     #[test]
     fn every_listener_has_an_index_of_its_own() {
         let rows = (0..MAX_ROWS as u16).map(Row);
         let listeners =
             rows.flat_map(|row| (0..LISTENERS_PER_INSTANCE as u16).map(move |nth| MemberIndex::new(row, nth)));
-        assert!(listeners.map(MemberIndex::key).eq(0..MAX_MEMBERS as u32));
+        assert!(listeners.map(MemberIndex::key).eq(0..MEMBER_INDEXES as u32));
     }
 
     #[test]
     fn numbers_out_of_range_stay_inside_the_tables() {
         assert!(SlotId(u16::MAX).index() < MAX_SLOTS && Row(u16::MAX).index() < MAX_ROWS);
         assert!(Place(u32::MAX).index() < MAX_SLOTS && Bucket::of(u32::MAX).index() < BUCKETS);
-        assert!(MemberIndex::new(Row(u16::MAX), u16::MAX).key() < MAX_MEMBERS as u32);
+        assert!(MemberIndex::new(Row(u16::MAX), u16::MAX).key() < MEMBER_INDEXES as u32);
     }
 
     #[test]

@@ -23,7 +23,7 @@ pub struct Seat {
 }
 
 impl Seat {
-    /// A seat for `slot`, held by the instance in `row` with `listeners` (1…8) members of the group, and without a share.
+    /// A seat for `slot`, held by the instance in `row` with `listeners` (1…128) members of the group, and without a share.
     pub const fn new(slot: SlotId, row: Row, listeners: u16) -> Self {
         Self {
             row,

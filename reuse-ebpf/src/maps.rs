@@ -20,7 +20,7 @@ use reuse_common::{
     cuts::{CutCounts, CutTable},
     group::{Group, GroupTable},
     ids::Row,
-    limits::MAX_MEMBERS,
+    limits::{MAX_KNOWN_LISTENERS, MEMBER_INDEXES},
     notice::Notice,
     settings::DirectedKey,
 };
@@ -40,9 +40,11 @@ pub(crate) static INSTANCES: HashMap<u64, u32> = HashMap::with_max_entries(2048,
 /// Counters of cut connections, for instances that are being stopped. The controller maps it into its memory.
 #[map]
 static CUTS: Array<CutTable> = Array::with_max_entries(1, BPF_F_MMAPABLE);
-/// Cookie of a listener → the row of its instance. It says whose connections move when the listener closes.
+/// Cookie of a listener → the row of its instance. It says whose connections move when the listener closes. The controller removes a listener
+/// some time after it has closed. Nothing else does: if listeners pushed each other out, the counts of instances would drift apart.
 #[map]
-pub(crate) static LISTENERS: LruHashMap<u64, u32> = LruHashMap::with_max_entries(16384, 0);
+pub(crate) static LISTENERS: HashMap<u64, u32> =
+    HashMap::with_max_entries(MAX_KNOWN_LISTENERS as u32, BPF_F_NO_PREALLOC);
 /// Cookie of a moved connection → the row it moved to. The connection stays in the cgroup of the old instance.
 #[map]
 pub(crate) static MIGRATED: LruHashMap<u64, u32> = LruHashMap::with_max_entries(65536, 0);
@@ -61,7 +63,7 @@ pub(crate) static UNSTEERED: MarkMap = MarkMap::new();
 pub(crate) static GROUP: Array<GroupTable> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 /// [`MemberIndex`](reuse_common::ids::MemberIndex) → listener.
 #[map]
-pub(crate) static MEMBERS: ReusePortSockArray = ReusePortSockArray::with_max_entries(MAX_MEMBERS as u32, 0);
+pub(crate) static MEMBERS: ReusePortSockArray = ReusePortSockArray::with_max_entries(MEMBER_INDEXES as u32, 0);
 
 /// The app's settings and its live load table.
 #[inline(always)]

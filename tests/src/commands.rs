@@ -87,6 +87,12 @@ pub fn python_asyncio(options: &[&str]) -> Vec<String> {
     command
 }
 
+/// A Python server with so many threads, each with a listener of its own.
+pub fn many_listeners(count: u32) -> Vec<String> {
+    let count = count.to_string();
+    words(&[&python(), &script("many_listeners.py"), &PORT.to_string(), &count])
+}
+
 /// A Node 24 server that can be made to hang; the script says how.
 pub fn node_faults(options: &[&str]) -> Vec<String> {
     let mut command = words(&[&node24(), &script("node-faults.js"), &PORT.to_string(), "graceful"]);

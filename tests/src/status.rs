@@ -96,6 +96,18 @@ pub struct Instance {
     pub state: String,
     pub connections: u32,
     pub queue: u32,
+    /// Not told by a binary that is compared with.
+    #[serde(default)]
+    pub left_out: Vec<LeftOut>,
+}
+
+/// Listeners of one instance that get no connection.
+#[derive(Debug, Clone, Deserialize)]
+#[expect(missing_docs, reason = "see Status")]
+pub struct LeftOut {
+    pub addr: String,
+    pub listeners: u32,
+    pub reason: String,
 }
 
 impl Status {

@@ -335,6 +335,19 @@ impl AppPrograms {
         self.listeners.get(&cookie, 0).is_ok()
     }
 
+    /// Forgets whose a listener was, once no connection can move from it any more.
+    ///
+    /// # Errors
+    /// Fails if the map can't be written. An unknown cookie is no error.
+    pub fn forget_listener(&mut self, cookie: u64) -> Result<(), BpfError> {
+        removed(self.listeners.remove(&cookie), "LISTENERS")
+    }
+
+    /// Every listener whose instance the programs know, by its cookie. Two system calls for each.
+    pub fn known_listeners(&self) -> Vec<u64> {
+        self.listeners.keys().filter_map(Result::ok).collect()
+    }
+
     /// Number of clients that `sticky` remembers now. Walks the whole map, so not for a hot path.
     pub fn client_count(&self) -> usize {
         self.clients.keys().filter_map(Result::ok).count()

@@ -167,6 +167,7 @@ mod tests {
             state: WorkerState::Stopping,
             connections: 5,
             queue: 0,
+            left_out: Vec::new(),
         });
         status.workers[1] = fake::worker(1, WorkerState::Active, 0);
         assert_eq!(

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     base::{Failure, FaultKind, WorkerState, count, durations::short_duration, sizes::short_bytes},
     cli::context::Context,
-    wire::{FaultStatus, GroupStatus, InstanceStatus, Status, WorkerStatus},
+    wire::{FaultStatus, GroupStatus, InstanceStatus, LeftOutStatus, Status, WorkerStatus},
 };
 
 const EVERY: Duration = Duration::from_secs(1);
@@ -144,6 +144,12 @@ pub(super) fn render(status: &Status, paint: Paint) -> String {
         }
     }
     for worker in &status.workers {
+        for left_out in worker.instances.iter().flat_map(|instance| &instance.left_out) {
+            let line = left_out_line(left_out);
+            text.push_str(&format!("worker {}: {}\n", worker.id, paint.tone(Tone::Bad, &line)));
+        }
+    }
+    for worker in &status.workers {
         if let Some(words) = &worker.status_text {
             text.push_str(&format!("worker {} says: {words}\n", worker.id));
         }
@@ -161,6 +167,16 @@ fn fault_line(fault: &FaultStatus) -> String {
         fault_name(fault.kind),
         short_duration(fault.for_ms / 1000),
         fault.reason
+    )
+}
+
+/// `2 listeners on 0.0.0.0:8080 get no connection: …`.
+fn left_out_line(left_out: &LeftOutStatus) -> String {
+    let get = if left_out.listeners == 1 { "gets" } else { "get" };
+    let listeners = count(left_out.listeners, "listener");
+    format!(
+        "{listeners} on {} {get} no connection: {}",
+        left_out.addr, left_out.reason
     )
 }
 

@@ -31,6 +31,7 @@ fn trouble_is_pointed_at() {
         state: WorkerState::Stopping,
         connections: 3,
         queue: 1,
+        left_out: Vec::new(),
     };
     status.workers[0].instances.push(old);
     insta::assert_snapshot!(render(&status, Paint::OFF), @r"

@@ -4,6 +4,8 @@ use std::{io, net::SocketAddr};
 
 use thiserror::Error;
 
+use reuse_common::limits::{LISTENERS_PER_INSTANCE, MAX_MEMBERS};
+
 use super::diag::{DiagError, Listener};
 use crate::bpf::BpfError;
 
@@ -32,9 +34,15 @@ pub enum GroupError {
     /// The list of listeners could not be read, so it is unknown whether anyone would be disturbed.
     #[error("the machine's listeners can't be listed: {0}")]
     Unlisted(#[from] DiagError),
-    /// An instance has more listeners on one address than can be steered.
-    #[error("{addr}: more than 8 listeners of one worker; the further ones get no connection")]
-    TooMany {
+    /// An instance has more listeners on one address than a group takes in.
+    #[error("{addr}: at most {LISTENERS_PER_INSTANCE} listeners of a worker are steered")]
+    TooManyOfWorker {
+        /// The group's address.
+        addr: SocketAddr,
+    },
+    /// All instances together have more listeners on one address than a group takes in.
+    #[error("{addr}: at most {MAX_MEMBERS} listeners of an app are steered")]
+    TooManyOfApp {
         /// The group's address.
         addr: SocketAddr,
     },

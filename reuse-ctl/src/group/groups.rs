@@ -1,13 +1,13 @@
 //! All groups of an app, and its BPF programs.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs::File,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     os::fd::OwnedFd,
     path::Path,
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use reuse_common::{
@@ -19,7 +19,7 @@ use reuse_common::{
     settings::DirectedKey,
 };
 
-use super::{GroupError, GroupView, Registry, neighbours, one::Group};
+use super::{GroupError, GroupView, Registry, closed::ClosedListeners, neighbours, one::Group};
 use crate::{
     bpf::{AppOptions, AppPrograms, BpfError, GroupProgram, Notices, UnverifiedProgram},
     process::cgroup::{AppCgroup, InstanceCgroup},
@@ -58,6 +58,7 @@ pub struct Groups {
     backstops: Arc<File>,
     uid: u32,
     refuse_when_empty: bool,
+    pub(super) closed: ClosedListeners,
     /// No instance will serve for now: connections are refused, whatever `refuse_when_empty` says.
     given_up: bool,
 }
@@ -90,6 +91,7 @@ impl Groups {
             registry: Registry::default(),
             published: Vec::new(),
             lingering: Vec::new(),
+            closed: ClosedListeners::default(),
             spare,
             uid: options.uid,
             refuse_when_empty: options.refuse_when_empty,
@@ -166,6 +168,8 @@ impl Groups {
         self.published.retain(|published| published.row != row);
         self.lingering.retain(|lingering| lingering.row != row);
         for group in self.groups.values_mut() {
+            self.closed
+                .add(group.members().of(row).iter().map(|member| member.cookie));
             group.forget(row);
             if let Err(error) = group.publish(&self.published, &self.lingering) {
                 tracing::warn!("{}: {error}", group.addr());
@@ -244,7 +248,23 @@ impl Groups {
         let served_elsewhere = self.groups.values().any(Group::is_served);
         self.groups
             .retain(|_, group| !group.is_abandoned(served_elsewhere, hold));
+        self.forget_closed()?;
         first_error(self.groups.values_mut().map(Group::release_parked))
+    }
+
+    /// Has the programs forget listeners that closed a while ago.
+    fn forget_closed(&mut self) -> Result<(), GroupError> {
+        let now = Instant::now();
+        let mut over = self.closed.take_over(now);
+        if self.closed.must_look_through(now) {
+            let mut known: BTreeSet<u64> = self.app.known_listeners().into_iter().collect();
+            known.retain(|&cookie| {
+                let is_used = |group: &Group| group.is_backstop(cookie) || group.members().get(cookie).is_some();
+                !self.groups.values().any(is_used)
+            });
+            over.extend(self.closed.unclaimed_twice(known));
+        }
+        first_error(over.into_iter().map(|cookie| Ok(self.app.forget_listener(cookie)?)))
     }
 
     /// The kernel's counters of the instance in `row`.

@@ -67,25 +67,29 @@ impl Groups {
         Ok(Appeared::Member(addr))
     }
 
-    /// Removes a listener that has closed. `pids_of` returns the processes of a row's instance.
+    /// Removes a listener that has closed. `pids_of` returns the processes of a row's instance. Returns where it listened, if it was a member.
     ///
     /// # Errors
     /// Fails if a map can't be written.
-    pub fn disappeared(&mut self, cookie: u64, pids_of: impl Fn(Row) -> Vec<u32>) -> Result<(), GroupError> {
-        for group in self.groups.values_mut() {
-            if !group.members().iter().any(|member| member.cookie == cookie) {
-                continue;
-            }
-            let gap = group.remove_member(cookie);
-            // First publish one listener less: from here on the last number is not selected any more.
-            group.publish(&self.published, &self.lingering)?;
-            if let Some(gap) = gap
-                && let Ok(Some(listener)) = member::duplicate(&pids_of(gap.last.row), gap.last.cookie)
-            {
-                group.renumber(&gap, &listener)?;
-            }
+    pub fn disappeared(
+        &mut self,
+        cookie: u64,
+        pids_of: impl Fn(Row) -> Vec<u32>,
+    ) -> Result<Option<SocketAddr>, GroupError> {
+        self.closed.add([cookie]);
+        let is_it = |group: &&mut Group| group.members().get(cookie).is_some();
+        let Some(group) = self.groups.values_mut().find(is_it) else {
+            return Ok(None);
+        };
+        let gap = group.remove_member(cookie);
+        // First publish one listener less: from here on the last number is not selected any more.
+        group.publish(&self.published, &self.lingering)?;
+        if let Some(gap) = gap
+            && let Ok(Some(listener)) = member::duplicate(&pids_of(gap.last.row), gap.last.cookie)
+        {
+            group.renumber(&gap, &listener)?;
         }
-        Ok(())
+        Ok(Some(group.addr()))
     }
 
     /// The address of this member's listener if a rescue has closed it for a moment. A notice that it has closed must be checked then.
@@ -93,7 +97,7 @@ impl Groups {
         let group = self
             .groups
             .values()
-            .find(|group| group.member(cookie).is_some_and(|member| member.reopenings > 0))?;
+            .find(|group| group.members().get(cookie).is_some_and(|member| member.reopenings > 0))?;
         Some(group.addr())
     }
 
@@ -181,9 +185,7 @@ impl Groups {
     /// Number of waiting connections on the listeners of the instance in `row` that a rescue can move.
     pub fn movable_among(&self, row: Row, listeners: &[Queue]) -> u32 {
         let movable = self.groups.values().filter(|group| group.is_served_without(row));
-        let members = movable
-            .flat_map(|group| group.members())
-            .filter(|member| member.row == row);
+        let members = movable.flat_map(|group| group.members().of(row));
         let cookies: BTreeSet<u64> = members.map(|member| member.cookie).collect();
         let theirs = listeners.iter().filter(|listener| cookies.contains(&listener.cookie));
         theirs.map(|listener| listener.queue).fold(0, u32::saturating_add)
@@ -196,17 +198,22 @@ impl Groups {
 
     /// Whether the instance in `row` has a listener.
     pub fn is_listening(&self, row: Row) -> bool {
-        self.members().any(|(_, member)| member.row == row)
+        self.groups.values().any(|group| group.listeners_of(row) > 0)
     }
 
     /// The listeners of the instance in `row` that are in groups.
     pub fn listeners_of(&self, row: Row) -> Vec<Listening> {
-        let own = self.members().filter(|(_, member)| member.row == row);
-        own.map(|(addr, member)| Listening {
-            addr,
-            cookie: member.cookie,
-        })
-        .collect()
+        let own = |group: &Group| {
+            let addr = group.addr();
+            let members = group.members().of(row).iter();
+            members
+                .map(|member| Listening {
+                    addr,
+                    cookie: member.cookie,
+                })
+                .collect::<Vec<_>>()
+        };
+        self.groups.values().flat_map(own).collect()
     }
 
     /// Whether the instance in `row` is published.
@@ -216,10 +223,10 @@ impl Groups {
 
     /// The cookie of the instance's listener on this address that directed connections reach.
     pub fn directed_listener(&self, row: Row, addr: SocketAddr) -> Option<u64> {
-        let members = self.groups.get(&addr).map(Group::members).unwrap_or_default();
+        let members = self.groups.get(&addr)?.members().of(row);
         members
             .iter()
-            .find(|member| member.row == row && member.nth == 0)
+            .find(|member| member.nth == 0)
             .map(|member| member.cookie)
     }
 

@@ -12,7 +12,7 @@ use super::discover::{self, DiscoverError};
 pub(super) struct Member {
     /// The row of its instance.
     pub(super) row: Row,
-    /// Its number among the instance's listeners in this group, 0…7, without gaps.
+    /// Its number among the instance's listeners in this group, 0…127, without gaps.
     pub(super) nth: u16,
     /// The socket's cookie.
     pub(super) cookie: u64,

@@ -5,11 +5,13 @@
 //! any worker for `--listen`. Its *backstop* keeps the group and its program alive, and takes connections while nobody is published.
 
 mod backstop;
+mod closed;
 mod directed;
 mod error;
 mod groups;
 mod listeners;
 mod member;
+mod members;
 mod neighbours;
 mod one;
 mod registry;

@@ -7,9 +7,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use reuse_common::{ids::Row, limits::LISTENERS_PER_INSTANCE, seats::Seat, verdict::VerdictCounts};
+use reuse_common::{ids::Row, seats::Seat, verdict::VerdictCounts};
 
-use super::{Choosable, GroupError, backstop::Backstop, member::Member, rescue};
+use super::{
+    Choosable, GroupError,
+    backstop::Backstop,
+    member::Member,
+    members::{Full, Members},
+    rescue,
+};
 use crate::bpf::{AppPrograms, GroupProgram};
 
 /// The listeners of all instances on one address, the program that chooses among them, and the backstop.
@@ -17,7 +23,7 @@ pub(super) struct Group {
     addr: SocketAddr,
     program: GroupProgram,
     backstop: Backstop,
-    members: Vec<Member>,
+    members: Members,
     seats: Vec<Seat>,
     /// When the last worker stopped listening here while the app is served elsewhere.
     abandoned_since: Option<Instant>,
@@ -74,7 +80,7 @@ impl Group {
             addr,
             program,
             backstop,
-            members: Vec::new(),
+            members: Members::default(),
             seats: Vec::new(),
             abandoned_since: None,
             lasting: first.is_none(),
@@ -107,32 +113,28 @@ impl Group {
     /// Makes a listener of the instance in `row` a member. It is not chosen before the instance is published. A listener that is a member
     /// already may have been closed and opened again; then it is put back into the array.
     pub(super) fn join(&mut self, row: Row, cookie: u64, listener: &OwnedFd) -> Result<(), GroupError> {
-        if let Some(member) = self.members.iter().find(|member| member.cookie == cookie) {
+        if let Some(member) = self.members.get(cookie) {
             return match self.program.set_member(member.row, member.nth, listener.as_fd()) {
                 Err(error) if !error.is_busy() => Err(error.into()),
                 Ok(()) | Err(_) => Ok(()),
             };
         }
-        let nth = self.listeners_of(row);
-        if usize::from(nth) >= LISTENERS_PER_INSTANCE {
-            return Err(GroupError::TooMany { addr: self.addr });
-        }
+        let addr = self.addr;
+        let nth = self.members.next(row).map_err(|full| match full {
+            Full::Instance => GroupError::TooManyOfWorker { addr },
+            Full::Group => GroupError::TooManyOfApp { addr },
+        })?;
         self.program.set_member(row, nth, listener.as_fd())?;
-        self.members.push(Member::new(row, nth, cookie));
+        self.members.add(Member::new(row, nth, cookie));
         Ok(())
     }
 
     /// Removes a listener that has closed. An instance's listeners must be numbered without gaps: if another one must take the free number,
     /// it is returned. It stays selectable under its old number until it is [`renumbered`](Self::renumber).
     pub(super) fn remove_member(&mut self, cookie: u64) -> Option<Gap> {
-        let place = self.members.iter().position(|member| member.cookie == cookie)?;
-        let gone = self.members.swap_remove(place);
+        let gone = self.members.remove(cookie)?;
         self.take_out(&gone);
-        let last = self
-            .members
-            .iter()
-            .filter(|member| member.row == gone.row)
-            .max_by_key(|member| member.nth);
+        let last = self.members.of(gone.row).iter().max_by_key(|member| member.nth);
         last.filter(|last| last.nth > gone.nth).map(|last| Gap {
             nth: gone.nth,
             last: last.clone(),
@@ -141,7 +143,7 @@ impl Group {
 
     /// Moves a member to the free number. `listener` is a duplicate of it.
     pub(super) fn renumber(&mut self, gap: &Gap, listener: &OwnedFd) -> Result<(), GroupError> {
-        let Some(member) = self.members.iter_mut().find(|member| member.cookie == gap.last.cookie) else {
+        let Some(member) = self.members.get_mut(gap.last.cookie) else {
             return Ok(());
         };
         // A socket can be in the array only once.
@@ -153,9 +155,7 @@ impl Group {
 
     /// Removes everything about the instance in `row`, which has ended.
     pub(super) fn forget(&mut self, row: Row) {
-        let (theirs, others): (Vec<_>, Vec<_>) = self.members.drain(..).partition(|member| member.row == row);
-        self.members = others;
-        for member in &theirs {
+        for member in &self.members.remove_all(row) {
             self.take_out(member);
         }
     }
@@ -166,13 +166,8 @@ impl Group {
         }
     }
 
-    pub(super) fn members(&self) -> &[Member] {
+    pub(super) fn members(&self) -> &Members {
         &self.members
-    }
-
-    /// The member with this cookie.
-    pub(super) fn member(&self, cookie: u64) -> Option<&Member> {
-        self.members.iter().find(|member| member.cookie == cookie)
     }
 
     /// Takes the queued connections away from a member, through a duplicate of its listener. Returns false if there was nothing to take.
@@ -180,7 +175,7 @@ impl Group {
         if !rescue::reopen(self.addr, listener)? {
             return Ok(false);
         }
-        if let Some(reopened) = self.members.iter_mut().find(|known| known.cookie == member.cookie) {
+        if let Some(reopened) = self.members.get_mut(member.cookie) {
             reopened.reopenings = reopened.reopenings.saturating_add(1);
         }
         // The kernel removed it from the array when it was closed.
@@ -190,13 +185,13 @@ impl Group {
 
     /// Records that the notice about one of this member's reopenings has arrived.
     pub(super) fn explain_reopening(&mut self, cookie: u64) {
-        if let Some(member) = self.members.iter_mut().find(|member| member.cookie == cookie) {
+        if let Some(member) = self.members.get_mut(cookie) {
             member.reopenings = member.reopenings.saturating_sub(1);
         }
     }
 
     pub(super) fn listeners_of(&self, row: Row) -> u16 {
-        u16::try_from(self.members.iter().filter(|member| member.row == row).count()).expect("at most 8")
+        self.members.count(row)
     }
 
     /// Publishes those of `published` that have a listener here. If there is none and the app leaves this address, publishes those of

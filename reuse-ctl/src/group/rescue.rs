@@ -36,8 +36,7 @@ impl Groups {
             if !group.is_served_without(row) {
                 continue;
             }
-            let members = group.members().iter().filter(|member| member.row == row);
-            for member in members.cloned().collect::<Vec<_>>() {
+            for member in group.members().of(row).to_vec() {
                 let duplicate = member::duplicate(pids, member.cookie).map_err(|error| GroupError::Socket {
                     call: "pidfd_getfd",
                     source: error.source,

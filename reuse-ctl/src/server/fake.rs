@@ -250,6 +250,7 @@ pub(crate) fn worker(id: u16, state: WorkerState, selected_total: u64) -> Worker
             state,
             connections: 12,
             queue: 0,
+            left_out: Vec::new(),
         }],
         published: state == WorkerState::Active,
         fault: None,

@@ -33,6 +33,7 @@ const SECTIONS: &[(&str, &[&str])] = &[
             "WorkerStatus",
             "FaultStatus",
             "InstanceStatus",
+            "LeftOutStatus",
         ],
     ),
     ("Events", &["Event"]),

@@ -20,6 +20,7 @@ pub(crate) mod directed;
 pub(crate) mod faults;
 pub(crate) mod get;
 pub(crate) mod health;
+pub(crate) mod left_out;
 pub(crate) mod listener_owners;
 pub(crate) mod live;
 pub(crate) mod logs;

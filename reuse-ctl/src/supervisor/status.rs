@@ -1,6 +1,6 @@
 //! The answer to `status`.
 
-use super::{live::Live, sockets::Sockets};
+use super::{left_out::LeftOutListeners, live::Live, sockets::Sockets};
 use crate::{
     app::options::RunOptions,
     base::{InstanceId, Millis, SlotId, whole_ms::whole_ms},
@@ -56,6 +56,7 @@ pub(crate) struct Sources<'a> {
     /// Of all instances, as they were a moment ago.
     pub(crate) queues: BTreeMap<Row, u32>,
     pub(crate) sockets: &'a Sockets,
+    pub(crate) left_out: &'a LeftOutListeners,
 }
 
 impl Sources<'_> {
@@ -126,6 +127,7 @@ impl Sources<'_> {
                 state: instance.state,
                 connections: self.groups.load_of(live.row).established(),
                 queue: self.queues.get(&live.row).copied().unwrap_or(0),
+                left_out: self.left_out.of(instance.id),
             });
         }
         let queue: u32 = instances.iter().map(|instance| instance.queue).sum();

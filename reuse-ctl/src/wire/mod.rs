@@ -168,6 +168,20 @@ pub struct InstanceStatus {
     pub connections: u32,
     /// Those of `connections` that are not accepted yet.
     pub queue: u32,
+    /// Listeners of the instance that get no connection.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<LeftOutStatus>,
+}
+
+/// Listeners of one instance on one address that get no connection, for the same reason.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct LeftOutStatus {
+    /// Where they listen.
+    pub addr: String,
+    /// How many they are.
+    pub listeners: u32,
+    /// Why, in one line.
+    pub reason: String,
 }
 
 /// The header by which a worker's own answer differs from the controller's refusal. Its value is the worker's number.

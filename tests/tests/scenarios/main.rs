@@ -26,6 +26,7 @@ mod kill;
 mod lifecycle;
 mod limits;
 mod logs;
+mod many_listeners;
 mod messages;
 mod new_address;
 mod pm2_client;

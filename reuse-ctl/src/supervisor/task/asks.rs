@@ -338,6 +338,7 @@ impl Task {
             groups: &self.groups,
             queues,
             sockets: &self.sockets,
+            left_out: &self.left_out,
         };
         let problem = all_failed::problem(&view, self.diagnoses.last());
         sources.answer(&self.template.app, problem, self.options(), &self.meter, reply);

@@ -10,6 +10,7 @@ use reuse_common::{
 use crate::supervisor::{
     diagnosis::address_of,
     directed::{DirectedId, DirectedOutcome, Purpose, is_workers_doing},
+    left_out::Why,
     listener_owners::unsteerable,
     live::{self, BackgroundEvent, Process},
     messages::{self, Report},
@@ -264,14 +265,29 @@ impl Task {
     pub(super) fn on_listen(&mut self, id: InstanceId, cookie: u64) {
         let Some(live) = self.live.get_mut(&id) else { return };
         match self.groups.appeared(live.row, &live.pids(), cookie) {
-            Ok(Appeared::Member(_)) => self.report_readiness(id),
+            Ok(Appeared::Member(_)) => {
+                self.left_out.remove(cookie);
+                self.report_readiness(id);
+            }
             // Closed again, or on its way to another descriptor: the next look finds it if it is still there.
             Ok(Appeared::Gone) => self.look_soon(),
-            Err(error) => {
-                // It can't be steered, so it must not serve: to go on would hide connections from everybody.
-                live.problem = Some(unsteerable(&error, cookie, &mut self.diag, self.template.identity.uid));
-                live.kill();
-            }
+            Err(error) => match Why::of(&error) {
+                Some((addr, why)) => {
+                    let of = (id, live.slot);
+                    if let Some(message) = self.left_out.add(cookie, of, addr, why) {
+                        self.warn(Some(of.1), message);
+                    }
+                }
+                None => {
+                    // It can't be steered, so it must not serve: to go on would hide connections from everybody.
+                    let problem = unsteerable(&error, cookie, &mut self.diag, self.template.identity.uid);
+                    let message = format!("worker {} is killed: {problem}", live.slot);
+                    let slot = live.slot;
+                    live.problem = Some(problem);
+                    live.kill();
+                    self.warn(Some(slot), message);
+                }
+            },
         }
     }
 
@@ -291,8 +307,16 @@ impl Task {
                 .and_then(|cgroup| cgroup.pids().ok())
                 .unwrap_or_default()
         };
-        if let Err(error) = self.groups.disappeared(cookie, pids_of) {
-            self.announcer.console.warn(&error.to_string());
+        self.left_out.remove(cookie);
+        match self.groups.disappeared(cookie, pids_of) {
+            // There is room for another one now.
+            Ok(Some(addr)) => {
+                for (id, cookie) in self.left_out.next_on(addr) {
+                    self.on_listen(id, cookie);
+                }
+            }
+            Ok(None) => {}
+            Err(error) => self.announcer.console.warn(&error.to_string()),
         }
     }
 
@@ -322,6 +346,7 @@ impl Task {
         self.connections
             .recall(id, |_| true, "it has ended", &mut self.groups, &mut self.diag);
         self.connections.forget_abandoned(id, |_| true);
+        self.left_out.forget(id);
         let Some(live) = self.live.remove(&id) else { return };
         self.groups.unregister(live.row, live.cgroup.id());
         // The kernel may take a while to let go of it.

@@ -263,6 +263,9 @@ impl Task {
 
     /// For [`Diagnoses::diagnose`](crate::supervisor::diagnosis::Diagnoses::diagnose).
     pub(super) fn diagnose(&mut self, id: InstanceId) {
+        if let Some(live) = self.live.get_mut(&id).filter(|live| !live.was_ready) {
+            live.problem = live.problem.take().or_else(|| self.left_out.explain(id));
+        }
         let placement = Placement {
             live: &self.live,
             groups: &self.groups,

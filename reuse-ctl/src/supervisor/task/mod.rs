@@ -31,6 +31,7 @@ use crate::supervisor::{
     directed::DirectedConnections,
     faults::WakeProbes,
     health::Health,
+    left_out::LeftOutListeners,
     live::{BackgroundEvent, Live},
     logs::Logs,
     lookups::{Lookups, stopped},
@@ -79,6 +80,7 @@ pub(crate) struct Task {
     health: Option<Health>,
     recycle: Recycle,
     sockets: Sockets,
+    left_out: LeftOutListeners,
     quiesce: Quiesce,
     freezer: Freezer,
     /// When it ends it shows the last lines.
@@ -156,6 +158,7 @@ impl Task {
             health: upkeep.health.map(Health::new),
             recycle: Recycle::new(&upkeep.recycle, upkeep.files, &background_events),
             sockets: Sockets::new(now),
+            left_out: LeftOutListeners::default(),
             quiesce: Quiesce::default(),
             freezer: Freezer::default(),
             logs: upkeep.logs,
@@ -385,7 +388,9 @@ impl Task {
     /// Makes up for notices that were lost, or came while a descriptor was on its way to another number or process.
     fn reconcile(&mut self, listeners: &[Queue]) {
         for missed in sockets::missed(listeners, &self.groups) {
-            if let Some(id) = sockets::owner_of(missed, &self.live, &mut self.diag) {
+            if !self.left_out.waits(missed.cookie)
+                && let Some(id) = sockets::owner_of(missed, &self.live, &mut self.diag)
+            {
                 self.on_listen(id, missed.cookie);
             }
         }
