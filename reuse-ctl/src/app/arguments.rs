@@ -20,7 +20,7 @@ const STICKY: &str = "Policy sticky";
 
 const ENDING: &str = "Starting and ending workers";
 
-const RECYCLING: &str = "Replacing workers that are well";
+const RECYCLING: &str = "Replacing healthy workers";
 
 const OUTPUT: &str = "Output of the workers";
 
@@ -67,8 +67,8 @@ pub struct Run {
     /// Time that open connections have to end
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = parse_duration)]
     pub drain_timeout: Duration,
-    /// Sign that a worker that listens is ready: none is needed (listener), process.send('ready') (ipc), READY=1 (notify), or an
-    /// answer to GET of this path; started: it has run for a second, for programs that serve no port
+    /// What makes a worker ready: it listens (listener); it listens and calls process.send('ready') (ipc), sends READY=1 (notify) or
+    /// answers GET of this path; or it has run for a second, without a port (started)
     #[arg(help_heading = ENDING, long, value_name = "listener|ipc|notify|started|http:/PATH", default_value = "listener")]
     pub ready: String,
     /// Time that a worker has to become ready; its start has failed after that
@@ -92,7 +92,7 @@ pub struct Run {
     pub stop_message: bool,
     /// Moment when a worker that is replaced or stopped gets the stop signal: when no request is in flight on its connections
     /// (in-flight-done), as soon as its accept queue is empty (at-once), or when all of its connections are closed (closed);
-    /// after --drain-timeout in any case [default: in-flight-done; a server that is known to answer what it has read only has to have read it]
+    /// after --drain-timeout in any case [default: in-flight-done; for a server known to finish what it has read: once it has read every request]
     #[arg(help_heading = ENDING, long, value_enum, value_name = "in-flight-done|at-once|closed", hide_possible_values = true)]
     pub stop_when: Option<StopWhen>,
     /// Time that a worker without connections has to end before it is killed [default: 10s]
@@ -113,7 +113,7 @@ pub struct Run {
     /// Highest percentage of the workers that is withdrawn at the same time; the last one never is
     #[arg(help_heading = FAULTS, long, value_name = "PERCENT", default_value_t = 50, value_parser = clap::value_parser!(u8).range(0..=100))]
     pub max_hung: u8,
-    /// Check that each worker accepts (tcp), or answers GET /PATH with a status below 400 [default: no checks]
+    /// Check that each worker accepts (tcp), or answers GET /PATH with a status from 200 to 399 [default: no checks]
     #[arg(help_heading = FAULTS, long, value_name = "tcp|/PATH")]
     pub health: Option<String>,
     /// Time between two checks of a worker
@@ -137,13 +137,13 @@ pub struct Run {
     /// Replace a worker that has accepted more connections than this (give or take a tenth)
     #[arg(help_heading = RECYCLING, long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub max_connections: Option<u64>,
-    /// Replace all workers, as `reload` does, at these times: minute, hour, day, month, weekday; of six fields the first is seconds
+    /// Replace all workers, as `reload` does, at these times: minute, hour, day, month, weekday; six fields begin with seconds
     #[arg(help_heading = RECYCLING, long, value_name = "EXPRESSION")]
     pub cron: Option<String>,
     /// Replace all workers when this file or folder changes, for development; may be given several times
     #[arg(help_heading = RECYCLING, long, value_name = "PATH")]
     pub watch: Vec<PathBuf>,
-    /// Ignore changes of what matches this pattern; may be given several times [node_modules and names that begin with a dot never count]
+    /// Ignore changes of what matches this pattern; may be given several times [node_modules and names that begin with a dot are always ignored]
     #[arg(help_heading = RECYCLING, long, value_name = "GLOB", requires = "watch")]
     pub watch_ignore: Vec<String>,
     /// Time without a further change before the workers are replaced

@@ -185,7 +185,7 @@ pub struct HealthOptions {
 pub enum HealthCheck {
     /// The worker accepts a connection.
     Tcp,
-    /// The worker answers GET of this path with a status below 400.
+    /// The worker answers GET of this path with a status from 200 to 399.
     Http(String),
 }
 

@@ -264,9 +264,9 @@ fn help_of_run() {
 
     Starting and ending workers:
           --ready <listener|ipc|notify|started|http:/PATH>
-              Sign that a worker that listens is ready: none is needed (listener), process.send('ready')
-              (ipc), READY=1 (notify), or an answer to GET of this path; started: it has run for a
-              second, for programs that serve no port [default: listener]
+              What makes a worker ready: it listens (listener); it listens and calls
+              process.send('ready') (ipc), sends READY=1 (notify) or answers GET of this path; or it has
+              run for a second, without a port (started) [default: listener]
           --ready-timeout <TIME>
               Time that a worker has to become ready; its start has failed after that [default: 30s]
           --settle <TIME>
@@ -287,8 +287,8 @@ fn help_of_run() {
               Moment when a worker that is replaced or stopped gets the stop signal: when no request is
               in flight on its connections (in-flight-done), as soon as its accept queue is empty
               (at-once), or when all of its connections are closed (closed); after --drain-timeout in
-              any case [default: in-flight-done; a server that is known to answer what it has read only
-              has to have read it]
+              any case [default: in-flight-done; for a server known to finish what it has read: once it
+              has read every request]
           --stop-timeout <TIME>
               Time that a worker without connections has to end before it is killed [default: 10s]
           --pm2-compat
@@ -306,7 +306,7 @@ fn help_of_run() {
           --max-hung <PERCENT>         Highest percentage of the workers that is withdrawn at the same
                                        time; the last one never is [default: 50]
           --health <tcp|/PATH>         Check that each worker accepts (tcp), or answers GET /PATH with a
-                                       status below 400 [default: no checks]
+                                       status from 200 to 399 [default: no checks]
           --health-interval <TIME>     Time between two checks of a worker [default: 2s]
           --health-timeout <TIME>      Time that a check may take [default: 1s]
           --health-fails <N>           Number of consecutive failed checks after which a worker is
@@ -314,18 +314,18 @@ fn help_of_run() {
           --health-passes <N>          Number of consecutive passed checks after which a worker is
                                        healthy again [default: 2]
 
-    Replacing workers that are well:
+    Replacing healthy workers:
           --max-memory <SIZE>    Replace a worker that uses more memory than this, like 300M
           --max-age <TIME>       Replace a worker that is older than this (give or take a tenth, so that
                                  they do not all go at once)
           --max-connections <N>  Replace a worker that has accepted more connections than this (give or
                                  take a tenth)
           --cron <EXPRESSION>    Replace all workers, as `reload` does, at these times: minute, hour,
-                                 day, month, weekday; of six fields the first is seconds
+                                 day, month, weekday; six fields begin with seconds
           --watch <PATH>         Replace all workers when this file or folder changes, for development;
                                  may be given several times
           --watch-ignore <GLOB>  Ignore changes of what matches this pattern; may be given several times
-                                 [node_modules and names that begin with a dot never count]
+                                 [node_modules and names that begin with a dot are always ignored]
           --watch-delay <TIME>   Time without a further change before the workers are replaced [default:
                                  300ms]
           --memory-limit <SIZE>  Memory that a worker may use at most; the kernel ends one that needs
