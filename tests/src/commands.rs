@@ -45,7 +45,12 @@ pub fn node_plain() -> Vec<String> {
     words(&[&node(), &script("node-http.js"), &PORT.to_string()])
 }
 
-/// The same on `::`, Node's default.
+/// A Node server that first listens on 127.0.0.1 for a moment, as port finders do.
+pub fn node_port_probe() -> Vec<String> {
+    words(&[&node(), &script("port-probe.js"), &PORT.to_string()])
+}
+
+/// `node-http.js` on `::`, Node's default.
 pub fn node_dual_stack() -> Vec<String> {
     words(&[&node(), &script("node-http.js"), &PORT.to_string(), "", "graceful"])
 }

@@ -59,6 +59,7 @@ pub struct Groups {
     uid: u32,
     refuse_when_empty: bool,
     pub(super) closed: ClosedListeners,
+    reset_parked: Vec<(SocketAddr, u32)>,
     /// No instance will serve for now: connections are refused, whatever `refuse_when_empty` says.
     given_up: bool,
 }
@@ -92,6 +93,7 @@ impl Groups {
             published: Vec::new(),
             lingering: Vec::new(),
             closed: ClosedListeners::default(),
+            reset_parked: Vec::new(),
             spare,
             uid: options.uid,
             refuse_when_empty: options.refuse_when_empty,
@@ -127,6 +129,29 @@ impl Groups {
         let mut group = Group::open(addr, only_v6, &self.backstops, self.uid, &mut self.app, program, first)?;
         group.set_refuse_when_empty(self.refuses_when_empty());
         Ok(self.groups.entry(addr).or_insert(group))
+    }
+
+    /// Whether another group takes the connections to `addr` if nobody listens on exactly that address.
+    fn is_covered(&self, addr: SocketAddr) -> bool {
+        self.groups.values().any(|group| group.covers(addr))
+    }
+
+    /// Drops groups without a worker on an address that another group covers: a port finder listens on one address for a moment, and clients
+    /// of that address must not wait for its return. What waits there can't move to the other group, so it is reset.
+    pub(super) fn drop_covered(&mut self) {
+        let empty = self.groups.values().filter(|group| group.is_empty());
+        let covered: Vec<SocketAddr> = empty.map(Group::addr).filter(|&addr| self.is_covered(addr)).collect();
+        for addr in covered {
+            let reset = self.groups.remove(&addr).map_or(0, |group| group.parked());
+            if reset > 0 {
+                self.reset_parked.push((addr, reset));
+            }
+        }
+    }
+
+    /// The connections that waited on an address and were reset since the last call, because another group covers the address.
+    pub fn take_reset_parked(&mut self) -> Vec<(SocketAddr, u32)> {
+        std::mem::take(&mut self.reset_parked)
     }
 
     /// A function that loads a spare program for the next group, which may run on another thread. `None` if there is a spare already.

@@ -64,6 +64,7 @@ impl Groups {
         self.app.steered(&listener, cookie, row)?;
         let group = self.groups.get_mut(&addr).expect("opened above");
         group.publish(&self.published, &self.lingering)?;
+        self.drop_covered();
         Ok(Appeared::Member(addr))
     }
 
@@ -89,7 +90,9 @@ impl Groups {
         {
             group.renumber(&gap, &listener)?;
         }
-        Ok(Some(group.addr()))
+        let addr = group.addr();
+        self.drop_covered();
+        Ok(Some(addr))
     }
 
     /// The address of this member's listener if a rescue has closed it for a moment. A notice that it has closed must be checked then.

@@ -21,6 +21,10 @@ use crate::bpf::{AppPrograms, GroupProgram};
 /// The listeners of all instances on one address, the program that chooses among them, and the backstop.
 pub(super) struct Group {
     addr: SocketAddr,
+    /// Whether it leaves IPv4 connections alone, if it is on all IPv6 addresses.
+    only_v6: bool,
+    /// Whether the controller has opened the listener for the workers (`--listen`).
+    is_inherited: bool,
     program: GroupProgram,
     backstop: Backstop,
     members: Members,
@@ -78,6 +82,8 @@ impl Group {
         program.set_member(Row::BACKSTOP, 0, backstop.as_fd())?;
         Ok(Self {
             addr,
+            only_v6,
+            is_inherited: first.is_none(),
             program,
             backstop,
             members: Members::default(),
@@ -108,6 +114,21 @@ impl Group {
 
     pub(super) fn addr(&self) -> SocketAddr {
         self.addr
+    }
+
+    /// Whether connections to `addr` come here if nobody listens on exactly that address.
+    pub(super) fn covers(&self, addr: SocketAddr) -> bool {
+        covers(self.addr, self.only_v6, addr)
+    }
+
+    /// Whether no worker listens here, and no option says that one will.
+    pub(super) fn is_empty(&self) -> bool {
+        self.members.is_empty() && !self.is_inherited
+    }
+
+    /// Connections that wait at the backstop listener.
+    pub(super) fn parked(&self) -> u32 {
+        self.backstop.parked()
     }
 
     /// Makes a listener of the instance in `row` a member. It is not chosen before the instance is published. A listener that is a member
@@ -281,8 +302,37 @@ impl Group {
     pub(super) fn view(&self) -> Result<GroupView, GroupError> {
         Ok(GroupView {
             addr: self.addr,
-            parked: self.backstop.parked(),
+            parked: self.parked(),
             verdicts: self.program.verdicts()?,
         })
+    }
+}
+
+/// Whether a listener on all addresses, `any`, takes the connections to `addr` on which nobody else listens.
+fn covers(any: SocketAddr, only_v6: bool, addr: SocketAddr) -> bool {
+    let same_family = any.is_ipv4() == addr.is_ipv4();
+    let is_dual = any.is_ipv6() && !only_v6;
+    any.port() == addr.port() && any.ip().is_unspecified() && !addr.ip().is_unspecified() && (same_family || is_dual)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_covers_what() {
+        for (any, only_v6, addr, expected) in [
+            ("0.0.0.0:80", false, "127.0.0.1:80", true),
+            ("0.0.0.0:80", false, "127.0.0.1:81", false),
+            ("0.0.0.0:80", false, "0.0.0.0:80", false),
+            ("0.0.0.0:80", false, "[::1]:80", false),
+            ("[::]:80", false, "127.0.0.1:80", true),
+            ("[::]:80", true, "127.0.0.1:80", false),
+            ("[::]:80", true, "[::1]:80", true),
+            ("127.0.0.1:80", false, "127.0.0.1:80", false),
+        ] {
+            let (any, addr) = (any.parse().expect("an address"), addr.parse().expect("an address"));
+            assert_eq!(covers(any, only_v6, addr), expected, "{any} {only_v6} {addr}");
+        }
     }
 }

@@ -4,6 +4,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
     net::SocketAddr,
+    time::{Duration, Instant},
 };
 
 use crate::{
@@ -53,7 +54,7 @@ impl fmt::Display for Why {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::TooMany(limit) => f.write_str(limit),
-            Self::OtherApp(app) => write!(f, "the app {app} serves it, and an address can have only one"),
+            Self::OtherApp(app) => write!(f, "it is served by the app {app}, and an address can have only one"),
         }
     }
 }
@@ -63,7 +64,12 @@ struct LeftOut {
     instance: InstanceId,
     addr: SocketAddr,
     why: Why,
+    since: Instant,
 }
+
+/// A start has failed if its worker has had nothing but listeners on the addresses of other apps for so long: most servers open theirs at
+/// once, and a person who starts an app on a port that is taken wants to know it now.
+const ONLY_OTHERS: Duration = Duration::from_secs(2);
 
 /// All of them, by the listener's cookie.
 #[derive(Debug, Default)]
@@ -85,7 +91,16 @@ impl LeftOutListeners {
                 why.remedy()
             )
         });
-        self.0.insert(cookie, LeftOut { instance, addr, why });
+        let since = self.0.get(&cookie).map_or_else(Instant::now, |known| known.since);
+        self.0.insert(
+            cookie,
+            LeftOut {
+                instance,
+                addr,
+                why,
+                since,
+            },
+        );
         message
     }
 
@@ -114,6 +129,21 @@ impl LeftOutListeners {
             .filter(|(_, left_out)| matches!(left_out.why, Why::TooMany(_)) && instances.insert(left_out.instance))
             .map(|(&cookie, left_out)| (left_out.instance, cookie))
             .collect()
+    }
+
+    /// For an instance that has no other listener and was never ready: what is wrong, if that will not change any more.
+    pub(crate) fn hopeless(&self, instance: InstanceId, now: Instant) -> Option<String> {
+        let own = || self.0.values().filter(|left_out| left_out.instance == instance);
+        let is_old = |left_out: &LeftOut| now.saturating_duration_since(left_out.since) >= ONLY_OTHERS;
+        let first = own().next()?;
+        let Why::OtherApp(app) = &first.why else { return None };
+        own().all(is_old).then(|| {
+            format!(
+                "{} is served by the app {app}, and an address can have only one: serve on another port, name the ports of this app with \
+                 --port, or end that one with `reuse-ctl stop --app {app}`",
+                first.addr
+            )
+        })
     }
 
     /// For `status`: those of an instance.
@@ -176,6 +206,10 @@ mod tests {
         assert_eq!(left_out.next_on(addr), [(InstanceId(1), 7)]);
         left_out.remove(7);
         assert_eq!(left_out.next_on(addr), [(InstanceId(1), 8)]);
+        let now = Instant::now();
+        assert_eq!(left_out.hopeless(InstanceId(2), now), None, "not yet");
+        let later = left_out.hopeless(InstanceId(2), now + ONLY_OTHERS).expect("by then");
+        assert!(later.starts_with("0.0.0.0:80 is served by the app shop, "), "{later}");
         left_out.forget(InstanceId(1));
         assert!(left_out.next_on(addr).is_empty() && left_out.of(InstanceId(1)).is_empty());
         assert_eq!(left_out.of(InstanceId(2)).len(), 1);

@@ -5,3 +5,4 @@ mod endings;
 mod health;
 mod hung;
 mod messages;
+mod port_finders;

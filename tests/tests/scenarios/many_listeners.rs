@@ -174,7 +174,7 @@ fn a_listener_on_another_apps_address_is_reported_and_nobody_is_killed() {
     assert!(
         left_out(&reported, 0)[0]
             .reason
-            .contains(&format!("the app {} serves it", first.name()))
+            .contains(&format!("it is served by the app {},", first.name()))
     );
     for _ in 0..100 {
         assert!(get(SERVER, None).expect("an answer").slot.is_some(), "of the first app");

@@ -1,6 +1,6 @@
 //! Background events: what other tasks and threads report to the supervisor's task, and how it reacts.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, time::Instant};
 
 use reuse_common::{
     ids::Row,
@@ -184,6 +184,16 @@ impl Task {
     /// The same, right after a look at all sockets: what is not seen then does not listen.
     pub(super) fn judge_after_look(&mut self, id: InstanceId) {
         self.report_readiness(id);
+        if let Some(live) = self.live.get_mut(&id)
+            && !live.was_ready
+            && live.problem.is_none()
+            && !self.groups.is_listening(live.row)
+            && let Some(problem) = self.left_out.hopeless(id, Instant::now())
+        {
+            live.problem = Some(problem);
+            live.kill();
+            return;
+        }
         if !self.placement().is_complete_without_listener(id) {
             return;
         }

@@ -338,6 +338,13 @@ impl Task {
         if let Err(error) = self.groups.tend(self.options().ready.timeout) {
             self.announcer.console.warn(&error.to_string());
         }
+        for (addr, connections) in self.groups.take_reset_parked() {
+            let waited = count(connections, "connection");
+            self.warn(
+                None,
+                format!("{waited} that waited at {addr} were reset: the app serves that port on all addresses now"),
+            );
+        }
         // While something is left of an instance its connections may still move.
         if self.live.is_empty() {
             match self.outlook.give_up(began, &mut self.groups) {
