@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use super::apply_steps::Apply;
 use super::backoff::Jitter;
-use super::jobs::Apply;
 use super::words;
 use crate::ids::{InstanceId, Millis, RequestId, SlotId, VersionId};
 use crate::interface::{Config, Cut, Done, Effect, Note, NoteKind, Published, Refusal, Rules};

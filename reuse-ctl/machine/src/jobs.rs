@@ -14,7 +14,6 @@ use super::context::{Happened, Ticket};
 use super::words;
 use crate::ids::{Millis, SlotId, VersionId};
 use adopt::Adoption;
-pub(super) use apply::Apply;
 use canary::{Abortion, Promotion};
 use replace::{Reload, Restart};
 use rollout::Rollout;

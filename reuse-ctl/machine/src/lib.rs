@@ -102,6 +102,8 @@ pub mod states;
 pub mod text;
 pub mod versions;
 
+mod after_failure;
+mod apply_steps;
 mod backoff;
 mod commands;
 mod context;

@@ -273,8 +273,8 @@ impl Groups {
         let served_elsewhere = self.groups.values().any(Group::is_served);
         self.groups
             .retain(|_, group| !group.is_abandoned(served_elsewhere, hold));
-        self.forget_closed()?;
-        first_error(self.groups.values_mut().map(Group::release_parked))
+        let released = first_error(self.groups.values_mut().map(Group::release_parked));
+        released.and(self.forget_closed())
     }
 
     /// Has the programs forget listeners that closed a while ago.

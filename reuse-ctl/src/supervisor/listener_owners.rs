@@ -39,11 +39,6 @@ pub(crate) fn unsteerable(error: &GroupError, cookie: u64, diag: &mut Diag, uid:
             listener.uid
         );
     }
-    if let GroupError::Taken { app, .. } = error {
-        return format!(
-            "{error}: serve on another port, name the ports of this app with --port, or end that one with `reuse-ctl stop --app {app}`"
-        );
-    }
     if let GroupError::Foreign(foreign) = error {
         return format!("{} is in use by {}", foreign.addr, owner(foreign));
     }

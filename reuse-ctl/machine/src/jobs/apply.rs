@@ -10,35 +10,13 @@
 //! The rollout comes first, so an app whose rollout has failed is as it was before. [`Effect::Applied`] announces each step that has ended,
 //! in this order.
 
-use std::collections::VecDeque;
-
-use reuse_common::Policy;
-
 use crate::Machine;
+use crate::apply_steps::{Apply, Step};
 use crate::commands::Judgement;
 use crate::context::EndedStep;
 use crate::ids::RequestId;
-use crate::interface::{ApplyPlan, ApplyStep, Done, Effect, PlannedRollout, Refusal, Rules, ScaleTarget};
+use crate::interface::{ApplyPlan, ApplyStep, Done, Effect, Refusal, ScaleTarget};
 use crate::slot::Order;
-
-/// An `apply` that is under way. The ticket of its current step carries it.
-#[derive(Debug)]
-pub(crate) struct Apply {
-    /// The step that is under way.
-    step: ApplyStep,
-    todo: VecDeque<Step>,
-    /// The rules that are in force again if the rollout fails.
-    rules_before: Rules,
-    done: Done,
-}
-
-#[derive(Debug, Clone, Copy)]
-enum Step {
-    Rollout(PlannedRollout),
-    Rules(Rules),
-    Policy(Policy),
-    Scale(ScaleTarget),
-}
 
 impl Machine {
     /// Refuses the whole plan, before anything is changed, if one of its steps would be refused now.
@@ -142,16 +120,5 @@ impl Machine {
         all.message.push_str(&done.message);
         let step = apply.step;
         self.cx.say(Effect::Applied { id, step, done });
-    }
-}
-
-impl Step {
-    fn kind(self) -> ApplyStep {
-        match self {
-            Self::Rollout(_) => ApplyStep::Rollout,
-            Self::Rules(_) => ApplyStep::Rules,
-            Self::Policy(_) => ApplyStep::Policy,
-            Self::Scale(_) => ApplyStep::Scale,
-        }
     }
 }
